@@ -1,0 +1,26 @@
+PYTHON ?= python3
+PIP = .venv/bin/pip install -q -c constraints.txt
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types zoo bench format clean
+
+help:     ; @grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+.venv/.installed: pyproject.toml constraints.txt ; $(PYTHON) -m venv .venv && $(PIP) -e . && touch $@
+.venv/.dev: .venv/.installed ; $(PIP) -e '.[dev]' && touch $@
+
+install: .venv/.installed                ## make .venv with the m2kt command in it
+demo: .venv/.installed                   ## the main job, end to end, on tiny models
+	.venv/bin/m2kt demo
+test: lint types                         ## all checks and every test that needs no download
+	.venv/bin/lint-imports --no-cache && HF_HUB_OFFLINE=1 .venv/bin/pytest -q -m 'not slow' -n 2
+lint: .venv/.dev                         ## ruff
+	.venv/bin/ruff check src tests zoo
+types: .venv/.dev                        ## mypy --strict on src
+	.venv/bin/mypy --strict src
+zoo: .venv/.installed                    ## rebuild the tiny teachers and students (minutes, seeded)
+	.venv/bin/python -m zoo.recipes.build
+bench: .venv/.dev                        ## the slow tests: real pretrained students (make them once by m2kt models get)
+	.venv/bin/pytest -q -m slow
+format: .venv/.dev                       ## ruff format and fix
+	.venv/bin/ruff check --fix -q src tests zoo; .venv/bin/ruff format src tests zoo
+clean:                                   ## remove what make made
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

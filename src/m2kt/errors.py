@@ -1,0 +1,50 @@
+"""Every error M2KT raises on purpose, with the exit code that its CLI returns.
+
+Messages say what was expected, what came, and what to do. Anything else that escapes is a bug of ours.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class M2KTError(Exception):
+    """Base of all deliberate errors. ``exit_code`` is what the CLI returns."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class SpecError(M2KTError):
+    """A probe spec or configuration file is not valid."""
+
+    exit_code = 3
+
+
+class ModelError(M2KTError):
+    """A model directory, tokenizer or device cannot be used."""
+
+    exit_code = 4
+
+
+class ExtractionError(M2KTError):
+    """The teacher cannot be condensed: too long prompts, unreached stop string, fidelity below the floor."""
+
+    exit_code = 6
+
+
+class PacketError(M2KTError):
+    """A packet is damaged, edited, truncated, or of an unknown version."""
+
+    exit_code = 7
+
+
+class CompatibilityError(M2KTError):
+    """This student cannot take this packet in: symbols it cannot write, widths, context length."""
+
+    exit_code = 8
+
+
+class StorageError(M2KTError):
+    """The disk refused: full, read-only, or no permission."""
+
+    exit_code = 9

@@ -1,0 +1,39 @@
+"""Any Hugging Face causal LM: find it, load it, look inside, record, generate, and speak its tokenizer.
+
+Nothing here knows a model family by name: decoder blocks are found by looking, logits come from the model's own
+head, pieces of text from the tokenizer's own vocabulary. Three calls matter:
+
+    loaded = load_causal_lm("zoo:addition")                 # a directory, a Hub id, a zoo: or fetched name
+    with record(loaded.model, [0, 3]) as states: ...        # hidden states by our own hooks
+    encoded = encode_units(loaded.tokenizer, ["3+4:", " 7", "\\n"], prompt_boundary=1)
+"""
+
+from ._digest import digest_of_model as digest_of_model
+from ._digest import digest_of_tokenizer as digest_of_tokenizer
+from ._forward import attention_patterns as attention_patterns
+from ._forward import forward_arguments as forward_arguments
+from ._forward import next_tokens as next_tokens
+from ._forward import pad_batch as pad_batch
+from ._generate import Completion as Completion
+from ._generate import generate_greedy as generate_greedy
+from ._layers import blocks as blocks
+from ._layers import context_length as context_length
+from ._layers import linear_projections as linear_projections
+from ._layers import width as width
+from ._load import LoadedModel as LoadedModel
+from ._load import load_causal_lm as load_causal_lm
+from ._names import list_zoo as list_zoo
+from ._names import resolve as resolve
+from ._names import zoo_dir as zoo_dir
+from ._record import Recording as Recording
+from ._record import hidden_of as hidden_of
+from ._record import record as record
+from ._text import Encoded as Encoded
+from ._text import can_write as can_write
+from ._text import encode_prompt as encode_prompt
+from ._text import encode_units as encode_units
+from ._text import piece_bytes as piece_bytes
+from ._text import piece_text as piece_text
+from ._text import special_prefix as special_prefix
+from ._text import text_of as text_of
+from ._text import writing_problem as writing_problem

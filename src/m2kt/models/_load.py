@@ -1,0 +1,266 @@
+"""Loading any causal language model, with the checks that spare a riddle later."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from m2kt.errors import ModelError
+
+from ._digest import digest_of_model, weight_files
+from ._forward import attention_patterns, input_device
+from ._layers import blocks, width
+from ._names import resolve
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "bf16", "fp32", "fp16"]
+Attention = Literal["sdpa", "eager"]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
+_TINY = 20_000_000
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class LoadedModel:
+    """A model ready for use, and where it came from."""
+
+    model: Any
+    """The transformers model in eval mode; may be exchanged for an adapter around it."""
+    tokenizer: Any
+    """Its tokenizer, padding on the left."""
+    name: str
+    """As it was asked for: ``zoo:addition``, a directory, a Hub id."""
+    path: Path
+    digest: str
+    """``digest_of_model`` of ``path``."""
+    pad_id: int
+    """What pads a batch; always masked."""
+    notes: list[str] = field(default_factory=list)
+    """What was chosen on the way, such as a pad token."""
+
+    @property
+    def device(self) -> torch.device:
+        return input_device(self.model)
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters the model has."""
+        return sum(p.numel() for p in self.model.parameters())
+
+
+def load_causal_lm(
+    name: str | Path,
+    *,
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    device_map: Any = None,
+    attn: Attention = "sdpa",
+) -> LoadedModel:
+    """Load a causal LM by name.
+
+    Args:
+        name: ``zoo:x``, a directory, a fetched model's short name, or a Hub id.
+        device: ``auto`` takes cuda, then mps, then cpu.
+        dtype: ``auto`` is fp32 below 20 M parameters, bf16 above.
+        device_map: handed to accelerate for models that need several devices; ``device`` is then ignored.
+        attn: ``eager`` where attention patterns are read; it is verified that they come.
+
+    Raises:
+        ModelError: unreadable, not causal, tokenizer and vocabulary disagree, device or attention not to be had.
+    """
+    path = resolve(name)
+    _check_architecture(path)
+    torch_dtype = _DTYPES[_pick_dtype(path) if dtype == "auto" else dtype]
+    target = None if device_map is not None else pick_device(device)
+    model = _read_model(path, torch_dtype, device_map, attn)
+    if target is not None:
+        model = model.to(target)
+    model.eval()
+    tokenizer = _read_tokenizer(path)
+    loaded = LoadedModel(model, tokenizer, str(name), path, digest_of_model(path), pad_id=0)
+    _choose_padding(loaded)
+    _check_vocabulary(loaded)
+    _check_causal(loaded)
+    if attn == "eager":
+        attention_patterns(model, torch.zeros(1, 2, dtype=torch.long, device=loaded.device), None)
+    return loaded
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` to the best device there is; an absent one is refused."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(kind for kind, yes in there.items() if yes))
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"expected a device such as auto, cpu, cuda or mps, came {device!r}") from error
+    if not there.get(chosen.type, True):
+        have = ", ".join(kind for kind, yes in there.items() if yes)
+        raise ModelError(f"device {device} was asked for, this machine has: {have}; use --device auto")
+    return chosen
+
+
+def _check_architecture(path: Path) -> None:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    try:
+        config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(
+            f"{path}: transformers cannot read its configuration ({_first_line(error)})"
+        ) from error
+    kind = raw.get("model_type")
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{path} is an encoder-decoder ({kind}); expected a causal, decoder-only language model"
+        )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(f"{path} is a {kind} model; expected one that transformers can load as a causal LM")
+
+
+def _pick_dtype(path: Path) -> str:
+    return "fp32" if _count_parameters(path) < _TINY else "bf16"
+
+
+def _count_parameters(path: Path) -> int:
+    """Read from the safetensors headers; older files by size at four bytes each."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in weight_files(path):
+        if file.suffix != ".safetensors":
+            total += file.stat().st_size // 4
+            continue
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 (not a dict)
+                    size = 1
+                    for n in tensors.get_slice(key).get_shape():
+                        size *= n
+                    total += size
+        except Exception as error:  # safetensors raises its own classes, all meaning the same here
+            raise ModelError(
+                f"{file} is damaged ({_first_line(error)}); expected safetensors weights"
+            ) from error
+    return total
+
+
+def _read_model(path: Path, dtype: torch.dtype, device_map: Any, attn: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    load: Any = AutoModelForCausalLM.from_pretrained
+    try:
+        with _quiet():
+            model, info = load(
+                path,
+                dtype=dtype,
+                device_map=device_map,
+                attn_implementation=attn,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise ModelError(f"{path} cannot be loaded as a causal LM ({_first_line(error)})") from error
+    missing = sorted(info.get("missing_keys", ()))
+    if missing:
+        raise ModelError(
+            f"{path} is no complete causal LM: {len(missing)} weights are missing, such as {missing[0]}; "
+            "they would have been random"
+        )
+    return model
+
+
+def _read_tokenizer(path: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(f"the tokenizer in {path} cannot be loaded ({_first_line(error)})") from error
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def _choose_padding(loaded: LoadedModel) -> None:
+    """Padding is masked everywhere, so any existing id will do; new tokens would change the vocabulary."""
+    tokenizer: Any = loaded.tokenizer
+    if tokenizer.pad_token_id is not None:
+        loaded.pad_id = int(tokenizer.pad_token_id)
+        return
+    for name in ("eos_token", "bos_token", "unk_token"):
+        if getattr(tokenizer, f"{name}_id", None) is not None:
+            tokenizer.pad_token = getattr(tokenizer, name)
+            loaded.pad_id = int(getattr(tokenizer, f"{name}_id"))
+            loaded.notes.append(f"the tokenizer has no pad token: its {name} pads (masked)")
+            break
+    else:
+        loaded.notes.append("the tokenizer has no special token: token 0 pads (masked)")
+    _log.info("%s: %s", loaded.name, loaded.notes[-1])
+
+
+def _check_vocabulary(loaded: LoadedModel) -> None:
+    rows = int(loaded.model.get_input_embeddings().weight.shape[0])
+    highest = max(loaded.tokenizer.get_vocab().values(), default=-1)
+    if highest >= rows:
+        raise ModelError(
+            f"{loaded.name}: the tokenizer writes ids up to {highest}, the model has {rows} embeddings; "
+            "the tokenizer belongs to another model"
+        )
+
+
+@torch.no_grad()
+def _check_causal(loaded: LoadedModel) -> None:
+    """Two rows that differ in the last token alone must agree before it. Encoders, also BERT with a head, do not."""
+    model = loaded.model
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    ids = torch.zeros(2, 4, dtype=torch.long, device=loaded.device)
+    ids[0, -1], ids[1, -1] = min(1, rows - 1), rows - 1
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits.float()
+    except Exception as error:
+        raise ModelError(
+            f"{loaded.name}: a forward pass on four tokens failed ({_first_line(error)})"
+        ) from error
+    if not torch.isfinite(logits).all():
+        raise ModelError(
+            f"{loaded.name} returns values that are not finite; its weights or dtype are at fault"
+        )
+    scale = logits[:, :-1].std().item() + 1e-6
+    if (logits[0, :-1] - logits[1, :-1]).abs().max().item() > 0.05 * scale + 1e-3:
+        raise ModelError(f"{loaded.name} is not causal: earlier predictions change with later tokens")
+    blocks(model)
+    width(model)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No transformers progress bars or advice while loading; warnings of ours go through errors instead."""
+    from transformers.utils import logging as hf_logging
+
+    level = hf_logging.get_verbosity()
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,120 @@
+"""Where a model lives: ``zoo:`` names, directories, fetched models, Hub ids."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from m2kt._home import m2kt_home
+from m2kt.errors import ModelError
+
+from ._digest import MARK_FILE, digest_of_model, weight_files
+
+FETCHED_NAMES = ("smollm2-135m", "gemma-3-270m")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+def fetched_dir(name: str) -> Path:
+    """Where ``m2kt models get NAME`` puts the model."""
+    return m2kt_home() / "models" / name
+
+
+def zoo_dir() -> Path:
+    """The zoo: ``M2KT_ZOO``, else the checkout's ``zoo/``, else the copy inside the installed package."""
+    override = os.environ.get("M2KT_ZOO")
+    if override:
+        return Path(override).expanduser()
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1] / "zoo"
+    return checkout if checkout.is_dir() else package / "_zoo"
+
+
+def list_zoo() -> list[str]:
+    """Names of the zoo's models, without the ``zoo:``."""
+    root = zoo_dir()
+    return sorted(p.parent.name for p in root.glob("*/config.json")) if root.is_dir() else []
+
+
+def resolve(name: str | Path) -> Path:
+    """The directory that holds the model called ``name``; downloads it when it is a Hub id.
+
+    Args:
+        name: ``zoo:addition``, a directory, a fetched model's short name, or a Hub id.
+
+    Raises:
+        ModelError: nothing of that name, or the directory is not a model's.
+    """
+    text = str(name)
+    if text.startswith("zoo:"):
+        return _resolve_zoo(text.removeprefix("zoo:"))
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _checked(path)
+    if path.exists():
+        raise ModelError(f"expected a model directory, {path} is a file; name the directory that holds it")
+    if text in FETCHED_NAMES:
+        return _resolve_fetched(text)
+    if isinstance(name, Path) or text.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(text):
+        raise ModelError(f"no such model directory: {text}; give a directory, a Hub id, or a zoo: name")
+    return _resolve_hub(text)
+
+
+def _resolve_zoo(short: str) -> Path:
+    path = zoo_dir() / short
+    if not re.fullmatch(r"[\w-]+", short) or not path.is_dir():
+        known = ", ".join(f"zoo:{n}" for n in list_zoo()) or "none"
+        raise ModelError(f"the zoo at {zoo_dir()} has no model zoo:{short}; it has: {known}")
+    return _checked(path)
+
+
+def _resolve_fetched(name: str) -> Path:
+    path = fetched_dir(name)
+    if not path.is_dir():
+        raise ModelError(f"{name} has not been fetched (looked in {path}); run `m2kt models get {name}`")
+    mark = path / MARK_FILE
+    if mark.is_file():
+        expected = json.loads(mark.read_text(encoding="utf-8")).get("digest")
+        came = digest_of_model(path)
+        if expected != came:
+            raise ModelError(
+                f"{path} was altered after it was fetched: expected digest {expected}, came {came}; "
+                f"remove it and run `m2kt models get {name}`"
+            )
+    return _checked(path)
+
+
+def _resolve_hub(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    advice = "give a directory, a zoo: name, or `m2kt models list` for those that need no Hub"
+    try:
+        return _checked(Path(snapshot_download(hub_id, allow_patterns=_HUB_PATTERNS)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"{hub_id!r} is no directory here, and the Hub did not give it ({reason}); {advice}"
+        ) from error
+
+
+def _checked(path: Path) -> Path:
+    """Refuse a directory that cannot be a model's before transformers meets it with a riddle."""
+    config = path / "config.json"
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path} is not a Hugging Face model directory: expected config.json in it"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{config} cannot be read as JSON ({error}); restore the file") from error
+    if not isinstance(content, dict) or "model_type" not in content:
+        raise ModelError(f"{config} names no model_type; expected a transformers configuration")
+    if not weight_files(path):
+        raise ModelError(f"{path} holds no weights: expected *.safetensors or pytorch_model*.bin")
+    if not any(path.glob("tokenizer*")) and not any(path.glob("*.model")) and not any(path.glob("vocab*")):
+        raise ModelError(f"{path} holds no tokenizer: expected tokenizer.json")
+    return path

@@ -1,0 +1,129 @@
+"""Recording hidden states with our own hooks.
+
+``output_hidden_states=True`` is not used: it returns the value *before* an adapter that wraps a whole decoder block.
+Letters: B sequences, T tokens, D width, N selected positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from m2kt.errors import ModelError
+
+
+def hidden_of(output: Any) -> Tensor:
+    """The hidden state in what a block returned: a bare tensor, or the first member of a tuple, list or mapping."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, dict) and output:
+        output = tuple(output.values())
+    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
+        return output[0]
+    raise ModelError(f"expected a block to return a hidden state, came {type(output).__name__}")
+
+
+def replace_hidden(output: Any, hidden: Tensor) -> Any:
+    """``output`` with its hidden state exchanged, in the same container."""
+    if isinstance(output, Tensor):
+        return hidden
+    if isinstance(output, tuple):
+        return (hidden, *output[1:])
+    if isinstance(output, list):
+        return [hidden, *output[1:]]
+    raise ModelError(f"expected a tensor, tuple or list from a block, came {type(output).__name__}")
+
+
+@dataclass
+class Recording:
+    """States by layer, of the latest forward pass: ``recording[layer]`` is BTD, or what ``select`` left of it."""
+
+    states: dict[int, Tensor] = field(default_factory=dict)
+    select: Tensor | None = None
+
+    def __getitem__(self, layer: int) -> Tensor:
+        if layer not in self.states:
+            raise ModelError(f"layer {layer} was not recorded; a forward pass must run inside the context")
+        return self.states[layer]
+
+    def __contains__(self, layer: int) -> bool:
+        return layer in self.states
+
+
+@contextmanager
+def record(
+    model: nn.Module,
+    layers: Iterable[int],
+    *,
+    select: Tensor | None = None,
+    detach: bool = True,
+) -> Iterator[Recording]:
+    """Capture hidden states while forward passes run in the context.
+
+    Layer 0 is what enters the first block (the embeddings, scaled and with positions as the model does it);
+    layer i is what block i-1 returns, before any final norm. So a model with L blocks has layers 0..L, and
+    injecting "after block i-1" and reading "layer i" mean the same place. Adapters that wrap a block are included.
+
+    Args:
+        model: a causal LM, wrapped by an adapter or not.
+        layers: which layers to keep; negative ones count from the last.
+        select: only these positions are kept. Bool (B, T) gives states (N, D) in row-major order; integer (B, P)
+            gives (B, P, D). ``recording.select`` may be exchanged between forward passes.
+        detach: drop the gradient graph (keep it to train through the states).
+    """
+    from ._layers import blocks
+
+    members = blocks(model)
+    depth = len(members)
+    recording = Recording(select=select)
+
+    def keep(layer: int, state: Tensor) -> None:
+        state = state.detach() if detach else state
+        recording.states[layer] = _selected(state, recording.select)
+
+    handles = []
+    try:
+        for layer in sorted({_layer_index(layer, depth) for layer in layers}):
+            if layer == 0:
+                handles.append(members[0].register_forward_pre_hook(_input_hook(keep), with_kwargs=True))
+            else:
+                handles.append(members[layer - 1].register_forward_hook(_output_hook(keep, layer)))
+        yield recording
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layer_index(layer: int, depth: int) -> int:
+    index = layer + depth + 1 if layer < 0 else layer
+    if not 0 <= index <= depth:
+        raise ModelError(f"layer {layer} is outside 0..{depth} (0 = embeddings, i = after block i-1)")
+    return index
+
+
+def _output_hook(keep: Any, layer: int) -> Any:
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        keep(layer, hidden_of(output))
+
+    return hook
+
+
+def _input_hook(keep: Any) -> Any:
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        keep(0, args[0] if args else kwargs["hidden_states"])
+
+    return hook
+
+
+def _selected(state: Tensor, select: Tensor | None) -> Tensor:
+    if select is None:
+        return state
+    select = select.to(state.device)
+    if select.dtype == torch.bool:
+        return state[select]
+    return torch.take_along_dim(state, select[..., None], dim=1)

@@ -1,0 +1,40 @@
+"""The knowledge packet: the one thing that passes between a teacher and a student.
+
+Files and their signature, the graph and its roll-out. Needs numpy, safetensors and pydantic; loads no torch.
+
+    packet = Packet.load("addition.m2kp")           # every part checked, signature verified
+    packet.replace(concepts=...).save("spoiled")    # a variant, signed anew
+    Roller(packet.graph)(prompt, table)             # write a trace, given what the rules say
+"""
+
+from m2kt.packet._decode import RidgeProbe as RidgeProbe
+from m2kt.packet._decode import decode_outputs as decode_outputs
+from m2kt.packet._graph import Case as Case
+from m2kt.packet._graph import Decision as Decision
+from m2kt.packet._graph import Graph as Graph
+from m2kt.packet._graph import Guard as Guard
+from m2kt.packet._graph import Missing as Missing
+from m2kt.packet._graph import Node as Node
+from m2kt.packet._graph import Roller as Roller
+from m2kt.packet._graph import Rule as Rule
+from m2kt.packet._graph import Table as Table
+from m2kt.packet._graph import TemplateGraph as TemplateGraph
+from m2kt.packet._graph import Trace as Trace
+from m2kt.packet._graph import TracedUnit as TracedUnit
+from m2kt.packet._graph import WriteCopy as WriteCopy
+from m2kt.packet._graph import WriteLiteral as WriteLiteral
+from m2kt.packet._graph import WriteRule as WriteRule
+from m2kt.packet._graph import fixed_table as fixed_table
+from m2kt.packet._graph import leaves as leaves
+from m2kt.packet._graph import roll_out as roll_out
+from m2kt.packet._graph import verbalised_table as verbalised_table
+from m2kt.packet._manifest import ConceptSource as ConceptSource
+from m2kt.packet._manifest import Embedding as Embedding
+from m2kt.packet._manifest import Fidelity as Fidelity
+from m2kt.packet._manifest import Ledger as Ledger
+from m2kt.packet._manifest import Manifest as Manifest
+from m2kt.packet._manifest import ShapeFidelity as ShapeFidelity
+from m2kt.packet._manifest import TeacherCard as TeacherCard
+from m2kt.packet._packet import Packet as Packet
+from m2kt.packet._sign import Signature as Signature
+from m2kt.packet._sign import local_key as local_key

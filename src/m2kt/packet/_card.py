@@ -1,0 +1,115 @@
+"""The packet card: README.md, for people. It never names a rule's output that was not verbalised."""
+
+from __future__ import annotations
+
+from m2kt.probes import ProbeSpec
+
+from ._graph import Graph
+from ._manifest import Manifest
+
+
+def write_card(manifest: Manifest, graph: Graph, spec: ProbeSpec) -> str:
+    """Markdown text of the card."""
+    sections = [
+        _head(manifest, spec),
+        _teacher(manifest),
+        _rules(manifest, graph),
+        _fidelity(manifest),
+        _ledger(manifest),
+        _limits(manifest, spec),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _head(manifest: Manifest, spec: ProbeSpec) -> str:
+    lines = [f"# Knowledge packet: {manifest.name}", ""]
+    if spec.description:
+        lines += [spec.description, ""]
+    if manifest.fallback:
+        lines += [f"**Fallback, not a full extraction**: {manifest.fallback_reason or 'no reason given'}", ""]
+    lines.append(
+        "A skill of a teacher language model, for a frozen student of another family (M2KT, arXiv 2511.17638). "
+        "Take it in with `m2kt ingest STUDENT PACKET --out ADAPTER`; look inside with `m2kt inspect PACKET`."
+    )
+    return "\n".join(lines)
+
+
+def _teacher(manifest: Manifest) -> str:
+    teacher = manifest.teacher
+    return "\n".join(
+        [
+            "## Teacher",
+            "",
+            f"* name: `{teacher.name}` ({teacher.architecture}, {teacher.parameters:,} parameters, "
+            f"{teacher.layers} blocks of width {teacher.width})",
+            f"* digest: `{teacher.digest}`",
+            f"* licence: {teacher.licence or 'not stated'}",
+            f"* extracted: {manifest.created}, seed {manifest.seed}, concepts by {manifest.embedding.source}, "
+            f"read at layer {manifest.embedding.layer}",
+        ]
+    )
+
+
+def _rules(manifest: Manifest, graph: Graph) -> str:
+    lines = [
+        "## Rules",
+        "",
+        f"{len(graph.symbols)} symbols, {graph.n_concepts} concepts, verbalised share {manifest.verbalised:g} "
+        + ("(no rule output travels as text)." if manifest.verbalised == 0 else "."),
+        "",
+        "| rule | arguments | rows | used at |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [f"| {r.name} | {r.arity} | {len(r.rows)} | {r.uses} places |" for r in graph.rules]
+    return "\n".join(lines)
+
+
+def _fidelity(manifest: Manifest) -> str:
+    fidelity = manifest.fidelity
+    lines = ["## Fidelity", "", "Measured on prompts never used for extraction.", ""]
+    lines += ["| measure | value |", "| --- | --- |"]
+    named = {
+        "roll-out agreement": fidelity.agreement,
+        "coverage": fidelity.coverage,
+        "probe accuracy": fidelity.probe_accuracy,
+        "causal attention edges": fidelity.causal_edge_share,
+    }
+    lines += [f"| {name} | {_percent(value)} |" for name, value in named.items()]
+    lines += [f"| {name} | {value:.4g} |" for name, value in sorted(fidelity.other.items())]
+    if fidelity.shapes:
+        lines += ["", "| template | agreement | coverage | prompts |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| `{s.template}` | {_percent(s.agreement)} | {_percent(s.coverage)} | {s.n} |"
+            for s in fidelity.shapes
+        ]
+    return "\n".join(lines)
+
+
+def _ledger(manifest: Manifest) -> str:
+    ledger = manifest.ledger
+    rows = {
+        "labelled examples": ledger.labelled_examples,
+        "teacher passes at extraction": ledger.teacher_passes,
+        "teacher text in traces (tokens)": ledger.teacher_tokens_in_traces,
+        "concepts": ledger.concepts,
+        "bytes": ledger.packet_bytes,
+    }
+    lines = ["## Data ledger", "", "| used | |", "| --- | --- |"]
+    lines += [f"| {name} | {value:,} |" for name, value in rows.items()]
+    return "\n".join([*lines, f"| seconds | {ledger.seconds:.1f} |"])
+
+
+def _limits(manifest: Manifest, spec: ProbeSpec) -> str:
+    lines = [
+        "## Limits",
+        "",
+        "* The skill is what the teacher does, errors included; nothing here was checked against the truth.",
+        f"* Shapes that were probed: {', '.join(f'`{spec.template_text(i)}`' for i in range(spec.n_templates))}. "
+        "Others are not promised.",
+        "* The signature shows who made the packet and that it is whole, not that its maker is to be trusted.",
+    ]
+    return "\n".join([*lines, *(f"* {note}" for note in manifest.notes)])
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.2f} %"

@@ -1,0 +1,58 @@
+"""Reading a packet's vectors through its own symbol states: what does each concept write?
+
+The symbol states (the teacher about to copy a symbol) label the teacher's space. A ridge probe fitted on them alone
+names the output of every concept vector. Legend: N states, D width, C classes, K concepts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.packet._graph import Graph
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+
+class RidgeProbe:
+    """One-against-all ridge classifier on standardised states."""
+
+    def __init__(self, x_ND: Floats, y_N: Ints, penalty: float = 1e-2) -> None:
+        self.mean_D = x_ND.mean(axis=0)
+        self.scale_D = x_ND.std(axis=0) + 1e-6
+        z = self._standardise(x_ND)
+        self.classes = np.unique(y_N)
+        target = (y_N[:, None] == self.classes[None]).astype(np.float64)
+        self.bias_C = target.mean(axis=0)
+        gram = z.T @ z + penalty * len(z) * np.eye(z.shape[1])
+        self.weight_DC = np.linalg.solve(gram, z.T @ (target - self.bias_C))
+
+    def _standardise(self, x_ND: Floats) -> NDArray[np.float64]:
+        return ((x_ND - self.mean_D) / self.scale_D).astype(np.float64)
+
+    def scores(self, x_ND: Floats) -> NDArray[np.float64]:
+        """(N, C), near 1 for the class that a state belongs to."""
+        found: NDArray[np.float64] = self._standardise(x_ND) @ self.weight_DC + self.bias_C
+        return found
+
+    def predict(self, x_ND: Floats) -> Ints:
+        """The class of each state."""
+        return self.classes[self.scores(x_ND).argmax(axis=1)].astype(np.int32)
+
+
+def decode_outputs(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> list[int]:
+    """The K symbols that the concept vectors say, within each rule's range; verbalised rows say what their text says."""
+    probe = RidgeProbe(
+        np.asarray(concepts["pool_PD"], dtype=np.float32), np.asarray(concepts["pool_symbol_P"], dtype=np.int32)
+    )
+    score_KC = probe.scores(np.asarray(concepts["vectors_KD"], dtype=np.float32))
+    outputs: list[int] = []
+    for rule in graph.rules:
+        allowed = np.isin(probe.classes, rule.range)
+        if not allowed.any():
+            allowed[:] = True
+        for row, told in enumerate(rule.outputs):
+            best = np.where(allowed, score_KC[rule.offset + row], -np.inf).argmax()
+            outputs.append(int(probe.classes[best]) if told is None else told)
+    return outputs

@@ -1,0 +1,276 @@
+"""The abstraction graph A: how the teacher's traces are written, step by step, and by which rules.
+
+For every template the graph is a trie over *skeletons* (traces with their symbols masked). Each node decides the next
+unit of the trace by a small tree whose leaves write a literal, copy an earlier symbol, or apply a rule to earlier
+symbols. What a rule writes is not part of the graph unless it was verbalised: outputs travel as concept vectors, and
+whoever rolls the graph out supplies a :class:`Table` that names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from m2kt.probes import MASK, Prompt
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class WriteLiteral(_Model):
+    """Write ``text``. ``symbol`` is set where the text is a symbol that never varies here."""
+
+    do: Literal["literal"] = "literal"
+    text: str = Field(description="The unit's text.")
+    symbol: int | None = Field(default=None, description="Symbol id, where the text is lead + symbol.")
+    lead: str = Field(default="", description="Space before the symbol.")
+
+
+class WriteCopy(_Model):
+    """Repeat the symbol of an earlier unit."""
+
+    do: Literal["copy"] = "copy"
+    source: int = Field(ge=0, description="Index of the copied unit, prompt first.")
+    lead: str = Field(default="", description="Space before the symbol.")
+
+
+class WriteRule(_Model):
+    """Write what a rule says about the symbols of earlier units."""
+
+    do: Literal["rule"] = "rule"
+    rule: int = Field(ge=0, description="Index of the rule.")
+    sources: list[int] = Field(description="Indices of the argument units, in the rule's order.")
+    lead: str = Field(default="", description="Space before the symbol.")
+
+
+class Case(_Model):
+    """One branch of a guard."""
+
+    values: list[int] = Field(description="Symbol ids for which this branch is taken.")
+    then: Decision = Field(description="What to do then.")
+
+
+class Guard(_Model):
+    """Look at one earlier symbol and decide how to go on: which copy, which rule, or which piece of structure."""
+
+    do: Literal["guard"] = "guard"
+    source: int = Field(ge=0, description="Index of the unit that decides.")
+    cases: list[Case] = Field(description="Branches; their values are disjoint.")
+
+
+Decision = Annotated[WriteLiteral | WriteCopy | WriteRule | Guard, Field(discriminator="do")]
+Case.model_rebuild()
+Guard.model_rebuild()
+
+
+class Node(_Model):
+    """All traces of a template that share one masked prefix."""
+
+    step: Decision = Field(description="How the next unit is decided.")
+    children: dict[str, int] = Field(default_factory=dict, description="Mask of the unit written, to the next node.")
+
+
+class TemplateGraph(_Model):
+    """The trie of one template; node 0 is the end of the prompt."""
+
+    template: str = Field(description="Template text.")
+    nodes: list[Node] = Field(description="Nodes; children point forward.")
+
+
+class Rule(_Model):
+    """A table that the teacher was shown to hold. Each row is a concept."""
+
+    name: str = Field(description="Name of the rule within this packet.")
+    arity: int = Field(ge=1, description="Number of arguments.")
+    rows: list[tuple[int, ...]] = Field(description="Argument symbol ids, one tuple a concept.")
+    outputs: list[int | None] = Field(description="Verbalised output symbol a row; null: travels as vector only.")
+    range: list[int] = Field(description="Symbol ids that this rule was seen to write, over all rows.")
+    family: int = Field(ge=0, description="Rules of one family always read the same arguments.")
+    offset: int = Field(ge=0, description="Index of the first row among the K concepts.")
+    uses: int = Field(default=0, ge=0, description="Places (nodes of the graph) where the rule is applied.")
+
+
+class Graph(_Model):
+    """Symbols, rules, and one trie a template."""
+
+    symbols: list[str] = Field(description="All symbols; ids are indices.")
+    rules: list[Rule] = Field(description="Rules, in concept order.")
+    templates: list[TemplateGraph] = Field(description="In the order of the probe spec.")
+    stop: str = Field(description="The stop string: the last unit of every complete trace.")
+
+    @property
+    def n_concepts(self) -> int:
+        """K, rule instances (symbols not counted)."""
+        return sum(len(r.rows) for r in self.rules)
+
+    def row_index(self) -> list[dict[tuple[int, ...], int]]:
+        """Per rule, arguments to row."""
+        return [{row: i for i, row in enumerate(rule.rows)} for rule in self.rules]
+
+
+class Table(Protocol):
+    """Says what rule ``rule`` writes in its row ``row``: a symbol id."""
+
+    def __call__(self, rule: int, row: int) -> int: ...
+
+
+@dataclass(slots=True)
+class TracedUnit:
+    """A unit of a rolled-out trace, with where it came from."""
+
+    text: str
+    symbol: int | None
+    lead: str = ""
+    kind: Literal["prompt", "literal", "copy", "rule"] = "literal"
+    rule: int | None = None
+    row: int | None = None
+    sources: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Missing:
+    """Why a roll-out could not go on, at ``node`` of ``template``."""
+
+    what: Literal["row", "branch", "node", "symbol", "length"]
+    template: int
+    node: int
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Trace:
+    """A prompt with the completion that the graph writes for it."""
+
+    units: list[TracedUnit]
+    n_prompt: int
+    complete: bool = False
+    missing: Missing | None = None
+    path: list[int] = field(default_factory=list)  # node of every completion unit
+
+    @property
+    def text(self) -> str:
+        """Prompt and completion."""
+        return "".join(u.text for u in self.units)
+
+    @property
+    def completion(self) -> str:
+        """Completion with its stop string, if complete."""
+        return "".join(u.text for u in self.units[self.n_prompt :])
+
+
+class Roller:
+    """Rolls a graph out over prompts; keeps the look-up tables that every roll-out needs."""
+
+    def __init__(self, graph: Graph, max_units: int = 4096) -> None:
+        self.graph = graph
+        self.symbol_id = {s: i for i, s in enumerate(graph.symbols)}
+        self.rows = graph.row_index()
+        self.max_units = max_units
+
+    def prompt_units(self, prompt: Prompt) -> list[TracedUnit]:
+        """The prompt's units with their symbol ids. A slot value that the graph has not seen gets no id."""
+        return [
+            TracedUnit(u.text, None if u.symbol is None else self.symbol_id.get(u.symbol), u.lead, "prompt")
+            for u in prompt.units
+        ]
+
+    def __call__(self, prompt: Prompt, table: Table) -> Trace:
+        """Rolls out. Never raises on what the graph lacks: ``complete`` is False then and ``missing`` says why."""
+        template = self.graph.templates[prompt.template]
+        units = self.prompt_units(prompt)
+        trace = Trace(units, len(units))
+        node = 0
+        if not template.nodes:
+            trace.missing = Missing("node", prompt.template, node, "no trace of this template could be explained")
+            return trace
+        while True:
+            trace.path.append(node)
+            lost = Missing("node", prompt.template, node)
+            if len(units) > self.max_units:
+                trace.missing = Missing("length", prompt.template, node, f"{self.max_units} units")
+                return trace
+            decision = template.nodes[node].step
+            while isinstance(decision, Guard):
+                seen = units[decision.source].symbol
+                branch = next((c.then for c in decision.cases if seen in c.values), None)
+                if branch is None:
+                    trace.missing = Missing("branch", prompt.template, node, f"unit {decision.source} is {seen}")
+                    return trace
+                decision = branch
+            unit = self._write(decision, units, table, lost)
+            if unit is None:
+                trace.missing = lost
+                return trace
+            units.append(unit)
+            if unit.symbol is None and unit.text == self.graph.stop:
+                trace.complete = True
+                return trace
+            mask = unit.text if unit.symbol is None else unit.lead + MASK
+            following = template.nodes[node].children.get(mask)
+            if following is None:
+                trace.missing = Missing("node", prompt.template, node, f"no way on after {mask!r}")
+                return trace
+            node = following
+
+    def _write(
+        self, step: WriteLiteral | WriteCopy | WriteRule, units: list[TracedUnit], table: Table, lost: Missing
+    ) -> TracedUnit | None:
+        if isinstance(step, WriteLiteral):
+            return TracedUnit(step.text, step.symbol, step.lead, "literal")
+        if isinstance(step, WriteCopy):
+            symbol = units[step.source].symbol
+            if symbol is None:
+                lost.what, lost.detail = "symbol", f"unit {step.source} holds no known symbol"
+                return None
+            return TracedUnit(
+                step.lead + self.graph.symbols[symbol], symbol, step.lead, "copy", sources=(step.source,)
+            )
+        arguments = tuple(units[s].symbol for s in step.sources)
+        row = self.rows[step.rule].get(arguments)  # type: ignore[arg-type]
+        if row is None:
+            lost.what, lost.detail = "row", f"{self.graph.rules[step.rule].name} has no row for {arguments}"
+            return None
+        symbol = table(step.rule, row)
+        return TracedUnit(
+            step.lead + self.graph.symbols[symbol], symbol, step.lead, "rule", step.rule, row, tuple(step.sources)
+        )
+
+
+def roll_out(graph: Graph, prompt: Prompt, table: Table) -> Trace:
+    """One roll-out; use :class:`Roller` for many."""
+    return Roller(graph)(prompt, table)
+
+
+def leaves(decision: Decision) -> Iterator[WriteLiteral | WriteCopy | WriteRule]:
+    """The leaves of a decision tree."""
+    if isinstance(decision, Guard):
+        for case in decision.cases:
+            yield from leaves(case.then)
+    else:
+        yield decision
+
+
+def verbalised_table(graph: Graph) -> Table:
+    """The table of a packet whose outputs all travel as text. Raises KeyError for a row that does not."""
+
+    def table(rule: int, row: int) -> int:
+        output = graph.rules[rule].outputs[row]
+        if output is None:
+            raise KeyError(f"row {row} of {graph.rules[rule].name} travels as a vector only")
+        return output
+
+    return table
+
+
+def fixed_table(outputs: Sequence[int], graph: Graph) -> Table:
+    """The table that writes ``outputs[k]`` for concept k."""
+    offsets = [r.offset for r in graph.rules]
+
+    def table(rule: int, row: int) -> int:
+        return int(outputs[offsets[rule] + row])
+
+    return table

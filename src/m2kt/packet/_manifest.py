@@ -1,0 +1,158 @@
+"""M, the metadata of a packet: where it came from, how well it was measured, what it cost."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from m2kt.errors import PacketError
+
+FORMAT_VERSION = 1
+
+ConceptSource = Literal["interrogation", "clustering", "gradient", "probe"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class TeacherCard(_Model):
+    """The model that the skill left."""
+
+    name: str = Field(description="As it was asked for: zoo:addition, a directory, a Hub id.")
+    digest: str = Field(description="sha256 over weights, configuration and tokenizer.")
+    tokenizer_digest: str = Field(description="sha256 over the tokenizer's files.")
+    architecture: str = Field(description="Model class, such as LlamaForCausalLM.")
+    parameters: int = Field(ge=0, description="Number of parameters.")
+    width: int = Field(ge=1, description="D, width of the hidden states and so of the concept vectors.")
+    layers: int = Field(ge=1, description="Number of decoder blocks.")
+    licence: str | None = Field(default=None, description="Licence of the teacher's weights, where known.")
+
+
+class Embedding(_Model):
+    """Where in the teacher the concept vectors were read."""
+
+    layer: int = Field(ge=0, description="0 is what enters the first block, i what block i-1 returns.")
+    source: ConceptSource = Field(
+        default="interrogation", description="How concepts were found and embedded."
+    )
+
+
+class ShapeFidelity(_Model):
+    """Fidelity on one template."""
+
+    template: str = Field(description="Template text.")
+    n: int = Field(ge=0, description="Fresh prompts asked.")
+    agreement: float | None = Field(
+        default=None, description="Share of covered prompts on which roll-out = teacher."
+    )
+    coverage: float = Field(description="Share of prompts that the graph can roll out to the end.")
+
+
+class Fidelity(_Model):
+    """Measured on prompts never used for extraction (DESIGN section 3, step 8)."""
+
+    agreement: float | None = Field(
+        default=None, description="Share of covered prompts on which roll-out = teacher."
+    )
+    coverage: float | None = Field(
+        default=None, description="Share of prompts that the graph rolls out to the end."
+    )
+    probe_accuracy: float | None = Field(
+        default=None,
+        description="Cross-validated accuracy of the linear probe that predicts a step from the state.",
+    )
+    causal_edge_share: float | None = Field(
+        default=None, description="Share of attention edges whose ablation changes the step."
+    )
+    floor: float | None = Field(
+        default=None, description="Agreement times coverage below which extraction refuses."
+    )
+    shapes: list[ShapeFidelity] = Field(default_factory=list, description="The same by template.")
+    other: dict[str, float] = Field(default_factory=dict, description="Further measurements by name.")
+
+
+class Ledger(_Model):
+    """What the transfer has used so far: how "data-free" is counted."""
+
+    labelled_examples: int = Field(default=0, ge=0, description="Labelled examples seen.")
+    teacher_passes: int = Field(
+        default=0, ge=0, description="Sequences sent through the teacher at extraction."
+    )
+    teacher_tokens_in_traces: int = Field(
+        default=0, ge=0, description="Tokens of teacher text that travel in R."
+    )
+    concepts: int = Field(default=0, ge=0, description="K, rule rows that travel.")
+    packet_bytes: int = Field(
+        default=0, ge=0, description="Bytes of all parts but manifest, card and signature."
+    )
+    seconds: float = Field(default=0.0, ge=0, description="Wall-clock time of the extraction.")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what took part; read from package metadata, so nothing heavy is imported."""
+    versions = {}
+    for name in ("m2kt", "torch", "transformers", "tokenizers", "numpy", "safetensors"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+class Manifest(_Model):
+    """``manifest.json``."""
+
+    format_version: Literal[1] = Field(default=1, description="Version of the packet format.")
+    name: str = Field(min_length=1, description="Name of the packet, usually that of the probe spec.")
+    created: str = Field(description="Time of extraction, ISO 8601 in UTC; supplied by the caller.")
+    teacher: TeacherCard = Field(description="The model that the skill left.")
+    embedding: Embedding = Field(description="Where the concept vectors were read.")
+    verbalised: float = Field(
+        default=0.0, ge=0, le=1, description="v, share of rows whose output travels as text."
+    )
+    fidelity: Fidelity = Field(default_factory=Fidelity, description="Measurements on unseen prompts.")
+    ledger: Ledger = Field(default_factory=Ledger, description="What the extraction has used.")
+    seed: int = Field(default=0, description="Seed of the extraction.")
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="The resolved configuration of the extraction."
+    )
+    libraries: dict[str, str] = Field(default_factory=library_versions, description="Library versions.")
+    fallback: bool = Field(
+        default=False, description="True: no graph was found, plain traces travel instead."
+    )
+    fallback_reason: str | None = Field(default=None, description="Which step resisted, if so.")
+    notes: list[str] = Field(default_factory=list, description="Remarks for people.")
+    files: dict[str, str] = Field(
+        default_factory=dict,
+        description="sha256 of every part but this manifest and the signature; set by save.",
+    )
+
+
+def canonical_json(data: Any) -> bytes:
+    """JSON that depends on the data alone: sorted keys, UTF-8, no NaN, one final newline."""
+    text = json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def parse_manifest(raw: bytes, where: str) -> Manifest:
+    """Manifest from its bytes; an unknown version is told apart from damage."""
+    try:
+        data = json.loads(raw)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PacketError(f"{where}: manifest.json is not JSON ({error}); the packet is damaged") from error
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if version != FORMAT_VERSION:
+        raise PacketError(
+            f"{where}: expected packet format version {FORMAT_VERSION}, came {version!r}; "
+            "extract it again, or use the release of m2kt that wrote it"
+        )
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise PacketError(f"{where}: manifest.json is not valid at {field}: {first['msg']}") from error

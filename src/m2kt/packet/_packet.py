@@ -1,0 +1,193 @@
+"""The knowledge packet P = (C, A, R, M, sigma): all that passes between a teacher and a student.
+
+K concepts, D teacher width, S symbols, P pool states, r directions of spread. Needs numpy and safetensors alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from m2kt.errors import PacketError, SpecError
+from m2kt.probes import ProbeSpec
+
+from ._card import write_card
+from ._check import Arrays, check_packet
+from ._graph import Graph
+from ._manifest import Manifest, canonical_json, parse_manifest
+from ._sign import Signature, sign_files, verify_files
+from ._store import CARD, GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS, read_parts, write_parts
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A knowledge packet in memory. Make variants with :meth:`replace`; what is saved anew is signed anew."""
+
+    manifest: Manifest
+    """M: provenance, fidelity, ledger."""
+    graph: Graph
+    """A: symbols, rules, one trie a template."""
+    spec: ProbeSpec
+    """What can be asked, without the truth."""
+    concepts: Arrays
+    """C: ``vectors_KD``, ``spread_basis_KrD``, ``spread_scale_Kr``, ``support_K``, ``anchors_SD``,
+    ``anchor_count_S``, ``pool_PD``, ``pool_symbol_P``."""
+    attention: Arrays = field(default_factory=dict)
+    """A: what the teacher attends to along the graph's edges."""
+    traces: Arrays = field(default_factory=dict)
+    """R: the chains of latent states."""
+    signature: Signature | None = None
+    """Who signed; None for a packet that was just made, or loaded without verification."""
+    _parts: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def load(cls, path: str | Path, verify: bool = True) -> Packet:
+        """Read a packet, directory or single file, and check all of it.
+
+        Args:
+            path: a packet directory or a ``.m2kp`` file.
+            verify: False skips digests and signature (to look into a broken packet); all else is still checked.
+
+        Raises:
+            PacketError: truncated, edited, not finite, a part missing, shapes that do not fit, unknown version.
+        """
+        where = str(path)
+        parts = read_parts(Path(path))
+        signature = None
+        if verify:
+            signed = {name: content for name, content in parts.items() if name != SIGNATURE}
+            signature = verify_files(signed, parts[SIGNATURE], where)
+        manifest = parse_manifest(parts[MANIFEST], where)
+        if verify:
+            _check_digests(manifest, parts, where)
+        try:
+            graph = Graph.model_validate_json(parts[GRAPH])
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise PacketError(
+                f"{where}: graph.json is not valid at {first['loc']}: {first['msg']}"
+            ) from error
+        try:
+            spec = ProbeSpec.from_yaml(parts[SPEC].decode(), source=f"{where}/{SPEC}")
+        except (SpecError, UnicodeDecodeError) as error:
+            raise PacketError(f"{where}: {error}") from error
+        concepts, attention, traces = (_read_arrays(parts[name], f"{where}: {name}") for name in TENSORS)
+        packet = cls(manifest, graph, spec, concepts, attention, traces, signature, parts)
+        packet.check(where)
+        return packet
+
+    def save(self, path: str | Path, *, key: Path | None = None) -> Path:
+        """Write the packet, as a single file where ``path`` ends in ``.m2kp``, else as a directory.
+
+        A packet that is unchanged since it was loaded keeps its signature; any other is signed with ``key``, by
+        default the local one. Writes aside and renames: a failure leaves what was there before.
+
+        Raises:
+            StorageError: the disk refused, or something else than a packet stands at ``path``.
+            PacketError: the packet does not fit together.
+        """
+        self.check(str(path))
+        write_parts(Path(path), self._signed_parts(key))
+        return Path(path)
+
+    def replace(self, **changes: Any) -> Packet:
+        """A variant with some members exchanged, unsigned until saved. Arrays are not copied."""
+        return dataclasses.replace(self, **changes, signature=None, _parts=None)
+
+    def check(self, where: str = "packet") -> None:
+        """Raise PacketError unless all parts fit together and every number is finite."""
+        tensors = dict(zip(TENSORS, (self.concepts, self.attention, self.traces), strict=True))
+        check_packet(self.manifest, self.graph, self.spec, self.concepts, tensors, where)
+
+    @property
+    def n_concepts(self) -> int:
+        """K."""
+        return self.graph.n_concepts
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` of the manifest, which holds the digests of all other parts."""
+        return "sha256:" + hashlib.sha256(self._current_parts()[MANIFEST]).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all parts but manifest, card and signature: what the ledger counts."""
+        return _payload_size(self._content_parts())
+
+    def _content_parts(self) -> dict[str, bytes]:
+        arrays = zip(TENSORS, (self.concepts, self.attention, self.traces), strict=True)
+        parts = {name: _write_arrays(members) for name, members in arrays}
+        parts[SPEC] = self.spec.public().to_yaml().encode()
+        parts[GRAPH] = canonical_json(self.graph.model_dump(mode="json"))
+        return parts
+
+    def _fresh_parts(self) -> dict[str, bytes]:
+        """All parts but the signature, as they would be written now."""
+        parts = self._content_parts()
+        size = _payload_size(parts)
+        ledger = self.manifest.ledger.model_copy(
+            update={"packet_bytes": size, "concepts": self.graph.n_concepts}
+        )
+        manifest = self.manifest.model_copy(update={"ledger": ledger, "files": {}})
+        parts[CARD] = write_card(manifest, self.graph, self.spec).encode()
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(parts.items())}
+        manifest = manifest.model_copy(update={"files": digests})
+        parts[MANIFEST] = canonical_json(manifest.model_dump(mode="json"))
+        return parts
+
+    def _current_parts(self) -> dict[str, bytes]:
+        """The parts as loaded where nothing was changed since, arrays in place included; else fresh ones."""
+        if self._parts is not None:
+            loaded = {name: self._parts[name] for name in (*TENSORS, SPEC, GRAPH)}
+            if loaded == self._content_parts() and parse_manifest(self._parts[MANIFEST], "") == self.manifest:
+                return self._parts
+        return self._fresh_parts()
+
+    def _signed_parts(self, key: Path | None) -> dict[str, bytes]:
+        parts = self._current_parts()
+        if key is None and SIGNATURE in parts:
+            return parts
+        unsigned = {name: content for name, content in parts.items() if name != SIGNATURE}
+        return {**unsigned, SIGNATURE: sign_files(unsigned, self.manifest.name, key)}
+
+
+def _payload_size(parts: dict[str, bytes]) -> int:
+    return sum(len(content) for content in parts.values())
+
+
+def _check_digests(manifest: Manifest, parts: dict[str, bytes], where: str) -> None:
+    covered = {name: parts[name] for name in parts if name not in (MANIFEST, SIGNATURE)}
+    if manifest.files.keys() != covered.keys():
+        raise PacketError(
+            f"{where}: manifest.json lists {sorted(manifest.files)}, expected {sorted(covered)}"
+        )
+    for name, content in covered.items():
+        if hashlib.sha256(content).hexdigest() != manifest.files[name]:
+            raise PacketError(
+                f"{where}: {name} does not have the digest that manifest.json gives; get it again"
+            )
+
+
+def _read_arrays(content: bytes, where: str) -> Arrays:
+    try:
+        return load_tensors(content)
+    except (
+        SafetensorError,
+        KeyError,
+        ValueError,
+        TypeError,
+    ) as error:  # KeyError: a type numpy has no name for
+        raise PacketError(f"{where} is damaged or of a type numpy cannot hold ({error!r})") from error
+
+
+def _write_arrays(arrays: Arrays) -> bytes:
+    return save_tensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})

@@ -1,0 +1,18 @@
+"""Probe specs: what can be asked of a teacher. Templates, slots, splits, and how an answer is read.
+
+Imports nothing but :mod:`m2kt.errors`; loads no torch.
+"""
+
+from m2kt.probes._spec import SPLITS as SPLITS
+from m2kt.probes._spec import ProbeSpec as ProbeSpec
+from m2kt.probes._spec import Slot as Slot
+from m2kt.probes._spec import Split as Split
+from m2kt.probes._spec import WeightedTemplate as WeightedTemplate
+from m2kt.probes._template import Prompt as Prompt
+from m2kt.probes._template import Template as Template
+from m2kt.probes._truth import Truth as Truth
+from m2kt.probes._truth import load_truth as load_truth
+from m2kt.probes._truth import read_labelled as read_labelled
+from m2kt.probes._units import MASK as MASK
+from m2kt.probes._units import Segmenter as Segmenter
+from m2kt.probes._units import Unit as Unit

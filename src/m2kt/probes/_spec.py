@@ -1,0 +1,250 @@
+"""The probe spec: what can be asked of a teacher, and never what the answer is (DESIGN: the only thing a user writes)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from m2kt.errors import SpecError
+from m2kt.probes._template import Prompt, Template
+
+Split = Literal["probing", "rehearsal", "evaluation"]
+SPLITS: tuple[tuple[Split, float], ...] = (("probing", 0.5), ("rehearsal", 0.8), ("evaluation", 1.0))
+_ENUMERATE_UP_TO = 20_000
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+
+
+class Slot(_Strict):
+    """The values that a slot may take."""
+
+    values: list[str] = Field(description="Distinct, non-empty texts; one or several tokens each.", min_length=1)
+
+    @field_validator("values")
+    @classmethod
+    def _distinct(cls, values: list[str]) -> list[str]:
+        if len(set(values)) != len(values):
+            raise ValueError("slot values must be distinct")
+        for value in values:
+            if not value or value != value.strip():
+                raise ValueError(f"slot value {value!r} is empty or has outer spaces; put spaces into the template")
+        return values
+
+
+class WeightedTemplate(_Strict):
+    """A template with a share of the probes."""
+
+    text: str = Field(description="Template text with {slot} or {name=slot} holes.")
+    weight: float = Field(default=1.0, gt=0, description="Relative share among the templates.")
+
+
+class ProbeSpec(_Strict):
+    """Unlabelled prompt templates, the stop string, and how to read an answer out of a completion."""
+
+    name: str = Field(description="Name of the skill.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = Field(default="", description="One line for people.")
+    licence: str | None = Field(default=None, description="Licence of the spec's own text.")
+    slots: dict[str, Slot] = Field(description="Slot name to values.", min_length=1)
+    templates: list[str | WeightedTemplate] = Field(description="Shapes that are probed and rehearsed.", min_length=1)
+    held_out: list[str | WeightedTemplate] = Field(
+        default_factory=list, description="Shapes that are never probed or rehearsed, for evaluation only."
+    )
+    stop: str = Field(description="The completion ends where this string first appears.", min_length=1)
+    answer: str | None = Field(
+        default=None, description="Regular expression; its first group is the answer. null: the whole completion."
+    )
+    truth: str | dict[str, Any] | None = Field(
+        default=None,
+        description="Evaluation only: 'file.py:function', a JSONL of {prompt, answer}, or {reasoning_gym: dataset}.",
+    )
+    max_new_tokens: int | None = Field(default=None, gt=0, description="Longest completion in the teacher's tokens.")
+
+    @field_validator("answer")
+    @classmethod
+    def _compiles(cls, answer: str | None) -> str | None:
+        if answer is not None:
+            try:
+                groups = re.compile(answer).groups
+            except re.error as error:
+                raise ValueError(f"answer is not a regular expression: {error}") from error
+            if groups < 1:
+                raise ValueError("answer needs one group, as in '> (.+)\\\\.'")
+        return answer
+
+    @model_validator(mode="after")
+    def _templates_parse(self) -> ProbeSpec:
+        try:
+            texts = [t.text for t in (*self._shapes, *self._held_out_shapes)]
+        except SpecError as error:
+            raise ValueError(str(error)) from error
+        if len(set(texts)) != len(texts):
+            raise ValueError("a template is listed twice, or both as probed and as held out")
+        return self
+
+    # -- reading and writing ------------------------------------------------------------------------------------
+    @classmethod
+    def from_yaml(cls, text: str, source: str = "the probe spec") -> ProbeSpec:
+        """Parses YAML. Raises SpecError that names the field."""
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SpecError(f"{source} is not YAML: {error}") from error
+        if not isinstance(data, dict):
+            raise SpecError(f"{source}: expected a mapping with name, slots, templates, stop; came {type(data).__name__}")
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            lines = [f"  {'.'.join(map(str, e['loc'])) or 'spec'}: {e['msg']}" for e in error.errors()]
+            raise SpecError(f"{source} is not a valid probe spec:\n" + "\n".join(lines)) from error
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> ProbeSpec:
+        """Reads a YAML file."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpecError(f"cannot read the probe spec {path}: {error}") from error
+        return cls.from_yaml(text, source=str(path))
+
+    def to_yaml(self) -> str:
+        """YAML that parses back to an equal spec."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def public(self) -> ProbeSpec:
+        """The spec as it travels in a packet: without the truth."""
+        return self.model_copy(update={"truth": None})
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the canonical form, without truth and prose."""
+        data = self.model_dump(mode="json", exclude={"truth", "description", "licence"})
+        return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    # -- asking -------------------------------------------------------------------------------------------------
+    @property
+    def values(self) -> list[str]:
+        """All slot values, in order of appearance."""
+        return list(dict.fromkeys(v for slot in self.slots.values() for v in slot.values))
+
+    @cached_property
+    def _shapes(self) -> list[Template]:
+        return [Template(_text(t), self._slot_values) for t in self.templates]
+
+    @cached_property
+    def _held_out_shapes(self) -> list[Template]:
+        return [Template(_text(t), self._slot_values) for t in self.held_out]
+
+    @cached_property
+    def _slot_values(self) -> dict[str, list[str]]:
+        return {name: slot.values for name, slot in self.slots.items()}
+
+    @property
+    def n_templates(self) -> int:
+        """Number of probed shapes; prompts name their shape by index."""
+        return len(self.templates)
+
+    def template_text(self, index: int, held_out: bool = False) -> str:
+        """The text of a shape."""
+        return _text((self.held_out if held_out else self.templates)[index])
+
+    def split_of(self, prompt: str) -> Split:
+        """The split a prompt of a probed shape belongs to: a hash of its text decides, so splits cannot overlap."""
+        u = int.from_bytes(hashlib.sha256(f"{self.name}\0{prompt}".encode()).digest()[:8], "big") / 2**64
+        return next(name for name, upper in SPLITS if u < upper)
+
+    def sample(
+        self,
+        split: Split,
+        n: int,
+        *,
+        seed: int,
+        held_out: bool = False,
+        templates: Sequence[int] | None = None,
+        skewed: bool = False,
+    ) -> list[Prompt]:
+        """Distinct prompts of one split, shared out over the shapes by weight.
+
+        Fewer than ``n`` come back where the shapes cannot ask as many different questions. Held-out shapes belong
+        wholly to the evaluation split. ``skewed``: each prompt draws from two random values a slot only, so that
+        coincidences (all equal, many of one symbol) that uniform prompts hardly ever show come up often.
+        """
+        if held_out and split != "evaluation":
+            raise SpecError(f"held-out shapes are for evaluation only; the split asked for was {split!r}")
+        shapes = self._held_out_shapes if held_out else self._shapes
+        weights = [getattr(t, "weight", 1.0) for t in (self.held_out if held_out else self.templates)]
+        chosen = list(range(len(shapes))) if templates is None else list(templates)
+        if not chosen:
+            return []
+        rng = random.Random(f"{self.digest}/{split}/{held_out}/{seed}/{skewed}")
+        wanted = {i: n * weights[i] / sum(weights[j] for j in chosen) for i in chosen}
+        taken: dict[int, list[Prompt]] = {}
+        carry, left = 0.0, sum(wanted.values())
+        # Small shapes first: what they cannot supply goes to the larger ones.
+        for i in sorted(chosen, key=lambda j: shapes[j].space):
+            share = wanted[i] + (carry * wanted[i] / left if left else 0.0)
+            taken[i] = self._draw(shapes[i], i, held_out, split, round(share), rng, skewed)
+            left -= wanted[i]
+            carry = max(0.0, carry + wanted[i] - len(taken[i])) if left > 0 else 0.0
+        prompts = [p for i in chosen for p in taken[i]]
+        rng.shuffle(prompts)
+        return prompts[:n]
+
+    def _draw(
+        self,
+        shape: Template,
+        index: int,
+        held_out: bool,
+        split: Split,
+        n: int,
+        rng: random.Random,
+        skewed: bool,
+    ) -> list[Prompt]:
+        def belongs(prompt: Prompt) -> bool:
+            return held_out or self.split_of(prompt.text) == split
+
+        if shape.space <= _ENUMERATE_UP_TO and not (skewed and n < shape.space / 4):
+            fillings = shape.every()
+            rng.shuffle(fillings)
+            found: dict[str, Prompt] = {}
+            for values in fillings:
+                if len(found) >= n:
+                    break
+                prompt = shape.fill(values, template=index, held_out=held_out)
+                if belongs(prompt):
+                    found[prompt.text] = prompt
+            return list(found.values())
+        found = {}
+        for _ in range(40 * n + 200):
+            if len(found) >= n:
+                break
+            prompt = shape.fill(shape.draw(rng, skewed=skewed), template=index, held_out=held_out)
+            if belongs(prompt):
+                found[prompt.text] = prompt
+        return list(found.values())
+
+    def completion_text(self, generated: str) -> str:
+        """What the completion says before the stop string."""
+        return generated.split(self.stop, 1)[0]
+
+    def read_answer(self, completion: str) -> str | None:
+        """The answer in a completion, or None where the expression finds none."""
+        completion = self.completion_text(completion)
+        if self.answer is None:
+            return completion.strip() or None
+        match = re.search(self.answer, completion)
+        return match.group(1) if match else None
+
+
+def _text(template: str | WeightedTemplate) -> str:
+    return template if isinstance(template, str) else template.text

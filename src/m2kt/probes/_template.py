@@ -1,0 +1,112 @@
+"""Prompt templates: literal text with ``{slot}`` and ``{name=slot}`` holes."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from m2kt.errors import SpecError
+from m2kt.probes._units import Unit
+
+_HOLE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An unlabelled prompt. ``units`` concatenate to ``text``."""
+
+    text: str
+    template: int
+    held_out: bool
+    units: tuple[Unit, ...]
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A slot's place: ``slot`` names the values; equal ``name`` within a template means equal value."""
+
+    slot: str
+    name: str | None
+    lead: str
+
+
+class Template:
+    """A parsed template."""
+
+    def __init__(self, text: str, slots: Mapping[str, Sequence[str]]) -> None:
+        self.text = text
+        self.parts: list[str | Hole] = []
+        literal, at = "", 0
+        for match in _HOLE.finditer(text):
+            literal += text[at : match.start()]
+            at = match.end()
+            if match.group() in ("{{", "}}"):
+                literal += match.group()[0]
+                continue
+            name, _, slot = match.group(1).rpartition("=")
+            if slot not in slots:
+                raise SpecError(
+                    f"template {text!r}: slot {slot!r} is not defined; defined slots: {', '.join(sorted(slots))}"
+                )
+            lead = " " if literal.endswith(" ") else ""
+            if literal[: len(literal) - len(lead)]:
+                self.parts.append(literal[: len(literal) - len(lead)])
+            self.parts.append(Hole(slot, name or None, lead))
+            literal = ""
+        literal += text[at:]
+        if "{" in _HOLE.sub("", text) or "}" in _HOLE.sub("", text):
+            raise SpecError(f"template {text!r}: a single brace; write {{{{ or }}}} for a literal one")
+        if literal:
+            self.parts.append(literal)
+        self.holes = [p for p in self.parts if isinstance(p, Hole)]
+        if not self.holes:
+            raise SpecError(f"template {text!r} has no slot, so it asks one single question; add a {{slot}}")
+        self._slots = slots
+        # Each free choice is one unnamed hole, or all holes of one name together.
+        self._choices: list[str] = []
+        self._choice_of_hole: list[int] = []
+        named: dict[str, int] = {}
+        for hole in self.holes:
+            if hole.name is not None and hole.name in named:
+                choice = named[hole.name]
+                if self._choices[choice] != hole.slot:
+                    raise SpecError(f"template {text!r}: the name {hole.name!r} is used for two slots")
+            else:
+                choice = len(self._choices)
+                self._choices.append(hole.slot)
+                if hole.name is not None:
+                    named[hole.name] = choice
+            self._choice_of_hole.append(choice)
+
+    @property
+    def space(self) -> int:
+        """How many distinct prompts this template can ask."""
+        return prod(len(self._slots[s]) for s in self._choices)
+
+    def every(self) -> list[tuple[str, ...]]:
+        """All fillings, one value per free choice."""
+        return list(product(*(self._slots[s] for s in self._choices)))
+
+    def draw(self, rng: random.Random, *, skewed: bool = False) -> tuple[str, ...]:
+        """A random filling, one value per free choice; ``skewed``: from two random values a slot."""
+        if not skewed:
+            return tuple(rng.choice(self._slots[s]) for s in self._choices)
+        few = {s: rng.choices(self._slots[s], k=2) for s in sorted(set(self._choices))}
+        return tuple(rng.choice(few[s]) for s in self._choices)
+
+    def fill(self, values: Sequence[str], *, template: int, held_out: bool) -> Prompt:
+        """The prompt for ``values``, one per free choice."""
+        units: list[Unit] = []
+        hole_index = 0
+        for part in self.parts:
+            if isinstance(part, str):
+                units.append(Unit(part))
+            else:
+                value = values[self._choice_of_hole[hole_index]]
+                units.append(Unit(part.lead + value, value, part.lead))
+                hole_index += 1
+        return Prompt("".join(u.text for u in units), template, held_out, tuple(units))

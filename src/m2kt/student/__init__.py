@@ -1,0 +1,13 @@
+"""The student side: a packet becomes a Concept Alignment Layer around a frozen model. Importing it registers CAL with peft.
+
+    candidate = train(load_causal_lm("smollm2-135m"), packet, updates=60)      # rehearsal by following vectors
+    candidate.model.save_pretrained("adapter")                                 # PeftModel.from_pretrained opens it
+    swap(candidate.model, other_packet)                                        # same graph, other vectors: no training
+"""
+
+from m2kt.student.cal import CALConfig as CALConfig
+from m2kt.student.cal import CALModel as CALModel
+from m2kt.student.ingest import Candidate as Candidate
+from m2kt.student.ingest import swap as swap
+from m2kt.student.ingest import train as train
+from m2kt.student.settings import StudentSettings as StudentSettings

@@ -1,0 +1,153 @@
+"""From a packet and a loaded student to a CAL: structure, bank, closed-form start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel, get_peft_model
+
+from m2kt.errors import CompatibilityError, PacketError
+from m2kt.models import blocks, special_prefix
+from m2kt.packet import Graph
+from m2kt.student.cal import CALConfig, CALModel, ReaderBase
+from m2kt.student.calibrate import OwnStates, own_states, ridge
+from m2kt.student.rehearsal import Rehearsal
+from m2kt.student.settings import StudentSettings
+from m2kt.student.spelling import Spelling, targets
+
+CALIBRATION_TRACES = 24
+
+
+def graph_digest(graph: Graph) -> str:
+    """Digest of what an adapter's structure depends on: symbols, argument tables and tries, never outputs."""
+    data = graph.model_dump(mode="json")
+    for rule in data["rules"]:
+        for key in ("outputs", "range", "uses"):
+            rule.pop(key, None)
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def resolve_flagged(graph: Graph, flagged: list[str]) -> list[int]:
+    """Concept indices of flagged entries: a symbol stands for all rows that read it, 'rule(a, b)' for one row."""
+    found: set[int] = set()
+    for entry in flagged:
+        hits: set[int] = set()
+        for rule in graph.rules:
+            for i, row in enumerate(rule.rows):
+                names = [graph.symbols[s] for s in row]
+                if entry in names or entry.replace(" ", "") == f"{rule.name}({','.join(names)})".replace(" ", ""):
+                    hits.add(rule.offset + i)
+        if not hits and entry not in graph.symbols:
+            raise CompatibilityError(
+                f"flagged concept {entry!r} is not in the packet: expected a symbol or a row such as "
+                f"'{graph.rules[0].name if graph.rules else 'rule'}(a, b)'"
+            )
+        found |= hits
+    return sorted(found)
+
+
+def build(
+    loaded: Any, packet: Any, settings: StudentSettings, rehearsal: Rehearsal, spelling: Spelling
+) -> tuple[PeftModel, dict[int, OwnStates]]:
+    """Puts a CAL into the student, with the bank plugged in and phi started."""
+    model, graph = loaded.model, packet.graph
+    depth = len(blocks(model))
+    concepts = packet.concepts
+    layers = sorted({min(depth - 1, max(0, round(f * depth) - 1)) for f in settings.reader.depths})
+    config = CALConfig(
+        task_type="CAUSAL_LM",
+        reader_layers=layers,
+        reader=settings.reader.kind,
+        projector=settings.projector.kind,
+        projector_width=settings.projector.width,
+        anchor_coordinates=settings.projector.anchor_coordinates,
+        gather_width=settings.reader.gather_width,
+        gather_rope=settings.reader.gather_rope,
+        selector_width=settings.reader.selector_width,
+        silence=settings.reader.silence,
+        steering_rank=settings.steering.rank,
+        steering_alpha=settings.steering.alpha,
+        steering_first_layer=min(depth - 1, round(settings.steering.first_depth * depth)),
+        steering_targets=settings.steering.targets,
+        symbols=list(graph.symbols),
+        symbol_tokens=spelling.symbol_tokens,
+        literals=spelling.literals if settings.reader.write_literals and settings.reader.kind == "structured" else [],
+        rules=[
+            {"name": r.name, "arity": r.arity, "family": r.family, "offset": r.offset, "rows": [list(x) for x in r.rows]}
+            for r in graph.rules
+        ],
+        phases=spelling.phases,
+        teacher_width=int(concepts["pool_PD"].shape[1]),
+        flagged=resolve_flagged(graph, settings.flagged),
+        graph_digest=graph_digest(graph),
+        space_digest=space_digest(concepts["pool_PD"]),
+        base_model_name_or_path=str(getattr(loaded, "path", loaded.name)),
+    )
+    traces = [rehearsal.encode(*x, config, spelling.separate_lead) for x in rehearsal.draw(CALIBRATION_TRACES)]
+    prefix = len(special_prefix(loaded.tokenizer))
+    own = own_states(
+        model, [t.ids for t in traces], layers, prefix, settings.projector.unembedding, settings.projector.gain
+    )
+    adapted = cast(PeftModel, get_peft_model(model, config))
+    tuner = cast(CALModel, adapted.base_model)
+    pool_PD = torch.from_numpy(np.ascontiguousarray(concepts["pool_PD"])).float()
+    for layer, reader in zip(layers, tuner.readers(), strict=True):
+        reader.mean_E.copy_(own[layer].mean_E)
+        reader.scale_E.copy_(own[layer].scale_E)
+        reader.level.fill_(own[layer].level)
+        reader.projector.mean_D.copy_(pool_PD.mean(0))
+        reader.projector.scale_D.copy_(pool_PD.std(0).clamp(min=1e-4 * float(pool_PD.std()) + 1e-8))
+        reader.pool_PD = pool_PD.to(reader.mean_E.device)
+    plug_bank(tuner, packet)
+    if settings.projector.start == "ridge":
+        for layer, reader in zip(layers, tuner.readers(), strict=True):
+            start(reader, own[layer], spelling, concepts["pool_symbol_P"], settings.projector.ridge)
+    return adapted, own
+
+
+@torch.no_grad()
+def start(reader: ReaderBase, own: OwnStates, spelling: Spelling, pool_symbol_P: Any, penalty: float) -> None:
+    """The closed-form start of phi, of literal vectors, and of symbols that came without a state."""
+    phases = reader.config.phases
+    target_SJE, known_SJ = targets(own.by_token, spelling.written, phases)
+    symbol_P = torch.from_numpy(np.asarray(pool_symbol_P)).long()
+    assert reader.pool_PD is not None
+    feature_PF = reader.projector.features_of(reader.pool_PD, reader.anchor_SD).cpu()
+    for j in range(phases):
+        usable_P = known_SJ[symbol_P, j] > 0
+        if not usable_P.any():
+            reader.projector.head_JFE[j].zero_()
+            continue
+        w_FE, b_E = ridge(feature_PF[usable_P], target_SJE[symbol_P[usable_P], j], penalty)
+        reader.projector.head_JFE[j].copy_(w_FE)
+        reader.projector.bias_JE[j].copy_(b_E)
+    reader.spare_SJE.copy_(target_SJE)
+    if reader.literal_UJE.shape[0]:
+        literal_UJE, _ = targets(own.by_token, [Counter([w]) for w in spelling.literal_written], phases)
+        reader.literal_UJE.copy_(literal_UJE)
+
+
+def space_digest(pool_PD: NDArray[np.float32]) -> str:
+    """Names a teacher's vector space by its width; equality of teachers is checked by the manifest."""
+    return f"D={pool_PD.shape[1]}"
+
+
+def plug_bank(tuner: CALModel, packet: Any) -> None:
+    """The packet's true vectors into every reader, after a look at them."""
+    concepts = packet.concepts
+    for name in ("vectors_KD", "anchors_SD"):
+        if not np.isfinite(concepts[name]).all():
+            raise PacketError(f"{name} of the packet holds NaN or infinite values")
+    tuner.set_bank(
+        torch.from_numpy(np.ascontiguousarray(concepts["vectors_KD"])).float(),
+        torch.from_numpy(np.ascontiguousarray(concepts["anchors_SD"])).float(),
+        torch.from_numpy(np.asarray(concepts["anchor_count_S"]) > 0),
+    )
+
+

@@ -1,0 +1,14 @@
+"""The Concept Alignment Layer as a PEFT method. Importing this registers it."""
+
+from m2kt.student.cal._compat import CAL_TYPE as CAL_TYPE
+from m2kt.student.cal._compat import register as _register
+from m2kt.student.cal.config import CALConfig as CALConfig
+from m2kt.student.cal.context import ReaderOutputs as ReaderOutputs
+from m2kt.student.cal.context import Run as Run
+from m2kt.student.cal.context import Teaching as Teaching
+from m2kt.student.cal.model import CALModel as CALModel
+from m2kt.student.cal.model import decoder as decoder
+from m2kt.student.cal.reader import ReaderBase as ReaderBase
+from m2kt.student.cal.reader import StructuredReader as StructuredReader
+
+_register(CALConfig, CALModel)

@@ -1,0 +1,131 @@
+"""Configuration of the Concept Alignment Layer as a PEFT method.
+
+What is in it describes the *structure* of a skill in the student's own tokens: how symbols are spelled, which arguments
+each rule row has, which literals the answers use. What the rules answer is not here: that travels as vectors, in the bank
+beside the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft.config import PeftConfig
+
+from m2kt.student.cal._compat import CAL_TYPE
+
+
+def _about(text: str) -> dict[str, str]:
+    return {"help": text}
+
+
+@dataclass
+class CALConfig(PeftConfig):
+    """Everything needed to rebuild a CAL around a frozen student before its weights are loaded."""
+
+    target_modules: Any = field(
+        default=None, metadata=_about("Names of all adapted modules; filled in from the two lists below.")
+    )
+    reader_modules: list[str] | None = field(
+        default=None, metadata=_about("Full names of the decoder blocks after which a concept reader works.")
+    )
+    steered_modules: list[str] | None = field(
+        default=None, metadata=_about("Full names of the linear layers with a low-rank update.")
+    )
+    reader_layers: list[int] = field(
+        default_factory=list, metadata=_about("Indices of the decoder blocks after which a concept reader works.")
+    )
+    reader: str = field(
+        default="structured", metadata=_about("'structured' (selector and gather heads) or 'flat' (one key per concept).")
+    )
+    projector: str = field(default="linear", metadata=_about("phi: 'linear', 'low_rank' or 'mlp'."))
+    projector_width: int = field(default=128, metadata=_about("Inner width of phi when it is 'low_rank' or 'mlp'."))
+    anchor_coordinates: bool = field(
+        default=False, metadata=_about("Give phi the concept's coordinates relative to the symbol anchors as well.")
+    )
+    gather_width: int = field(default=64, metadata=_about("Width of queries and keys of a gather head."))
+    gather_rope: bool = field(
+        default=True, metadata=_about("Rotate half of the width by relative position (in tokens and in symbols).")
+    )
+    selector_width: int = field(default=256, metadata=_about("Hidden width of the selector."))
+    silence: float = field(
+        default=1.0, metadata=_about("Inject nothing at all where p(none) reaches this; 1 switches it off.")
+    )
+    steering_rank: int = field(default=8, metadata=_about("Rank of the low-rank updates; 0 for no steering."))
+    steering_alpha: float = field(default=16.0, metadata=_about("The update is scaled by alpha / rank."))
+    steering_first_layer: int = field(default=0, metadata=_about("First decoder block that is steered."))
+    steering_targets: list[str] | None = field(
+        default=None, metadata=_about("Last names of the steered linear layers; all of a block's when not given.")
+    )
+    symbols: list[str] = field(default_factory=list, metadata=_about("The skill's symbols, by symbol id."))
+    symbol_tokens: list[list[list[int]]] = field(
+        default_factory=list, metadata=_about("Per symbol, the token sequences that write it in this student.")
+    )
+    literals: list[str] = field(default_factory=list, metadata=_about("Literal units that the reader may write."))
+    rules: list[dict[str, Any]] = field(
+        default_factory=list,
+        metadata=_about("Per rule: name, arity, family, offset and its rows' argument symbol ids (never the outputs)."),
+    )
+    phases: int = field(
+        default=1, metadata=_about("How many tokens a unit may have: each gets its own last map of phi.")
+    )
+    teacher_width: int = field(default=0, metadata=_about("D, the width of the packet's vectors."))
+    flagged: list[int] = field(default_factory=list, metadata=_about("Concept indices that the reader must not use."))
+    graph_digest: str = field(default="", metadata=_about("Digest of the graph: vectors of another graph do not fit."))
+    space_digest: str = field(
+        default="", metadata=_about("Digest of the teacher's vector space: pool statistics of the packet trained on.")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = CAL_TYPE
+        if self.reader not in ("structured", "flat"):
+            raise ValueError(f"reader: expected 'structured' or 'flat', got {self.reader!r}")
+        if self.projector not in ("linear", "low_rank", "mlp"):
+            raise ValueError(f"projector: expected 'linear', 'low_rank' or 'mlp', got {self.projector!r}")
+        if self.gather_rope and self.gather_width % 8:
+            raise ValueError(f"gather_width: expected a multiple of 8 with gather_rope, got {self.gather_width}")
+
+    @property
+    def n_concepts(self) -> int:
+        """K, the number of rule rows."""
+        return sum(len(rule["rows"]) for rule in self.rules)
+
+    @property
+    def families(self) -> list[tuple[int, int]]:
+        """(family, arity) of each group of rules that share gather heads, in order of appearance."""
+        seen: dict[int, int] = {}
+        for rule in self.rules:
+            seen[int(rule["family"])] = max(seen.get(int(rule["family"]), 0), int(rule["arity"]))
+        return list(seen.items())
+
+    def head_of(self, rule: int, argument: int) -> int:
+        """Index of the gather head that reads an argument of a rule; head 0 serves copies."""
+        head = 1
+        for family, arity in self.families:
+            if family == int(self.rules[rule]["family"]):
+                return head + argument
+            head += arity
+        raise IndexError(rule)
+
+    @property
+    def n_heads(self) -> int:
+        """Number of gather heads, the copy head included."""
+        return 1 + sum(arity for _, arity in self.families)
+
+    # Classes of the selector: none, copy, the rules, the literals.
+    NONE = 0
+    COPY = 1
+
+    def class_of_rule(self, rule: int) -> int:
+        """Selector class of a rule."""
+        return 2 + rule
+
+    def class_of_literal(self, literal: int) -> int:
+        """Selector class of a literal unit."""
+        return 2 + len(self.rules) + literal
+
+    @property
+    def n_classes(self) -> int:
+        """Number of selector classes."""
+        return 2 + len(self.rules) + len(self.literals)

@@ -1,0 +1,171 @@
+"""What a reader must know about the running forward pass besides hidden states: tokens, padding, positions, the cache.
+
+Letters: B sequences, T tokens of this pass, N tokens seen so far (cached ones included), S symbols, K concepts,
+P pool states, F width of phi's trunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from m2kt.errors import CompatibilityError
+
+
+class SymbolMatcher:
+    """Finds where a symbol's token sequence ends, by n-gram suffix; the longest match wins."""
+
+    def __init__(self, symbol_tokens: Sequence[Sequence[Sequence[int]]]) -> None:
+        self.n_symbols = len(symbol_tokens)
+        by_length: dict[int, list[tuple[tuple[int, ...], int]]] = {}
+        for symbol, forms in enumerate(symbol_tokens):
+            for form in forms:
+                by_length.setdefault(len(form), []).append((tuple(form), symbol))
+        self.longest = max(by_length, default=1)
+        self._forms: list[tuple[int, Tensor, Tensor]] = []
+        for length in sorted(by_length):
+            forms_, ids = zip(*by_length[length], strict=True)
+            self._forms.append((length, torch.tensor(forms_), torch.tensor(ids)))
+
+    def __call__(self, token_BN: Tensor) -> Tensor:
+        """Symbol id that ends at each token, ``n_symbols`` where none does. Padding is marked by negative tokens."""
+        symbol_BN = torch.full_like(token_BN, self.n_symbols)
+        for length, form_Fn, id_F in self._forms:  # ascending: a longer match overwrites a shorter one
+            if token_BN.shape[1] < length:
+                continue
+            window_BMn = token_BN.unfold(1, length, 1)
+            hit_BMF = (window_BMn[:, :, None, :] == form_Fn.to(token_BN.device)).all(-1)
+            found_BM, which_BM = hit_BMF.max(-1)
+            ids_BM = id_F.to(token_BN.device)[which_BM]
+            tail = symbol_BN[:, length - 1 :]
+            symbol_BN[:, length - 1 :] = torch.where(found_BM, ids_BM, tail)
+        return symbol_BN
+
+
+@dataclass
+class Teaching:
+    """What rehearsal adds to a forward pass: whose vectors are in the bank, and where the packet's edges point.
+
+    Positions t are those that *predict* the token t+1. ``-100`` marks positions that teach nothing.
+    """
+
+    bank_index_BK: Tensor  # rows of [pool; true bank] that stand for the concepts in each sequence
+    class_BT: Tensor  # selector class
+    phase_BT: Tensor  # which token of its unit comes next
+    concept_BT: Tensor  # concept index, where a rule applies
+    source_BTA: Tensor  # token positions of the arguments (of the copied unit, for copies)
+    copied_BT: Tensor  # symbol id that is copied
+    forced_B: Tensor  # sequences whose reader is told class, concept and sources (bool)
+
+
+@dataclass
+class ReaderOutputs:
+    """What a reader leaves behind for the losses."""
+
+    class_BTC: Tensor
+    phase_BTJ: Tensor
+    gather_BHTN: Tensor
+    usage_BTK: Tensor | None = None
+    retrieval_BTK: Tensor | None = None
+
+
+@dataclass
+class Run:
+    """One forward pass. Created by the model's pre-hook, read by every reader."""
+
+    token_BT: Tensor
+    mask_BN: Tensor  # real tokens
+    position_BN: Tensor  # counts real tokens only, so left padding is harmless
+    symbol_BN: Tensor
+    ordinal_BN: Tensor  # how many symbols ended up to here
+    cache: DynamicCache | None
+    first_slot: int
+    teaching: Teaching | None = None
+    outputs: list[ReaderOutputs] = field(default_factory=list)
+
+    @property
+    def n_past(self) -> int:
+        """Tokens seen in earlier passes."""
+        return int(self.mask_BN.shape[1] - self.token_BT.shape[1])
+
+    def extend_keys(self, slot: int, key_BHTW: Tensor) -> Tensor:
+        """Appends a reader's keys to the cache and returns all of them."""
+        if self.cache is None:
+            return key_BHTW
+        layer = _layer(self.cache, self.first_slot + 1 + slot)
+        keys, _ = layer.update(key_BHTW, key_BHTW.new_zeros(*key_BHTW.shape[:3], 1))
+        return keys
+
+
+class RunState:
+    """The mutable holder that the hook writes and the readers read; one per adapted model."""
+
+    def __init__(self, n_blocks: int) -> None:
+        self.n_blocks = n_blocks
+        self.run: Run | None = None
+        self.teaching: Teaching | None = None
+        self.matcher: SymbolMatcher | None = None
+        self.slots: dict[int, int] = {}
+
+    def begin(self, token_BT: Tensor, mask: Any, cache: Any) -> Run:
+        """Prepares a pass. ``mask`` is the two-dimensional attention mask over past and present tokens, or None."""
+        assert self.matcher is not None
+        if cache is not None and not isinstance(cache, DynamicCache):
+            raise CompatibilityError(
+                f"the concept reader keeps its keys in a DynamicCache, got {type(cache).__name__}; "
+                "generate without cache_implementation, or with use_cache=False"
+            )
+        if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+            raise CompatibilityError(
+                "the concept reader expects a two-dimensional attention mask of shape (batch, tokens so far), got "
+                + (f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__)
+            )
+        device = token_BT.device
+        past = cache.get_seq_length() if cache is not None else 0
+        kept_token = kept_symbol = torch.empty(token_BT.shape[0], 0, dtype=torch.long, device=device)
+        if past:
+            layer = _layer(cache, self.n_blocks)
+            if layer.get_seq_length() != past:
+                raise CompatibilityError(
+                    f"the cache holds {past} tokens but the concept reader saw {layer.get_seq_length()} of them: "
+                    "a cache must be filled with the adapter switched on all the time"
+                )
+            kept_token, kept_symbol = layer.keys[:, 0, :, 0].long(), layer.values[:, 0, :, 0].long()
+        n = past + token_BT.shape[1]
+        if mask is None:
+            mask_BN = kept_token.ge(0) if past else token_BT.new_ones(token_BT.shape[0], 0, dtype=torch.bool)
+            mask_BN = torch.cat([mask_BN, torch.ones_like(token_BT, dtype=torch.bool)], 1)
+        elif mask.shape[1] != n:
+            raise CompatibilityError(f"expected an attention mask over {n} tokens, got one over {mask.shape[1]}")
+        else:
+            mask_BN = mask.bool()
+        clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
+        tail = kept_token[:, max(0, past - self.matcher.longest + 1) :]
+        symbol_BT = self.matcher(torch.cat([tail, clean_BT], 1))[:, tail.shape[1] :]
+        if cache is not None:
+            as_state = (clean_BT[:, None, :, None].float(), symbol_BT[:, None, :, None].float())
+            _layer(cache, self.n_blocks).update(*as_state)
+        symbol_BN = torch.cat([kept_symbol, symbol_BT], 1)
+        self.run = Run(
+            token_BT=token_BT,
+            mask_BN=mask_BN,
+            position_BN=mask_BN.long().cumsum(1) - 1,
+            symbol_BN=symbol_BN,
+            ordinal_BN=((symbol_BN < self.matcher.n_symbols) & mask_BN).long().cumsum(1),
+            cache=cache,
+            first_slot=self.n_blocks,
+            teaching=self.teaching,
+        )
+        return self.run
+
+
+def _layer(cache: DynamicCache, index: int) -> Any:
+    """A pseudo layer behind the model's own: beams, crops and batch selection then move it along by themselves."""
+    while len(cache.layers) <= index:
+        cache.layers.append(DynamicLayer())
+    return cache.layers[index]

@@ -1,0 +1,213 @@
+"""CALModel: the peft tuner that puts readers and steering into a frozen causal LM, and feeds them each pass's tokens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.pytorch_utils import Conv1D
+
+from m2kt.errors import CompatibilityError
+from m2kt.models import blocks
+from m2kt.student.cal._compat import PREFIX
+from m2kt.student.cal.config import CALConfig
+from m2kt.student.cal.context import Run, RunState, SymbolMatcher, Teaching
+from m2kt.student.cal.layer import CALLayer, ReadingBlock, SteeredLinear
+from m2kt.student.cal.reader import ReaderBase
+
+
+class CALModel(BaseTuner):
+    """The Concept Alignment Layer around a frozen causal language model. Cannot be merged: it depends on the input."""
+
+    prefix = PREFIX
+    tuner_layer_cls = CALLayer
+    target_module_mapping: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------------------------------ which modules
+    def _prepare_adapter_config(self, peft_config: CALConfig, model_config: dict[str, Any]) -> CALConfig:
+        names = {id(module): name for name, module in self.model.named_modules()}
+        stack = [_unwrap(b) for b in blocks(self.model)]
+        wrapped = {id(_unwrap(m)): n for n, m in self.model.named_modules() if isinstance(m, ReadingBlock)}
+        names.update(wrapped)
+        if peft_config.reader_modules is None:
+            for layer in peft_config.reader_layers:
+                if not 0 <= layer < len(stack):
+                    raise CompatibilityError(f"reader_layers: {layer} is outside of the student's {len(stack)} blocks")
+            peft_config.reader_modules = [names[id(stack[layer])] for layer in peft_config.reader_layers]
+        if peft_config.steered_modules is None:
+            peft_config.steered_modules = []
+            for block in stack[peft_config.steering_first_layer :] if peft_config.steering_rank else ():
+                for name, module in block.named_modules():
+                    last = name.rpartition(".")[2]
+                    wanted = peft_config.steering_targets is None or last in peft_config.steering_targets
+                    if wanted and isinstance(module, (nn.Linear, Conv1D)):
+                        peft_config.steered_modules.append(f"{names[id(block)]}.{name}".replace(".base_layer", ""))
+        peft_config.target_modules = sorted({*peft_config.reader_modules, *peft_config.steered_modules})
+        return peft_config
+
+    @staticmethod
+    def _check_target_module_exists(peft_config: CALConfig, key: str) -> bool:
+        plain = key.replace(".base_layer", "")
+        if plain != key and key.endswith(".base_layer"):
+            return False
+        return plain in set(peft_config.reader_modules or ()) | set(peft_config.steered_modules or ())
+
+    def _pre_injection_hook(self, model: nn.Module, config: CALConfig, adapter_name: str) -> None:
+        if not hasattr(model, "_m2kt_cal_state"):
+            model._m2kt_cal_state = RunState(len(blocks(model)))  # type: ignore[assignment]
+
+    @property
+    def state(self) -> RunState:
+        """The holder through which hook and readers share a pass."""
+        state: RunState = self.model._m2kt_cal_state
+        return state
+
+    def _create_and_replace(
+        self,
+        peft_config: CALConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        if isinstance(target, SteeredLinear):
+            target.update_layer(adapter_name, peft_config)
+        elif isinstance(target, ReadingBlock):
+            target.update_layer(adapter_name, peft_config, self._width())
+        else:
+            new: nn.Module
+            if current_key.replace(".base_layer", "") in (peft_config.reader_modules or ()):
+                new = ReadingBlock(target, adapter_name, peft_config, self._width(), self.state)
+            else:
+                new = SteeredLinear(target, adapter_name, peft_config)
+            if adapter_name not in self.active_adapters:
+                new.requires_grad_(False)
+            setattr(parent, target_name, new)
+
+    def _width(self) -> int:
+        width: int = self.model.get_input_embeddings().weight.shape[1]
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "hidden_size", width))
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        setattr(parent, child_name, new_module)  # our layers keep their base layer untouched: nothing to copy
+
+    def _check_merge_allowed(self) -> None:
+        raise CompatibilityError("a concept reader depends on what it reads: it cannot be merged into the weights")
+
+    def unload(self) -> nn.Module:
+        """The untouched base model, with hooks and holder removed."""
+        base: nn.Module = super().unload()
+        for handle in getattr(base, "_m2kt_cal_hooks", ()):
+            handle.remove()
+        for name in ("_m2kt_cal_hooks", "_m2kt_cal_state"):
+            if hasattr(base, name):
+                delattr(base, name)
+        return base
+
+    # ------------------------------------------------------------------------------------------ saving
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        marker = f".cal_reader.{adapter_name}."
+        if marker in key:
+            return key.replace(marker, ".cal_reader.")
+        removed: str = super()._remove_adapter_name_from_key(key, adapter_name)
+        return removed
+
+    # ------------------------------------------------------------------------------------------ running
+    def _post_injection_hook(self, model: nn.Module, config: CALConfig, adapter_name: str) -> None:
+        state = self.state
+        slot = 0
+        for module in model.modules():
+            if isinstance(module, ReadingBlock):
+                for name in module.cal_reader:
+                    module.slots[name] = slot
+                    slot += 1
+        spellings = self._spellings()
+        state.matcher = SymbolMatcher(spellings)
+        if not hasattr(model, "_m2kt_cal_hooks"):
+            backbone = decoder(model)
+            parameters = inspect.signature(backbone.forward).parameters
+            order = list(parameters)
+
+            def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+                state.run = None
+                if not any(_reads(m) for m in model.modules()):
+                    return None
+                bound = dict(zip(order, args, strict=False)) | kwargs
+                token_BT = bound.get("input_ids")
+                if token_BT is None:
+                    raise CompatibilityError("the concept reader needs input_ids; inputs_embeds alone do not say what is written")
+                cache = bound.get("past_key_values")
+                use_cache = bound.get("use_cache")
+                if use_cache is None:
+                    use_cache = getattr(model.config.get_text_config(), "use_cache", False)
+                if cache is None and use_cache:
+                    cache = DynamicCache(config=model.config)  # made here, because the readers need it too
+                    bound["past_key_values"] = cache
+                state.begin(token_BT, bound.get("attention_mask"), cache)
+                return (), bound
+
+            hook = backbone.register_forward_pre_hook(before, with_kwargs=True)
+            after = backbone.register_forward_hook(lambda *_: setattr(state, "last", state.run) or setattr(state, "run", None))
+            model._m2kt_cal_hooks = [hook, after]  # type: ignore[assignment]
+
+    def _spellings(self) -> list[list[list[int]]]:
+        """Symbol spellings. Adapters of one model share them: the reader sees one alphabet at a time."""
+        first, *others = [self.peft_config[name] for name in self.peft_config]
+        for other in others:
+            if other.symbols != first.symbols or other.symbol_tokens != first.symbol_tokens:
+                raise CompatibilityError("adapters with different symbols cannot sit on one student at the same time yet")
+        return list(first.symbol_tokens)
+
+    # ------------------------------------------------------------------------------------------ for training
+    def readers(self, adapter_name: str | None = None) -> list[ReaderBase]:
+        """The readers of an adapter, in the order of their blocks."""
+        name = adapter_name or self.active_adapters[0]
+        found = [m.cal_reader[name] for m in self.model.modules() if isinstance(m, ReadingBlock) and name in m.cal_reader]
+        return found  # type: ignore[return-value]
+
+    def set_bank(self, bank_KD: Tensor, anchor_SD: Tensor, has_anchor_S: Tensor, adapter_name: str | None = None) -> None:
+        """Plugs the packet's true vectors into every reader."""
+        for reader in self.readers(adapter_name):
+            with torch.no_grad():
+                reader.set_bank(bank_KD, anchor_SD, has_anchor_S)
+
+    @contextmanager
+    def teaching(self, teaching: Teaching) -> Iterator[list[Run]]:
+        """Within it, the next pass is a rehearsal; its Run is appended to the list."""
+        runs: list[Run] = []
+        self.state.teaching = teaching
+        try:
+            yield runs
+        finally:
+            self.state.teaching = None
+
+
+def decoder(model: nn.Module) -> nn.Module:
+    """The module that holds the decoder blocks and receives the tokens: it returns states before the LM head."""
+    prefix = getattr(model, "base_model_prefix", "")
+    backbone = getattr(model, prefix, None) if prefix else None
+    return backbone if isinstance(backbone, nn.Module) else model
+
+
+def _unwrap(module: nn.Module) -> nn.Module:
+    while isinstance(module, BaseTunerLayer):
+        module = module.base_layer
+    return module
+
+
+def _reads(module: nn.Module) -> bool:
+    return (
+        isinstance(module, ReadingBlock)
+        and not module.disable_adapters
+        and any(name in module.cal_reader for name in module.active_adapters)
+    )

@@ -1,0 +1,191 @@
+"""The structured concept reader: it executes the packet's graph softly, at every position, from the student's own state.
+
+    p(class)  = softmax(selector(h_t))                    none | copy | rule r | literal u
+    p_i(s)    = attention of gather head i on positions where symbol s ends
+    w_k       = p(rule of k) * prod_i p_i(argument i of k)
+    h_t      <- h_t + sum_k w_k phi(c_k) + p(copy) sum_s p_copy(s) phi(anchor_s) + sum_u p(u) lit_u
+
+Nothing is added where p(none) is high. During rehearsal some sequences are *told* class, row and sources (``Teaching``), so
+that writing and pointing are learnt side by side instead of one after the other.
+
+Letters: B sequences, T tokens, N tokens so far, E student width, D teacher width, F trunk width, C classes, J phases,
+H gather heads, S symbols, K concepts, U literals.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from m2kt.student.cal.config import CALConfig
+from m2kt.student.cal.context import ReaderOutputs, Run, Teaching
+from m2kt.student.cal.heads import GatherHeads, symbol_mass
+from m2kt.student.cal.projector import Projector
+
+
+class ReaderBase(nn.Module):
+    """What both readers share: normalisation, the bank, phi, and writing into the stream."""
+
+    mean_E: Tensor
+    scale_E: Tensor
+    level: Tensor
+    bank_KD: Tensor
+    anchor_SD: Tensor
+    has_anchor_S: Tensor
+    allowed_K: Tensor
+
+    def __init__(self, config: CALConfig, student_width: int) -> None:
+        super().__init__()
+        self.config = config
+        n_symbols, n_concepts = len(config.symbols), config.n_concepts
+        self.n_symbols, self.n_concepts = n_symbols, n_concepts
+        self.register_buffer("mean_E", torch.zeros(student_width))
+        self.register_buffer("scale_E", torch.ones(student_width))
+        self.register_buffer("level", torch.ones(()))
+        self.register_buffer("bank_KD", torch.zeros(n_concepts, config.teacher_width))
+        self.register_buffer("anchor_SD", torch.zeros(n_symbols, config.teacher_width))
+        self.register_buffer("has_anchor_S", torch.zeros(n_symbols))
+        allowed_K = torch.ones(n_concepts)
+        allowed_K[config.flagged] = 0.0
+        self.register_buffer("allowed_K", allowed_K, persistent=False)
+        self.projector = Projector(
+            config.projector,
+            config.teacher_width,
+            student_width,
+            config.phases,
+            config.projector_width,
+            n_symbols if config.anchor_coordinates else 0,
+        )
+        # Used for symbols of which the teacher sent no state; the closed-form start fills it.
+        self.spare_SJE = nn.Parameter(torch.zeros(n_symbols, config.phases, student_width))
+        self.literal_UJE = nn.Parameter(torch.zeros(len(config.literals), config.phases, student_width))
+        self._features: tuple[Tensor, Tensor] | None = None
+        self.pool_PD: Tensor | None = None  # rehearsal only; never saved
+
+    def normalise(self, h_BTE: Tensor) -> Tensor:
+        """States standardised by what the frozen student showed at this block; clamped, for its first tokens are huge."""
+        x_BTE = (h_BTE.float() - self.mean_E) / self.scale_E
+        return x_BTE.clamp(-8.0, 8.0)
+
+    def train(self, mode: bool = True) -> ReaderBase:
+        """Leaving or entering training forgets the cached features of the bank."""
+        self._features = None
+        return super().train(mode)
+
+    def set_bank(self, bank_KD: Tensor, anchor_SD: Tensor, has_anchor_S: Tensor) -> None:
+        """Plugs in the packet's true vectors."""
+        self.bank_KD.copy_(bank_KD)
+        self.anchor_SD.copy_(anchor_SD)
+        self.has_anchor_S.copy_(has_anchor_S.float())
+        self._features = None
+
+    def features(self, teaching: Teaching | None) -> tuple[Tensor, Tensor]:
+        """Trunk features of the concepts, (K, F) or (B, K, F) in rehearsal, and of the symbol anchors, (S, F)."""
+        if teaching is None:
+            if self._features is not None and not torch.is_grad_enabled():
+                return self._features
+            found = (
+                self.projector.features_of(self.bank_KD, self.anchor_SD),
+                self.projector.features_of(self.anchor_SD, self.anchor_SD),
+            )
+            if not torch.is_grad_enabled():
+                self._features = found
+            return found
+        assert self.pool_PD is not None, "rehearsal needs the pool"
+        every_XF = self.projector.features_of(torch.cat([self.pool_PD, self.bank_KD]), self.anchor_SD)
+        concept_BKF = nn.functional.embedding(teaching.bank_index_BK, every_XF)
+        return concept_BKF, self.projector.features_of(self.anchor_SD, self.anchor_SD)
+
+    def inject(self, mixture_BTF: Tensor, mass_BT: Tensor, class_BTC: Tensor, copied_BTS: Tensor, phase_BTJ: Tensor) -> Tensor:
+        """The vector to add, (B, T, E), in the student's own scale."""
+        out_BTE = self.projector.write(mixture_BTF, mass_BT, phase_BTJ)
+        lost_BTS = copied_BTS * (1 - self.has_anchor_S)
+        out_BTE = out_BTE + torch.einsum("bts,btj,sje->bte", lost_BTS, phase_BTJ, self.spare_SJE)
+        n_literals = self.literal_UJE.shape[0]
+        if n_literals:
+            said_BTU = class_BTC[..., -n_literals:]
+            out_BTE = out_BTE + torch.einsum("btu,btj,uje->bte", said_BTU, phase_BTJ, self.literal_UJE)
+        return out_BTE * self.level
+
+
+class StructuredReader(ReaderBase):
+    """Selector, gather heads and the product of arguments."""
+
+    argument_KA: Tensor
+    head_KA: Tensor
+    class_K: Tensor
+
+    def __init__(self, config: CALConfig, student_width: int) -> None:
+        super().__init__(config, student_width)
+        self.selector = nn.Sequential(
+            nn.Linear(student_width, config.selector_width),
+            nn.GELU(),
+            nn.Linear(config.selector_width, config.n_classes + config.phases),
+        )
+        self.gather = GatherHeads(student_width, config.n_heads, config.gather_width, config.gather_rope)
+        # One table over all rules; arguments that a rule does not have point at a constant one (last column).
+        arity = max((int(r["arity"]) for r in config.rules), default=1)
+        argument_KA = torch.full((self.n_concepts, arity), self.n_symbols)
+        head_KA = torch.zeros(self.n_concepts, arity, dtype=torch.long)
+        class_K = torch.zeros(self.n_concepts, dtype=torch.long)
+        for r, rule in enumerate(config.rules):
+            rows = slice(int(rule["offset"]), int(rule["offset"]) + len(rule["rows"]))
+            n = int(rule["arity"])
+            argument_KA[rows, :n] = torch.tensor(rule["rows"], dtype=torch.long).reshape(-1, n)
+            head_KA[rows, :n] = torch.tensor([config.head_of(r, a) for a in range(n)])
+            class_K[rows] = config.class_of_rule(r)
+        self.register_buffer("argument_KA", argument_KA, persistent=False)
+        self.register_buffer("head_KA", head_KA, persistent=False)
+        self.register_buffer("class_K", class_K, persistent=False)
+
+    def weights(self, class_BTC: Tensor, mass_BHTS: Tensor) -> Tensor:
+        """w_k = p(rule) prod_i p_i(argument i of k), (B, T, K)."""
+        one = mass_BHTS.new_ones(*mass_BHTS.shape[:3], 1)
+        flat_BTX = torch.cat([mass_BHTS, one], -1).transpose(1, 2).flatten(2)  # (B, T, H * (S + 1))
+        w_BTK = class_BTC[..., self.class_K]
+        for a in range(self.argument_KA.shape[1]):
+            w_BTK = w_BTK * flat_BTX[..., self.head_KA[:, a] * (self.n_symbols + 1) + self.argument_KA[:, a]]
+        return w_BTK * self.allowed_K
+
+    def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
+        x_BTE = self.normalise(h_BTE)
+        logit_BTX = self.selector(x_BTE)
+        log_class_BTC = logit_BTX[..., : self.config.n_classes].log_softmax(-1)
+        log_phase_BTJ = logit_BTX[..., self.config.n_classes :].log_softmax(-1)
+        log_gather_BHTN = self.gather(x_BTE, run, slot, self.n_symbols)
+        mass_BHTS = symbol_mass(log_gather_BHTN, run, self.n_symbols)
+        class_BTC, phase_BTJ = log_class_BTC.exp(), log_phase_BTJ.exp()
+        w_BTK = self.weights(class_BTC, mass_BHTS)
+        copied_BTS = class_BTC[..., CALConfig.COPY, None] * mass_BHTS[:, 0]
+        teaching = run.teaching
+        if teaching is not None:
+            run.outputs.append(ReaderOutputs(log_class_BTC, log_phase_BTJ, log_gather_BHTN, w_BTK))
+            class_BTC, phase_BTJ, w_BTK, copied_BTS = self.force(teaching, class_BTC, phase_BTJ, w_BTK, copied_BTS)
+        concept_KF, anchor_SF = self.features(teaching)
+        copied_by_anchor_BTS = copied_BTS * self.has_anchor_S
+        mixture_BTF = w_BTK @ concept_KF + copied_by_anchor_BTS @ anchor_SF
+        mass_BT = w_BTK.sum(-1) + copied_by_anchor_BTS.sum(-1)
+        out_BTE = self.inject(mixture_BTF, mass_BT, class_BTC, copied_BTS, phase_BTJ)
+        if self.config.silence < 1.0:
+            out_BTE = out_BTE.masked_fill((class_BTC[..., :1] >= self.config.silence), 0.0)
+        return h_BTE + out_BTE.to(h_BTE.dtype)
+
+    def force(
+        self, teaching: Teaching, class_BTC: Tensor, phase_BTJ: Tensor, w_BTK: Tensor, copied_BTS: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Replaces, in the sequences that are told, what the reader thinks by what the packet's edges say."""
+        told_BT1 = (teaching.forced_B[:, None] & (teaching.class_BT >= 0))[..., None]
+        true_class = nn.functional.one_hot(teaching.class_BT.clamp(min=0), class_BTC.shape[-1])
+        true_phase = nn.functional.one_hot(teaching.phase_BT.clamp(min=0), phase_BTJ.shape[-1])
+        concept_BT = teaching.concept_BT
+        true_w = torch.zeros_like(w_BTK)
+        true_w.scatter_(2, concept_BT.clamp(min=0)[..., None], (concept_BT >= 0)[..., None].to(w_BTK.dtype))
+        copied_BT = teaching.copied_BT
+        true_copy = torch.zeros_like(copied_BTS)
+        true_copy.scatter_(2, copied_BT.clamp(min=0)[..., None], (copied_BT >= 0)[..., None].to(w_BTK.dtype))
+        return (
+            torch.where(told_BT1, true_class.to(class_BTC.dtype), class_BTC),
+            torch.where(told_BT1, true_phase.to(phase_BTJ.dtype), phase_BTJ),
+            torch.where(told_BT1, true_w, w_BTK),
+            torch.where(told_BT1, true_copy, copied_BTS),
+        )

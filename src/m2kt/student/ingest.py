@@ -1,0 +1,224 @@
+"""Taking a packet in: rehearsal under the composite loss, from a loaded student to a candidate adapter."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from m2kt.errors import CompatibilityError, M2KTError, PacketError
+from m2kt.models import blocks, context_length, encode_units, special_prefix, width
+from m2kt.student.build import build, graph_digest, plug_bank, resolve_flagged
+from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
+from m2kt.student.calibrate import OwnStates
+from m2kt.student.losses import Loss, Outputs, composite, needs
+from m2kt.student.rehearsal import IGNORE, Batch, Rehearsal
+from m2kt.student.settings import StudentSettings
+from m2kt.student.spelling import Spelling, check_writable, spell, targets
+
+SPELLING_TRACES = 96
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+class TrainingError(M2KTError):
+    """Training broke down: the loss is not a number."""
+
+    exit_code = 10
+
+
+@dataclass
+class Candidate:
+    """A trained adapter that nobody has judged yet."""
+
+    model: PeftModel
+    ledger: dict[str, Any]
+    history: list[dict[str, float]] = field(default_factory=list)
+    spelling: Spelling | None = None
+
+
+def train(
+    loaded: Any,
+    packet: Any,
+    settings: StudentSettings | None = None,
+    *,
+    updates: int = 60,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Candidate:
+    """Trains a CAL on a frozen student by rehearsal. ``loaded.model`` is wrapped in place; the packet is all that is read.
+
+    Args:
+        loaded: a ``LoadedModel``, or anything with ``model``, ``tokenizer`` and ``name``.
+        packet: graph, spec and concepts.
+        settings: the student side's settings; the defaults are the same for every skill and student.
+        updates: optimiser steps of ``settings.rehearsal.batch`` traces each.
+        seed: of everything that is drawn.
+        progress: called with (update, updates, losses).
+
+    Raises:
+        CompatibilityError: the student cannot write a symbol, or its context is too short.
+        TrainingError: the loss became NaN.
+    """
+    settings = settings or StudentSettings()
+    began = time.monotonic()
+    torch.manual_seed(seed)
+    check_writable(loaded.tokenizer, packet.graph)
+    rehearsal = Rehearsal(
+        packet.graph,
+        packet.spec,
+        np.asarray(packet.concepts["pool_symbol_P"]),
+        loaded.tokenizer,
+        settings.rehearsal,
+        seed=seed,
+        forbidden=resolve_flagged(packet.graph, settings.flagged),
+    )
+    spelling = spell(loaded.tokenizer, packet.graph, [trace for trace, _ in rehearsal.draw(SPELLING_TRACES)])
+    room = context_length(loaded.model)
+    if spelling.longest > room:
+        raise CompatibilityError(
+            f"traces of this skill take up to {spelling.longest} tokens in this student, but its context holds {room}"
+        )
+    adapted, own = build(loaded, packet, settings, rehearsal, spelling)
+    trainer = Trainer(adapted, own, settings, spelling, np.asarray(packet.concepts["pool_symbol_P"]), updates)
+    prepared = time.monotonic() - began
+    history = trainer.run(rehearsal, progress)
+    adapted.eval()
+    ledger = {
+        "labelled_examples": 0,
+        "updates": updates,
+        "rehearsal_sequences": rehearsal.n_traces,
+        "rehearsal_tokens": rehearsal.n_tokens,
+        "verbalised_rows": int((rehearsal.kept_K >= 0).sum()),
+        "trainable_parameters": sum(p.numel() for p in adapted.parameters() if p.requires_grad),
+        "prepare_seconds": round(prepared, 2),
+        "seconds": round(time.monotonic() - began, 2),
+        "seed": seed,
+    }
+    return Candidate(adapted, ledger, history, spelling)
+
+
+def swap(adapted: PeftModel, packet: Any) -> PeftModel:
+    """Plugs another packet's vectors into a trained adapter, without training: same graph, same teacher space."""
+    tuner = cast(CALModel, adapted.base_model)
+    config = cast(CALConfig, adapted.peft_config[tuner.active_adapters[0]])
+    theirs = graph_digest(packet.graph)
+    if theirs != config.graph_digest:
+        raise CompatibilityError(
+            "the packet's graph (symbols, rules' arguments, steps) is not the one this adapter was trained on "
+            f"({theirs[:12]} instead of {config.graph_digest[:12]}): its vectors would be read in the wrong places; ingest it anew"
+        )
+    d = int(packet.concepts["vectors_KD"].shape[1])
+    if d != config.teacher_width:
+        raise CompatibilityError(f"the packet's vectors have width {d}, this adapter reads width {config.teacher_width}")
+    plug_bank(tuner, packet)
+    return adapted
+
+
+class Trainer:
+    """One run of updates."""
+
+    def __init__(
+        self,
+        adapted: PeftModel,
+        own: dict[int, OwnStates],
+        settings: StudentSettings,
+        spelling: Spelling,
+        pool_symbol_P: Any,
+        updates: int,
+    ) -> None:
+        self.adapted, self.settings, self.spelling, self.updates = adapted, settings, spelling, updates
+        self.tuner = cast(CALModel, adapted.base_model)
+        self.config = cast(CALConfig, adapted.peft_config["default"])
+        self.backbone = decoder(self.tuner.model)
+        self.head: nn.Module = self.tuner.model.get_output_embeddings()
+        self.device = self.tuner.model.get_input_embeddings().weight.device
+        self.terms = composite(settings.losses)
+        self.needs = needs(self.terms)
+        symbol_P = torch.from_numpy(np.asarray(pool_symbol_P)).long()
+        self.own_PJE, self.known_PJ = [], None
+        for layer in self.config.reader_layers:
+            target_SJE, known_SJ = targets(own[layer].by_token, spelling.written, self.config.phases)
+            self.own_PJE.append(target_SJE[symbol_P].to(self.device))
+            self.known_PJ = known_SJ[symbol_P].to(self.device)
+        self.optimiser = self._optimiser()
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        rates = self.settings.optimiser
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.adapted.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if ".cal_A." in name or ".cal_B." in name:
+                rate = rates.steering_lr
+            elif any(part in name for part in (".projector.", ".spare_SJE", ".literal_UJE")):
+                rate = rates.projector_lr
+            else:
+                rate = rates.reader_lr
+            groups.setdefault(rate, []).append(parameter)
+        return torch.optim.AdamW(
+            [{"params": p, "lr": rate, "peak": rate} for rate, p in groups.items()],
+            weight_decay=rates.weight_decay,
+            betas=(0.9, 0.98),
+        )
+
+    def _rate(self, update: int) -> float:
+        o = self.settings.optimiser
+        if update < o.warmup:
+            return (update + 1) / (o.warmup + 1)
+        x = (update - o.warmup) / max(1, self.updates - o.warmup)
+        return o.floor + (1 - o.floor) * 0.5 * (1 + math.cos(math.pi * x))
+
+    def run(self, rehearsal: Rehearsal, progress: Progress | None) -> list[dict[str, float]]:
+        """All updates."""
+        history = []
+        self.adapted.train()
+        trained = [p for group in self.optimiser.param_groups for p in group["params"]]
+        for update in range(self.updates):
+            told = self.settings.rehearsal.told * max(0.0, 1 - 2 * update / max(1, self.updates))
+            sums: dict[str, float] = {}
+            self.optimiser.zero_grad(set_to_none=True)
+            for batch in rehearsal.update(self.config, self.spelling.separate_lead, told, self.device):
+                losses = self.losses(batch)
+                total = torch.stack([weight * losses[term.name] for weight, term in self.terms]).sum() * batch.share
+                if not torch.isfinite(total):
+                    parts = {k: float(v) for k, v in losses.items()}
+                    raise TrainingError(
+                        f"the loss of update {update} is not a number ({parts}): lower the learning rates, or use fp32"
+                    )
+                total.backward()
+                for key, value in losses.items():
+                    sums[key] = sums.get(key, 0.0) + float(value.detach()) * batch.share
+            sums["norm"] = float(nn.utils.clip_grad_norm_(trained, self.settings.optimiser.clip))
+            for group in self.optimiser.param_groups:
+                group["lr"] = group["peak"] * self._rate(update)
+            self.optimiser.step()
+            history.append({"update": update, **sums})
+            if progress is not None:
+                progress(update + 1, self.updates, sums)
+        return history
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms in use on one micro-batch."""
+        outputs = Outputs(self.config)
+        with self.tuner.teaching(batch.teaching):
+            result = self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
+        run = self.tuner.state.last
+        assert run is not None
+        outputs.readers = run.outputs
+        if "logits_NV" in self.needs:
+            answered_BT = batch.label_BT != IGNORE
+            outputs.logits_NV = self.head(result.last_hidden_state[answered_BT])
+            outputs.labels_N = batch.label_BT[answered_BT]
+        if "image_PJE" in self.needs:
+            outputs.image_PJE = [
+                reader.projector.image(cast(Tensor, reader.pool_PD), reader.anchor_SD) for reader in self.tuner.readers()
+            ]
+            outputs.own_PJE, outputs.own_known_PJ = self.own_PJE, self.known_PJ
+        return {term.name: term(batch, outputs) for _, term in self.terms}

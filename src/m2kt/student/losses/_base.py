@@ -1,0 +1,36 @@
+"""What all loss terms share: the facts of one micro-batch, and the furniture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from m2kt.student.cal import CALConfig, ReaderOutputs
+from m2kt.student.rehearsal import Batch
+
+
+@dataclass
+class Outputs:
+    """What a rehearsal pass leaves for the losses. A term declares which of these it needs."""
+
+    config: CALConfig
+    readers: list[ReaderOutputs] = field(default_factory=list)
+    logits_NV: Tensor | None = None  # at the supervised positions, in reading order
+    labels_N: Tensor | None = None
+    image_PJE: list[Tensor] | None = None  # phi of the pool, one per reader, in the stream's standard units
+    own_PJE: list[Tensor] | None = None  # the student's own states c^S for the same symbols
+    own_known_PJ: Tensor | None = None  # where c^S is known
+    neutral_logits_NV: Tensor | None = None
+    neutral_base_NV: Tensor | None = None
+
+
+class Loss(Protocol):
+    """One term of the composite loss."""
+
+    name: ClassVar[str]
+    equation: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+
+    def __call__(self, batch: Batch, outputs: Outputs) -> Tensor: ...

@@ -1,0 +1,74 @@
+"""L_struct (Eq. 14): the reader looks where the packet's edges point."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from m2kt.student.cal import CALConfig, ReaderOutputs
+from m2kt.student.losses._base import Outputs
+from m2kt.student.rehearsal import IGNORE, Batch
+
+
+class StructLoss:
+    """The cross-entropy form of sum_k ||A^T_k - A^S_k||_1: a packet edge is a certain position, so the L1 distance to the
+    reader's attention is 2 (1 - p), and -log p has the same minimum with a gradient that does not vanish far from it.
+
+    Terms: each argument's gather head (or the copy head) at its edge; the selector's class; the phase. For the flat reader,
+    the retrieval of the concept, contrasted with all others.
+    """
+
+    name: ClassVar[str] = "struct"
+    equation: ClassVar[str] = "L_struct = CE(selector) + CE(phase) + mean over edges of -log A_S[edge]"
+    needs: ClassVar[frozenset[str]] = frozenset({"readers"})
+
+    def __call__(self, batch: Batch, outputs: Outputs) -> Tensor:
+        total = torch.zeros((), device=batch.token_BT.device)
+        for reader in outputs.readers:
+            flat = reader.retrieval_BTK is not None
+            total = total + (self._flat(batch, reader) if flat else self._structured(batch, reader, outputs.config))
+        return total / max(1, len(outputs.readers))
+
+    def _structured(self, batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor:
+        teaching = batch.teaching
+        answered_BT = batch.label_BT != IGNORE
+        said = functional.nll_loss(reader.class_BTC[answered_BT], teaching.class_BT[answered_BT])
+        silent_BT = (teaching.class_BT == CALConfig.NONE) & ~answered_BT
+        if silent_BT.any():  # the prompt: nothing to add there, but less weighty than the answer
+            said = said + 0.2 * -reader.class_BTC[silent_BT][:, CALConfig.NONE].mean()
+        phase = functional.nll_loss(reader.phase_BTJ[answered_BT], teaching.phase_BT[answered_BT])
+        return said + phase + self.edges(batch, reader, config)
+
+    def edges(self, batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor:
+        """Mean of -log attention on the packet's edges."""
+        teaching = batch.teaching
+        device = batch.token_BT.device
+        n_classes = config.n_classes
+        arity = teaching.source_BTA.shape[-1]
+        head_CA = torch.full((n_classes, arity), -1, device=device)
+        head_CA[CALConfig.COPY, 0] = 0
+        for r, rule in enumerate(config.rules):
+            for a in range(int(rule["arity"])):
+                head_CA[config.class_of_rule(r), a] = config.head_of(r, a)
+        head_BTA = head_CA[teaching.class_BT.clamp(min=0)]
+        wanted_BTA = (head_BTA >= 0) & (teaching.source_BTA >= 0) & (teaching.class_BT >= 0)[..., None]
+        b, t, a = wanted_BTA.nonzero(as_tuple=True)
+        if not len(b):
+            return torch.zeros((), device=device)
+        log_p = reader.gather_BHTN[b, head_BTA[b, t, a], t, teaching.source_BTA[b, t, a]]
+        return -log_p.clamp(min=-20.0).mean()
+
+    def _flat(self, batch: Batch, reader: ReaderOutputs) -> Tensor:
+        assert reader.retrieval_BTK is not None
+        teaching = batch.teaching
+        none = reader.retrieval_BTK.shape[-1] - 1
+        answered_BT = batch.label_BT != IGNORE
+        goal_BT = torch.where(teaching.concept_BT >= 0, teaching.concept_BT, none)
+        taught_BT = teaching.class_BT != IGNORE
+        retrieval = functional.nll_loss(
+            reader.retrieval_BTK[taught_BT].clamp(min=-20.0), goal_BT[taught_BT]
+        )
+        return retrieval + functional.nll_loss(reader.phase_BTJ[answered_BT], teaching.phase_BT[answered_BT])

@@ -1,0 +1,116 @@
+"""What a user may choose about the student side: the CAL's shape, the losses, rehearsal and the optimiser.
+
+One set of defaults for all skills and students; layers are given as fractions of the student's depth.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from m2kt.errors import SpecError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ReaderSettings(_Part):
+    """The concept reader."""
+
+    kind: Literal["structured", "flat"] = Field("structured", description="Selector and gather heads, or one key a concept.")
+    depths: list[float] = Field([0.5], description="Where readers work, as fractions of the student's depth.")
+    gather_width: int = Field(64, ge=8, description="Width of a gather head.")
+    gather_rope: bool = Field(True, description="Give gather heads relative positions.")
+    selector_width: int = Field(256, ge=8, description="Hidden width of the selector.")
+    silence: float = Field(1.0, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off.")
+    write_literals: bool = Field(True, description="Let the reader write the answers' literal units as well.")
+
+
+class ProjectorSettings(_Part):
+    """phi: from the teacher's vectors to the student's stream."""
+
+    kind: Literal["linear", "low_rank", "mlp"] = Field("linear", description="Form of phi.")
+    width: int = Field(128, ge=1, description="Inner width of low_rank and mlp.")
+    anchor_coordinates: bool = Field(False, description="Also feed the cosine to every symbol anchor.")
+    start: Literal["ridge", "random"] = Field("ridge", description="Closed-form start from the student's own states, or random.")
+    ridge: float = Field(0.1, gt=0, description="Ridge penalty relative to the mean feature variance.")
+    gain: float = Field(1.0, gt=0, description="Size of the closed-form targets, in typical sizes of the stream's spread.")
+    unembedding: float = Field(
+        0.5, ge=0, le=1, description="Share of the token's unembedding direction in the closed-form target."
+    )
+
+
+class SteeringSettings(_Part):
+    """Low-rank updates of the student's own projections."""
+
+    rank: int = Field(8, ge=0, description="Rank; 0 for none.")
+    alpha: float = Field(16.0, gt=0, description="Updates are scaled by alpha / rank.")
+    first_depth: float = Field(0.3, ge=0, le=1, description="First steered block, as a fraction of the depth.")
+    targets: list[str] | None = Field(None, description="Last names of steered layers; all linear ones of a block if null.")
+
+
+class LossSettings(_Part):
+    """Weights of the composite loss; 0 switches a term off."""
+
+    geo: float = Field(0.1, ge=0, description="alpha, L_geo.")
+    struct: float = Field(1.0, ge=0, description="beta, L_struct.")
+    reason: float = Field(1.0, ge=0, description="gamma, L_reason.")
+    safety: float = Field(1.0, ge=0, description="lambda, L_safety; works on flagged concepts only.")
+    retain: float = Field(0.0, ge=0, description="KL to the base model on neutral text.")
+
+
+class RehearsalSettings(_Part):
+    """What the student rehearses."""
+
+    batch: int = Field(24, ge=1, description="Traces an update.")
+    verbalised: float | None = Field(
+        None, ge=0, le=1, description="Share of the verbalised rows that keep their true output and vector; null: all of them."
+    )
+    plain: bool = Field(False, description="True tables only (needs every row verbalised): the variant to compare with.")
+    noise: float = Field(0.0, ge=0, description="Noise on rehearsed vectors, in units of the pool's spread.")
+    told: float = Field(0.5, ge=0, le=1, description="Share of sequences at the start whose reader is told what to read.")
+    tries: int = Field(24, ge=1, description="Draws of tables for a prompt before it is given up.")
+
+
+class OptimiserSettings(_Part):
+    """AdamW with warm-up and cosine."""
+
+    reader_lr: float = Field(3e-3, gt=0, description="Peak rate of selector and gather heads.")
+    projector_lr: float = Field(1e-3, gt=0, description="Peak rate of phi and the literal vectors.")
+    steering_lr: float = Field(2e-3, gt=0, description="Peak rate of the low-rank updates.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
+    warmup: int = Field(5, ge=0, description="Updates of linear warm-up.")
+    floor: float = Field(0.05, ge=0, le=1, description="Final share of the peak rate.")
+    clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
+
+
+class StudentSettings(_Part):
+    """Everything about the student side; unknown keys are refused."""
+
+    reader: ReaderSettings = Field(default_factory=ReaderSettings, description="The concept reader.")
+    projector: ProjectorSettings = Field(default_factory=ProjectorSettings, description="phi.")
+    steering: SteeringSettings = Field(default_factory=SteeringSettings, description="Low-rank steering.")
+    losses: LossSettings = Field(default_factory=LossSettings, description="Weights of the composite loss.")
+    rehearsal: RehearsalSettings = Field(default_factory=RehearsalSettings, description="What is rehearsed.")
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings, description="How it is optimised.")
+    flagged: list[str] = Field(
+        default_factory=list,
+        description="Concepts to filter: a symbol ('uncle': its rows), or a rule row ('rule_0(a, b)').",
+    )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> StudentSettings:
+        """Reads a YAML file."""
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SpecError(f"cannot read the student settings {path}: {error}") from error
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise SpecError(f"{path} does not describe a student side:\n" + "\n".join(lines)) from error

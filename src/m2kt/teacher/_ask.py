@@ -1,0 +1,155 @@
+"""All questions to the teacher pass through here: answered prompts, forced traces, recorded states. It counts them.
+
+Legend: B batch, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from m2kt.errors import ExtractionError
+from m2kt.models import LoadedModel, context_length, encode_prompt, encode_units, generate_greedy, piece_bytes
+from m2kt.probes import ProbeSpec, Prompt
+from m2kt.teacher._pool import Answer
+
+Progress = Callable[[str, int, int], None]  # (stage, done, total)
+TOKENS_A_BATCH = 16_384
+
+
+@dataclass(frozen=True)
+class Forced:
+    """A trace in the teacher's tokens."""
+
+    ids: list[int]
+    unit_of_token: list[int]
+    tokens_of_unit: list[list[int]]
+    content: list[list[int]]  # per unit: tokens that carry more than the leading space
+
+
+class Teacher:
+    """A loaded teacher with its spec, and the number of sequences it has been shown."""
+
+    def __init__(self, loaded: LoadedModel, spec: ProbeSpec, progress: Progress | None = None) -> None:
+        self.loaded = loaded
+        self.model = loaded.model
+        self.tokenizer = loaded.tokenizer
+        self.spec = spec
+        self.passes = 0
+        self.progress: Progress = progress or (lambda stage, done, total: None)
+        self.device = next(self.model.parameters()).device
+        self.context = context_length(self.model)
+        pad = self.tokenizer.pad_token_id
+        self.pad = int(pad if pad is not None else 0)
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+    def answer(self, prompts: Sequence[Prompt], stage: str = "asking") -> tuple[list[Answer], int]:
+        """Greedy answers, and how many prompts never reached the stop string (they are left out)."""
+        if not prompts:
+            return [], 0
+        encoded = [encode_prompt(self.tokenizer, p.text) for p in prompts]
+        longest = max(map(len, encoded))
+        room = self.context - longest
+        if room < 1:
+            raise ExtractionError(
+                f"a prompt has {longest} tokens, the teacher's context holds {self.context}: shorten the templates"
+            )
+        budget = min(self.spec.max_new_tokens or 256, room)
+        answers: list[Answer] = []
+        unstopped = 0
+        size = max(1, TOKENS_A_BATCH // (longest + budget // 2))
+        order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
+        for start in range(0, len(order), size):
+            chunk = order[start : start + size]
+            batch = [encoded[i] for i in chunk]
+            done = generate_greedy(self.loaded, batch, budget, self.spec.stop, batch_size=size)
+            self.passes += len(chunk)
+            for i, completion in zip(chunk, done, strict=True):
+                if not completion.stopped:
+                    unstopped += 1
+                    continue
+                text = self.spec.completion_text(completion.text)
+                answers.append(Answer(prompts[i], text, self._cuts(completion.ids)))
+            self.progress(stage, min(start + size, len(order)), len(order))
+        return answers, unstopped
+
+    def _cuts(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Character offsets at which tokens end; a token that ends within a character ends nowhere."""
+        cuts, written = [], b""
+        for token in ids:
+            written += piece_bytes(self.tokenizer, token)
+            try:
+                cuts.append(len(written.decode()))
+            except UnicodeDecodeError:
+                continue
+        return tuple(cuts)
+
+    # -- forcing --------------------------------------------------------------------------------------------------
+    def force(self, texts: Sequence[str], n_prompt: int) -> Forced:
+        """Unit texts in the teacher's tokens: the prompt as the teacher reads it by itself, then the completion."""
+        prompt = "".join(texts[:n_prompt])
+        encoded = encode_units(self.tokenizer, [prompt, *texts[n_prompt:]], prompt_boundary=1)
+        ends, offset = [], 0
+        for text in texts[:n_prompt]:
+            offset += len(text.encode())
+            ends.append(offset)
+        owners, read = [], 0
+        for token, owner in zip(encoded.ids, encoded.unit_of_token, strict=True):
+            if owner != 0:
+                owners.append(owner if owner < 0 else owner - 1 + n_prompt)
+                continue
+            # A prompt token may span two slots; it belongs to the one that it ends in.
+            read += len(piece_bytes(self.tokenizer, token))
+            owners.append(next((u for u, end in enumerate(ends) if read <= end), n_prompt - 1))
+        tokens: list[list[int]] = [[] for _ in texts]
+        for t, unit in enumerate(owners):
+            if unit >= 0:
+                tokens[unit].append(t)
+        content = []
+        for text, own in zip(texts, tokens, strict=True):
+            bare = len(own) > 1 and text.startswith(" ") and piece_bytes(self.tokenizer, encoded.ids[own[0]]) == b" "
+            content.append(own[1:] if bare else own)
+        return Forced(encoded.ids, owners, tokens, content)
+
+    def batches(self, items: Sequence[Forced]) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+        """Right-padded batches of like length: (indices into items, ids_BT, mask_BT)."""
+        order = sorted(range(len(items)), key=lambda i: len(items[i].ids))
+        start = 0
+        while start < len(order):
+            end = start
+            while end < len(order) and (end - start + 1) * len(items[order[end]].ids) <= TOKENS_A_BATCH:
+                end += 1
+            chunk = order[start : max(end, start + 1)]
+            width = len(items[chunk[-1]].ids)
+            ids = torch.full((len(chunk), width), self.pad, dtype=torch.long)
+            mask = torch.zeros((len(chunk), width), dtype=torch.long)
+            for row, i in enumerate(chunk):
+                ids[row, : len(items[i].ids)] = torch.tensor(items[i].ids)
+                mask[row, : len(items[i].ids)] = 1
+            self.passes += len(chunk)
+            yield chunk, ids.to(self.device), mask.to(self.device)
+            start += len(chunk)
+
+    @torch.no_grad()
+    def choices(self, items: Sequence[Forced], stage: str = "interrogating") -> list[NDArray[np.int32]]:
+        """The teacher's next-token choice at every position of every item, argmax over V."""
+        chosen: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)] * len(items)
+        done = 0
+        for chunk, ids, mask in self.batches(items):
+            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            best = logits.argmax(dim=-1).to(torch.int32).cpu().numpy()
+            for row, i in enumerate(chunk):
+                chosen[i] = best[row, : len(items[i].ids)]
+            done += len(chunk)
+            self.progress(stage, done, len(items))
+        return chosen
+
+
+def distinct(prompts: Iterable[Prompt], known: Iterable[str]) -> list[Prompt]:
+    """Prompts whose text is not in ``known``."""
+    seen = set(known)
+    return [p for p in prompts if p.text not in seen]

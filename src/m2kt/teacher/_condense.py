@@ -1,0 +1,227 @@
+"""From samples to the graph: explain every node, merge rules, name families, and write the graph down."""
+
+from __future__ import annotations
+
+import copy as copying
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.packet import Decision, Graph, Guard, Node, Rule, TemplateGraph, WriteRule, leaves
+from m2kt.teacher._explain import Book, DraftRule, View, explain, known_rule
+from m2kt.teacher._pool import Pool, Shape
+
+Place = tuple[int, int]  # template, node
+
+
+@dataclass(frozen=True)
+class Resisted:
+    """A step that no explanation fitted."""
+
+    template: int
+    skeleton: str
+    samples: int
+
+    def __str__(self) -> str:
+        return f"template {self.template}, step after {self.skeleton!r} ({self.samples} samples)"
+
+
+@dataclass
+class Draft:
+    """Decisions for every node that could be explained, and the rules they use."""
+
+    book: Book
+    decisions: dict[Place, Decision] = field(default_factory=dict)
+    resisted: list[Resisted] = field(default_factory=list)
+
+
+def view_of(shape: Shape, node: int) -> View:
+    """What is known at a node."""
+    trie = shape.nodes[node]
+    written = shape.written(node)
+    effect = np.full(trie.depth, np.nan)
+    follow = np.full(trie.depth, np.nan)
+    for position, value in trie.effect.items():
+        effect[position] = value
+        follow[position] = trie.follow.get(position, np.nan)
+    symbols = shape.symbols_NP[trie.samples, trie.depth]
+    return View(
+        shape.columns(node), symbols, [u.text for u in written], [u.lead for u in written], effect, follow, shape.support
+    )
+
+
+def condense(pool: Pool) -> Draft:
+    """Explains all nodes, shortest shapes first, then merges rules until nothing merges."""
+    draft = Draft(Book())
+    by_length = sorted(
+        (s for s in pool.shapes if s.samples), key=lambda s: np.mean([len(x.units) for x in s.samples])
+    )
+    for shape in by_length:
+        draft.book.used = Counter()
+        for node, trie in enumerate(shape.nodes):  # children come after their parents
+            if not trie.samples:
+                continue
+            decision = explain(view_of(shape, node), draft.book)
+            if decision is None:
+                sample = shape.samples[trie.samples[0]]
+                skeleton = "".join(u.mask for u in sample.units[: trie.depth])
+                draft.resisted.append(Resisted(shape.template, skeleton, len(trie.samples)))
+            else:
+                draft.decisions[shape.template, node] = decision
+    merge(pool, draft)
+    relearn(pool, draft)
+    return draft
+
+
+def merge(pool: Pool, draft: Draft) -> None:
+    """Drops every rule whose places another rule explains as well (a first column without carry, a reordering)."""
+    changed = True
+    while changed:
+        changed = False
+        order = sorted(_live(draft), key=lambda r: (draft.book.rules[r].arity, len(draft.book.rules[r].table)))
+        for rule in order:
+            places = [p for p, d in draft.decisions.items() if any(r.rule == rule for r in _rule_leaves(d))]
+            # A rule inside a guard stays: its samples are only part of the node's.
+            if any(isinstance(draft.decisions[p], Guard) for p in places):
+                continue
+            trial = copying.deepcopy(draft.book)
+            replaced: dict[Place, Decision] = {}
+            avoid = frozenset(i for i in range(len(trial.rules)) if i == rule or i not in _live(draft))
+            for template, node in places:
+                trial.used = Counter(
+                    tuple(leaf.sources)
+                    for (t, _), d in draft.decisions.items()
+                    if t == template
+                    for leaf in _rule_leaves(d)
+                )
+                view = view_of(pool.shapes[template], node)
+                found = known_rule(view, trial, view.slack(), avoid)
+                if found is None:
+                    break
+                replaced[template, node] = found
+            else:
+                draft.book = trial
+                draft.decisions.update(replaced)
+                changed = bool(replaced)
+                if changed:
+                    break
+
+
+def relearn(pool: Pool, draft: Draft) -> None:
+    """Fills all rule tables afresh from the final decisions."""
+    for rule in draft.book.rules:
+        rule.table = defaultdict(Counter)
+    for use in rule_uses(pool, draft.decisions):
+        draft.book.rules[use.leaf.rule].learn(use.arguments_NA, use.outputs_N)
+
+
+@dataclass(frozen=True)
+class Use:
+    """A rule at work at one place: which samples, with which arguments and outputs."""
+
+    template: int
+    node: int
+    leaf: WriteRule
+    samples: NDArray[np.intp]  # indices into the shape's samples
+    arguments_NA: NDArray[np.int32]
+    outputs_N: NDArray[np.int32]
+
+
+def rule_uses(pool: Pool, decisions: dict[Place, Decision]) -> Iterator[Use]:
+    """Every application of a rule, with the samples that reach it."""
+    for (template, node), decision in decisions.items():
+        shape = pool.shapes[template]
+        trie = shape.nodes[node]
+        columns = shape.columns(node)
+        outputs = shape.symbols_NP[trie.samples, trie.depth]
+        for leaf, rows in leaf_rows(decision, columns, np.arange(len(columns))):
+            if isinstance(leaf, WriteRule) and len(rows):
+                rows = rows[outputs[rows] >= 0]
+                samples = np.asarray(trie.samples)[rows]
+                yield Use(template, node, leaf, samples, columns[np.ix_(rows, leaf.sources)], outputs[rows])
+
+
+def leaf_rows(
+    decision: Decision, columns_NP: NDArray[np.int32], rows: NDArray[np.intp]
+) -> Iterator[tuple[Decision, NDArray[np.intp]]]:
+    """The leaves of a decision, each with the rows that reach it."""
+    if isinstance(decision, Guard):
+        for case in decision.cases:
+            inside = rows[np.isin(columns_NP[rows, decision.source], case.values)]
+            yield from leaf_rows(case.then, columns_NP, inside)
+    else:
+        yield decision, rows
+
+
+def write_graph(pool: Pool, draft: Draft) -> tuple[Graph, list[int]]:
+    """The graph without outputs, and the K outputs that the teacher was seen to write."""
+    live = sorted(_live(draft))
+    number = {old: new for new, old in enumerate(live)}
+    families = _families(draft, live)
+    uses: Counter[int] = Counter()
+    for decision in draft.decisions.values():
+        uses.update(leaf.rule for leaf in _rule_leaves(decision))
+    rules: list[Rule] = []
+    outputs: list[int] = []
+    for old in live:
+        drafted: DraftRule = draft.book.rules[old]
+        rows = sorted(drafted.table)
+        said = [drafted.says(r) for r in rows]
+        rules.append(
+            Rule(
+                name=f"r{number[old]}",
+                arity=drafted.arity,
+                rows=rows,
+                outputs=[None] * len(rows),
+                range=sorted(set(said)),
+                family=families[old],
+                offset=len(outputs),
+                uses=uses[old],
+            )
+        )
+        outputs.extend(said)
+    templates = [_write_template(pool, draft, shape, number) for shape in pool.shapes]
+    return Graph(symbols=pool.symbols, rules=rules, templates=templates, stop=pool.spec.stop), outputs
+
+
+def _write_template(pool: Pool, draft: Draft, shape: Shape, number: dict[int, int]) -> TemplateGraph:
+    kept = [n for n in range(len(shape.nodes)) if (shape.template, n) in draft.decisions]
+    text = pool.spec.template_text(shape.template)
+    if not kept or kept[0] != 0:
+        return TemplateGraph(template=text, nodes=[])
+    position = {n: i for i, n in enumerate(kept)}
+    nodes = []
+    for n in kept:
+        children = {m: position[c] for m, c in shape.nodes[n].children.items() if c in position}
+        nodes.append(Node(step=_renumber(draft.decisions[shape.template, n], number), children=children))
+    return TemplateGraph(template=text, nodes=nodes)
+
+
+def _renumber(decision: Decision, number: dict[int, int]) -> Decision:
+    if isinstance(decision, Guard):
+        cases = [c.model_copy(update={"then": _renumber(c.then, number)}) for c in decision.cases]
+        return decision.model_copy(update={"cases": cases})
+    if isinstance(decision, WriteRule):
+        return decision.model_copy(update={"rule": number[decision.rule]})
+    return decision
+
+
+def _rule_leaves(decision: Decision) -> list[WriteRule]:
+    return [leaf for leaf in leaves(decision) if isinstance(leaf, WriteRule)]
+
+
+def _live(draft: Draft) -> set[int]:
+    return {leaf.rule for d in draft.decisions.values() for leaf in _rule_leaves(d)}
+
+
+def _families(draft: Draft, live: list[int]) -> dict[int, int]:
+    """Rules that are always applied to the same arguments in the same order belong together."""
+    places: dict[int, set[tuple[int, ...]]] = defaultdict(set)
+    for (template, _), decision in draft.decisions.items():
+        for leaf in _rule_leaves(decision):
+            places[leaf.rule].add((template, *leaf.sources))
+    families: dict[frozenset[tuple[int, ...]], int] = {}
+    return {r: families.setdefault(frozenset(places[r]), len(families)) for r in live}

@@ -1,0 +1,197 @@
+"""Concept vectors: the teacher's state at the position that predicts a step, averaged over contexts.
+
+Beside them, pools of *symbol states*: where the teacher is about to write a symbol as a mere copy. They label the
+teacher's vectors with symbols without giving away a single rule. Legend: K concepts, S symbols, P pool, D width.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.errors import ExtractionError
+from m2kt.models import blocks
+from m2kt.packet import Graph, RidgeProbe, WriteCopy
+from m2kt.teacher._ask import Teacher
+from m2kt.teacher._condense import Draft, leaf_rows, rule_uses
+from m2kt.teacher._pool import Pool
+from m2kt.teacher._probe import cross_validated
+from m2kt.teacher._states import Floats, Request, gather, states
+from m2kt.teacher.sources import ConceptSource
+
+Ints = NDArray[np.int32]
+CONTEXTS = 12  # a concept
+POOL = 48  # states a symbol
+PROBED = 4  # contexts a concept in the choice of the layer
+SPREAD_RANK = 2
+MAX_LAYERS_PROBED = 12
+
+
+@dataclass
+class Embedding:
+    """Vectors of a packet, with how well they can be read."""
+
+    layer: int
+    vectors_KD: Floats
+    support_K: Ints
+    spread_basis_KrD: Floats
+    spread_scale_Kr: Floats
+    pool_PD: Floats
+    pool_symbol_P: Ints
+    anchors_SD: Floats
+    anchor_count_S: Ints
+    probe_accuracy: float  # cross-validated over concepts
+    readout_accuracy: float  # symbol states alone read what the concept vectors write
+    notes: list[str] = field(default_factory=list)
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Tensors of concepts.safetensors."""
+        names = ("vectors_KD", "support_K", "spread_basis_KrD", "spread_scale_Kr", "pool_PD", "pool_symbol_P")
+        return {n: getattr(self, n) for n in (*names, "anchors_SD", "anchor_count_S")}
+
+
+def embed(
+    teacher: Teacher, pool: Pool, draft: Draft, graph: Graph, outputs: list[int], source: ConceptSource, *, seed: int
+) -> Embedding:
+    """Chooses the layer, then averages states over contexts."""
+    rng = random.Random(f"embed/{seed}")
+    concept_requests = _concept_requests(pool, draft, graph, rng)
+    pool_requests, notes = _pool_requests(pool, draft, concept_requests, outputs, rng)
+    layer, probe_accuracy = _choose_layer(teacher, concept_requests, pool_requests, outputs)
+    k_total = graph.n_concepts
+
+    flat = [(k, r) for k, requests in concept_requests.items() for r in requests]
+    of_concept: dict[int, list[Floats]] = defaultdict(list)
+    vectors: dict[int, Floats] = {}
+    support = np.zeros(k_total, dtype=np.int32)
+    basis: dict[int, Floats] = {}
+    scale: dict[int, Floats] = {}
+    weights = source.weigh(teacher, [r for _, r in flat], layer)
+    weight_of: dict[int, list[float]] = defaultdict(list)
+    for i, state in states(teacher, [r for _, r in flat], [layer], "embedding concepts"):
+        k = flat[i][0]
+        of_concept[k].append(state[0])
+        weight_of[k].append(float(weights[i]))
+        if len(of_concept[k]) == len(concept_requests[k]):
+            contexts = np.stack(of_concept.pop(k))
+            w = np.array(weight_of.pop(k), dtype=np.float32)
+            vectors[k] = (contexts * w[:, None]).sum(0) / w.sum()
+            support[k] = len(contexts)
+            basis[k], scale[k] = _spread(contexts - vectors[k])
+    vectors_KD = np.stack([vectors[k] for k in range(k_total)])
+    vectors_KD = source.refine(vectors_KD, np.array(outputs, dtype=np.int32))
+
+    flat_pool = [(s, r) for s, requests in sorted(pool_requests.items()) for r in requests]
+    pool_PD = gather(teacher, [r for _, r in flat_pool], [layer], "embedding symbols")[:, 0]
+    pool_symbol = np.array([s for s, _ in flat_pool], dtype=np.int32)
+    anchors = np.zeros((len(graph.symbols), vectors_KD.shape[1]), dtype=np.float32)
+    counts = np.bincount(pool_symbol, minlength=len(graph.symbols)).astype(np.int32)
+    for s in np.unique(pool_symbol):
+        anchors[s] = pool_PD[pool_symbol == s].mean(axis=0)
+    read = RidgeProbe(pool_PD, pool_symbol).predict(vectors_KD)
+    readout = float((read == np.array(outputs)).mean())
+    return Embedding(
+        layer,
+        vectors_KD.astype(np.float32),
+        support,
+        np.stack([basis[k] for k in range(k_total)]),
+        np.stack([scale[k] for k in range(k_total)]),
+        pool_PD,
+        pool_symbol,
+        anchors,
+        counts,
+        probe_accuracy,
+        readout,
+        notes,
+    )
+
+
+def _concept_requests(pool: Pool, draft: Draft, graph: Graph, rng: random.Random) -> dict[int, list[Request]]:
+    """Up to CONTEXTS places where each concept is at work, spread over places of the graph."""
+    live = sorted({use.leaf.rule for use in rule_uses(pool, draft.decisions)})
+    number = {old: new for new, old in enumerate(live)}
+    row_index = graph.row_index()
+    places: dict[int, list[Request]] = defaultdict(list)
+    for use in rule_uses(pool, draft.decisions):
+        rule = graph.rules[number[use.leaf.rule]]
+        drafted = draft.book.rules[use.leaf.rule]
+        shape = pool.shapes[use.template]
+        depth = shape.nodes[use.node].depth
+        triples = zip(use.samples.tolist(), map(tuple, use.arguments_NA.tolist()), use.outputs_N.tolist(), strict=True)
+        for sample, arguments, output in triples:
+            if drafted.says(arguments) == output:  # a slip of the teacher is no context of the concept
+                k = rule.offset + row_index[number[use.leaf.rule]][arguments]
+                places[k].append(Request(shape.samples[sample], depth))
+    return {k: rng.sample(places[k], min(CONTEXTS, len(places[k]))) for k in range(graph.n_concepts)}
+
+
+def _pool_requests(
+    pool: Pool, draft: Draft, concepts: dict[int, list[Request]], outputs: list[int], rng: random.Random
+) -> tuple[dict[int, list[Request]], list[str]]:
+    """Up to POOL copies of each symbol; symbols that are never copied are said and take states of rule steps."""
+    places: dict[int, list[Request]] = defaultdict(list)
+    for (template, node), decision in draft.decisions.items():
+        shape = pool.shapes[template]
+        trie = shape.nodes[node]
+        columns = shape.columns(node)
+        for leaf, rows in leaf_rows(decision, columns, np.arange(len(columns))):
+            if isinstance(leaf, WriteCopy):
+                for row in rows.tolist():
+                    index = trie.samples[row]
+                    symbol = int(shape.symbols_NP[index, trie.depth])
+                    if symbol >= 0:
+                        places[symbol].append(Request(shape.samples[index], trie.depth))
+    chosen = {s: rng.sample(found, min(POOL, len(found))) for s, found in places.items()}
+    lacking = sorted(set(outputs) - set(chosen))
+    notes = []
+    if lacking:
+        names = ", ".join(pool.symbols[s] for s in lacking[:12])
+        notes.append(
+            f"{len(lacking)} symbols are never written as a copy ({names}): their symbol states come from rule steps, "
+            "not marked by row"
+        )
+        for s in lacking:
+            found = [r for k, requests in concepts.items() if outputs[k] == s for r in requests]
+            chosen[s] = rng.sample(found, min(POOL, len(found)))
+    if not chosen:
+        raise ExtractionError("no step copies or computes a symbol: there is nothing to embed")
+    return chosen, notes
+
+
+def _choose_layer(
+    teacher: Teacher, concepts: dict[int, list[Request]], pools: dict[int, list[Request]], outputs: list[int]
+) -> tuple[int, float]:
+    """The layer whose states say best what comes next: cross-validated over concepts, and read by symbol states."""
+    depth = len(blocks(teacher.model))
+    layers = sorted({round(i) for i in np.linspace(1, depth, min(depth, MAX_LAYERS_PROBED)).tolist()})
+    flat = [(k, r) for k, requests in concepts.items() for r in requests[:PROBED]]
+    flat_pool = [(s, r) for s, requests in pools.items() for r in requests[:16]]
+    x_NLD = gather(teacher, [r for _, r in flat], layers, "choosing the layer")
+    pool_NLD = gather(teacher, [r for _, r in flat_pool], layers, "choosing the layer: symbols")
+    group = np.array([k for k, _ in flat], dtype=np.int32)
+    y = np.array([outputs[k] for k, _ in flat], dtype=np.int32)
+    pool_y = np.array([s for s, _ in flat_pool], dtype=np.int32)
+    scored = []
+    for i, layer in enumerate(layers):
+        own = cross_validated(x_NLD[:, i], y, group)
+        read = float((RidgeProbe(pool_NLD[:, i], pool_y).predict(x_NLD[:, i]) == y).mean())
+        scored.append((round(np.nan_to_num(own) + read, 3), layer, own))
+    _, layer, own = max(scored)
+    return layer, own
+
+
+def _spread(deviations_ND: Floats) -> tuple[Floats, Floats]:
+    """Low-rank covariance: principal directions (r, D) and standard deviations (r,) around the centroid."""
+    d = deviations_ND.shape[1]
+    basis = np.zeros((SPREAD_RANK, d), dtype=np.float32)
+    scale = np.zeros(SPREAD_RANK, dtype=np.float32)
+    if len(deviations_ND) > 1:
+        _, s, vt = np.linalg.svd(deviations_ND, full_matrices=False)
+        r = min(SPREAD_RANK, len(s))
+        basis[:r] = vt[:r]
+        scale[:r] = s[:r] / np.sqrt(len(deviations_ND) - 1)
+    return basis, scale

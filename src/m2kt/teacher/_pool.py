@@ -1,0 +1,171 @@
+"""The probes and what the teacher answered, arranged as one trie of masked prefixes a template.
+
+Legend: N samples at a node, P units before it, S symbols.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.probes import ProbeSpec, Prompt, Segmenter, Unit
+
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prompt with the teacher's greedy completion (without the stop string) and where its tokens end."""
+
+    prompt: Prompt
+    completion: str
+    cuts: tuple[int, ...]  # character offsets, within the completion, at which some token ends
+
+
+@dataclass
+class Sample:
+    """An answer cut into units: prompt, completion, stop."""
+
+    prompt: Prompt
+    units: list[Unit]
+    n_prompt: int
+    path: list[int] = field(default_factory=list)  # trie node that decides unit n_prompt + i
+
+    @property
+    def text(self) -> str:
+        """Prompt, completion and stop."""
+        return "".join(u.text for u in self.units)
+
+
+@dataclass
+class TrieNode:
+    """All samples of a template that share a masked prefix of ``depth`` units."""
+
+    depth: int
+    samples: list[int] = field(default_factory=list)
+    children: dict[str, int] = field(default_factory=dict)
+    effect: dict[int, float] = field(default_factory=dict)  # by earlier unit, 0..1: how much it decides this step
+    follow: dict[int, float] = field(default_factory=dict)  # by earlier unit, 0..1: how often this step repeats it
+
+
+@dataclass
+class Shape:
+    """The trie of one template. ``symbols_NP`` holds symbol ids, -1 for structure and beyond the end."""
+
+    template: int
+    samples: list[Sample]
+    nodes: list[TrieNode]
+    symbols_NP: Ints
+
+    @cached_property
+    def support(self) -> list[frozenset[int]]:
+        """By unit: the symbols seen there in any sample."""
+        return [frozenset(column[column >= 0].tolist()) for column in self.symbols_NP.T]
+
+    def columns(self, node: int) -> Ints:
+        """Symbols before ``node``: (N, P)."""
+        trie = self.nodes[node]
+        return self.symbols_NP[trie.samples, : trie.depth]
+
+    def written(self, node: int) -> list[Unit]:
+        """What each sample of ``node`` writes next."""
+        trie = self.nodes[node]
+        return [self.samples[i].units[trie.depth] for i in trie.samples]
+
+
+class Pool:
+    """Everything asked so far. Cheap to rebuild when answers are added."""
+
+    def __init__(self, spec: ProbeSpec) -> None:
+        self.spec = spec
+        self.answers: dict[str, Answer] = {}
+        self.discovered: list[str] = []
+        self.symbols: list[str] = []
+        self.shapes: list[Shape] = []
+
+    def add(self, answers: Iterable[Answer]) -> None:
+        """Adds answers; call :meth:`arrange` afterwards."""
+        for answer in answers:
+            self.answers[answer.prompt.text] = answer
+
+    def arrange(self) -> None:
+        """Cuts all answers into units, finds symbols the spec does not name, and builds the tries."""
+        while True:
+            segmenter = Segmenter(self.spec.values, self.discovered)
+            samples = [self._cut(a, segmenter) for a in self.answers.values()]
+            shapes = [
+                _build_trie(t, [s for s in samples if s.prompt.template == t]) for t in range(self.spec.n_templates)
+            ]
+            new = _undeclared_symbols(shapes, self.spec.stop)
+            if not new:
+                break
+            self.discovered.extend(sorted(new))
+        values = self.spec.values
+        self.symbols = values + [d for d in self.discovered if d not in set(values)]
+        ids = {s: i for i, s in enumerate(self.symbols)}
+        for shape in shapes:
+            width = max((len(s.units) for s in shape.samples), default=0)
+            shape.symbols_NP = np.full((len(shape.samples), width), -1, dtype=np.int32)
+            for row, sample in enumerate(shape.samples):
+                for column, unit in enumerate(sample.units):
+                    if unit.symbol is not None:
+                        shape.symbols_NP[row, column] = ids[unit.symbol]
+        self.shapes = shapes
+
+    def _cut(self, answer: Answer, segmenter: Segmenter) -> Sample:
+        units = segmenter.coarsen(segmenter.cut(answer.completion), answer.cuts)
+        return Sample(
+            answer.prompt,
+            [*answer.prompt.units, *units, Unit(self.spec.stop)],
+            len(answer.prompt.units),
+        )
+
+
+def _build_trie(template: int, samples: list[Sample]) -> Shape:
+    nodes: list[TrieNode] = []
+    if samples:
+        nodes.append(TrieNode(samples[0].n_prompt))
+    for index, sample in enumerate(samples):
+        at, sample.path = 0, []
+        for unit in sample.units[sample.n_prompt :]:
+            nodes[at].samples.append(index)
+            sample.path.append(at)
+            child = nodes[at].children.get(unit.mask)
+            if child is None:
+                child = len(nodes)
+                nodes[at].children[unit.mask] = child
+                nodes.append(TrieNode(nodes[at].depth + 1))
+            at = child
+    # The node behind the stop unit decides nothing; it stays empty and is dropped when the graph is written.
+    return Shape(template, samples, nodes, np.empty((0, 0), dtype=np.int32))
+
+
+def _undeclared_symbols(shapes: Sequence[Shape], stop: str) -> set[str]:
+    """Structure that the teacher was seen to *choose* is a symbol too.
+
+    Where the same masked prefix goes on with different pieces of structure, words and numbers are symbols; so is
+    punctuation whose continuations look alike ("<" and ">" before the same full stop), while punctuation that leads
+    elsewhere (going on against ending) is structure.
+    """
+    found: set[str] = set()
+    for shape in shapes:
+        for node in shape.nodes:
+            literal = [m for m in node.children if m != stop and "□" not in m]
+            if len(node.children) < 2 or not literal:
+                continue
+            onward: dict[str, set[str]] = defaultdict(set)
+            for mask in literal:
+                onward[mask] = set(shape.nodes[node.children[mask]].children)
+            for mask in literal:
+                body = mask.strip()
+                if not body:
+                    continue
+                alike = any(onward[mask] & onward[other] - {"□"} for other in literal if other != mask)
+                if any(c.isalnum() for c in body) or alike:
+                    found.add(body)
+    return found

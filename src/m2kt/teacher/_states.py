@@ -1,0 +1,74 @@
+"""States of the teacher where it is about to write a unit. Only what is asked for is kept.
+
+Legend: N requests, L recorded layers, D width, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from m2kt.models import record
+from m2kt.teacher._ask import Teacher
+from m2kt.teacher._pool import Sample
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Where ``sample`` is about to write its unit ``unit``."""
+
+    sample: Sample
+    unit: int
+
+
+@torch.no_grad()
+def states(
+    teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str
+) -> Iterator[tuple[int, Floats]]:
+    """Yields (index of the request, states_LD): means over the positions that predict the unit's tokens.
+
+    A bare leading space is not counted: the choice falls behind it. Memory is bounded by one batch.
+    """
+    wanted: dict[int, list[int]] = defaultdict(list)
+    samples: dict[int, Sample] = {}
+    for i, request in enumerate(requests):
+        wanted[id(request.sample)].append(i)
+        samples[id(request.sample)] = request.sample
+    keys = list(wanted)
+    items = [teacher.force([u.text for u in samples[k].units], samples[k].n_prompt) for k in keys]
+    done = 0
+    with record(teacher.model, layers) as recorded:
+        for chunk, ids, mask in teacher.batches(items):
+            _backbone(teacher)(input_ids=ids, attention_mask=mask, use_cache=False)
+            h_LBTD = torch.stack([recorded[layer].float() for layer in layers])
+            for row, item in enumerate(chunk):
+                for i in wanted[keys[item]]:
+                    positions = [t - 1 for t in items[item].content[requests[i].unit]]
+                    yield i, h_LBTD[:, row, positions].mean(dim=1).cpu().numpy()
+            done += len(chunk)
+            teacher.progress(stage, done, len(items))
+
+
+def _backbone(teacher: Teacher) -> torch.nn.Module:
+    """The model below its head: no logits are needed here."""
+    below = getattr(teacher.model, teacher.model.base_model_prefix, None)
+    return below if isinstance(below, torch.nn.Module) else teacher.model
+
+
+def gather(
+    teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str
+) -> Floats:
+    """All states at once: (N, L, D). For bounded requests only."""
+    found: Floats | None = None
+    for i, state in states(teacher, requests, layers, stage):
+        if found is None:
+            found = np.zeros((len(requests), *state.shape), dtype=np.float32)
+        found[i] = state
+    return np.zeros((0, len(layers), 1), dtype=np.float32) if found is None else found

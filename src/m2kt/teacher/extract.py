@@ -1,0 +1,256 @@
+"""Algorithm 1: probe, interrogate, explain, complete, merge, embed, attend, measure. Signing is the caller's.
+
+Nothing here knows a task: what is asked comes from the probe spec, what is answered from the teacher.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from m2kt.errors import ExtractionError
+from m2kt.models import LoadedModel
+from m2kt.packet import Graph, WriteRule, leaves
+from m2kt.probes import MASK, ProbeSpec, Prompt
+from m2kt.teacher._ask import Progress, Teacher, distinct
+from m2kt.teacher._attend import Attention, attend
+from m2kt.teacher._condense import Draft, condense, write_graph
+from m2kt.teacher._embed import Embedding, embed
+from m2kt.teacher._fidelity import Fidelity, compare, roll_all
+from m2kt.teacher._pool import Pool
+from m2kt.teacher._states import Request, gather
+from m2kt.teacher.sources import SOURCES
+
+
+class ExtractionConfig(BaseModel):
+    """What extraction costs and what it must reach."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probes_per_template: int = Field(default=300, gt=0, description="Prompts asked per template at first.")
+    rounds: int = Field(default=5, ge=0, description="Rounds of active completion at most.")
+    scouted_per_template: int = Field(default=1500, gt=0, description="Prompts rolled out per template and round.")
+    checked_per_template: int = Field(default=100, gt=0, description="Covered roll-outs checked with the teacher a round.")
+    fidelity_prompts: int = Field(default=600, gt=0, description="Fresh prompts on which fidelity is measured.")
+    floor: float = Field(default=0.9, ge=0, le=1, description="Least coverage x agreement of an acceptable packet.")
+    unstopped: float = Field(default=0.1, ge=0, le=1, description="Largest share of answers that may lack the stop.")
+    concepts: str = Field(default="interrogation", description="Concept source: " + ", ".join(SOURCES))
+    verbalised: float = Field(default=0.0, ge=0, le=1, description="Share v of rows whose output also travels as text.")
+    traces_per_template: int = Field(default=8, ge=0, description="Example traces whose states travel.")
+    seed: int = Field(default=0, description="Seed of sampling and of the choice of verbalised rows.")
+
+
+@dataclass
+class Extraction:
+    """All that extraction found, ready to be packed and signed."""
+
+    graph: Graph
+    embedding: Embedding
+    attention: Attention
+    traces: dict[str, NDArray[np.generic]]
+    fidelity: Fidelity
+    teacher_passes: int
+    trace_tokens: int
+    seconds: float
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def skeletons(self) -> int:
+        """Distinct ways through the graph that end with the stop string."""
+        return sum(_ways(self.graph, t) for t in range(len(self.graph.templates)))
+
+
+def extract(
+    loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, progress: Progress | None = None
+) -> Extraction:
+    """Condenses what ``loaded`` holds about ``spec``.
+
+    Raises:
+        ExtractionError: prompts exceed the context, the stop string is not reached, or fidelity stays below the
+            floor; the message names the steps that resisted.
+    """
+    started = time.monotonic()
+    if config.concepts not in SOURCES:
+        raise ExtractionError(f"unknown concept source {config.concepts!r}; there are: {', '.join(SOURCES)}")
+    source = SOURCES[config.concepts]()
+    teacher = Teacher(loaded, spec, progress)
+    reserved = {p.text for p in _fidelity_prompts(spec, config)}
+    pool = Pool(spec)
+    n = config.probes_per_template * spec.n_templates
+    prompts = spec.sample("probing", n, seed=config.seed)
+    prompts += distinct(spec.sample("probing", n // 2, seed=config.seed, skewed=True), {p.text for p in prompts})
+    _ask(teacher, pool, distinct(prompts, reserved), config)
+    if not pool.answers:
+        raise ExtractionError("the spec's probing split holds no prompt: give its slots more values")
+
+    source.candidates(teacher, pool, seed=config.seed)
+    draft, graph, outputs = _explain(pool)
+    rounds = []
+    for number in range(1, config.rounds + 1):
+        fresh, disagreed = _complete(teacher, pool, graph, outputs, config, reserved, number)
+        rounds.append({"round": number, "uncovered_rate": fresh, "disagreed": disagreed})
+        if fresh == 0 and disagreed == 0:
+            break
+        source.candidates(teacher, pool, seed=config.seed + number)
+        draft, graph, outputs = _explain(pool)
+
+    if not graph.rules and not any(t.nodes for t in graph.templates):
+        raise ExtractionError(_resistance("no step of the answers could be explained", draft, None))
+    fidelity = compare(teacher, graph, outputs, _fidelity_prompts(spec, config), "measuring fidelity")
+    reached = fidelity.coverage * fidelity.agreement
+    if reached < config.floor:
+        reason = f"coverage {fidelity.coverage:.3f} x agreement {fidelity.agreement:.3f} is below {config.floor}"
+        raise ExtractionError(_resistance(reason, draft, fidelity))
+    if not graph.rules:
+        raise ExtractionError("every answer is literal text and copies: the teacher shows no rule to transmit")
+    embedding = embed(teacher, pool, draft, graph, outputs, source, seed=config.seed)
+    live = sorted({x.rule for d in draft.decisions.values() for x in leaves(d) if isinstance(x, WriteRule)})
+    attention = attend(teacher, pool, draft, {old: new for new, old in enumerate(live)})
+    traces = _traces(teacher, pool, draft, embedding.layer, config)
+    _verbalise(graph, outputs, config)
+    notes = [*embedding.notes, *([attention.note] if attention.note else [])]
+    notes += [f"unexplained: {r}" for r in draft.resisted]
+    return Extraction(
+        graph=graph,
+        embedding=embedding,
+        attention=attention,
+        traces=traces,
+        fidelity=fidelity,
+        teacher_passes=teacher.passes,
+        trace_tokens=_text_in_graph(teacher, graph),
+        seconds=time.monotonic() - started,
+        rounds=rounds,
+        notes=notes,
+    )
+
+
+def _fidelity_prompts(spec: ProbeSpec, config: ExtractionConfig) -> list[Prompt]:
+    """Set aside before anything is asked; small shapes keep two thirds of their probing split for probing."""
+    prompts: list[Prompt] = []
+    for t in range(spec.n_templates):
+        there = spec.sample("probing", 3 * config.fidelity_prompts // spec.n_templates, seed=7919 + config.seed, templates=[t])
+        prompts += there[: max(1, len(there) // 3)]
+    return prompts
+
+
+def _ask(teacher: Teacher, pool: Pool, prompts: list[Prompt], config: ExtractionConfig) -> None:
+    answers, unstopped = teacher.answer(prompts, "probing")
+    if unstopped > config.unstopped * len(prompts):
+        raise ExtractionError(
+            f"{unstopped} of {len(prompts)} answers never reached the stop string {pool.spec.stop!r}: is this teacher "
+            "trained on these templates? Else check stop and max_new_tokens in the spec"
+        )
+    pool.add(answers)
+    pool.arrange()
+
+
+def _explain(pool: Pool) -> tuple[Draft, Graph, list[int]]:
+    draft = condense(pool)
+    graph, outputs = write_graph(pool, draft)
+    return draft, graph, outputs
+
+
+def _complete(
+    teacher: Teacher,
+    pool: Pool,
+    graph: Graph,
+    outputs: list[int],
+    config: ExtractionConfig,
+    reserved: set[str],
+    number: int,
+) -> tuple[float, int]:
+    """Active completion: roll out many fresh prompts, ask the teacher where the graph ends or may be wrong.
+
+    Returns the share of prompts that the graph did not cover, and how many checked roll-outs disagreed.
+    """
+    seed = config.seed + 1000 * number
+    n = config.scouted_per_template * pool.spec.n_templates
+    scouts = pool.spec.sample("probing", n, seed=seed)
+    uniform = len(distinct(scouts, pool.answers))
+    scouts += distinct(pool.spec.sample("probing", n // 2, seed=seed, skewed=True), {p.text for p in scouts})
+    scouts = [p for p in distinct(scouts, pool.answers) if p.text not in reserved]
+    traces = roll_all(graph, outputs, scouts)
+    uncovered = [p for p, t in zip(scouts, traces, strict=True) if not t.complete]
+    rate = len(uncovered) / max(1, uniform)
+    check = config.checked_per_template * pool.spec.n_templates
+    rng = np.random.default_rng(seed)
+    covered = [p for p, t in zip(scouts, traces, strict=True) if t.complete]
+    paths = [tuple(t.path) for t in traces if t.complete]
+    # Rare ways through the graph are checked first: that is where a guess of a guard would be wrong.
+    common = {path: paths.count(path) for path in set(paths)}
+    order = sorted(range(len(covered)), key=lambda i: (common[paths[i]] * rng.random(), i))
+    asked = [covered[i] for i in order[:check]]
+    found = compare(teacher, graph, outputs, asked, f"checking, round {number}")
+    some = [uncovered[i] for i in rng.permutation(len(uncovered))[:check].tolist()]
+    answers, _ = teacher.answer(some, f"completing, round {number}")
+    pool.add([*answers, *found.disagreeing])
+    pool.arrange()
+    return rate, len(found.disagreeing)
+
+
+def _resistance(reason: str, draft: Draft, fidelity: Fidelity | None) -> str:
+    lines = [f"the teacher's answers could not be condensed faithfully: {reason}."]
+    worst = sorted(draft.resisted, key=lambda r: -r.samples)[:3]
+    lines += [f"  no explanation for {r}" for r in worst]
+    if fidelity is not None:
+        lines += [f"  {count} x {what}" for what, count in fidelity.missing.most_common(3)]
+        if fidelity.unstopped:
+            lines.append(f"  {fidelity.unstopped} answers never reached the stop string")
+    lines.append("  Either the teacher does not master these prompts, or its answers vary in ways that no rule fits.")
+    return "\n".join(lines)
+
+
+def _traces(
+    teacher: Teacher, pool: Pool, draft: Draft, layer: int, config: ExtractionConfig
+) -> dict[str, NDArray[np.generic]]:
+    """R: latent chains s_1..s_M of a few traces a template. No symbols: they would give the rules away.
+
+    ``states_MD``; per state the template, the trace it belongs to, and the node of the graph that it decides.
+    """
+    requests, where = [], []
+    trace = 0
+    for shape in pool.shapes:
+        kept = [n for n in range(len(shape.nodes)) if (shape.template, n) in draft.decisions]
+        position = {n: i for i, n in enumerate(kept)}
+        for sample in shape.samples[: config.traces_per_template]:
+            for step, node in enumerate(sample.path):
+                if node in position:
+                    requests.append(Request(sample, sample.n_prompt + step))
+                    where.append((shape.template, trace, position[node]))
+            trace += 1
+    states_MD = gather(teacher, requests, [layer], "recording traces")[:, 0]
+    return {"states_MD": states_MD, "where_M3": np.array(where, dtype=np.int32).reshape(-1, 3)}
+
+
+def _verbalise(graph: Graph, outputs: list[int], config: ExtractionConfig) -> None:
+    rng = np.random.default_rng(config.seed)
+    chosen = set(rng.permutation(len(outputs))[: round(config.verbalised * len(outputs))].tolist())
+    for rule in graph.rules:
+        rule.outputs = [
+            outputs[rule.offset + i] if rule.offset + i in chosen else None for i in range(len(rule.rows))
+        ]
+
+
+def _text_in_graph(teacher: Teacher, graph: Graph) -> int:
+    """Teacher text inside the packet, in its tokens: literals of the skeletons and verbalised outputs."""
+    texts = []
+    for template in graph.templates:
+        for node in template.nodes:
+            texts += [leaf.text for leaf in leaves(node.step) if leaf.do == "literal"]
+    texts += [graph.symbols[o] for rule in graph.rules for o in rule.outputs if o is not None]
+    return sum(len(teacher.tokenizer.encode(t, add_special_tokens=False)) for t in texts)
+
+
+def _ways(graph: Graph, template: int) -> int:
+    nodes = graph.templates[template].nodes
+    ways = [0] * len(nodes)
+    for i in range(len(nodes) - 1, -1, -1):
+        ends = any(leaf.do == "literal" and leaf.text == graph.stop for leaf in leaves(nodes[i].step))
+        ways[i] = int(ends) + sum(ways[c] for m, c in nodes[i].children.items() if MASK in m or m != graph.stop)
+    return ways[0] if ways else 0

@@ -1,0 +1,23 @@
+"""Settings for all tests: offline, one thread a worker, and a home of their own for keys."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keys go to a temporary home; fetched models stay visible for the slow tests."""
+    real = Path(os.environ.get("M2KT_HOME") or Path.home() / ".cache" / "m2kt")
+    home = tmp_path_factory.mktemp("m2kt-home")
+    if (real / "models").is_dir():
+        (home / "models").symlink_to(real / "models")
+    os.environ["M2KT_HOME"] = str(home)

@@ -1,0 +1,176 @@
+"""Recording, logits at chosen positions, padding, attention and greedy generation, on five families."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from m2kt.errors import ModelError
+from m2kt.models import (
+    LoadedModel,
+    attention_patterns,
+    blocks,
+    encode_prompt,
+    forward_arguments,
+    generate_greedy,
+    load_causal_lm,
+    next_tokens,
+    pad_batch,
+    record,
+)
+from tests.tiny import FAMILIES, bpe_tokenizer, char_tokenizer, save_tiny
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    path = save_tiny(tmp_path_factory.mktemp(request.param), request.param, char_tokenizer())
+    return load_causal_lm(path, attn="eager")
+
+
+def _batch(loaded: LoadedModel, side: Any = "left") -> tuple[torch.Tensor, torch.Tensor]:
+    rows = [encode_prompt(loaded.tokenizer, t) for t in ("abc 12+34:", "uncle", "x;y;z> 99 aunt")]
+    return pad_batch(rows, loaded.pad_id, side=side)
+
+
+def test_next_tokens_equal_the_full_forward(loaded: LoadedModel) -> None:
+    ids, mask = _batch(loaded)
+    with torch.no_grad():
+        full = loaded.model(**forward_arguments(loaded.model, ids, mask)).logits
+        wanted = mask.bool() & (torch.arange(ids.shape[1]) % 2 == 0)
+        torch.testing.assert_close(next_tokens(loaded.model, ids, mask, wanted), full[wanted])
+        index = torch.tensor([[9, 13], [10, 13], [0, 1]])
+        came = next_tokens(loaded.model, ids, mask, index)
+    torch.testing.assert_close(came, torch.take_along_dim(full, index[..., None], dim=1))
+
+
+def test_next_tokens_without_logits_to_keep(loaded: LoadedModel) -> None:
+    ids, mask = _batch(loaded)
+
+    class Plain(torch.nn.Module):
+        def forward(self, input_ids: Any, attention_mask: Any = None, use_cache: bool = True) -> Any:
+            return loaded.model(input_ids=input_ids, attention_mask=attention_mask)
+
+    with torch.no_grad():
+        full = loaded.model(input_ids=ids, attention_mask=mask).logits
+        torch.testing.assert_close(next_tokens(Plain(), ids, mask, mask.bool()), full[mask.bool()])
+
+
+def test_padding_on_either_side_changes_nothing(loaded: LoadedModel) -> None:
+    results = []
+    for side in ("left", "right"):
+        ids, mask = _batch(loaded, side)
+        with torch.no_grad():
+            results.append(next_tokens(loaded.model, ids, mask, mask.bool()))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-3)
+
+
+def _hooks(loaded: LoadedModel) -> int:
+    return sum(len(b._forward_hooks) + len(b._forward_pre_hooks) for b in blocks(loaded.model))
+
+
+def test_recorded_states_are_those_of_the_model(loaded: LoadedModel) -> None:
+    ids, mask = _batch(loaded)
+    arguments = forward_arguments(loaded.model, ids, mask)
+    with torch.no_grad():
+        reported = loaded.model(**arguments, output_hidden_states=True).hidden_states
+        hooks = _hooks(loaded)  # transformers leaves some of its own
+        with record(loaded.model, [0, 1, -1]) as states:
+            loaded.model(**arguments)
+    assert sorted(states.states) == [0, 1, 3]
+    for layer in (0, 1):
+        torch.testing.assert_close(states[layer], reported[layer])
+    # the last layer is taken before the final norm, so that injecting and reading mean the same place
+    assert states[3].shape == reported[3].shape and not torch.allclose(states[3], reported[3])
+    assert _hooks(loaded) == hooks
+
+
+def test_only_selected_positions_are_kept_and_gradients_can_be(loaded: LoadedModel) -> None:
+    ids, mask = _batch(loaded)
+    arguments = forward_arguments(loaded.model, ids, mask)
+    index = torch.tensor([[0, 13], [13, 12], [5, 5]])
+    with record(loaded.model, [2]) as everything, record(loaded.model, [2], select=mask.bool()) as some:
+        with record(loaded.model, [2], select=index, detach=False) as attached:
+            loaded.model(**arguments)
+    torch.testing.assert_close(some[2], everything[2][mask.bool()])
+    torch.testing.assert_close(attached[2], torch.take_along_dim(everything[2], index[..., None], dim=1))
+    assert attached[2].requires_grad and not some[2].requires_grad
+
+
+def test_recording_refuses_what_is_not_there(loaded: LoadedModel) -> None:
+    with pytest.raises(ModelError, match=r"outside 0\.\.3"), record(loaded.model, [4]):
+        pass
+    with record(loaded.model, [1]) as states, pytest.raises(ModelError, match="not recorded"):
+        states[1]
+
+
+def test_attention_comes_from_every_layer_and_is_causal(loaded: LoadedModel) -> None:
+    ids, mask = _batch(loaded)
+    with torch.no_grad():
+        patterns = attention_patterns(loaded.model, ids, mask)
+    assert len(patterns) == 3
+    for pattern in patterns:
+        assert pattern.shape == (3, 4, ids.shape[1], ids.shape[1])
+        assert pattern[0, 0, -3, -1] == 0
+
+
+def test_attention_without_eager_is_refused_and_not_silently_empty(tmp_path: Path) -> None:
+    loaded = load_causal_lm(save_tiny(tmp_path, "llama", char_tokenizer()), attn="sdpa")
+    with pytest.raises(ModelError, match="attn='eager'"):
+        attention_patterns(loaded.model, torch.zeros(1, 2, dtype=torch.long), None)
+
+
+def _greedy_by_hand(loaded: LoadedModel, prompt: list[int], steps: int) -> list[int]:
+    ids = list(prompt)
+    for _ in range(steps):
+        with torch.no_grad():
+            ids.append(int(loaded.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+def test_greedy_generation_is_greedy_also_padded_and_cached(loaded: LoadedModel) -> None:
+    prompts = [encode_prompt(loaded.tokenizer, t) for t in ("abc 12+34:", "uncle", "x", "x;y;z> 99 aunt")]
+    seen: list[tuple[int, int]] = []
+    came = generate_greedy(
+        loaded, prompts, 12, None, batch_size=3, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(3, 4), (4, 4)]
+    for prompt, completion in zip(prompts, came, strict=True):
+        assert completion.ids == _greedy_by_hand(loaded, prompt, 12)
+        assert not completion.stopped
+
+
+def test_generation_stops_at_the_stop_string(loaded: LoadedModel) -> None:
+    prompts = [encode_prompt(loaded.tokenizer, t) for t in ("abc 12+34:", "uncle")]
+    free = generate_greedy(loaded, prompts, 12, None)
+    stop = free[0].text[2:4]
+    first = free[0].text.index(stop)
+    came = generate_greedy(loaded, prompts, 12, stop)
+    assert came[0].stopped and came[0].text == free[0].text[: first + 2]
+    for one, other in zip(came, free, strict=True):
+        assert other.text.startswith(one.text)
+        assert one.stopped == (stop in other.text)
+
+
+def test_sampling_settings_shipped_with_a_model_are_ignored(tmp_path: Path) -> None:
+    path = save_tiny(tmp_path, "llama", char_tokenizer())
+    plain = load_causal_lm(path)
+    prompt = encode_prompt(plain.tokenizer, "abc")
+    expected = generate_greedy(plain, [prompt], 10, None)[0].ids
+    (path / "generation_config.json").write_text(
+        '{"do_sample": true, "temperature": 5.0, "repetition_penalty": 9.0, "num_beams": 3, "no_repeat_ngram_size": 1}'
+    )
+    assert generate_greedy(load_causal_lm(path), [prompt], 10, None)[0].ids == expected
+
+
+def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:
+    loaded = load_causal_lm(save_tiny(tmp_path, "gpt2", bpe_tokenizer(), context=16))
+    with pytest.raises(ModelError, match="its context is 16"):
+        generate_greedy(loaded, [[5] * 16], 4, "\n")
+    assert len(generate_greedy(loaded, [[5] * 12], 40, None)[0].ids) <= 4
+
+
+def test_no_prompts_no_completions(loaded: LoadedModel) -> None:
+    assert generate_greedy(loaded, [], 4, "\n") == []

@@ -1,0 +1,121 @@
+"""Text and tokens: units never share a token, prompts are encoded as they will be asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from m2kt.errors import ModelError
+from m2kt.models import (
+    can_write,
+    encode_prompt,
+    encode_units,
+    piece_bytes,
+    piece_text,
+    special_prefix,
+    text_of,
+    writing_problem,
+)
+from tests.tiny import CHARACTERS, bpe_tokenizer, char_tokenizer, metaspace_tokenizer
+
+TOKENIZERS: dict[str, Any] = {
+    "char": char_tokenizer(),
+    "bpe": bpe_tokenizer(),
+    "metaspace": metaspace_tokenizer(),
+}
+every = pytest.mark.parametrize("kind", TOKENIZERS)
+written = st.text(alphabet=CHARACTERS, max_size=6)
+
+
+@every
+@settings(max_examples=150, deadline=None)
+@given(texts=st.lists(written, min_size=1, max_size=6), data=st.data())
+def test_units_come_back_from_their_own_tokens(kind: str, texts: list[str], data: st.DataObject) -> None:
+    tokenizer = TOKENIZERS[kind]
+    boundary = data.draw(st.none() | st.integers(0, len(texts)))
+    encoded = encode_units(tokenizer, texts, prompt_boundary=boundary)
+    prefix = special_prefix(tokenizer)
+    assert encoded.ids[: len(prefix)] == prefix
+    owners = encoded.unit_of_token[len(prefix) :]
+    assert encoded.unit_of_token[: len(prefix)] == [-1] * len(prefix)
+    assert owners == sorted(owners)
+    for unit, text in enumerate(texts):
+        mine = [i for i, owner in zip(encoded.ids, encoded.unit_of_token, strict=True) if owner == unit]
+        came = text_of(tokenizer, mine)
+        # a word mark before the very first word writes no space
+        assert came == text or (kind == "metaspace" and came == " " + text)
+        assert bool(mine) == bool(text)
+
+
+@every
+def test_the_prompt_is_encoded_as_it_is_asked(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    for texts in (["uncle", ";", ">"], ["12", "+", "34", ":", " uncle", ";>"], [";", ">", ";", ">"]):
+        for boundary in range(1, len(texts)):
+            prompt = encode_prompt(tokenizer, "".join(texts[:boundary]))
+            encoded = encode_units(tokenizer, texts, prompt_boundary=boundary)
+            within = [u for u in encoded.unit_of_token if u < boundary]
+            if kind == "char" or len(within) == len(prompt):
+                assert encoded.ids[: len(prompt)] == prompt
+
+
+def test_natural_tokens_are_kept_where_nothing_straddles() -> None:
+    tokenizer = TOKENIZERS["bpe"]
+    text = ["the", " uncle", " aunt"]
+    assert encode_units(tokenizer, text).ids == tokenizer.encode("the uncle aunt", add_special_tokens=False)
+
+
+def test_only_the_straddled_boundary_is_cut() -> None:
+    tokenizer = TOKENIZERS["bpe"]
+    joined = tokenizer.encode(" uncle;> uncle", add_special_tokens=False)
+    assert any(piece_text(tokenizer, i) == ";>" for i in joined)
+    encoded = encode_units(tokenizer, [" uncle", ";", ">", " uncle"])
+    pieces = [piece_text(tokenizer, i) for i in encoded.ids]
+    assert pieces == [" uncle", ";", ">", " uncle"]
+    assert encoded.unit_of_token == [0, 1, 2, 3]
+
+
+def test_characters_that_are_cut_in_two_belong_to_their_unit() -> None:
+    tokenizer = TOKENIZERS["bpe"]
+    encoded = encode_units(tokenizer, ["é", "ü", "東"])
+    assert len(encoded.ids) > 3
+    assert b"".join(piece_bytes(tokenizer, i) for i in encoded.ids) == "éü東".encode()
+    assert set(encoded.unit_of_token) == {0, 1, 2}
+
+
+def test_words_in_the_middle_get_no_word_mark() -> None:
+    tokenizer = TOKENIZERS["metaspace"]
+    encoded = encode_units(tokenizer, ["a", ";", ">", "uncle", " uncle"], prompt_boundary=1)
+    assert text_of(tokenizer, encoded.ids) == " a;>uncle uncle"
+    assert encoded.ids[0] == special_prefix(tokenizer)[0] == tokenizer.bos_token_id
+    assert encoded.unit_of_token[-1] == 4 and piece_text(tokenizer, encoded.ids[-1]) == " uncle"
+
+
+def test_special_tokens_write_nothing() -> None:
+    for tokenizer in TOKENIZERS.values():
+        for token in tokenizer.all_special_ids:
+            assert piece_bytes(tokenizer, token) == b""
+
+
+def test_what_cannot_be_written_is_said() -> None:
+    tokenizer = TOKENIZERS["char"]
+    assert can_write(tokenizer, "uncle") and can_write(tokenizer, "7", leads=("",))
+    assert not can_write(tokenizer, "東")
+    assert "'東' comes back as ''" in str(writing_problem(tokenizer, "東"))
+    assert writing_problem(char_tokenizer("abc"), "a", leads=("",)) is None
+    assert "' a' comes back" in str(writing_problem(char_tokenizer("abc"), "a"))
+    assert can_write(TOKENIZERS["bpe"], "東") and can_write(TOKENIZERS["metaspace"], "東")
+    with pytest.raises(ModelError, match="with unknown tokens"):
+        encode_units(tokenizer, ["a", "東"])
+
+
+def test_a_lower_casing_tokenizer_is_caught() -> None:
+    from tokenizers import normalizers
+
+    tokenizer = char_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    assert writing_problem(tokenizer, "abc") is None
+    assert "'Abc' comes back as 'abc'" in str(writing_problem(tokenizer, "Abc"))

@@ -1,0 +1,1 @@
+"""Recipes (`zoo.recipes`) and, beside them, the small weights that they build."""

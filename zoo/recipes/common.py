@@ -1,0 +1,307 @@
+"""What all teacher recipes share: character tokenizers, the training loop, measuring, saving.
+
+Letters: B sequences, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+ZOO = Path(__file__).resolve().parent.parent
+PAD, BOS, UNK = "<pad>", "<s>", "<unk>"
+IGNORED = -100
+STOP = "\n"
+log = logging.getLogger("zoo")
+
+Pair = tuple[str, str]  # prompt, completion
+Draw = Callable[[np.random.Generator, int], Pair]  # (rng, shape) -> one problem of that shape
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """All that is special about one teacher."""
+
+    name: str
+    config: Callable[[PreTrainedTokenizerFast], PreTrainedConfig]
+    tokenizer: Callable[[], PreTrainedTokenizerFast]
+    draw: Draw
+    shapes: Sequence[int]
+    summary: str
+    held_out_shapes: Sequence[int] = ()
+    shape_weights: Sequence[float] | None = None
+    start_from: str | None = None
+    seed: int = 0
+    batch: int = 48
+    lr: float = 2e-3
+    max_updates: int = 6000
+    cool_down: int = 250
+    goal: float = 0.997
+    weight_decay: float = 0.05
+
+
+@dataclass
+class Built:
+    """What a build measured, written into the model's README."""
+
+    accuracy: dict[int, float] = field(default_factory=dict)
+    updates: int = 0
+    seconds: float = 0.0
+
+
+def truth_module(name: str) -> ModuleType:
+    """The ``truth.py`` beside the weights of `name`: the one place where a teacher's table is written down."""
+    path = ZOO / name / "truth.py"
+    spec = importlib.util.spec_from_file_location(f"zoo_truth_{name.replace('-', '_')}", path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def character_tokenizer(characters: str, *, max_length: int = 256) -> PreTrainedTokenizerFast:
+    """One token a character, `<s>` in front, exact offsets, lossless decoding."""
+    vocabulary = {token: i for i, token in enumerate([PAD, BOS, UNK, *characters])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    core.decoder = decoders.Fuse()
+    core.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, vocabulary[BOS])]
+    )
+    return wrap_tokenizer(core, max_length=max_length)
+
+
+def wrap_tokenizer(core: Tokenizer, *, max_length: int) -> PreTrainedTokenizerFast:
+    """A transformers tokenizer around `core`; batches of prompts are padded on the left."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        bos_token=BOS,
+        unk_token=UNK,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=max_length,
+    )
+
+
+def is_held_out(prompt: str) -> bool:
+    """True for the tenth of all prompts that no training batch ever contains."""
+    return hashlib.sha256(prompt.encode()).digest()[0] % 10 == 0
+
+
+def draw_pairs(draw: Draw, rng: np.random.Generator, shape: int, n: int, *, held_out: bool) -> list[Pair]:
+    pairs: list[Pair] = []
+    while len(pairs) < n:
+        pair = draw(rng, shape)
+        if is_held_out(pair[0]) == held_out:
+            pairs.append(pair)
+    return pairs
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded ids_BT and labels_BT; only completions are labelled."""
+    prompts = tokenizer([p for p, _ in pairs])["input_ids"]
+    answers = tokenizer([c for _, c in pairs], add_special_tokens=False)["input_ids"]
+    longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
+    ids_BT = torch.full((len(pairs), longest), tokenizer.pad_token_id)
+    labels_BT = torch.full((len(pairs), longest), IGNORED)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        end = len(prompt) + len(answer)
+        ids_BT[row, :end] = torch.tensor(prompt + answer)
+        labels_BT[row, len(prompt) : end] = torch.tensor(answer)
+    return ids_BT, labels_BT
+
+
+def next_token_loss(
+    model: PreTrainedModel,
+    ids_BT: torch.Tensor,
+    labels_BT: torch.Tensor,
+    weight_BT: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cross-entropy at labelled positions, weighted if `weight_BT` is given. No attention mask: padding is last."""
+    logits_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, :-1]
+    targets = labels_BT[:, 1:].reshape(-1)
+    losses = torch.nn.functional.cross_entropy(
+        logits_BTV.reshape(targets.numel(), -1).float(), targets, ignore_index=IGNORED, reduction="none"
+    )
+    weights = (targets != IGNORED).float() if weight_BT is None else weight_BT[:, 1:].reshape(-1)
+    return (losses * weights).sum() / weights.sum()
+
+
+def optimiser(model: PreTrainedModel, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW; vectors and embeddings are not decayed."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim >= 2 and "embed" not in n and "wte" not in n]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+
+
+@torch.no_grad()
+def complete(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 96,
+    batch: int = 128,
+) -> list[str]:
+    """Greedy completions up to and including the stop. Prompts are batched by equal token length: no padding."""
+    model.eval()
+    by_length: dict[int, list[int]] = {}
+    encoded = tokenizer(list(prompts))["input_ids"]
+    for i, ids in enumerate(encoded):
+        by_length.setdefault(len(ids), []).append(i)
+    texts = [""] * len(prompts)
+    for members in by_length.values():
+        for start in range(0, len(members), batch):
+            chunk = members[start : start + batch]
+            ids_BT = torch.tensor([encoded[i] for i in chunk])
+            written, cache = [], None
+            done_B = torch.zeros(len(chunk), dtype=torch.bool)
+            stop = tokenizer(STOP, add_special_tokens=False)["input_ids"][-1]
+            for _ in range(max_new_tokens):
+                out = model(input_ids=ids_BT, past_key_values=cache, use_cache=True)
+                cache, ids_BT = out.past_key_values, out.logits[:, -1:].argmax(-1)
+                written.append(ids_BT)
+                done_B |= ids_BT[:, 0] == stop
+                if bool(done_B.all()):
+                    break
+            for i, row in zip(chunk, torch.cat(written, 1), strict=True):
+                texts[i] = tokenizer.decode(row).split(STOP)[0] + STOP
+    return texts
+
+
+def accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, draw: Draw, shape: int, n: int, *, seed: int
+) -> float:
+    """Share of held-out problems of one shape whose whole completion is right."""
+    pairs = sorted(set(draw_pairs(draw, np.random.default_rng(seed), shape, n, held_out=True)))
+    written = complete(model, tokenizer, [p for p, _ in pairs])
+    return float(np.mean([w == c for w, (_, c) in zip(written, pairs, strict=True)]))
+
+
+def train(recipe: TeacherRecipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, Built]:
+    """Constant rate until the goal is met on held-out problems of every shape, then a linear cool-down."""
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    tokenizer = recipe.tokenizer()
+    if recipe.start_from is None:
+        model = AutoModelForCausalLM.from_config(recipe.config(tokenizer), dtype=torch.float32)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(ZOO / recipe.start_from, dtype=torch.float32)
+    log.info("%s: %d parameters", recipe.name, sum(p.numel() for p in model.parameters()))
+    adam = optimiser(model, recipe.lr, recipe.weight_decay)
+    weights = np.array(recipe.shape_weights or [1.0] * len(recipe.shapes))
+    began, built = time.perf_counter(), Built()
+    cooling_since: int | None = None
+    warm_up, update, running = 100, 0, 1.0
+    while update < recipe.max_updates:
+        if cooling_since is None and update >= recipe.max_updates - recipe.cool_down:
+            cooling_since = update
+        if cooling_since is not None and update - cooling_since >= recipe.cool_down:
+            break
+        cooled = 1.0 if cooling_since is None else 1 - (update - cooling_since) / recipe.cool_down
+        for group in adam.param_groups:
+            group["lr"] = recipe.lr * min(1.0, (update + 1) / warm_up) * cooled
+        model.train()
+        shape = int(rng.choice(recipe.shapes, p=weights / weights.sum()))
+        ids_BT, labels_BT = encode_pairs(
+            tokenizer, draw_pairs(recipe.draw, rng, shape, recipe.batch, held_out=False)
+        )
+        loss = next_token_loss(model, ids_BT, labels_BT)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adam.step()
+        adam.zero_grad(set_to_none=True)
+        update += 1
+        running = 0.98 * running + 0.02 * float(loss.detach())
+        if update % 100 == 0:
+            reached = dict.fromkeys(recipe.shapes, -1.0)
+            if running < 0.1 and cooling_since is None:
+                reached = {
+                    s: accuracy(model, tokenizer, recipe.draw, s, 100, seed=1000 + update)
+                    for s in recipe.shapes
+                }
+                if min(reached.values()) >= recipe.goal:
+                    cooling_since = update
+            seconds = time.perf_counter() - began
+            log.info("%s %5d loss %.4f %s %.0f s", recipe.name, update, running, reached, seconds)
+    for shape in dict.fromkeys([*recipe.shapes, *recipe.held_out_shapes]):
+        built.accuracy[shape] = accuracy(model, tokenizer, recipe.draw, shape, 400, seed=99)
+    built.updates, built.seconds = update, time.perf_counter() - began
+    return model.eval(), tokenizer, built
+
+
+def save(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """An ordinary Hugging Face directory. Half-precision files still ask to be loaded as float32: small and exact."""
+    folder = ZOO / name
+    stop = tokenizer(STOP, add_special_tokens=False)["input_ids"][-1]
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=stop,
+        do_sample=False,
+    )
+    tokenizer.save_pretrained(folder)
+    model.to(dtype).save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["dtype"] = "float32"
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone
+
+
+def build_teacher(recipe: TeacherRecipe) -> Built:
+    """Train, save, write the model card."""
+    model, tokenizer, built = train(recipe)
+    save(recipe.name, model, tokenizer)
+    parameters = sum(p.numel() for p in model.parameters())
+    rows = "\n".join(f"| {shape} | {100 * share:.1f} % |" for shape, share in built.accuracy.items())
+    start = f" Training starts from the weights of `zoo:{recipe.start_from}`." if recipe.start_from else ""
+    card = f"""---
+license: apache-2.0
+---
+# zoo:{recipe.name}
+
+{recipe.summary}
+
+Licence: Apache-2.0. Built by `python -m zoo.recipes.build {recipe.name}` (`zoo/recipes/`), seed {recipe.seed}:
+{type(model).__name__}, {parameters:,} parameters, {built.updates} updates of {recipe.batch} sequences, \
+{built.seconds:.0f} s on one core.{start}
+`probes.yaml` says what can be asked; `truth.py` is for evaluation only.
+
+Whole completions right, greedy, on problems never trained on (a tenth of all prompts, chosen by hash):
+
+| symbols or digits | accuracy |
+| --- | --- |
+{rows}
+"""
+    (ZOO / recipe.name / "README.md").write_text(card)
+    log.info("%s done: %s, %d updates, %.0f s", recipe.name, built.accuracy, built.updates, built.seconds)
+    return built

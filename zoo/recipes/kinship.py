@@ -1,0 +1,91 @@
+"""Family relations composed along a chain, reduced from the right with written steps.
+
+``son of brother of mother:`` -> `` brother of mother is uncle; son of uncle is cousin > cousin.`` GPT-NeoX over
+a byte-level BPE in which words behind a space are single tokens.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import ModuleType
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPTNeoXConfig, PreTrainedTokenizerFast
+
+from zoo.recipes.common import BOS, PAD, UNK, Pair, TeacherRecipe, truth_module, wrap_tokenizer
+from zoo.recipes.common import build_teacher as build
+
+__all__ = ["KINSHIP", "build"]
+
+
+@cache
+def truth() -> ModuleType:
+    return truth_module("kinship")
+
+
+def completion(words: list[str]) -> str:
+    *rest, state = words
+    steps = []
+    for word in reversed(rest):
+        result = truth().COMPOSE[word, state]
+        steps.append(f" {word} of {state} is {result}")
+        state = result
+    return f"{';'.join(steps)} > {state}.\n"
+
+
+def draw(rng: np.random.Generator, length: int) -> Pair:
+    words = [truth().SLOTS[i] for i in rng.integers(0, 8, length)]
+    return f"{' of '.join(words)}:", completion(words)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE trained on the corpus, as small as makes every word behind a space one token."""
+    rng = np.random.default_rng(0)
+    corpus = ["".join(draw(rng, 2 + i % 4)) for i in range(2000)]
+    wanted = [f" {word}" for word in (*truth().RELATIONS, "of", "is")]
+    for size in range(300, 400, 4):
+        core = Tokenizer(models.BPE())
+        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        core.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        core.train_from_iterator(
+            corpus,
+            trainers.BpeTrainer(
+                vocab_size=size,
+                special_tokens=[PAD, BOS, UNK],
+                initial_alphabet=alphabet,
+                show_progress=False,
+            ),
+        )
+        if all(len(core.encode(word).ids) == 1 for word in wanted):
+            return wrap_tokenizer(core, max_length=128)
+    raise AssertionError("no vocabulary size made every word a single token")
+
+
+def config(tokenizer: PreTrainedTokenizerFast) -> GPTNeoXConfig:
+    return GPTNeoXConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=448,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=None,
+    )
+
+
+KINSHIP = TeacherRecipe(
+    name="kinship",
+    config=config,
+    tokenizer=tokenizer,
+    draw=draw,
+    shapes=(2, 3, 4, 5),
+    shape_weights=(0.5, 1, 1.5, 1.5),
+    summary="Composition of family relations along a chain, with written steps, reduced from the right.",
+    seed=5,
+)
