@@ -11,7 +11,7 @@ install: .venv/.installed                ## make .venv with the m2kt command in 
 demo: .venv/.installed                   ## the main job, end to end, on tiny models
 	.venv/bin/m2kt demo
 test: lint types                         ## all checks and every test that needs no download
-	.venv/bin/lint-imports --no-cache && HF_HUB_OFFLINE=1 .venv/bin/pytest -q -m 'not slow' -n 2
+	.venv/bin/lint-imports --no-cache && HF_HUB_OFFLINE=1 .venv/bin/pytest -q -m 'not slow' -n 2 --dist loadfile
 lint: .venv/.dev                         ## ruff
 	.venv/bin/ruff check src tests zoo
 types: .venv/.dev                        ## mypy --strict on src

@@ -35,7 +35,9 @@ def bpe_tokenizer() -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(["the uncle's aunt;> 12+34: ;>;> uncle aunt uncle 12 東京 東京\n\n"] * 20, trainer)
+    backend.train_from_iterator(
+        ["the uncle's aunt;> 12+34: ;>;> uncle aunt uncle 12 東京 東京\n\n"] * 20, trainer
+    )
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
 
 
@@ -84,7 +86,9 @@ def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 
         "gemma3": lambda: t.Gemma3TextConfig(
             **wide, **gqa, **rope, **shared, sliding_window=8, final_logit_softcapping=3.0
         ),
-        "qwen2": lambda: t.Qwen2Config(**wide, num_attention_heads=4, num_key_value_heads=2, **rope, **shared),
+        "qwen2": lambda: t.Qwen2Config(
+            **wide, num_attention_heads=4, num_key_value_heads=2, **rope, **shared
+        ),
     }
     model = t.AutoModelForCausalLM.from_config(configs[family]())
     with torch.no_grad():  # random heads are flat: make choices differ clearly

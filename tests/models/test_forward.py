@@ -91,9 +91,12 @@ def test_only_selected_positions_are_kept_and_gradients_can_be(loaded: LoadedMod
     ids, mask = _batch(loaded)
     arguments = forward_arguments(loaded.model, ids, mask)
     index = torch.tensor([[0, 13], [13, 12], [5, 5]])
-    with record(loaded.model, [2]) as everything, record(loaded.model, [2], select=mask.bool()) as some:
-        with record(loaded.model, [2], select=index, detach=False) as attached:
-            loaded.model(**arguments)
+    with (
+        record(loaded.model, [2]) as everything,
+        record(loaded.model, [2], select=mask.bool()) as some,
+        record(loaded.model, [2], select=index, detach=False) as attached,
+    ):
+        loaded.model(**arguments)
     torch.testing.assert_close(some[2], everything[2][mask.bool()])
     torch.testing.assert_close(attached[2], torch.take_along_dim(everything[2], index[..., None], dim=1))
     assert attached[2].requires_grad and not some[2].requires_grad

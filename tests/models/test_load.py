@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from m2kt.errors import ModelError
-from m2kt.models import blocks, context_length, digest_of_model, linear_projections, load_causal_lm, resolve, width
+from m2kt.models import (
+    blocks,
+    context_length,
+    digest_of_model,
+    linear_projections,
+    load_causal_lm,
+    resolve,
+    width,
+)
 from tests.tiny import FAMILIES, bpe_tokenizer, char_tokenizer, save_tiny
 
 
@@ -147,7 +155,7 @@ class TestRefusals:
 
     def test_damaged_tokenizer(self, good: Path) -> None:
         (good / "tokenizer.json").write_text("{}")
-        with pytest.raises(ModelError, match="tokenizer in .* cannot be loaded"):
+        with pytest.raises(ModelError, match=r"tokenizer in .* cannot be loaded"):
             load_causal_lm(good)
 
     def test_tokenizer_of_another_model(self, good: Path, tmp_path: Path) -> None:
@@ -171,7 +179,9 @@ class TestRefusals:
         tokenizer = char_tokenizer()
         small = {"vocab_size": len(tokenizer)}
         t5 = T5ForConditionalGeneration(
-            T5Config(**small, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0)
+            T5Config(
+                **small, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0
+            )
         )
         t5.save_pretrained(tmp_path / "t5")
         bert = BertLMHeadModel(
@@ -196,7 +206,9 @@ class TestRefusals:
         with pytest.raises(ModelError, match="cannot read its configuration"):
             load_causal_lm(good)
 
-    def test_an_altered_fetched_model(self, good: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_an_altered_fetched_model(
+        self, good: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         home = tmp_path / "home"
         target = home / "models" / "smollm2-135m"
         target.parent.mkdir(parents=True)

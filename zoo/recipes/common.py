@@ -137,9 +137,10 @@ def next_token_loss(
     ids_BT: torch.Tensor,
     labels_BT: torch.Tensor,
     weight_BT: torch.Tensor | None = None,
+    position_ids_BT: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross-entropy at labelled positions, weighted if `weight_BT` is given. No attention mask: padding is last."""
-    logits_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, :-1]
+    logits_BTV = model(input_ids=ids_BT, position_ids=position_ids_BT, use_cache=False).logits[:, :-1]
     targets = labels_BT[:, 1:].reshape(-1)
     losses = torch.nn.functional.cross_entropy(
         logits_BTV.reshape(targets.numel(), -1).float(), targets, ignore_index=IGNORED, reduction="none"

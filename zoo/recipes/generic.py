@@ -41,7 +41,6 @@ PRINTABLE = "".join(chr(i) for i in range(32, 127)) + "\n"
 UNDETERMINED = (
     0.03  # weight of random text in the loss: enough to stay a language model, too little to drown the rest
 )
-FIRST_STEPS = ("repeated", "repeated", "lookup")  # heads that find what was there before form soonest on these
 log = logging.getLogger("zoo")
 
 
@@ -53,10 +52,14 @@ class StudentRecipe:
     config: Callable[[PreTrainedTokenizerFast], PreTrainedConfig]
     tokenizer: Callable[[], PreTrainedTokenizerFast]
     seed: int
-    updates: int = 3000
+    updates: int = 2600
+    periodic_updates: int = 600
+    short_updates: int = (
+        1700  # of short windows at shifted positions: cheaper, and no position stays untrained
+    )
     lr: float = 2e-3
     tokens_a_batch: int = 2048
-    lengths: Sequence[int] = (96, 96, 128, 128, 192, 256, CONTEXT)
+    lengths: Sequence[int] = (64, 128, 192, 256, CONTEXT)
 
 
 def bpe_tokenizer() -> PreTrainedTokenizerFast:
@@ -130,20 +133,41 @@ def encode(tokenizer: PreTrainedTokenizerFast, pieces: Document) -> tuple[list[i
 
 
 def batch(
-    tokenizer: PreTrainedTokenizerFast,
-    rng: np.random.Generator,
-    rows: int,
-    length: int,
-    names: tuple[str, ...] = (),
+    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, rows: int, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """ids_BT and weight_BT: pages cut to `length` tokens, no padding."""
     ids, weights = [], []
     while len(ids) < rows:
-        row, weight = encode(tokenizer, page(rng, 3 * length // 2, names))
+        row, weight = encode(tokenizer, page(rng, 3 * length // 2))
         if len(row) >= length:
             ids.append(row[:length])
             weights.append(weight[:length])
     return torch.tensor(ids), torch.tensor(weights)
+
+
+def periodic_batch(
+    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, rows: int, length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """ids_BT and weight_BT: random tokens over and over. Heads that find what was there before form soonest on these
+    (300 updates; on mixed text they had not after 500)."""
+    ids = np.zeros((rows, length), dtype=np.int64)
+    weights = np.zeros((rows, length), dtype=np.float32)
+    writable = [i for i in range(3, len(tokenizer)) if tokenizer.decode([i]).isascii()]
+    for row in range(rows):
+        alphabet = rng.permutation(writable)[: int(rng.integers(6, 96))]
+        period = int(rng.integers(4, 24))
+        ids[row] = np.resize(rng.choice(alphabet, period), length)
+        weights[row, period:] = 1.0
+    return torch.from_numpy(ids), torch.from_numpy(weights)
+
+
+def mixed_batch(
+    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, rows: int, periodic: int, length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """So many periodic rows, the rest pages."""
+    parts = [(periodic_batch, periodic), (batch, rows - periodic)]
+    made = [make(tokenizer, rng, n, length) for make, n in parts if n]
+    return torch.cat([ids for ids, _ in made]), torch.cat([weights for _, weights in made])
 
 
 @torch.no_grad()
@@ -191,16 +215,20 @@ def build(recipe: StudentRecipe) -> dict[str, float]:
     began, running = time.perf_counter(), 4.0
     for update in range(recipe.updates):
         left = (recipe.updates - update) / recipe.updates
-        rate = recipe.lr * min(1.0, (update + 1) / 150, 3 * left)
+        rate = recipe.lr * min(1.0, (update + 1) / 50, 3 * left)
         for group in adam.param_groups:
             group["lr"] = rate
-        early = update < recipe.updates // 6
-        length = 64 if early else int(rng.choice(recipe.lengths))
+        length = recipe.lengths[0] if update < recipe.short_updates else int(rng.choice(recipe.lengths))
         rows = recipe.tokens_a_batch // length
-        ids_BT, weight_BT = batch(tokenizer, rng, rows, length, FIRST_STEPS if early else ())
+        # Periodic rows alone, then fewer and fewer among the pages: what has formed must not be lost again.
+        share = 1.0 if update < recipe.periodic_updates else 0.5 * left
+        periodic = round(share * rows)
+        ids_BT, weight_BT = mixed_batch(tokenizer, rng, rows, periodic, length)
+        shift = int(rng.integers(CONTEXT - length + 1)) if update < recipe.short_updates else 0
+        positions_BT = (shift + torch.arange(length)).expand(rows, length)
         model.train()
         labels_BT = ids_BT.masked_fill(weight_BT == 0, IGNORED)
-        loss = next_token_loss(model, ids_BT, labels_BT, weight_BT)
+        loss = next_token_loss(model, ids_BT, labels_BT, weight_BT, positions_BT)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.step()
@@ -208,7 +236,7 @@ def build(recipe: StudentRecipe) -> dict[str, float]:
         running = 0.98 * running + 0.02 * float(loss.detach())
         if (update + 1) % 100 == 0:
             log.info("%s %5d loss %.4f %.0f s", recipe.name, update + 1, running, time.perf_counter() - began)
-        if (update + 1) % 500 == 0:
+        if (update + 1) % 400 == 0:
             save(recipe.name, model, tokenizer, dtype=torch.float16)
             model.float()
             log.info("%s %s", recipe.name, skills(model, tokenizer, 50))

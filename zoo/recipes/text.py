@@ -40,18 +40,33 @@ def word(rng: Rng) -> str:
     return "".join(pick(rng, LOWER) for _ in range(int(rng.integers(2, 8))))
 
 
-def symbol_source(rng: Rng) -> tuple[Callable[[], str], bool]:
-    """A way of drawing symbols for one document, and whether they are longer than one character."""
-    if rng.random() < 0.3:
-        words = [word(rng) for _ in range(int(rng.integers(4, 12)))]
-        return (lambda: words[int(rng.integers(len(words)))]), True
-    alphabet = pick(rng, ALPHABETS)
-    return (lambda: pick(rng, alphabet)), False
+class Symbols:
+    """Where the symbols of one document come from: characters of one alphabet, or a few random words.
 
+    Mostly the symbols of one list differ, so that a symbol tells where it stood; that is the easier thing to learn.
+    """
 
-def glue(rng: Rng) -> str:
-    """What stands between the symbols of a list: a mark, a space, or a little word."""
-    return f" {word(rng)[:3]} " if rng.random() < 0.15 else pick(rng, JOINERS)
+    def __init__(self, rng: Rng) -> None:
+        self.rng = rng
+        self.long = bool(rng.random() < 0.25)
+        words = [word(rng) for _ in range(8)]
+        self.pool = list(dict.fromkeys(words if self.long else pick(rng, ALPHABETS)))
+        self.distinct = bool(rng.random() < 0.75)
+
+    def draw(self) -> str:
+        return self.pool[int(self.rng.integers(len(self.pool)))]
+
+    def take(self, least: int, most: int) -> Items:
+        n = min(int(self.rng.integers(least, most + 1)), len(self.pool))
+        if not self.distinct:
+            return [self.draw() for _ in range(n)]
+        return [self.pool[i] for i in self.rng.permutation(len(self.pool))[:n]]
+
+    def glue(self) -> str:
+        """What stands between the symbols of a list: a mark, a space, or a little word."""
+        if self.rng.random() < 0.08:
+            return f" {word(self.rng)[:3]} "
+        return pick(self.rng, JOINERS) or " " * self.long
 
 
 # Operations on a list of symbols. `k` is drawn once a document.
@@ -61,59 +76,43 @@ OPERATIONS: dict[str, Callable[[Items, int], Items]] = {
     "first": lambda s, k: s[:1],
     "last": lambda s, k: s[-1:],
     "nth": lambda s, k: s[k % len(s) :][:1],
-    "from the end": lambda s, k: s[len(s) - 1 - k % len(s) :][:1],
     "sort": lambda s, k: sorted(s),
     "double": lambda s, k: [x for x in s for _ in "ab"],
     "rotate": lambda s, k: s[1:] + s[:1],
-    "every second": lambda s, k: s[::2],
-    "without the first": lambda s, k: s[1:],
+    "even": lambda s, k: s[::2],
+    "tail": lambda s, k: s[1:],
 }
 
 
 def mapped(rng: Rng, name: str, examples: int) -> Document:
-    """``abc:cba;xyz:zyx;...`` for one operation; sometimes it is named in front."""
-    draw, long = symbol_source(rng)
-    joiner, arrow, end = glue(rng), pick(rng, ARROWS), pick(rng, ENDS)
-    if long and joiner == "":
-        joiner = " "
-    k, most = int(rng.integers(4)), 5 if long else 8
-    named = rng.random() < 0.5
-    pieces: Document = (
-        [(f"{name}{f' {k}' if name in ('nth', 'from the end') else ''}| ", False)] if named else []
-    )
+    """``abc:cba;xyz:zyx;...`` for one operation; mostly it is named in front."""
+    symbols = Symbols(rng)
+    joiner, arrow, end = symbols.glue(), pick(rng, ARROWS), pick(rng, ENDS)
+    k, most = int(rng.integers(4)), 5 if symbols.long else 8
+    named = rng.random() < 0.75
+    pieces: Document = [(f"{name}{k if name == 'nth' else ''}|", False)] if named else []
     for i in range(examples):
-        items = [draw() for _ in range(int(rng.integers(2, most + 1)))]
-        known = named or i > 0
-        pieces += [
-            (joiner.join(items) + arrow, False),
-            (joiner.join(OPERATIONS[name](items, k)), known),
-            (end, i > 0),
-        ]
+        items = symbols.take(2, most)
+        answer = joiner.join(OPERATIONS[name](items, k))
+        pieces += [(joiner.join(items) + arrow, False), (answer, named or i > 0), (end, i > 0)]
     return pieces
 
 
 def zipped(rng: Rng, name: str, examples: int) -> Document:
     """Two lists side by side, paired from the left or from the right: ``abc|xyz:a-x,b-y,c-z``."""
-    draw, long = symbol_source(rng)
-    joiner = " " if long else pick(rng, ("", "", " "))
-    between, arrow, pair, comma, end = (
-        pick(rng, MARKS),
-        pick(rng, ARROWS),
-        glue(rng),
-        pick(rng, ENDS[:2]),
-        pick(rng, ENDS),
-    )
-    fixed = "" if rng.random() < 0.5 else pick(rng, MARKS) + draw()
-    pieces: Document = []
+    symbols = Symbols(rng)
+    joiner, between, arrow = " " * symbols.long, pick(rng, MARKS), pick(rng, ARROWS)
+    pair, comma, end = symbols.glue(), pick(rng, ENDS[:2]), pick(rng, ENDS)
+    fixed = "" if rng.random() < 0.6 else pick(rng, MARKS) + symbols.draw()
+    pieces: Document = [(f"{name}|", False)]
     for i in range(examples):
-        n = int(rng.integers(1, 4 if long else 6))
-        left, right = [draw() for _ in range(n)], [draw() for _ in range(n)]
-        pairs = list(zip(left, right, strict=True))
-        if name == "zip from the right":
-            pairs.reverse()
+        left = symbols.take(1, 3 if symbols.long else 5)
+        right = [symbols.draw() for _ in left]
+        pairs = [f"{a}{pair}{b}{fixed}" for a, b in zip(left, right, strict=True)]
+        written = comma.join(pairs[::-1] if name == "zip-right" else pairs)
         pieces += [
             (joiner.join(left) + between + joiner.join(right) + arrow, False),
-            (comma.join(f"{a}{pair}{b}{fixed}" for a, b in pairs), i > 0),
+            (written, i > 0),
             (end, i > 0),
         ]
     return pieces
@@ -121,36 +120,28 @@ def zipped(rng: Rng, name: str, examples: int) -> Document:
 
 def windows(rng: Rng, name: str, examples: int) -> Document:
     """Neighbours in order, from the left or from the right: ``a b c d: a b; b c; c d.``"""
-    draw, long = symbol_source(rng)
-    joiner, arrow, comma, end = (
-        " " if long else glue(rng),
-        pick(rng, ARROWS),
-        pick(rng, ENDS[:2]),
-        pick(rng, ENDS),
-    )
-    pieces: Document = []
+    symbols = Symbols(rng)
+    joiner, arrow, comma, end = symbols.glue(), pick(rng, ARROWS), pick(rng, ENDS[:2]), pick(rng, ENDS)
+    pieces: Document = [(f"{name}|", False)]
     for i in range(examples):
-        items = [draw() for _ in range(int(rng.integers(2, 6)))]
-        pairs = [a + joiner + b for a, b in itertools.pairwise(items)]
-        if name == "windows from the right":
-            pairs.reverse()
-        pieces += [(joiner.join(items) + arrow, False), (comma.join(pairs), i > 0), (end, i > 0)]
+        items = symbols.take(2, 5)
+        pairs = [joiner.join(two) for two in itertools.pairwise(items)]
+        written = comma.join(pairs[::-1] if name == "windows-right" else pairs)
+        pieces += [(joiner.join(items) + arrow, False), (written, i > 0), (end, i > 0)]
     return pieces
 
 
 def lookup(rng: Rng, name: str, examples: int) -> Document:
     """Pairs drawn afresh, then asked for: ``q:7 x:2 a:7 | x:2 a:7``."""
-    draw_key, long = symbol_source(rng)
-    draw_value, _ = symbol_source(rng)
-    equals, end = pick(rng, ARROWS), pick(rng, ENDS[1:])
-    keys = list(
-        dict.fromkeys(draw_key() + ("" if long else draw_key()) for _ in range(int(rng.integers(2, 9))))
-    )
-    table = {key: draw_value() for key in keys}
+    symbols, values = Symbols(rng), Symbols(rng)
+    equals, end = pick(rng, ARROWS), pick(rng, ENDS)
+    joiner = symbols.glue() if rng.random() < 0.3 else ""
+    keys = list(dict.fromkeys(joiner.join(symbols.take(1, 2)) for _ in range(int(rng.integers(2, 9)))))
+    table = {key: values.draw() for key in keys}
     pieces: Document = []
     for key, value in table.items():
-        pieces += [(key, False), (equals, len(pieces) > 3), (value + end, False)]
-    for _ in range(examples + 2):
+        pieces += [(key, False), (equals, len(pieces) > 3), (value, False), (end, len(pieces) > 3)]
+    for _ in range(2 * examples):
         key = keys[int(rng.integers(len(keys)))]
         pieces += [(key, False), (equals, True), (table[key], True), (end, True)]
     return pieces[:-1]
@@ -199,18 +190,18 @@ def counted(rng: Rng, name: str, examples: int) -> Document:
 
 
 TASKS: dict[str, tuple[Callable[[Rng, str, int], Document], float]] = {
-    **dict.fromkeys(OPERATIONS, (mapped, 1.0)),
-    "copy": (mapped, 2.0),
-    "reverse": (mapped, 2.0),
-    "zip": (zipped, 1.5),
-    "zip from the right": (zipped, 2.0),
+    **dict.fromkeys(OPERATIONS, (mapped, 0.4)),
+    "copy": (mapped, 3.0),
+    "reverse": (mapped, 2.5),
+    "zip": (zipped, 1.0),
+    "zip-right": (zipped, 2.0),
     "windows": (windows, 1.5),
-    "windows from the right": (windows, 1.5),
+    "windows-right": (windows, 1.5),
     "lookup": (lookup, 4.0),
-    "chase": (chase, 1.5),
+    "chase": (chase, 1.0),
     "repeated": (repeated, 4.0),
     "brackets": (brackets, 0.5),
-    "counted": (counted, 0.7),
+    "counted": (counted, 0.5),
 }
 NAMES = tuple(TASKS)
 SHARES = np.array([share for _, share in TASKS.values()]) / sum(share for _, share in TASKS.values())
@@ -222,9 +213,9 @@ def document(rng: Rng, name: str | None = None, examples: int | None = None) -> 
     return TASKS[name][0](rng, name, examples or int(rng.integers(2, 5)))
 
 
-def page(rng: Rng, characters: int, names: tuple[str, ...] = ()) -> Document:
-    """Documents, a line each, up to at least so many characters; only of the named operations if any are named."""
+def page(rng: Rng, characters: int) -> Document:
+    """Documents, a line each, up to at least so many characters."""
     pieces: Document = []
     while sum(len(text) for text, _ in pieces) < characters:
-        pieces += [*document(rng, pick(rng, names) if names else None), ("\n", False)]
+        pieces += [*document(rng), ("\n", False)]
     return pieces

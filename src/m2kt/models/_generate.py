@@ -96,15 +96,14 @@ def _generate_batch(
     ids_BT, mask_BT = pad_batch(prompts, loaded.pad_id, device=input_device(model))
     length = ids_BT.shape[1]
     stop = _StopText(tokenizer, stop_string, length, len(prompts))
-    # A fresh configuration: sampling and penalties that a model ships in generation_config.json are not greedy.
+    end_ids = _end_ids(model, tokenizer)
     config = GenerationConfig(
         max_new_tokens=max(1, min(max_new_tokens, context_length(model) - length)),
         do_sample=False,
         num_beams=1,
-        repetition_penalty=1.0,
         pad_token_id=loaded.pad_id,
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=sorted(end_ids) or None,
     )
     output_BT = model.generate(
         input_ids=ids_BT,
@@ -112,11 +111,17 @@ def _generate_batch(
         generation_config=config,
         stopping_criteria=StoppingCriteriaList([stop]),
     )
-    end_ids = {tokenizer.eos_token_id} & special_ids(tokenizer)
     return [
         _completion(tokenizer, row[length:], end, end_ids)
         for row, end in zip(output_BT.tolist(), stop.ends, strict=True)
     ]
+
+
+def _end_ids(model: Any, tokenizer: Any) -> set[int]:
+    """What ends a text, as model and tokenizer say; an id that writes text is none."""
+    shipped = getattr(model.generation_config, "eos_token_id", None)
+    listed = shipped if isinstance(shipped, list) else [shipped]
+    return {i for i in [*listed, tokenizer.eos_token_id] if i is not None} & special_ids(tokenizer)
 
 
 def _completion(tokenizer: Any, ids: list[int], end: int | None, end_ids: set[int]) -> Completion:

@@ -17,13 +17,14 @@ from m2kt.errors import ModelError
 from ._digest import digest_of_model, weight_files
 from ._forward import attention_patterns, input_device
 from ._layers import blocks, width
-from ._names import resolve
+from ._names import licence_of, resolve
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "bf16", "fp32", "fp16"]
 Attention = Literal["sdpa", "eager"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
+_PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _TINY = 20_000_000
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,11 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         return input_device(self.model)
+
+    @property
+    def licence(self) -> str | None:
+        """What the model's own directory says of its licence."""
+        return licence_of(self.path)
 
     @property
     def parameters(self) -> int:
@@ -85,6 +91,7 @@ def load_causal_lm(
         model = model.to(target)
     model.eval()
     tokenizer = _read_tokenizer(path)
+    _forget_sampling(model)
     loaded = LoadedModel(model, tokenizer, str(name), path, digest_of_model(path), pad_id=0)
     _choose_padding(loaded)
     _check_vocabulary(loaded)
@@ -181,16 +188,35 @@ def _read_model(path: Path, dtype: torch.dtype, device_map: Any, attn: str) -> A
     return model
 
 
-def _read_tokenizer(path: Path) -> Any:
-    from transformers import AutoTokenizer
+def _forget_sampling(model: Any) -> None:
+    """Drop the sampling and penalties that a model ships: ``generate`` merges them into whatever it is asked for."""
+    from transformers import GenerationConfig
 
+    shipped = model.generation_config
+    kept = {name: getattr(shipped, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(**kept)
+
+
+def _read_tokenizer(path: Path) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    # A directory that asks for the plain backend gets its own tokenizer.json: AutoTokenizer would, for model types
+    # such as qwen2, take the family's class instead, which throws the file's pre-tokenizer and spaces away.
     try:
+        plain = (path / "tokenizer.json").is_file() and _tokenizer_class(path) in _PLAIN_TOKENIZERS
+        reader: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            tokenizer = reader.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"the tokenizer in {path} cannot be loaded ({_first_line(error)})") from error
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def _tokenizer_class(path: Path) -> str | None:
+    file = path / "tokenizer_config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return config.get("tokenizer_class") if isinstance(config, dict) else None
 
 
 def _choose_padding(loaded: LoadedModel) -> None:
@@ -237,8 +263,9 @@ def _check_causal(loaded: LoadedModel) -> None:
         raise ModelError(
             f"{loaded.name} returns values that are not finite; its weights or dtype are at fault"
         )
-    scale = logits[:, :-1].std().item() + 1e-6
-    if (logits[0, :-1] - logits[1, :-1]).abs().max().item() > 0.05 * scale + 1e-3:
+    scale = logits[:, :-1].std().item()
+    slack = 1e-4 if model.dtype == torch.float32 else 0.05  # kernels may round rows of a batch differently
+    if (logits[0, :-1] - logits[1, :-1]).abs().max().item() > slack * scale + 1e-7:
         raise ModelError(f"{loaded.name} is not causal: earlier predictions change with later tokens")
     blocks(model)
     width(model)

@@ -62,6 +62,20 @@ def resolve(name: str | Path) -> Path:
     return _resolve_hub(text)
 
 
+def licence_of(path: Path) -> str | None:
+    """A model directory's licence, as its mark file or the front matter of its README says."""
+    mark = path / MARK_FILE
+    if mark.is_file():
+        return str(json.loads(mark.read_text(encoding="utf-8")).get("licence"))
+    readme = path / "README.md"
+    if readme.is_file():
+        text = readme.read_text(encoding="utf-8", errors="replace")
+        front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
+        found = re.search(r"^licen[sc]e:\s*['\"]?([^'\"\n]+)", front, re.MULTILINE)
+        return found.group(1).strip() if found else None
+    return None
+
+
 def _resolve_zoo(short: str) -> Path:
     path = zoo_dir() / short
     if not re.fullmatch(r"[\w-]+", short) or not path.is_dir():

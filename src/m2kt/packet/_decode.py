@@ -29,7 +29,8 @@ class RidgeProbe:
         self.weight_DC = np.linalg.solve(gram, z.T @ (target - self.bias_C))
 
     def _standardise(self, x_ND: Floats) -> NDArray[np.float64]:
-        return ((x_ND - self.mean_D) / self.scale_D).astype(np.float64)
+        z: NDArray[np.float64] = ((x_ND - self.mean_D) / self.scale_D).astype(np.float64)
+        return z
 
     def scores(self, x_ND: Floats) -> NDArray[np.float64]:
         """(N, C), near 1 for the class that a state belongs to."""
@@ -38,13 +39,15 @@ class RidgeProbe:
 
     def predict(self, x_ND: Floats) -> Ints:
         """The class of each state."""
-        return self.classes[self.scores(x_ND).argmax(axis=1)].astype(np.int32)
+        best: Ints = self.classes[self.scores(x_ND).argmax(axis=1)].astype(np.int32)
+        return best
 
 
 def decode_outputs(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> list[int]:
-    """The K symbols that the concept vectors say, within each rule's range; verbalised rows say what their text says."""
+    """The K symbols that the concept vectors say, within each rule's range; verbalised rows say their text."""
     probe = RidgeProbe(
-        np.asarray(concepts["pool_PD"], dtype=np.float32), np.asarray(concepts["pool_symbol_P"], dtype=np.int32)
+        np.asarray(concepts["pool_PD"], dtype=np.float32),
+        np.asarray(concepts["pool_symbol_P"], dtype=np.int32),
     )
     score_KC = probe.scores(np.asarray(concepts["vectors_KD"], dtype=np.float32))
     outputs: list[int] = []
@@ -56,3 +59,20 @@ def decode_outputs(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> li
             best = np.where(allowed, score_KC[rule.offset + row], -np.inf).argmax()
             outputs.append(int(probe.classes[best]) if told is None else told)
     return outputs
+
+
+CLEAR = 0.25  # margin of the best symbol over the next, in units of the probe's one-hot target
+
+
+def readability(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> float:
+    """Share of concept vectors that the packet's own symbol states read clearly. Noise is read, but not clearly."""
+    if not graph.n_concepts:
+        return 0.0
+    probe = RidgeProbe(
+        np.asarray(concepts["pool_PD"], dtype=np.float32),
+        np.asarray(concepts["pool_symbol_P"], dtype=np.int32),
+    )
+    score_KC = np.sort(probe.scores(np.asarray(concepts["vectors_KD"], dtype=np.float32)), axis=1)
+    if score_KC.shape[1] == 1:
+        return 1.0
+    return float(((score_KC[:, -1] - score_KC[:, -2]) >= CLEAR).mean())

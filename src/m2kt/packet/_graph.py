@@ -71,7 +71,9 @@ class Node(_Model):
     """All traces of a template that share one masked prefix."""
 
     step: Decision = Field(description="How the next unit is decided.")
-    children: dict[str, int] = Field(default_factory=dict, description="Mask of the unit written, to the next node.")
+    children: dict[str, int] = Field(
+        default_factory=dict, description="Mask of the unit written, to the next node."
+    )
 
 
 class TemplateGraph(_Model):
@@ -87,7 +89,9 @@ class Rule(_Model):
     name: str = Field(description="Name of the rule within this packet.")
     arity: int = Field(ge=1, description="Number of arguments.")
     rows: list[tuple[int, ...]] = Field(description="Argument symbol ids, one tuple a concept.")
-    outputs: list[int | None] = Field(description="Verbalised output symbol a row; null: travels as vector only.")
+    outputs: list[int | None] = Field(
+        description="Verbalised output symbol a row; null: travels as vector only."
+    )
     range: list[int] = Field(description="Symbol ids that this rule was seen to write, over all rows.")
     family: int = Field(ge=0, description="Rules of one family always read the same arguments.")
     offset: int = Field(ge=0, description="Index of the first row among the K concepts.")
@@ -185,7 +189,9 @@ class Roller:
         trace = Trace(units, len(units))
         node = 0
         if not template.nodes:
-            trace.missing = Missing("node", prompt.template, node, "no trace of this template could be explained")
+            trace.missing = Missing(
+                "node", prompt.template, node, "no trace of this template could be explained"
+            )
             return trace
         while True:
             trace.path.append(node)
@@ -198,7 +204,9 @@ class Roller:
                 seen = units[decision.source].symbol
                 branch = next((c.then for c in decision.cases if seen in c.values), None)
                 if branch is None:
-                    trace.missing = Missing("branch", prompt.template, node, f"unit {decision.source} is {seen}")
+                    trace.missing = Missing(
+                        "branch", prompt.template, node, f"unit {decision.source} is {seen}"
+                    )
                     return trace
                 decision = branch
             unit = self._write(decision, units, table, lost)
@@ -236,7 +244,13 @@ class Roller:
             return None
         symbol = table(step.rule, row)
         return TracedUnit(
-            step.lead + self.graph.symbols[symbol], symbol, step.lead, "rule", step.rule, row, tuple(step.sources)
+            step.lead + self.graph.symbols[symbol],
+            symbol,
+            step.lead,
+            "rule",
+            step.rule,
+            row,
+            tuple(step.sources),
         )
 
 

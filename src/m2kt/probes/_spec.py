@@ -1,4 +1,4 @@
-"""The probe spec: what can be asked of a teacher, and never what the answer is (DESIGN: the only thing a user writes)."""
+"""The probe spec: what can be asked of a teacher, and never what the answer is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class _Strict(BaseModel):
 class Slot(_Strict):
     """The values that a slot may take."""
 
-    values: list[str] = Field(description="Distinct, non-empty texts; one or several tokens each.", min_length=1)
+    values: list[str] = Field(
+        description="Distinct, non-empty texts; one or several tokens each.", min_length=1
+    )
 
     @field_validator("values")
     @classmethod
@@ -38,7 +40,9 @@ class Slot(_Strict):
             raise ValueError("slot values must be distinct")
         for value in values:
             if not value or value != value.strip():
-                raise ValueError(f"slot value {value!r} is empty or has outer spaces; put spaces into the template")
+                raise ValueError(
+                    f"slot value {value!r} is empty or has outer spaces; put spaces into the template"
+                )
         return values
 
 
@@ -56,19 +60,24 @@ class ProbeSpec(_Strict):
     description: str = Field(default="", description="One line for people.")
     licence: str | None = Field(default=None, description="Licence of the spec's own text.")
     slots: dict[str, Slot] = Field(description="Slot name to values.", min_length=1)
-    templates: list[str | WeightedTemplate] = Field(description="Shapes that are probed and rehearsed.", min_length=1)
+    templates: list[str | WeightedTemplate] = Field(
+        description="Shapes that are probed and rehearsed.", min_length=1
+    )
     held_out: list[str | WeightedTemplate] = Field(
         default_factory=list, description="Shapes that are never probed or rehearsed, for evaluation only."
     )
     stop: str = Field(description="The completion ends where this string first appears.", min_length=1)
     answer: str | None = Field(
-        default=None, description="Regular expression; its first group is the answer. null: the whole completion."
+        default=None,
+        description="Regular expression; its first group is the answer. null: the whole completion.",
     )
     truth: str | dict[str, Any] | None = Field(
         default=None,
         description="Evaluation only: 'file.py:function', a JSONL of {prompt, answer}, or {reasoning_gym: dataset}.",
     )
-    max_new_tokens: int | None = Field(default=None, gt=0, description="Longest completion in the teacher's tokens.")
+    max_new_tokens: int | None = Field(
+        default=None, gt=0, description="Longest completion in the teacher's tokens."
+    )
 
     @field_validator("answer")
     @classmethod
@@ -101,7 +110,8 @@ class ProbeSpec(_Strict):
         except yaml.YAMLError as error:
             raise SpecError(f"{source} is not YAML: {error}") from error
         if not isinstance(data, dict):
-            raise SpecError(f"{source}: expected a mapping with name, slots, templates, stop; came {type(data).__name__}")
+            came = type(data).__name__
+            raise SpecError(f"{source}: expected a mapping with name, slots, templates, stop; came {came}")
         try:
             return cls.model_validate(data)
         except ValidationError as error:

@@ -50,7 +50,9 @@ def load_truth(spec: ProbeSpec, base_dir: str | Path) -> Truth | None:
         return _callable(Path(base_dir) / path, function)
     if spec.truth.endswith(".jsonl"):
         return read_labelled(Path(base_dir) / spec.truth).get
-    raise SpecError(f"truth: expected 'file.py:function', a .jsonl file or {{reasoning_gym: name}}, came {spec.truth!r}")
+    raise SpecError(
+        f"truth: expected 'file.py:function', a .jsonl file or {{reasoning_gym: name}}, came {spec.truth!r}"
+    )
 
 
 def _callable(path: Path, name: str) -> Truth:

@@ -15,13 +15,15 @@ from peft import PeftModel, get_peft_model
 from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks, special_prefix
 from m2kt.packet import Graph
-from m2kt.student.cal import CALConfig, CALModel, ReaderBase
+from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
 from m2kt.student.calibrate import OwnStates, own_states, ridge
-from m2kt.student.rehearsal import Rehearsal
+from m2kt.student.rehearsal import IGNORE, Rehearsal, collate
 from m2kt.student.settings import StudentSettings
 from m2kt.student.spelling import Spelling, targets
 
 CALIBRATION_TRACES = 24
+GAINS = (4.0, 8.0)
+SHARES = (0.0, 0.5, 1.0)
 
 
 def graph_digest(graph: Graph) -> str:
@@ -54,30 +56,40 @@ def resolve_flagged(graph: Graph, flagged: list[str]) -> list[int]:
 
 def build(
     loaded: Any, packet: Any, settings: StudentSettings, rehearsal: Rehearsal, spelling: Spelling
-) -> tuple[PeftModel, dict[int, OwnStates]]:
+) -> tuple[PeftModel, OwnStates]:
     """Puts a CAL into the student, with the bank plugged in and phi started."""
     model, graph = loaded.model, packet.graph
     depth = len(blocks(model))
     concepts = packet.concepts
-    layers = sorted({min(depth - 1, max(0, round(f * depth) - 1)) for f in settings.reader.depths})
+
+
+    def at(fraction: float) -> int:
+        return min(depth - 1, max(0, round(fraction * depth) - 1))
+
+    write = at(settings.reader.write_depth)
+    reads = sorted({min(write, at(f)) for f in settings.reader.read_depths})
     config = CALConfig(
         task_type="CAUSAL_LM",
-        reader_layers=layers,
+        read_layers=reads,
+        write_layer=write,
         reader=settings.reader.kind,
         projector=settings.projector.kind,
         projector_width=settings.projector.width,
         anchor_coordinates=settings.projector.anchor_coordinates,
         gather_width=settings.reader.gather_width,
         gather_rope=settings.reader.gather_rope,
+        look_heads=settings.reader.look_heads,
+        look_width=settings.reader.look_width,
         selector_width=settings.reader.selector_width,
         silence=settings.reader.silence,
         steering_rank=settings.steering.rank,
         steering_alpha=settings.steering.alpha,
         steering_first_layer=min(depth - 1, round(settings.steering.first_depth * depth)),
+        steering_last_layer=at(settings.steering.last_depth),
         steering_targets=settings.steering.targets,
         symbols=list(graph.symbols),
         symbol_tokens=spelling.symbol_tokens,
-        literals=spelling.literals if settings.reader.write_literals and settings.reader.kind == "structured" else [],
+        literals=list(spelling.literals) if settings.reader.write_literals and settings.reader.kind == "structured" else [],
         rules=[
             {"name": r.name, "arity": r.arity, "family": r.family, "offset": r.offset, "rows": [list(x) for x in r.rows]}
             for r in graph.rules
@@ -89,26 +101,65 @@ def build(
         space_digest=space_digest(concepts["pool_PD"]),
         base_model_name_or_path=str(getattr(loaded, "path", loaded.name)),
     )
-    traces = [rehearsal.encode(*x, config, spelling.separate_lead) for x in rehearsal.draw(CALIBRATION_TRACES)]
+    traces = [rehearsal.encode(*x, config) for x in rehearsal.draw(CALIBRATION_TRACES)]
     prefix = len(special_prefix(loaded.tokenizer))
     own = own_states(
-        model, [t.ids for t in traces], layers, prefix, settings.projector.unembedding, settings.projector.gain
+        model,
+        [t.ids for t in traces],
+        reads,
+        write,
+        prefix,
     )
     adapted = cast(PeftModel, get_peft_model(model, config))
     tuner = cast(CALModel, adapted.base_model)
+    reader = tuner.reader()
     pool_PD = torch.from_numpy(np.ascontiguousarray(concepts["pool_PD"])).float()
-    for layer, reader in zip(layers, tuner.readers(), strict=True):
-        reader.mean_E.copy_(own[layer].mean_E)
-        reader.scale_E.copy_(own[layer].scale_E)
-        reader.level.fill_(own[layer].level)
-        reader.projector.mean_D.copy_(pool_PD.mean(0))
-        reader.projector.scale_D.copy_(pool_PD.std(0).clamp(min=1e-4 * float(pool_PD.std()) + 1e-8))
-        reader.pool_PD = pool_PD.to(reader.mean_E.device)
+    reader.mean_X.copy_(own.mean_X)
+    reader.scale_X.copy_(own.scale_X)
+    reader.level.fill_(own.level)
+    reader.projector.mean_D.copy_(pool_PD.mean(0))
+    reader.projector.scale_D.copy_(pool_PD.std(0).clamp(min=1e-4 * float(pool_PD.std()) + 1e-8))
+    reader.pool_PD = pool_PD.to(reader.mean_X.device)
     plug_bank(tuner, packet)
     if settings.projector.start == "ridge":
-        for layer, reader in zip(layers, tuner.readers(), strict=True):
-            start(reader, own[layer], spelling, concepts["pool_symbol_P"], settings.projector.ridge)
+        choose_start(adapted, own, spelling, concepts["pool_symbol_P"], settings, rehearsal)
     return adapted, own
+
+
+@torch.no_grad()
+def choose_start(
+    adapted: PeftModel,
+    own: OwnStates,
+    spelling: Spelling,
+    pool_symbol_P: Any,
+    settings: StudentSettings,
+    rehearsal: Rehearsal,
+    n: int = 9,
+) -> None:
+    """Starts phi in closed form, with the size and direction of targets under which the frozen student writes best.
+
+    How strongly a stream must be pushed differs between students. A few made-up traces, with the reader told what to
+    write, decide among a handful of choices; nothing is trained.
+    """
+    tuner = cast(CALModel, adapted.base_model)
+    reader, asked = tuner.reader(), settings.projector
+    gains = GAINS if asked.gain is None else (asked.gain,)
+    shares = SHARES if asked.unembedding is None else (asked.unembedding,)
+    choices = [(gain, share) for gain in gains for share in shares]
+    scores: list[float] = []
+    if len(choices) > 1:
+        items = [rehearsal.encode(*drawn, reader.config) for drawn in rehearsal.draw(n)]
+        batch = collate(items, torch.ones(n, dtype=torch.bool), 1.0, reader.mean_X.device)
+        answered_BT = batch.label_BT != IGNORE
+        for own.gain, own.unembedding in choices:
+            start(reader, own, spelling, pool_symbol_P, asked.ridge)
+            with tuner.teaching(batch.teaching):
+                state = decoder(tuner.model)(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
+            logits_NV = tuner.model.get_output_embeddings()(state.last_hidden_state[answered_BT]).float()
+            scores.append(float(torch.nn.functional.cross_entropy(logits_NV, batch.label_BT[answered_BT])))
+    own.gain, own.unembedding = choices[int(np.argmin(scores))] if scores else choices[0]
+    own.start_loss = min(scores) if scores else float("nan")
+    start(reader, own, spelling, pool_symbol_P, asked.ridge)
 
 
 @torch.no_grad()
@@ -129,7 +180,7 @@ def start(reader: ReaderBase, own: OwnStates, spelling: Spelling, pool_symbol_P:
         reader.projector.bias_JE[j].copy_(b_E)
     reader.spare_SJE.copy_(target_SJE)
     if reader.literal_UJE.shape[0]:
-        literal_UJE, _ = targets(own.by_token, [Counter([w]) for w in spelling.literal_written], phases)
+        literal_UJE, _ = targets(own.by_token, [Counter([w]) for w in spelling.literals.values()], phases)
         reader.literal_UJE.copy_(literal_UJE)
 
 

@@ -22,69 +22,80 @@ from m2kt.models import record
 
 @dataclass
 class OwnStates:
-    """The frozen student's states at one block."""
+    """The frozen student's states: how those that are read are spread, and c^S where the reader writes."""
 
-    mean_E: Tensor
-    scale_E: Tensor
+    mean_X: Tensor
+    scale_X: Tensor
     level: float
-    by_token: dict[int, Tensor]  # centred, in units of ``level``
+    tokens: list[int]
+    state_VE: Tensor  # unit directions of the centred states where each token comes next
+    row_VE: Tensor  # unit directions of the tokens' centred output embeddings
     confidence: float  # mean probability of the right next token in the second copies
+    unembedding: float = 0.5
+    gain: float = 4.0
+    start_loss: float = float("nan")  # of told writing before training, where it was measured
+
+    @property
+    def by_token(self) -> dict[int, Tensor]:
+        """c^S per token: centred, in units of ``level``. The two directions agree on what the token is, not on the rest."""
+        mixed_VE = _unit((1 - self.unembedding) * self.state_VE + self.unembedding * self.row_VE)
+        size = self.gain * self.state_VE.shape[1] ** 0.5
+        return dict(zip(self.tokens, size * mixed_VE, strict=True))
 
 
 @torch.no_grad()
 def own_states(
-    model: Any, sequences: Sequence[Sequence[int]], layers: Sequence[int], prefix: int, unembedding: float, gain: float
-) -> dict[int, OwnStates]:
+    model: Any,
+    sequences: Sequence[Sequence[int]],
+    reads: Sequence[int],
+    write: int,
+    prefix: int,
+) -> OwnStates:
     """Runs the frozen student over each sequence twice in a row and collects its states.
 
     Args:
         sequences: token ids of traces, special prefix included.
-        layers: blocks to record.
+        reads: blocks whose states are read: their mean and spread are taken.
+        write: block behind which the reader writes: c^S is taken there.
         prefix: number of special tokens in front; they are not repeated.
-        unembedding: share of the output embedding's direction in the targets.
-        gain: length of the targets, in typical deviations of the stream.
     """
     device = model.get_input_embeddings().weight.device
-    sums: dict[int, dict[int, Tensor]] = {layer: {} for layer in layers}
-    weight: dict[int, float] = {}
+    layers = sorted({*reads, write})
     first: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    about: dict[int, list[tuple[float, Tensor]]] = {}
     sure: list[float] = []
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30)
     for ids in sequences:
-        body = list(ids[prefix:])
-        twice = [*ids, *body]
-        if len(twice) > limit:
-            twice = twice[:limit]
-        with record(model, list(layers)) as seen:
+        twice = [*ids, *ids[prefix:]][:limit]
+        with record(model, [layer + 1 for layer in layers]) as seen:  # its layer i + 1 is what block i returns
             logits = model(input_ids=torch.tensor([twice], device=device), use_cache=False).logits[0].float()
+        for layer in layers:
+            first[layer].append(seen[layer + 1][0, max(1, prefix) : len(ids)].float())
         second = torch.arange(len(ids) - 1, len(twice) - 1, device=device)
         nexts = torch.tensor(twice[len(ids) :], device=device)
-        p = logits[second].softmax(-1).gather(1, nexts[:, None])[:, 0]
+        p = logits[second].softmax(-1).gather(1, nexts[:, None])[:, 0].clamp(min=1e-3)
         sure.append(float(p.mean()))
-        for layer in layers:
-            h_TE = seen[layer][0].float()
-            first[layer].append(h_TE[max(1, prefix) : len(ids)])
-            for t, token, w in zip(second.tolist(), nexts.tolist(), p.clamp(min=1e-3).tolist(), strict=True):
-                old = sums[layer].get(token)
-                sums[layer][token] = h_TE[t] * w if old is None else old + h_TE[t] * w
-                if layer == layers[0]:
-                    weight[token] = weight.get(token, 0.0) + w
-    out_VE = model.get_output_embeddings().weight
-    gamma_E = _final_gain(model)
-    found: dict[int, OwnStates] = {}
-    for layer in layers:
-        h_NE = torch.cat(first[layer])
-        mean_E, scale_E = h_NE.mean(0), h_NE.std(0)
-        level = float(scale_E.median())
-        states_VE = torch.stack([sums[layer][token] / weight[token] for token in weight])
-        states_VE = _unit(states_VE - states_VE.mean(0))
-        rows_VE = out_VE[torch.tensor(list(weight), device=device)].float() * gamma_E
-        rows_VE = _unit(rows_VE - rows_VE.mean(0))
-        typical = gain * h_NE.shape[1] ** 0.5
-        target_VE = typical * _unit((1 - unembedding) * states_VE + unembedding * rows_VE)
-        by_token = dict(zip(weight, target_VE, strict=True))
-        found[layer] = OwnStates(mean_E, scale_E.clamp(min=1e-3 * level + 1e-6), level, by_token, sum(sure) / len(sure))
-    return found
+        h_TE = seen[write + 1][0].float()
+        for t, token, weight in zip(second.tolist(), nexts.tolist(), p.tolist(), strict=True):
+            about.setdefault(token, []).append((weight, h_TE[t]))
+    state_VE = torch.stack(
+        [sum((w * h for w, h in pairs), torch.zeros(())) / sum(w for w, _ in pairs) for pairs in about.values()]
+    )
+    state_VE = _unit(state_VE - state_VE.mean(0))
+    row_VE = model.get_output_embeddings().weight[torch.tensor(list(about), device=device)].float() * _final_gain(model)
+    row_VE = _unit(row_VE - row_VE.mean(0))
+    h_NE = torch.cat(first[write])
+    read_NX = torch.cat([torch.cat(first[layer]) for layer in reads], -1)
+    scale_X = read_NX.std(0)
+    return OwnStates(
+        mean_X=read_NX.mean(0),
+        scale_X=scale_X.clamp(min=1e-3 * float(scale_X.median()) + 1e-6),
+        level=float(h_NE.std(0).median()),
+        tokens=list(about),
+        state_VE=state_VE,
+        row_VE=row_VE,
+        confidence=sum(sure) / len(sure),
+    )
 
 
 def _unit(x_VE: Tensor) -> Tensor:

@@ -14,16 +14,18 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from m2kt.errors import CompatibilityError, M2KTError, PacketError
-from m2kt.models import blocks, context_length, encode_units, special_prefix, width
+from m2kt.models import context_length, record
 from m2kt.student.build import build, graph_digest, plug_bank, resolve_flagged
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
+from m2kt.student.cal.flat import FlatReader
 from m2kt.student.calibrate import OwnStates
-from m2kt.student.losses import Loss, Outputs, composite, needs
+from m2kt.student.losses import Outputs, composite, needs, pointing
 from m2kt.student.rehearsal import IGNORE, Batch, Rehearsal
 from m2kt.student.settings import StudentSettings
 from m2kt.student.spelling import Spelling, check_writable, spell, targets
 
 SPELLING_TRACES = 96
+SAME_SPACE = 0.9
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
@@ -97,6 +99,7 @@ def train(
         "rehearsal_tokens": rehearsal.n_tokens,
         "verbalised_rows": int((rehearsal.kept_K >= 0).sum()),
         "trainable_parameters": sum(p.numel() for p in adapted.parameters() if p.requires_grad),
+        "start": {"gain": own.gain, "unembedding": own.unembedding, "loss": round(own.start_loss, 4)},
         "prepare_seconds": round(prepared, 2),
         "seconds": round(time.monotonic() - began, 2),
         "seed": seed,
@@ -117,8 +120,29 @@ def swap(adapted: PeftModel, packet: Any) -> PeftModel:
     d = int(packet.concepts["vectors_KD"].shape[1])
     if d != config.teacher_width:
         raise CompatibilityError(f"the packet's vectors have width {d}, this adapter reads width {config.teacher_width}")
+    reading = reads_space(tuner.reader(), packet)
+    if reading < SAME_SPACE:
+        raise CompatibilityError(
+            "the packet's vectors come from another space than the adapter was trained on: its phi reads only "
+            f"{reading:.0%} of the packet's symbol states rightly (expected {SAME_SPACE:.0%}); ingest it anew"
+        )
     plug_bank(tuner, packet)
     return adapted
+
+
+@torch.no_grad()
+def reads_space(reader: ReaderBase, packet: Any) -> float:
+    """Share of a packet's symbol states that land nearest to the right one of the anchors plugged in now, under phi."""
+    known_S = reader.has_anchor_S > 0
+    image_SX = reader.projector.image(reader.anchor_SD, reader.anchor_SD).flatten(1)
+    pool_PD = torch.from_numpy(np.ascontiguousarray(packet.concepts["pool_PD"])).float().to(image_SX.device)
+    image_PX = reader.projector.image(pool_PD, reader.anchor_SD).flatten(1)
+    distance_PS = torch.cdist(image_PX, image_SX).masked_fill(~known_S, torch.inf)
+    symbol_P = torch.from_numpy(np.asarray(packet.concepts["pool_symbol_P"])).long().to(image_SX.device)
+    usable_P = known_S[symbol_P]
+    if not usable_P.any():
+        return 0.0
+    return float((distance_PS.argmin(-1) == symbol_P)[usable_P].float().mean())
 
 
 class Trainer:
@@ -127,7 +151,7 @@ class Trainer:
     def __init__(
         self,
         adapted: PeftModel,
-        own: dict[int, OwnStates],
+        own: OwnStates,
         settings: StudentSettings,
         spelling: Spelling,
         pool_symbol_P: Any,
@@ -142,11 +166,8 @@ class Trainer:
         self.terms = composite(settings.losses)
         self.needs = needs(self.terms)
         symbol_P = torch.from_numpy(np.asarray(pool_symbol_P)).long()
-        self.own_PJE, self.known_PJ = [], None
-        for layer in self.config.reader_layers:
-            target_SJE, known_SJ = targets(own[layer].by_token, spelling.written, self.config.phases)
-            self.own_PJE.append(target_SJE[symbol_P].to(self.device))
-            self.known_PJ = known_SJ[symbol_P].to(self.device)
+        target_SJE, known_SJ = targets(own.by_token, spelling.written, self.config.phases)
+        self.own_PJE, self.known_PJ = target_SJE[symbol_P].to(self.device), known_SJ[symbol_P].to(self.device)
         self.optimiser = self._optimiser()
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -175,16 +196,19 @@ class Trainer:
         x = (update - o.warmup) / max(1, self.updates - o.warmup)
         return o.floor + (1 - o.floor) * 0.5 * (1 + math.cos(math.pi * x))
 
+    @torch.enable_grad()
     def run(self, rehearsal: Rehearsal, progress: Progress | None) -> list[dict[str, float]]:
         """All updates."""
         history = []
+        if self.config.reader == "flat":
+            self._collect_cues(rehearsal)
         self.adapted.train()
         trained = [p for group in self.optimiser.param_groups for p in group["params"]]
         for update in range(self.updates):
             told = self.settings.rehearsal.told * max(0.0, 1 - 2 * update / max(1, self.updates))
             sums: dict[str, float] = {}
             self.optimiser.zero_grad(set_to_none=True)
-            for batch in rehearsal.update(self.config, self.spelling.separate_lead, told, self.device):
+            for batch in rehearsal.update(self.config, told, self.device):
                 losses = self.losses(batch)
                 total = torch.stack([weight * losses[term.name] for weight, term in self.terms]).sum() * batch.share
                 if not torch.isfinite(total):
@@ -193,7 +217,7 @@ class Trainer:
                         f"the loss of update {update} is not a number ({parts}): lower the learning rates, or use fp32"
                     )
                 total.backward()
-                for key, value in losses.items():
+                for key, value in {**losses, **self.hits}.items():
                     sums[key] = sums.get(key, 0.0) + float(value.detach()) * batch.share
             sums["norm"] = float(nn.utils.clip_grad_norm_(trained, self.settings.optimiser.clip))
             for group in self.optimiser.param_groups:
@@ -204,9 +228,27 @@ class Trainer:
                 progress(update + 1, self.updates, sums)
         return history
 
+    @torch.no_grad()
+    def _collect_cues(self, rehearsal: Rehearsal, rounds: int = 8) -> None:
+        """For the flat reader: the frozen student's own state where it is about to write each concept."""
+        reader = cast(FlatReader, self.tuner.reader())
+        count_K = torch.zeros_like(reader.has_cue_K)
+        for _ in range(rounds):
+            for batch in rehearsal.update(self.config, 0.0, self.device):
+                with self.adapted.disable_adapter(), record(self.adapted, [i + 1 for i in self.config.read_layers]) as seen:
+                    self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
+                state_BTX = torch.cat([seen[i + 1].float() for i in self.config.read_layers], -1)
+                used_BT = batch.teaching.concept_BT >= 0
+                k = batch.teaching.concept_BT[used_BT]
+                reader.cue_KX.index_add_(0, k, state_BTX[used_BT])
+                count_K.index_add_(0, k, torch.ones_like(k, dtype=count_K.dtype))
+        reader.cue_KX.div_(count_K.clamp(min=1)[:, None])
+        reader.has_cue_K.copy_((count_K > 0).float())
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms in use on one micro-batch."""
         outputs = Outputs(self.config)
+        batch.teaching.stream_gradient = self.settings.reader.stream_gradient
         with self.tuner.teaching(batch.teaching):
             result = self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
         run = self.tuner.state.last
@@ -217,8 +259,8 @@ class Trainer:
             outputs.logits_NV = self.head(result.last_hidden_state[answered_BT])
             outputs.labels_N = batch.label_BT[answered_BT]
         if "image_PJE" in self.needs:
-            outputs.image_PJE = [
-                reader.projector.image(cast(Tensor, reader.pool_PD), reader.anchor_SD) for reader in self.tuner.readers()
-            ]
+            reader = self.tuner.reader()
+            outputs.image_PJE = reader.projector.image(cast(Tensor, reader.pool_PD), reader.anchor_SD)
             outputs.own_PJE, outputs.own_known_PJ = self.own_PJE, self.known_PJ
+        self.hits = pointing(batch, outputs)
         return {term.name: term(batch, outputs) for _, term in self.terms}

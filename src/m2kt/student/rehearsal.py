@@ -25,7 +25,7 @@ from m2kt.packet import Graph, Roller, Trace, fixed_table
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.student.cal import CALConfig, Teaching
 from m2kt.student.settings import RehearsalSettings
-from m2kt.student.spelling import phase_of
+from m2kt.student.spelling import LEAD, lead_tokens
 
 IGNORE = -100
 
@@ -173,17 +173,13 @@ class Rehearsal:
         return [self.draw_trace(templates[(first + i) % len(templates)]) for i in range(n)]
 
     # ---------------------------------------------------------------------------------------------- encoding
-    def encode(self, trace: Trace, index_K: NDArray[np.int64], config: CALConfig, separate_lead: bool) -> Rehearsed:
+    def encode(self, trace: Trace, index_K: NDArray[np.int64], config: CALConfig) -> Rehearsed:
         """A trace in the student's tokens with its targets."""
         encoded = encode_units(self.tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
         ids, owner = encoded.ids, encoded.unit_of_token
         tokens_of: dict[int, list[int]] = {}
         for t, u in enumerate(owner):
             tokens_of.setdefault(u, []).append(t)
-        phase_at: dict[int, int] = {}
-        for tokens in tokens_of.values():
-            phases = phase_of(self.tokenizer, [ids[t] for t in tokens], separate_lead)
-            phase_at.update(zip(tokens, phases, strict=True))
         literal_id = {text: config.class_of_literal(i) for i, text in enumerate(config.literals)}
         arity = max(1, max((r.arity for r in self.graph.rules), default=1))
         n = len(ids)
@@ -197,10 +193,17 @@ class Rehearsal:
                 out.class_T[t] = CALConfig.NONE
                 continue
             unit = trace.units[u]
+            tokens = tokens_of[u]
+            at = tokens.index(t + 1)
+            skip = lead_tokens(self.tokenizer, [ids[i] for i in tokens], unit.lead)
             out.label_T[t] = ids[t + 1]
-            out.phase_T[t] = min(phase_at[t + 1], config.phases - 1)
+            out.phase_T[t] = min(max(0, at - skip), config.phases - 1)
             ends = [tokens_of[s][-1] for s in unit.sources]
-            if unit.kind == "copy":
+            if at > skip:
+                out.class_T[t] = CALConfig.CONTINUE
+            elif at < skip:
+                out.class_T[t] = literal_id.get(LEAD, CALConfig.NONE)
+            elif unit.kind == "copy":
                 out.class_T[t], out.copied_T[t] = CALConfig.COPY, int(unit.symbol or 0)
                 out.source_TA[t][0] = ends[0]
             elif unit.kind == "rule":
@@ -208,12 +211,12 @@ class Rehearsal:
                 out.class_T[t], out.concept_T[t] = config.class_of_rule(unit.rule), self._concept(unit)
                 out.source_TA[t][: len(ends)] = ends
             else:
-                out.class_T[t] = literal_id.get(unit.text, CALConfig.NONE)
+                out.class_T[t] = literal_id.get(unit.text[skip:], CALConfig.NONE)
         return out
 
-    def update(self, config: CALConfig, separate_lead: bool, told: float, device: Any = "cpu") -> list[Batch]:
+    def update(self, config: CALConfig, told: float, device: Any = "cpu") -> list[Batch]:
         """The traces of one update, in a few micro-batches of similar length."""
-        items = [self.encode(*drawn, config, separate_lead) for drawn in self.draw(self.settings.batch)]
+        items = [self.encode(*drawn, config) for drawn in self.draw(self.settings.batch)]
         items.sort(key=lambda item: len(item.ids))
         self.n_traces += len(items)
         self.n_tokens += sum(len(item.ids) for item in items)

@@ -22,9 +22,15 @@ class ReaderSettings(_Part):
     """The concept reader."""
 
     kind: Literal["structured", "flat"] = Field("structured", description="Selector and gather heads, or one key a concept.")
-    depths: list[float] = Field([0.5], description="Where readers work, as fractions of the student's depth.")
+    read_depths: list[float] = Field([0.5], description="Which states are read, as fractions of the student's depth.")
+    write_depth: float = Field(0.85, gt=0, le=1, description="Where the reader writes, as a fraction of the depth.")
+    stream_gradient: bool = Field(
+        False, description="Let L_reason train steering through the stream, not only through what the reader writes."
+    )
     gather_width: int = Field(64, ge=8, description="Width of a gather head.")
     gather_rope: bool = Field(True, description="Give gather heads relative positions.")
+    look_heads: int = Field(4, ge=0, description="Heads that look around for the selector.")
+    look_width: int = Field(32, ge=4, multiple_of=4, description="Width of what a look head brings back.")
     selector_width: int = Field(256, ge=8, description="Hidden width of the selector.")
     silence: float = Field(1.0, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off.")
     write_literals: bool = Field(True, description="Let the reader write the answers' literal units as well.")
@@ -38,9 +44,14 @@ class ProjectorSettings(_Part):
     anchor_coordinates: bool = Field(False, description="Also feed the cosine to every symbol anchor.")
     start: Literal["ridge", "random"] = Field("ridge", description="Closed-form start from the student's own states, or random.")
     ridge: float = Field(0.1, gt=0, description="Ridge penalty relative to the mean feature variance.")
-    gain: float = Field(1.0, gt=0, description="Size of the closed-form targets, in typical sizes of the stream's spread.")
-    unembedding: float = Field(
-        0.5, ge=0, le=1, description="Share of the token's unembedding direction in the closed-form target."
+    gain: float | None = Field(
+        None, gt=0, description="Size of the closed-form targets, in typical deviations of the stream; null: the best of a few."
+    )
+    unembedding: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the token's unembedding direction in the closed-form targets; null: the best of a few.",
     )
 
 
@@ -49,7 +60,8 @@ class SteeringSettings(_Part):
 
     rank: int = Field(8, ge=0, description="Rank; 0 for none.")
     alpha: float = Field(16.0, gt=0, description="Updates are scaled by alpha / rank.")
-    first_depth: float = Field(0.3, ge=0, le=1, description="First steered block, as a fraction of the depth.")
+    first_depth: float = Field(0.2, ge=0, le=1, description="First steered block, as a fraction of the depth.")
+    last_depth: float = Field(0.5, ge=0, le=1, description="Last steered block, as a fraction of the depth.")
     targets: list[str] | None = Field(None, description="Last names of steered layers; all linear ones of a block if null.")
 
 

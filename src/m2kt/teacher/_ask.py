@@ -111,7 +111,11 @@ class Teacher:
                 tokens[unit].append(t)
         content = []
         for text, own in zip(texts, tokens, strict=True):
-            bare = len(own) > 1 and text.startswith(" ") and piece_bytes(self.tokenizer, encoded.ids[own[0]]) == b" "
+            bare = (
+                len(own) > 1
+                and text.startswith(" ")
+                and piece_bytes(self.tokenizer, encoded.ids[own[0]]) == b" "
+            )
             content.append(own[1:] if bare else own)
         return Forced(encoded.ids, owners, tokens, content)
 

@@ -30,9 +30,13 @@ HEAD_OF_EDGE = ("template", "node", "argument", "source", "read", "rule")
 class Attention:
     """Tensors of attention.safetensors, and the share of causal edges."""
 
-    edges_M6: NDArray[np.int32]  # columns: HEAD_OF_EDGE; rule is -1 for copies; node counts in the packet's graph
+    edges_M6: NDArray[
+        np.int32
+    ]  # columns: HEAD_OF_EDGE; rule is -1 for copies; node counts in the packet's graph
     weight_MLH: NDArray[np.float32]
-    effect_M: NDArray[np.float32]  # share of interventions on the read unit that changed the step, -1 where untried
+    effect_M: NDArray[
+        np.float32
+    ]  # share of interventions on the read unit that changed the step, -1 where untried
     causal_M: NDArray[np.int8]  # 1 cut and changed, 0 cut and unchanged, -1 could not be cut
     causal_share: float
     note: str | None = None
@@ -69,7 +73,11 @@ def attend(teacher: Teacher, pool: Pool, draft: Draft, number: dict[int, int]) -
     except ModelError as error:
         note = f"no attention patterns: {error}"
         causal = np.full(len(edges), -1, dtype=np.int8)
-    weight = np.stack([s if s is not None else np.zeros((depth, 1), dtype=np.float32) for s in sums]) if edges else None
+    weight = (
+        np.stack([s if s is not None else np.zeros((depth, 1), dtype=np.float32) for s in sums])
+        if edges
+        else None
+    )
     cut = causal >= 0
     return Attention(
         np.array([e.head for e in edges], dtype=np.int32).reshape(-1, len(HEAD_OF_EDGE)),
@@ -87,7 +95,9 @@ def _edges(pool: Pool, draft: Draft, number: dict[int, int]) -> Iterator[_Edge]:
         for index, node in enumerate(kept):
             trie = shape.nodes[node]
             columns = shape.columns(node)
-            for leaf, rows in leaf_rows(draft.decisions[shape.template, node], columns, np.arange(len(columns))):
+            for leaf, rows in leaf_rows(
+                draft.decisions[shape.template, node], columns, np.arange(len(columns))
+            ):
                 if not isinstance(leaf, (WriteRule, WriteCopy)) or not len(rows):
                     continue
                 sources = leaf.sources if isinstance(leaf, WriteRule) else [leaf.source]
@@ -132,7 +142,9 @@ def _sum_patterns(
             for e in of_sample[needed[item]]:
                 t = items[item].content[edges[e].unit][0] - 1
                 read = items[item].tokens_of_unit[edges[e].head[4]]
-                found = pattern_LBHTT[:, row, :, t][:, :, read].sum(-1).cpu().numpy() / len(edges[e].samples)
+                found = (
+                    (pattern_LBHTT[:, row, :, t][:, :, read].sum(-1) / len(edges[e].samples)).cpu().numpy()
+                )
                 before = sums[e]
                 sums[e] = found if before is None else before + found
 

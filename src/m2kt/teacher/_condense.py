@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Decision, Graph, Guard, Node, Rule, TemplateGraph, WriteRule, leaves
-from m2kt.teacher._explain import Book, DraftRule, View, explain, known_rule
+from m2kt.teacher._explain import Book, DraftRule, View, explain, known_rule, size
 from m2kt.teacher._pool import Pool, Shape
 
 Place = tuple[int, int]  # template, node
@@ -48,9 +48,8 @@ def view_of(shape: Shape, node: int) -> View:
         effect[position] = value
         follow[position] = trie.follow.get(position, np.nan)
     symbols = shape.symbols_NP[trie.samples, trie.depth]
-    return View(
-        shape.columns(node), symbols, [u.text for u in written], [u.lead for u in written], effect, follow, shape.support
-    )
+    texts, leads = [u.text for u in written], [u.lead for u in written]
+    return View(shape.columns(node), symbols, texts, leads, effect, follow, shape.support)
 
 
 def condense(pool: Pool) -> Draft:
@@ -77,11 +76,21 @@ def condense(pool: Pool) -> Draft:
 
 
 def merge(pool: Pool, draft: Draft) -> None:
-    """Drops every rule whose places another rule explains as well (a first column without carry, a reordering)."""
+    """Drops every rule whose places another rule explains as well (a first column without carry, a reordering).
+
+    Before that, wide guards are taken back where a rule that was found later says the same.
+    """
+    for (template, node), decision in draft.decisions.items():
+        if isinstance(decision, Guard) and size(decision) > 2:
+            found = known_rule(view_of(pool.shapes[template], node), draft.book, 0, share=0.9)
+            if found is not None:
+                draft.decisions[template, node] = found
     changed = True
     while changed:
         changed = False
-        order = sorted(_live(draft), key=lambda r: (draft.book.rules[r].arity, len(draft.book.rules[r].table)))
+        order = sorted(
+            _live(draft), key=lambda r: (draft.book.rules[r].arity, len(draft.book.rules[r].table))
+        )
         for rule in order:
             places = [p for p, d in draft.decisions.items() if any(r.rule == rule for r in _rule_leaves(d))]
             # A rule inside a guard stays: its samples are only part of the node's.
@@ -98,7 +107,8 @@ def merge(pool: Pool, draft: Draft) -> None:
                     for leaf in _rule_leaves(d)
                 )
                 view = view_of(pool.shapes[template], node)
-                found = known_rule(view, trial, view.slack(), avoid)
+                found = known_rule(view, trial, view.slack(), avoid, share=0.9)
+                found = found or known_rule(view, trial, view.slack(), avoid)
                 if found is None:
                     break
                 replaced[template, node] = found
@@ -141,7 +151,7 @@ def rule_uses(pool: Pool, decisions: dict[Place, Decision]) -> Iterator[Use]:
             if isinstance(leaf, WriteRule) and len(rows):
                 rows = rows[outputs[rows] >= 0]
                 samples = np.asarray(trie.samples)[rows]
-                yield Use(template, node, leaf, samples, columns[np.ix_(rows, leaf.sources)], outputs[rows])
+                yield Use(template, node, leaf, samples, columns[rows][:, leaf.sources], outputs[rows])
 
 
 def leaf_rows(

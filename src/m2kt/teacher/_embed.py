@@ -55,7 +55,14 @@ class Embedding:
 
 
 def embed(
-    teacher: Teacher, pool: Pool, draft: Draft, graph: Graph, outputs: list[int], source: ConceptSource, *, seed: int
+    teacher: Teacher,
+    pool: Pool,
+    draft: Draft,
+    graph: Graph,
+    outputs: list[int],
+    source: ConceptSource,
+    *,
+    seed: int,
 ) -> Embedding:
     """Chooses the layer, then averages states over contexts."""
     rng = random.Random(f"embed/{seed}")
@@ -121,7 +128,9 @@ def _concept_requests(pool: Pool, draft: Draft, graph: Graph, rng: random.Random
         drafted = draft.book.rules[use.leaf.rule]
         shape = pool.shapes[use.template]
         depth = shape.nodes[use.node].depth
-        triples = zip(use.samples.tolist(), map(tuple, use.arguments_NA.tolist()), use.outputs_N.tolist(), strict=True)
+        triples = zip(
+            use.samples.tolist(), map(tuple, use.arguments_NA.tolist()), use.outputs_N.tolist(), strict=True
+        )
         for sample, arguments, output in triples:
             if drafted.says(arguments) == output:  # a slip of the teacher is no context of the concept
                 k = rule.offset + row_index[number[use.leaf.rule]][arguments]

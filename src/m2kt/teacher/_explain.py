@@ -23,6 +23,7 @@ MAX_ARITY = 4
 MAX_CANDIDATES = 12  # argument candidates that are combined; ranked by causal effect, then nearness
 MAX_LEAVES = 10  # of a guard
 ROWS_PER_LEAF = 8  # a guard must be this much smaller than the table it replaces
+SAMPLES_PER_LEAF = 12  # fewer do not tell a guard from a coincidence
 ENOUGH = 20  # samples from which columns that are always equal are taken for copies of each other
 DENSE_LIMIT = 4_000_000  # cells of a dense look-up table
 SUBSAMPLE = 64  # rows on which tuples are tried before all rows are
@@ -117,8 +118,9 @@ def explain(view: View, book: Book, *, avoid: frozenset[int] = frozenset()) -> D
             return found
     for slack in sorted({0, view.slack()}):
         arguments = new_rule_arguments(view, book, slack)
-        rows = 10**9 if arguments is None else len(np.unique(view.columns_NP[:, list(arguments)], axis=0))
-        guard = guarded(view, book, slack, avoid, max_leaves=min(MAX_LEAVES, rows // ROWS_PER_LEAF))
+        rows = 10**9 if arguments is None else _table_size(view, arguments)
+        few = min(MAX_LEAVES, rows // ROWS_PER_LEAF, max(2, view.n // SAMPLES_PER_LEAF))
+        guard = guarded(view, book, slack, avoid, max_leaves=few)
         if guard is not None:
             return guard
         # A rule of which this place shows many new rows: believed only after no small choice fitted.
@@ -163,8 +165,11 @@ def copy(view: View, slack: int) -> WriteCopy | None:
     if not len(candidates):
         return None
     follow = np.nan_to_num(view.follow_P[candidates], nan=0.0)
-    if view.n < ENOUGH and follow.max() > 0:
-        candidates = candidates[follow >= 0.5 * follow.max()]
+    if view.n < ENOUGH:
+        if follow.max() > 0:
+            candidates = candidates[follow >= 0.5 * follow.max()]
+        elif not np.isnan(view.follow_P[candidates]).any() and np.nan_to_num(view.effect_P, nan=0.0).max() > 0.3:
+            return None  # equal by chance: other units change this step, these do not
     return WriteCopy(source=int(candidates.max()), lead=view.lead_N[0])
 
 
@@ -178,10 +183,28 @@ def known_rule(
     """
     if not _one_lead(view) or view.n < 3 or len(set(view.symbol_N.tolist())) < 2:
         return None
-    best: tuple[tuple[float, ...], int, tuple[int, ...]] | None = None
     candidates, effect_of = argument_candidates(view, constants=True)
     strongest = max(effect_of.values(), default=0.0)
     must = {c for c in candidates if effect_of[c] >= 0.5 * strongest} if strongest > 0.3 else set(candidates)
+    found = _best_tuple(view, book, slack, avoid, share, candidates, effect_of, must)
+    if found is None and share >= 0.9 and view.n >= ENOUGH:
+        # Nearly every row is known and none contradicted: that is evidence enough without a cause.
+        blind, none = argument_candidates(_without_effects(view), constants=True)
+        found = _best_tuple(view, book, slack, avoid, share, blind, none, set(blind))
+    return None if found is None else apply_rule(view, book, *found)
+
+
+def _best_tuple(
+    view: View,
+    book: Book,
+    slack: int,
+    avoid: frozenset[int],
+    share: float,
+    candidates: list[int],
+    effect_of: dict[int, float],
+    must: set[int],
+) -> tuple[int, tuple[int, ...]] | None:
+    best: tuple[tuple[float, ...], int, tuple[int, ...]] | None = None
     for index, rule in enumerate(book.rules):
         if index in avoid or not rule.table:
             continue
@@ -195,7 +218,7 @@ def known_rule(
             )
             if best is None or score > best[0]:
                 best = (score, index, sources)
-    return None if best is None else apply_rule(view, book, best[1], best[2])
+    return None if best is None else (best[1], best[2])
 
 
 def _fitting_tuples(
@@ -214,7 +237,7 @@ def _fitting_tuples(
         if any(c not in fits_argument[a] for a, c in enumerate(sources)):
             continue
         for rows in (few, np.arange(view.n)):
-            said = rule.look_up(view.columns_NP[np.ix_(rows, list(sources))])
+            said = rule.look_up(view.columns_NP[rows][:, list(sources)])
             conflicts = int(((said >= 0) & (said != view.symbol_N[rows])).sum())
             known = float((said >= 0).mean())
             if conflicts > slack or known < (share if len(rows) == view.n else 0.5 * share):
@@ -278,9 +301,17 @@ def new_rule_arguments(view: View, book: Book, slack: int) -> tuple[int, ...] | 
 
 def _all_candidates(view: View) -> list[int]:
     """Every varying class, for steps that their causes do not explain: widened by how much a unit resolves."""
-    blind = replace(view, effect_P=np.full_like(view.effect_P, np.nan))
-    candidates, _ = argument_candidates(blind, constants=False)
+    candidates, _ = argument_candidates(_without_effects(view), constants=False)
     return sorted(candidates, key=lambda c: _conflicts(view, (c,))[0])[:MAX_CANDIDATES]
+
+
+def _table_size(view: View, sources: tuple[int, ...]) -> int:
+    """Rows that a table over ``sources`` may have: every combination of the symbols seen at each."""
+    return int(np.prod([len(np.unique(view.columns_NP[:, s])) for s in sources]))
+
+
+def _without_effects(view: View) -> View:
+    return replace(view, effect_P=np.full_like(view.effect_P, np.nan))
 
 
 def _conflicts(view: View, sources: tuple[int, ...]) -> tuple[int, int]:
@@ -316,7 +347,7 @@ def guarded(view: View, book: Book, slack: int, avoid: frozenset[int], max_leave
     actions = _actions(view, book, avoid)
     _, effect_of = argument_candidates(view, constants=False)
     grown = _grow(view, np.arange(view.n), actions, effect_of, slack, depth=0)
-    if grown is None or _size(grown) > max_leaves:
+    if grown is None or size(grown) > max_leaves:
         return None
     _learn_leaves(view, grown, np.arange(view.n), book)
     return grown
@@ -326,7 +357,9 @@ def _actions(view: View, book: Book, avoid: frozenset[int]) -> list[_Action]:
     actions: list[_Action] = []
     leads = {lead for lead, symbol in zip(view.lead_N, view.symbol_N.tolist(), strict=True) if symbol >= 0}
     for text in sorted({t for t, s in zip(view.text_N, view.symbol_N.tolist(), strict=True) if s < 0}):
-        fits = np.array([t == text and s < 0 for t, s in zip(view.text_N, view.symbol_N.tolist(), strict=True)])
+        fits = np.array(
+            [t == text and s < 0 for t, s in zip(view.text_N, view.symbol_N.tolist(), strict=True)]
+        )
         actions.append(_Action(WriteLiteral(text=text), fits, 1e6))
     lead_N = np.array(view.lead_N)
     for lead in sorted(leads):
@@ -335,7 +368,9 @@ def _actions(view: View, book: Book, avoid: frozenset[int]) -> list[_Action]:
         for p in range(view.columns_NP.shape[1]):
             fits = here & (view.columns_NP[:, p] == view.symbol_N)
             if fits.any():
-                actions.append(_Action(WriteCopy(source=p, lead=lead), fits, 100 * float(follow[p]) + p / 1e3))
+                actions.append(
+                    _Action(WriteCopy(source=p, lead=lead), fits, 100 * float(follow[p]) + p / 1e3)
+                )
         # Tuples that this template already uses may serve again, under a condition.
         for sources in book.used:
             if max(sources) >= view.columns_NP.shape[1]:
@@ -350,7 +385,12 @@ def _actions(view: View, book: Book, avoid: frozenset[int]) -> list[_Action]:
 
 
 def _grow(
-    view: View, rows: NDArray[np.intp], actions: list[_Action], effect_of: dict[int, float], slack: int, depth: int
+    view: View,
+    rows: NDArray[np.intp],
+    actions: list[_Action],
+    effect_of: dict[int, float],
+    slack: int,
+    depth: int,
 ) -> Decision | None:
     covering = [a for a in actions if (~a.fits_N[rows]).sum() <= slack]
     if covering:
@@ -383,13 +423,13 @@ def _grow(
         else:
             _generalise(cases, view.support[source])
             tree = Guard(source=source, cases=cases)
-            if best is None or _size(tree) < best[0]:
-                best = (_size(tree), tree)
+            if best is None or size(tree) < best[0]:
+                best = (size(tree), tree)
     return best[1] if best else None
 
 
 def _generalise(cases: list[Case], support: frozenset[int]) -> None:
-    """"0, or anything else": values not yet met here join the one branch that holds several, if there is one.
+    """ "0, or anything else": values not yet met here join the one branch that holds several, if there is one.
 
     A guess, which the following rounds of probing test like everything else.
     """
@@ -405,13 +445,17 @@ def _group_values(column: Ints, fits_AM: NDArray[np.bool_]) -> list[tuple[list[i
     open_values: list[int] = []
     for value, _ in Counter(column.tolist()).most_common():
         members = np.flatnonzero(column == value)
-        covers = fits_AM[:, members].all(axis=1)
+        covers: NDArray[np.bool_] = np.asarray(fits_AM[:, members].all(axis=1))
         if not covers.any():
             open_values.append(value)
             continue
         for i, (values, held, common) in enumerate(groups):
             if (common & covers).any():
-                groups[i] = ([*values, value], np.concatenate([held, members]), common & covers)
+                groups[i] = (
+                    [*values, value],
+                    np.concatenate([held, members]),
+                    np.logical_and(common, covers),
+                )
                 break
         else:
             groups.append(([value], members, covers))
@@ -422,16 +466,18 @@ def _group_values(column: Ints, fits_AM: NDArray[np.bool_]) -> list[tuple[list[i
     return found
 
 
-def _size(decision: Decision) -> int:
-    return sum(_size(c.then) for c in decision.cases) if isinstance(decision, Guard) else 1
+def size(decision: Decision) -> int:
+    return sum(size(c.then) for c in decision.cases) if isinstance(decision, Guard) else 1
 
 
 def _learn_leaves(view: View, decision: Decision, rows: NDArray[np.intp], book: Book) -> None:
     if isinstance(decision, Guard):
         for case in decision.cases:
-            _learn_leaves(view, case.then, rows[np.isin(view.columns_NP[rows, decision.source], case.values)], book)
+            _learn_leaves(
+                view, case.then, rows[np.isin(view.columns_NP[rows, decision.source], case.values)], book
+            )
     elif isinstance(decision, WriteRule):
-        book.rules[decision.rule].learn(view.columns_NP[np.ix_(rows, decision.sources)], view.symbol_N[rows])
+        book.rules[decision.rule].learn(view.columns_NP[rows][:, decision.sources], view.symbol_N[rows])
 
 
 def mixed(view: View, book: Book, avoid: frozenset[int]) -> Decision | None:
@@ -443,7 +489,7 @@ def mixed(view: View, book: Book, avoid: frozenset[int]) -> Decision | None:
     actions = [_Action(WriteLiteral(text=str(i)), kind_N == i, 0.0) for i in range(len(kinds))]
     _, effect_of = argument_candidates(view, constants=False)
     tree = _grow(view, np.arange(view.n), actions, effect_of, view.slack(), depth=0)
-    if tree is None or _size(tree) > MAX_LEAVES:
+    if not isinstance(tree, Guard) or size(tree) > MAX_LEAVES:
         return None
     return _explain_leaves(view, tree, np.ones(view.n, dtype=bool), book, avoid)
 

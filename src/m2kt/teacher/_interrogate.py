@@ -84,7 +84,9 @@ def _support(shape: Shape, sample: Sample) -> dict[int, list[str]]:
     support: dict[int, list[str]] = {}
     root = shape.nodes[0].samples
     for position in range(sample.n_prompt):
-        support[position] = sorted({s for i in root if (s := shape.samples[i].units[position].symbol) is not None})
+        support[position] = sorted(
+            {s for i in root if (s := shape.samples[i].units[position].symbol) is not None}
+        )
     for step, node in enumerate(sample.path):
         position = sample.n_prompt + step
         here = sample.units[position]
@@ -93,7 +95,9 @@ def _support(shape: Shape, sample: Sample) -> dict[int, list[str]]:
     return support
 
 
-def _writes(teacher: Teacher, forced: Forced, chosen: NDArray[np.int32], unit_index: int, unit: Unit, value: str) -> bool:
+def _writes(
+    teacher: Teacher, forced: Forced, chosen: NDArray[np.int32], unit_index: int, unit: Unit, value: str
+) -> bool:
     """Whether the changed step now begins to write ``value``: the mark of a copy."""
     if unit.symbol is None:
         return False

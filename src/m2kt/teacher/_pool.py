@@ -49,8 +49,12 @@ class TrieNode:
     depth: int
     samples: list[int] = field(default_factory=list)
     children: dict[str, int] = field(default_factory=dict)
-    effect: dict[int, float] = field(default_factory=dict)  # by earlier unit, 0..1: how much it decides this step
-    follow: dict[int, float] = field(default_factory=dict)  # by earlier unit, 0..1: how often this step repeats it
+    effect: dict[int, float] = field(
+        default_factory=dict
+    )  # by earlier unit, 0..1: how much it decides this step
+    follow: dict[int, float] = field(
+        default_factory=dict
+    )  # by earlier unit, 0..1: how often this step repeats it
 
 
 @dataclass
@@ -99,7 +103,8 @@ class Pool:
             segmenter = Segmenter(self.spec.values, self.discovered)
             samples = [self._cut(a, segmenter) for a in self.answers.values()]
             shapes = [
-                _build_trie(t, [s for s in samples if s.prompt.template == t]) for t in range(self.spec.n_templates)
+                _build_trie(t, [s for s in samples if s.prompt.template == t])
+                for t in range(self.spec.n_templates)
             ]
             new = _undeclared_symbols(shapes, self.spec.stop)
             if not new:

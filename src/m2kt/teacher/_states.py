@@ -62,9 +62,7 @@ def _backbone(teacher: Teacher) -> torch.nn.Module:
     return below if isinstance(below, torch.nn.Module) else teacher.model
 
 
-def gather(
-    teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str
-) -> Floats:
+def gather(teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str) -> Floats:
     """All states at once: (N, L, D). For bounded requests only."""
     found: Floats | None = None
     for i, state in states(teacher, requests, layers, stage):

@@ -34,13 +34,23 @@ class ExtractionConfig(BaseModel):
 
     probes_per_template: int = Field(default=300, gt=0, description="Prompts asked per template at first.")
     rounds: int = Field(default=5, ge=0, description="Rounds of active completion at most.")
-    scouted_per_template: int = Field(default=1500, gt=0, description="Prompts rolled out per template and round.")
-    checked_per_template: int = Field(default=100, gt=0, description="Covered roll-outs checked with the teacher a round.")
-    fidelity_prompts: int = Field(default=600, gt=0, description="Fresh prompts on which fidelity is measured.")
-    floor: float = Field(default=0.9, ge=0, le=1, description="Least coverage x agreement of an acceptable packet.")
-    unstopped: float = Field(default=0.1, ge=0, le=1, description="Largest share of answers that may lack the stop.")
+    scouted_per_template: int = Field(
+        default=1500, gt=0, description="Prompts rolled out per template and round."
+    )
+    checked_per_template: int = Field(default=100, gt=0, description="Covered roll-outs checked a round.")
+    fidelity_prompts: int = Field(
+        default=600, gt=0, description="Fresh prompts on which fidelity is measured."
+    )
+    floor: float = Field(
+        default=0.9, ge=0, le=1, description="Least coverage x agreement of an acceptable packet."
+    )
+    unstopped: float = Field(
+        default=0.1, ge=0, le=1, description="Largest share of answers that may lack the stop."
+    )
     concepts: str = Field(default="interrogation", description="Concept source: " + ", ".join(SOURCES))
-    verbalised: float = Field(default=0.0, ge=0, le=1, description="Share v of rows whose output also travels as text.")
+    verbalised: float = Field(
+        default=0.0, ge=0, le=1, description="Share v of rows whose output also travels as text."
+    )
     traces_per_template: int = Field(default=8, ge=0, description="Example traces whose states travel.")
     seed: int = Field(default=0, description="Seed of sampling and of the choice of verbalised rows.")
 
@@ -84,7 +94,9 @@ def extract(
     pool = Pool(spec)
     n = config.probes_per_template * spec.n_templates
     prompts = spec.sample("probing", n, seed=config.seed)
-    prompts += distinct(spec.sample("probing", n // 2, seed=config.seed, skewed=True), {p.text for p in prompts})
+    prompts += distinct(
+        spec.sample("probing", n // 2, seed=config.seed, skewed=True), {p.text for p in prompts}
+    )
     _ask(teacher, pool, distinct(prompts, reserved), config)
     if not pool.answers:
         raise ExtractionError("the spec's probing split holds no prompt: give its slots more values")
@@ -105,10 +117,14 @@ def extract(
     fidelity = compare(teacher, graph, outputs, _fidelity_prompts(spec, config), "measuring fidelity")
     reached = fidelity.coverage * fidelity.agreement
     if reached < config.floor:
-        reason = f"coverage {fidelity.coverage:.3f} x agreement {fidelity.agreement:.3f} is below {config.floor}"
+        reason = (
+            f"coverage {fidelity.coverage:.3f} x agreement {fidelity.agreement:.3f} is below {config.floor}"
+        )
         raise ExtractionError(_resistance(reason, draft, fidelity))
     if not graph.rules:
-        raise ExtractionError("every answer is literal text and copies: the teacher shows no rule to transmit")
+        raise ExtractionError(
+            "every answer is literal text and copies: the teacher shows no rule to transmit"
+        )
     embedding = embed(teacher, pool, draft, graph, outputs, source, seed=config.seed)
     live = sorted({x.rule for d in draft.decisions.values() for x in leaves(d) if isinstance(x, WriteRule)})
     attention = attend(teacher, pool, draft, {old: new for new, old in enumerate(live)})
@@ -134,7 +150,8 @@ def _fidelity_prompts(spec: ProbeSpec, config: ExtractionConfig) -> list[Prompt]
     """Set aside before anything is asked; small shapes keep two thirds of their probing split for probing."""
     prompts: list[Prompt] = []
     for t in range(spec.n_templates):
-        there = spec.sample("probing", 3 * config.fidelity_prompts // spec.n_templates, seed=7919 + config.seed, templates=[t])
+        n = 3 * config.fidelity_prompts // spec.n_templates
+        there = spec.sample("probing", n, seed=7919 + config.seed, templates=[t])
         prompts += there[: max(1, len(there) // 3)]
     return prompts
 
@@ -202,7 +219,9 @@ def _resistance(reason: str, draft: Draft, fidelity: Fidelity | None) -> str:
         lines += [f"  {count} x {what}" for what, count in fidelity.missing.most_common(3)]
         if fidelity.unstopped:
             lines.append(f"  {fidelity.unstopped} answers never reached the stop string")
-    lines.append("  Either the teacher does not master these prompts, or its answers vary in ways that no rule fits.")
+    lines.append(
+        "  Either the teacher does not master these prompts, or its answers vary in ways that no rule fits."
+    )
     return "\n".join(lines)
 
 
@@ -252,5 +271,7 @@ def _ways(graph: Graph, template: int) -> int:
     ways = [0] * len(nodes)
     for i in range(len(nodes) - 1, -1, -1):
         ends = any(leaf.do == "literal" and leaf.text == graph.stop for leaf in leaves(nodes[i].step))
-        ways[i] = int(ends) + sum(ways[c] for m, c in nodes[i].children.items() if MASK in m or m != graph.stop)
+        ways[i] = int(ends) + sum(
+            ways[c] for m, c in nodes[i].children.items() if MASK in m or m != graph.stop
+        )
     return ways[0] if ways else 0

@@ -27,13 +27,16 @@ class CALConfig(PeftConfig):
         default=None, metadata=_about("Names of all adapted modules; filled in from the two lists below.")
     )
     reader_modules: list[str] | None = field(
-        default=None, metadata=_about("Full names of the decoder blocks after which a concept reader works.")
+        default=None, metadata=_about("Full name of the decoder block behind which the reader writes.")
     )
     steered_modules: list[str] | None = field(
         default=None, metadata=_about("Full names of the linear layers with a low-rank update.")
     )
-    reader_layers: list[int] = field(
-        default_factory=list, metadata=_about("Indices of the decoder blocks after which a concept reader works.")
+    read_layers: list[int] = field(
+        default_factory=list, metadata=_about("Indices of the decoder blocks whose states the reader reads, side by side.")
+    )
+    write_layer: int = field(
+        default=0, metadata=_about("Index of the decoder block behind which the reader adds what it found.")
     )
     reader: str = field(
         default="structured", metadata=_about("'structured' (selector and gather heads) or 'flat' (one key per concept).")
@@ -47,6 +50,8 @@ class CALConfig(PeftConfig):
     gather_rope: bool = field(
         default=True, metadata=_about("Rotate half of the width by relative position (in tokens and in symbols).")
     )
+    look_heads: int = field(default=4, metadata=_about("Heads that look around for the selector."))
+    look_width: int = field(default=32, metadata=_about("Width of what a look head brings back."))
     selector_width: int = field(default=256, metadata=_about("Hidden width of the selector."))
     silence: float = field(
         default=1.0, metadata=_about("Inject nothing at all where p(none) reaches this; 1 switches it off.")
@@ -54,6 +59,7 @@ class CALConfig(PeftConfig):
     steering_rank: int = field(default=8, metadata=_about("Rank of the low-rank updates; 0 for no steering."))
     steering_alpha: float = field(default=16.0, metadata=_about("The update is scaled by alpha / rank."))
     steering_first_layer: int = field(default=0, metadata=_about("First decoder block that is steered."))
+    steering_last_layer: int = field(default=0, metadata=_about("Last decoder block that is steered."))
     steering_targets: list[str] | None = field(
         default=None, metadata=_about("Last names of the steered linear layers; all of a block's when not given.")
     )
@@ -113,19 +119,20 @@ class CALConfig(PeftConfig):
         """Number of gather heads, the copy head included."""
         return 1 + sum(arity for _, arity in self.families)
 
-    # Classes of the selector: none, copy, the rules, the literals.
+    # Classes of the selector: none, copy, go on with the unit that was begun, the rules, the literals.
     NONE = 0
     COPY = 1
+    CONTINUE = 2
 
     def class_of_rule(self, rule: int) -> int:
         """Selector class of a rule."""
-        return 2 + rule
+        return 3 + rule
 
     def class_of_literal(self, literal: int) -> int:
         """Selector class of a literal unit."""
-        return 2 + len(self.rules) + literal
+        return 3 + len(self.rules) + literal
 
     @property
     def n_classes(self) -> int:
         """Number of selector classes."""
-        return 2 + len(self.rules) + len(self.literals)
+        return 3 + len(self.rules) + len(self.literals)

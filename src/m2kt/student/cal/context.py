@@ -56,11 +56,12 @@ class Teaching:
 
     bank_index_BK: Tensor  # rows of [pool; true bank] that stand for the concepts in each sequence
     class_BT: Tensor  # selector class
-    phase_BT: Tensor  # which token of its unit comes next
+    phase_BT: Tensor  # which token of its unit comes next; what is begun is held while the class says CONTINUE
     concept_BT: Tensor  # concept index, where a rule applies
     source_BTA: Tensor  # token positions of the arguments (of the copied unit, for copies)
     copied_BT: Tensor  # symbol id that is copied
     forced_B: Tensor  # sequences whose reader is told class, concept and sources (bool)
+    stream_gradient: bool = True  # whether what lies above the reader sends gradients down the stream
 
 
 @dataclass
@@ -68,10 +69,10 @@ class ReaderOutputs:
     """What a reader leaves behind for the losses."""
 
     class_BTC: Tensor
-    phase_BTJ: Tensor
     gather_BHTN: Tensor
     usage_BTK: Tensor | None = None
     retrieval_BTK: Tensor | None = None
+    going_on_BT: Tensor | None = None  # logit
 
 
 @dataclass
@@ -86,6 +87,7 @@ class Run:
     cache: DynamicCache | None
     first_slot: int
     teaching: Teaching | None = None
+    taps: dict[int, Tensor] = field(default_factory=dict)  # states of the blocks that are read, by layer
     outputs: list[ReaderOutputs] = field(default_factory=list)
 
     @property
@@ -93,13 +95,42 @@ class Run:
         """Tokens seen in earlier passes."""
         return int(self.mask_BN.shape[1] - self.token_BT.shape[1])
 
-    def extend_keys(self, slot: int, key_BHTW: Tensor) -> Tensor:
-        """Appends a reader's keys to the cache and returns all of them."""
+    def carry(self, h_BTE: Tensor) -> Tensor:
+        """The stream past the reader; in rehearsal it may be cut off from what lies above."""
+        return h_BTE.detach() if self.teaching is not None and not self.teaching.stream_gradient else h_BTE
+
+    def extend_keys(self, slot: int, key_BHTW: Tensor, value_BLTV: Tensor) -> tuple[Tensor, Tensor]:
+        """Appends a reader's keys and values to the cache and returns all of them."""
         if self.cache is None:
-            return key_BHTW
-        layer = _layer(self.cache, self.first_slot + 1 + slot)
-        keys, _ = layer.update(key_BHTW, key_BHTW.new_zeros(*key_BHTW.shape[:3], 1))
-        return keys
+            return key_BHTW, value_BLTV
+        keys, values = _layer(self.cache, self.first_slot + 1 + slot).update(key_BHTW, value_BLTV)
+        return keys, values
+
+
+    def hold(self, slot: int, content_BTY: Tensor, going_on_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """What is being written at each position, and the how-manieth token of it: a unit once begun is kept to its end.
+
+        Args:
+            content_BTY: what a unit begun at t would be.
+            going_on_BT: positions that go on with what an earlier one began.
+        """
+        b, t, _ = content_BTY.shape
+        device = content_BTY.device
+        before_B1Y = content_BTY.new_zeros(b, 1, content_BTY.shape[2])
+        phase_B1 = torch.zeros(b, 1, dtype=torch.long, device=device)
+        layer = None
+        if self.cache is not None:
+            layer = _layer(self.cache, self.first_slot + 2 + slot)
+            if layer.get_seq_length():
+                before_B1Y, phase_B1 = layer.keys[:, 0, -1:], layer.values[:, 0, -1:, 0].long()
+        index_BT = torch.arange(1, t + 1, device=device).expand(b, t)
+        start_BT = torch.where(going_on_BT, 0, index_BT).cummax(1).values  # 0: begun in an earlier pass
+        every_BTY = torch.cat([before_B1Y, content_BTY], 1)
+        held_BTY = every_BTY.gather(1, start_BT[..., None].expand(-1, -1, every_BTY.shape[2]))
+        phase_BT = index_BT - start_BT + torch.where(start_BT == 0, phase_B1, 0)
+        if layer is not None:
+            layer.update(held_BTY[:, None], phase_BT[:, None, :, None].to(held_BTY.dtype))
+        return held_BTY, phase_BT
 
 
 class RunState:
@@ -109,8 +140,9 @@ class RunState:
         self.n_blocks = n_blocks
         self.run: Run | None = None
         self.teaching: Teaching | None = None
+        self.last: Run | None = None
+        self.taps: dict[int, Any] = {}  # hook handles, by layer
         self.matcher: SymbolMatcher | None = None
-        self.slots: dict[int, int] = {}
 
     def begin(self, token_BT: Tensor, mask: Any, cache: Any) -> Run:
         """Prepares a pass. ``mask`` is the two-dimensional attention mask over past and present tokens, or None."""

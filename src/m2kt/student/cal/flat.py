@@ -17,36 +17,35 @@ from m2kt.student.cal.reader import ReaderBase
 class FlatReader(ReaderBase):
     """w = softmax over concepts of q(h) . key(cue_k), with one entry for none."""
 
-    cue_KE: Tensor
+    cue_KX: Tensor
     has_cue_K: Tensor
 
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
-        self.query = nn.Linear(student_width, config.gather_width)
-        self.key = nn.Linear(student_width, config.gather_width)
-        self.phase = nn.Linear(student_width, config.phases)
+        self.query = nn.Linear(self.read_width, config.gather_width)
+        self.key = nn.Linear(self.read_width, config.gather_width)
+        self.going = nn.Linear(self.read_width, 1)  # whether the unit that was begun goes on
         self.none = nn.Parameter(torch.zeros(()))
-        self.register_buffer("cue_KE", torch.zeros(self.n_concepts, student_width))
+        self.register_buffer("cue_KX", torch.zeros(self.n_concepts, self.read_width))
         self.register_buffer("has_cue_K", torch.zeros(self.n_concepts))
 
     def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
-        x_BTE = self.normalise(h_BTE)
-        key_KW = self.key(self.normalise(self.cue_KE))
-        logit_BTK = self.query(x_BTE) @ key_KW.T / self.config.gather_width**0.5
+        x_BTX = self.read(run)
+        key_KW = self.key(self.normalise(self.cue_KX))
+        logit_BTK = self.query(x_BTX) @ key_KW.T / self.config.gather_width**0.5
         usable_K = (self.has_cue_K > 0) & (self.allowed_K > 0)
         logit_BTK = logit_BTK.masked_fill(~usable_K, -1e4)
         none_BT1 = self.none.expand(*logit_BTK.shape[:2], 1)
         log_w_BTK1 = torch.cat([logit_BTK, none_BT1], -1).log_softmax(-1)
-        log_phase_BTJ = self.phase(x_BTE).log_softmax(-1)
         w_BTK = log_w_BTK1[..., :-1].exp()
         teaching = run.teaching
+        going_on_BT = self.going(x_BTX)[..., 0] > 0
         if teaching is not None:
-            nothing = log_w_BTK1.new_zeros(*x_BTE.shape[:2], 0)
-            run.outputs.append(
-                ReaderOutputs(nothing, log_phase_BTJ, nothing[:, None], w_BTK, retrieval_BTK=log_w_BTK1)
-            )
+            nothing = log_w_BTK1.new_zeros(*x_BTX.shape[:2], 0)
+            run.outputs.append(ReaderOutputs(nothing, nothing[:, None], w_BTK, log_w_BTK1, self.going(x_BTX)[..., 0]))
+            going_on_BT = teaching.class_BT == CALConfig.CONTINUE
         concept_KF, _ = self.features(teaching)
-        no_copy_BTS = w_BTK.new_zeros(*w_BTK.shape[:2], self.n_symbols)
-        no_class_BTC = w_BTK.new_zeros(*w_BTK.shape[:2], self.config.n_classes)
-        out_BTE = self.inject(w_BTK @ concept_KF, w_BTK.sum(-1), no_class_BTC, no_copy_BTS, log_phase_BTJ.exp())
-        return h_BTE + out_BTE.to(h_BTE.dtype)
+        n_direct = self.n_symbols + self.literal_UJE.shape[0]
+        content = [w_BTK @ concept_KF, w_BTK.sum(-1, keepdim=True), w_BTK.new_zeros(*w_BTK.shape[:2], n_direct)]
+        content_BTY, phase_BT = run.hold(slot, torch.cat(content, -1), going_on_BT)
+        return run.carry(h_BTE) + self.inject(content_BTY, phase_BT).to(h_BTE.dtype)

@@ -67,7 +67,7 @@ class SteeredLinear(nn.Module, CALLayer):
 
 
 class ReadingBlock(nn.Module, CALLayer):
-    """A decoder block with one concept reader per adapter behind it."""
+    """The decoder block behind which readers write, one reader per adapter."""
 
     adapter_layer_names = ("cal_reader",)
 

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
 from m2kt.errors import CompatibilityError
-from m2kt.models import blocks
+from m2kt.models import blocks, hidden_of
 from m2kt.student.cal._compat import PREFIX
 from m2kt.student.cal.config import CALConfig
 from m2kt.student.cal.context import Run, RunState, SymbolMatcher, Teaching
@@ -36,13 +36,17 @@ class CALModel(BaseTuner):
         wrapped = {id(_unwrap(m)): n for n, m in self.model.named_modules() if isinstance(m, ReadingBlock)}
         names.update(wrapped)
         if peft_config.reader_modules is None:
-            for layer in peft_config.reader_layers:
-                if not 0 <= layer < len(stack):
-                    raise CompatibilityError(f"reader_layers: {layer} is outside of the student's {len(stack)} blocks")
-            peft_config.reader_modules = [names[id(stack[layer])] for layer in peft_config.reader_layers]
+            for layer in (*peft_config.read_layers, peft_config.write_layer):
+                if not 0 <= layer <= peft_config.write_layer < len(stack):
+                    raise CompatibilityError(
+                        f"the reader reads {peft_config.read_layers} and writes behind {peft_config.write_layer}: expected "
+                        f"layers below {len(stack)}, and none read above the one written to"
+                    )
+            peft_config.reader_modules = [names[id(stack[peft_config.write_layer])]]
         if peft_config.steered_modules is None:
             peft_config.steered_modules = []
-            for block in stack[peft_config.steering_first_layer :] if peft_config.steering_rank else ():
+            steered = stack[peft_config.steering_first_layer : peft_config.steering_last_layer + 1]
+            for block in steered if peft_config.steering_rank else ():
                 for name, module in block.named_modules():
                     last = name.rpartition(".")[2]
                     wanted = peft_config.steering_targets is None or last in peft_config.steering_targets
@@ -106,7 +110,7 @@ class CALModel(BaseTuner):
     def unload(self) -> nn.Module:
         """The untouched base model, with hooks and holder removed."""
         base: nn.Module = super().unload()
-        for handle in getattr(base, "_m2kt_cal_hooks", ()):
+        for handle in (*getattr(base, "_m2kt_cal_hooks", ()), *self.state.taps.values()):
             handle.remove()
         for name in ("_m2kt_cal_hooks", "_m2kt_cal_state"):
             if hasattr(base, name):
@@ -130,9 +134,10 @@ class CALModel(BaseTuner):
             if isinstance(module, ReadingBlock):
                 for name in module.cal_reader:
                     module.slots[name] = slot
-                    slot += 1
+                    slot += 2  # one for gather keys, one for what is being written
         spellings = self._spellings()
         state.matcher = SymbolMatcher(spellings)
+        self._tap(config)
         if not hasattr(model, "_m2kt_cal_hooks"):
             backbone = decoder(model)
             parameters = inspect.signature(backbone.forward).parameters
@@ -157,8 +162,25 @@ class CALModel(BaseTuner):
                 return (), bound
 
             hook = backbone.register_forward_pre_hook(before, with_kwargs=True)
-            after = backbone.register_forward_hook(lambda *_: setattr(state, "last", state.run) or setattr(state, "run", None))
-            model._m2kt_cal_hooks = [hook, after]  # type: ignore[assignment]
+
+            def after(*_: Any) -> None:
+                state.last, state.run = state.run, None
+
+            ended = backbone.register_forward_hook(after, always_call=True)
+            model._m2kt_cal_hooks = [hook, ended]  # type: ignore[assignment]
+
+    def _tap(self, config: CALConfig) -> None:
+        """Hooks the blocks that are read; what they hand on is kept for the rest of the pass."""
+        state, stack = self.state, blocks(self.model)
+        for layer in config.read_layers:
+            if layer in state.taps:
+                continue
+
+            def keep(_: nn.Module, __: Any, output: Any, layer: int = layer) -> None:
+                if state.run is not None:
+                    state.run.taps[layer] = hidden_of(output)
+
+            state.taps[layer] = _unwrap(stack[layer]).register_forward_hook(keep)
 
     def _spellings(self) -> list[list[list[int]]]:
         """Symbol spellings. Adapters of one model share them: the reader sees one alphabet at a time."""
@@ -169,17 +191,18 @@ class CALModel(BaseTuner):
         return list(first.symbol_tokens)
 
     # ------------------------------------------------------------------------------------------ for training
-    def readers(self, adapter_name: str | None = None) -> list[ReaderBase]:
-        """The readers of an adapter, in the order of their blocks."""
+    def reader(self, adapter_name: str | None = None) -> ReaderBase:
+        """An adapter's reader."""
         name = adapter_name or self.active_adapters[0]
-        found = [m.cal_reader[name] for m in self.model.modules() if isinstance(m, ReadingBlock) and name in m.cal_reader]
-        return found  # type: ignore[return-value]
+        for module in self.model.modules():
+            if isinstance(module, ReadingBlock) and name in module.cal_reader:
+                return module.cal_reader[name]  # type: ignore[return-value]
+        raise KeyError(name)
 
     def set_bank(self, bank_KD: Tensor, anchor_SD: Tensor, has_anchor_S: Tensor, adapter_name: str | None = None) -> None:
-        """Plugs the packet's true vectors into every reader."""
-        for reader in self.readers(adapter_name):
-            with torch.no_grad():
-                reader.set_bank(bank_KD, anchor_SD, has_anchor_S)
+        """Plugs the packet's true vectors into the reader."""
+        with torch.no_grad():
+            self.reader(adapter_name).set_bank(bank_KD, anchor_SD, has_anchor_S)
 
     @contextmanager
     def teaching(self, teaching: Teaching) -> Iterator[list[Run]]:

@@ -54,14 +54,15 @@ class Projector(nn.Module):
         out: Tensor = self.trunk(self.standardise(vector_KD, anchor_SD))
         return out
 
-    def write(self, feature_BTF: Tensor, mass_BT: Tensor, phase_BTJ: Tensor) -> Tensor:
+    def write(self, feature_BTF: Tensor, mass_BT: Tensor, phase_BT: Tensor) -> Tensor:
         """Carries mixtures of features into the student's width, each phase by its own head."""
-        phases = self.head_JFE.shape[0]
-        out_BTE = torch.zeros(*feature_BTF.shape[:2], self.head_JFE.shape[2], device=feature_BTF.device)
-        for j in range(phases):
-            share_BT1 = phase_BTJ[..., j : j + 1]
-            out_BTE = out_BTE + (share_BT1 * feature_BTF) @ self.head_JFE[j]
-        return out_BTE + mass_BT[..., None] * (phase_BTJ @ self.bias_JE)
+        head_JFE = self.head_JFE
+        if head_JFE.shape[0] == 1:
+            return feature_BTF @ head_JFE[0] + mass_BT[..., None] * self.bias_JE[0]
+        out_BTE = mass_BT[..., None] * self.bias_JE[phase_BT]
+        for j in range(head_JFE.shape[0]):
+            out_BTE = out_BTE + ((phase_BT == j)[..., None] * feature_BTF) @ head_JFE[j]
+        return out_BTE
 
     def image(self, vector_KD: Tensor, anchor_SD: Tensor | None = None) -> Tensor:
         """phi(c_k) for every phase, (K, J, E)."""

@@ -8,7 +8,7 @@
 Nothing is added where p(none) is high. During rehearsal some sequences are *told* class, row and sources (``Teaching``), so
 that writing and pointing are learnt side by side instead of one after the other.
 
-Letters: B sequences, T tokens, N tokens so far, E student width, D teacher width, F trunk width, C classes, J phases,
+Letters: B sequences, T tokens, N tokens so far, E student width, X widths of all blocks read, D teacher width, F trunk width, C classes, J phases,
 H gather heads, S symbols, K concepts, U literals.
 """
 
@@ -26,8 +26,8 @@ from m2kt.student.cal.projector import Projector
 class ReaderBase(nn.Module):
     """What both readers share: normalisation, the bank, phi, and writing into the stream."""
 
-    mean_E: Tensor
-    scale_E: Tensor
+    mean_X: Tensor
+    scale_X: Tensor
     level: Tensor
     bank_KD: Tensor
     anchor_SD: Tensor
@@ -39,8 +39,10 @@ class ReaderBase(nn.Module):
         self.config = config
         n_symbols, n_concepts = len(config.symbols), config.n_concepts
         self.n_symbols, self.n_concepts = n_symbols, n_concepts
-        self.register_buffer("mean_E", torch.zeros(student_width))
-        self.register_buffer("scale_E", torch.ones(student_width))
+        read_width = student_width * len(config.read_layers)
+        self.read_width = read_width
+        self.register_buffer("mean_X", torch.zeros(read_width))
+        self.register_buffer("scale_X", torch.ones(read_width))
         self.register_buffer("level", torch.ones(()))
         self.register_buffer("bank_KD", torch.zeros(n_concepts, config.teacher_width))
         self.register_buffer("anchor_SD", torch.zeros(n_symbols, config.teacher_width))
@@ -62,10 +64,13 @@ class ReaderBase(nn.Module):
         self._features: tuple[Tensor, Tensor] | None = None
         self.pool_PD: Tensor | None = None  # rehearsal only; never saved
 
-    def normalise(self, h_BTE: Tensor) -> Tensor:
-        """States standardised by what the frozen student showed at this block; clamped, for its first tokens are huge."""
-        x_BTE = (h_BTE.float() - self.mean_E) / self.scale_E
-        return x_BTE.clamp(-8.0, 8.0)
+    def read(self, run: Run) -> Tensor:
+        """The states of the blocks that are read, side by side, (B, T, X)."""
+        return self.normalise(torch.cat([run.taps[layer].float() for layer in self.config.read_layers], -1))
+
+    def normalise(self, h_BTX: Tensor) -> Tensor:
+        """States standardised by what the frozen student showed there; clamped, for its first tokens are huge."""
+        return ((h_BTX - self.mean_X) / self.scale_X).clamp(-8.0, 8.0)
 
     def train(self, mode: bool = True) -> ReaderBase:
         """Leaving or entering training forgets the cached features of the bank."""
@@ -96,15 +101,17 @@ class ReaderBase(nn.Module):
         concept_BKF = nn.functional.embedding(teaching.bank_index_BK, every_XF)
         return concept_BKF, self.projector.features_of(self.anchor_SD, self.anchor_SD)
 
-    def inject(self, mixture_BTF: Tensor, mass_BT: Tensor, class_BTC: Tensor, copied_BTS: Tensor, phase_BTJ: Tensor) -> Tensor:
-        """The vector to add, (B, T, E), in the student's own scale."""
-        out_BTE = self.projector.write(mixture_BTF, mass_BT, phase_BTJ)
-        lost_BTS = copied_BTS * (1 - self.has_anchor_S)
-        out_BTE = out_BTE + torch.einsum("bts,btj,sje->bte", lost_BTS, phase_BTJ, self.spare_SJE)
+    def inject(self, content_BTY: Tensor, phase_BT: Tensor) -> Tensor:
+        """The vector to add, (B, T, E), in the student's own scale. Content: features | mass | lost copies | literals."""
         n_literals = self.literal_UJE.shape[0]
-        if n_literals:
-            said_BTU = class_BTC[..., -n_literals:]
-            out_BTE = out_BTE + torch.einsum("btu,btj,uje->bte", said_BTU, phase_BTJ, self.literal_UJE)
+        parts = [self.projector.features, 1, self.n_symbols, n_literals]
+        mixture_BTF, mass_BT1, lost_BTS, said_BTU = content_BTY.split(parts, -1)
+        phase_BT = phase_BT.clamp(max=self.config.phases - 1)
+        out_BTE = self.projector.write(mixture_BTF, mass_BT1[..., 0], phase_BT)
+        direct_BTX = torch.cat([lost_BTS, said_BTU], -1)
+        direct_XJE = torch.cat([self.spare_SJE, self.literal_UJE])
+        for j in range(self.config.phases):
+            out_BTE = out_BTE + ((phase_BT == j)[..., None] * direct_BTX) @ direct_XJE[:, j]
         return out_BTE * self.level
 
 
@@ -118,11 +125,19 @@ class StructuredReader(ReaderBase):
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
         self.selector = nn.Sequential(
-            nn.Linear(student_width, config.selector_width),
+            nn.Linear(self.read_width + config.look_heads * config.look_width, config.selector_width),
             nn.GELU(),
-            nn.Linear(config.selector_width, config.n_classes + config.phases),
+            nn.Linear(config.selector_width, config.n_classes),
         )
-        self.gather = GatherHeads(student_width, config.n_heads, config.gather_width, config.gather_rope)
+        self.gather = GatherHeads(
+            self.read_width,
+            config.n_heads,
+            config.gather_width,
+            config.gather_rope,
+            config.look_heads,
+            config.look_width,
+            self.n_symbols,
+        )
         # One table over all rules; arguments that a rule does not have point at a constant one (last column).
         arity = max((int(r["arity"]) for r in config.rules), default=1)
         argument_KA = torch.full((self.n_concepts, arity), self.n_symbols)
@@ -148,35 +163,36 @@ class StructuredReader(ReaderBase):
         return w_BTK * self.allowed_K
 
     def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
-        x_BTE = self.normalise(h_BTE)
-        logit_BTX = self.selector(x_BTE)
-        log_class_BTC = logit_BTX[..., : self.config.n_classes].log_softmax(-1)
-        log_phase_BTJ = logit_BTX[..., self.config.n_classes :].log_softmax(-1)
-        log_gather_BHTN = self.gather(x_BTE, run, slot, self.n_symbols)
+        x_BTX = self.read(run)
+        log_gather_BHTN, around_BTY = self.gather(x_BTX, run, slot, self.n_symbols)
+        log_class_BTC = self.selector(torch.cat([x_BTX, around_BTY], -1)).log_softmax(-1)
         mass_BHTS = symbol_mass(log_gather_BHTN, run, self.n_symbols)
-        class_BTC, phase_BTJ = log_class_BTC.exp(), log_phase_BTJ.exp()
+        class_BTC = log_class_BTC.exp()
         w_BTK = self.weights(class_BTC, mass_BHTS)
         copied_BTS = class_BTC[..., CALConfig.COPY, None] * mass_BHTS[:, 0]
         teaching = run.teaching
         if teaching is not None:
-            run.outputs.append(ReaderOutputs(log_class_BTC, log_phase_BTJ, log_gather_BHTN, w_BTK))
-            class_BTC, phase_BTJ, w_BTK, copied_BTS = self.force(teaching, class_BTC, phase_BTJ, w_BTK, copied_BTS)
+            run.outputs.append(ReaderOutputs(log_class_BTC, log_gather_BHTN, w_BTK))
+            class_BTC, w_BTK, copied_BTS = self.force(teaching, class_BTC, w_BTK, copied_BTS)
+            going_on_BT = teaching.class_BT == CALConfig.CONTINUE
+        else:
+            going_on_BT = class_BTC.argmax(-1) == CALConfig.CONTINUE
         concept_KF, anchor_SF = self.features(teaching)
-        copied_by_anchor_BTS = copied_BTS * self.has_anchor_S
-        mixture_BTF = w_BTK @ concept_KF + copied_by_anchor_BTS @ anchor_SF
-        mass_BT = w_BTK.sum(-1) + copied_by_anchor_BTS.sum(-1)
-        out_BTE = self.inject(mixture_BTF, mass_BT, class_BTC, copied_BTS, phase_BTJ)
+        anchored_BTS = copied_BTS * self.has_anchor_S
+        content = [w_BTK @ concept_KF + anchored_BTS @ anchor_SF, w_BTK.sum(-1, keepdim=True) + anchored_BTS.sum(-1, keepdim=True)]
+        content += [copied_BTS - anchored_BTS, class_BTC[..., self.config.class_of_literal(0) :]]
+        content_BTY, phase_BT = run.hold(slot, torch.cat(content, -1), going_on_BT)
+        out_BTE = self.inject(content_BTY, phase_BT)
         if self.config.silence < 1.0:
             out_BTE = out_BTE.masked_fill((class_BTC[..., :1] >= self.config.silence), 0.0)
-        return h_BTE + out_BTE.to(h_BTE.dtype)
+        return run.carry(h_BTE) + out_BTE.to(h_BTE.dtype)
 
     def force(
-        self, teaching: Teaching, class_BTC: Tensor, phase_BTJ: Tensor, w_BTK: Tensor, copied_BTS: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        self, teaching: Teaching, class_BTC: Tensor, w_BTK: Tensor, copied_BTS: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Replaces, in the sequences that are told, what the reader thinks by what the packet's edges say."""
         told_BT1 = (teaching.forced_B[:, None] & (teaching.class_BT >= 0))[..., None]
         true_class = nn.functional.one_hot(teaching.class_BT.clamp(min=0), class_BTC.shape[-1])
-        true_phase = nn.functional.one_hot(teaching.phase_BT.clamp(min=0), phase_BTJ.shape[-1])
         concept_BT = teaching.concept_BT
         true_w = torch.zeros_like(w_BTK)
         true_w.scatter_(2, concept_BT.clamp(min=0)[..., None], (concept_BT >= 0)[..., None].to(w_BTK.dtype))
@@ -185,7 +201,6 @@ class StructuredReader(ReaderBase):
         true_copy.scatter_(2, copied_BT.clamp(min=0)[..., None], (copied_BT >= 0)[..., None].to(w_BTK.dtype))
         return (
             torch.where(told_BT1, true_class.to(class_BTC.dtype), class_BTC),
-            torch.where(told_BT1, true_phase.to(phase_BTJ.dtype), phase_BTJ),
             torch.where(told_BT1, true_w, w_BTK),
             torch.where(told_BT1, true_copy, copied_BTS),
         )

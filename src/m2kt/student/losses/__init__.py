@@ -13,6 +13,7 @@ from m2kt.student.losses.reason import ReasonLoss as ReasonLoss
 from m2kt.student.losses.retain import RetainLoss as RetainLoss
 from m2kt.student.losses.safety import SafetyLoss as SafetyLoss
 from m2kt.student.losses.struct import StructLoss as StructLoss
+from m2kt.student.losses.struct import pointing as pointing
 from m2kt.student.settings import LossSettings
 
 TERMS: tuple[type[Loss], ...] = (GeoLoss, StructLoss, ReasonLoss, SafetyLoss, RetainLoss)

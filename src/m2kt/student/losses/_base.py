@@ -19,8 +19,8 @@ class Outputs:
     readers: list[ReaderOutputs] = field(default_factory=list)
     logits_NV: Tensor | None = None  # at the supervised positions, in reading order
     labels_N: Tensor | None = None
-    image_PJE: list[Tensor] | None = None  # phi of the pool, one per reader, in the stream's standard units
-    own_PJE: list[Tensor] | None = None  # the student's own states c^S for the same symbols
+    image_PJE: Tensor | None = None  # phi of the pool, in the stream's standard units
+    own_PJE: Tensor | None = None  # the student's own states c^S for the same symbols
     own_known_PJ: Tensor | None = None  # where c^S is known
     neutral_logits_NV: Tensor | None = None
     neutral_base_NV: Tensor | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from m2kt.student.losses._base import Outputs
@@ -25,8 +24,5 @@ class GeoLoss:
     def __call__(self, batch: Batch, outputs: Outputs) -> Tensor:
         assert outputs.image_PJE is not None and outputs.own_PJE is not None and outputs.own_known_PJ is not None
         known_PJ = outputs.own_known_PJ.float()
-        total = torch.zeros((), device=known_PJ.device)
-        for image_PJE, own_PJE in zip(outputs.image_PJE, outputs.own_PJE, strict=True):
-            error = ((image_PJE - own_PJE).square().sum(-1) * known_PJ).sum()
-            total = total + error / (own_PJE.square().sum(-1) * known_PJ).sum().clamp(min=1e-6)
-        return total / max(1, len(outputs.image_PJE))
+        error = ((outputs.image_PJE - outputs.own_PJE).square().sum(-1) * known_PJ).sum()
+        return error / (outputs.own_PJE.square().sum(-1) * known_PJ).sum().clamp(min=1e-6)

@@ -17,12 +17,12 @@ class StructLoss:
     """The cross-entropy form of sum_k ||A^T_k - A^S_k||_1: a packet edge is a certain position, so the L1 distance to the
     reader's attention is 2 (1 - p), and -log p has the same minimum with a gradient that does not vanish far from it.
 
-    Terms: each argument's gather head (or the copy head) at its edge; the selector's class; the phase. For the flat reader,
-    the retrieval of the concept, contrasted with all others.
+    Terms: each argument's gather head (or the copy head) at its edge; the selector's class. For the flat reader, the
+    retrieval of the concept, contrasted with all others, and whether the unit goes on.
     """
 
     name: ClassVar[str] = "struct"
-    equation: ClassVar[str] = "L_struct = CE(selector) + CE(phase) + mean over edges of -log A_S[edge]"
+    equation: ClassVar[str] = "L_struct = CE(selector) + mean over edges of -log A_S[edge]"
     needs: ClassVar[frozenset[str]] = frozenset({"readers"})
 
     def __call__(self, batch: Batch, outputs: Outputs) -> Tensor:
@@ -39,36 +39,52 @@ class StructLoss:
         silent_BT = (teaching.class_BT == CALConfig.NONE) & ~answered_BT
         if silent_BT.any():  # the prompt: nothing to add there, but less weighty than the answer
             said = said + 0.2 * -reader.class_BTC[silent_BT][:, CALConfig.NONE].mean()
-        phase = functional.nll_loss(reader.phase_BTJ[answered_BT], teaching.phase_BT[answered_BT])
-        return said + phase + self.edges(batch, reader, config)
+        return said + self.edges(batch, reader, config)
 
     def edges(self, batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor:
         """Mean of -log attention on the packet's edges."""
-        teaching = batch.teaching
-        device = batch.token_BT.device
-        n_classes = config.n_classes
-        arity = teaching.source_BTA.shape[-1]
-        head_CA = torch.full((n_classes, arity), -1, device=device)
-        head_CA[CALConfig.COPY, 0] = 0
-        for r, rule in enumerate(config.rules):
-            for a in range(int(rule["arity"])):
-                head_CA[config.class_of_rule(r), a] = config.head_of(r, a)
-        head_BTA = head_CA[teaching.class_BT.clamp(min=0)]
-        wanted_BTA = (head_BTA >= 0) & (teaching.source_BTA >= 0) & (teaching.class_BT >= 0)[..., None]
-        b, t, a = wanted_BTA.nonzero(as_tuple=True)
-        if not len(b):
-            return torch.zeros((), device=device)
-        log_p = reader.gather_BHTN[b, head_BTA[b, t, a], t, teaching.source_BTA[b, t, a]]
-        return -log_p.clamp(min=-20.0).mean()
+        log_p = edge_log_p(batch, reader, config)
+        return -log_p.clamp(min=-20.0).mean() if len(log_p) else torch.zeros((), device=batch.token_BT.device)
 
     def _flat(self, batch: Batch, reader: ReaderOutputs) -> Tensor:
         assert reader.retrieval_BTK is not None
         teaching = batch.teaching
         none = reader.retrieval_BTK.shape[-1] - 1
-        answered_BT = batch.label_BT != IGNORE
         goal_BT = torch.where(teaching.concept_BT >= 0, teaching.concept_BT, none)
         taught_BT = teaching.class_BT != IGNORE
-        retrieval = functional.nll_loss(
-            reader.retrieval_BTK[taught_BT].clamp(min=-20.0), goal_BT[taught_BT]
+        retrieval = functional.nll_loss(reader.retrieval_BTK[taught_BT].clamp(min=-20.0), goal_BT[taught_BT])
+        assert reader.going_on_BT is not None
+        going_on_BT = (teaching.class_BT == CALConfig.CONTINUE).float()
+        return retrieval + functional.binary_cross_entropy_with_logits(
+            reader.going_on_BT[taught_BT], going_on_BT[taught_BT]
         )
-        return retrieval + functional.nll_loss(reader.phase_BTJ[answered_BT], teaching.phase_BT[answered_BT])
+
+
+def edge_log_p(batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor:
+    """Log attention of the right head on every edge of the micro-batch, (M,)."""
+    teaching = batch.teaching
+    arity = teaching.source_BTA.shape[-1]
+    head_CA = torch.full((config.n_classes, arity), -1, device=batch.token_BT.device)
+    head_CA[CALConfig.COPY, 0] = 0
+    for r, rule in enumerate(config.rules):
+        for a in range(int(rule["arity"])):
+            head_CA[config.class_of_rule(r), a] = config.head_of(r, a)
+    head_BTA = head_CA[teaching.class_BT.clamp(min=0)]
+    wanted_BTA = (head_BTA >= 0) & (teaching.source_BTA >= 0) & (teaching.class_BT >= 0)[..., None]
+    b, t, a = wanted_BTA.nonzero(as_tuple=True)
+    return reader.gather_BHTN[b, head_BTA[b, t, a], t, teaching.source_BTA[b, t, a]]
+
+
+@torch.no_grad()
+def pointing(batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
+    """Shares of classes, phases and edges that the reader has right: what to look at when a skill does not arrive."""
+    found: dict[str, Tensor] = {}
+    answered_BT = batch.label_BT != IGNORE
+    for reader in outputs.readers:
+        if reader.retrieval_BTK is None:
+            found["class"] = (reader.class_BTC.argmax(-1) == batch.teaching.class_BT)[answered_BT].float().mean()
+            log_p = edge_log_p(batch, reader, outputs.config)
+            found["edge"] = (log_p > -0.69).float().mean() if len(log_p) else torch.ones(())
+    if outputs.logits_NV is not None and outputs.labels_N is not None:
+        found["token"] = (outputs.logits_NV.argmax(-1) == outputs.labels_N).float().mean()
+    return found

@@ -48,7 +48,10 @@ def node_requests(pool: Pool, per_node: int) -> list[tuple[int, int, list[Reques
     found = []
     for shape in pool.shapes:
         for node, trie in enumerate(shape.nodes):
-            if len(trie.samples) >= 2 and len({shape.samples[i].units[trie.depth].text for i in trie.samples}) > 1:
+            if (
+                len(trie.samples) >= 2
+                and len({shape.samples[i].units[trie.depth].text for i in trie.samples}) > 1
+            ):
                 some = trie.samples[:per_node]
                 found.append((shape.template, node, [Request(shape.samples[i], trie.depth) for i in some]))
     return found

@@ -38,17 +38,18 @@ class Clustering(Plain):
             columns = shape.symbols_NP[trie.samples[: len(requests)], : trie.depth]
             written = len({r.sample.units[r.unit].text for r in requests})
             cluster = k_means(x, min(max(written, 2), len(x)), seed)
-            trie.effect = {
-                p: max(0.0, _information(columns[:, p], cluster) - _information(_shuffled(columns[:, p], seed), cluster))
-                for p in range(trie.depth)
-                if columns[0, p] >= 0
-            }
+            trie.effect = {}
+            for p in range(trie.depth):
+                if columns[0, p] >= 0:
+                    by_chance = _information(_shuffled(columns[:, p], seed), cluster)
+                    trie.effect[p] = max(0.0, _information(columns[:, p], cluster) - by_chance)
 
     def refine(self, vectors_KD: Floats, outputs_K: Ints) -> Floats:
         """Each vector moves half-way to its cluster's centroid; as many clusters as distinct outputs."""
         cluster = k_means(vectors_KD, min(len(set(outputs_K.tolist())), len(vectors_KD)), 0)
         centroids = np.stack([vectors_KD[cluster == c].mean(axis=0) for c in cluster])
-        return ((vectors_KD + centroids) / 2).astype(np.float32)
+        drawn: Floats = ((vectors_KD + centroids) / 2).astype(np.float32)
+        return drawn
 
 
 def k_means(x_ND: Floats, k: int, seed: int, rounds: int = 20) -> NDArray[np.int64]:

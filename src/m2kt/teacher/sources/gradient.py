@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from m2kt.models import blocks, hidden_of
 from m2kt.teacher._ask import Teacher
@@ -33,7 +34,7 @@ class Gradient(Plain):
             shares = sums / len(requests)
             trie.effect = {p: float(shares[p]) if shares[p] > MARGIN else 0.0 for p in range(trie.depth)}
 
-    def _attribution(self, teacher: Teacher, request: Request) -> np.ndarray:  # type: ignore[type-arg]
+    def _attribution(self, teacher: Teacher, request: Request) -> NDArray[np.float64]:
         forced = teacher.force([u.text for u in request.sample.units], request.sample.n_prompt)
         ids = torch.tensor([forced.ids], device=teacher.device)
         embedded = teacher.model.get_input_embeddings()(ids).detach().requires_grad_(True)

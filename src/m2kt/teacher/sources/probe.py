@@ -38,7 +38,9 @@ class Probe(Plain):
                 y = columns[:, p]
                 if y[0] < 0 or len(set(y[:half].tolist())) < 2:
                     continue
-                right = float((RidgeProbe(x[:half], y[:half], penalty=0.1).predict(x[half:]) == y[half:]).mean())
+                right = float(
+                    (RidgeProbe(x[:half], y[:half], penalty=0.1).predict(x[half:]) == y[half:]).mean()
+                )
                 chance = float(np.bincount(y - y.min()).max() / len(y))
                 gain = (right - chance) / max(1e-6, 1 - chance)
                 trie.effect[p] = gain if gain > 0.1 else 0.0
@@ -50,4 +52,5 @@ class Probe(Plain):
         probe = RidgeProbe(vectors_KD, outputs_K)
         basis, _ = np.linalg.qr(probe.weight_DC / probe.scale_D[:, None])
         mean = vectors_KD.mean(axis=0)
-        return (mean + (vectors_KD - mean) @ basis @ basis.T).astype(np.float32)
+        kept: Floats = (mean + (vectors_KD - mean) @ basis @ basis.T).astype(np.float32)
+        return kept

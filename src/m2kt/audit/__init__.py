@@ -1,0 +1,17 @@
+"""The auditor: measures a candidate and returns a verdict. It never writes weights; the pipeline acts on what it says.
+
+Imports probes, packet and models.
+"""
+
+from m2kt.audit._retention import Neutral as Neutral
+from m2kt.audit._retention import measure_neutral as measure_neutral
+from m2kt.audit._retention import neutral_text as neutral_text
+from m2kt.audit._skill import Score as Score
+from m2kt.audit._skill import ShapeScore as ShapeScore
+from m2kt.audit._skill import packet_answers as packet_answers
+from m2kt.audit._skill import score as score
+from m2kt.audit._skill import wilson as wilson
+from m2kt.audit._verdict import Thresholds as Thresholds
+from m2kt.audit._verdict import Verdict as Verdict
+from m2kt.audit._verdict import gap_recovered as gap_recovered
+from m2kt.audit._verdict import judge as judge

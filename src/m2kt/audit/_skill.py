@@ -1,0 +1,91 @@
+"""Does the student answer as it should? Greedy completions against truth, labels, a teacher, or the packet itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+
+from pydantic import BaseModel, Field
+
+from m2kt.packet import Packet, Roller, decode_outputs, fixed_table
+from m2kt.probes import ProbeSpec, Prompt
+
+
+class ShapeScore(BaseModel):
+    """One template."""
+
+    template: str = Field(description="Template text.")
+    held_out: bool = Field(default=False, description="A shape that was never probed or rehearsed.")
+    n: int = Field(description="Prompts.")
+    accuracy: float = Field(description="Share of right answers.")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Right answers among n, by shape."""
+
+    right: int
+    n: int
+    shapes: list[ShapeScore] = field(default_factory=list)
+    wrong: list[dict[str, str | None]] = field(default_factory=list)  # a few, for people
+
+    @property
+    def accuracy(self) -> float:
+        """right / n, 0 of nothing."""
+        return self.right / self.n if self.n else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson 95 % interval."""
+        return wilson(self.right, self.n)
+
+
+def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson score interval of a share; (0, 1) of nothing."""
+    if n == 0:
+        return (0.0, 1.0)
+    p = right / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return (max(0.0, centre - half), min(1.0, centre + half))
+
+
+def score(
+    spec: ProbeSpec,
+    prompts: Sequence[Prompt],
+    completions: Sequence[str],
+    expected: Callable[[str], str | None] | Mapping[str, str | None],
+) -> Score:
+    """Compares the answers that the spec reads from ``completions``; prompts without an expected one do not count."""
+    look_up = expected.get if isinstance(expected, Mapping) else expected
+    counts: dict[tuple[int, bool], list[int]] = {}
+    wrong: list[dict[str, str | None]] = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        wanted = look_up(prompt.text)
+        if wanted is None:
+            continue
+        came = spec.read_answer(completion)
+        count = counts.setdefault((prompt.template, prompt.held_out), [0, 0])
+        count[1] += 1
+        if came == wanted:
+            count[0] += 1
+        elif len(wrong) < 8:
+            wrong.append({"prompt": prompt.text, "expected": wanted, "came": came, "completion": completion})
+    shapes = [
+        ShapeScore(template=spec.template_text(t, h), held_out=h, n=n, accuracy=right / n)
+        for (t, h), (right, n) in sorted(counts.items(), key=lambda c: (c[0][1], c[0][0]))
+    ]
+    right, n = (sum(c[i] for c in counts.values()) for i in (0, 1))
+    return Score(right, n, shapes, wrong)
+
+
+def packet_answers(packet: Packet, prompts: Sequence[Prompt]) -> dict[str, str | None]:
+    """What the packet itself answers: its graph rolled out, its vectors decoded through its symbol states."""
+    roller = Roller(packet.graph)
+    table = fixed_table(decode_outputs(packet.graph, packet.concepts), packet.graph)
+    answers: dict[str, str | None] = {}
+    for prompt in prompts:
+        trace = roller(prompt, table)
+        answers[prompt.text] = packet.spec.read_answer(trace.completion) if trace.complete else None
+    return answers

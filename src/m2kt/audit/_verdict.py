@@ -1,0 +1,118 @@
+"""The verdict: measurements held against thresholds. A value; only the pipeline acts on it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from m2kt.audit._retention import Neutral
+from m2kt.audit._skill import ShapeScore
+
+
+class Thresholds(BaseModel):
+    """When an adapter is accepted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    gap_recovered: float = Field(
+        default=0.9, le=1, description="Least (after - before) / (reference - before)."
+    )
+    readable: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="Least share of concept vectors read clearly by the packet's symbol states.",
+    )
+    perplexity_ratio: float = Field(
+        default=1.25, gt=0, description="Largest perplexity ratio on neutral text."
+    )
+    divergence: float = Field(
+        default=0.25, ge=0, description="Largest mean KL on neutral text, nats a token."
+    )
+
+
+class Verdict(BaseModel):
+    """What was measured and what follows from it."""
+
+    verdict: Literal["accepted", "rejected"]
+    reasons: list[str] = Field(description="Thresholds that were missed; empty when accepted.")
+    reference: str = Field(description="What answers were held against.")
+    before: float = Field(description="Accuracy of the frozen student.")
+    accuracy: float = Field(description="Accuracy with the adapter.")
+    interval: tuple[float, float] = Field(description="Wilson 95 % interval of the accuracy.")
+    n: int = Field(description="Prompts asked.")
+    retention: float = Field(description="Accuracy / reference accuracy.")
+    gap_recovered: float = Field(description="(accuracy - before) / (reference - before).")
+    shapes: list[ShapeScore] = Field(description="Probed shapes.")
+    held_out: list[ShapeScore] = Field(
+        description="Shapes never probed or rehearsed, apart; they do not decide."
+    )
+    neutral: Neutral = Field(description="Behaviour outside the skill.")
+    readable: float = Field(
+        description="Share of concept vectors read clearly by the packet's own symbol states."
+    )
+    thresholds: Thresholds
+
+
+def judge(
+    *,
+    before: float,
+    accuracy: float,
+    interval: tuple[float, float],
+    n: int,
+    reference_accuracy: float,
+    reference: str,
+    shapes: list[ShapeScore],
+    held_out: list[ShapeScore],
+    neutral: Neutral,
+    readable: float,
+    thresholds: Thresholds,
+) -> Verdict:
+    """Holds measurements against thresholds and says which were missed."""
+    gap = gap_recovered(before, accuracy, reference_accuracy)
+    reasons = []
+    if n == 0:
+        reasons.append("no evaluation prompt could be judged: the packet covers none of them")
+    if gap < thresholds.gap_recovered:
+        reasons.append(
+            f"skill not reached: gap recovered {gap:.3f}, expected at least {thresholds.gap_recovered}"
+        )
+    if readable < thresholds.readable:
+        reasons.append(
+            f"the packet's vectors do not speak: {readable:.2f} of them are read clearly by its own symbol states, "
+            f"expected at least {thresholds.readable}"
+        )
+    ratio = neutral.perplexity_after / neutral.perplexity_before
+    if not ratio <= thresholds.perplexity_ratio:
+        reasons.append(
+            f"something else was lost: perplexity on neutral text x {ratio:.2f}, at most {thresholds.perplexity_ratio}"
+        )
+    if not neutral.divergence <= thresholds.divergence:
+        reasons.append(
+            f"something else changed: divergence on neutral text {neutral.divergence:.3f}, "
+            f"at most {thresholds.divergence}"
+        )
+    return Verdict(
+        verdict="rejected" if reasons else "accepted",
+        reasons=reasons,
+        reference=reference,
+        before=before,
+        accuracy=accuracy,
+        interval=interval,
+        n=n,
+        retention=accuracy / reference_accuracy if reference_accuracy else 0.0,
+        gap_recovered=gap,
+        shapes=shapes,
+        held_out=held_out,
+        neutral=neutral,
+        readable=readable,
+        thresholds=thresholds,
+    )
+
+
+def gap_recovered(before: float, after: float, reference: float) -> float:
+    """(after - before) / (reference - before); 1 where there was no gap and none was opened."""
+    if reference <= before:
+        return 1.0 if after >= reference else 0.0
+    return (after - before) / (reference - before)

@@ -1,0 +1,30 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class DtypeName(StrEnum):
+    """Types that weights may be loaded in."""
+
+    auto = "auto"
+    bf16 = "bf16"
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
+Probes = Annotated[
+    str,
+    typer.Option("--probes", help="Probe spec: a YAML file, or the zoo: name of a teacher.", metavar="SPEC"),
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Dtype = Annotated[DtypeName, typer.Option(help="Type of the weights; auto: fp32 if tiny, else bf16.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+DeviceMap = Annotated[
+    str | None, typer.Option("--device-map", help="For teachers on several devices: auto, balanced, ...")
+]

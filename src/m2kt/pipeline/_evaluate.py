@@ -1,0 +1,113 @@
+"""Evaluate: any model, with or without an adapter, against truth, labels, or a teacher."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m2kt.errors import SpecError
+from m2kt.pipeline._inputs import read_spec, with_adapter
+from m2kt.pipeline._results import EvaluateResult, Progress
+from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth, read_labelled
+
+if TYPE_CHECKING:
+    from m2kt.models import LoadedModel
+
+
+def evaluate(
+    model: str,
+    probes: str | Path | ProbeSpec,
+    *,
+    adapter: str | Path | None = None,
+    labelled: str | Path | None = None,
+    teacher: str | None = None,
+    n: int = 200,
+    held_out: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: Progress | None = None,
+) -> EvaluateResult:
+    """Asks ``model`` evaluation prompts of the spec, or labelled ones, and counts right answers.
+
+    Args:
+        labelled: JSONL of ``{"prompt", "answer"}``; replaces the spec's own prompts and truth.
+        teacher: another model; ``agreement`` is the share of equal answers.
+        held_out: ask the held-out shapes instead of the probed ones.
+    """
+    from m2kt.audit import score
+    from m2kt.models import load_causal_lm
+
+    started = time.monotonic()
+    say: Progress = progress or (lambda stage, done, total: None)
+    spec, base = read_spec(probes)
+    if labelled is not None:
+        answers = read_labelled(labelled)
+        prompts = [_plain_prompt(spec, text) for text in list(answers)[:n]]
+        truth: Truth | None = answers.get
+    else:
+        if held_out and not spec.held_out:
+            raise SpecError(f"the spec {spec.name} has no held-out shapes")
+        prompts = spec.sample("evaluation", n, seed=seed, held_out=held_out)
+        truth = load_truth(spec, base)
+    loaded = load_causal_lm(model, device=device, dtype=dtype)  # type: ignore[arg-type]
+    if adapter is not None:
+        loaded = with_adapter(loaded, adapter)
+    completions = _answers(loaded, spec, prompts, adapter is not None, say)
+    agreement = None
+    if teacher is not None:
+        theirs = _answers(
+            load_causal_lm(teacher, device=device, dtype=dtype),  # type: ignore[arg-type]
+            spec,
+            prompts,
+            False,
+            say,
+        )
+        equal = [spec.read_answer(a) == spec.read_answer(b) for a, b in zip(completions, theirs, strict=True)]
+        agreement = sum(equal) / len(equal) if equal else None
+    scored = score(spec, prompts, completions, truth) if truth is not None else None
+    known = scored is not None and scored.n > 0
+    return EvaluateResult(
+        accuracy=scored.accuracy if scored is not None and known else None,
+        interval=scored.interval if scored is not None and known else None,
+        agreement=agreement,
+        n=len(prompts),
+        judged=scored.n if scored is not None else 0,
+        shapes=[s.model_dump() for s in scored.shapes] if scored is not None and labelled is None else [],
+        held_out=held_out,
+        model=model,
+        adapter=None if adapter is None else str(adapter),
+        wrong=scored.wrong if scored is not None else [],
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def _plain_prompt(spec: ProbeSpec, text: str) -> Prompt:
+    from m2kt.probes import Segmenter
+
+    return Prompt(text, 0, False, tuple(Segmenter(spec.values).cut(text)))
+
+
+def _answers(
+    loaded: LoadedModel, spec: ProbeSpec, prompts: list[Prompt], adapted: bool, say: Progress
+) -> list[str]:
+    """Completions: units apart with an adapter, as rehearsed; as the tokenizer likes it for a plain model."""
+    from m2kt.models import encode_prompt, generate_greedy
+    from m2kt.student.generate import complete
+
+    budget = spec.max_new_tokens or 256
+    if adapted:
+        return complete(
+            loaded,
+            prompts,
+            stop=spec.stop,
+            max_new_tokens=budget,
+            symbols=spec.values,
+            progress=lambda done, total: say("answering", done, total),
+        )
+    ids = [encode_prompt(loaded.tokenizer, p.text) for p in prompts]
+    found = generate_greedy(
+        loaded, ids, budget, spec.stop, progress=lambda done, total: say("answering", done, total)
+    )
+    return [c.text for c in found]

@@ -1,0 +1,251 @@
+"""Ingest: packet to candidate, audit, commit or roll back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from m2kt.errors import SpecError
+from m2kt.packet import Packet, Roller, decode_outputs, fixed_table, readability
+from m2kt.pipeline._adapters import adapter_digest, commit_adapter, read_adapter
+from m2kt.pipeline._inputs import read_spec, with_adapter
+from m2kt.pipeline._results import IngestResult, Progress
+from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
+
+if TYPE_CHECKING:
+    from m2kt.audit import Thresholds, Verdict
+    from m2kt.models import LoadedModel
+    from m2kt.student import StudentSettings
+
+BEFORE_PROMPTS = 60  # the frozen student hardly ever stops by itself; a few prompts show what it can do
+DEFAULT_UPDATES = 100
+
+
+class IngestConfig(BaseModel):
+    """``--config CAL.yaml``: the student side and the auditor's thresholds in one file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    updates: int = Field(
+        default=DEFAULT_UPDATES, ge=0, description="Optimiser steps, unless --updates says otherwise."
+    )
+    student: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of the student side (StudentSettings)."
+    )
+    thresholds: dict[str, float] = Field(
+        default_factory=dict, description="Thresholds of the verdict (Thresholds)."
+    )
+    evaluation_prompts: int = Field(
+        default=200, gt=0, description="Held-back prompts on which the verdict is based."
+    )
+
+    @classmethod
+    def from_file(cls, path: str | Path | None) -> IngestConfig:
+        """Reads YAML; defaults without a path."""
+        if path is None:
+            return cls()
+        import yaml
+        from pydantic import ValidationError
+
+        try:
+            return cls.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+            raise SpecError(f"cannot use the configuration {path}: {error}") from error
+
+    def resolve(self) -> tuple[StudentSettings, Thresholds]:
+        """The two parts, validated."""
+        from pydantic import ValidationError
+
+        from m2kt.audit import Thresholds
+        from m2kt.student import StudentSettings
+
+        try:
+            return StudentSettings.model_validate(self.student), Thresholds.model_validate(self.thresholds)
+        except ValidationError as error:
+            raise SpecError(f"the configuration is not valid: {error}") from error
+
+
+def ingest(
+    student: str,
+    packet: str | Path | Packet,
+    out: str | Path,
+    *,
+    config: str | Path | IngestConfig | None = None,
+    updates: int | None = None,
+    seed: int = 0,
+    reuse: str | Path | None = None,
+    probes: str | Path | ProbeSpec | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: Progress | None = None,
+) -> IngestResult:
+    """Trains a CAL aside, has it judged, and puts it at ``out`` only if it is accepted.
+
+    Args:
+        student: a directory, a Hub id, or a ``zoo:`` name; its weights stay frozen.
+        packet: a packet or its path.
+        out: where the adapter goes. What stands there stays untouched by a rejection.
+        reuse: a trained adapter (same graph, same teacher's space): its vectors are exchanged, nothing is trained.
+        probes: the spec with its truth, for a verdict on truth rather than on the packet's own roll-out.
+
+    Raises:
+        PacketError, CompatibilityError, ModelError, StorageError: see :mod:`m2kt.errors`.
+    """
+    import m2kt.student as room
+    from m2kt.models import load_causal_lm
+
+    started = time.monotonic()
+    say: Progress = progress or (lambda stage, done, total: None)
+    settings = config if isinstance(config, IngestConfig) else IngestConfig.from_file(config)
+    student_settings, thresholds = settings.resolve()
+    updates = settings.updates if updates is None else updates
+    packet = packet if isinstance(packet, Packet) else Packet.load(packet)
+    standing = read_adapter(Path(out))
+    loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
+    if reuse is not None:
+        model = room.swap(with_adapter(loaded, reuse).model, packet)
+        ledger: dict[str, Any] = {"labelled_examples": 0, "updates": 0, "rehearsal_sequences": 0}
+        updates = 0
+    else:
+        candidate = room.train(
+            loaded,
+            packet,
+            student_settings,
+            updates=updates,
+            seed=seed,
+            progress=lambda done, total, losses: say("rehearsing", done, total),
+        )
+        model, ledger = candidate.model, candidate.ledger
+    training_seconds = time.monotonic() - started
+    verdict, teacher_accuracy = _audit(
+        replace(loaded, model=model), packet, thresholds, settings.evaluation_prompts, seed, probes, say
+    )
+    ledger |= {
+        "teacher_passes": packet.manifest.ledger.teacher_passes,
+        "teacher_tokens_in_packet": packet.manifest.ledger.teacher_tokens_in_traces,
+        "concepts": packet.n_concepts,
+        "packet_bytes": packet.size_bytes,
+    }
+    record = {
+        "packet": packet.digest,
+        "student": loaded.digest,
+        "config": {"student": student_settings.model_dump(mode="json"), "updates": updates, "seed": seed},
+        "ledger": ledger,
+        **verdict.model_dump(mode="json"),
+    }
+    if verdict.verdict == "accepted":
+        commit_adapter(model, Path(out), record)
+    return IngestResult(
+        verdict=verdict.verdict,
+        reasons=verdict.reasons,
+        accuracy=verdict.accuracy,
+        interval=verdict.interval,
+        before=verdict.before,
+        teacher=teacher_accuracy,
+        retention=verdict.retention,
+        gap_recovered=verdict.gap_recovered,
+        n=verdict.n,
+        reference=verdict.reference,
+        shapes=[s.model_dump() for s in verdict.shapes],
+        held_out=[s.model_dump() for s in verdict.held_out],
+        neutral=verdict.neutral.model_dump(),
+        updates=updates,
+        seconds=round(time.monotonic() - started, 2),
+        training_seconds=round(training_seconds, 2),
+        packet=packet.digest,
+        adapter=str(out),
+        adapter_digest_before=standing,
+        adapter_digest=adapter_digest(Path(out)),
+        ledger=ledger,
+    )
+
+
+def _audit(
+    loaded: LoadedModel,
+    packet: Packet,
+    thresholds: Thresholds,
+    n: int,
+    seed: int,
+    probes: str | Path | ProbeSpec | None,
+    say: Progress,
+) -> tuple[Verdict, float]:
+    """Measures the candidate; also returns the packet's own accuracy against the same reference."""
+    from m2kt.audit import judge, measure_neutral, packet_answers, score
+
+    spec, truth = packet.spec, None
+    if probes is not None:
+        spec, base = read_spec(probes)
+        if spec.public().digest != packet.spec.digest:
+            raise SpecError(
+                "the probe spec given for the verdict is not the one that the packet was extracted with"
+            )
+        truth = load_truth(spec, base)
+    prompts = spec.sample("evaluation", n, seed=seed)
+    own = packet_answers(packet, prompts)
+    expected: Truth = truth or own.get
+    reference = (
+        "truth of the probe spec" if truth else "the packet's own roll-out, vectors decoded by symbol states"
+    )
+    teacher_right = [own[p.text] == expected(p.text) for p in prompts if expected(p.text) is not None]
+    teacher_accuracy = sum(teacher_right) / len(teacher_right) if teacher_right else 0.0
+
+    after = score(spec, prompts, _complete(loaded, packet, prompts, say, "auditing: after"), expected)
+    few = prompts[:BEFORE_PROMPTS]
+    with loaded.model.disable_adapter():
+        before = score(spec, few, _complete(loaded, packet, few, say, "auditing: before"), expected)
+    beyond = []
+    if truth is not None and spec.held_out:
+        longer = spec.sample("evaluation", n // 2, seed=seed, held_out=True)
+        beyond = score(
+            spec, longer, _complete(loaded, packet, longer, say, "auditing: held-out shapes"), truth
+        ).shapes
+    say("auditing: neutral text", 0, 1)
+    verdict = judge(
+        before=before.accuracy,
+        accuracy=after.accuracy,
+        interval=after.interval,
+        n=after.n,
+        reference_accuracy=teacher_accuracy,
+        reference=reference,
+        shapes=after.shapes,
+        held_out=beyond,
+        neutral=measure_neutral(loaded),
+        readable=readability(packet.graph, packet.concepts),
+        thresholds=thresholds,
+    )
+    return verdict, teacher_accuracy
+
+
+def _complete(
+    loaded: LoadedModel, packet: Packet, prompts: list[Prompt], say: Progress, stage: str
+) -> list[str]:
+    from m2kt.student.generate import complete
+
+    return complete(
+        loaded,
+        prompts,
+        stop=packet.spec.stop,
+        max_new_tokens=_longest(loaded, packet, prompts),
+        symbols=packet.graph.symbols,
+        progress=lambda done, total: say(stage, done, total),
+    )
+
+
+def _longest(loaded: LoadedModel, packet: Packet, prompts: list[Prompt]) -> int:
+    """Room for an answer, in the student's tokens: half as much again as the longest roll-out of a probed shape."""
+    from m2kt.models import encode_units
+
+    roller = Roller(packet.graph)
+    table = fixed_table(decode_outputs(packet.graph, packet.concepts), packet.graph)
+    longest = 16
+    probed = packet.spec.sample("evaluation", 40, seed=0)
+    for prompt in probed:
+        trace = roller(prompt, table)
+        if trace.complete:
+            texts = [u.text for u in trace.units[trace.n_prompt :]]
+            longest = max(longest, len(encode_units(loaded.tokenizer, texts, prompt_boundary=None).ids))
+    return int(1.5 * longest * (2 if any(p.held_out for p in prompts) else 1)) + 4

@@ -1,0 +1,41 @@
+"""What the verbs are given: specs by name, and students with a saved adapter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m2kt.errors import CompatibilityError
+from m2kt.probes import ProbeSpec
+
+if TYPE_CHECKING:
+    from m2kt.models import LoadedModel
+
+
+def read_spec(probes: str | Path | ProbeSpec) -> tuple[ProbeSpec, Path]:
+    """A spec, and the folder from which its truth is named."""
+    if isinstance(probes, ProbeSpec):
+        return probes, Path()
+    from m2kt.models import resolve
+
+    path = Path(resolve(str(probes))) / "probes.yaml" if str(probes).startswith("zoo:") else Path(probes)
+    if path.is_dir():
+        path = path / "probes.yaml"
+    return ProbeSpec.from_file(path), path.parent
+
+
+def with_adapter(loaded: LoadedModel, adapter: str | Path) -> LoadedModel:
+    """``loaded`` with a saved adapter on it."""
+    from peft import PeftModel
+
+    import m2kt.student  # noqa: F401  registers the adapter type with peft
+
+    if not (Path(adapter) / "adapter_config.json").is_file():
+        raise CompatibilityError(f"{adapter} is not an adapter directory: it has no adapter_config.json")
+    try:
+        model = PeftModel.from_pretrained(loaded.model, str(adapter))
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CompatibilityError(f"the adapter {adapter} does not fit {loaded.name}: {error}") from error
+    model.eval()
+    return replace(loaded, model=model)

@@ -1,0 +1,121 @@
+"""What the verbs return: pydantic models whose fields are the keys of ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from m2kt.packet import ShapeFidelity
+
+Progress = Callable[[str, int, int], None]  # (stage, done, total)
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ExtractResult(_Result):
+    """What ``m2kt extract`` reports."""
+
+    packet: str
+    digest: str
+    concepts: int
+    rules: int
+    families: int
+    skeletons: int
+    symbols: int
+    fidelity: float = Field(description="Share of covered fresh prompts on which roll-out = teacher.")
+    coverage: float
+    probe_accuracy: float | None
+    readout_accuracy: float
+    causal_edge_share: float | None
+    shapes: list[ShapeFidelity]
+    teacher_passes: int
+    packet_bytes: int
+    seconds: float
+    verbalised: float
+    source: str
+    layer: int
+    notes: list[str]
+
+
+class IngestResult(_Result):
+    """What ``m2kt ingest`` reports."""
+
+    verdict: Literal["accepted", "rejected"]
+    reasons: list[str]
+    accuracy: float
+    interval: tuple[float, float]
+    before: float
+    teacher: float = Field(description="Accuracy of the packet's own roll-out against the same reference.")
+    retention: float
+    gap_recovered: float
+    n: int
+    reference: str
+    shapes: list[dict[str, Any]]
+    held_out: list[dict[str, Any]]
+    neutral: dict[str, float]
+    updates: int
+    seconds: float
+    training_seconds: float
+    packet: str
+    adapter: str
+    adapter_digest_before: str | None = Field(
+        description="Digest of what stood at the adapter's place before."
+    )
+    adapter_digest: str | None = Field(description="What stands there now; unchanged by a rejection.")
+    ledger: dict[str, Any]
+
+
+class EvaluateResult(_Result):
+    """What ``m2kt evaluate`` reports."""
+
+    accuracy: float | None = Field(description="Share of right answers; null where no truth is known.")
+    interval: tuple[float, float] | None
+    agreement: float | None = Field(
+        description="Share of answers equal to the teacher's; null without --teacher."
+    )
+    n: int
+    judged: int = Field(description="Prompts whose right answer is known.")
+    shapes: list[dict[str, Any]]
+    held_out: bool
+    model: str
+    adapter: str | None
+    wrong: list[dict[str, str | None]]
+    seconds: float
+
+
+class DemoRow(_Result):
+    """One transfer of the demo."""
+
+    skill: str
+    student: str
+    teacher: float = Field(description="Accuracy of the teacher itself on the evaluation prompts.")
+    before: float
+    after: float
+    interval: tuple[float, float]
+    retention: float
+    gap_recovered: float
+    held_out: float | None = Field(description="Accuracy on the shape that was never probed or rehearsed.")
+    concepts: int
+    packet_bytes: int
+    labelled_examples: int
+    teacher_passes: int
+    teacher_tokens_in_packet: int
+    rehearsal_sequences: int
+    extract_seconds: float
+    ingest_seconds: float
+    verdict: Literal["accepted", "rejected"]
+
+
+class DemoResult(_Result):
+    """What ``m2kt demo`` reports."""
+
+    rows: list[DemoRow]
+    rollback: IngestResult = Field(description="A spoiled packet offered to an accepted adapter's place.")
+    restored: bool = Field(
+        description="Whether the adapter's digest is the same before and after the rejection."
+    )
+    seconds: float

@@ -1,0 +1,108 @@
+"""``m2kt inspect``: what is shown to people and to scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from m2kt.cli import app
+from m2kt.packet import Packet
+from tests.packet.samples import OUTPUTS, SYMBOLS, sample_packet
+
+
+def _readable(packet: Packet) -> Packet:
+    """The sample with vectors that the symbol states read as OUTPUTS."""
+    directions = np.eye(3, 4, dtype=np.float32)
+    pool = directions[packet.concepts["pool_symbol_P"]] + 0.01 * packet.concepts["pool_PD"]
+    return packet.replace(
+        concepts={**packet.concepts, "pool_PD": pool, "vectors_KD": directions[OUTPUTS].astype(np.float32)}
+    )
+
+
+@pytest.fixture(params=["packet", "packet.m2kp"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return _readable(sample_packet()).save(tmp_path / request.param)
+
+
+def test_the_machine_form(path: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+    assert result.exit_code == 0 and result.stderr == ""
+    about = json.loads(result.stdout)
+    assert about["symbols"] == SYMBOLS and about["ledger"]["teacher_passes"] == 3700
+    assert about["digest"].startswith("sha256:") and len(about["signer"]) == 64
+    (rule,) = about["rules"]
+    assert [row["output"] for row in rule["rows"]] == [None] * 9
+    assert [row["decoded"] for row in rule["rows"]] == [SYMBOLS[o] for o in OUTPUTS]
+    assert rule["rows"][5]["arguments"] == ["b", "c"] and rule["rows"][5]["support"] == 5
+    assert len(about["templates"]) == 2
+
+
+def test_the_form_for_people(path: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(path)], env={"COLUMNS": "120"})
+    assert result.exit_code == 0
+    for shown in (
+        "rule 1: 2 arguments, 9 rows, used at 2 places",
+        "│ a     │ ~c │ ~a │ ~b │",
+        "{x} {x} {x}:   0:□  1:□  2:□  3::",
+        "4 <- rule 1(0, 1)",
+        "by 0: {a b}: copy 4 | {c}: >",
+        "if >",
+        "99.50 %",
+        "75.0 %",
+        "3,700 teacher passes",
+        "layer 2, by interrogation",
+    ):
+        assert shown in result.stdout, shown
+
+
+def test_verbalised_outputs_are_told_from_read_ones(tmp_path: Path) -> None:
+    packet = _readable(sample_packet(verbalised=True))
+    result = CliRunner().invoke(app, ["inspect", str(packet.save(tmp_path / "p"))])
+    assert "│ a     │ c │ a │ b │" in result.stdout and "~c" not in result.stdout
+
+
+def test_wide_rules_fold_and_long_ones_say_how_much_is_left_out(tmp_path: Path) -> None:
+    packet = _readable(sample_packet())
+    names = ["grandmother-in-law", "second-cousin-once-removed", "great-grandfather"]
+    # symbols are long words: no grid of them fits into 80 columns
+    graph = packet.graph.model_copy(update={"symbols": names})
+    result = CliRunner().invoke(app, ["inspect", str(packet.replace(graph=graph).save(tmp_path / "wide"))])
+    joined = "".join(result.stdout.split())
+    assert all(f"{n}→~" in joined for n in names)
+
+    one = packet.graph.rules[0].model_copy(
+        update={"arity": 1, "rows": [(0,), (1,), (2,)], "outputs": [None] * 3}
+    )
+    rules = [one.model_copy(update={"name": f"rule {i}", "offset": 3 * i}) for i in range(3)]
+    templates = [t.model_copy(update={"nodes": []}) for t in packet.graph.templates]
+    graph = packet.graph.model_copy(update={"rules": rules, "templates": templates})
+    result = CliRunner().invoke(app, ["inspect", str(packet.replace(graph=graph).save(tmp_path / "one"))])
+    assert result.exit_code == 0 and "rule 2: 1 arguments, 3 rows" in result.stdout
+    assert "could be explained" in result.stdout
+
+
+def test_fallbacks_never_look_like_full_extractions(tmp_path: Path) -> None:
+    packet = sample_packet(fallback=True, fallback_reason="step 7 resisted")
+    result = CliRunner().invoke(app, ["inspect", str(packet.save(tmp_path / "p"))])
+    assert "fallback (plain traces): step 7 resisted" in result.stdout
+
+
+def test_inspection_loads_no_torch(path: Path) -> None:
+    import subprocess
+    import sys
+
+    script = """
+import sys
+sys.modules["torch"] = None  # importing it now fails
+from m2kt.cli import app
+app(["inspect", sys.argv[1], "--json"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["name"] == "tiny-secret"

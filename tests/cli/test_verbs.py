@@ -1,0 +1,83 @@
+"""The verbs on the zoo, run as users run them: JSON on stdout and nothing else there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXTRACT_KEYS = {
+    "concepts",
+    "rules",
+    "skeletons",
+    "fidelity",
+    "coverage",
+    "teacher_passes",
+    "packet_bytes",
+    "seconds",
+}
+INGEST_KEYS = {"verdict", "accuracy", "before", "retention", "gap_recovered", "updates", "seconds"}
+EVALUATE_KEYS = {"accuracy", "interval", "agreement", "n"}
+
+
+def m2kt(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from m2kt.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def answer(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
+    assert done.returncode == code, done.stderr
+    data = json.loads(done.stdout)  # fails on anything beside one JSON value
+    assert isinstance(data, dict)
+    return data
+
+
+@pytest.fixture(scope="module")
+def packet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    path = tmp_path_factory.mktemp("verbs") / "secret.m2kp"
+    done = m2kt("extract", "zoo:secret", "--probes", "zoo:secret", "--out", path, "--json")
+    return path, answer(done)
+
+
+def test_extract(packet: tuple[Path, dict[str, Any]]) -> None:
+    path, result = packet
+    assert result.keys() >= EXTRACT_KEYS
+    assert result["concepts"] == 100 and result["rules"] == 1
+    assert result["fidelity"] >= 0.995 and result["coverage"] >= 0.99
+    about = answer(m2kt("inspect", path, "--json"))
+    assert about["ledger"]["teacher_passes"] == result["teacher_passes"]
+    assert about["ledger"]["packet_bytes"] == result["packet_bytes"]
+
+
+def test_evaluate(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    result = answer(
+        m2kt(
+            "evaluate", "zoo:secret", "--probes", "zoo:secret", "--teacher", "zoo:secret", "--n", 20, "--json"
+        )
+    )
+    assert result.keys() >= EVALUATE_KEYS
+    assert result["n"] == 20 and result["accuracy"] == result["agreement"] == 1.0
+    labelled = tmp_path / "labelled.jsonl"
+    labelled.write_text('{"prompt": "a b:", "answer": "z"}\n')
+    result = answer(
+        m2kt("evaluate", "zoo:secret", "--probes", "zoo:secret", "--labelled", labelled, "--json")
+    )
+    assert result["n"] == 1 and result["accuracy"] == 0.0
+
+
+def test_a_rejection_exits_with_5_and_writes_nothing(
+    packet: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    done = m2kt("ingest", "zoo:pico-gpt2", packet[0], "--out", tmp_path / "a", "--updates", 1, "--json")
+    result = answer(done, code=5)
+    assert result.keys() >= INGEST_KEYS
+    assert result["verdict"] == "rejected" and result["reasons"]
+    assert list(tmp_path.iterdir()) == []

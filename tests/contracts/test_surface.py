@@ -1,0 +1,111 @@
+"""What others rely on: names, options, JSON keys, the format's schema. Frozen in golden files.
+
+``M2KT_UPDATE_GOLDEN=1 pytest tests/contracts`` rewrites them; look at the difference before committing it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+import m2kt
+from m2kt.cli import app
+from m2kt.cli._output import EXIT_CODES
+from m2kt.packet import Manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def _frozen(name: str, data: Any) -> None:
+    text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    if os.environ.get("M2KT_UPDATE_GOLDEN"):
+        GOLDEN.mkdir(exist_ok=True)
+        (GOLDEN / name).write_text(text)
+    assert text == (GOLDEN / name).read_text(), f"{name} changed; if it should, set M2KT_UPDATE_GOLDEN=1"
+
+
+def _surface(command: Any) -> dict[str, Any]:
+    if hasattr(command, "commands"):
+        return {name: _surface(inner) for name, inner in sorted(command.commands.items())}
+    return {
+        p.name: {
+            "names": sorted(p.opts),
+            "kind": p.param_type_name,
+            "required": p.required,
+            "default": None if callable(p.default) else json.loads(json.dumps(p.default, default=str)),
+        }
+        for p in command.params
+        if p.name != "help"
+    }
+
+
+def test_the_command_line() -> None:
+    _frozen("cli.json", _surface(typer.main.get_command(app)))
+
+
+def test_the_manifest_schema() -> None:
+    _frozen("manifest.schema.json", Manifest.model_json_schema())
+
+
+def test_result_keys() -> None:
+    from m2kt import pipeline
+
+    results = (pipeline.ExtractResult, pipeline.IngestResult, pipeline.EvaluateResult)
+    _frozen("results.json", {r.__name__: sorted(r.model_fields) for r in results})
+
+
+def test_exit_codes_are_documented_and_distinct() -> None:
+    import m2kt.student
+    from m2kt.errors import M2KTError
+
+    def below(kind: type[M2KTError]) -> list[type[M2KTError]]:
+        return [kind, *(k for direct in kind.__subclasses__() for k in below(direct))]
+
+    codes = {kind.__name__: kind.exit_code for kind in below(M2KTError)}
+    assert len(set(codes.values())) == len(codes), codes
+    assert not {0, 2, 5} & set(codes.values())
+    for name, code in codes.items():
+        assert f" {code} " in EXIT_CODES, name
+    assert m2kt.student is not None
+
+
+@pytest.mark.parametrize("module", ["m2kt", "m2kt.probes", "m2kt.packet", "m2kt.cli", "m2kt.pipeline"])
+def test_light_imports(module: str) -> None:
+    script = (
+        f"import sys, {module}; print([n for n in ('torch', 'transformers', 'peft') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_public_names() -> None:
+    assert set(m2kt.__all__) <= set(dir(m2kt))
+    for name in m2kt.__all__:
+        assert getattr(m2kt, name) is not None
+    with pytest.raises(AttributeError):
+        _ = m2kt.nothing
+
+
+def test_house_rules() -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") < 500, f"{path} is long"
+        assert "trust_remote_code=True" not in text, path
+        for forbidden in ("import pickle", "torch.load(", "import dill", "eval("):
+            assert forbidden not in text.replace(".eval()", ""), (path, forbidden)
+
+
+def test_the_packaged_files_are_there() -> None:
+    for name in ("LICENSE", "CITATION.cff", "constraints.txt", "Makefile", "README.md", ".ci/run"):
+        assert (ROOT / name).is_file(), name
+    assert "2511.17638" in (ROOT / "CITATION.cff").read_text()
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text()
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111

@@ -1,0 +1,125 @@
+"""A small packet made by hand: a secret table over three letters, two arguments, chains of two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from m2kt.packet import (
+    Case,
+    Embedding,
+    Fidelity,
+    Graph,
+    Guard,
+    Ledger,
+    Manifest,
+    Node,
+    Packet,
+    Rule,
+    ShapeFidelity,
+    TeacherCard,
+    TemplateGraph,
+    WriteCopy,
+    WriteLiteral,
+    WriteRule,
+)
+from m2kt.probes import ProbeSpec
+
+SPEC = """
+name: tiny-secret
+description: A table over three letters.
+slots:
+  x: {values: ["a", "b", "c"]}
+templates: ["{x} {x}:", "{x} {x} {x}:"]
+stop: "\\n"
+answer: "> ?(.+)\\\\."
+truth: truth.py:answer
+"""
+SYMBOLS = ["a", "b", "c"]
+OUTPUTS = [2, 0, 1, 1, 1, 0, 0, 2, 2]
+
+
+def sample_graph(verbalised: bool = False) -> Graph:
+    rows = [(x, y) for x in range(3) for y in range(3)]
+    rule = Rule(
+        name="rule 1",
+        arity=2,
+        rows=rows,
+        outputs=list(OUTPUTS) if verbalised else [None] * 9,
+        range=[0, 1, 2],
+        family=0,
+        offset=0,
+        uses=2,
+    )
+
+    def ending(first: int) -> list[Node]:
+        full_stop = Node(step=WriteLiteral(text="."), children={".": first + 1})
+        return [full_stop, Node(step=WriteLiteral(text="\n"))]
+
+    two = [Node(step=WriteRule(rule=0, sources=[0, 1], lead=" "), children={" □": 1}), *ending(1)]
+    both = [
+        Case(values=[0, 1], then=WriteCopy(source=4, lead=" ")),
+        Case(values=[2], then=WriteLiteral(text=">")),
+    ]
+    three = [
+        Node(step=WriteRule(rule=0, sources=[0, 1], lead=" "), children={" □": 1}),
+        Node(step=Guard(source=0, cases=both), children={" □": 2, ">": 2}),
+        *ending(2),
+    ]
+    templates = [
+        TemplateGraph(template="{x} {x}:", nodes=two),
+        TemplateGraph(template="{x} {x} {x}:", nodes=three),
+    ]
+    return Graph(symbols=SYMBOLS, rules=[rule], templates=templates, stop="\n")
+
+
+def sample_packet(*, verbalised: bool = False, width: int = 4, seed: int = 0, **manifest: Any) -> Packet:
+    rng = np.random.default_rng(seed)
+
+    def floats(*shape: int) -> np.ndarray[Any, Any]:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    concepts = {
+        "vectors_KD": floats(9, width),
+        "spread_basis_KrD": floats(9, 2, width),
+        "spread_scale_Kr": np.abs(floats(9, 2)),
+        "support_K": np.arange(9),
+        "anchors_SD": floats(3, width),
+        "anchor_count_S": np.array([5, 6, 7]),
+        "pool_PD": floats(6, width),
+        "pool_symbol_P": np.array([0, 0, 1, 1, 2, 2]),
+    }
+    card = TeacherCard(
+        name="zoo:tiny",
+        digest="sha256:" + "0" * 64,
+        tokenizer_digest="sha256:" + "1" * 64,
+        architecture="LlamaForCausalLM",
+        parameters=600_000,
+        width=width,
+        layers=3,
+        licence="Apache-2.0",
+    )
+    options: dict[str, Any] = {
+        "name": "tiny-secret",
+        "created": "2026-11-22T00:00:00Z",
+        "teacher": card,
+        "embedding": Embedding(layer=2),
+        "verbalised": 1.0 if verbalised else 0.0,
+        "fidelity": Fidelity(
+            agreement=1.0,
+            coverage=0.995,
+            probe_accuracy=0.98,
+            causal_edge_share=0.75,
+            shapes=[ShapeFidelity(template="{x} {x}:", n=9, agreement=1.0, coverage=1.0)],
+        ),
+        "ledger": Ledger(teacher_passes=3700, seconds=12.5),
+    }
+    return Packet(
+        manifest=Manifest(**(options | manifest)),
+        graph=sample_graph(verbalised),
+        spec=ProbeSpec.from_yaml(SPEC),
+        concepts=concepts,
+        attention={"edges_Mx": np.array([[0, 1, 0], [0, 2, 1]]), "weights_MLH": np.abs(floats(2, 3, 2))},
+        traces={"states_ND": floats(5, width)},
+    )

@@ -1,0 +1,88 @@
+"""A CAL on a tiny random student, and a small made-up packet with an alphabet of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from m2kt.packet import Graph, Node, Rule, TemplateGraph, WriteCopy, WriteLiteral, WriteRule
+from m2kt.probes import ProbeSpec
+from tests.tiny import char_tokenizer, tiny_model
+
+LETTERS = ["a", "b", "c", "d"]
+WORDS = ["ant", "bee", "cat", "cow"]
+MASK = "□"
+
+
+@dataclass
+class SmallPacket:
+    """What the student side reads of a packet."""
+
+    graph: Graph
+    spec: ProbeSpec
+    concepts: dict[str, Any]
+    outputs: list[int]
+
+
+@dataclass
+class Loaded:
+    model: Any
+    tokenizer: Any
+    name: str = "tiny"
+    path: str = "tiny"
+    pad_id: int = 0
+
+
+def loaded(family: str, **options: Any) -> Loaded:
+    tokenizer = char_tokenizer()
+    return Loaded(tiny_model(family, len(tokenizer), **options), tokenizer)
+
+
+def small_packet(symbols: list[str] = LETTERS, *, verbalised: float = 0.0, seed: int = 0, width: int = 24) -> SmallPacket:
+    """One step of a random table: ``a b:`` -> `` a b c.`` and a newline."""
+    rng = np.random.default_rng(seed)
+    n = len(symbols)
+    rows = [(i, j) for i in range(n) for j in range(n)]
+    outputs = rng.integers(0, n, len(rows)).tolist()
+    told = [o if rng.random() < verbalised else None for o in outputs]
+    steps: list[tuple[Any, str]] = [
+        (WriteCopy(source=0, lead=" "), " " + MASK),
+        (WriteCopy(source=1, lead=" "), " " + MASK),
+        (WriteRule(rule=0, sources=[3, 4], lead=" "), " " + MASK),
+        (WriteLiteral(text="."), "."),
+        (WriteLiteral(text="\n"), "\n"),
+    ]
+    nodes = [
+        Node(step=step, children={mask: i + 1} if i + 1 < len(steps) else {}) for i, (step, mask) in enumerate(steps)
+    ]
+    rule = Rule(name="op", arity=2, rows=rows, outputs=told, range=list(range(n)), family=0, offset=0)
+    text = "{x} {x}:"
+    graph = Graph(symbols=symbols, rules=[rule], templates=[TemplateGraph(template=text, nodes=nodes)], stop="\n")
+    values = ", ".join(f'"{s}"' for s in symbols)
+    spec = ProbeSpec.from_yaml(
+        f'name: small\nslots: {{x: {{values: [{values}]}}}}\ntemplates: ["{text}"]\nstop: "\\n"\nanswer: " (.)\\\\."\n'
+    )
+    mean = rng.normal(size=(n, width)).astype(np.float32)
+    pool_symbol = np.repeat(np.arange(n), 12)
+    pool = (mean[pool_symbol] + 0.3 * rng.normal(size=(len(pool_symbol), width))).astype(np.float32)
+    concepts = {
+        "vectors_KD": (mean[outputs] + 0.1 * rng.normal(size=(len(rows), width))).astype(np.float32),
+        "pool_PD": pool,
+        "pool_symbol_P": pool_symbol,
+        "anchors_SD": np.stack([pool[pool_symbol == s].mean(0) for s in range(n)]),
+        "anchor_count_S": np.full(n, 12),
+    }
+    return SmallPacket(graph, spec, concepts, outputs)
+
+
+def shaken(model: Any, seed: int = 1) -> Any:
+    """Random values for all trainable parameters, so that the adapter does something visible."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model

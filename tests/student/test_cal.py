@@ -1,0 +1,143 @@
+"""The CAL as a PEFT method on tiny models of two families: saving, switching off, caches, padding, beams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM, PeftModel
+from transformers import StaticCache
+
+from m2kt.errors import CompatibilityError
+from m2kt.student import StudentSettings, train
+from m2kt.student.cal import CALConfig
+from tests.student.helpers import WORDS, loaded, shaken, small_packet
+from tests.tiny import save_tiny, char_tokenizer
+
+FAMILIES = ["llama", "gpt2"]
+SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
+
+
+@pytest.fixture(params=FAMILIES)
+def adapted(request: pytest.FixtureRequest) -> Any:
+    student = loaded(request.param)
+    candidate = train(student, small_packet(WORDS), StudentSettings.model_validate(SMALL), updates=1)
+    return shaken(candidate.model).eval()
+
+
+def some_ids(n: int = 2, length: int = 14, seed: int = 0) -> torch.Tensor:
+    """Text full of symbols of the skill, and other text."""
+    tokenizer = char_tokenizer()
+    text = "ant bee: cow cat ant; xyz bee cow"
+    ids = torch.tensor(tokenizer.encode(text))[:length]
+    return torch.stack([ids, ids.roll(5)])[:n]
+
+
+@torch.no_grad()
+def test_adapter_changes_and_off_is_bit_exact(adapted: Any) -> None:
+    ids = some_ids()
+    on = adapted(input_ids=ids).logits
+    with adapted.disable_adapter():
+        off = adapted(input_ids=ids).logits
+        off_again = adapted(input_ids=ids, use_cache=False).logits
+    base = adapted.unload()
+    assert torch.equal(base(input_ids=ids).logits, off)
+    assert torch.equal(off, off_again)
+    assert not torch.allclose(on, off, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_save_and_load(family: str, tmp_path: Path) -> None:
+    base_dir = save_tiny(tmp_path / "base", family, char_tokenizer())
+    student = loaded(family)
+    student.path = str(base_dir)
+    from transformers import AutoModelForCausalLM
+
+    student.model = AutoModelForCausalLM.from_pretrained(base_dir)
+    candidate = train(student, small_packet(WORDS), StudentSettings.model_validate(SMALL), updates=2)
+    model = shaken(candidate.model).eval()
+    ids = some_ids()
+    expected = model(input_ids=ids).logits
+    model.save_pretrained(tmp_path / "adapter")
+    bare = AutoModelForCausalLM.from_pretrained(base_dir).eval()
+    again = PeftModel.from_pretrained(bare, tmp_path / "adapter").eval()
+    assert torch.equal(again(input_ids=ids).logits, expected)
+    auto = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
+    assert torch.equal(auto(input_ids=ids).logits, expected)
+    direct = AutoModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
+    assert torch.equal(direct(input_ids=ids).logits, expected)
+    config = again.peft_config["default"]
+    assert isinstance(config, CALConfig) and config.symbols == WORDS
+
+
+@torch.no_grad()
+def test_cache_agrees_with_none(adapted: Any) -> None:
+    ids = some_ids()
+    whole = adapted(input_ids=ids, use_cache=False).logits
+    first = adapted(input_ids=ids[:, :5], use_cache=True)
+    pieces = [first.logits]
+    cache = first.past_key_values
+    for t in range(5, ids.shape[1]):
+        out = adapted(input_ids=ids[:, t : t + 1], past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
+        pieces.append(out.logits)
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=5e-3, rtol=1e-2)
+
+
+@torch.no_grad()
+def test_left_padding_is_harmless(adapted: Any) -> None:
+    ids = some_ids(1)
+    alone = adapted.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)
+    padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), ids], 1)
+    mask = torch.cat([torch.zeros(1, 4, dtype=torch.long), torch.ones_like(ids)], 1)
+    together = adapted.generate(input_ids=padded, attention_mask=mask, max_new_tokens=6, do_sample=False)
+    assert alone[0, ids.shape[1] :].tolist() == together[0, padded.shape[1] :].tolist()
+
+
+@torch.no_grad()
+def test_beams_agree_with_no_cache(adapted: Any) -> None:
+    ids = some_ids()
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "num_beams": 3, "do_sample": False}
+    with_cache = adapted.generate(input_ids=ids, use_cache=True, **options)
+    without = adapted.generate(input_ids=ids, use_cache=False, **options)
+    assert with_cache.tolist() == without.tolist()
+
+
+@torch.no_grad()
+def test_sampling_runs(adapted: Any) -> None:
+    ids = some_ids()
+    torch.manual_seed(0)
+    out = adapted.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=True, num_return_sequences=2
+    )
+    assert out.shape == (4, ids.shape[1] + 5)
+
+
+def test_static_cache_is_refused(adapted: Any) -> None:
+    cache = StaticCache(config=adapted.config, max_cache_len=32)
+    with pytest.raises(CompatibilityError, match="DynamicCache"):
+        adapted(input_ids=some_ids(), past_key_values=cache)
+
+
+def test_half_filled_cache_is_refused(adapted: Any) -> None:
+    ids = some_ids()
+    with torch.no_grad(), adapted.disable_adapter():
+        cache = adapted(input_ids=ids[:, :4], use_cache=True).past_key_values
+    with pytest.raises(CompatibilityError, match="switched on all the time"):
+        adapted(input_ids=ids[:, 4:], past_key_values=cache)
+
+
+def test_merging_is_refused(adapted: Any) -> None:
+    with pytest.raises(CompatibilityError, match="cannot be merged"):
+        adapted.merge_and_unload()
+
+
+def test_bare_import_is_light() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, m2kt; assert 'torch' not in sys.modules and 'peft' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,127 @@
+"""Taking packets in: refusals, losses on and off, flagged concepts, swapping, reproducibility."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from m2kt.errors import CompatibilityError, PacketError
+from m2kt.student import StudentSettings, swap, train
+from m2kt.student.losses import TERMS, composite
+from m2kt.student.rehearsal import Rehearsal
+from m2kt.student.settings import LossSettings, RehearsalSettings
+from tests.student.helpers import LETTERS, loaded, small_packet
+
+SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}, "rehearsal": {"batch": 4}}
+
+
+def settings(**more: Any) -> StudentSettings:
+    return StudentSettings.model_validate({**SMALL, **more})
+
+
+def test_unwritable_symbol_is_refused_before_training() -> None:
+    student = loaded("llama")
+    with pytest.raises(CompatibilityError, match="cannot write"):
+        train(student, small_packet(["a", "b", "c", "日"]), settings(), updates=1)
+    assert not any("cal" in name for name, _ in student.model.named_parameters())
+
+
+def test_short_context_is_refused() -> None:
+    with pytest.raises(CompatibilityError, match="context"):
+        train(loaded("llama", context=8), small_packet(), settings(), updates=1)
+
+
+def test_pool_without_states_is_refused() -> None:
+    packet = small_packet()
+    packet.concepts["pool_symbol_P"] = np.full_like(packet.concepts["pool_symbol_P"], 99)
+    with pytest.raises(PacketError, match="pool"):
+        train(loaded("llama"), packet, settings(), updates=1)
+
+
+def test_nan_bank_is_refused() -> None:
+    packet = small_packet()
+    packet.concepts["vectors_KD"][0, 0] = np.nan
+    with pytest.raises(PacketError, match="NaN"):
+        train(loaded("llama"), packet, settings(), updates=1)
+
+
+@pytest.mark.parametrize("off", ["geo", "struct", "reason", "safety"])
+def test_each_loss_can_be_switched_off(off: str) -> None:
+    candidate = train(loaded("gpt2"), small_packet(), settings(losses={off: 0.0}), updates=1)
+    assert off not in candidate.history[0]
+    assert {"geo", "struct", "reason", "safety"} - {off} <= set(candidate.history[0])
+
+
+def test_losses_share_their_furniture() -> None:
+    for term in TERMS:
+        assert term.name and term.equation and isinstance(term.needs, frozenset)
+    assert {term.name for _, term in composite(LossSettings(retain=1.0))} == {t.name for t in TERMS}
+
+
+def test_same_seed_same_weights() -> None:
+    first, second = (train(loaded("llama"), small_packet(), settings(), updates=2, seed=5) for _ in range(2))
+    for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_only_the_adapter_is_trained() -> None:
+    student = loaded("llama")
+    before = {n: p.clone() for n, p in student.model.named_parameters()}
+    candidate = train(student, small_packet(), settings(), updates=2)
+    base = candidate.model.unload()
+    assert all(torch.equal(before[n], p) for n, p in base.named_parameters())
+
+
+def test_flagged_concepts_are_filtered_and_never_rehearsed() -> None:
+    packet = small_packet()
+    candidate = train(loaded("llama"), packet, settings(flagged=["a", "op(b, c)"]), updates=1)
+    reader = candidate.model.base_model.reader()
+    rows = packet.graph.rules[0].rows
+    for k, row in enumerate(rows):
+        assert bool(reader.allowed_K[k]) == (0 not in row and row != (1, 2))
+    with pytest.raises(CompatibilityError, match="flagged"):
+        train(loaded("llama"), packet, settings(flagged=["zebra"]), updates=1)
+
+
+def test_made_up_tables_hold_no_answers() -> None:
+    packet = small_packet(LETTERS)
+    draws = Rehearsal(packet.graph, packet.spec, packet.concepts["pool_symbol_P"], loaded("llama").tokenizer,
+                      RehearsalSettings(), seed=0)  # fmt: skip
+    outputs = np.array([draws.draw_table()[0] for _ in range(400)])
+    for symbol in range(4):
+        assert np.all(abs((outputs == symbol).mean(0) - 0.25) < 0.12)
+    output, index = draws.draw_table()
+    assert np.all(packet.concepts["pool_symbol_P"][index] == output)
+
+
+def test_verbalised_rows_keep_output_and_vector() -> None:
+    packet = small_packet(verbalised=1.0)
+    tokenizer = loaded("llama").tokenizer
+    draws = Rehearsal(packet.graph, packet.spec, packet.concepts["pool_symbol_P"], tokenizer, RehearsalSettings(), seed=0)
+    output, index = draws.draw_table()
+    assert output.tolist() == packet.outputs
+    assert index.tolist() == [draws.pool.size + k for k in range(len(packet.outputs))]
+    with pytest.raises(CompatibilityError, match="plain"):
+        Rehearsal(small_packet().graph, packet.spec, packet.concepts["pool_symbol_P"], tokenizer,
+                  RehearsalSettings(plain=True), seed=0)  # fmt: skip
+
+
+def test_swap_needs_the_same_graph() -> None:
+    candidate = train(loaded("llama"), small_packet(), settings(), updates=1)
+    other = small_packet()
+    other.concepts["vectors_KD"] = other.concepts["vectors_KD"][::-1].copy()
+    swap(candidate.model, other)
+    assert torch.equal(candidate.model.base_model.reader().bank_KD, torch.from_numpy(other.concepts["vectors_KD"]))
+    with pytest.raises(CompatibilityError, match="graph"):
+        swap(candidate.model, small_packet(["a", "b", "c", "e"]))
+    stranger = small_packet(seed=9)
+    with pytest.raises(CompatibilityError, match="space"):
+        swap(candidate.model, stranger)
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="extra"):
+        StudentSettings.model_validate({"reader": {"kindd": "flat"}})

@@ -1,0 +1,108 @@
+"""Inside the reader: finding symbols, the product of arguments, made-up banks against the plugged one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from m2kt.student import StudentSettings, train
+from m2kt.student.cal.context import SymbolMatcher
+from m2kt.student.cal.heads import rotate
+from tests.student.helpers import LETTERS, WORDS, loaded, shaken, small_packet
+
+SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
+
+
+def test_matcher_takes_the_longest_spelling() -> None:
+    matcher = SymbolMatcher([[[5]], [[4, 5]], [[3, 4, 5], [9]]])
+    found = matcher(torch.tensor([[5, 4, 5, 3, 4, 5, 9, 1, -1]]))
+    assert found.tolist() == [[0, 3, 1, 3, 3, 2, 2, 3, 3]]
+
+
+def test_rotation_depends_on_distance_only() -> None:
+    q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
+    near = (rotate(q, torch.tensor([[7]])) * rotate(k, torch.tensor([[3]]))).sum()
+    far = (rotate(q, torch.tensor([[107]])) * rotate(k, torch.tensor([[103]]))).sum()
+    torch.testing.assert_close(near, far, atol=1e-4, rtol=1e-4)
+
+
+def adapted_with(packet: Any, family: str = "llama", **settings: Any) -> tuple[Any, Any]:
+    student = loaded(family)
+    candidate = train(student, packet, StudentSettings.model_validate({**SMALL, **settings}), updates=1)
+    return shaken(candidate.model).eval(), candidate
+
+
+@torch.no_grad()
+def test_weights_are_products_and_address_every_row() -> None:
+    packet = small_packet()
+    model, _ = adapted_with(packet)
+    reader = model.base_model.reader()
+    config = reader.config
+    for k, (a, b) in enumerate(packet.graph.rules[0].rows):
+        class_BTC = torch.zeros(1, 1, config.n_classes)
+        class_BTC[..., config.class_of_rule(0)] = 0.9
+        mass = torch.zeros(1, config.n_heads, 1, len(LETTERS))
+        mass[:, config.head_of(0, 0), :, a], mass[:, config.head_of(0, 1), :, b] = 0.5, 0.25
+        w = reader.weights(class_BTC, mass)[0, 0]
+        assert w.argmax() == k
+        torch.testing.assert_close(w.sum(), torch.tensor(0.9 * 0.5 * 0.25))
+
+
+@torch.no_grad()
+def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
+    packet = small_packet()
+    student = loaded("llama")
+    from m2kt.student.ingest import Trainer  # the pieces that train() puts together
+    from m2kt.student.rehearsal import Rehearsal
+    from m2kt.student.build import build
+    from m2kt.student.spelling import spell
+
+    settings = StudentSettings.model_validate(SMALL)
+    torch.manual_seed(0)
+    rehearsal = Rehearsal(
+        packet.graph, packet.spec, packet.concepts["pool_symbol_P"], student.tokenizer, settings.rehearsal, seed=0
+    )
+    spelling = spell(student.tokenizer, packet.graph, [t for t, _ in rehearsal.draw(20)])
+    adapted, own = build(student, packet, settings, rehearsal, spelling)
+    shaken(adapted).eval()
+    tuner: Any = adapted.base_model
+    trainer = Trainer(adapted, own, settings, spelling, packet.concepts["pool_symbol_P"], 1)
+    batch = rehearsal.update(trainer.config, spelling.separate_lead, told=0.0)[0]
+    one = slice(0, 1)
+    teaching = batch.teaching
+    for name in ("bank_index_BK", "class_BT", "phase_BT", "concept_BT", "source_BTA", "copied_BT", "forced_B"):
+        setattr(teaching, name, getattr(teaching, name)[one])
+    with tuner.teaching(teaching):
+        made_up = adapted(input_ids=batch.token_BT[one], attention_mask=batch.mask_BT[one], use_cache=False).logits
+    reader = tuner.reader()
+    every = torch.cat([reader.pool_PD, reader.bank_KD])
+    tuner.set_bank(every[teaching.bank_index_BK[0]], reader.anchor_SD, reader.has_anchor_S)
+    plugged = adapted(input_ids=batch.token_BT[one], attention_mask=batch.mask_BT[one], use_cache=False).logits
+    torch.testing.assert_close(made_up, plugged, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_plugging_a_bank_changes_what_is_said() -> None:
+    model, _ = adapted_with(small_packet())
+    ids = torch.tensor([[3, 4, 5, 6, 7, 8]])
+    before = model(input_ids=ids).logits
+    reader = model.base_model.reader()
+    model.base_model.set_bank(reader.bank_KD + 5, reader.anchor_SD, reader.has_anchor_S)
+    assert not torch.equal(before, model(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("symbols", [LETTERS, WORDS])
+@pytest.mark.parametrize("kind", ["linear", "low_rank", "mlp"])
+def test_projectors_and_spellings_train(symbols: list[str], kind: str) -> None:
+    projector = {"kind": kind, "width": 8, "anchor_coordinates": kind == "mlp"}
+    _, candidate = adapted_with(small_packet(symbols), projector=projector)
+    assert candidate.history[-1]["reason"] > 0
+    assert candidate.spelling.phases == (1 if symbols is LETTERS else 3) + candidate.spelling.separate_lead
+
+
+def test_flat_reader_trains_and_reads() -> None:
+    model, candidate = adapted_with(small_packet(), reader={"kind": "flat", "gather_width": 16})
+    assert candidate.history[-1]["struct"] > 0
+    assert model.base_model.reader().has_cue_K.any()

@@ -1,0 +1,131 @@
+"""Extraction from real teachers of three architectures and two kinds of tokenizer, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from m2kt.errors import ExtractionError
+from m2kt.models import load_causal_lm, zoo_dir
+from m2kt.packet import decode_outputs
+from m2kt.probes import ProbeSpec
+from m2kt.teacher import SOURCES, Extraction, ExtractionConfig, extract
+
+SMALL = {"probes_per_template": 200, "scouted_per_template": 300, "checked_per_template": 40, "fidelity_prompts": 240}
+
+
+def zoo_spec(name: str) -> ProbeSpec:
+    return ProbeSpec.from_file(zoo_dir() / name / "probes.yaml")
+
+
+@pytest.fixture(scope="session")
+def extracted() -> dict[str, Extraction]:
+    torch.set_num_threads(1)
+    names = ("secret", "addition", "kinship")
+    return {
+        n: extract(load_causal_lm(f"zoo:{n}"), zoo_spec(n), ExtractionConfig.model_validate(SMALL)) for n in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"), [("secret", [(2, 100)]), ("addition", [(3, 200), (3, 200)]), ("kinship", [(2, 128)])]
+)
+def test_rules_are_exactly_the_teachers_tables(
+    extracted: dict[str, Extraction], name: str, rules: list[tuple[int, int]]
+) -> None:
+    e = extracted[name]
+    assert [(r.arity, len(r.rows)) for r in e.graph.rules] == rules
+    assert all(r.uses == 6 for r in e.graph.rules)  # one rule for every column, step and length
+    assert len({r.family for r in e.graph.rules}) == 1
+    assert e.fidelity.agreement >= 0.99 and e.fidelity.coverage >= 0.99
+
+
+@pytest.mark.parametrize("name", ["secret", "addition", "kinship"])
+def test_vectors_say_what_the_teacher_writes(extracted: dict[str, Extraction], name: str) -> None:
+    e = extracted[name]
+    assert e.embedding.probe_accuracy > 0.95
+    assert e.embedding.readout_accuracy > 0.95
+    assert np.isfinite(e.embedding.vectors_KD).all()
+    assert (e.embedding.support_K > 0).all()
+    # at v = 0 no output is in the graph, and yet the vectors can be decoded through symbol states
+    assert all(o is None for r in e.graph.rules for o in r.outputs)
+    assert len(decode_outputs(e.graph, e.embedding.arrays())) == e.graph.n_concepts
+
+
+def test_attention_is_measured_along_edges_and_cut(extracted: dict[str, Extraction]) -> None:
+    a = extracted["secret"].attention
+    assert a.weight_MLH.shape[0] == a.edges_M6.shape[0] == a.causal_M.shape[0] > 0
+    assert (a.weight_MLH >= 0).all() and (a.weight_MLH <= 1.001).all()
+    assert 0.5 < a.causal_share <= 1.0
+
+
+def test_memory_of_states_is_bounded_by_concepts_not_probes(extracted: dict[str, Extraction]) -> None:
+    e = extracted["secret"]
+    assert e.embedding.pool_PD.shape[0] <= 48 * len(e.graph.symbols)
+    assert e.embedding.support_K.max() <= 12
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES if s != "interrogation"])
+def test_other_concept_sources_find_the_same_rule(source: str) -> None:
+    config = ExtractionConfig.model_validate({**SMALL, "concepts": source, "rounds": 1})
+    e = extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config)
+    assert [(r.arity, len(r.rows)) for r in e.graph.rules] == [(2, 100)]
+    assert e.embedding.readout_accuracy > 0.9
+
+
+def test_verbalised_share() -> None:
+    config = ExtractionConfig.model_validate({**SMALL, "verbalised": 0.5, "rounds": 1})
+    e = extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config)
+    told = [o for r in e.graph.rules for o in r.outputs if o is not None]
+    assert len(told) == 50
+    decoded = decode_outputs(e.graph, e.embedding.arrays())
+    assert all(d == o for d, o in zip(decoded, e.graph.rules[0].outputs, strict=True) if o is not None)
+
+
+def test_same_seed_same_graph() -> None:
+    config = ExtractionConfig.model_validate({**SMALL, "rounds": 1})
+    one, two = (extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config) for _ in range(2))
+    assert one.graph == two.graph
+    np.testing.assert_allclose(one.embedding.vectors_KD, two.embedding.vectors_KD, atol=1e-5)
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------------
+def test_a_teacher_that_cannot_do_the_task_is_refused() -> None:
+    """The secret teacher is asked sums over letters it knows, in a format it has never seen."""
+    foreign = zoo_spec("secret").model_copy(update={"templates": ["{x}{x}{x}:"], "held_out": [], "max_new_tokens": 30})
+    with pytest.raises(ExtractionError, match=r"stop string|condensed faithfully"):
+        extract(load_causal_lm("zoo:secret"), ProbeSpec.model_validate(foreign.model_dump()), ExtractionConfig())
+
+
+def test_a_stop_string_that_never_comes_is_said() -> None:
+    never = ProbeSpec.model_validate(zoo_spec("secret").model_dump() | {"stop": "###", "max_new_tokens": 20})
+    with pytest.raises(ExtractionError, match="never reached the stop string '###'"):
+        extract(load_causal_lm("zoo:secret"), never, ExtractionConfig())
+
+
+def test_prompts_beyond_the_context_are_said() -> None:
+    long = " ".join(["{x}"] * 400) + ":"
+    spec = ProbeSpec.model_validate(zoo_spec("secret").model_dump() | {"templates": [long], "held_out": []})
+    with pytest.raises(ExtractionError, match="context"):
+        extract(load_causal_lm("zoo:secret"), spec, ExtractionConfig())
+
+
+def test_unknown_source_is_said() -> None:
+    with pytest.raises(ExtractionError, match="unknown concept source"):
+        extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), ExtractionConfig(concepts="magic"))
+
+
+def test_counterfactual_teacher_is_followed_errors_and_all(tmp_path: Path) -> None:
+    config = ExtractionConfig.model_validate(SMALL)
+    e = extract(load_causal_lm("zoo:addition-swapped"), zoo_spec("addition-swapped"), config)
+    assert e.fidelity.agreement >= 0.99
+    outputs = decode_outputs(e.graph, e.embedding.arrays())
+    ones = next(r for r in e.graph.rules if len(r.range) > 2)
+    symbol = {s: i for i, s in enumerate(e.graph.symbols)}
+    said = {row: outputs[ones.offset + i] for i, row in enumerate(ones.rows)}
+    zero = symbol["0"]
+    written = {said[tuple(symbol[x] for x in (a, b)) + (zero,)] for a, b in (("1", "2"), ("0", "3"))}
+    assert written == {symbol["7"]}, "1 + 2 is 7 in this teacher's world"
