@@ -3,7 +3,8 @@ PIP = .venv/bin/pip install -q -c constraints.txt
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types zoo bench format clean
 
-help:     ; @grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+help:                                    ## what can be made
+	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 .venv/.installed: pyproject.toml constraints.txt ; $(PYTHON) -m venv .venv && $(PIP) -e . && touch $@
 .venv/.dev: .venv/.installed ; $(PIP) -e '.[dev]' && touch $@
 

@@ -414,3 +414,11 @@ class TestStorage:
         tmp_path.chmod(0o500)
         with pytest.raises(StorageError, match="cannot write"):
             sample_packet().save(tmp_path / "p")
+
+
+def test_packets_of_earlier_releases_verify_for_ever() -> None:
+    packets = sorted((Path(__file__).parent / "golden").glob("*.m2kp"))
+    assert packets
+    for path in packets:
+        packet = Packet.load(path)
+        assert packet.signature is not None and packet.n_concepts == 9

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from m2kt.cli._options import Json
 from m2kt.cli._output import EXIT_CODES, print_json, reported, stderr, stdout, working
@@ -48,5 +49,6 @@ def list_(json_: Json = False) -> None:
         return
     table = Table("name", "here", "licence", "path")
     for row in rows:
-        table.add_row(row["name"], "yes" if row["available"] else "no", row["licence"], row["path"])
+        state = "yes" if row["available"] else "no"
+        table.add_row(row["name"], state, row["licence"], Text(row["path"], overflow="fold"))
     stdout().print(table)

@@ -68,6 +68,7 @@ def build(
 
     write = at(settings.reader.write_depth)
     reads = sorted({min(write, at(f)) for f in settings.reader.read_depths})
+    writes_literals = settings.reader.write_literals and settings.reader.kind == "structured"
     config = CALConfig(
         task_type="CAUSAL_LM",
         read_layers=reads,
@@ -80,6 +81,7 @@ def build(
         gather_rope=settings.reader.gather_rope,
         look_heads=settings.reader.look_heads,
         look_width=settings.reader.look_width,
+        unit_width=settings.reader.unit_width,
         selector_width=settings.reader.selector_width,
         silence=settings.reader.silence,
         steering_rank=settings.steering.rank,
@@ -89,7 +91,8 @@ def build(
         steering_targets=settings.steering.targets,
         symbols=list(graph.symbols),
         symbol_tokens=spelling.symbol_tokens,
-        literals=list(spelling.literals) if settings.reader.write_literals and settings.reader.kind == "structured" else [],
+        literals=list(spelling.literals) if writes_literals else [],
+        literal_tokens=[list(t) for t in spelling.literals.values()] if writes_literals else [],
         rules=[
             {"name": r.name, "arity": r.arity, "family": r.family, "offset": r.offset, "rows": [list(x) for x in r.rows]}
             for r in graph.rules

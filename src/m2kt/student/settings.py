@@ -31,7 +31,8 @@ class ReaderSettings(_Part):
     gather_rope: bool = Field(True, description="Give gather heads relative positions.")
     look_heads: int = Field(4, ge=0, description="Heads that look around for the selector.")
     look_width: int = Field(32, ge=4, multiple_of=4, description="Width of what a look head brings back.")
-    selector_width: int = Field(256, ge=8, description="Hidden width of the selector.")
+    unit_width: int = Field(64, ge=0, description="Width of the embedding of the unit that ends at a position.")
+    selector_width: int = Field(256, ge=8, description="Hidden width of the selector, on which gather heads draw too.")
     silence: float = Field(1.0, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off.")
     write_literals: bool = Field(True, description="Let the reader write the answers' literal units as well.")
 
@@ -70,7 +71,7 @@ class LossSettings(_Part):
 
     geo: float = Field(0.1, ge=0, description="alpha, L_geo.")
     struct: float = Field(1.0, ge=0, description="beta, L_struct.")
-    reason: float = Field(1.0, ge=0, description="gamma, L_reason.")
+    reason: float = Field(0.1, ge=0, description="gamma, L_reason.")
     safety: float = Field(1.0, ge=0, description="lambda, L_safety; works on flagged concepts only.")
     retain: float = Field(0.0, ge=0, description="KL to the base model on neutral text.")
 

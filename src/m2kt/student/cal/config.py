@@ -52,7 +52,8 @@ class CALConfig(PeftConfig):
     )
     look_heads: int = field(default=4, metadata=_about("Heads that look around for the selector."))
     look_width: int = field(default=32, metadata=_about("Width of what a look head brings back."))
-    selector_width: int = field(default=256, metadata=_about("Hidden width of the selector."))
+    unit_width: int = field(default=64, metadata=_about("Width of the embedding of the unit that ends at a position."))
+    selector_width: int = field(default=256, metadata=_about("Hidden width of the selector, on which gather heads draw too."))
     silence: float = field(
         default=1.0, metadata=_about("Inject nothing at all where p(none) reaches this; 1 switches it off.")
     )
@@ -68,6 +69,9 @@ class CALConfig(PeftConfig):
         default_factory=list, metadata=_about("Per symbol, the token sequences that write it in this student.")
     )
     literals: list[str] = field(default_factory=list, metadata=_about("Literal units that the reader may write."))
+    literal_tokens: list[list[int]] = field(
+        default_factory=list, metadata=_about("Per literal, the token sequence that writes it in this student.")
+    )
     rules: list[dict[str, Any]] = field(
         default_factory=list,
         metadata=_about("Per rule: name, arity, family, offset and its rows' argument symbol ids (never the outputs)."),

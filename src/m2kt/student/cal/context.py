@@ -17,34 +17,57 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from m2kt.errors import CompatibilityError
 
 
-class SymbolMatcher:
-    """Finds where a symbol's token sequence ends, by n-gram suffix; the longest match wins."""
+class UnitMatcher:
+    """Reads units off tokens: which symbol or literal ends here, and whether a unit seems to be under way.
 
-    def __init__(self, symbol_tokens: Sequence[Sequence[Sequence[int]]]) -> None:
+    Matching is by n-gram suffix and the longest match wins. Where a literal is spelled like a symbol, the symbol wins.
+    """
+
+    def __init__(self, symbol_tokens: Sequence[Sequence[Sequence[int]]], literal_tokens: Sequence[Sequence[int]] = ()) -> None:
         self.n_symbols = len(symbol_tokens)
-        by_length: dict[int, list[tuple[tuple[int, ...], int]]] = {}
-        for symbol, forms in enumerate(symbol_tokens):
-            for form in forms:
-                by_length.setdefault(len(form), []).append((tuple(form), symbol))
-        self.longest = max(by_length, default=1)
-        self._forms: list[tuple[int, Tensor, Tensor]] = []
-        for length in sorted(by_length):
-            forms_, ids = zip(*by_length[length], strict=True)
-            self._forms.append((length, torch.tensor(forms_), torch.tensor(ids)))
+        self.n_units = self.n_symbols + len(literal_tokens)
+        spelled = {tuple(form): s for s, forms in enumerate(symbol_tokens) for form in forms}
+        literals = {tuple(form): self.n_symbols + u for u, form in enumerate(literal_tokens)}
+        literals = {form: u for form, u in literals.items() if form and form not in spelled}
+        self.longest = max((len(form) for form in (*spelled, *literals)), default=1)
+        begun = {form[:n]: n for form in (*spelled, *literals) for n in range(1, len(form))}
+        self._symbols, self._literals, self._begun = _by_length(spelled), _by_length(literals), _by_length(begun)
 
-    def __call__(self, token_BN: Tensor) -> Tensor:
-        """Symbol id that ends at each token, ``n_symbols`` where none does. Padding is marked by negative tokens."""
-        symbol_BN = torch.full_like(token_BN, self.n_symbols)
-        for length, form_Fn, id_F in self._forms:  # ascending: a longer match overwrites a shorter one
-            if token_BN.shape[1] < length:
-                continue
-            window_BMn = token_BN.unfold(1, length, 1)
-            hit_BMF = (window_BMn[:, :, None, :] == form_Fn.to(token_BN.device)).all(-1)
-            found_BM, which_BM = hit_BMF.max(-1)
-            ids_BM = id_F.to(token_BN.device)[which_BM]
-            tail = symbol_BN[:, length - 1 :]
-            symbol_BN[:, length - 1 :] = torch.where(found_BM, ids_BM, tail)
-        return symbol_BN
+    def __call__(self, token_BN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Symbol that ends at each token (``n_symbols``: none), unit that does (``n_units``: none), tokens of one begun.
+
+        Padding is marked by negative tokens.
+        """
+        symbol_BN = _longest_match(token_BN, self._symbols, self.n_symbols)
+        literal_BN = _longest_match(token_BN, self._literals, self.n_units)
+        unit_BN = torch.where(symbol_BN < self.n_symbols, symbol_BN, literal_BN)
+        return symbol_BN, unit_BN, _longest_match(token_BN, self._begun, 0)
+
+
+_Forms = list[tuple[int, Tensor, Tensor]]
+
+
+def _by_length(forms: dict[tuple[int, ...], int]) -> _Forms:
+    groups: dict[int, list[tuple[tuple[int, ...], int]]] = {}
+    for form, value in forms.items():
+        groups.setdefault(len(form), []).append((form, value))
+    return [
+        (length, torch.tensor([f for f, _ in groups[length]]), torch.tensor([v for _, v in groups[length]]))
+        for length in sorted(groups)
+    ]
+
+
+def _longest_match(token_BN: Tensor, forms: _Forms, nothing: int) -> Tensor:
+    found_BN = torch.full_like(token_BN, nothing)
+    for length, form_Fn, value_F in forms:  # ascending: a longer match overwrites a shorter one
+        if token_BN.shape[1] < length:
+            continue
+        window_BMn = token_BN.unfold(1, length, 1)
+        hit_BMF = (window_BMn[:, :, None, :] == form_Fn.to(token_BN.device)).all(-1)
+        any_BM, which_BM = hit_BMF.max(-1)
+        tail = found_BN[:, length - 1 :]
+        found_BN[:, length - 1 :] = torch.where(any_BM, value_F.to(token_BN.device)[which_BM], tail)
+    return found_BN
 
 
 @dataclass
@@ -83,6 +106,8 @@ class Run:
     mask_BN: Tensor  # real tokens
     position_BN: Tensor  # counts real tokens only, so left padding is harmless
     symbol_BN: Tensor
+    unit_BT: Tensor  # symbol or literal that ends at each token of this pass
+    begun_BT: Tensor  # tokens of a unit that seems to be under way
     ordinal_BN: Tensor  # how many symbols ended up to here
     cache: DynamicCache | None
     first_slot: int
@@ -94,6 +119,13 @@ class Run:
     def n_past(self) -> int:
         """Tokens seen in earlier passes."""
         return int(self.mask_BN.shape[1] - self.token_BT.shape[1])
+
+    @property
+    def seen_BTN(self) -> Tensor:
+        """Which tokens each position may look at: real ones, up to and with itself."""
+        n, past = self.mask_BN.shape[1], self.n_past
+        at_N = torch.arange(n, device=self.mask_BN.device)
+        return (at_N[None, :] <= at_N[past:, None])[None] & self.mask_BN[:, None, :]
 
     def carry(self, h_BTE: Tensor) -> Tensor:
         """The stream past the reader; in rehearsal it may be cut off from what lies above."""
@@ -120,7 +152,7 @@ class Run:
         phase_B1 = torch.zeros(b, 1, dtype=torch.long, device=device)
         layer = None
         if self.cache is not None:
-            layer = _layer(self.cache, self.first_slot + 2 + slot)
+            layer = _layer(self.cache, self.first_slot + 1 + slot)
             if layer.get_seq_length():
                 before_B1Y, phase_B1 = layer.keys[:, 0, -1:], layer.values[:, 0, -1:, 0].long()
         index_BT = torch.arange(1, t + 1, device=device).expand(b, t)
@@ -142,7 +174,7 @@ class RunState:
         self.teaching: Teaching | None = None
         self.last: Run | None = None
         self.taps: dict[int, Any] = {}  # hook handles, by layer
-        self.matcher: SymbolMatcher | None = None
+        self.matcher: UnitMatcher | None = None
 
     def begin(self, token_BT: Tensor, mask: Any, cache: Any) -> Run:
         """Prepares a pass. ``mask`` is the two-dimensional attention mask over past and present tokens, or None."""
@@ -178,7 +210,8 @@ class RunState:
             mask_BN = mask.bool()
         clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
         tail = kept_token[:, max(0, past - self.matcher.longest + 1) :]
-        symbol_BT = self.matcher(torch.cat([tail, clean_BT], 1))[:, tail.shape[1] :]
+        found = self.matcher(torch.cat([tail, clean_BT], 1))
+        symbol_BT, unit_BT, begun_BT = (x_BN[:, tail.shape[1] :] for x_BN in found)
         if cache is not None:
             as_state = (clean_BT[:, None, :, None].float(), symbol_BT[:, None, :, None].float())
             _layer(cache, self.n_blocks).update(*as_state)
@@ -188,6 +221,8 @@ class RunState:
             mask_BN=mask_BN,
             position_BN=mask_BN.long().cumsum(1) - 1,
             symbol_BN=symbol_BN,
+            unit_BT=unit_BT,
+            begun_BT=begun_BT,
             ordinal_BN=((symbol_BN < self.matcher.n_symbols) & mask_BN).long().cumsum(1),
             cache=cache,
             first_slot=self.n_blocks,

@@ -1,10 +1,13 @@
-"""Gather heads: attention from the present position to the symbols written before it.
+"""The two kinds of attention inside a reader.
 
-A head looks at symbols only, so it never has to learn what is a symbol and what is punctuation. Half of its width compares
-content; a quarter compares positions counted in tokens and a quarter positions counted in symbols, by rotation (RoPE):
-"three symbols back" is then one direction, whatever lies between.
+*Gather heads* attend from the present position to the symbols written before it, and to nothing else, so they never have to
+learn what is a symbol and what is punctuation. *Look heads* see every token and are not told where to look: they serve the
+selector and the gather heads' queries and keys. In both, half of the width compares content; a quarter compares positions
+counted in tokens and a quarter positions counted in symbols, by rotation (RoPE): "three symbols back" is one direction,
+whatever lies between.
 
-Letters: B sequences, T tokens of this pass, N tokens so far, X width that is read, H heads, W head width, S symbols.
+Letters: B sequences, T tokens of this pass, N tokens so far, X width that is read, H heads, W head width, V value width,
+S symbols, Y what all look heads bring.
 """
 
 from __future__ import annotations
@@ -27,62 +30,62 @@ def rotate(x_BHTW: Tensor, position_BT: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
 
-class GatherHeads(nn.Module):
-    """All heads of a reader at once: gather heads, which see symbols only, and look heads, which see every token.
+class Heads(nn.Module):
+    """Queries and keys of a set of heads, turned by position."""
 
-    A look head is not told where to look. It serves the selector: what it brings back is a value of the state, an embedding
-    of the symbol written there, and, by rotation, how many symbols ago that was.
-    """
-
-    def __init__(
-        self, width_read: int, n_heads: int, width: int, rope: bool, n_look: int, look_width: int, n_symbols: int
-    ) -> None:
+    def __init__(self, width_read: int, n_heads: int, width: int, rope: bool) -> None:
         super().__init__()
-        self.n_heads, self.n_look, self.width, self.rope = n_heads, n_look, width, rope
-        self.look_width = look_width
-        self.query = nn.Linear(width_read, (n_heads + n_look) * width)
-        self.key = nn.Linear(width_read, (n_heads + n_look) * width)
-        self.value = nn.Linear(width_read, n_look * look_width)
-        self.symbol = nn.Embedding(n_symbols + 1, n_look * look_width)
+        self.n_heads, self.width, self.rope = n_heads, width, rope
+        self.query = nn.Linear(width_read, n_heads * width)
+        self.key = nn.Linear(width_read, n_heads * width)
         with torch.no_grad():  # inputs are standardised: this starts the heads close to, but not at, indifference
             for layer in (self.query, self.key):
                 layer.weight.normal_(std=(0.5 / width_read) ** 0.5)
                 layer.bias.normal_(std=0.1)
-            self.value.weight.normal_(std=(0.5 / width_read) ** 0.5)
-            self.symbol.weight.normal_(std=0.5)
 
-    def _split(self, x_BTY: Tensor, position_BT: Tensor, ordinal_BT: Tensor) -> Tensor:
-        x_BHTW = x_BTY.unflatten(-1, (self.n_heads + self.n_look, self.width)).transpose(1, 2)
+    def turned(self, x_BTY: Tensor, run: Run) -> Tensor:
+        """Heads apart, (B, H, T, W), with their positions in."""
+        x_BHTW = x_BTY.unflatten(-1, (self.n_heads, self.width)).transpose(1, 2)
         if not self.rope:
             return x_BHTW
-        quarter = self.width // 4
+        quarter, past = self.width // 4, run.n_past
         content, tokens, symbols = x_BHTW.split([self.width - 2 * quarter, quarter, quarter], -1)
-        return torch.cat([content, rotate(tokens, position_BT), rotate(symbols, ordinal_BT)], -1)
+        tokens = rotate(tokens, run.position_BN[:, past:])
+        return torch.cat([content, tokens, rotate(symbols, run.ordinal_BN[:, past:])], -1)
 
-    def _value(self, x_BTX: Tensor, run: Run, past: int) -> Tensor:
-        v_BTY = self.value(x_BTX) + self.symbol(run.symbol_BN[:, past:])
-        v_BLTV = v_BTY.unflatten(-1, (self.n_look, self.look_width)).transpose(1, 2)
-        half = self.look_width // 2
-        return torch.cat([v_BLTV[..., :half], rotate(v_BLTV[..., half:], run.ordinal_BN[:, past:])], -1)
 
-    def forward(self, x_BTX: Tensor, run: Run, slot: int, n_symbols: int) -> tuple[Tensor, Tensor]:
-        """Log attention of the gather heads, (B, H, T, N), very negative off the symbols; and what look heads bring, (B, T, Y)."""
-        past = run.n_past
-        here = (run.position_BN[:, past:], run.ordinal_BN[:, past:])
-        q_BHTW = self._split(self.query(x_BTX), *here)
-        k_BHTW = self._split(self.key(x_BTX), *here)
-        k_BHNW, v_BLNV = run.extend_keys(slot, k_BHTW, self._value(x_BTX, run, past))
+class GatherHeads(Heads):
+    """Attention on symbols, trained by the packet's edges."""
+
+    def forward(self, x_BTX: Tensor, run: Run, slot: int, n_symbols: int) -> Tensor:
+        """Log attention, (B, H, T, N); very negative off the symbols."""
+        q_BHTW = self.turned(self.query(x_BTX), run)
+        k_BHTW = self.turned(self.key(x_BTX), run)
+        k_BHNW, _ = run.extend_keys(slot, k_BHTW, k_BHTW[..., :1])
         logit_BHTN = q_BHTW @ k_BHNW.transpose(-1, -2) / self.width**0.5
-        n = k_BHNW.shape[2]
-        t_T = torch.arange(past, n, device=x_BTX.device)
-        seen_BTN = (torch.arange(n, device=x_BTX.device)[None, :] <= t_T[:, None])[None] & run.mask_BN[:, None, :]
-        symbol_BTN = seen_BTN & (run.symbol_BN < n_symbols)[:, None, :]
-        gather_BHTN = logit_BHTN[:, : self.n_heads].masked_fill(~symbol_BTN[:, None], -1e4).log_softmax(-1)
-        look_BLTN = logit_BHTN[:, self.n_heads :].masked_fill(~seen_BTN[:, None], -1e4).softmax(-1)
-        found_BLTV = look_BLTN @ v_BLNV
-        half = self.look_width // 2
-        turned = rotate(found_BLTV[..., half:], -here[1])  # rotated back: what is left is the distance
-        return gather_BHTN, torch.cat([found_BLTV[..., :half], turned], -1).transpose(1, 2).flatten(2)
+        symbol_BTN = run.seen_BTN & (run.symbol_BN < n_symbols)[:, None, :]
+        return logit_BHTN.masked_fill(~symbol_BTN[:, None], -1e4).log_softmax(-1)
+
+
+class LookHeads(Heads):
+    """Attention on everything before. Half of a value tells, by rotation, how many symbols ago it was written."""
+
+    def __init__(self, width_read: int, n_heads: int, width: int, rope: bool, value_width: int) -> None:
+        super().__init__(width_read, n_heads, width, rope)
+        self.value_width = value_width
+        self.value = nn.Linear(width_read, n_heads * value_width)
+
+    def forward(self, x_BTX: Tensor, run: Run, slot: int) -> Tensor:
+        """What the heads bring back, (B, T, Y)."""
+        ordinal_BT, half = run.ordinal_BN[:, run.n_past :], self.value_width // 2
+        v_BLTV = self.value(x_BTX).unflatten(-1, (self.n_heads, self.value_width)).transpose(1, 2)
+        v_BLTV = torch.cat([v_BLTV[..., :half], rotate(v_BLTV[..., half:], ordinal_BT)], -1)
+        q_BLTW = self.turned(self.query(x_BTX), run)
+        k_BLNW, v_BLNV = run.extend_keys(slot, self.turned(self.key(x_BTX), run), v_BLTV)
+        logit_BLTN = q_BLTW @ k_BLNW.transpose(-1, -2) / self.width**0.5
+        found_BLTV = logit_BLTN.masked_fill(~run.seen_BTN[:, None], -1e4).softmax(-1) @ v_BLNV
+        found_BLTV = torch.cat([found_BLTV[..., :half], rotate(found_BLTV[..., half:], -ordinal_BT)], -1)
+        return found_BLTV.transpose(1, 2).flatten(2)
 
 
 def symbol_mass(log_attention_BHTN: Tensor, run: Run, n_symbols: int) -> Tensor:

@@ -17,7 +17,7 @@ from m2kt.errors import CompatibilityError
 from m2kt.models import blocks, hidden_of
 from m2kt.student.cal._compat import PREFIX
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import Run, RunState, SymbolMatcher, Teaching
+from m2kt.student.cal.context import Run, RunState, UnitMatcher, Teaching
 from m2kt.student.cal.layer import CALLayer, ReadingBlock, SteeredLinear
 from m2kt.student.cal.reader import ReaderBase
 
@@ -134,9 +134,8 @@ class CALModel(BaseTuner):
             if isinstance(module, ReadingBlock):
                 for name in module.cal_reader:
                     module.slots[name] = slot
-                    slot += 2  # one for gather keys, one for what is being written
-        spellings = self._spellings()
-        state.matcher = SymbolMatcher(spellings)
+                    slot += 3  # look heads, gather heads, what is being written
+        state.matcher = UnitMatcher(*self._spellings())
         self._tap(config)
         if not hasattr(model, "_m2kt_cal_hooks"):
             backbone = decoder(model)
@@ -182,13 +181,13 @@ class CALModel(BaseTuner):
 
             state.taps[layer] = _unwrap(stack[layer]).register_forward_hook(keep)
 
-    def _spellings(self) -> list[list[list[int]]]:
-        """Symbol spellings. Adapters of one model share them: the reader sees one alphabet at a time."""
+    def _spellings(self) -> tuple[list[list[list[int]]], list[list[int]]]:
+        """Spellings of symbols and literals. Adapters of one model share them: readers see one alphabet at a time."""
         first, *others = [self.peft_config[name] for name in self.peft_config]
         for other in others:
-            if other.symbols != first.symbols or other.symbol_tokens != first.symbol_tokens:
-                raise CompatibilityError("adapters with different symbols cannot sit on one student at the same time yet")
-        return list(first.symbol_tokens)
+            if (other.symbol_tokens, other.literal_tokens) != (first.symbol_tokens, first.literal_tokens):
+                raise CompatibilityError("adapters that spell different units cannot sit on one student at the same time yet")
+        return first.symbol_tokens, first.literal_tokens
 
     # ------------------------------------------------------------------------------------------ for training
     def reader(self, adapter_name: str | None = None) -> ReaderBase:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from m2kt.student.cal.config import CALConfig
 from m2kt.student.cal.context import ReaderOutputs, Run, Teaching
-from m2kt.student.cal.heads import GatherHeads, symbol_mass
+from m2kt.student.cal.heads import GatherHeads, LookHeads, symbol_mass
 from m2kt.student.cal.projector import Projector
 
 
@@ -124,19 +124,17 @@ class StructuredReader(ReaderBase):
 
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
-        self.selector = nn.Sequential(
-            nn.Linear(self.read_width + config.look_heads * config.look_width, config.selector_width),
-            nn.GELU(),
-            nn.Linear(config.selector_width, config.n_classes),
-        )
+        # What is read at a position: the student's states there, and the unit that ends there.
+        width = self.read_width + config.unit_width
+        n_units = self.n_symbols + len(config.literals)
+        self.unit = nn.Embedding(n_units + 1, config.unit_width)
+        self.begun = nn.Embedding(1 + max([config.phases, *(len(t) for f in config.symbol_tokens for t in f)]), config.unit_width)
+        self.look = LookHeads(width, config.look_heads, config.gather_width, config.gather_rope, config.look_width)
+        around = config.look_heads * config.look_width
+        self.think = nn.Sequential(nn.Linear(width + around, config.selector_width), nn.GELU())
+        self.selector = nn.Linear(config.selector_width, config.n_classes)
         self.gather = GatherHeads(
-            self.read_width,
-            config.n_heads,
-            config.gather_width,
-            config.gather_rope,
-            config.look_heads,
-            config.look_width,
-            self.n_symbols,
+            width + config.selector_width, config.n_heads, config.gather_width, config.gather_rope
         )
         # One table over all rules; arguments that a rule does not have point at a constant one (last column).
         arity = max((int(r["arity"]) for r in config.rules), default=1)
@@ -163,9 +161,10 @@ class StructuredReader(ReaderBase):
         return w_BTK * self.allowed_K
 
     def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
-        x_BTX = self.read(run)
-        log_gather_BHTN, around_BTY = self.gather(x_BTX, run, slot, self.n_symbols)
-        log_class_BTC = self.selector(torch.cat([x_BTX, around_BTY], -1)).log_softmax(-1)
+        x_BTX = torch.cat([self.read(run), self.unit(run.unit_BT) + self.begun(run.begun_BT)], -1)
+        thought_BTZ = self.think(torch.cat([x_BTX, self.look(x_BTX, run, slot)], -1))
+        log_class_BTC = self.selector(thought_BTZ).log_softmax(-1)
+        log_gather_BHTN = self.gather(torch.cat([x_BTX, thought_BTZ], -1), run, slot + 1, self.n_symbols)
         mass_BHTS = symbol_mass(log_gather_BHTN, run, self.n_symbols)
         class_BTC = log_class_BTC.exp()
         w_BTK = self.weights(class_BTC, mass_BHTS)
@@ -181,7 +180,7 @@ class StructuredReader(ReaderBase):
         anchored_BTS = copied_BTS * self.has_anchor_S
         content = [w_BTK @ concept_KF + anchored_BTS @ anchor_SF, w_BTK.sum(-1, keepdim=True) + anchored_BTS.sum(-1, keepdim=True)]
         content += [copied_BTS - anchored_BTS, class_BTC[..., self.config.class_of_literal(0) :]]
-        content_BTY, phase_BT = run.hold(slot, torch.cat(content, -1), going_on_BT)
+        content_BTY, phase_BT = run.hold(slot + 2, torch.cat(content, -1), going_on_BT)
         out_BTE = self.inject(content_BTY, phase_BT)
         if self.config.silence < 1.0:
             out_BTE = out_BTE.masked_fill((class_BTC[..., :1] >= self.config.silence), 0.0)

@@ -35,7 +35,12 @@ class StructLoss:
     def _structured(self, batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor:
         teaching = batch.teaching
         answered_BT = batch.label_BT != IGNORE
-        said = functional.nll_loss(reader.class_BTC[answered_BT], teaching.class_BT[answered_BT])
+        going_BT = teaching.class_BT == CALConfig.CONTINUE
+        said = torch.zeros((), device=batch.token_BT.device)
+        # Spelling out a unit is easy and frequent, beginning one is not: each gets its own mean.
+        for chosen_BT in (answered_BT & ~going_BT, answered_BT & going_BT):
+            if chosen_BT.any():
+                said = said + functional.nll_loss(reader.class_BTC[chosen_BT], teaching.class_BT[chosen_BT])
         silent_BT = (teaching.class_BT == CALConfig.NONE) & ~answered_BT
         if silent_BT.any():  # the prompt: nothing to add there, but less weighty than the answer
             said = said + 0.2 * -reader.class_BTC[silent_BT][:, CALConfig.NONE].mean()

@@ -1,0 +1,202 @@
+"""Tests of truth on the pico student: what arrives comes from the packet's vectors, and from nothing else.
+
+At v = 0 rehearsal never sees the packet's own vectors (a test below shows it bit for bit), so one training serves all
+controls: other vectors are plugged into the same adapter.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from m2kt.audit import packet_answers, score
+from m2kt.errors import CompatibilityError, PacketError, StorageError
+from m2kt.models import LoadedModel, load_causal_lm
+from m2kt.packet import Packet
+from m2kt.pipeline import IngestConfig, IngestResult, extract, ingest, read_spec
+from m2kt.probes import Prompt, load_truth
+from m2kt.student import train
+from m2kt.student.generate import complete
+
+STUDENT = "zoo:pico-gpt2"
+CONFIG = IngestConfig(evaluation_prompts=100)
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return tmp_path_factory.mktemp("transfer")
+
+
+@pytest.fixture(scope="session")
+def packet(work: Path) -> Packet:
+    extract("zoo:secret", "zoo:secret", work / "secret.packet")
+    return Packet.load(work / "secret.packet")
+
+
+@pytest.fixture(scope="session")
+def accepted(work: Path, packet: Packet) -> IngestResult:
+    """The pico student with the secret packet, trained once."""
+    return ingest(STUDENT, packet, work / "adapter", config=CONFIG, probes="zoo:secret")
+
+
+def plug(packet: Packet, adapter: Path, out: Path) -> IngestResult:
+    """The same adapter with another packet's vectors; judged by that packet's own roll-out."""
+    lenient = CONFIG.model_copy(update={"thresholds": {"gap_recovered": -1.0, "readable": 0.0}})
+    return ingest(STUDENT, packet, out, config=lenient, reuse=adapter)
+
+
+def truth_score(adapter: Path, n: int = 100) -> float:
+    """Accuracy against the secret table itself."""
+    from m2kt.pipeline import evaluate
+
+    found = evaluate(STUDENT, "zoo:secret", adapter=adapter, n=n)
+    assert found.accuracy is not None
+    return found.accuracy
+
+
+def shuffled(packet: Packet) -> Packet:
+    """The rows' vectors dealt out anew."""
+    order = np.random.default_rng(1).permutation(packet.n_concepts)
+    concepts = {
+        name: value[order] if name.endswith(("_KD", "_K", "_KrD", "_Kr")) else value
+        for name, value in packet.concepts.items()
+    }
+    return packet.replace(concepts=concepts)
+
+
+def noise(packet: Packet) -> Packet:
+    rng = np.random.default_rng(1)
+    v = packet.concepts["vectors_KD"]
+    drawn = rng.normal(v.mean(0), v.std(0), v.shape).astype(np.float32)
+    return packet.replace(concepts={**packet.concepts, "vectors_KD": drawn})
+
+
+def test_the_skill_arrives_at_v_0(accepted: IngestResult) -> None:
+    assert accepted.verdict == "accepted", accepted.reasons
+    assert accepted.before <= 0.2
+    assert accepted.gap_recovered >= 0.97
+    assert accepted.ledger["labelled_examples"] == 0 and accepted.ledger["verbalised_rows"] == 0
+
+
+def test_training_never_sees_the_packets_vectors(packet: Packet) -> None:
+    def weights(p: Packet) -> dict[str, torch.Tensor]:
+        candidate = train(load_causal_lm(STUDENT), p, updates=2, seed=5)
+        return {n: x.detach().clone() for n, x in candidate.model.named_parameters() if x.requires_grad}
+
+    one, two = weights(packet), weights(noise(packet))
+    assert one and all(torch.equal(one[n], two[n]) for n in one)
+
+
+def test_shuffled_rules_are_learnt_as_shuffled(accepted: IngestResult, packet: Packet, work: Path) -> None:
+    other = shuffled(packet)
+    result = plug(other, work / "adapter", work / "shuffled")
+    assert result.accuracy >= 0.95, "the student must follow the packet it was given"
+    assert truth_score(work / "shuffled") <= 0.3, "and so it must not know the true table"
+
+
+def test_noise_for_embeddings_falls_to_chance(accepted: IngestResult, packet: Packet, work: Path) -> None:
+    plug(noise(packet), work / "adapter", work / "noise")
+    assert truth_score(work / "noise") <= 0.3  # chance is one in ten
+
+
+def test_another_tables_vectors_need_no_training(accepted: IngestResult, work: Path) -> None:
+    extract("zoo:secret2", "zoo:secret2", work / "secret2.packet")
+    result = ingest(
+        STUDENT, work / "secret2.packet", work / "adapter2", config=CONFIG, reuse=work / "adapter", probes="zoo:secret2"
+    )
+    assert result.updates == 0
+    assert result.accuracy >= 0.95
+
+
+def test_text_without_tensors_solves_nothing(packet: Packet) -> None:
+    """At v = 0 every text part is handed over and every tensor replaced by noise: only chance is left."""
+    rng = np.random.default_rng(0)
+    emptied = packet.replace(
+        concepts={
+            n: rng.normal(size=v.shape).astype(v.dtype) if v.dtype.kind == "f" else v for n, v in packet.concepts.items()
+        }
+    )
+    assert all(output is None for rule in emptied.graph.rules for output in rule.outputs)
+    spec, base = read_spec("zoo:secret")
+    truth = load_truth(spec, base)
+    assert truth is not None
+    prompts = spec.sample("evaluation", 200, seed=0)
+    answers = packet_answers(emptied, prompts)
+    right = sum(answers[p.text] == truth(p.text) for p in prompts)
+    assert right / len(prompts) <= 0.25
+    # while with its tensors the same packet answers nearly everything
+    full = packet_answers(packet, prompts)
+    assert sum(full[p.text] == truth(p.text) for p in prompts) / len(prompts) >= 0.97
+    # and no text part spells a table: the row texts hold arguments only
+    assert set(packet.graph.rules[0].model_dump()) == {
+        "name", "arity", "rows", "outputs", "range", "family", "offset", "uses",
+    }  # fmt: skip
+    assert packet.graph.rules[0].rows == sorted(packet.graph.rules[0].rows)
+
+
+def test_spoiled_packet_is_rejected_and_the_former_state_stays(
+    accepted: IngestResult, packet: Packet, work: Path
+) -> None:
+    before = accepted.adapter_digest
+    result = ingest(STUDENT, noise(packet), work / "adapter", config=CONFIG, reuse=work / "adapter")
+    assert result.verdict == "rejected" and result.reasons
+    assert result.adapter_digest_before == before == result.adapter_digest
+    assert not [p for p in work.iterdir() if p.name.startswith(".")], "nothing half-written is left behind"
+
+
+def test_counterfactual_teacher_is_followed(work: Path) -> None:
+    """A teacher whose 3 and 7 are exchanged: the student must say what the teacher says, not what is true."""
+    extract("zoo:addition-swapped", "zoo:addition-swapped", work / "swapped.packet")
+    swapped = Packet.load(work / "swapped.packet")
+    result = ingest(STUDENT, swapped, work / "swapped", config=CONFIG, probes="zoo:addition-swapped")
+    assert result.gap_recovered >= 0.9, result.reasons
+    loaded = load_causal_lm(STUDENT)
+    answers = _asked(loaded, work / "swapped", swapped, ["01+02:", "12+21:", "20+50:", "11+22:"])
+    assert answers[:3] == ["7", "77", "30"]
+
+
+def _asked(loaded: LoadedModel, adapter: Path, packet: Packet, questions: list[str]) -> list[str | None]:
+    from m2kt.pipeline._inputs import with_adapter
+
+    found = complete(
+        with_adapter(loaded, adapter), questions, stop=packet.spec.stop, max_new_tokens=80, symbols=packet.graph.symbols
+    )
+    return [packet.spec.read_answer(text) for text in found]
+
+
+# -- bad input ------------------------------------------------------------------------------------------------------------
+def test_occupied_place_is_not_overwritten(packet: Packet, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(StorageError, match="not an adapter"):
+        ingest(STUDENT, packet, tmp_path, config=CONFIG)
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_damaged_packet_is_refused(packet: Packet, tmp_path: Path) -> None:
+    packet.save(tmp_path / "p")
+    part = tmp_path / "p" / "concepts.safetensors"
+    part.write_bytes(part.read_bytes()[:-10])
+    with pytest.raises(PacketError):
+        ingest(STUDENT, tmp_path / "p", tmp_path / "a", config=CONFIG)
+    assert not (tmp_path / "a").exists()
+
+
+def test_reuse_of_another_skills_adapter_is_refused(accepted: IngestResult, work: Path) -> None:
+    extract("zoo:kinship", "zoo:kinship", work / "kinship.packet")
+    with pytest.raises(CompatibilityError, match="graph"):
+        ingest(STUDENT, work / "kinship.packet", work / "x", config=CONFIG, reuse=work / "adapter")
+
+
+def test_score_counts_by_shape() -> None:
+    spec, base = read_spec("zoo:secret")
+    truth = load_truth(spec, base)
+    assert truth is not None
+    prompts: list[Prompt] = spec.sample("evaluation", 20, seed=0)
+    scored = score(spec, prompts, [f" > {truth(p.text)}." for p in prompts], truth)
+    assert scored.accuracy == 1.0 and sum(s.n for s in scored.shapes) == 20
+    low, high = scored.interval
+    assert 0.8 < low < 1.0 == high
