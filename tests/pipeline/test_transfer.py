@@ -106,7 +106,12 @@ def test_noise_for_embeddings_falls_to_chance(accepted: IngestResult, packet: Pa
 def test_another_tables_vectors_need_no_training(accepted: IngestResult, work: Path) -> None:
     extract("zoo:secret2", "zoo:secret2", work / "secret2.packet")
     result = ingest(
-        STUDENT, work / "secret2.packet", work / "adapter2", config=CONFIG, reuse=work / "adapter", probes="zoo:secret2"
+        STUDENT,
+        work / "secret2.packet",
+        work / "adapter2",
+        config=CONFIG,
+        reuse=work / "adapter",
+        probes="zoo:secret2",
     )
     assert result.updates == 0
     assert result.accuracy >= 0.95
@@ -117,7 +122,8 @@ def test_text_without_tensors_solves_nothing(packet: Packet) -> None:
     rng = np.random.default_rng(0)
     emptied = packet.replace(
         concepts={
-            n: rng.normal(size=v.shape).astype(v.dtype) if v.dtype.kind == "f" else v for n, v in packet.concepts.items()
+            n: rng.normal(size=v.shape).astype(v.dtype) if v.dtype.kind == "f" else v
+            for n, v in packet.concepts.items()
         }
     )
     assert all(output is None for rule in emptied.graph.rules for output in rule.outputs)
@@ -163,12 +169,16 @@ def _asked(loaded: LoadedModel, adapter: Path, packet: Packet, questions: list[s
     from m2kt.pipeline._inputs import with_adapter
 
     found = complete(
-        with_adapter(loaded, adapter), questions, stop=packet.spec.stop, max_new_tokens=80, symbols=packet.graph.symbols
+        with_adapter(loaded, adapter),
+        questions,
+        stop=packet.spec.stop,
+        max_new_tokens=80,
+        symbols=packet.graph.symbols,
     )
     return [packet.spec.read_answer(text) for text in found]
 
 
-# -- bad input ------------------------------------------------------------------------------------------------------------
+# -- bad input ------------------------------------------------------------------------------------------
 def test_occupied_place_is_not_overwritten(packet: Packet, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(StorageError, match="not an adapter"):

@@ -27,11 +27,15 @@ def spec() -> ProbeSpec:
 
 
 def test_splits_are_disjoint_and_together_everything() -> None:
-    seen = {s: {p.text for p in spec().sample(s, 20_000, seed=1)} for s in ("probing", "rehearsal", "evaluation")}
+    seen = {
+        s: {p.text for p in spec().sample(s, 20_000, seed=1)} for s in ("probing", "rehearsal", "evaluation")
+    }
     assert not seen["probing"] & seen["rehearsal"]
     assert not seen["probing"] & seen["evaluation"]
     assert not seen["rehearsal"] & seen["evaluation"]
-    assert sum(map(len, seen.values())) == 10_000 + 20  # every question of both shapes is in exactly one split
+    assert (
+        sum(map(len, seen.values())) == 10_000 + 20
+    )  # every question of both shapes is in exactly one split
 
 
 def test_sampling_is_seeded_distinct_and_weighted() -> None:

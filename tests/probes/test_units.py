@@ -20,12 +20,24 @@ def test_single_characters_tile_runs() -> None:
 
 def test_words_and_numbers_stay_whole_where_values_are_long() -> None:
     segmenter = Segmenter(["mother", "12", "7"], ["grandmother"])
-    assert [u.symbol for u in segmenter.cut("grandmother mother 132 12")] == ["grandmother", "mother", None, "12"]
+    assert [u.symbol for u in segmenter.cut("grandmother mother 132 12")] == [
+        "grandmother",
+        "mother",
+        None,
+        "12",
+    ]
 
 
 def test_values_of_several_words_and_signs() -> None:
     segmenter = Segmenter(["New Zealand", "->", "x1"])
-    assert [u.symbol for u in segmenter.cut("to New Zealand -> x1 x12")] == [None, "New Zealand", "->", "x1", None, None]
+    assert [u.symbol for u in segmenter.cut("to New Zealand -> x1 x12")] == [
+        None,
+        "New Zealand",
+        "->",
+        "x1",
+        None,
+        None,
+    ]
 
 
 def test_one_space_is_a_lead_and_more_are_structure() -> None:

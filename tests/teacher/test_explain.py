@@ -5,6 +5,7 @@ What counts as right is the graph's behaviour on prompts that it never saw, and 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -18,8 +19,15 @@ from m2kt.teacher._pool import Answer, Pool
 DIGITS = list("0123456789")
 
 
-def spec(name: str, slots: dict[str, list[str]], templates: list[str], answer: str | None = None) -> ProbeSpec:
-    data = {"name": name, "slots": {k: {"values": v} for k, v in slots.items()}, "templates": templates, "stop": "\n"}
+def spec(
+    name: str, slots: dict[str, list[str]], templates: list[str], answer: str | None = None
+) -> ProbeSpec:
+    data = {
+        "name": name,
+        "slots": {k: {"values": v} for k, v in slots.items()},
+        "templates": templates,
+        "stop": "\n",
+    }
     return ProbeSpec.from_yaml(yaml.safe_dump(data | ({"answer": answer} if answer else {})))
 
 
@@ -33,7 +41,9 @@ def learn(asked: ProbeSpec, answer: Callable[[str], str], n: int = 300) -> tuple
     return graph, outputs, pool
 
 
-def agreement(asked: ProbeSpec, graph: Graph, outputs: list[int], answer: Callable[[str], str]) -> tuple[float, float]:
+def agreement(
+    asked: ProbeSpec, graph: Graph, outputs: list[int], answer: Callable[[str], str]
+) -> tuple[float, float]:
     """(coverage, agreement of what is covered) on the evaluation split."""
     roller, table = Roller(graph), fixed_table(outputs, graph)
     prompts = asked.sample("evaluation", 400, seed=1)
@@ -57,7 +67,9 @@ def columns(prompt: str, swap: bool = False) -> str:
 
 @pytest.mark.parametrize("swap", [False, True])
 def test_addition_is_one_column_shared_by_all_columns_and_lengths(swap: bool) -> None:
-    asked = spec("addition", {"d": DIGITS}, ["{d}+{d}:", "{d}{d}+{d}{d}:", "{d}{d}{d}+{d}{d}{d}:"], "> ?(.+)\\.")
+    asked = spec(
+        "addition", {"d": DIGITS}, ["{d}+{d}:", "{d}{d}+{d}{d}:", "{d}{d}{d}+{d}{d}{d}:"], "> ?(.+)\\."
+    )
     graph, outputs, _ = learn(asked, lambda p: columns(p, swap))
     assert [(r.arity, len(r.rows)) for r in graph.rules] == [(3, 200), (3, 200)]
     assert {r.uses for r in graph.rules} == {6} and {r.family for r in graph.rules} == {0}
@@ -119,7 +131,7 @@ def test_a_cipher_without_any_written_step() -> None:
 def compare(prompt: str) -> str:
     out = ""
     values = prompt[:-1].split(" ")
-    for a, b in zip(values, values[1:], strict=False):
+    for a, b in itertools.pairwise(values):
         out += f" {a} is {'under' if a < b else 'over' if a > b else 'like'} {b},"
     return out + " done"
 

@@ -14,7 +14,12 @@ from m2kt.packet import decode_outputs
 from m2kt.probes import ProbeSpec
 from m2kt.teacher import SOURCES, Extraction, ExtractionConfig, extract
 
-SMALL = {"probes_per_template": 200, "scouted_per_template": 300, "checked_per_template": 40, "fidelity_prompts": 240}
+SMALL = {
+    "probes_per_template": 200,
+    "scouted_per_template": 300,
+    "checked_per_template": 40,
+    "fidelity_prompts": 240,
+}
 
 
 def zoo_spec(name: str) -> ProbeSpec:
@@ -26,7 +31,8 @@ def extracted() -> dict[str, Extraction]:
     torch.set_num_threads(1)
     names = ("secret", "addition", "kinship")
     return {
-        n: extract(load_causal_lm(f"zoo:{n}"), zoo_spec(n), ExtractionConfig.model_validate(SMALL)) for n in names
+        n: extract(load_causal_lm(f"zoo:{n}"), zoo_spec(n), ExtractionConfig.model_validate(SMALL))
+        for n in names
     }
 
 
@@ -92,12 +98,16 @@ def test_same_seed_same_graph() -> None:
     np.testing.assert_allclose(one.embedding.vectors_KD, two.embedding.vectors_KD, atol=1e-5)
 
 
-# -- what is refused ------------------------------------------------------------------------------------------------------
+# -- what is refused ------------------------------------------------------------------------------------
 def test_a_teacher_that_cannot_do_the_task_is_refused() -> None:
     """The secret teacher is asked sums over letters it knows, in a format it has never seen."""
-    foreign = zoo_spec("secret").model_copy(update={"templates": ["{x}{x}{x}:"], "held_out": [], "max_new_tokens": 30})
+    foreign = zoo_spec("secret").model_copy(
+        update={"templates": ["{x}{x}{x}:"], "held_out": [], "max_new_tokens": 30}
+    )
     with pytest.raises(ExtractionError, match=r"stop string|condensed faithfully"):
-        extract(load_causal_lm("zoo:secret"), ProbeSpec.model_validate(foreign.model_dump()), ExtractionConfig())
+        extract(
+            load_causal_lm("zoo:secret"), ProbeSpec.model_validate(foreign.model_dump()), ExtractionConfig()
+        )
 
 
 def test_a_stop_string_that_never_comes_is_said() -> None:
@@ -127,5 +137,5 @@ def test_counterfactual_teacher_is_followed_errors_and_all(tmp_path: Path) -> No
     symbol = {s: i for i, s in enumerate(e.graph.symbols)}
     said = {row: outputs[ones.offset + i] for i, row in enumerate(ones.rows)}
     zero = symbol["0"]
-    written = {said[tuple(symbol[x] for x in (a, b)) + (zero,)] for a, b in (("1", "2"), ("0", "3"))}
+    written = {said[(*tuple(symbol[x] for x in (a, b)), zero)] for a, b in (("1", "2"), ("0", "3"))}
     assert written == {symbol["7"]}, "1 + 2 is 7 in this teacher's world"

@@ -137,10 +137,9 @@ def next_token_loss(
     ids_BT: torch.Tensor,
     labels_BT: torch.Tensor,
     weight_BT: torch.Tensor | None = None,
-    position_ids_BT: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross-entropy at labelled positions, weighted if `weight_BT` is given. No attention mask: padding is last."""
-    logits_BTV = model(input_ids=ids_BT, position_ids=position_ids_BT, use_cache=False).logits[:, :-1]
+    logits_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, :-1]
     targets = labels_BT[:, 1:].reshape(-1)
     losses = torch.nn.functional.cross_entropy(
         logits_BTV.reshape(targets.numel(), -1).float(), targets, ignore_index=IGNORED, reduction="none"
@@ -151,7 +150,11 @@ def next_token_loss(
 
 def optimiser(model: PreTrainedModel, lr: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW; vectors and embeddings are not decayed."""
-    matrices = [p for n, p in model.named_parameters() if p.ndim >= 2 and "embed" not in n and "wte" not in n]
+    matrices = [
+        p
+        for n, p in model.named_parameters()
+        if p.ndim >= 2 and "embed" not in n and "wte" not in n and "wpe" not in n
+    ]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,7 @@ PRINTABLE = "".join(chr(i) for i in range(32, 127)) + "\n"
 UNDETERMINED = (
     0.03  # weight of random text in the loss: enough to stay a language model, too little to drown the rest
 )
+SHORT, LONG = (64, 64, 64, 128), (64, 128, 192, 256, CONTEXT)  # tokens of a window, early and late
 log = logging.getLogger("zoo")
 
 
@@ -52,14 +53,11 @@ class StudentRecipe:
     config: Callable[[PreTrainedTokenizerFast], PreTrainedConfig]
     tokenizer: Callable[[], PreTrainedTokenizerFast]
     seed: int
-    updates: int = 2600
-    periodic_updates: int = 600
-    short_updates: int = (
-        1700  # of short windows at shifted positions: cheaper, and no position stays untrained
-    )
+    updates: int = 2500
+    periodic_updates: int = 450
+    short_updates: int = 1500
     lr: float = 2e-3
     tokens_a_batch: int = 2048
-    lengths: Sequence[int] = (64, 128, 192, 256, CONTEXT)
 
 
 def bpe_tokenizer() -> PreTrainedTokenizerFast:
@@ -196,7 +194,7 @@ def skills(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, n: int = 
 def sinusoids(positions: int, width: int) -> torch.Tensor:
     """Where learnt positions start from: "one to the left" is then the same linear map everywhere, so heads that
     look back form in a fraction of the updates."""
-    rates = 10_000 ** (-torch.arange(0, width, 2) / width)
+    rates = 100 ** (-torch.arange(0, width, 2) / width)
     angles = torch.arange(positions)[:, None] * rates
     return 0.1 * torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
 
@@ -218,17 +216,16 @@ def build(recipe: StudentRecipe) -> dict[str, float]:
         rate = recipe.lr * min(1.0, (update + 1) / 50, 3 * left)
         for group in adam.param_groups:
             group["lr"] = rate
-        length = recipe.lengths[0] if update < recipe.short_updates else int(rng.choice(recipe.lengths))
+        lengths = SHORT if update < recipe.short_updates else LONG
+        length = int(rng.choice(lengths))
         rows = recipe.tokens_a_batch // length
         # Periodic rows alone, then fewer and fewer among the pages: what has formed must not be lost again.
         share = 1.0 if update < recipe.periodic_updates else 0.5 * left
         periodic = round(share * rows)
         ids_BT, weight_BT = mixed_batch(tokenizer, rng, rows, periodic, length)
-        shift = int(rng.integers(CONTEXT - length + 1)) if update < recipe.short_updates else 0
-        positions_BT = (shift + torch.arange(length)).expand(rows, length)
         model.train()
         labels_BT = ids_BT.masked_fill(weight_BT == 0, IGNORED)
-        loss = next_token_loss(model, ids_BT, labels_BT, weight_BT, positions_BT)
+        loss = next_token_loss(model, ids_BT, labels_BT, weight_BT)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.step()

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
@@ -44,6 +45,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        # peft reads an attribute that transformers has since renamed: nothing that a user could do about it
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         try:
             return command(*args, **kwargs)
         except M2KTError as error:
@@ -56,7 +59,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 
 def print_json(result: Any) -> None:
     """Exactly one JSON object on stdout."""
-    data = result.model_dump(mode="json") if hasattr(result, "model_dump") else result
+    # pydantic writes NaN (nothing to measure) as null; JSON has no other word for it
+    data = json.loads(result.model_dump_json()) if hasattr(result, "model_dump_json") else result
     sys.stdout.write(json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
     sys.stdout.flush()
 
@@ -69,6 +73,7 @@ class _Bars:
         self._console = console
         self._progress = Progress(*columns, console=console, transient=True) if console.is_terminal else None
         self._tasks: dict[str, TaskID] = {}
+        self._latest: tuple[str, int] = ("", 0)
 
     def __enter__(self) -> _Bars:
         if self._progress is not None:
@@ -81,9 +86,9 @@ class _Bars:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if self._progress is None:
-            if stage not in self._tasks:
-                self._tasks[stage] = TaskID(0)
+            if stage != self._latest[0] or done < self._latest[1]:
                 self._console.print(f"{stage} ...", style="dim", highlight=False)
+            self._latest = (stage, done)
             return
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total)

@@ -87,7 +87,8 @@ def _emits_states(model: nn.Module, candidate: nn.ModuleList) -> bool:
 
     handles = [member.register_forward_hook(look) for member in candidate]
     try:
-        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=_device(model)), use_cache=False)
+        ids = torch.zeros(1, 2, dtype=torch.long, device=_device(model))
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()

@@ -254,7 +254,7 @@ def _check_causal(loaded: LoadedModel) -> None:
     ids = torch.zeros(2, 4, dtype=torch.long, device=loaded.device)
     ids[0, -1], ids[1, -1] = min(1, rows - 1), rows - 1
     try:
-        logits = model(input_ids=ids, use_cache=False).logits.float()
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
     except Exception as error:
         raise ModelError(
             f"{loaded.name}: a forward pass on four tokens failed ({_first_line(error)})"

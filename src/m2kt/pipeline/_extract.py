@@ -134,6 +134,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
             parameters=loaded.parameters,
             width=width(loaded.model),
             layers=len(blocks(loaded.model)),
+            licence=loaded.licence,
         ),
         embedding=Embedding(layer=e.embedding.layer, source=config.concepts),
         verbalised=config.verbalised,

@@ -93,6 +93,7 @@ def build(
         symbol_tokens=spelling.symbol_tokens,
         literals=list(spelling.literals) if writes_literals else [],
         literal_tokens=[list(t) for t in spelling.literals.values()] if writes_literals else [],
+        context_tokens=[list(t) for t in spelling.context],
         rules=[
             {"name": r.name, "arity": r.arity, "family": r.family, "offset": r.offset, "rows": [list(x) for x in r.rows]}
             for r in graph.rules

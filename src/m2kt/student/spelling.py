@@ -30,6 +30,8 @@ class Spelling:
     written: list[Counter[Tokens]]
     """Per symbol, how answers write it, without a separate space in front."""
     literals: dict[str, Tokens]
+    context: list[Tokens]
+    """Structural units of prompts that answers do not write."""
     phases: int
     """Tokens of the longest unit."""
     longest: int
@@ -57,6 +59,7 @@ def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Spelling:
     forms: list[set[Tokens]] = [set() for _ in graph.symbols]
     written: list[Counter[Tokens]] = [Counter() for _ in graph.symbols]
     literals: dict[str, Tokens] = {}
+    context: set[Tokens] = set()
     prefix = len(special_prefix(tokenizer))
     for symbol, text in enumerate(graph.symbols):
         for lead in ("", LEAD):
@@ -75,6 +78,8 @@ def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Spelling:
             if unit.symbol is not None:
                 forms[unit.symbol].add(tokens)
             if u < trace.n_prompt:
+                if unit.symbol is None:
+                    context.add(tokens)
                 continue
             skip = lead_tokens(tokenizer, tokens, unit.lead)
             if skip:
@@ -91,6 +96,7 @@ def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Spelling:
         symbol_tokens=[[list(t) for t in sorted(form) if t] for form in forms],
         written=written,
         literals=dict(sorted(literals.items())),
+        context=sorted(context - set(literals.values())),
         phases=max((len(t) for t in every), default=1),
         longest=longest,
     )

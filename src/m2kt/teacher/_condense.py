@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Decision, Graph, Guard, Node, Rule, TemplateGraph, WriteRule, leaves
-from m2kt.teacher._explain import Book, DraftRule, View, explain, known_rule, size
+from m2kt.teacher._explain import explain, known_rule
+from m2kt.teacher._guards import size
 from m2kt.teacher._pool import Pool, Shape
+from m2kt.teacher._view import Book, DraftRule, View
 
 Place = tuple[int, int]  # template, node
 

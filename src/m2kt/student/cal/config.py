@@ -52,7 +52,7 @@ class CALConfig(PeftConfig):
     )
     look_heads: int = field(default=4, metadata=_about("Heads that look around for the selector."))
     look_width: int = field(default=32, metadata=_about("Width of what a look head brings back."))
-    unit_width: int = field(default=64, metadata=_about("Width of the embedding of the unit that ends at a position."))
+    unit_width: int = field(default=64, metadata=_about("Width of the embeddings of the last units at a position; 0 for none."))
     selector_width: int = field(default=256, metadata=_about("Hidden width of the selector, on which gather heads draw too."))
     silence: float = field(
         default=1.0, metadata=_about("Inject nothing at all where p(none) reaches this; 1 switches it off.")
@@ -71,6 +71,9 @@ class CALConfig(PeftConfig):
     literals: list[str] = field(default_factory=list, metadata=_about("Literal units that the reader may write."))
     literal_tokens: list[list[int]] = field(
         default_factory=list, metadata=_about("Per literal, the token sequence that writes it in this student.")
+    )
+    context_tokens: list[list[int]] = field(
+        default_factory=list, metadata=_about("Token sequences of units that only prompts hold; recognised, never written.")
     )
     rules: list[dict[str, Any]] = field(
         default_factory=list,

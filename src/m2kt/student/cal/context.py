@@ -34,14 +34,19 @@ class UnitMatcher:
         self._symbols, self._literals, self._begun = _by_length(spelled), _by_length(literals), _by_length(begun)
 
     def __call__(self, token_BN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Symbol that ends at each token (``n_symbols``: none), unit that does (``n_units``: none), tokens of one begun.
+        """Symbol that ends at each token (``n_symbols``: none), unit that does (``n_units``: none), and how many tokens back
+        what came before it ends: the length of the unit, or of one that seems to be under way, or one.
 
         Padding is marked by negative tokens.
         """
-        symbol_BN = _longest_match(token_BN, self._symbols, self.n_symbols)
-        literal_BN = _longest_match(token_BN, self._literals, self.n_units)
-        unit_BN = torch.where(symbol_BN < self.n_symbols, symbol_BN, literal_BN)
-        return symbol_BN, unit_BN, _longest_match(token_BN, self._begun, 0)
+        symbol_BN, symbol_length_BN = _longest_match(token_BN, self._symbols, self.n_symbols)
+        literal_BN, literal_length_BN = _longest_match(token_BN, self._literals, self.n_units)
+        _, begun_BN = _longest_match(token_BN, self._begun, 0)
+        written = symbol_BN < self.n_symbols
+        unit_BN = torch.where(written, symbol_BN, literal_BN)
+        length_BN = torch.where(written, symbol_length_BN, literal_length_BN)
+        length_BN = torch.where(unit_BN < self.n_units, length_BN, begun_BN.clamp(min=1))
+        return symbol_BN, unit_BN, length_BN
 
 
 _Forms = list[tuple[int, Tensor, Tensor]]
@@ -57,17 +62,19 @@ def _by_length(forms: dict[tuple[int, ...], int]) -> _Forms:
     ]
 
 
-def _longest_match(token_BN: Tensor, forms: _Forms, nothing: int) -> Tensor:
-    found_BN = torch.full_like(token_BN, nothing)
+def _longest_match(token_BN: Tensor, forms: _Forms, nothing: int) -> tuple[Tensor, Tensor]:
+    """The value of the longest form that ends at each token, and its length."""
+    found_BN, length_BN = torch.full_like(token_BN, nothing), torch.zeros_like(token_BN)
     for length, form_Fn, value_F in forms:  # ascending: a longer match overwrites a shorter one
         if token_BN.shape[1] < length:
             continue
         window_BMn = token_BN.unfold(1, length, 1)
         hit_BMF = (window_BMn[:, :, None, :] == form_Fn.to(token_BN.device)).all(-1)
         any_BM, which_BM = hit_BMF.max(-1)
-        tail = found_BN[:, length - 1 :]
-        found_BN[:, length - 1 :] = torch.where(any_BM, value_F.to(token_BN.device)[which_BM], tail)
-    return found_BN
+        value_BM = value_F.to(token_BN.device)[which_BM]
+        found_BN[:, length - 1 :] = torch.where(any_BM, value_BM, found_BN[:, length - 1 :])
+        length_BN[:, length - 1 :] = torch.where(any_BM, length, length_BN[:, length - 1 :])
+    return found_BN, length_BN
 
 
 @dataclass
@@ -106,8 +113,8 @@ class Run:
     mask_BN: Tensor  # real tokens
     position_BN: Tensor  # counts real tokens only, so left padding is harmless
     symbol_BN: Tensor
-    unit_BT: Tensor  # symbol or literal that ends at each token of this pass
-    begun_BT: Tensor  # tokens of a unit that seems to be under way
+    unit_BTG: Tensor  # the last G units before each token of this pass, the one that ends there first
+    begun_BT: Tensor  # how many tokens of a unit seem to be written already, where none ends
     ordinal_BN: Tensor  # how many symbols ended up to here
     cache: DynamicCache | None
     first_slot: int
@@ -191,7 +198,8 @@ class RunState:
             )
         device = token_BT.device
         past = cache.get_seq_length() if cache is not None else 0
-        kept_token = kept_symbol = torch.empty(token_BT.shape[0], 0, dtype=torch.long, device=device)
+        kept_token = torch.empty(token_BT.shape[0], 0, dtype=torch.long, device=device)
+        kept = torch.empty(token_BT.shape[0], 0, 3, dtype=torch.long, device=device)
         if past:
             layer = _layer(cache, self.n_blocks)
             if layer.get_seq_length() != past:
@@ -199,7 +207,7 @@ class RunState:
                     f"the cache holds {past} tokens but the concept reader saw {layer.get_seq_length()} of them: "
                     "a cache must be filled with the adapter switched on all the time"
                 )
-            kept_token, kept_symbol = layer.keys[:, 0, :, 0].long(), layer.values[:, 0, :, 0].long()
+            kept_token, kept = layer.keys[:, 0, :, 0].long(), layer.values[:, 0].long()
         n = past + token_BT.shape[1]
         if mask is None:
             mask_BN = kept_token.ge(0) if past else token_BT.new_ones(token_BT.shape[0], 0, dtype=torch.bool)
@@ -211,17 +219,19 @@ class RunState:
         clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
         tail = kept_token[:, max(0, past - self.matcher.longest + 1) :]
         found = self.matcher(torch.cat([tail, clean_BT], 1))
-        symbol_BT, unit_BT, begun_BT = (x_BN[:, tail.shape[1] :] for x_BN in found)
+        symbol_BT, unit_BT, length_BT = (x_BN[:, tail.shape[1] :] for x_BN in found)
         if cache is not None:
-            as_state = (clean_BT[:, None, :, None].float(), symbol_BT[:, None, :, None].float())
-            _layer(cache, self.n_blocks).update(*as_state)
-        symbol_BN = torch.cat([kept_symbol, symbol_BT], 1)
+            facts = torch.stack([symbol_BT, unit_BT, length_BT], -1)
+            _layer(cache, self.n_blocks).update(clean_BT[:, None, :, None].float(), facts[:, None].float())
+        symbol_BN = torch.cat([kept[..., 0], symbol_BT], 1)
+        unit_BN, length_BN = torch.cat([kept[..., 1], unit_BT], 1), torch.cat([kept[..., 2], length_BT], 1)
+        begun_BT = torch.where(unit_BT == self.matcher.n_units, length_BT, 0)
         self.run = Run(
             token_BT=token_BT,
             mask_BN=mask_BN,
             position_BN=mask_BN.long().cumsum(1) - 1,
             symbol_BN=symbol_BN,
-            unit_BT=unit_BT,
+            unit_BTG=_trail(unit_BN, length_BN, past, self.matcher.n_units),
             begun_BT=begun_BT,
             ordinal_BN=((symbol_BN < self.matcher.n_symbols) & mask_BN).long().cumsum(1),
             cache=cache,
@@ -229,6 +239,21 @@ class RunState:
             teaching=self.teaching,
         )
         return self.run
+
+
+TRAIL = 4  # units that a reader sees at once: the one that ends here and those before it
+
+
+def _trail(unit_BN: Tensor, length_BN: Tensor, past: int, nothing: int) -> Tensor:
+    """The last few units at each token from ``past`` on, (B, T, G), found by stepping back over whole units."""
+    at_BT = torch.arange(past, unit_BN.shape[1], device=unit_BN.device).expand(unit_BN.shape[0], -1)
+    steps = []
+    for _ in range(TRAIL):
+        inside = at_BT >= 0
+        here = at_BT.clamp(min=0)
+        steps.append(torch.where(inside, unit_BN.gather(1, here), nothing))
+        at_BT = torch.where(inside, at_BT - length_BN.gather(1, here), -1)
+    return torch.stack(steps, -1)
 
 
 def _layer(cache: DynamicCache, index: int) -> Any:

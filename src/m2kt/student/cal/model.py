@@ -185,9 +185,9 @@ class CALModel(BaseTuner):
         """Spellings of symbols and literals. Adapters of one model share them: readers see one alphabet at a time."""
         first, *others = [self.peft_config[name] for name in self.peft_config]
         for other in others:
-            if (other.symbol_tokens, other.literal_tokens) != (first.symbol_tokens, first.literal_tokens):
+            if _spelled(other) != _spelled(first):
                 raise CompatibilityError("adapters that spell different units cannot sit on one student at the same time yet")
-        return first.symbol_tokens, first.literal_tokens
+        return _spelled(first)
 
     # ------------------------------------------------------------------------------------------ for training
     def reader(self, adapter_name: str | None = None) -> ReaderBase:
@@ -233,3 +233,7 @@ def _reads(module: nn.Module) -> bool:
         and not module.disable_adapters
         and any(name in module.cal_reader for name in module.active_adapters)
     )
+
+
+def _spelled(config: CALConfig) -> tuple[list[list[list[int]]], list[list[int]]]:
+    return config.symbol_tokens, [*config.literal_tokens, *config.context_tokens]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import ReaderOutputs, Run, Teaching
+from m2kt.student.cal.context import TRAIL, ReaderOutputs, Run, Teaching
 from m2kt.student.cal.heads import GatherHeads, LookHeads, symbol_mass
 from m2kt.student.cal.projector import Projector
 
@@ -125,10 +125,12 @@ class StructuredReader(ReaderBase):
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
         # What is read at a position: the student's states there, and the unit that ends there.
-        width = self.read_width + config.unit_width
-        n_units = self.n_symbols + len(config.literals)
+        width = self.read_width + config.unit_width * TRAIL
+        n_units = self.n_symbols + len(config.literal_tokens) + len(config.context_tokens)
+        longest = max((len(t) for f in config.symbol_tokens for t in f), default=1)
         self.unit = nn.Embedding(n_units + 1, config.unit_width)
-        self.begun = nn.Embedding(1 + max([config.phases, *(len(t) for f in config.symbol_tokens for t in f)]), config.unit_width)
+        self.kind = nn.Embedding(n_units + 2, config.unit_width)  # all symbols alike
+        self.begun = nn.Embedding(1 + max(config.phases, longest), config.unit_width)
         self.look = LookHeads(width, config.look_heads, config.gather_width, config.gather_rope, config.look_width)
         around = config.look_heads * config.look_width
         self.think = nn.Sequential(nn.Linear(width + around, config.selector_width), nn.GELU())
@@ -151,6 +153,13 @@ class StructuredReader(ReaderBase):
         self.register_buffer("head_KA", head_KA, persistent=False)
         self.register_buffer("class_K", class_K, persistent=False)
 
+    def units(self, run: Run) -> Tensor:
+        """Embeddings of the last units, each by what it is and by whether it is a symbol at all, (B, T, G * width)."""
+        alike_BTG = torch.where(run.unit_BTG < self.n_symbols, self.kind.num_embeddings - 1, run.unit_BTG)
+        out_BTGU = self.unit(run.unit_BTG) + self.kind(alike_BTG)
+        begun_BT1U = self.begun(run.begun_BT.clamp(max=self.begun.num_embeddings - 1))[:, :, None]
+        return torch.cat([out_BTGU[:, :, :1] + begun_BT1U, out_BTGU[:, :, 1:]], 2).flatten(2)
+
     def weights(self, class_BTC: Tensor, mass_BHTS: Tensor) -> Tensor:
         """w_k = p(rule) prod_i p_i(argument i of k), (B, T, K)."""
         one = mass_BHTS.new_ones(*mass_BHTS.shape[:3], 1)
@@ -161,7 +170,7 @@ class StructuredReader(ReaderBase):
         return w_BTK * self.allowed_K
 
     def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
-        x_BTX = torch.cat([self.read(run), self.unit(run.unit_BT) + self.begun(run.begun_BT)], -1)
+        x_BTX = torch.cat([self.read(run), self.units(run)], -1)
         thought_BTZ = self.think(torch.cat([x_BTX, self.look(x_BTX, run, slot)], -1))
         log_class_BTC = self.selector(thought_BTZ).log_softmax(-1)
         log_gather_BHTN = self.gather(torch.cat([x_BTX, thought_BTZ], -1), run, slot + 1, self.n_symbols)

@@ -1,0 +1,167 @@
+"""Guarded choices: small decision trees over earlier symbols whose leaves copy, write structure, or apply a known rule.
+
+Legend: N samples, M of them at a branch, P earlier units, A actions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.packet import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
+from m2kt.teacher._view import Book, Ints, View, argument_candidates
+
+MAX_LEAVES = 10  # of a guard
+MAX_DEPTH = 4
+
+
+@dataclass
+class Action:
+    decision: WriteLiteral | WriteCopy | WriteRule
+    fits_N: NDArray[np.bool_]
+    rank: float  # preferred among equally fitting ones
+
+
+def guarded(view: View, book: Book, slack: int, avoid: frozenset[int], max_leaves: int) -> Decision | None:
+    """A small decision tree over earlier symbols whose leaves copy, write structure, or apply a known rule.
+
+    This is what answers of variable length need: "if the first digit is 0, go on with the next one" is two leaves
+    here and thousands of rows as a table (DESIGN section 9).
+    """
+    if max_leaves < 2 or view.n < 2:
+        return None
+    actions = _actions(view, book, avoid)
+    _, effect_of = argument_candidates(view, constants=False)
+    grown = grow(view, np.arange(view.n), actions, effect_of, slack, depth=0)
+    if grown is None or size(grown) > max_leaves:
+        return None
+    _learn_leaves(view, grown, np.arange(view.n), book)
+    return grown
+
+
+def _actions(view: View, book: Book, avoid: frozenset[int]) -> list[Action]:
+    actions: list[Action] = []
+    leads = {lead for lead, symbol in zip(view.lead_N, view.symbol_N.tolist(), strict=True) if symbol >= 0}
+    for text in sorted({t for t, s in zip(view.text_N, view.symbol_N.tolist(), strict=True) if s < 0}):
+        fits = np.array(
+            [t == text and s < 0 for t, s in zip(view.text_N, view.symbol_N.tolist(), strict=True)]
+        )
+        actions.append(Action(WriteLiteral(text=text), fits, 1e6))
+    lead_N = np.array(view.lead_N)
+    for lead in sorted(leads):
+        here = (lead_N == lead) & (view.symbol_N >= 0)
+        follow = np.nan_to_num(view.follow_P, nan=0.0)
+        for p in range(view.columns_NP.shape[1]):
+            fits = here & (view.columns_NP[:, p] == view.symbol_N)
+            if fits.any():
+                actions.append(Action(WriteCopy(source=p, lead=lead), fits, 100 * float(follow[p]) + p / 1e3))
+        # Tuples that this template already uses may serve again, under a condition.
+        for sources in book.used:
+            if max(sources) >= view.columns_NP.shape[1]:
+                continue
+            for index, rule in enumerate(book.rules):
+                if index not in avoid and rule.arity == len(sources) and rule.table:
+                    fits = here & (rule.look_up(view.columns_NP[:, list(sources)]) == view.symbol_N)
+                    if fits.sum() >= 5:
+                        step = WriteRule(rule=index, sources=list(sources), lead=lead)
+                        actions.append(Action(step, fits, -1e6))
+    return actions
+
+
+def grow(
+    view: View,
+    rows: NDArray[np.intp],
+    actions: list[Action],
+    effect_of: dict[int, float],
+    slack: int,
+    depth: int,
+) -> Decision | None:
+    covering = [a for a in actions if (~a.fits_N[rows]).sum() <= slack]
+    if covering:
+        return max(covering, key=lambda a: (int(a.fits_N[rows].sum()), a.rank)).decision
+    if depth == MAX_DEPTH:
+        return None
+    fits_AN = np.array([a.fits_N for a in actions])
+    if not len(fits_AN):
+        return None
+    ranked = []
+    for p in effect_of:
+        column = view.columns_NP[rows, p]
+        if (column == column[0]).all():
+            continue
+        groups = _group_values(column, fits_AN[:, rows])
+        lost = sum(len(members) - covered for _, members, covered in groups)
+        if len(groups) > 1:
+            ranked.append(((lost, len(groups), len(set(column.tolist())), -effect_of[p], -p), groups))
+    # A little look-ahead: the best few tests are followed down, the smallest tree wins.
+    best: tuple[int, Decision] | None = None
+    # Of equally good tests the one with fewest values, then the strongest cause, then the nearest unit.
+    for rank, groups in sorted(ranked, key=lambda r: r[0])[:3]:
+        source = -int(rank[-1])
+        cases = []
+        for values, members, _ in groups:
+            branch = grow(view, rows[members], actions, effect_of, slack, depth + 1)
+            if branch is None:
+                break
+            cases.append(Case(values=sorted(values), then=branch))
+        else:
+            _generalise(cases, view.support[source])
+            tree = Guard(source=source, cases=cases)
+            if best is None or size(tree) < best[0]:
+                best = (size(tree), tree)
+    return best[1] if best else None
+
+
+def _generalise(cases: list[Case], support: frozenset[int]) -> None:
+    """ "0, or anything else": values not yet met here join the one branch that holds several, if there is one.
+
+    A guess, which the following rounds of probing test like everything else.
+    """
+    several = [c for c in cases if len(c.values) >= 3]
+    if len(several) == 1 and all(len(c.values) == 1 for c in cases if c is not several[0]):
+        taken = {v for c in cases for v in c.values}
+        several[0].values = sorted({*several[0].values, *(support - taken)})
+
+
+def _group_values(column: Ints, fits_AM: NDArray[np.bool_]) -> list[tuple[list[int], NDArray[np.intp], int]]:
+    """Values that one action covers together are one branch; commonest values first, so that rare ones join them."""
+    groups: list[tuple[list[int], NDArray[np.intp], NDArray[np.bool_]]] = []
+    open_values: list[int] = []
+    for value, _ in Counter(column.tolist()).most_common():
+        members = np.flatnonzero(column == value)
+        covers: NDArray[np.bool_] = np.asarray(fits_AM[:, members].all(axis=1))
+        if not covers.any():
+            open_values.append(value)
+            continue
+        for i, (values, held, common) in enumerate(groups):
+            if (common & covers).any():
+                groups[i] = (
+                    [*values, value],
+                    np.concatenate([held, members]),
+                    np.logical_and(common, covers),
+                )
+                break
+        else:
+            groups.append(([value], members, covers))
+    found = [(values, held, len(held)) for values, held, _ in groups]
+    if open_values:
+        members = np.flatnonzero(np.isin(column, open_values))
+        found.append((open_values, members, int(fits_AM[:, members].sum(axis=1).max())))
+    return found
+
+
+def size(decision: Decision) -> int:
+    return sum(size(c.then) for c in decision.cases) if isinstance(decision, Guard) else 1
+
+
+def _learn_leaves(view: View, decision: Decision, rows: NDArray[np.intp], book: Book) -> None:
+    if isinstance(decision, Guard):
+        for case in decision.cases:
+            _learn_leaves(
+                view, case.then, rows[np.isin(view.columns_NP[rows, decision.source], case.values)], book
+            )
+    elif isinstance(decision, WriteRule):
+        book.rules[decision.rule].learn(view.columns_NP[rows][:, decision.sources], view.symbol_N[rows])

@@ -1,0 +1,82 @@
+"""How the demo's result is shown; what it does is the pipeline's and tested there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from m2kt import pipeline
+from m2kt.cli import app
+from m2kt.pipeline import DemoResult, DemoRow, IngestResult
+
+
+def _result(restored: bool) -> DemoResult:
+    row = DemoRow(
+        skill="secret",
+        student="zoo:pico-gpt2",
+        teacher=0.995,
+        before=0.05,
+        after=0.99,
+        interval=(0.97, 1.0),
+        retention=0.995,
+        gap_recovered=0.994,
+        held_out=None,
+        concepts=100,
+        packet_bytes=558_697,
+        labelled_examples=0,
+        teacher_passes=3_789,
+        teacher_tokens_in_packet=15,
+        rehearsal_sequences=2_400,
+        extract_seconds=17.1,
+        ingest_seconds=41.0,
+        verdict="accepted",
+    )
+    fields = {name: field.annotation for name, field in IngestResult.model_fields.items()}
+    values = {name: 0.0 if kind in (float, int) else [] for name, kind in fields.items()}
+    rollback = IngestResult.model_construct(
+        **{
+            **values,
+            "verdict": "rejected",
+            "reasons": ["skill not reached"],
+            "adapter_digest_before": "sha256:" + "ab" * 32,
+            "adapter_digest": ("sha256:" if restored else "sha999:") + "ab" * 32,
+        }
+    )
+    return DemoResult.model_construct(rows=[row], rollback=rollback, restored=restored, seconds=100.0)
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_everything_that_was_promised_is_printed(restored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    def demo(student: str, **options: object) -> DemoResult:
+        asked.update(options, student=student)
+        return _result(restored)
+
+    monkeypatch.setattr(pipeline, "demo", demo)
+    result = CliRunner().invoke(app, ["demo", "--student", "zoo:pico-llama"], env={"COLUMNS": "120"})
+    assert asked["student"] == "zoo:pico-llama"
+    for shown in (
+        "99.5 %",
+        "5.0 %",
+        "99.0 %",
+        "99.4 %",
+        "100",
+        "558,697",
+        "3,789",
+        "2,400",
+        "accepted",
+        "rolled back",
+    ):
+        assert shown in result.stdout, shown
+    assert "skill not reached" in result.stdout
+    assert ("bit for bit" in result.stdout) == restored
+    assert ("they differ" in result.stdout) != restored
+
+
+def test_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "demo", lambda student, **options: _result(True).rows[0])
+    result = CliRunner().invoke(app, ["demo", "--json"])
+    assert json.loads(result.stdout)["skill"] == "secret" and result.stderr == ""
