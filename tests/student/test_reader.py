@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from m2kt.student import StudentSettings, train
-from m2kt.student.cal.context import SymbolMatcher
+from m2kt.student.cal.context import UnitMatcher
 from m2kt.student.cal.heads import rotate
 from tests.student.helpers import LETTERS, WORDS, loaded, shaken, small_packet
 
@@ -16,9 +16,11 @@ SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"ran
 
 
 def test_matcher_takes_the_longest_spelling() -> None:
-    matcher = SymbolMatcher([[[5]], [[4, 5]], [[3, 4, 5], [9]]])
-    found = matcher(torch.tensor([[5, 4, 5, 3, 4, 5, 9, 1, -1]]))
-    assert found.tolist() == [[0, 3, 1, 3, 3, 2, 2, 3, 3]]
+    matcher = UnitMatcher([[[5]], [[4, 5]], [[3, 4, 5], [9]]], [[7, 8], [5]])
+    symbol, unit, length = matcher(torch.tensor([[5, 4, 5, 3, 4, 5, 9, 1, -1, 7, 8, 7]]))
+    assert symbol.tolist() == [[0, 3, 1, 3, 3, 2, 2, 3, 3, 3, 3, 3]]
+    assert unit.tolist() == [[0, 5, 1, 5, 5, 2, 2, 5, 5, 5, 3, 5]]  # a literal spelled like a symbol is the symbol
+    assert length.tolist() == [[1, 1, 2, 1, 2, 3, 1, 1, 1, 1, 2, 1]]
 
 
 def test_rotation_depends_on_distance_only() -> None:
@@ -69,7 +71,7 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
     shaken(adapted).eval()
     tuner: Any = adapted.base_model
     trainer = Trainer(adapted, own, settings, spelling, packet.concepts["pool_symbol_P"], 1)
-    batch = rehearsal.update(trainer.config, spelling.separate_lead, told=0.0)[0]
+    batch = rehearsal.update(trainer.config, told=0.0)[0]
     one = slice(0, 1)
     teaching = batch.teaching
     for name in ("bank_index_BK", "class_BT", "phase_BT", "concept_BT", "source_BTA", "copied_BT", "forced_B"):
@@ -86,7 +88,7 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
 @torch.no_grad()
 def test_plugging_a_bank_changes_what_is_said() -> None:
     model, _ = adapted_with(small_packet())
-    ids = torch.tensor([[3, 4, 5, 6, 7, 8]])
+    ids = torch.tensor([loaded("llama").tokenizer.encode("a b: a b")])
     before = model(input_ids=ids).logits
     reader = model.base_model.reader()
     model.base_model.set_bank(reader.bank_KD + 5, reader.anchor_SD, reader.has_anchor_S)
@@ -99,7 +101,8 @@ def test_projectors_and_spellings_train(symbols: list[str], kind: str) -> None:
     projector = {"kind": kind, "width": 8, "anchor_coordinates": kind == "mlp"}
     _, candidate = adapted_with(small_packet(symbols), projector=projector)
     assert candidate.history[-1]["reason"] > 0
-    assert candidate.spelling.phases == (1 if symbols is LETTERS else 3) + candidate.spelling.separate_lead
+    assert candidate.spelling.phases == (1 if symbols is LETTERS else 3)
+    assert " " in candidate.spelling.literals  # a space that is a token of its own is structure
 
 
 def test_flat_reader_trains_and_reads() -> None:

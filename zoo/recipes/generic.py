@@ -34,7 +34,7 @@ from zoo.recipes.common import (
     save,
     wrap_tokenizer,
 )
-from zoo.recipes.text import NAMES, Document, document, page
+from zoo.recipes.text import FIRST_NAMES, NAMES, Document, document, page
 
 CONTEXT = 384
 PRINTABLE = "".join(chr(i) for i in range(32, 127)) + "\n"
@@ -54,8 +54,8 @@ class StudentRecipe:
     tokenizer: Callable[[], PreTrainedTokenizerFast]
     seed: int
     updates: int = 2500
-    periodic_updates: int = 450
-    short_updates: int = 1500
+    periodic_updates: int = 420
+    short_updates: int = 1400
     lr: float = 2e-3
     tokens_a_batch: int = 2048
 
@@ -131,12 +131,16 @@ def encode(tokenizer: PreTrainedTokenizerFast, pieces: Document) -> tuple[list[i
 
 
 def batch(
-    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, rows: int, length: int
+    tokenizer: PreTrainedTokenizerFast,
+    rng: np.random.Generator,
+    rows: int,
+    length: int,
+    names: tuple[str, ...] = (),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """ids_BT and weight_BT: pages cut to `length` tokens, no padding."""
     ids, weights = [], []
     while len(ids) < rows:
-        row, weight = encode(tokenizer, page(rng, 3 * length // 2))
+        row, weight = encode(tokenizer, page(rng, 3 * length // 2, names))
         if len(row) >= length:
             ids.append(row[:length])
             weights.append(weight[:length])
@@ -150,7 +154,7 @@ def periodic_batch(
     (300 updates; on mixed text they had not after 500)."""
     ids = np.zeros((rows, length), dtype=np.int64)
     weights = np.zeros((rows, length), dtype=np.float32)
-    writable = [i for i in range(3, len(tokenizer)) if tokenizer.decode([i]).isascii()]
+    writable = [i for i in range(3, len(tokenizer)) if set(tokenizer.decode([i])) <= set(PRINTABLE)]
     for row in range(rows):
         alphabet = rng.permutation(writable)[: int(rng.integers(6, 96))]
         period = int(rng.integers(4, 24))
@@ -160,11 +164,17 @@ def periodic_batch(
 
 
 def mixed_batch(
-    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, rows: int, periodic: int, length: int
+    tokenizer: PreTrainedTokenizerFast,
+    rng: np.random.Generator,
+    rows: int,
+    length: int,
+    periodic: int,
+    names: tuple[str, ...],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """So many periodic rows, the rest pages."""
-    parts = [(periodic_batch, periodic), (batch, rows - periodic)]
-    made = [make(tokenizer, rng, n, length) for make, n in parts if n]
+    made = [periodic_batch(tokenizer, rng, periodic, length)] if periodic else []
+    if periodic < rows:
+        made.append(batch(tokenizer, rng, rows - periodic, length, names))
     return torch.cat([ids for ids, _ in made]), torch.cat([weights for _, weights in made])
 
 
@@ -216,13 +226,13 @@ def build(recipe: StudentRecipe) -> dict[str, float]:
         rate = recipe.lr * min(1.0, (update + 1) / 50, 3 * left)
         for group in adam.param_groups:
             group["lr"] = rate
-        lengths = SHORT if update < recipe.short_updates else LONG
-        length = int(rng.choice(lengths))
+        early = update < recipe.short_updates
+        length = int(rng.choice(SHORT if early else LONG))
         rows = recipe.tokens_a_batch // length
         # Periodic rows alone, then fewer and fewer among the pages: what has formed must not be lost again.
-        share = 1.0 if update < recipe.periodic_updates else 0.5 * left
+        share = 1.0 if update < recipe.periodic_updates else 0.3 * left
         periodic = round(share * rows)
-        ids_BT, weight_BT = mixed_batch(tokenizer, rng, rows, periodic, length)
+        ids_BT, weight_BT = mixed_batch(tokenizer, rng, rows, length, periodic, FIRST_NAMES if early else ())
         model.train()
         labels_BT = ids_BT.masked_fill(weight_BT == 0, IGNORED)
         loss = next_token_loss(model, ids_BT, labels_BT, weight_BT)
@@ -234,8 +244,6 @@ def build(recipe: StudentRecipe) -> dict[str, float]:
         if (update + 1) % 100 == 0:
             log.info("%s %5d loss %.4f %.0f s", recipe.name, update + 1, running, time.perf_counter() - began)
         if (update + 1) % 400 == 0:
-            save(recipe.name, model, tokenizer, dtype=torch.float16)
-            model.float()
             log.info("%s %s", recipe.name, skills(model, tokenizer, 50))
     seconds = time.perf_counter() - began
     save(recipe.name, model, tokenizer, dtype=torch.float16)

@@ -111,6 +111,22 @@ class Graph(_Model):
         """K, rule instances (symbols not counted)."""
         return sum(len(r.rows) for r in self.rules)
 
+    def first_places(self) -> list[list[int]]:
+        """Numbers all leaves of all decisions: by template and node, the number of the node's first leaf."""
+        count = 0
+        found: list[list[int]] = []
+        for template in self.templates:
+            found.append([])
+            for node in template.nodes:
+                found[-1].append(count)
+                count += n_leaves(node.step)
+        return found
+
+    @property
+    def n_places(self) -> int:
+        """Leaves of all decisions: the places at which a trace can be."""
+        return sum(n_leaves(node.step) for template in self.templates for node in template.nodes)
+
     def row_index(self) -> list[dict[tuple[int, ...], int]]:
         """Per rule, arguments to row."""
         return [{row: i for i, row in enumerate(rule.rows)} for rule in self.rules]
@@ -151,9 +167,11 @@ class Trace:
 
     units: list[TracedUnit]
     n_prompt: int
+    template: int = 0
     complete: bool = False
     missing: Missing | None = None
     path: list[int] = field(default_factory=list)  # node of every completion unit
+    leaf: list[int] = field(default_factory=list)  # leaf of the node's decision that wrote it
 
     @property
     def text(self) -> str:
@@ -186,7 +204,7 @@ class Roller:
         """Rolls out. Never raises on what the graph lacks: ``complete`` is False then and ``missing`` says why."""
         template = self.graph.templates[prompt.template]
         units = self.prompt_units(prompt)
-        trace = Trace(units, len(units))
+        trace = Trace(units, len(units), prompt.template)
         node = 0
         if not template.nodes:
             trace.missing = Missing(
@@ -200,15 +218,21 @@ class Roller:
                 trace.missing = Missing("length", prompt.template, node, f"{self.max_units} units")
                 return trace
             decision = template.nodes[node].step
+            leaf = 0
             while isinstance(decision, Guard):
                 seen = units[decision.source].symbol
-                branch = next((c.then for c in decision.cases if seen in c.values), None)
+                branch = None
+                for case in decision.cases:
+                    if seen in case.values:
+                        branch = case.then
+                        break
+                    leaf += n_leaves(case.then)
                 if branch is None:
-                    trace.missing = Missing(
-                        "branch", prompt.template, node, f"unit {decision.source} is {seen}"
-                    )
+                    said = f"unit {decision.source} is {seen}"
+                    trace.missing = Missing("branch", prompt.template, node, said)
                     return trace
                 decision = branch
+            trace.leaf.append(leaf)
             unit = self._write(decision, units, table, lost)
             if unit is None:
                 trace.missing = lost
@@ -266,6 +290,11 @@ def leaves(decision: Decision) -> Iterator[WriteLiteral | WriteCopy | WriteRule]
             yield from leaves(case.then)
     else:
         yield decision
+
+
+def n_leaves(decision: Decision) -> int:
+    """Number of leaves of a decision."""
+    return sum(n_leaves(c.then) for c in decision.cases) if isinstance(decision, Guard) else 1
 
 
 def verbalised_table(graph: Graph) -> Table:

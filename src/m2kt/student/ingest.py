@@ -180,6 +180,8 @@ class Trainer:
                 rate = rates.steering_lr
             elif any(part in name for part in (".projector.", ".spare_SJE", ".literal_UJE")):
                 rate = rates.projector_lr
+            elif name.endswith(".state.weight"):  # a wide student must not make the reader's input jump
+                rate = rates.reader_lr * min(1.0, 128 / parameter.shape[1])
             else:
                 rate = rates.reader_lr
             groups.setdefault(rate, []).append(parameter)

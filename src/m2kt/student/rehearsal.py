@@ -40,6 +40,7 @@ class Rehearsed:
     trace: Trace
     bank_index_K: NDArray[np.int64]
     class_T: list[int]
+    place_T: list[int]
     phase_T: list[int]
     concept_T: list[int]
     source_TA: list[list[int]]
@@ -105,6 +106,7 @@ class Rehearsal:
             self.prompts.setdefault(prompt.template, []).append(prompt)
         if not self.prompts:
             raise PacketError("the packet's probe spec has no prompt in the rehearsal split")
+        self.first_place = graph.first_places()
         self._next = dict.fromkeys(self.prompts, 0)
         self.kept_K = self._kept()
         self.n_traces = 0
@@ -185,7 +187,7 @@ class Rehearsal:
         n = len(ids)
         out = Rehearsed(
             ids, owner, trace.n_prompt, trace, index_K,
-            [IGNORE] * n, [IGNORE] * n, [IGNORE] * n, [[IGNORE] * arity for _ in range(n)], [IGNORE] * n, [IGNORE] * n,
+            [IGNORE] * n, [IGNORE] * n, [IGNORE] * n, [IGNORE] * n, [[IGNORE] * arity for _ in range(n)], [IGNORE] * n, [IGNORE] * n,
         )  # fmt: skip
         for t in range(n - 1):
             u = owner[t + 1]
@@ -193,6 +195,8 @@ class Rehearsal:
                 out.class_T[t] = CALConfig.NONE
                 continue
             unit = trace.units[u]
+            step = u - trace.n_prompt
+            out.place_T[t] = self.first_place[trace.template][trace.path[step]] + trace.leaf[step]
             tokens = tokens_of[u]
             at = tokens.index(t + 1)
             skip = lead_tokens(self.tokenizer, [ids[i] for i in tokens], unit.lead)
@@ -255,6 +259,7 @@ def collate(group: list[Rehearsed], forced_B: Tensor, share: float, device: Any)
     for b, item in enumerate(group):
         source[b, : len(item.ids)] = torch.tensor(item.source_TA, device=device)
     teaching = Teaching(
+        place_BT=pad([i.place_T for i in group], IGNORE),
         bank_index_BK=torch.tensor(np.stack([i.bank_index_K for i in group]), device=device),
         class_BT=pad([i.class_T for i in group], IGNORE),
         phase_BT=pad([i.phase_T for i in group], IGNORE),

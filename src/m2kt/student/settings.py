@@ -31,8 +31,10 @@ class ReaderSettings(_Part):
     gather_rope: bool = Field(True, description="Give gather heads relative positions.")
     look_heads: int = Field(4, ge=0, description="Heads that look around for the selector.")
     look_width: int = Field(32, ge=4, multiple_of=4, description="Width of what a look head brings back.")
+    state_width: int = Field(192, ge=8, description="Width to which the states that are read are brought first.")
     unit_width: int = Field(64, ge=0, description="Width of the embeddings of the last units at a position; 0 for none.")
     selector_width: int = Field(256, ge=8, description="Hidden width of the selector, on which gather heads draw too.")
+    places: bool = Field(True, description="Let the selector tell where in the packet's graph a trace is.")
     silence: float = Field(1.0, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off.")
     write_literals: bool = Field(True, description="Let the reader write the answers' literal units as well.")
 
@@ -92,13 +94,13 @@ class RehearsalSettings(_Part):
 class OptimiserSettings(_Part):
     """AdamW with warm-up and cosine."""
 
-    reader_lr: float = Field(5e-3, gt=0, description="Peak rate of selector and gather heads.")
+    reader_lr: float = Field(4e-3, gt=0, description="Peak rate of selector and gather heads.")
     projector_lr: float = Field(1e-3, gt=0, description="Peak rate of phi and the literal vectors.")
-    steering_lr: float = Field(2e-3, gt=0, description="Peak rate of the low-rank updates.")
+    steering_lr: float = Field(1e-3, gt=0, description="Peak rate of the low-rank updates.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     warmup: int = Field(5, ge=0, description="Updates of linear warm-up.")
     floor: float = Field(0.05, ge=0, le=1, description="Final share of the peak rate.")
-    clip: float = Field(5.0, gt=0, description="Largest gradient norm.")
+    clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
 
 
 class StudentSettings(_Part):

@@ -50,8 +50,10 @@ class CALConfig(PeftConfig):
     gather_rope: bool = field(
         default=True, metadata=_about("Rotate half of the width by relative position (in tokens and in symbols).")
     )
+    n_places: int = field(default=0, metadata=_about("Leaves of the graph's decisions, for the selector's sense of place."))
     look_heads: int = field(default=4, metadata=_about("Heads that look around for the selector."))
     look_width: int = field(default=32, metadata=_about("Width of what a look head brings back."))
+    state_width: int = field(default=192, metadata=_about("Width to which the states that are read are brought first."))
     unit_width: int = field(default=64, metadata=_about("Width of the embeddings of the last units at a position; 0 for none."))
     selector_width: int = field(default=256, metadata=_about("Hidden width of the selector, on which gather heads draw too."))
     silence: float = field(

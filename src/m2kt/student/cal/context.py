@@ -84,6 +84,7 @@ class Teaching:
     Positions t are those that *predict* the token t+1. ``-100`` marks positions that teach nothing.
     """
 
+    place_BT: Tensor  # leaf of the packet's graph that writes the next unit
     bank_index_BK: Tensor  # rows of [pool; true bank] that stand for the concepts in each sequence
     class_BT: Tensor  # selector class
     phase_BT: Tensor  # which token of its unit comes next; what is begun is held while the class says CONTINUE
@@ -100,6 +101,7 @@ class ReaderOutputs:
 
     class_BTC: Tensor
     gather_BHTN: Tensor
+    place_BTM: Tensor | None = None  # log probabilities
     usage_BTK: Tensor | None = None
     retrieval_BTK: Tensor | None = None
     going_on_BT: Tensor | None = None  # logit

@@ -42,10 +42,16 @@ class Heads(nn.Module):
             for layer in (self.query, self.key):
                 layer.weight.normal_(std=(0.5 / width_read) ** 0.5)
                 layer.bias.normal_(std=0.1)
+        # Queries and keys are compared by direction and sharpened by a learnt factor: logits then cannot run away.
+        self.log_sharpness_H = nn.Parameter(torch.full((n_heads,), 2.0))
+
+    def logits(self, q_BHTW: Tensor, k_BHNW: Tensor) -> Tensor:
+        """Compared queries and keys, (B, H, T, N)."""
+        return (q_BHTW @ k_BHNW.transpose(-1, -2)) * self.log_sharpness_H.clamp(max=4.5).exp()[:, None, None]
 
     def turned(self, x_BTY: Tensor, run: Run) -> Tensor:
-        """Heads apart, (B, H, T, W), with their positions in."""
-        x_BHTW = x_BTY.unflatten(-1, (self.n_heads, self.width)).transpose(1, 2)
+        """Heads apart, of length one, with their positions in, (B, H, T, W)."""
+        x_BHTW = nn.functional.normalize(x_BTY.unflatten(-1, (self.n_heads, self.width)).transpose(1, 2), dim=-1)
         if not self.rope:
             return x_BHTW
         quarter, past = self.width // 4, run.n_past
@@ -62,7 +68,7 @@ class GatherHeads(Heads):
         q_BHTW = self.turned(self.query(x_BTX), run)
         k_BHTW = self.turned(self.key(x_BTX), run)
         k_BHNW, _ = run.extend_keys(slot, k_BHTW, k_BHTW[..., :1])
-        logit_BHTN = q_BHTW @ k_BHNW.transpose(-1, -2) / self.width**0.5
+        logit_BHTN = self.logits(q_BHTW, k_BHNW)
         symbol_BTN = run.seen_BTN & (run.symbol_BN < n_symbols)[:, None, :]
         return logit_BHTN.masked_fill(~symbol_BTN[:, None], -1e4).log_softmax(-1)
 
@@ -82,7 +88,7 @@ class LookHeads(Heads):
         v_BLTV = torch.cat([v_BLTV[..., :half], rotate(v_BLTV[..., half:], ordinal_BT)], -1)
         q_BLTW = self.turned(self.query(x_BTX), run)
         k_BLNW, v_BLNV = run.extend_keys(slot, self.turned(self.key(x_BTX), run), v_BLTV)
-        logit_BLTN = q_BLTW @ k_BLNW.transpose(-1, -2) / self.width**0.5
+        logit_BLTN = self.logits(q_BLTW, k_BLNW)
         found_BLTV = logit_BLTN.masked_fill(~run.seen_BTN[:, None], -1e4).softmax(-1) @ v_BLNV
         found_BLTV = torch.cat([found_BLTV[..., :half], rotate(found_BLTV[..., half:], -ordinal_BT)], -1)
         return found_BLTV.transpose(1, 2).flatten(2)

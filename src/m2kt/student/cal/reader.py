@@ -125,7 +125,8 @@ class StructuredReader(ReaderBase):
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
         # What is read at a position: the student's states there, and the unit that ends there.
-        width = self.read_width + config.unit_width * TRAIL
+        width = config.state_width + config.unit_width * TRAIL
+        self.state = nn.Linear(self.read_width, config.state_width)
         n_units = self.n_symbols + len(config.literal_tokens) + len(config.context_tokens)
         longest = max((len(t) for f in config.symbol_tokens for t in f), default=1)
         self.unit = nn.Embedding(n_units + 1, config.unit_width)
@@ -134,6 +135,9 @@ class StructuredReader(ReaderBase):
         self.look = LookHeads(width, config.look_heads, config.gather_width, config.gather_rope, config.look_width)
         around = config.look_heads * config.look_width
         self.think = nn.Sequential(nn.Linear(width + around, config.selector_width), nn.GELU())
+        # Where in the packet's graph the trace is; what it thinks of that goes back into its thought.
+        self.place = nn.Linear(config.selector_width, config.n_places) if config.n_places else None
+        self.placed = nn.Linear(config.n_places, config.selector_width, bias=False) if config.n_places else None
         self.selector = nn.Linear(config.selector_width, config.n_classes)
         self.gather = GatherHeads(
             width + config.selector_width, config.n_heads, config.gather_width, config.gather_rope
@@ -170,8 +174,12 @@ class StructuredReader(ReaderBase):
         return w_BTK * self.allowed_K
 
     def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
-        x_BTX = torch.cat([self.read(run), self.units(run)], -1)
+        x_BTX = torch.cat([self.state(self.read(run)), self.units(run)], -1)
         thought_BTZ = self.think(torch.cat([x_BTX, self.look(x_BTX, run, slot)], -1))
+        log_place_BTM = None
+        if self.place is not None and self.placed is not None:
+            log_place_BTM = self.place(thought_BTZ).log_softmax(-1)
+            thought_BTZ = thought_BTZ + self.placed(log_place_BTM.exp())
         log_class_BTC = self.selector(thought_BTZ).log_softmax(-1)
         log_gather_BHTN = self.gather(torch.cat([x_BTX, thought_BTZ], -1), run, slot + 1, self.n_symbols)
         mass_BHTS = symbol_mass(log_gather_BHTN, run, self.n_symbols)
@@ -180,7 +188,7 @@ class StructuredReader(ReaderBase):
         copied_BTS = class_BTC[..., CALConfig.COPY, None] * mass_BHTS[:, 0]
         teaching = run.teaching
         if teaching is not None:
-            run.outputs.append(ReaderOutputs(log_class_BTC, log_gather_BHTN, w_BTK))
+            run.outputs.append(ReaderOutputs(log_class_BTC, log_gather_BHTN, log_place_BTM, w_BTK))
             class_BTC, w_BTK, copied_BTS = self.force(teaching, class_BTC, w_BTK, copied_BTS)
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE
         else:

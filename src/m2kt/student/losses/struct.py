@@ -44,12 +44,14 @@ class StructLoss:
         silent_BT = (teaching.class_BT == CALConfig.NONE) & ~answered_BT
         if silent_BT.any():  # the prompt: nothing to add there, but less weighty than the answer
             said = said + 0.2 * -reader.class_BTC[silent_BT][:, CALConfig.NONE].mean()
+        if reader.place_BTM is not None:
+            said = said + functional.nll_loss(reader.place_BTM[answered_BT], teaching.place_BT[answered_BT])
         return said + self.edges(batch, reader, config)
 
     def edges(self, batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor:
         """Mean of -log attention on the packet's edges."""
         log_p = edge_log_p(batch, reader, config)
-        return -log_p.clamp(min=-20.0).mean() if len(log_p) else torch.zeros((), device=batch.token_BT.device)
+        return -log_p.mean() if len(log_p) else torch.zeros((), device=batch.token_BT.device)
 
     def _flat(self, batch: Batch, reader: ReaderOutputs) -> Tensor:
         assert reader.retrieval_BTK is not None
@@ -87,6 +89,9 @@ def pointing(batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
     answered_BT = batch.label_BT != IGNORE
     for reader in outputs.readers:
         if reader.retrieval_BTK is None:
+            if reader.place_BTM is not None:
+                right_BT = reader.place_BTM.argmax(-1) == batch.teaching.place_BT
+                found["place"] = right_BT[answered_BT].float().mean()
             found["class"] = (reader.class_BTC.argmax(-1) == batch.teaching.class_BT)[answered_BT].float().mean()
             log_p = edge_log_p(batch, reader, outputs.config)
             found["edge"] = (log_p > -0.69).float().mean() if len(log_p) else torch.ones(())
