@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,8 +93,6 @@ def test_answer_is_read_before_the_stop_string() -> None:
     ],
 )
 def test_bad_specs_are_refused_with_the_field(change: str, message: str) -> None:
-    import yaml
-
     data = yaml.safe_load(SPEC) | yaml.safe_load(change)
     with pytest.raises(SpecError, match=message):
         ProbeSpec.from_yaml(yaml.safe_dump(data))
@@ -108,11 +107,17 @@ def test_yaml_round_trip_and_digest_ignore_truth_and_prose() -> None:
     assert one.public().truth is None
 
 
-def test_json_schema_is_exported() -> None:
+def test_json_schema_is_checked_in_and_accepts_the_zoo() -> None:
     schema = ProbeSpec.model_json_schema()
-    assert {"name", "slots", "templates", "stop"} <= set(schema["required"])
-    assert schema["additionalProperties"] is False
-    json.dumps(schema)
+    root = Path(__file__).parents[2]
+    assert json.loads((root / "docs" / "probe-spec.schema.json").read_text(encoding="utf-8")) == schema, (
+        "the schema has changed: write ProbeSpec.model_json_schema() to docs/probe-spec.schema.json"
+    )
+    jsonschema = pytest.importorskip("jsonschema")
+    for path in (root / "zoo").glob("*/probes.yaml"):
+        jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(SPEC) | {"stop": 3}, schema)
 
 
 def test_truth_from_jsonl_and_from_python(tmp_path: Path) -> None:
@@ -132,8 +137,6 @@ def test_truth_from_jsonl_and_from_python(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(alphabet="ab01 {}=:", min_size=1, max_size=12), min_size=1, max_size=3))
 def test_any_template_text_is_parsed_or_refused(texts: list[str]) -> None:
-    import yaml
-
     data = yaml.safe_load(SPEC) | {"templates": texts}
     try:
         parsed = ProbeSpec.from_yaml(yaml.safe_dump(data))

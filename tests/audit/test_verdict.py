@@ -1,0 +1,83 @@
+"""The verdict: what is accepted, what is rejected, and for which reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from m2kt.audit import Neutral, Thresholds, gap_recovered, judge, measure_neutral, neutral_text, wilson
+from m2kt.models import load_causal_lm
+
+
+def verdict(**changes: Any) -> Any:
+    neutral = changes.pop(
+        "neutral", Neutral(perplexity_before=10, perplexity_after=10.5, divergence=0.01, tokens=9)
+    )
+    known: dict[str, Any] = {
+        "before": 0.0, "accuracy": 0.98, "interval": (0.9, 1.0), "n": 100, "reference_accuracy": 1.0, "reference": "truth",
+        "shapes": [], "held_out": [], "readable": 1.0, "thresholds": Thresholds(),
+    }  # fmt: skip
+    return judge(neutral=neutral, **(known | changes))
+
+
+def test_a_good_candidate_is_accepted() -> None:
+    good = verdict()
+    assert good.verdict == "accepted" and not good.reasons
+    assert good.gap_recovered == pytest.approx(0.98)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"accuracy": 0.5}, "skill not reached"),
+        ({"readable": 0.1}, "vectors do not speak"),
+        ({"n": 0}, "no evaluation prompt"),
+        (
+            {"neutral": Neutral(perplexity_before=10, perplexity_after=20, divergence=0.0, tokens=9)},
+            "perplexity on neutral text x 2.00",
+        ),
+        (
+            {"neutral": Neutral(perplexity_before=10, perplexity_after=10, divergence=0.9, tokens=9)},
+            "divergence on neutral text 0.900",
+        ),
+        (
+            {
+                "neutral": Neutral(
+                    perplexity_before=10, perplexity_after=float("nan"), divergence=0.0, tokens=9
+                )
+            },
+            "something else was lost",
+        ),
+    ],
+)
+def test_each_threshold_rejects_with_its_reason(changes: dict[str, Any], reason: str) -> None:
+    bad = verdict(**changes)
+    assert bad.verdict == "rejected"
+    assert any(reason in r for r in bad.reasons)
+
+
+def test_gap_recovered() -> None:
+    assert gap_recovered(0.2, 0.9, 1.0) == pytest.approx(0.875)
+    assert gap_recovered(1.0, 1.0, 1.0) == 1.0
+    assert gap_recovered(1.0, 0.9, 1.0) == 0.0
+    assert gap_recovered(0.5, 0.4, 1.0) < 0
+
+
+def test_wilson_interval() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+    low, high = wilson(99, 100)
+    assert 0.94 < low < 0.95 and 0.99 < high <= 1.0
+
+
+def test_neutral_text_is_unmoved_by_an_untrained_adapter() -> None:
+    from dataclasses import replace
+
+    from peft import LoraConfig, get_peft_model
+
+    loaded = load_causal_lm("zoo:pico-gpt2")
+    adapted = get_peft_model(loaded.model, LoraConfig(target_modules=["c_attn"], r=2, fan_in_fan_out=True))
+    measured = measure_neutral(replace(loaded, model=adapted))
+    assert measured.divergence == pytest.approx(0.0, abs=1e-6)
+    assert measured.perplexity_after == pytest.approx(measured.perplexity_before)
+    assert measured.tokens > 500 and len(neutral_text()) >= 20
