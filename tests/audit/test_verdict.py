@@ -15,7 +15,8 @@ def verdict(**changes: Any) -> Any:
         "neutral", Neutral(perplexity_before=10, perplexity_after=10.5, divergence=0.01, tokens=9)
     )
     known: dict[str, Any] = {
-        "before": 0.0, "accuracy": 0.98, "interval": (0.9, 1.0), "n": 100, "reference_accuracy": 1.0, "reference": "truth",
+        "before": 0.0, "accuracy": 0.98, "interval": (0.9, 1.0), "n": 100,
+        "reference_accuracy": 1.0, "reference": "truth",
         "shapes": [], "held_out": [], "readable": 1.0, "thresholds": Thresholds(),
     }  # fmt: skip
     return judge(neutral=neutral, **(known | changes))

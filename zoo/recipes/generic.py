@@ -34,7 +34,7 @@ from zoo.recipes.common import (
     save,
     wrap_tokenizer,
 )
-from zoo.recipes.text import FIRST_NAMES, NAMES, Document, document, page
+from zoo.recipes.text import NAMES, Document, document, page
 
 CONTEXT = 384
 PRINTABLE = "".join(chr(i) for i in range(32, 127)) + "\n"
@@ -54,8 +54,9 @@ class StudentRecipe:
     tokenizer: Callable[[], PreTrainedTokenizerFast]
     seed: int
     updates: int = 2500
-    periodic_updates: int = 420
-    short_updates: int = 1400
+    periodic_updates: int = 450
+    short_updates: int = 1500
+    stop_after: int | None = None  # updates after which the schedule is cut short
     lr: float = 2e-3
     tokens_a_batch: int = 2048
 
@@ -131,16 +132,12 @@ def encode(tokenizer: PreTrainedTokenizerFast, pieces: Document) -> tuple[list[i
 
 
 def batch(
-    tokenizer: PreTrainedTokenizerFast,
-    rng: np.random.Generator,
-    rows: int,
-    length: int,
-    names: tuple[str, ...] = (),
+    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, rows: int, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """ids_BT and weight_BT: pages cut to `length` tokens, no padding."""
     ids, weights = [], []
     while len(ids) < rows:
-        row, weight = encode(tokenizer, page(rng, 3 * length // 2, names))
+        row, weight = encode(tokenizer, page(rng, 3 * length // 2))
         if len(row) >= length:
             ids.append(row[:length])
             weights.append(weight[:length])
@@ -154,7 +151,7 @@ def periodic_batch(
     (300 updates; on mixed text they had not after 500)."""
     ids = np.zeros((rows, length), dtype=np.int64)
     weights = np.zeros((rows, length), dtype=np.float32)
-    writable = [i for i in range(3, len(tokenizer)) if set(tokenizer.decode([i])) <= set(PRINTABLE)]
+    writable = [i for i in range(3, len(tokenizer)) if tokenizer.decode([i]).isascii()]
     for row in range(rows):
         alphabet = rng.permutation(writable)[: int(rng.integers(6, 96))]
         period = int(rng.integers(4, 24))
@@ -164,41 +161,45 @@ def periodic_batch(
 
 
 def mixed_batch(
-    tokenizer: PreTrainedTokenizerFast,
-    rng: np.random.Generator,
-    rows: int,
-    length: int,
-    periodic: int,
-    names: tuple[str, ...],
+    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, rows: int, periodic: int, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """So many periodic rows, the rest pages."""
-    made = [periodic_batch(tokenizer, rng, periodic, length)] if periodic else []
-    if periodic < rows:
-        made.append(batch(tokenizer, rng, rows - periodic, length, names))
+    parts = [(periodic_batch, periodic), (batch, rows - periodic)]
+    made = [make(tokenizer, rng, n, length) for make, n in parts if n]
     return torch.cat([ids for ids, _ in made]), torch.cat([weights for _, weights in made])
 
 
 @torch.no_grad()
-def skills(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, n: int = 100) -> dict[str, float]:
-    """Per operation: share of documents whose last determined stretch is greedily right, token for token."""
+def skills(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, n: int = 100
+) -> dict[str, tuple[float, float]]:
+    """Per operation, greedy, given the right text so far: share of determined tokens, and of last stretches, right."""
     model.eval()
     rng, shares = np.random.default_rng(12345), {}
     for name in NAMES:
-        right = 0
         encoded = [encode(tokenizer, document(rng, name, 3)) for _ in range(n)]
-        longest = max(len(ids) for ids, _ in encoded)
+        longest = min(CONTEXT, max(len(ids) for ids, _ in encoded))
         ids_BT = torch.full((n, longest), tokenizer.pad_token_id)
-        for row, (ids, _) in enumerate(encoded):
-            ids_BT[row, : len(ids)] = torch.tensor(ids)
-        chosen_BT = model(input_ids=ids_BT[:, :CONTEXT], use_cache=False).logits.argmax(-1)
+        known_BT = torch.zeros((n, longest), dtype=torch.bool)
         for row, (ids, weights) in enumerate(encoded):
-            end = min(len(ids), CONTEXT)
-            start = end
-            while start > 1 and weights[start - 1] == 1.0:
-                start -= 1
-            right += bool((chosen_BT[row, start - 1 : end - 1] == torch.tensor(ids[start:end])).all())
-        shares[name] = right / n
-    return shares
+            end = min(len(ids), longest)
+            ids_BT[row, :end] = torch.tensor(ids[:end])
+            known_BT[row, :end] = torch.tensor(weights[:end]) == 1.0
+        logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
+        right_BT = logits_BTV[:, :-1].argmax(-1) == ids_BT[:, 1:]
+        known_BT = known_BT[:, 1:]
+        # The last stretch: known tokens behind which no unknown one is followed by a known one.
+        back_BT = known_BT.flip(1).int()
+        started_BT = back_BT.cummax(1).values
+        ended_BT = ((started_BT - back_BT) > 0).int().cummax(1).values.bool()
+        last_BT = ((back_BT > 0) & ~ended_BT).flip(1)
+        whole = (right_BT | ~last_BT).all(1).float().mean()
+        shares[name] = (float(right_BT[known_BT].float().mean()), float(whole))
+    ids_BT, weight_BT = periodic_batch(tokenizer, rng, n, 64)
+    right_BT = model(input_ids=ids_BT, use_cache=False).logits[:, :-1].argmax(-1) == ids_BT[:, 1:]
+    known_BT = weight_BT[:, 1:] == 1.0
+    whole = (right_BT | ~known_BT).all(1).float().mean()
+    return {"periodic": (float(right_BT[known_BT].float().mean()), float(whole)), **shares}
 
 
 def sinusoids(positions: int, width: int) -> torch.Tensor:
@@ -209,7 +210,7 @@ def sinusoids(positions: int, width: int) -> torch.Tensor:
     return 0.1 * torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
 
 
-def build(recipe: StudentRecipe) -> dict[str, float]:
+def build(recipe: StudentRecipe) -> dict[str, tuple[float, float]]:
     """Pretrain (warm up, constant, linear decay over the last third), measure, save in half precision."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
@@ -221,18 +222,18 @@ def build(recipe: StudentRecipe) -> dict[str, float]:
     log.info("%s: %d parameters, vocabulary %d", recipe.name, parameters, len(tokenizer))
     adam = optimiser(model, recipe.lr, 0.05)
     began, running = time.perf_counter(), 4.0
-    for update in range(recipe.updates):
+    for update in range(recipe.stop_after or recipe.updates):
         left = (recipe.updates - update) / recipe.updates
         rate = recipe.lr * min(1.0, (update + 1) / 50, 3 * left)
         for group in adam.param_groups:
             group["lr"] = rate
-        early = update < recipe.short_updates
-        length = int(rng.choice(SHORT if early else LONG))
+        lengths = SHORT if update < recipe.short_updates else LONG
+        length = int(rng.choice(lengths))
         rows = recipe.tokens_a_batch // length
         # Periodic rows alone, then fewer and fewer among the pages: what has formed must not be lost again.
-        share = 1.0 if update < recipe.periodic_updates else 0.3 * left
+        share = 1.0 if update < recipe.periodic_updates else 0.5 * left
         periodic = round(share * rows)
-        ids_BT, weight_BT = mixed_batch(tokenizer, rng, rows, length, periodic, FIRST_NAMES if early else ())
+        ids_BT, weight_BT = mixed_batch(tokenizer, rng, rows, periodic, length)
         model.train()
         labels_BT = ids_BT.masked_fill(weight_BT == 0, IGNORED)
         loss = next_token_loss(model, ids_BT, labels_BT, weight_BT)
@@ -244,32 +245,48 @@ def build(recipe: StudentRecipe) -> dict[str, float]:
         if (update + 1) % 100 == 0:
             log.info("%s %5d loss %.4f %.0f s", recipe.name, update + 1, running, time.perf_counter() - began)
         if (update + 1) % 400 == 0:
+            save(recipe.name, model, tokenizer, dtype=torch.float16)
+            model.float()
             log.info("%s %s", recipe.name, skills(model, tokenizer, 50))
     seconds = time.perf_counter() - began
     save(recipe.name, model, tokenizer, dtype=torch.float16)
     shares = skills(model.float(), tokenizer, 200)
-    rows = "\n".join(f"| {name} | {100 * share:.1f} % |" for name, share in shares.items())
+    write_card(recipe, model, len(tokenizer), seconds, shares)
+    log.info("%s done in %.0f s: %s", recipe.name, seconds, shares)
+    return shares
+
+
+def write_card(
+    recipe: StudentRecipe,
+    model: PreTrainedModel,
+    vocabulary: int,
+    seconds: float,
+    shares: dict[str, tuple[float, float]],
+) -> None:
+    """The README beside the weights."""
+    parameters = sum(p.numel() for p in model.parameters())
+    done = recipe.stop_after or recipe.updates
+    cut = f" (cut short: the schedule has {recipe.updates})" if done < recipe.updates else ""
+    rows = "\n".join(f"| {name} | {100 * t:.1f} % | {100 * w:.1f} % |" for name, (t, w) in shares.items())
     (ZOO / recipe.name / "README.md").write_text(f"""---
 license: apache-2.0
 ---
 # zoo:{recipe.name}
 
-A small core worth freezing: {type(model).__name__}, {parameters:,} parameters, vocabulary {len(tokenizer)}, \
-context {CONTEXT}.
+A small core to freeze: {type(model).__name__}, {parameters:,} parameters, vocabulary {vocabulary}, context {CONTEXT}.
 Pretrained on generic symbol text (`zoo/recipes/text.py`): copying, reversing, selecting, looking up in context,
 pairing, following links, brackets, counting. No sums, no fixed tables, no words of any language.
 
-Licence: Apache-2.0. Built by `python -m zoo.recipes.build {recipe.name}`, seed {recipe.seed}: {recipe.updates} updates
-of about {recipe.tokens_a_batch} tokens, {seconds:.0f} s on one core. Stored in half precision, loads as float32.
+Licence: Apache-2.0. Recipe: `python -m zoo.recipes.build {recipe.name}`, seed {recipe.seed}: {done} updates{cut}
+of about {recipe.tokens_a_batch} tokens, {seconds:.0f} s on a shared core. Stored in half precision, loads as float32.
 
-Greedy, whole answers right (the last of three examples in a document), 200 fresh documents each:
+Greedy, given the right text so far, 200 fresh documents each: share of the determined tokens that are right, and of
+documents whose last answer is right as a whole. `periodic` is a random stretch of tokens over and over.
 
-| operation | right |
-| --- | --- |
+| operation | tokens | whole answers |
+| --- | --- | --- |
 {rows}
 """)
-    log.info("%s done in %.0f s: %s", recipe.name, seconds, shares)
-    return shares
 
 
 PICO_GPT2 = StudentRecipe(
@@ -277,5 +294,6 @@ PICO_GPT2 = StudentRecipe(
     config=gpt2_config,
     tokenizer=lambda: character_tokenizer(PRINTABLE, max_length=CONTEXT),
     seed=11,
+    stop_after=1200,
 )
 PICO_LLAMA = StudentRecipe(name="pico-llama", config=llama_config, tokenizer=bpe_tokenizer, seed=12)

@@ -22,11 +22,9 @@ Rng = np.random.Generator
 
 LOWER, DIGITS, MARKS = string.ascii_lowercase, string.digits, "+-*/=<>:;.,|#@&%$!?~^_"
 ALPHABETS = (LOWER, LOWER, DIGITS, LOWER[:10], LOWER + DIGITS, string.ascii_uppercase, string.ascii_letters)
-# A mark keeps its role: within lists, in front of answers, behind examples. Roles that any mark could play did not get
-# learnt in a few million tokens.
-JOINERS = ("", "", "", " ", " ", " ", ",", "+", "-", ", ")
-ARROWS = (":", ":", ": ", "=", "=", ">", " > ", "->")
-ENDS, COMMAS = (";", "; ", ".\n", "\n", " | "), (";", "; ", ", ")
+JOINERS = ("", "", " ", " ", ",", "+", "-", ", ", ".", "|", " - ", "/")
+ARROWS = (":", ":", "=", ">", " > ", ": ", " = ", "->", ": ", ">")
+ENDS = (";", "; ", ".\n", "\n", ", ", " ", ".", " | ")
 
 
 def pick(rng: Rng, options: str | tuple[str, ...]) -> str:
@@ -103,9 +101,9 @@ def mapped(rng: Rng, name: str, examples: int) -> Document:
 def zipped(rng: Rng, name: str, examples: int) -> Document:
     """Two lists side by side, paired from the left or from the right: ``abc|xyz:a-x,b-y,c-z``."""
     symbols = Symbols(rng)
-    joiner, between, arrow = " " * symbols.long, pick(rng, "+-*/#&"), pick(rng, ARROWS)
-    pair, comma, end = symbols.glue(), pick(rng, COMMAS), pick(rng, ENDS)
-    fixed = "" if rng.random() < 0.6 else pick(rng, "!?~^%") + symbols.draw()
+    joiner, between, arrow = " " * symbols.long, pick(rng, MARKS), pick(rng, ARROWS)
+    pair, comma, end = symbols.glue(), pick(rng, ENDS[:2]), pick(rng, ENDS)
+    fixed = "" if rng.random() < 0.6 else pick(rng, MARKS) + symbols.draw()
     pieces: Document = [(f"{name}|", False)]
     for i in range(examples):
         left = symbols.take(1, 3 if symbols.long else 5)
@@ -123,7 +121,7 @@ def zipped(rng: Rng, name: str, examples: int) -> Document:
 def windows(rng: Rng, name: str, examples: int) -> Document:
     """Neighbours in order, from the left or from the right: ``a b c d: a b; b c; c d.``"""
     symbols = Symbols(rng)
-    joiner, arrow, comma, end = symbols.glue(), pick(rng, ARROWS), pick(rng, COMMAS), pick(rng, ENDS)
+    joiner, arrow, comma, end = symbols.glue(), pick(rng, ARROWS), pick(rng, ENDS[:2]), pick(rng, ENDS)
     pieces: Document = [(f"{name}|", False)]
     for i in range(examples):
         items = symbols.take(2, 5)
@@ -153,7 +151,7 @@ def chase(rng: Rng, name: str, examples: int) -> Document:
     """Links in any order, then followed: ``b>c a>b c>d: a>b>c>d``."""
     names = list(LOWER) if rng.random() < 0.6 else list(dict.fromkeys(word(rng) for _ in range(12)))
     chain = [names[i] for i in rng.permutation(len(names))[: int(rng.integers(3, 6))]]
-    arrow, end = pick(rng, (">", "-", " to ", "=", ":")), pick(rng, COMMAS)
+    arrow, end = pick(rng, (">", "-", " to ", "=", ":")), pick(rng, ENDS[:2])
     links = [a + arrow + b for a, b in itertools.pairwise(chain)]
     shuffled = end.join(links[i] for i in rng.permutation(len(links)))
     return [(f"{shuffled} | {chain[0]}", False), (arrow + arrow.join(chain[1:]), True), (end, True)]
@@ -205,18 +203,6 @@ TASKS: dict[str, tuple[Callable[[Rng, str, int], Document], float]] = {
     "brackets": (brackets, 0.5),
     "counted": (counted, 0.5),
 }
-FIRST_NAMES = (
-    "copy",
-    "copy",
-    "reverse",
-    "first",
-    "zip-right",
-    "windows",
-    "windows-right",
-    "lookup",
-    "lookup",
-    "repeated",
-)
 NAMES = tuple(TASKS)
 SHARES = np.array([share for _, share in TASKS.values()]) / sum(share for _, share in TASKS.values())
 
@@ -227,9 +213,9 @@ def document(rng: Rng, name: str | None = None, examples: int | None = None) -> 
     return TASKS[name][0](rng, name, examples or int(rng.integers(2, 5)))
 
 
-def page(rng: Rng, characters: int, names: tuple[str, ...] = ()) -> Document:
-    """Documents, a line each, up to at least so many characters; only of the named operations if any are named."""
+def page(rng: Rng, characters: int) -> Document:
+    """Documents, a line each, up to at least so many characters."""
     pieces: Document = []
     while sum(len(text) for text, _ in pieces) < characters:
-        pieces += [*document(rng, pick(rng, names) if names else None), ("\n", False)]
+        pieces += [*document(rng), ("\n", False)]
     return pieces

@@ -126,6 +126,7 @@ def build(
     reader.projector.mean_D.copy_(pool_PD.mean(0))
     reader.projector.scale_D.copy_(pool_PD.std(0).clamp(min=1e-4 * float(pool_PD.std()) + 1e-8))
     reader.pool_PD = pool_PD.to(reader.mean_X.device)
+    reader.noise = settings.rehearsal.noise
     plug_bank(tuner, packet)
     if settings.projector.start == "ridge":
         choose_start(adapted, own, spelling, concepts["pool_symbol_P"], settings, rehearsal)

@@ -29,14 +29,21 @@ class FlatReader(ReaderBase):
         self.register_buffer("cue_KX", torch.zeros(self.n_concepts, self.read_width))
         self.register_buffer("has_cue_K", torch.zeros(self.n_concepts))
 
-    def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
-        x_BTX = self.read(run)
+    def silence(self, run: Run) -> Tensor:
+        return self.retrieve(self.read(run))[..., -1].mean()
+
+    def retrieve(self, x_BTX: Tensor) -> Tensor:
+        """Log weights of the concepts, and of none in the last place."""
         key_KW = self.key(self.normalise(self.cue_KX))
         logit_BTK = self.query(x_BTX) @ key_KW.T / self.config.gather_width**0.5
         usable_K = (self.has_cue_K > 0) & (self.allowed_K > 0)
         logit_BTK = logit_BTK.masked_fill(~usable_K, -1e4)
         none_BT1 = self.none.expand(*logit_BTK.shape[:2], 1)
-        log_w_BTK1 = torch.cat([logit_BTK, none_BT1], -1).log_softmax(-1)
+        return torch.cat([logit_BTK, none_BT1], -1).log_softmax(-1)
+
+    def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
+        x_BTX = self.read(run)
+        log_w_BTK1 = self.retrieve(x_BTX)
         w_BTK = log_w_BTK1[..., :-1].exp()
         teaching = run.teaching
         going_on_BT = self.going(x_BTX)[..., 0] > 0

@@ -63,6 +63,7 @@ class ReaderBase(nn.Module):
         self.literal_UJE = nn.Parameter(torch.zeros(len(config.literals), config.phases, student_width))
         self._features: tuple[Tensor, Tensor] | None = None
         self.pool_PD: Tensor | None = None  # rehearsal only; never saved
+        self.noise = 0.0  # on the pool in rehearsal, in units of its spread
 
     def read(self, run: Run) -> Tensor:
         """The states of the blocks that are read, side by side, (B, T, X)."""
@@ -84,6 +85,10 @@ class ReaderBase(nn.Module):
         self.has_anchor_S.copy_(has_anchor_S.float())
         self._features = None
 
+    def silence(self, run: Run) -> Tensor:
+        """Mean log p(none) over a pass."""
+        raise NotImplementedError
+
     def features(self, teaching: Teaching | None) -> tuple[Tensor, Tensor]:
         """Trunk features of the concepts, (K, F) or (B, K, F) in rehearsal, and of the symbol anchors, (S, F)."""
         if teaching is None:
@@ -97,7 +102,10 @@ class ReaderBase(nn.Module):
                 self._features = found
             return found
         assert self.pool_PD is not None, "rehearsal needs the pool"
-        every_XF = self.projector.features_of(torch.cat([self.pool_PD, self.bank_KD]), self.anchor_SD)
+        pool_PD = self.pool_PD
+        if self.training and self.noise:  # a rule's own state is not quite like any state before a copy
+            pool_PD = pool_PD + self.noise * self.projector.scale_D * torch.randn_like(pool_PD)
+        every_XF = self.projector.features_of(torch.cat([pool_PD, self.bank_KD]), self.anchor_SD)
         concept_BKF = nn.functional.embedding(teaching.bank_index_BK, every_XF)
         return concept_BKF, self.projector.features_of(self.anchor_SD, self.anchor_SD)
 
@@ -173,14 +181,23 @@ class StructuredReader(ReaderBase):
             w_BTK = w_BTK * flat_BTX[..., self.head_KA[:, a] * (self.n_symbols + 1) + self.argument_KA[:, a]]
         return w_BTK * self.allowed_K
 
-    def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
+    def silence(self, run: Run) -> Tensor:
+        """Mean log p(none)."""
+        class_BTC: Tensor = self.select(run, 0)[1]
+        return class_BTC[..., CALConfig.NONE].mean()
+
+    def select(self, run: Run, slot: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """What is read (B, T, X), the classes' log probabilities, the selector's thought, and its sense of place."""
         x_BTX = torch.cat([self.state(self.read(run)), self.units(run)], -1)
         thought_BTZ = self.think(torch.cat([x_BTX, self.look(x_BTX, run, slot)], -1))
         log_place_BTM = None
         if self.place is not None and self.placed is not None:
             log_place_BTM = self.place(thought_BTZ).log_softmax(-1)
             thought_BTZ = thought_BTZ + self.placed(log_place_BTM.exp())
-        log_class_BTC = self.selector(thought_BTZ).log_softmax(-1)
+        return x_BTX, self.selector(thought_BTZ).log_softmax(-1), thought_BTZ, log_place_BTM
+
+    def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
+        x_BTX, log_class_BTC, thought_BTZ, log_place_BTM = self.select(run, slot)
         log_gather_BHTN = self.gather(torch.cat([x_BTX, thought_BTZ], -1), run, slot + 1, self.n_symbols)
         mass_BHTS = symbol_mass(log_gather_BHTN, run, self.n_symbols)
         class_BTC = log_class_BTC.exp()

@@ -22,8 +22,6 @@ class Outputs:
     image_PJE: Tensor | None = None  # phi of the pool, in the stream's standard units
     own_PJE: Tensor | None = None  # the student's own states c^S for the same symbols
     own_known_PJ: Tensor | None = None  # where c^S is known
-    neutral_logits_NV: Tensor | None = None
-    neutral_base_NV: Tensor | None = None
 
 
 class Loss(Protocol):
