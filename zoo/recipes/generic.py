@@ -296,4 +296,6 @@ PICO_GPT2 = StudentRecipe(
     seed=11,
     stop_after=1200,
 )
-PICO_LLAMA = StudentRecipe(name="pico-llama", config=llama_config, tokenizer=bpe_tokenizer, seed=12)
+PICO_LLAMA = StudentRecipe(
+    name="pico-llama", config=llama_config, tokenizer=bpe_tokenizer, seed=12, stop_after=1200
+)
