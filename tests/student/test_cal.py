@@ -84,7 +84,7 @@ def test_cache_agrees_with_none(adapted: Any) -> None:
         out = adapted(input_ids=ids[:, t : t + 1], past_key_values=cache, use_cache=True)
         cache = out.past_key_values
         pieces.append(out.logits)
-    torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=5e-3, rtol=1e-2)
+    assert (torch.cat(pieces, 1) - whole).abs().max() < 1e-3 * whole.abs().max()
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ def test_each_loss_can_be_switched_off(off: str) -> None:
 def test_losses_share_their_furniture() -> None:
     for term in TERMS:
         assert term.name and term.equation and isinstance(term.needs, frozenset)
-    assert {term.name for _, term in composite(LossSettings(retain=1.0))} == {t.name for t in TERMS}
+    assert {term.name for _, term in composite(LossSettings())} == {t.name for t in TERMS}
 
 
 def test_same_seed_same_weights() -> None:
@@ -125,3 +125,25 @@ def test_swap_needs_the_same_graph() -> None:
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="extra"):
         StudentSettings.model_validate({"reader": {"kindd": "flat"}})
+
+
+def test_steering_alone_and_retention_train() -> None:
+    alone = train(loaded("gpt2"), small_packet(), settings(reader={"kind": "none"}, steering={"rank": 2}), updates=2)
+    assert set(alone.history[0]) >= {"reason"} and "struct" not in alone.history[0]
+    kept = train(loaded("gpt2"), small_packet(), settings(losses={"retain": 1.0}), updates=2)
+    assert kept.history[0]["silence"] > 0
+
+
+@torch.no_grad()
+def test_silent_reader_leaves_the_stream_untouched() -> None:
+    student = loaded("llama")
+    candidate = train(student, small_packet(), settings(steering={"rank": 0}), updates=1)
+    model: Any = candidate.model
+    reader = model.base_model.reader()
+    reader.selector.weight.zero_()
+    reader.selector.bias.zero_()
+    reader.selector.bias[0] = 20.0  # none
+    ids = torch.tensor([student.tokenizer.encode("a b: a b c")])
+    on = model(input_ids=ids).logits
+    with model.disable_adapter():
+        assert torch.equal(on, model(input_ids=ids).logits)

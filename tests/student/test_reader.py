@@ -76,9 +76,10 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
     teaching = batch.teaching
     for name in ("bank_index_BK", "class_BT", "phase_BT", "concept_BT", "source_BTA", "copied_BT", "forced_B"):
         setattr(teaching, name, getattr(teaching, name)[one])
+    reader = tuner.reader()
+    reader.selector.bias[reader.config.CONTINUE] = -1e4  # in rehearsal the packet says where units go on
     with tuner.teaching(teaching):
         made_up = adapted(input_ids=batch.token_BT[one], attention_mask=batch.mask_BT[one], use_cache=False).logits
-    reader = tuner.reader()
     every = torch.cat([reader.pool_PD, reader.bank_KD])
     tuner.set_bank(every[teaching.bank_index_BK[0]], reader.anchor_SD, reader.has_anchor_S)
     plugged = adapted(input_ids=batch.token_BT[one], attention_mask=batch.mask_BT[one], use_cache=False).logits
@@ -89,8 +90,10 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
 def test_plugging_a_bank_changes_what_is_said() -> None:
     model, _ = adapted_with(small_packet())
     ids = torch.tensor([loaded("llama").tokenizer.encode("a b: a b")])
-    before = model(input_ids=ids).logits
     reader = model.base_model.reader()
+    reader.selector.weight.zero_()
+    reader.selector.bias.zero_()[reader.config.class_of_rule(0)] = 10.0
+    before = model(input_ids=ids).logits
     model.base_model.set_bank(reader.bank_KD + 5, reader.anchor_SD, reader.has_anchor_S)
     assert not torch.equal(before, model(input_ids=ids).logits)
 

@@ -118,6 +118,8 @@ def build(
     )
     adapted = cast(PeftModel, get_peft_model(model, config))
     tuner = cast(CALModel, adapted.base_model)
+    if config.reader == "none":
+        return adapted, own
     reader = tuner.reader()
     pool_PD = torch.from_numpy(np.ascontiguousarray(concepts["pool_PD"])).float()
     reader.mean_X.copy_(own.mean_X)

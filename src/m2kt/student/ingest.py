@@ -20,6 +20,7 @@ from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
 from m2kt.student.cal.flat import FlatReader
 from m2kt.student.calibrate import OwnStates
 from m2kt.student.losses import Outputs, composite, needs, pointing
+from m2kt.student.quiet import Quiet, own_lines
 from m2kt.student.rehearsal import IGNORE, Batch, Rehearsal
 from m2kt.student.settings import StudentSettings
 from m2kt.student.spelling import Spelling, check_writable, spell, targets
@@ -87,8 +88,16 @@ def train(
         raise CompatibilityError(
             f"traces of this skill take up to {spelling.longest} tokens in this student, but its context holds {room}"
         )
+    quiet_LT = None
+    if settings.losses.silence and settings.reader.kind != "none":
+        length = min(settings.rehearsal.quiet_tokens, room)
+        quiet_LT = own_lines(loaded.model, loaded.tokenizer, length, seed)
     adapted, own = build(loaded, packet, settings, rehearsal, spelling)
     trainer = Trainer(adapted, own, settings, spelling, np.asarray(packet.concepts["pool_symbol_P"]), updates)
+    if quiet_LT is not None:
+        trainer.quiet = Quiet(
+            trainer.tuner, quiet_LT, trainer.config, settings.rehearsal.quiet_lines, settings.losses.retain
+        )
     prepared = time.monotonic() - began
     history = trainer.run(rehearsal, progress)
     adapted.eval()
@@ -111,6 +120,8 @@ def swap(adapted: PeftModel, packet: Any) -> PeftModel:
     """Plugs another packet's vectors into a trained adapter, without training: same graph, same teacher space."""
     tuner = cast(CALModel, adapted.base_model)
     config = cast(CALConfig, adapted.peft_config[tuner.active_adapters[0]])
+    if config.reader == "none":
+        raise CompatibilityError("this adapter is steering alone: it has no bank to plug vectors into")
     theirs = graph_digest(packet.graph)
     if theirs != config.graph_digest:
         raise CompatibilityError(
@@ -163,11 +174,12 @@ class Trainer:
         self.backbone = decoder(self.tuner.model)
         self.head: nn.Module = self.tuner.model.get_output_embeddings()
         self.device = self.tuner.model.get_input_embeddings().weight.device
-        self.terms = composite(settings.losses)
+        self.terms = self._terms()
         self.needs = needs(self.terms)
         symbol_P = torch.from_numpy(np.asarray(pool_symbol_P)).long()
         target_SJE, known_SJ = targets(own.by_token, spelling.written, self.config.phases)
         self.own_PJE, self.known_PJ = target_SJE[symbol_P].to(self.device), known_SJ[symbol_P].to(self.device)
+        self.quiet: Quiet | None = None
         self.optimiser = self._optimiser()
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -221,6 +233,10 @@ class Trainer:
                 total.backward()
                 for key, value in {**losses, **self.hits}.items():
                     sums[key] = sums.get(key, 0.0) + float(value.detach()) * batch.share
+            if self.quiet is not None:
+                quiet = self.quiet()
+                (self.settings.losses.silence * quiet).backward()
+                sums["silence"] = float(quiet.detach())
             sums["norm"] = float(nn.utils.clip_grad_norm_(trained, self.settings.optimiser.clip))
             for group in self.optimiser.param_groups:
                 group["lr"] = group["peak"] * self._rate(update)
@@ -250,19 +266,26 @@ class Trainer:
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms in use on one micro-batch."""
         outputs = Outputs(self.config)
-        batch.teaching.stream_gradient = self.settings.reader.stream_gradient
+        alone = self.config.reader == "none"
+        batch.teaching.stream_gradient = self.settings.reader.stream_gradient or alone
+        # L_struct says where to look, L_reason what to write then; only without L_struct must L_reason do both.
+        batch.teaching.selection_gradient = self.settings.losses.struct == 0
         with self.tuner.teaching(batch.teaching):
             result = self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
         run = self.tuner.state.last
-        assert run is not None
-        outputs.readers = run.outputs
+        outputs.readers = [] if run is None else run.outputs
         if "logits_NV" in self.needs:
             answered_BT = batch.label_BT != IGNORE
             outputs.logits_NV = self.head(result.last_hidden_state[answered_BT])
             outputs.labels_N = batch.label_BT[answered_BT]
-        if "image_PJE" in self.needs:
+        if "image_PJE" in self.needs and self.config.reader != "none":
             reader = self.tuner.reader()
             outputs.image_PJE = reader.projector.image(cast(Tensor, reader.pool_PD), reader.anchor_SD)
             outputs.own_PJE, outputs.own_known_PJ = self.own_PJE, self.known_PJ
         self.hits = pointing(batch, outputs)
         return {term.name: term(batch, outputs) for _, term in self.terms}
+
+    def _terms(self) -> list[tuple[float, Any]]:
+        """Terms of the composite loss; steering alone has no reader for most of them."""
+        terms = composite(self.settings.losses)
+        return terms if self.config.reader != "none" else [(w, t) for w, t in terms if t.name == "reason"]

@@ -94,8 +94,8 @@ class CALConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = CAL_TYPE
-        if self.reader not in ("structured", "flat"):
-            raise ValueError(f"reader: expected 'structured' or 'flat', got {self.reader!r}")
+        if self.reader not in ("structured", "flat", "none"):
+            raise ValueError(f"reader: expected 'structured', 'flat' or 'none', got {self.reader!r}")
         if self.projector not in ("linear", "low_rank", "mlp"):
             raise ValueError(f"projector: expected 'linear', 'low_rank' or 'mlp', got {self.projector!r}")
         if self.gather_rope and self.gather_width % 8:

@@ -92,6 +92,7 @@ class Teaching:
     source_BTA: Tensor  # token positions of the arguments (of the copied unit, for copies)
     copied_BT: Tensor  # symbol id that is copied
     forced_B: Tensor  # sequences whose reader is told class, concept and sources (bool)
+    selection_gradient: bool = True  # whether what is written sends gradients to the choice of what to write
     stream_gradient: bool = True  # whether what lies above the reader sends gradients down the stream
 
 

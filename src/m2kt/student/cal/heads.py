@@ -69,8 +69,9 @@ class GatherHeads(Heads):
         k_BHTW = self.turned(self.key(x_BTX), run)
         k_BHNW, _ = run.extend_keys(slot, k_BHTW, k_BHTW[..., :1])
         logit_BHTN = self.logits(q_BHTW, k_BHNW)
-        symbol_BTN = run.seen_BTN & (run.symbol_BN < n_symbols)[:, None, :]
-        return logit_BHTN.masked_fill(~symbol_BTN[:, None], -1e4).log_softmax(-1)
+        hidden_B1TN = ~(run.seen_BTN & (run.symbol_BN < n_symbols)[:, None, :])[:, None]
+        log_attention_BHTN = logit_BHTN.masked_fill(hidden_B1TN, -1e4).log_softmax(-1)
+        return log_attention_BHTN.masked_fill(hidden_B1TN, -1e4)  # again: with nothing to see it would be spread evenly
 
 
 class LookHeads(Heads):

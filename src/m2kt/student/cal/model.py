@@ -42,7 +42,8 @@ class CALModel(BaseTuner):
                         f"the reader reads {peft_config.read_layers} and writes behind {peft_config.write_layer}: expected "
                         f"layers below {len(stack)}, and none read above the one written to"
                     )
-            peft_config.reader_modules = [names[id(stack[peft_config.write_layer])]]
+            writer = names[id(stack[peft_config.write_layer])]
+            peft_config.reader_modules = [] if peft_config.reader == "none" else [writer]
         if peft_config.steered_modules is None:
             peft_config.steered_modules = []
             steered = stack[peft_config.steering_first_layer : peft_config.steering_last_layer + 1]

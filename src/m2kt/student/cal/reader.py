@@ -208,6 +208,8 @@ class StructuredReader(ReaderBase):
             run.outputs.append(ReaderOutputs(log_class_BTC, log_gather_BHTN, log_place_BTM, w_BTK))
             class_BTC, w_BTK, copied_BTS = self.force(teaching, class_BTC, w_BTK, copied_BTS)
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE
+            if not teaching.selection_gradient:
+                class_BTC, w_BTK, copied_BTS = class_BTC.detach(), w_BTK.detach(), copied_BTS.detach()
         else:
             going_on_BT = class_BTC.argmax(-1) == CALConfig.CONTINUE
         concept_KF, anchor_SF = self.features(teaching)
