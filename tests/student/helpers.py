@@ -41,7 +41,9 @@ def loaded(family: str, **options: Any) -> Loaded:
     return Loaded(tiny_model(family, len(tokenizer), **options), tokenizer)
 
 
-def small_packet(symbols: list[str] = LETTERS, *, verbalised: float = 0.0, seed: int = 0, width: int = 24) -> SmallPacket:
+def small_packet(
+    symbols: list[str] = LETTERS, *, verbalised: float = 0.0, seed: int = 0, width: int = 24
+) -> SmallPacket:
     """One step of a random table: ``a b:`` -> `` a b c.`` and a newline."""
     rng = np.random.default_rng(seed)
     n = len(symbols)
@@ -56,11 +58,14 @@ def small_packet(symbols: list[str] = LETTERS, *, verbalised: float = 0.0, seed:
         (WriteLiteral(text="\n"), "\n"),
     ]
     nodes = [
-        Node(step=step, children={mask: i + 1} if i + 1 < len(steps) else {}) for i, (step, mask) in enumerate(steps)
+        Node(step=step, children={mask: i + 1} if i + 1 < len(steps) else {})
+        for i, (step, mask) in enumerate(steps)
     ]
     rule = Rule(name="op", arity=2, rows=rows, outputs=told, range=list(range(n)), family=0, offset=0)
     text = "{x} {x}:"
-    graph = Graph(symbols=symbols, rules=[rule], templates=[TemplateGraph(template=text, nodes=nodes)], stop="\n")
+    graph = Graph(
+        symbols=symbols, rules=[rule], templates=[TemplateGraph(template=text, nodes=nodes)], stop="\n"
+    )
     values = ", ".join(f'"{s}"' for s in symbols)
     spec = ProbeSpec.from_yaml(
         f'name: small\nslots: {{x: {{values: [{values}]}}}}\ntemplates: ["{text}"]\nstop: "\\n"\nanswer: " (.)\\\\."\n'

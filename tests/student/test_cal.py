@@ -14,7 +14,7 @@ from m2kt.errors import CompatibilityError
 from m2kt.student import StudentSettings, train
 from m2kt.student.cal import CALConfig
 from tests.student.helpers import WORDS, loaded, shaken, small_packet
-from tests.tiny import save_tiny, char_tokenizer
+from tests.tiny import char_tokenizer, save_tiny
 
 FAMILIES = ["llama", "gpt2"]
 SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
@@ -90,7 +90,9 @@ def test_cache_agrees_with_none(adapted: Any) -> None:
 @torch.no_grad()
 def test_left_padding_is_harmless(adapted: Any) -> None:
     ids = some_ids(1)
-    alone = adapted.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)
+    alone = adapted.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False
+    )
     padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), ids], 1)
     mask = torch.cat([torch.zeros(1, 4, dtype=torch.long), torch.ones_like(ids)], 1)
     together = adapted.generate(input_ids=padded, attention_mask=mask, max_new_tokens=6, do_sample=False)
@@ -100,7 +102,12 @@ def test_left_padding_is_harmless(adapted: Any) -> None:
 @torch.no_grad()
 def test_beams_agree_with_no_cache(adapted: Any) -> None:
     ids = some_ids()
-    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "num_beams": 3, "do_sample": False}
+    options = {
+        "attention_mask": torch.ones_like(ids),
+        "max_new_tokens": 6,
+        "num_beams": 3,
+        "do_sample": False,
+    }
     with_cache = adapted.generate(input_ids=ids, use_cache=True, **options)
     without = adapted.generate(input_ids=ids, use_cache=False, **options)
     assert with_cache.tolist() == without.tolist()
@@ -111,7 +118,11 @@ def test_sampling_runs(adapted: Any) -> None:
     ids = some_ids()
     torch.manual_seed(0)
     out = adapted.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=True, num_return_sequences=2
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=5,
+        do_sample=True,
+        num_return_sequences=2,
     )
     assert out.shape == (4, ids.shape[1] + 5)
 

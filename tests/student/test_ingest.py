@@ -15,7 +15,11 @@ from m2kt.student.rehearsal import Rehearsal
 from m2kt.student.settings import LossSettings, RehearsalSettings
 from tests.student.helpers import LETTERS, loaded, small_packet
 
-SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}, "rehearsal": {"batch": 4}}
+SMALL = {
+    "reader": {"gather_width": 16, "selector_width": 32},
+    "steering": {"rank": 2},
+    "rehearsal": {"batch": 4},
+}
 
 
 def settings(**more: Any) -> StudentSettings:
@@ -100,7 +104,9 @@ def test_made_up_tables_hold_no_answers() -> None:
 def test_verbalised_rows_keep_output_and_vector() -> None:
     packet = small_packet(verbalised=1.0)
     tokenizer = loaded("llama").tokenizer
-    draws = Rehearsal(packet.graph, packet.spec, packet.concepts["pool_symbol_P"], tokenizer, RehearsalSettings(), seed=0)
+    draws = Rehearsal(
+        packet.graph, packet.spec, packet.concepts["pool_symbol_P"], tokenizer, RehearsalSettings(), seed=0
+    )
     output, index = draws.draw_table()
     assert output.tolist() == packet.outputs
     assert index.tolist() == [draws.pool.size + k for k in range(len(packet.outputs))]
@@ -114,7 +120,9 @@ def test_swap_needs_the_same_graph() -> None:
     other = small_packet()
     other.concepts["vectors_KD"] = other.concepts["vectors_KD"][::-1].copy()
     swap(candidate.model, other)
-    assert torch.equal(candidate.model.base_model.reader().bank_KD, torch.from_numpy(other.concepts["vectors_KD"]))
+    assert torch.equal(
+        candidate.model.base_model.reader().bank_KD, torch.from_numpy(other.concepts["vectors_KD"])
+    )
     with pytest.raises(CompatibilityError, match="graph"):
         swap(candidate.model, small_packet(["a", "b", "c", "e"]))
     stranger = small_packet(seed=9)
@@ -128,7 +136,9 @@ def test_unknown_settings_are_refused() -> None:
 
 
 def test_steering_alone_and_retention_train() -> None:
-    alone = train(loaded("gpt2"), small_packet(), settings(reader={"kind": "none"}, steering={"rank": 2}), updates=2)
+    alone = train(
+        loaded("gpt2"), small_packet(), settings(reader={"kind": "none"}, steering={"rank": 2}), updates=2
+    )
     assert set(alone.history[0]) >= {"reason"} and "struct" not in alone.history[0]
     kept = train(loaded("gpt2"), small_packet(), settings(losses={"retain": 1.0}), updates=2)
     assert kept.history[0]["silence"] > 0

@@ -19,7 +19,9 @@ def test_matcher_takes_the_longest_spelling() -> None:
     matcher = UnitMatcher([[[5]], [[4, 5]], [[3, 4, 5], [9]]], [[7, 8], [5]])
     symbol, unit, length = matcher(torch.tensor([[5, 4, 5, 3, 4, 5, 9, 1, -1, 7, 8, 7]]))
     assert symbol.tolist() == [[0, 3, 1, 3, 3, 2, 2, 3, 3, 3, 3, 3]]
-    assert unit.tolist() == [[0, 5, 1, 5, 5, 2, 2, 5, 5, 5, 3, 5]]  # a literal spelled like a symbol is the symbol
+    assert unit.tolist() == [
+        [0, 5, 1, 5, 5, 2, 2, 5, 5, 5, 3, 5]
+    ]  # a literal spelled like a symbol is the symbol
     assert length.tolist() == [[1, 1, 2, 1, 2, 3, 1, 1, 1, 1, 2, 1]]
 
 
@@ -56,15 +58,20 @@ def test_weights_are_products_and_address_every_row() -> None:
 def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
     packet = small_packet()
     student = loaded("llama")
+    from m2kt.student.build import build
     from m2kt.student.ingest import Trainer  # the pieces that train() puts together
     from m2kt.student.rehearsal import Rehearsal
-    from m2kt.student.build import build
     from m2kt.student.spelling import spell
 
     settings = StudentSettings.model_validate(SMALL)
     torch.manual_seed(0)
     rehearsal = Rehearsal(
-        packet.graph, packet.spec, packet.concepts["pool_symbol_P"], student.tokenizer, settings.rehearsal, seed=0
+        packet.graph,
+        packet.spec,
+        packet.concepts["pool_symbol_P"],
+        student.tokenizer,
+        settings.rehearsal,
+        seed=0,
     )
     spelling = spell(student.tokenizer, packet.graph, [t for t, _ in rehearsal.draw(20)])
     adapted, own = build(student, packet, settings, rehearsal, spelling)
@@ -74,15 +81,27 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
     batch = rehearsal.update(trainer.config, told=0.0)[0]
     one = slice(0, 1)
     teaching = batch.teaching
-    for name in ("bank_index_BK", "class_BT", "phase_BT", "concept_BT", "source_BTA", "copied_BT", "forced_B"):
+    for name in (
+        "bank_index_BK",
+        "class_BT",
+        "phase_BT",
+        "concept_BT",
+        "source_BTA",
+        "copied_BT",
+        "forced_B",
+    ):
         setattr(teaching, name, getattr(teaching, name)[one])
     reader = tuner.reader()
     reader.selector.bias[reader.config.CONTINUE] = -1e4  # in rehearsal the packet says where units go on
     with tuner.teaching(teaching):
-        made_up = adapted(input_ids=batch.token_BT[one], attention_mask=batch.mask_BT[one], use_cache=False).logits
+        made_up = adapted(
+            input_ids=batch.token_BT[one], attention_mask=batch.mask_BT[one], use_cache=False
+        ).logits
     every = torch.cat([reader.pool_PD, reader.bank_KD])
     tuner.set_bank(every[teaching.bank_index_BK[0]], reader.anchor_SD, reader.has_anchor_S)
-    plugged = adapted(input_ids=batch.token_BT[one], attention_mask=batch.mask_BT[one], use_cache=False).logits
+    plugged = adapted(
+        input_ids=batch.token_BT[one], attention_mask=batch.mask_BT[one], use_cache=False
+    ).logits
     torch.testing.assert_close(made_up, plugged, atol=1e-5, rtol=1e-4)
 
 

@@ -1,4 +1,6 @@
-"""The student side: a packet becomes a Concept Alignment Layer around a frozen model. Importing it registers CAL with peft.
+"""The student side: a packet becomes a Concept Alignment Layer around a frozen model.
+
+Importing it registers CAL with peft.
 
     candidate = train(load_causal_lm("smollm2-135m"), packet, updates=60)      # rehearsal by following vectors
     candidate.model.save_pretrained("adapter")                                 # PeftModel.from_pretrained opens it

@@ -21,7 +21,7 @@ from m2kt.student.rehearsal import IGNORE, Rehearsal, collate
 from m2kt.student.settings import StudentSettings
 from m2kt.student.spelling import Spelling, targets
 
-CALIBRATION_TRACES = 24
+CALIBRATION_TRACES = 16
 GAINS = (4.0, 8.0)
 SHARES = (0.0, 0.5, 1.0)
 
@@ -43,7 +43,9 @@ def resolve_flagged(graph: Graph, flagged: list[str]) -> list[int]:
         for rule in graph.rules:
             for i, row in enumerate(rule.rows):
                 names = [graph.symbols[s] for s in row]
-                if entry in names or entry.replace(" ", "") == f"{rule.name}({','.join(names)})".replace(" ", ""):
+                if entry in names or entry.replace(" ", "") == f"{rule.name}({','.join(names)})".replace(
+                    " ", ""
+                ):
                     hits.add(rule.offset + i)
         if not hits and entry not in graph.symbols:
             raise CompatibilityError(
@@ -61,7 +63,6 @@ def build(
     model, graph = loaded.model, packet.graph
     depth = len(blocks(model))
     concepts = packet.concepts
-
 
     def at(fraction: float) -> int:
         return min(depth - 1, max(0, round(fraction * depth) - 1))
@@ -97,7 +98,13 @@ def build(
         literal_tokens=[list(t) for t in spelling.literals.values()] if writes_literals else [],
         context_tokens=[list(t) for t in spelling.context],
         rules=[
-            {"name": r.name, "arity": r.arity, "family": r.family, "offset": r.offset, "rows": [list(x) for x in r.rows]}
+            {
+                "name": r.name,
+                "arity": r.arity,
+                "family": r.family,
+                "offset": r.offset,
+                "rows": [list(x) for x in r.rows],
+            }
             for r in graph.rules
         ],
         phases=spelling.phases,
@@ -143,7 +150,7 @@ def choose_start(
     pool_symbol_P: Any,
     settings: StudentSettings,
     rehearsal: Rehearsal,
-    n: int = 9,
+    n: int = 6,
 ) -> None:
     """Starts phi in closed form, with the size and direction of targets under which the frozen student writes best.
 
@@ -163,7 +170,9 @@ def choose_start(
         for own.gain, own.unembedding in choices:
             start(reader, own, spelling, pool_symbol_P, asked.ridge)
             with tuner.teaching(batch.teaching):
-                state = decoder(tuner.model)(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
+                state = decoder(tuner.model)(
+                    input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False
+                )
             logits_NV = tuner.model.get_output_embeddings()(state.last_hidden_state[answered_BT]).float()
             scores.append(float(torch.nn.functional.cross_entropy(logits_NV, batch.label_BT[answered_BT])))
     own.gain, own.unembedding = choices[int(np.argmin(scores))] if scores else choices[0]
@@ -209,5 +218,3 @@ def plug_bank(tuner: CALModel, packet: Any) -> None:
         torch.from_numpy(np.ascontiguousarray(concepts["anchors_SD"])).float(),
         torch.from_numpy(np.asarray(concepts["anchor_count_S"]) > 0),
     )
-
-

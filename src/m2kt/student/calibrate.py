@@ -1,9 +1,10 @@
 """A head start in closed form: what the frozen student's stream looks like where it is about to write each token.
 
-The student reads made-up traces twice in a row. In the second copy it knows what comes next, by its own means; the state at
-the reader's block, averaged per next token and centred, is the student's own concept state c^S of that token. Ridge
-regression from the teacher's pooled symbol states to c^S then starts phi where gradient descent would only arrive later.
-Nothing but the probe spec, the graph's structure and the student itself goes in.
+The student reads made-up traces twice in a row. In the second copy it knows what comes next, by its own
+means; the state at the reader's block, averaged per next token and centred, is the student's own concept
+state c^S of that token. Ridge regression from the teacher's pooled symbol states to c^S then starts phi where
+gradient descent would only arrive later. Nothing but the probe spec, the graph's structure and the student
+itself goes in.
 
 Letters: V distinct tokens, E student width, J phases, P pool states, S symbols, U literals.
 """
@@ -37,7 +38,10 @@ class OwnStates:
 
     @property
     def by_token(self) -> dict[int, Tensor]:
-        """c^S per token: centred, in units of ``level``. The two directions agree on what the token is, not on the rest."""
+        """c^S per token: centred, in units of ``level``.
+
+        The two directions agree on what the token is, not on the rest.
+        """
         mixed_VE = _unit((1 - self.unembedding) * self.state_VE + self.unembedding * self.row_VE)
         size = self.gain * self.state_VE.shape[1] ** 0.5
         return dict(zip(self.tokens, size * mixed_VE, strict=True))
@@ -67,7 +71,9 @@ def own_states(
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30)
     for ids in sequences:
         twice = [*ids, *ids[prefix:]][:limit]
-        with record(model, [layer + 1 for layer in layers]) as seen:  # its layer i + 1 is what block i returns
+        with record(
+            model, [layer + 1 for layer in layers]
+        ) as seen:  # its layer i + 1 is what block i returns
             logits = model(input_ids=torch.tensor([twice], device=device), use_cache=False).logits[0].float()
         for layer in layers:
             first[layer].append(seen[layer + 1][0, max(1, prefix) : len(ids)].float())
@@ -79,10 +85,15 @@ def own_states(
         for t, token, weight in zip(second.tolist(), nexts.tolist(), p.tolist(), strict=True):
             about.setdefault(token, []).append((weight, h_TE[t]))
     state_VE = torch.stack(
-        [sum((w * h for w, h in pairs), torch.zeros(())) / sum(w for w, _ in pairs) for pairs in about.values()]
+        [
+            sum((w * h for w, h in pairs), torch.zeros(())) / sum(w for w, _ in pairs)
+            for pairs in about.values()
+        ]
     )
     state_VE = _unit(state_VE - state_VE.mean(0))
-    row_VE = model.get_output_embeddings().weight[torch.tensor(list(about), device=device)].float() * _final_gain(model)
+    row_VE = model.get_output_embeddings().weight[
+        torch.tensor(list(about), device=device)
+    ].float() * _final_gain(model)
     row_VE = _unit(row_VE - row_VE.mean(0))
     h_NE = torch.cat(first[write])
     read_NX = torch.cat([torch.cat(first[layer]) for layer in reads], -1)
@@ -99,7 +110,7 @@ def own_states(
 
 
 def _unit(x_VE: Tensor) -> Tensor:
-    return x_VE / x_VE.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    return torch.nn.functional.normalize(x_VE, dim=-1, eps=1e-6)
 
 
 def _final_gain(model: Any) -> Tensor:

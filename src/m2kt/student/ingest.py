@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from m2kt.errors import CompatibilityError, M2KTError, PacketError
+from m2kt.errors import CompatibilityError, M2KTError
 from m2kt.models import context_length, record
 from m2kt.student.build import build, graph_digest, plug_bank, resolve_flagged
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
@@ -55,7 +55,9 @@ def train(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Candidate:
-    """Trains a CAL on a frozen student by rehearsal. ``loaded.model`` is wrapped in place; the packet is all that is read.
+    """Trains a CAL on a frozen student by rehearsal. ``loaded.model`` is wrapped in place.
+
+    The packet is all that is read.
 
     Args:
         loaded: a ``LoadedModel``, or anything with ``model``, ``tokenizer`` and ``name``.
@@ -126,11 +128,14 @@ def swap(adapted: PeftModel, packet: Any) -> PeftModel:
     if theirs != config.graph_digest:
         raise CompatibilityError(
             "the packet's graph (symbols, rules' arguments, steps) is not the one this adapter was trained on "
-            f"({theirs[:12]} instead of {config.graph_digest[:12]}): its vectors would be read in the wrong places; ingest it anew"
+            f"({theirs[:12]} instead of {config.graph_digest[:12]}): its vectors would be read in the "
+            "wrong places; ingest it anew"
         )
     d = int(packet.concepts["vectors_KD"].shape[1])
     if d != config.teacher_width:
-        raise CompatibilityError(f"the packet's vectors have width {d}, this adapter reads width {config.teacher_width}")
+        raise CompatibilityError(
+            f"the packet's vectors have width {d}, this adapter reads width {config.teacher_width}"
+        )
     reading = reads_space(tuner.reader(), packet)
     if reading < SAME_SPACE:
         raise CompatibilityError(
@@ -224,7 +229,10 @@ class Trainer:
             self.optimiser.zero_grad(set_to_none=True)
             for batch in rehearsal.update(self.config, told, self.device):
                 losses = self.losses(batch)
-                total = torch.stack([weight * losses[term.name] for weight, term in self.terms]).sum() * batch.share
+                total = (
+                    torch.stack([weight * losses[term.name] for weight, term in self.terms]).sum()
+                    * batch.share
+                )
                 if not torch.isfinite(total):
                     parts = {k: float(v) for k, v in losses.items()}
                     raise TrainingError(
@@ -253,7 +261,10 @@ class Trainer:
         count_K = torch.zeros_like(reader.has_cue_K)
         for _ in range(rounds):
             for batch in rehearsal.update(self.config, 0.0, self.device):
-                with self.adapted.disable_adapter(), record(self.adapted, [i + 1 for i in self.config.read_layers]) as seen:
+                with (
+                    self.adapted.disable_adapter(),
+                    record(self.adapted, [i + 1 for i in self.config.read_layers]) as seen,
+                ):
                     self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
                 state_BTX = torch.cat([seen[i + 1].float() for i in self.config.read_layers], -1)
                 used_BT = batch.teaching.concept_BT >= 0

@@ -1,23 +1,24 @@
 """Keeping silent: text that the frozen student makes up itself, over which the reader learns to add nothing.
 
-No text has to be supplied for it: lines are sampled from the student before training. With steering off, the states that the
-reader reads do not change during training, so they are computed once and a whole update costs next to nothing.
+No text has to be supplied for it: lines are sampled from the student before training. With steering off, the
+states that the reader reads do not change during training, so they are computed once and a whole update costs
+next to nothing.
 
 Letters: L lines, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from m2kt.models import special_prefix
-from m2kt.student.cal import CALConfig, CALModel, decoder
+from m2kt.student.cal import CALConfig, CALModel, Run, decoder
 
-LINES = 16
+LINES = 12
 
 
 @torch.no_grad()
@@ -42,10 +43,21 @@ def own_lines(model: Any, tokenizer: Any, length: int, seed: int, n: int = LINES
 
 
 class Quiet:
-    """The silence term: -log p(none) on the student's own lines, and KL to the frozen student where that is asked for."""
+    """The silence term.
 
-    def __init__(self, tuner: CALModel, line_LT: Tensor, config: CALConfig, a_time: int, retain: float) -> None:
-        self.tuner, self.line_LT, self.config, self.a_time, self.retain = tuner, line_LT, config, a_time, retain
+    -log p(none) on the student's own lines, and KL to the frozen student where that is asked for.
+    """
+
+    def __init__(
+        self, tuner: CALModel, line_LT: Tensor, config: CALConfig, a_time: int, retain: float
+    ) -> None:
+        self.tuner, self.line_LT, self.config, self.a_time, self.retain = (
+            tuner,
+            line_LT,
+            config,
+            a_time,
+            retain,
+        )
         self.fixed = config.steering_rank == 0
         self.next = 0
         with torch.no_grad():
@@ -54,9 +66,9 @@ class Quiet:
             tuner.enable_adapter_layers()
             self.taps = self._pass(line_LT).taps if self.fixed else {}
 
-    def _pass(self, token_LT: Tensor) -> Any:
+    def _pass(self, token_LT: Tensor) -> Run:
         decoder(self.tuner.model)(input_ids=token_LT, use_cache=False)
-        return self.tuner.state.last
+        return cast(Run, self.tuner.state.last)
 
     def __call__(self) -> Tensor:
         """The loss on the next few lines."""
@@ -70,7 +82,7 @@ class Quiet:
             run.taps = {layer: h[chosen] for layer, h in self.taps.items()}
             return -reader.silence(run)
         result = decoder(self.tuner.model)(input_ids=token_LT, use_cache=False)
-        run = self.tuner.state.last
+        run = cast(Run, self.tuner.state.last)
         loss = -reader.silence(run)
         if self.retain and self.logits_LTV is not None:
             logits_LTV = self.tuner.model.get_output_embeddings()(result.last_hidden_state)

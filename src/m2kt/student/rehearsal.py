@@ -1,8 +1,9 @@
 """Rehearsal by following vectors: made-up tables, rolled out over the packet's graph, in the student's own tokens.
 
-Every sequence draws, for each rule row, a random output symbol within the rule's range and, as that row's vector, a random
-state from that symbol's pool. The text goes on with the made-up output, so the only way to be right is to gather the
-arguments, find the row, and write what its vector says. Nothing of the teacher's answers is in it, nothing can be memorised.
+Every sequence draws, for each rule row, a random output symbol within the rule's range and, as that row's
+vector, a random state from that symbol's pool. The text goes on with the made-up output, so the only way to
+be right is to gather the arguments, find the row, and write what its vector says. Nothing of the teacher's
+answers is in it, nothing can be memorised.
 
 Letters: B sequences, T tokens, K concepts, A largest arity, P pool states, S symbols.
 """
@@ -185,10 +186,24 @@ class Rehearsal:
         literal_id = {text: config.class_of_literal(i) for i, text in enumerate(config.literals)}
         arity = max(1, max((r.arity for r in self.graph.rules), default=1))
         n = len(ids)
+
+        def empty() -> list[int]:
+            return [IGNORE] * n
+
         out = Rehearsed(
-            ids, owner, trace.n_prompt, trace, index_K,
-            [IGNORE] * n, [IGNORE] * n, [IGNORE] * n, [IGNORE] * n, [[IGNORE] * arity for _ in range(n)], [IGNORE] * n, [IGNORE] * n,
-        )  # fmt: skip
+            ids,
+            owner,
+            trace.n_prompt,
+            trace,
+            index_K,
+            class_T=empty(),
+            place_T=empty(),
+            phase_T=empty(),
+            concept_T=empty(),
+            source_TA=[[IGNORE] * arity for _ in range(n)],
+            copied_T=empty(),
+            label_T=empty(),
+        )
         for t in range(n - 1):
             u = owner[t + 1]
             if u < trace.n_prompt:

@@ -22,22 +22,36 @@ class ReaderSettings(_Part):
     """The concept reader."""
 
     kind: Literal["structured", "flat", "none"] = Field(
-        "structured", description="Selector and gather heads; one key a concept; or no reader, for steering alone."
+        "structured",
+        description="Selector and gather heads; one key a concept; or no reader, for steering alone.",
     )
-    read_depths: list[float] = Field([0.5], description="Which states are read, as fractions of the student's depth.")
-    write_depth: float = Field(0.85, gt=0, le=1, description="Where the reader writes, as a fraction of the depth.")
+    read_depths: list[float] = Field(
+        [0.5], description="Which states are read, as fractions of the student's depth."
+    )
+    write_depth: float = Field(
+        0.85, gt=0, le=1, description="Where the reader writes, as a fraction of the depth."
+    )
     stream_gradient: bool = Field(
-        False, description="Let L_reason train steering through the stream, not only through what the reader writes."
+        False,
+        description="Let L_reason train steering through the stream, not only through what the reader writes.",
     )
     gather_width: int = Field(64, ge=8, description="Width of a gather head.")
     gather_rope: bool = Field(True, description="Give gather heads relative positions.")
     look_heads: int = Field(8, ge=0, description="Heads that look around for the selector.")
     look_width: int = Field(32, ge=4, multiple_of=4, description="Width of what a look head brings back.")
-    state_width: int = Field(192, ge=8, description="Width to which the states that are read are brought first.")
-    unit_width: int = Field(64, ge=0, description="Width of the embeddings of the last units at a position; 0 for none.")
-    selector_width: int = Field(256, ge=8, description="Hidden width of the selector, on which gather heads draw too.")
+    state_width: int = Field(
+        192, ge=8, description="Width to which the states that are read are brought first."
+    )
+    unit_width: int = Field(
+        64, ge=0, description="Width of the embeddings of the last units at a position; 0 for none."
+    )
+    selector_width: int = Field(
+        256, ge=8, description="Hidden width of the selector, on which gather heads draw too."
+    )
     places: bool = Field(True, description="Let the selector tell where in the packet's graph a trace is.")
-    silence: float = Field(0.9, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off.")
+    silence: float = Field(
+        0.9, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off."
+    )
     write_literals: bool = Field(True, description="Let the reader write the answers' literal units as well.")
 
 
@@ -47,10 +61,14 @@ class ProjectorSettings(_Part):
     kind: Literal["linear", "low_rank", "mlp"] = Field("mlp", description="Form of phi.")
     width: int = Field(256, ge=1, description="Inner width of low_rank and mlp.")
     anchor_coordinates: bool = Field(False, description="Also feed the cosine to every symbol anchor.")
-    start: Literal["ridge", "random"] = Field("ridge", description="Closed-form start from the student's own states, or random.")
+    start: Literal["ridge", "random"] = Field(
+        "ridge", description="Closed-form start from the student's own states, or random."
+    )
     ridge: float = Field(1.0, gt=0, description="Ridge penalty relative to the mean feature variance.")
     gain: float | None = Field(
-        None, gt=0, description="Size of the closed-form targets, in typical deviations of the stream; null: the best of a few."
+        None,
+        gt=0,
+        description="Size of the closed-form targets, in typical deviations of the stream; null: the best of a few.",
     )
     unembedding: float | None = Field(
         None,
@@ -63,11 +81,17 @@ class ProjectorSettings(_Part):
 class SteeringSettings(_Part):
     """Low-rank updates of the student's own projections."""
 
-    rank: int = Field(0, ge=0, description="Rank; 0 for none, which leaves the stream of the frozen student alone.")
+    rank: int = Field(
+        0, ge=0, description="Rank; 0 for none, which leaves the stream of the frozen student alone."
+    )
     alpha: float = Field(16.0, gt=0, description="Updates are scaled by alpha / rank.")
-    first_depth: float = Field(0.2, ge=0, le=1, description="First steered block, as a fraction of the depth.")
+    first_depth: float = Field(
+        0.2, ge=0, le=1, description="First steered block, as a fraction of the depth."
+    )
     last_depth: float = Field(0.5, ge=0, le=1, description="Last steered block, as a fraction of the depth.")
-    targets: list[str] | None = Field(None, description="Last names of steered layers; all linear ones of a block if null.")
+    targets: list[str] | None = Field(
+        None, description="Last names of steered layers; all linear ones of a block if null."
+    )
 
 
 class LossSettings(_Part):
@@ -78,7 +102,9 @@ class LossSettings(_Part):
     reason: float = Field(0.1, ge=0, description="gamma, L_reason.")
     safety: float = Field(1.0, ge=0, description="lambda, L_safety; works on flagged concepts only.")
     silence: float = Field(0.2, ge=0, description="Keeping silent on lines that the student makes up itself.")
-    retain: float = Field(0.0, ge=0, description="KL to the frozen student on those lines; of use with steering only.")
+    retain: float = Field(
+        0.0, ge=0, description="KL to the frozen student on those lines; of use with steering only."
+    )
 
 
 class RehearsalSettings(_Part):
@@ -86,13 +112,22 @@ class RehearsalSettings(_Part):
 
     batch: int = Field(24, ge=1, description="Traces an update.")
     verbalised: float | None = Field(
-        None, ge=0, le=1, description="Share of the verbalised rows that keep their true output and vector; null: all of them."
+        None,
+        ge=0,
+        le=1,
+        description="Share of the verbalised rows that keep their true output and vector; null: all of them.",
     )
-    plain: bool = Field(False, description="True tables only (needs every row verbalised): the variant to compare with.")
+    plain: bool = Field(
+        False, description="True tables only (needs every row verbalised): the variant to compare with."
+    )
     noise: float = Field(0.3, ge=0, description="Noise on rehearsed vectors, in units of the pool's spread.")
-    told: float = Field(0.5, ge=0, le=1, description="Share of sequences at the start whose reader is told what to read.")
-    quiet_lines: int = Field(4, ge=1, description="Lines of the student's own making an update, to keep silent on.")
-    quiet_tokens: int = Field(40, ge=4, description="Length of such a line.")
+    told: float = Field(
+        0.5, ge=0, le=1, description="Share of sequences at the start whose reader is told what to read."
+    )
+    quiet_lines: int = Field(
+        4, ge=1, description="Lines of the student's own making an update, to keep silent on."
+    )
+    quiet_tokens: int = Field(32, ge=4, description="Length of such a line.")
     tries: int = Field(24, ge=1, description="Draws of tables for a prompt before it is given up.")
 
 
@@ -116,7 +151,9 @@ class StudentSettings(_Part):
     steering: SteeringSettings = Field(default_factory=SteeringSettings, description="Low-rank steering.")
     losses: LossSettings = Field(default_factory=LossSettings, description="Weights of the composite loss.")
     rehearsal: RehearsalSettings = Field(default_factory=RehearsalSettings, description="What is rehearsed.")
-    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings, description="How it is optimised.")
+    optimiser: OptimiserSettings = Field(
+        default_factory=OptimiserSettings, description="How it is optimised."
+    )
     flagged: list[str] = Field(
         default_factory=list,
         description="Concepts to filter: a symbol ('uncle': its rows), or a rule row ('rule_0(a, b)').",

@@ -16,14 +16,16 @@ from m2kt.errors import CompatibilityError
 from m2kt.models import encode_units, piece_text, special_prefix, writing_problem
 from m2kt.packet import Graph, Trace
 
-
 Tokens = tuple[int, ...]
 LEAD = " "
 
 
 @dataclass
 class Spelling:
-    """Token sequences of the skill's units in one student. A space that is a token of its own counts as a literal unit."""
+    """Token sequences of the skill's units in one student.
+
+    A space that is a token of its own counts as a literal unit.
+    """
 
     symbol_tokens: list[list[list[int]]]
     """Per symbol, every way it is written: for finding it."""

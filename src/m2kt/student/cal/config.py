@@ -1,8 +1,8 @@
 """Configuration of the Concept Alignment Layer as a PEFT method.
 
-What is in it describes the *structure* of a skill in the student's own tokens: how symbols are spelled, which arguments
-each rule row has, which literals the answers use. What the rules answer is not here: that travels as vectors, in the bank
-beside the weights.
+What is in it describes the *structure* of a skill in the student's own tokens: how symbols are spelled, which
+arguments each rule row has, which literals the answers use. What the rules answer is not here: that travels
+as vectors, in the bank beside the weights.
 """
 
 from __future__ import annotations
@@ -33,29 +33,43 @@ class CALConfig(PeftConfig):
         default=None, metadata=_about("Full names of the linear layers with a low-rank update.")
     )
     read_layers: list[int] = field(
-        default_factory=list, metadata=_about("Indices of the decoder blocks whose states the reader reads, side by side.")
+        default_factory=list,
+        metadata=_about("Indices of the decoder blocks whose states the reader reads, side by side."),
     )
     write_layer: int = field(
         default=0, metadata=_about("Index of the decoder block behind which the reader adds what it found.")
     )
     reader: str = field(
-        default="structured", metadata=_about("'structured' (selector and gather heads) or 'flat' (one key per concept).")
+        default="structured",
+        metadata=_about("'structured' (selector and gather heads) or 'flat' (one key per concept)."),
     )
     projector: str = field(default="linear", metadata=_about("phi: 'linear', 'low_rank' or 'mlp'."))
-    projector_width: int = field(default=128, metadata=_about("Inner width of phi when it is 'low_rank' or 'mlp'."))
+    projector_width: int = field(
+        default=128, metadata=_about("Inner width of phi when it is 'low_rank' or 'mlp'.")
+    )
     anchor_coordinates: bool = field(
-        default=False, metadata=_about("Give phi the concept's coordinates relative to the symbol anchors as well.")
+        default=False,
+        metadata=_about("Give phi the concept's coordinates relative to the symbol anchors as well."),
     )
     gather_width: int = field(default=64, metadata=_about("Width of queries and keys of a gather head."))
     gather_rope: bool = field(
-        default=True, metadata=_about("Rotate half of the width by relative position (in tokens and in symbols).")
+        default=True,
+        metadata=_about("Rotate half of the width by relative position (in tokens and in symbols)."),
     )
-    n_places: int = field(default=0, metadata=_about("Leaves of the graph's decisions, for the selector's sense of place."))
+    n_places: int = field(
+        default=0, metadata=_about("Leaves of the graph's decisions, for the selector's sense of place.")
+    )
     look_heads: int = field(default=4, metadata=_about("Heads that look around for the selector."))
     look_width: int = field(default=32, metadata=_about("Width of what a look head brings back."))
-    state_width: int = field(default=192, metadata=_about("Width to which the states that are read are brought first."))
-    unit_width: int = field(default=64, metadata=_about("Width of the embeddings of the last units at a position; 0 for none."))
-    selector_width: int = field(default=256, metadata=_about("Hidden width of the selector, on which gather heads draw too."))
+    state_width: int = field(
+        default=192, metadata=_about("Width to which the states that are read are brought first.")
+    )
+    unit_width: int = field(
+        default=64, metadata=_about("Width of the embeddings of the last units at a position; 0 for none.")
+    )
+    selector_width: int = field(
+        default=256, metadata=_about("Hidden width of the selector, on which gather heads draw too.")
+    )
     silence: float = field(
         default=1.0, metadata=_about("Inject nothing at all where p(none) reaches this; 1 switches it off.")
     )
@@ -64,42 +78,57 @@ class CALConfig(PeftConfig):
     steering_first_layer: int = field(default=0, metadata=_about("First decoder block that is steered."))
     steering_last_layer: int = field(default=0, metadata=_about("Last decoder block that is steered."))
     steering_targets: list[str] | None = field(
-        default=None, metadata=_about("Last names of the steered linear layers; all of a block's when not given.")
+        default=None,
+        metadata=_about("Last names of the steered linear layers; all of a block's when not given."),
     )
     symbols: list[str] = field(default_factory=list, metadata=_about("The skill's symbols, by symbol id."))
     symbol_tokens: list[list[list[int]]] = field(
-        default_factory=list, metadata=_about("Per symbol, the token sequences that write it in this student.")
+        default_factory=list,
+        metadata=_about("Per symbol, the token sequences that write it in this student."),
     )
-    literals: list[str] = field(default_factory=list, metadata=_about("Literal units that the reader may write."))
+    literals: list[str] = field(
+        default_factory=list, metadata=_about("Literal units that the reader may write.")
+    )
     literal_tokens: list[list[int]] = field(
-        default_factory=list, metadata=_about("Per literal, the token sequence that writes it in this student.")
+        default_factory=list,
+        metadata=_about("Per literal, the token sequence that writes it in this student."),
     )
     context_tokens: list[list[int]] = field(
-        default_factory=list, metadata=_about("Token sequences of units that only prompts hold; recognised, never written.")
+        default_factory=list,
+        metadata=_about("Token sequences of units that only prompts hold; recognised, never written."),
     )
     rules: list[dict[str, Any]] = field(
         default_factory=list,
-        metadata=_about("Per rule: name, arity, family, offset and its rows' argument symbol ids (never the outputs)."),
+        metadata=_about(
+            "Per rule: name, arity, family, offset and its rows' argument symbol ids (never the outputs)."
+        ),
     )
     phases: int = field(
         default=1, metadata=_about("How many tokens a unit may have: each gets its own last map of phi.")
     )
     teacher_width: int = field(default=0, metadata=_about("D, the width of the packet's vectors."))
-    flagged: list[int] = field(default_factory=list, metadata=_about("Concept indices that the reader must not use."))
-    graph_digest: str = field(default="", metadata=_about("Digest of the graph: vectors of another graph do not fit."))
+    flagged: list[int] = field(
+        default_factory=list, metadata=_about("Concept indices that the reader must not use.")
+    )
+    graph_digest: str = field(
+        default="", metadata=_about("Digest of the graph: vectors of another graph do not fit.")
+    )
     space_digest: str = field(
-        default="", metadata=_about("Digest of the teacher's vector space: pool statistics of the packet trained on.")
+        default="",
+        metadata=_about("Digest of the teacher's vector space: pool statistics of the packet trained on."),
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
         self.peft_type = CAL_TYPE
         if self.reader not in ("structured", "flat", "none"):
             raise ValueError(f"reader: expected 'structured', 'flat' or 'none', got {self.reader!r}")
         if self.projector not in ("linear", "low_rank", "mlp"):
             raise ValueError(f"projector: expected 'linear', 'low_rank' or 'mlp', got {self.projector!r}")
         if self.gather_rope and self.gather_width % 8:
-            raise ValueError(f"gather_width: expected a multiple of 8 with gather_rope, got {self.gather_width}")
+            raise ValueError(
+                f"gather_width: expected a multiple of 8 with gather_rope, got {self.gather_width}"
+            )
 
     @property
     def n_concepts(self) -> int:

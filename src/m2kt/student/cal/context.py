@@ -23,7 +23,9 @@ class UnitMatcher:
     Matching is by n-gram suffix and the longest match wins. Where a literal is spelled like a symbol, the symbol wins.
     """
 
-    def __init__(self, symbol_tokens: Sequence[Sequence[Sequence[int]]], literal_tokens: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(
+        self, symbol_tokens: Sequence[Sequence[Sequence[int]]], literal_tokens: Sequence[Sequence[int]] = ()
+    ) -> None:
         self.n_symbols = len(symbol_tokens)
         self.n_units = self.n_symbols + len(literal_tokens)
         spelled = {tuple(form): s for s, forms in enumerate(symbol_tokens) for form in forms}
@@ -31,11 +33,16 @@ class UnitMatcher:
         literals = {form: u for form, u in literals.items() if form and form not in spelled}
         self.longest = max((len(form) for form in (*spelled, *literals)), default=1)
         begun = {form[:n]: n for form in (*spelled, *literals) for n in range(1, len(form))}
-        self._symbols, self._literals, self._begun = _by_length(spelled), _by_length(literals), _by_length(begun)
+        self._symbols, self._literals, self._begun = (
+            _by_length(spelled),
+            _by_length(literals),
+            _by_length(begun),
+        )
 
     def __call__(self, token_BN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Symbol that ends at each token (``n_symbols``: none), unit that does (``n_units``: none), and how many tokens back
-        what came before it ends: the length of the unit, or of one that seems to be under way, or one.
+        """Symbol that ends at each token (``n_symbols``: none), unit that does (``n_units``: none), and a length.
+
+        The length says how many tokens back what came before ends: that of the unit, of one under way, or one.
 
         Padding is marked by negative tokens.
         """
@@ -87,7 +94,7 @@ class Teaching:
     place_BT: Tensor  # leaf of the packet's graph that writes the next unit
     bank_index_BK: Tensor  # rows of [pool; true bank] that stand for the concepts in each sequence
     class_BT: Tensor  # selector class
-    phase_BT: Tensor  # which token of its unit comes next; what is begun is held while the class says CONTINUE
+    phase_BT: Tensor  # which token of its unit comes next; a unit is held while the class says CONTINUE
     concept_BT: Tensor  # concept index, where a rule applies
     source_BTA: Tensor  # token positions of the arguments (of the copied unit, for copies)
     copied_BT: Tensor  # symbol id that is copied
@@ -148,9 +155,10 @@ class Run:
         keys, values = _layer(self.cache, self.first_slot + 1 + slot).update(key_BHTW, value_BLTV)
         return keys, values
 
-
     def hold(self, slot: int, content_BTY: Tensor, going_on_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """What is being written at each position, and the how-manieth token of it: a unit once begun is kept to its end.
+        """What is being written at each position, and the how-manieth token of it.
+
+        A unit once begun is kept to its end.
 
         Args:
             content_BTY: what a unit begun at t would be.
@@ -203,7 +211,7 @@ class RunState:
         past = cache.get_seq_length() if cache is not None else 0
         kept_token = torch.empty(token_BT.shape[0], 0, dtype=torch.long, device=device)
         kept = torch.empty(token_BT.shape[0], 0, 3, dtype=torch.long, device=device)
-        if past:
+        if cache is not None and past:
             layer = _layer(cache, self.n_blocks)
             if layer.get_seq_length() != past:
                 raise CompatibilityError(
@@ -216,7 +224,9 @@ class RunState:
             mask_BN = kept_token.ge(0) if past else token_BT.new_ones(token_BT.shape[0], 0, dtype=torch.bool)
             mask_BN = torch.cat([mask_BN, torch.ones_like(token_BT, dtype=torch.bool)], 1)
         elif mask.shape[1] != n:
-            raise CompatibilityError(f"expected an attention mask over {n} tokens, got one over {mask.shape[1]}")
+            raise CompatibilityError(
+                f"expected an attention mask over {n} tokens, got one over {mask.shape[1]}"
+            )
         else:
             mask_BN = mask.bool()
         clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol

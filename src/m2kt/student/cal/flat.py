@@ -1,7 +1,7 @@
 """The flat reader: the state queries one key per concept, the frozen student's own state on that concept's cue.
 
-The simplest reader that works where cues look different; it fails to tell apart many similar ones. Kept as an option and as
-a baseline. Copies and literals are left to the student itself.
+The simplest reader that works where cues look different; it fails to tell apart many similar ones. Kept as an
+option and as a baseline. Copies and literals are left to the student itself.
 """
 
 from __future__ import annotations
@@ -49,10 +49,16 @@ class FlatReader(ReaderBase):
         going_on_BT = self.going(x_BTX)[..., 0] > 0
         if teaching is not None:
             nothing = log_w_BTK1.new_zeros(*x_BTX.shape[:2], 0)
-            run.outputs.append(ReaderOutputs(nothing, nothing[:, None], None, w_BTK, log_w_BTK1, self.going(x_BTX)[..., 0]))
+            run.outputs.append(
+                ReaderOutputs(nothing, nothing[:, None], None, w_BTK, log_w_BTK1, self.going(x_BTX)[..., 0])
+            )
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE
         concept_KF, _ = self.features(teaching)
         n_direct = self.n_symbols + self.literal_UJE.shape[0]
-        content = [w_BTK @ concept_KF, w_BTK.sum(-1, keepdim=True), w_BTK.new_zeros(*w_BTK.shape[:2], n_direct)]
+        content = [
+            w_BTK @ concept_KF,
+            w_BTK.sum(-1, keepdim=True),
+            w_BTK.new_zeros(*w_BTK.shape[:2], n_direct),
+        ]
         content_BTY, phase_BT = run.hold(slot, torch.cat(content, -1), going_on_BT)
         return run.carry(h_BTE) + self.inject(content_BTY, phase_BT).to(h_BTE.dtype)

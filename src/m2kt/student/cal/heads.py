@@ -1,13 +1,13 @@
 """The two kinds of attention inside a reader.
 
-*Gather heads* attend from the present position to the symbols written before it, and to nothing else, so they never have to
-learn what is a symbol and what is punctuation. *Look heads* see every token and are not told where to look: they serve the
-selector and the gather heads' queries and keys. In both, half of the width compares content; a quarter compares positions
-counted in tokens and a quarter positions counted in symbols, by rotation (RoPE): "three symbols back" is one direction,
-whatever lies between.
+*Gather heads* attend from the present position to the symbols written before it, and to nothing else, so they
+never have to learn what is a symbol and what is punctuation. *Look heads* see every token and are not told
+where to look: they serve the selector and the gather heads' queries and keys. In both, half of the width
+compares content; a quarter compares positions counted in tokens and a quarter positions counted in symbols,
+by rotation (RoPE): "three symbols back" is one direction, whatever lies between.
 
-Letters: B sequences, T tokens of this pass, N tokens so far, X width that is read, H heads, W head width, V value width,
-S symbols, Y what all look heads bring.
+Letters: B sequences, T tokens of this pass, N tokens so far, X width that is read, H heads, W head width, V
+value width, S symbols, Y what all look heads bring.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Heads(nn.Module):
         self.n_heads, self.width, self.rope = n_heads, width, rope
         self.query = nn.Linear(width_read, n_heads * width)
         self.key = nn.Linear(width_read, n_heads * width)
-        with torch.no_grad():  # inputs are standardised: this starts the heads close to, but not at, indifference
+        with (
+            torch.no_grad()
+        ):  # inputs are standardised: this starts the heads close to, but not at, indifference
             for layer in (self.query, self.key):
                 layer.weight.normal_(std=(0.5 / width_read) ** 0.5)
                 layer.bias.normal_(std=0.1)
@@ -51,7 +53,9 @@ class Heads(nn.Module):
 
     def turned(self, x_BTY: Tensor, run: Run) -> Tensor:
         """Heads apart, of length one, with their positions in, (B, H, T, W)."""
-        x_BHTW = nn.functional.normalize(x_BTY.unflatten(-1, (self.n_heads, self.width)).transpose(1, 2), dim=-1)
+        x_BHTW = nn.functional.normalize(
+            x_BTY.unflatten(-1, (self.n_heads, self.width)).transpose(1, 2), dim=-1
+        )
         if not self.rope:
             return x_BHTW
         quarter, past = self.width // 4, run.n_past
@@ -71,7 +75,9 @@ class GatherHeads(Heads):
         logit_BHTN = self.logits(q_BHTW, k_BHNW)
         hidden_B1TN = ~(run.seen_BTN & (run.symbol_BN < n_symbols)[:, None, :])[:, None]
         log_attention_BHTN = logit_BHTN.masked_fill(hidden_B1TN, -1e4).log_softmax(-1)
-        return log_attention_BHTN.masked_fill(hidden_B1TN, -1e4)  # again: with nothing to see it would be spread evenly
+        return log_attention_BHTN.masked_fill(
+            hidden_B1TN, -1e4
+        )  # again: with nothing to see it would be spread evenly
 
 
 class LookHeads(Heads):

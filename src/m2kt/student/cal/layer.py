@@ -1,4 +1,7 @@
-"""The two modules that CAL puts into a student: a low-rank update of a linear layer, and a block with a reader behind it."""
+"""The two modules that CAL puts into a student.
+
+A low-rank update of a linear layer, and a block with a reader behind it.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,9 @@ class ReadingBlock(nn.Module, CALLayer):
 
     adapter_layer_names = ("cal_reader",)
 
-    def __init__(self, base_layer: nn.Module, adapter_name: str, config: CALConfig, width: int, state: RunState) -> None:
+    def __init__(
+        self, base_layer: nn.Module, adapter_name: str, config: CALConfig, width: int, state: RunState
+    ) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.cal_reader = nn.ModuleDict({})

@@ -1,11 +1,14 @@
-"""CALModel: the peft tuner that puts readers and steering into a frozen causal LM, and feeds them each pass's tokens."""
+"""CALModel.
+
+The peft tuner that puts readers and steering into a frozen causal LM, and feeds them each pass's tokens.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
@@ -17,7 +20,7 @@ from m2kt.errors import CompatibilityError
 from m2kt.models import blocks, hidden_of
 from m2kt.student.cal._compat import PREFIX
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import Run, RunState, UnitMatcher, Teaching
+from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher
 from m2kt.student.cal.layer import CALLayer, ReadingBlock, SteeredLinear
 from m2kt.student.cal.reader import ReaderBase
 
@@ -27,10 +30,10 @@ class CALModel(BaseTuner):
 
     prefix = PREFIX
     tuner_layer_cls = CALLayer
-    target_module_mapping: dict[str, Any] = {}
+    target_module_mapping: dict[str, Any] = {}  # noqa: RUF012 - peft declares it so
 
     # ------------------------------------------------------------------------------------------ which modules
-    def _prepare_adapter_config(self, peft_config: CALConfig, model_config: dict[str, Any]) -> CALConfig:
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
         names = {id(module): name for name, module in self.model.named_modules()}
         stack = [_unwrap(b) for b in blocks(self.model)]
         wrapped = {id(_unwrap(m)): n for n, m in self.model.named_modules() if isinstance(m, ReadingBlock)}
@@ -39,8 +42,8 @@ class CALModel(BaseTuner):
             for layer in (*peft_config.read_layers, peft_config.write_layer):
                 if not 0 <= layer <= peft_config.write_layer < len(stack):
                     raise CompatibilityError(
-                        f"the reader reads {peft_config.read_layers} and writes behind {peft_config.write_layer}: expected "
-                        f"layers below {len(stack)}, and none read above the one written to"
+                        f"the reader reads {peft_config.read_layers}, writes behind {peft_config.write_layer}; "
+                        f"expected layers below {len(stack)}, and none read above the one written to"
                     )
             writer = names[id(stack[peft_config.write_layer])]
             peft_config.reader_modules = [] if peft_config.reader == "none" else [writer]
@@ -52,18 +55,20 @@ class CALModel(BaseTuner):
                     last = name.rpartition(".")[2]
                     wanted = peft_config.steering_targets is None or last in peft_config.steering_targets
                     if wanted and isinstance(module, (nn.Linear, Conv1D)):
-                        peft_config.steered_modules.append(f"{names[id(block)]}.{name}".replace(".base_layer", ""))
+                        peft_config.steered_modules.append(
+                            f"{names[id(block)]}.{name}".replace(".base_layer", "")
+                        )
         peft_config.target_modules = sorted({*peft_config.reader_modules, *peft_config.steered_modules})
         return peft_config
 
     @staticmethod
-    def _check_target_module_exists(peft_config: CALConfig, key: str) -> bool:
+    def _check_target_module_exists(peft_config: Any, key: str) -> bool:
         plain = key.replace(".base_layer", "")
         if plain != key and key.endswith(".base_layer"):
             return False
         return plain in set(peft_config.reader_modules or ()) | set(peft_config.steered_modules or ())
 
-    def _pre_injection_hook(self, model: nn.Module, config: CALConfig, adapter_name: str) -> None:
+    def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         if not hasattr(model, "_m2kt_cal_state"):
             model._m2kt_cal_state = RunState(len(blocks(model)))  # type: ignore[assignment]
 
@@ -75,7 +80,7 @@ class CALModel(BaseTuner):
 
     def _create_and_replace(
         self,
-        peft_config: CALConfig,
+        peft_config: Any,
         adapter_name: str,
         target: nn.Module,
         target_name: str,
@@ -102,11 +107,15 @@ class CALModel(BaseTuner):
         config = self.model.config.get_text_config()
         return int(getattr(config, "hidden_size", width))
 
-    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
         setattr(parent, child_name, new_module)  # our layers keep their base layer untouched: nothing to copy
 
     def _check_merge_allowed(self) -> None:
-        raise CompatibilityError("a concept reader depends on what it reads: it cannot be merged into the weights")
+        raise CompatibilityError(
+            "a concept reader depends on what it reads: it cannot be merged into the weights"
+        )
 
     def unload(self) -> nn.Module:
         """The untouched base model, with hooks and holder removed."""
@@ -128,7 +137,7 @@ class CALModel(BaseTuner):
         return removed
 
     # ------------------------------------------------------------------------------------------ running
-    def _post_injection_hook(self, model: nn.Module, config: CALConfig, adapter_name: str) -> None:
+    def _post_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         state = self.state
         slot = 0
         for module in model.modules():
@@ -140,6 +149,7 @@ class CALModel(BaseTuner):
         self._tap(config)
         if not hasattr(model, "_m2kt_cal_hooks"):
             backbone = decoder(model)
+            base_config: Any = model.config
             parameters = inspect.signature(backbone.forward).parameters
             order = list(parameters)
 
@@ -150,13 +160,15 @@ class CALModel(BaseTuner):
                 bound = dict(zip(order, args, strict=False)) | kwargs
                 token_BT = bound.get("input_ids")
                 if token_BT is None:
-                    raise CompatibilityError("the concept reader needs input_ids; inputs_embeds alone do not say what is written")
+                    raise CompatibilityError(
+                        "the concept reader needs input_ids; inputs_embeds alone do not say what is written"
+                    )
                 cache = bound.get("past_key_values")
                 use_cache = bound.get("use_cache")
                 if use_cache is None:
-                    use_cache = getattr(model.config.get_text_config(), "use_cache", False)
+                    use_cache = getattr(base_config.get_text_config(), "use_cache", False)
                 if cache is None and use_cache:
-                    cache = DynamicCache(config=model.config)  # made here, because the readers need it too
+                    cache = DynamicCache(config=base_config)  # made here, because the readers need it too
                     bound["past_key_values"] = cache
                 state.begin(token_BT, bound.get("attention_mask"), cache)
                 return (), bound
@@ -184,10 +196,12 @@ class CALModel(BaseTuner):
 
     def _spellings(self) -> tuple[list[list[list[int]]], list[list[int]]]:
         """Spellings of symbols and literals. Adapters of one model share them: readers see one alphabet at a time."""
-        first, *others = [self.peft_config[name] for name in self.peft_config]
+        first, *others = [cast(CALConfig, config) for config in self.peft_config.values()]
         for other in others:
             if _spelled(other) != _spelled(first):
-                raise CompatibilityError("adapters that spell different units cannot sit on one student at the same time yet")
+                raise CompatibilityError(
+                    "adapters that spell different units cannot sit on one student at the same time yet"
+                )
         return _spelled(first)
 
     # ------------------------------------------------------------------------------------------ for training
@@ -199,7 +213,9 @@ class CALModel(BaseTuner):
                 return module.cal_reader[name]  # type: ignore[return-value]
         raise KeyError(name)
 
-    def set_bank(self, bank_KD: Tensor, anchor_SD: Tensor, has_anchor_S: Tensor, adapter_name: str | None = None) -> None:
+    def set_bank(
+        self, bank_KD: Tensor, anchor_SD: Tensor, has_anchor_S: Tensor, adapter_name: str | None = None
+    ) -> None:
         """Plugs the packet's true vectors into the reader."""
         with torch.no_grad():
             self.reader(adapter_name).set_bank(bank_KD, anchor_SD, has_anchor_S)
@@ -224,7 +240,7 @@ def decoder(model: nn.Module) -> nn.Module:
 
 def _unwrap(module: nn.Module) -> nn.Module:
     while isinstance(module, BaseTunerLayer):
-        module = module.base_layer
+        module = cast(nn.Module, module.base_layer)
     return module
 
 

@@ -1,8 +1,9 @@
 """phi: from the teacher's vectors to the student's residual stream, in two parts.
 
-The *trunk* maps a concept vector to F features; it is applied to the whole bank, and concepts are mixed in its image. The
-*heads*, one affine map per phase, carry the mixture into the student's width. A phase is the position of the next token in
-its unit: a student that spells "uncle" letter by letter needs another direction for each letter of the same concept.
+The *trunk* maps a concept vector to F features; it is applied to the whole bank, and concepts are mixed in
+its image. The *heads*, one affine map per phase, carry the mixture into the student's width. A phase is the
+position of the next token in its unit: a student that spells "uncle" letter by letter needs another direction
+for each letter of the same concept.
 
 Letters: K concepts, D teacher width, F trunk width, J phases, E student width, S symbols.
 """
@@ -20,7 +21,13 @@ class Projector(nn.Module):
     scale_D: Tensor
 
     def __init__(
-        self, kind: str, teacher_width: int, student_width: int, phases: int, width: int, n_coordinates: int = 0
+        self,
+        kind: str,
+        teacher_width: int,
+        student_width: int,
+        phases: int,
+        width: int,
+        n_coordinates: int = 0,
     ) -> None:
         super().__init__()
         self.kind = kind

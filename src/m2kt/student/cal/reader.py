@@ -1,15 +1,17 @@
-"""The structured concept reader: it executes the packet's graph softly, at every position, from the student's own state.
+"""The structured concept reader.
+
+It executes the packet's graph softly, at every position, from the student's own state.
 
     p(class)  = softmax(selector(h_t))                    none | copy | rule r | literal u
     p_i(s)    = attention of gather head i on positions where symbol s ends
     w_k       = p(rule of k) * prod_i p_i(argument i of k)
     h_t      <- h_t + sum_k w_k phi(c_k) + p(copy) sum_s p_copy(s) phi(anchor_s) + sum_u p(u) lit_u
 
-Nothing is added where p(none) is high. During rehearsal some sequences are *told* class, row and sources (``Teaching``), so
-that writing and pointing are learnt side by side instead of one after the other.
+Nothing is added where p(none) is high. During rehearsal some sequences are *told* class, row and sources
+(``Teaching``), so that writing and pointing are learnt side by side instead of one after the other.
 
-Letters: B sequences, T tokens, N tokens so far, E student width, X widths of all blocks read, D teacher width, F trunk width, C classes, J phases,
-H gather heads, S symbols, K concepts, U literals.
+Letters: B sequences, T tokens, N tokens so far, E student width, X widths of all blocks read, D teacher
+width, F trunk width, C classes, J phases, H gather heads, S symbols, K concepts, U literals.
 """
 
 from __future__ import annotations
@@ -110,7 +112,10 @@ class ReaderBase(nn.Module):
         return concept_BKF, self.projector.features_of(self.anchor_SD, self.anchor_SD)
 
     def inject(self, content_BTY: Tensor, phase_BT: Tensor) -> Tensor:
-        """The vector to add, (B, T, E), in the student's own scale. Content: features | mass | lost copies | literals."""
+        """The vector to add, (B, T, E), in the student's own scale. Content.
+
+        Features | mass | lost copies | literals.
+        """
         n_literals = self.literal_UJE.shape[0]
         parts = [self.projector.features, 1, self.n_symbols, n_literals]
         mixture_BTF, mass_BT1, lost_BTS, said_BTU = content_BTY.split(parts, -1)
@@ -140,12 +145,16 @@ class StructuredReader(ReaderBase):
         self.unit = nn.Embedding(n_units + 1, config.unit_width)
         self.kind = nn.Embedding(n_units + 2, config.unit_width)  # all symbols alike
         self.begun = nn.Embedding(1 + max(config.phases, longest), config.unit_width)
-        self.look = LookHeads(width, config.look_heads, config.gather_width, config.gather_rope, config.look_width)
+        self.look = LookHeads(
+            width, config.look_heads, config.gather_width, config.gather_rope, config.look_width
+        )
         around = config.look_heads * config.look_width
         self.think = nn.Sequential(nn.Linear(width + around, config.selector_width), nn.GELU())
         # Where in the packet's graph the trace is; what it thinks of that goes back into its thought.
         self.place = nn.Linear(config.selector_width, config.n_places) if config.n_places else None
-        self.placed = nn.Linear(config.n_places, config.selector_width, bias=False) if config.n_places else None
+        self.placed = (
+            nn.Linear(config.n_places, config.selector_width, bias=False) if config.n_places else None
+        )
         self.selector = nn.Linear(config.selector_width, config.n_classes)
         self.gather = GatherHeads(
             width + config.selector_width, config.n_heads, config.gather_width, config.gather_rope
@@ -214,7 +223,10 @@ class StructuredReader(ReaderBase):
             going_on_BT = class_BTC.argmax(-1) == CALConfig.CONTINUE
         concept_KF, anchor_SF = self.features(teaching)
         anchored_BTS = copied_BTS * self.has_anchor_S
-        content = [w_BTK @ concept_KF + anchored_BTS @ anchor_SF, w_BTK.sum(-1, keepdim=True) + anchored_BTS.sum(-1, keepdim=True)]
+        content = [
+            w_BTK @ concept_KF + anchored_BTS @ anchor_SF,
+            w_BTK.sum(-1, keepdim=True) + anchored_BTS.sum(-1, keepdim=True),
+        ]
         content += [copied_BTS - anchored_BTS, class_BTC[..., self.config.class_of_literal(0) :]]
         content_BTY, phase_BT = run.hold(slot + 2, torch.cat(content, -1), going_on_BT)
         out_BTE = self.inject(content_BTY, phase_BT)

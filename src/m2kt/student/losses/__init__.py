@@ -1,7 +1,7 @@
 """The composite loss (Eq. 12): alpha L_geo + beta L_struct + gamma L_reason + lambda L_safety, one term a file.
 
-Every term is a class with ``name``, ``equation``, ``needs`` and ``__call__(batch, outputs)``. A weight of zero switches it off,
-and what no remaining term needs is not computed.
+Every term is a class with ``name``, ``equation``, ``needs`` and ``__call__(batch, outputs)``. A weight of
+zero switches it off, and what no remaining term needs is not computed.
 """
 
 from __future__ import annotations

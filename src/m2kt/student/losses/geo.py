@@ -13,8 +13,9 @@ from m2kt.student.rehearsal import Batch
 class GeoLoss:
     """sum_k ||phi(c_k) - c^S_k||^2, over the pool of symbol states, relative to the size of c^S.
 
-    c^S is probed where the frozen student is about to write the symbol's token (``calibrate``): one target for each token
-    of a spelling. For the flat reader the retrieval term of L_struct is its contrastive partner.
+    c^S is probed where the frozen student is about to write the symbol's token (``calibrate``): one target
+    for each token of a spelling. For the flat reader the retrieval term of L_struct is its contrastive
+    partner.
     """
 
     name: ClassVar[str] = "geo"
@@ -22,7 +23,9 @@ class GeoLoss:
     needs: ClassVar[frozenset[str]] = frozenset({"image_PJE", "own_PJE", "own_known_PJ"})
 
     def __call__(self, batch: Batch, outputs: Outputs) -> Tensor:
-        assert outputs.image_PJE is not None and outputs.own_PJE is not None and outputs.own_known_PJ is not None
+        assert (
+            outputs.image_PJE is not None and outputs.own_PJE is not None and outputs.own_known_PJ is not None
+        )
         known_PJ = outputs.own_known_PJ.float()
         error = ((outputs.image_PJE - outputs.own_PJE).square().sum(-1) * known_PJ).sum()
         return error / (outputs.own_PJE.square().sum(-1) * known_PJ).sum().clamp(min=1e-6)

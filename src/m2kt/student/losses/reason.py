@@ -12,7 +12,10 @@ from m2kt.student.rehearsal import Batch
 
 
 class ReasonLoss:
-    """sum_i CE(s_i, t_i) over the tokens of the answer; at v = 0 the trace follows made-up vectors, never the teacher."""
+    """sum_i CE(s_i, t_i) over the tokens of the answer.
+
+    At v = 0 the trace follows made-up vectors, never the teacher.
+    """
 
     name: ClassVar[str] = "reason"
     equation: ClassVar[str] = "L_reason = mean over answer tokens of -log p(token)"

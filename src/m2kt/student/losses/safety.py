@@ -14,8 +14,8 @@ from m2kt.student.rehearsal import Batch
 class SafetyLoss:
     """sum_k Penalty(c_k) over flagged concepts: the largest weight the reader would give any of them at a position.
 
-    Flagged concepts are also filtered: their weight is multiplied by zero in every pass and rehearsal never uses their rows,
-    so this term only pushes the reader off what remains of them.
+    Flagged concepts are also filtered: their weight is multiplied by zero in every pass and rehearsal never
+    uses their rows, so this term only pushes the reader off what remains of them.
     """
 
     name: ClassVar[str] = "safety"

@@ -14,8 +14,10 @@ from m2kt.student.rehearsal import IGNORE, Batch
 
 
 class StructLoss:
-    """The cross-entropy form of sum_k ||A^T_k - A^S_k||_1: a packet edge is a certain position, so the L1 distance to the
-    reader's attention is 2 (1 - p), and -log p has the same minimum with a gradient that does not vanish far from it.
+    """The cross-entropy form of sum_k ||A^T_k - A^S_k||_1.
+
+    A packet edge is a certain position, so the L1 distance to the reader's attention is 2 (1 - p); -log p has the same
+    minimum, with a gradient that does not vanish far from it.
 
     Terms: each argument's gather head (or the copy head) at its edge; the selector's class. For the flat reader, the
     retrieval of the concept, contrasted with all others, and whether the unit goes on.
@@ -29,7 +31,9 @@ class StructLoss:
         total = torch.zeros((), device=batch.token_BT.device)
         for reader in outputs.readers:
             flat = reader.retrieval_BTK is not None
-            total = total + (self._flat(batch, reader) if flat else self._structured(batch, reader, outputs.config))
+            total = total + (
+                self._flat(batch, reader) if flat else self._structured(batch, reader, outputs.config)
+            )
         return total / max(1, len(outputs.readers))
 
     def _structured(self, batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor:
@@ -74,8 +78,8 @@ def edge_log_p(batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor
     head_CA = torch.full((config.n_classes, arity), -1, device=batch.token_BT.device)
     head_CA[CALConfig.COPY, 0] = 0
     for r, rule in enumerate(config.rules):
-        for a in range(int(rule["arity"])):
-            head_CA[config.class_of_rule(r), a] = config.head_of(r, a)
+        for i in range(int(rule["arity"])):
+            head_CA[config.class_of_rule(r), i] = config.head_of(r, i)
     head_BTA = head_CA[teaching.class_BT.clamp(min=0)]
     wanted_BTA = (head_BTA >= 0) & (teaching.source_BTA >= 0) & (teaching.class_BT >= 0)[..., None]
     b, t, a = wanted_BTA.nonzero(as_tuple=True)
@@ -92,7 +96,9 @@ def pointing(batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
             if reader.place_BTM is not None:
                 right_BT = reader.place_BTM.argmax(-1) == batch.teaching.place_BT
                 found["place"] = right_BT[answered_BT].float().mean()
-            found["class"] = (reader.class_BTC.argmax(-1) == batch.teaching.class_BT)[answered_BT].float().mean()
+            found["class"] = (
+                (reader.class_BTC.argmax(-1) == batch.teaching.class_BT)[answered_BT].float().mean()
+            )
             log_p = edge_log_p(batch, reader, outputs.config)
             found["edge"] = (log_p > -0.69).float().mean() if len(log_p) else torch.ones(())
     if outputs.logits_NV is not None and outputs.labels_N is not None:
