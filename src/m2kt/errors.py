@@ -48,3 +48,9 @@ class StorageError(M2KTError):
     """The disk refused: full, read-only, or no permission."""
 
     exit_code = 9
+
+
+class TrainingError(M2KTError):
+    """Training broke down: the loss is not a number."""
+
+    exit_code = 10

@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from m2kt.errors import CompatibilityError, M2KTError
+from m2kt.errors import CompatibilityError, TrainingError
 from m2kt.models import context_length, record
 from m2kt.student.build import build, graph_digest, plug_bank, resolve_flagged
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
@@ -28,12 +28,6 @@ from m2kt.student.spelling import Spelling, check_writable, spell, targets
 SPELLING_TRACES = 96
 SAME_SPACE = 0.9
 Progress = Callable[[int, int, dict[str, float]], None]
-
-
-class TrainingError(M2KTError):
-    """Training broke down: the loss is not a number."""
-
-    exit_code = 10
 
 
 @dataclass
