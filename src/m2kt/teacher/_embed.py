@@ -20,7 +20,7 @@ from m2kt.teacher._ask import Teacher
 from m2kt.teacher._condense import Draft, leaf_rows, rule_uses
 from m2kt.teacher._pool import Pool
 from m2kt.teacher._probe import cross_validated
-from m2kt.teacher._states import Floats, Request, gather, states
+from m2kt.teacher._states import Floats, Request, gather
 from m2kt.teacher.sources import ConceptSource
 
 Ints = NDArray[np.int32]
@@ -71,42 +71,48 @@ def embed(
     layer, probe_accuracy = _choose_layer(teacher, concept_requests, pool_requests, outputs)
     k_total = graph.n_concepts
 
-    flat = [(k, r) for k, requests in concept_requests.items() for r in requests]
-    of_concept: dict[int, list[Floats]] = defaultdict(list)
-    vectors: dict[int, Floats] = {}
-    support = np.zeros(k_total, dtype=np.int32)
-    basis: dict[int, Floats] = {}
-    scale: dict[int, Floats] = {}
-    weights = source.weigh(teacher, [r for _, r in flat], layer)
-    weight_of: dict[int, list[float]] = defaultdict(list)
-    for i, state in states(teacher, [r for _, r in flat], [layer], "embedding concepts"):
-        k = flat[i][0]
-        of_concept[k].append(state[0])
-        weight_of[k].append(float(weights[i]))
-        if len(of_concept[k]) == len(concept_requests[k]):
-            contexts = np.stack(of_concept.pop(k))
-            w = np.array(weight_of.pop(k), dtype=np.float32)
-            vectors[k] = (contexts * w[:, None]).sum(0) / w.sum()
-            support[k] = len(contexts)
-            basis[k], scale[k] = _spread(contexts - vectors[k])
-    vectors_KD = np.stack([vectors[k] for k in range(k_total)])
-    vectors_KD = source.refine(vectors_KD, np.array(outputs, dtype=np.int32))
-
     flat_pool = [(s, r) for s, requests in sorted(pool_requests.items()) for r in requests]
     pool_PD = gather(teacher, [r for _, r in flat_pool], [layer], "embedding symbols")[:, 0]
     pool_symbol = np.array([s for s, _ in flat_pool], dtype=np.int32)
+    probe = RidgeProbe(pool_PD, pool_symbol)
+
+    flat = [(k, r) for k, requests in concept_requests.items() for r in requests]
+    of_concept: dict[int, list[int]] = defaultdict(list)
+    for i, (k, _) in enumerate(flat):
+        of_concept[k].append(i)
+    state_ND = gather(teacher, [r for _, r in flat], [layer], "embedding concepts")[:, 0]
+    weight_N = source.weigh(teacher, [r for _, r in flat], layer)
+    # A context in which the symbol states read something else than the teacher wrote is a poor picture of the concept.
+    clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
+    vectors_KD = np.zeros((k_total, state_ND.shape[1]), dtype=np.float32)
+    support = np.zeros(k_total, dtype=np.int32)
+    basis = np.zeros((k_total, SPREAD_RANK, state_ND.shape[1]), dtype=np.float32)
+    scale = np.zeros((k_total, SPREAD_RANK), dtype=np.float32)
+    for k in range(k_total):
+        rows = np.array(of_concept[k])
+        rows = rows[clear_N[rows]] if clear_N[rows].any() else rows
+        w = weight_N[rows]
+        vectors_KD[k] = (state_ND[rows] * w[:, None]).sum(0) / w.sum()
+        support[k] = len(rows)
+        basis[k], scale[k] = _spread(state_ND[rows] - vectors_KD[k])
+    vectors_KD = source.refine(vectors_KD, np.array(outputs, dtype=np.int32))
+
     anchors = np.zeros((len(graph.symbols), vectors_KD.shape[1]), dtype=np.float32)
     counts = np.bincount(pool_symbol, minlength=len(graph.symbols)).astype(np.int32)
     for s in np.unique(pool_symbol):
         anchors[s] = pool_PD[pool_symbol == s].mean(axis=0)
-    read = RidgeProbe(pool_PD, pool_symbol).predict(vectors_KD)
+    read = probe.predict(vectors_KD)
     readout = float((read == np.array(outputs)).mean())
+    if readout < 1.0:
+        notes.append(
+            f"{int((read != np.array(outputs)).sum())} concept vectors are misread by the symbol states"
+        )
     return Embedding(
         layer,
         vectors_KD.astype(np.float32),
         support,
-        np.stack([basis[k] for k in range(k_total)]),
-        np.stack([scale[k] for k in range(k_total)]),
+        basis,
+        scale,
         pool_PD,
         pool_symbol,
         anchors,
