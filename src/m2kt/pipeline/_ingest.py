@@ -209,7 +209,8 @@ def _audit(
         accuracy=after.accuracy,
         interval=after.interval,
         n=after.n,
-        reference_accuracy=teacher_accuracy,
+        # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small.
+        reference_accuracy=1.0 if truth is not None else teacher_accuracy,
         reference=reference,
         shapes=after.shapes,
         held_out=beyond,
