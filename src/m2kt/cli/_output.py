@@ -30,7 +30,9 @@ R = TypeVar("R")
 
 def stdout() -> Console:
     """Console for results; made late, so that redirections hold."""
-    return Console(soft_wrap=False)
+    console = Console(soft_wrap=False)
+    # Off a terminal rich assumes 80 columns and cuts the tables' heads off.
+    return console if console.is_terminal else Console(soft_wrap=False, width=120)
 
 
 def stderr() -> Console:
