@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from m2kt.student import StudentSettings
 
 BEFORE_PROMPTS = 60  # the frozen student hardly ever stops by itself; a few prompts show what it can do
-DEFAULT_UPDATES = 60
+DEFAULT_UPDATES = 100
 
 
 class IngestConfig(BaseModel):
