@@ -67,8 +67,8 @@ def test_verbalised_outputs_are_told_from_read_ones(tmp_path: Path) -> None:
 
 def test_wide_rules_fold_and_long_ones_say_how_much_is_left_out(tmp_path: Path) -> None:
     packet = _readable(sample_packet())
-    names = ["grandmother-in-law", "second-cousin-once-removed", "great-grandfather"]
-    # symbols are long words: no grid of them fits into 80 columns
+    # symbols are long words: no grid of them fits into the columns of an output that is no terminal
+    names = ["grandmother-in-law" * 2, "second-cousin-once-removed" * 2, "great-grandfather" * 2]
     graph = packet.graph.model_copy(update={"symbols": names})
     result = CliRunner().invoke(app, ["inspect", str(packet.replace(graph=graph).save(tmp_path / "wide"))])
     joined = "".join(result.stdout.split())

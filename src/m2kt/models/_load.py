@@ -75,7 +75,7 @@ def load_causal_lm(
     Args:
         name: ``zoo:x``, a directory, a fetched model's short name, or a Hub id.
         device: ``auto`` takes cuda, then mps, then cpu.
-        dtype: ``auto`` is fp32 below 20 M parameters, bf16 above.
+        dtype: ``auto`` is bf16 for models of 20 M parameters and more where the device computes in it, else fp32.
         device_map: handed to accelerate for models that need several devices; ``device`` is then ignored.
         attn: ``eager`` where attention patterns are read; it is verified that they come.
 
@@ -84,8 +84,8 @@ def load_causal_lm(
     """
     path = resolve(name)
     _check_architecture(path)
-    torch_dtype = _DTYPES[_pick_dtype(path) if dtype == "auto" else dtype]
     target = None if device_map is not None else pick_device(device)
+    torch_dtype = _DTYPES[_pick_dtype(path, target or pick_device("auto")) if dtype == "auto" else dtype]
     model = _read_model(path, torch_dtype, device_map, attn)
     if target is not None:
         model = model.to(target)
@@ -136,8 +136,18 @@ def _check_architecture(path: Path) -> None:
         raise ModelError(f"{path} is a {kind} model; expected one that transformers can load as a causal LM")
 
 
-def _pick_dtype(path: Path) -> str:
-    return "fp32" if _count_parameters(path) < _TINY else "bf16"
+def _pick_dtype(path: Path, device: torch.device) -> str:
+    return "fp32" if _count_parameters(path) < _TINY or not _computes_bf16(device) else "bf16"
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 arithmetic; where it is emulated it is several times slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return True
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 def _count_parameters(path: Path) -> int:
