@@ -16,12 +16,13 @@ from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks, special_prefix
 from m2kt.packet import Graph
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
-from m2kt.student.calibrate import OwnStates, own_states, ridge
+from m2kt.student.calibrate import OwnStates, own_states
 from m2kt.student.rehearsal import IGNORE, Rehearsal, collate
 from m2kt.student.settings import StudentSettings
 from m2kt.student.spelling import Spelling, targets
 
 CALIBRATION_TRACES = 16
+CALIBRATION_ROUNDS = 12
 GAINS = (4.0, 8.0)
 SHARES = (0.0, 0.5, 1.0)
 
@@ -114,14 +115,13 @@ def build(
         space_digest=space_digest(concepts["pool_PD"]),
         base_model_name_or_path=str(getattr(loaded, "path", loaded.name)),
     )
-    traces = [rehearsal.encode(*x, config) for x in rehearsal.draw(CALIBRATION_TRACES)]
-    prefix = len(special_prefix(loaded.tokenizer))
     own = own_states(
         model,
-        [t.ids for t in traces],
+        calibration_sequences(rehearsal, config, spelling),
         reads,
         write,
-        prefix,
+        prefix=len(special_prefix(loaded.tokenizer)),
+        wanted=spelling.answer_tokens,
     )
     adapted = cast(PeftModel, get_peft_model(model, config))
     tuner = cast(CALModel, adapted.base_model)
@@ -140,6 +140,22 @@ def build(
     if settings.projector.start == "ridge":
         choose_start(adapted, own, spelling, concepts["pool_symbol_P"], settings, rehearsal)
     return adapted, own
+
+
+def calibration_sequences(rehearsal: Rehearsal, config: CALConfig, spelling: Spelling) -> list[list[int]]:
+    """Made-up traces in which, if few of them can show it, every token that answers may need is written."""
+    sequences: list[list[int]] = []
+    missing = set(spelling.answer_tokens)
+    for round_ in range(CALIBRATION_ROUNDS):
+        for drawn in rehearsal.draw(CALIBRATION_TRACES):
+            item = rehearsal.encode(*drawn, config)
+            written = {token for token in item.label_T if token != IGNORE}
+            if round_ == 0 or written & missing:
+                sequences.append(item.ids)
+                missing -= written
+        if not missing:
+            break
+    return sequences
 
 
 @torch.no_grad()
@@ -187,15 +203,7 @@ def start(reader: ReaderBase, own: OwnStates, spelling: Spelling, pool_symbol_P:
     target_SJE, known_SJ = targets(own.by_token, spelling.written, phases)
     symbol_P = torch.from_numpy(np.asarray(pool_symbol_P)).long()
     assert reader.pool_PD is not None
-    feature_PF = reader.projector.features_of(reader.pool_PD, reader.anchor_SD).cpu()
-    for j in range(phases):
-        usable_P = known_SJ[symbol_P, j] > 0
-        if not usable_P.any():
-            reader.projector.head_JFE[j].zero_()
-            continue
-        w_FE, b_E = ridge(feature_PF[usable_P], target_SJE[symbol_P[usable_P], j], penalty)
-        reader.projector.head_JFE[j].copy_(w_FE)
-        reader.projector.bias_JE[j].copy_(b_E)
+    reader.projector.start(reader.pool_PD, reader.anchor_SD, symbol_P, target_SJE, known_SJ, penalty)
     reader.spare_SJE.copy_(target_SJE)
     if reader.literal_UJE.shape[0]:
         literal_UJE, _ = targets(own.by_token, [Counter([w]) for w in spelling.literals.values()], phases)

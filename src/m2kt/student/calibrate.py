@@ -11,7 +11,7 @@ Letters: V distinct tokens, E student width, J phases, P pool states, S symbols,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ def own_states(
     reads: Sequence[int],
     write: int,
     prefix: int,
+    wanted: Iterable[int],
 ) -> OwnStates:
     """Runs the frozen student over each sequence twice in a row and collects its states.
 
@@ -62,6 +63,7 @@ def own_states(
         reads: blocks whose states are read: their mean and spread are taken.
         write: block behind which the reader writes: c^S is taken there.
         prefix: number of special tokens in front; they are not repeated.
+        wanted: tokens that must have a direction: those not met have their unembedding alone.
     """
     device = model.get_input_embeddings().weight.device
     layers = sorted({*reads, write})
@@ -84,17 +86,13 @@ def own_states(
         h_TE = seen[write + 1][0].float()
         for t, token, weight in zip(second.tolist(), nexts.tolist(), p.tolist(), strict=True):
             about.setdefault(token, []).append((weight, h_TE[t]))
-    state_VE = torch.stack(
-        [
-            sum((w * h for w, h in pairs), torch.zeros(())) / sum(w for w, _ in pairs)
-            for pairs in about.values()
-        ]
-    )
-    state_VE = _unit(state_VE - state_VE.mean(0))
-    row_VE = model.get_output_embeddings().weight[
-        torch.tensor(list(about), device=device)
-    ].float() * _final_gain(model)
-    row_VE = _unit(row_VE - row_VE.mean(0))
+    met = list(about)
+    tokens = [*met, *sorted(set(wanted) - set(met))]
+    means = [sum((w * h for w, h in about[t]), torch.zeros(())) / sum(w for w, _ in about[t]) for t in met]
+    state_VE = torch.stack(means)
+    row_VE = model.get_output_embeddings().weight[torch.tensor(tokens, device=device)].float()
+    row_VE = _unit((row_VE - row_VE.mean(0)) * _final_gain(model))
+    state_VE = torch.cat([_unit(state_VE - state_VE.mean(0)), row_VE[len(met) :]])
     h_NE = torch.cat(first[write])
     read_NX = torch.cat([torch.cat(first[layer]) for layer in reads], -1)
     scale_X = read_NX.std(0)
@@ -102,7 +100,7 @@ def own_states(
         mean_X=read_NX.mean(0),
         scale_X=scale_X.clamp(min=1e-3 * float(scale_X.median()) + 1e-6),
         level=float(h_NE.std(0).median()),
-        tokens=list(about),
+        tokens=tokens,
         state_VE=state_VE,
         row_VE=row_VE,
         confidence=sum(sure) / len(sure),
@@ -124,12 +122,3 @@ def _final_gain(model: Any) -> Tensor:
             last = weight.float()
     return torch.ones(()) if last is None else last
 
-
-def ridge(x_PF: Tensor, y_PX: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-    """Weights (F, X) and bias (X) of a ridge regression; the penalty is relative to the mean feature variance."""
-    x_mean, y_mean = x_PF.mean(0), y_PX.mean(0)
-    x, y = (x_PF - x_mean).double(), (y_PX - y_mean).double()
-    gram = x.T @ x
-    gram += torch.eye(len(gram), dtype=gram.dtype) * penalty * gram.diagonal().mean()
-    w = torch.linalg.solve(gram, x.T @ y).float()
-    return w, y_mean - x_mean @ w

@@ -20,7 +20,7 @@ from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
 from m2kt.student.cal.flat import FlatReader
 from m2kt.student.calibrate import OwnStates
 from m2kt.student.losses import Outputs, composite, needs, pointing
-from m2kt.student.quiet import Quiet, own_lines
+from m2kt.student.quiet import Quiet, quiet_lines
 from m2kt.student.rehearsal import IGNORE, Batch, Rehearsal
 from m2kt.student.settings import StudentSettings
 from m2kt.student.spelling import Spelling, check_writable, spell, targets
@@ -87,7 +87,7 @@ def train(
     quiet_LT = None
     if settings.losses.silence and settings.reader.kind != "none":
         length = min(settings.rehearsal.quiet_tokens, room)
-        quiet_LT = own_lines(loaded.model, loaded.tokenizer, length, seed)
+        quiet_LT = quiet_lines(loaded.model, loaded.tokenizer, spelling.tokens, length, seed)
     adapted, own = build(loaded, packet, settings, rehearsal, spelling)
     trainer = Trainer(adapted, own, settings, spelling, np.asarray(packet.concepts["pool_symbol_P"]), updates)
     if quiet_LT is not None:

@@ -50,7 +50,7 @@ class ReaderSettings(_Part):
     )
     places: bool = Field(True, description="Let the selector tell where in the packet's graph a trace is.")
     silence: float = Field(
-        0.9, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off."
+        0.5, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off."
     )
     write_literals: bool = Field(True, description="Let the reader write the answers' literal units as well.")
 
@@ -58,7 +58,10 @@ class ReaderSettings(_Part):
 class ProjectorSettings(_Part):
     """phi: from the teacher's vectors to the student's stream."""
 
-    kind: Literal["linear", "low_rank", "mlp"] = Field("mlp", description="Form of phi.")
+    kind: Literal["anchored", "linear", "low_rank", "mlp"] = Field(
+        "anchored",
+        description="Form of phi: mixture of the symbols nearest to a vector, or a map of the vector itself.",
+    )
     width: int = Field(256, ge=1, description="Inner width of low_rank and mlp.")
     anchor_coordinates: bool = Field(False, description="Also feed the cosine to every symbol anchor.")
     start: Literal["ridge", "random"] = Field(
@@ -101,7 +104,7 @@ class LossSettings(_Part):
     struct: float = Field(1.0, ge=0, description="beta, L_struct.")
     reason: float = Field(0.1, ge=0, description="gamma, L_reason.")
     safety: float = Field(1.0, ge=0, description="lambda, L_safety; works on flagged concepts only.")
-    silence: float = Field(0.2, ge=0, description="Keeping silent on lines that the student makes up itself.")
+    silence: float = Field(0.2, ge=0, description="Keeping silent on lines outside the skill.")
     retain: float = Field(
         0.0, ge=0, description="KL to the frozen student on those lines; of use with steering only."
     )
@@ -124,10 +127,8 @@ class RehearsalSettings(_Part):
     told: float = Field(
         0.5, ge=0, le=1, description="Share of sequences at the start whose reader is told what to read."
     )
-    quiet_lines: int = Field(
-        4, ge=1, description="Lines of the student's own making an update, to keep silent on."
-    )
-    quiet_tokens: int = Field(32, ge=4, description="Length of such a line.")
+    quiet_lines: int = Field(8, ge=1, description="Lines outside the skill an update, to keep silent on.")
+    quiet_tokens: int = Field(40, ge=4, description="Length of such a line.")
     tries: int = Field(24, ge=1, description="Draws of tables for a prompt before it is given up.")
 
 

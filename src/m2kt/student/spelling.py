@@ -39,6 +39,18 @@ class Spelling:
     longest: int
     """Tokens of the longest trace seen."""
 
+    @property
+    def answer_tokens(self) -> set[int]:
+        """Every token that answers may write."""
+        written = (tokens for counter in self.written for tokens in counter)
+        return {token for form in (*written, *self.literals.values()) for token in form}
+
+    @property
+    def tokens(self) -> set[int]:
+        """Every token that writes a unit of the skill."""
+        forms = [*(form for forms in self.symbol_tokens for form in forms), *self.literals.values(), *self.context]
+        return {token for form in forms for token in form}
+
 
 def lead_tokens(tokenizer: Any, tokens: list[int] | Tokens, lead: str) -> int:
     """How many tokens of a symbol unit are its space alone: one or none."""

@@ -43,7 +43,7 @@ class CALConfig(PeftConfig):
         default="structured",
         metadata=_about("'structured' (selector and gather heads) or 'flat' (one key per concept)."),
     )
-    projector: str = field(default="linear", metadata=_about("phi: 'linear', 'low_rank' or 'mlp'."))
+    projector: str = field(default="anchored", metadata=_about("phi: 'anchored', 'linear', 'low_rank' or 'mlp'."))
     projector_width: int = field(
         default=128, metadata=_about("Inner width of phi when it is 'low_rank' or 'mlp'.")
     )
@@ -123,8 +123,10 @@ class CALConfig(PeftConfig):
         self.peft_type = CAL_TYPE
         if self.reader not in ("structured", "flat", "none"):
             raise ValueError(f"reader: expected 'structured', 'flat' or 'none', got {self.reader!r}")
-        if self.projector not in ("linear", "low_rank", "mlp"):
-            raise ValueError(f"projector: expected 'linear', 'low_rank' or 'mlp', got {self.projector!r}")
+        if self.projector not in ("anchored", "linear", "low_rank", "mlp"):
+            raise ValueError(
+                f"projector: expected 'anchored', 'linear', 'low_rank' or 'mlp', got {self.projector!r}"
+            )
         if self.gather_rope and self.gather_width % 8:
             raise ValueError(
                 f"gather_width: expected a multiple of 8 with gather_rope, got {self.gather_width}"

@@ -58,7 +58,8 @@ class ReaderBase(nn.Module):
             student_width,
             config.phases,
             config.projector_width,
-            n_symbols if config.anchor_coordinates else 0,
+            n_symbols,
+            config.anchor_coordinates,
         )
         # Used for symbols of which the teacher sent no state; the closed-form start fills it.
         self.spare_SJE = nn.Parameter(torch.zeros(n_symbols, config.phases, student_width))
