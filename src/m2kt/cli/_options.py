@@ -25,7 +25,9 @@ Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[
     DtypeName,
-    typer.Option(help="Type of the weights; auto: bf16 for large models on devices that compute in it, else fp32."),
+    typer.Option(
+        help="Type of the weights; auto: bf16 for large models on devices that compute in it, else fp32."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 DeviceMap = Annotated[

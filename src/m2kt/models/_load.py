@@ -143,7 +143,7 @@ def _pick_dtype(path: Path, device: torch.device) -> str:
 def _computes_bf16(device: torch.device) -> bool:
     """Whether the device has bf16 arithmetic; where it is emulated it is several times slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return True
     capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from m2kt.student import StudentSettings
 
 BEFORE_PROMPTS = 60  # the frozen student hardly ever stops by itself; a few prompts show what it can do
-DEFAULT_UPDATES = 100
+DEFAULT_UPDATES = 120
 
 
 class IngestConfig(BaseModel):
@@ -31,7 +31,7 @@ class IngestConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     updates: int = Field(
-        default=DEFAULT_UPDATES, ge=0, description="Optimiser steps, unless --updates says otherwise."
+        default=DEFAULT_UPDATES, ge=0, description="Optimiser steps at most, unless --updates says otherwise."
     )
     student: dict[str, Any] = Field(
         default_factory=dict, description="Settings of the student side (StudentSettings)."
@@ -120,6 +120,7 @@ def ingest(
             progress=lambda done, total, losses: say("rehearsing", done, total),
         )
         model, ledger = candidate.model, candidate.ledger
+        updates = int(ledger["updates"])
     training_seconds = time.monotonic() - started
     verdict, teacher_accuracy = _audit(
         replace(loaded, model=model), packet, thresholds, settings.evaluation_prompts, seed, probes, say

@@ -181,7 +181,7 @@ def choose_start(
     scores: list[float] = []
     if len(choices) > 1:
         items = [rehearsal.encode(*drawn, reader.config) for drawn in rehearsal.draw(n)]
-        batch = collate(items, torch.ones(n, dtype=torch.bool), 1.0, reader.mean_X.device)
+        batch = collate(items, torch.ones(n, dtype=torch.bool), (1.0, 1.0), reader.mean_X.device)
         answered_BT = batch.label_BT != IGNORE
         for own.gain, own.unembedding in choices:
             start(reader, own, spelling, pool_symbol_P, asked.ridge)

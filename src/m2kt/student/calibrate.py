@@ -121,4 +121,3 @@ def _final_gain(model: Any) -> Tensor:
         if "Norm" in type(module).__name__ and isinstance(weight, Tensor) and weight.dim() == 1:
             last = weight.float()
     return torch.ones(()) if last is None else last
-

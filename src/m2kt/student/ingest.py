@@ -17,9 +17,11 @@ from m2kt.errors import CompatibilityError, TrainingError
 from m2kt.models import context_length, record
 from m2kt.student.build import build, graph_digest, plug_bank, resolve_flagged
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
+from m2kt.student.cal.context import Run
 from m2kt.student.cal.flat import FlatReader
+from m2kt.student.cal.reader import StructuredReader
 from m2kt.student.calibrate import OwnStates
-from m2kt.student.losses import Outputs, composite, needs, pointing
+from m2kt.student.losses import Loss, Outputs, composite, needs, pointing
 from m2kt.student.quiet import Quiet, quiet_lines
 from m2kt.student.rehearsal import IGNORE, Batch, Rehearsal
 from m2kt.student.settings import StudentSettings
@@ -57,7 +59,8 @@ def train(
         loaded: a ``LoadedModel``, or anything with ``model``, ``tokenizer`` and ``name``.
         packet: graph, spec and concepts.
         settings: the student side's settings; the defaults are the same for every skill and student.
-        updates: optimiser steps of ``settings.rehearsal.batch`` traces each.
+        updates: optimiser steps of ``settings.rehearsal.batch`` traces each, at most: it ends when the rehearsal is
+            mastered.
         seed: of everything that is drawn.
         progress: called with (update, updates, losses).
 
@@ -87,7 +90,7 @@ def train(
     quiet_LT = None
     if settings.losses.silence and settings.reader.kind != "none":
         length = min(settings.rehearsal.quiet_tokens, room)
-        quiet_LT = quiet_lines(loaded.model, loaded.tokenizer, spelling.tokens, length, seed)
+        quiet_LT = quiet_lines(loaded.model, loaded.tokenizer, sorted(spelling.tokens), length, seed)
     adapted, own = build(loaded, packet, settings, rehearsal, spelling)
     trainer = Trainer(adapted, own, settings, spelling, np.asarray(packet.concepts["pool_symbol_P"]), updates)
     if quiet_LT is not None:
@@ -99,7 +102,7 @@ def train(
     adapted.eval()
     ledger = {
         "labelled_examples": 0,
-        "updates": updates,
+        "updates": len(history),
         "rehearsal_sequences": rehearsal.n_traces,
         "rehearsal_tokens": rehearsal.n_tokens,
         "verbalised_rows": int((rehearsal.kept_K >= 0).sum()),
@@ -155,6 +158,19 @@ def reads_space(reader: ReaderBase, packet: Any) -> float:
     return float((distance_PS.argmin(-1) == symbol_P)[usable_P].float().mean())
 
 
+@dataclass
+class Met:
+    """Traces that were drawn, with the frozen core's states where the reader reads, once they are known."""
+
+    batch: Batch
+    taps: dict[int, Tensor]
+
+
+def t_share(term: Loss, batch: Batch) -> float:
+    """A micro-batch's part in a term: of all traces, or of those that are written out."""
+    return batch.written_share if "logits_NV" in term.needs else batch.share
+
+
 class Trainer:
     """One run of updates."""
 
@@ -180,6 +196,16 @@ class Trainer:
         self.own_PJE, self.known_PJ = target_SJE[symbol_P].to(self.device), known_SJ[symbol_P].to(self.device)
         self.quiet: Quiet | None = None
         self.optimiser = self._optimiser()
+        # With steering off, and L_struct to tell the reader where to look, what the reader reads never changes.
+        self.frozen = (
+            self.config.steering_rank == 0
+            and self.config.reader == "structured"
+            and settings.losses.struct > 0
+            and not settings.reader.stream_gradient
+        )
+        self.met: list[list[Met]] = []  # by fresh update
+        self.order = np.random.default_rng(0)
+        self.cooling_from: int | None = None
 
     def _optimiser(self) -> torch.optim.Optimizer:
         rates = self.settings.optimiser
@@ -203,50 +229,90 @@ class Trainer:
         )
 
     def _rate(self, update: int) -> float:
+        """Share of the peak rate: warm-up, constant, and a cosine once cooling has begun."""
         o = self.settings.optimiser
-        if update < o.warmup:
-            return (update + 1) / (o.warmup + 1)
-        x = (update - o.warmup) / max(1, self.updates - o.warmup)
-        return o.floor + (1 - o.floor) * 0.5 * (1 + math.cos(math.pi * x))
+        rising = min(1.0, (update + 1) / (o.warmup + 1))
+        if self.cooling_from is None:
+            return rising
+        x = (update - self.cooling_from) / max(1, self.last - self.cooling_from)
+        return rising * (o.floor + (1 - o.floor) * 0.5 * (1 + math.cos(math.pi * x)))
+
+    def _cool(self, update: int) -> None:
+        """Begins the cool-down from ``update`` on; it lasts a share of all updates then done."""
+        share = self.settings.optimiser.cool_down
+        self.cooling_from = update
+        length = math.ceil(update * share / (1 - share)) if share < 1 else self.updates
+        self.last = min(self.updates, update + length)
 
     @torch.enable_grad()
     def run(self, rehearsal: Rehearsal, progress: Progress | None) -> list[dict[str, float]]:
-        """All updates."""
-        history = []
+        """Updates until the rehearsal is mastered, ``updates`` at most, the cool-down included."""
+        history: list[dict[str, float]] = []
         if self.config.reader == "flat":
             self._collect_cues(rehearsal)
         self.adapted.train()
-        trained = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.last, clean = self.updates, 0
         for update in range(self.updates):
-            told = self.settings.rehearsal.told * max(0.0, 1 - 2 * update / max(1, self.updates))
-            sums: dict[str, float] = {}
-            self.optimiser.zero_grad(set_to_none=True)
-            for batch in rehearsal.update(self.config, told, self.device):
-                losses = self.losses(batch)
-                total = (
-                    torch.stack([weight * losses[term.name] for weight, term in self.terms]).sum()
-                    * batch.share
-                )
-                if not torch.isfinite(total):
-                    parts = {k: float(v) for k, v in losses.items()}
-                    raise TrainingError(
-                        f"the loss of update {update} is not a number ({parts}): lower the learning rates, or use fp32"
-                    )
-                total.backward()
-                for key, value in {**losses, **self.hits}.items():
-                    sums[key] = sums.get(key, 0.0) + float(value.detach()) * batch.share
-            if self.quiet is not None:
-                quiet = self.quiet()
-                (self.settings.losses.silence * quiet).backward()
-                sums["silence"] = float(quiet.detach())
-            sums["norm"] = float(nn.utils.clip_grad_norm_(trained, self.settings.optimiser.clip))
-            for group in self.optimiser.param_groups:
-                group["lr"] = group["peak"] * self._rate(update)
-            self.optimiser.step()
+            if update >= self.last:
+                break
+            if self.cooling_from is None and update >= self.updates * (1 - self.settings.optimiser.cool_down):
+                self._cool(update)
+            sums, fresh = self._update(update, rehearsal)
             history.append({"update": update, **sums})
             if progress is not None:
-                progress(update + 1, self.updates, sums)
+                progress(update + 1, self.last, sums)
+            if fresh:
+                clean = clean + 1 if all(sums.get(k, 0.0) > 1 - 1e-6 for k in ("class", "edge")) else 0
+            patience = self.settings.optimiser.mastered
+            if self.cooling_from is None and self.frozen and patience and clean >= patience:
+                self._cool(update + 1)
         return history
+
+    def _update(self, update: int, rehearsal: Rehearsal) -> tuple[dict[str, float], bool]:
+        """One optimiser step; also says whether its traces were fresh."""
+        told = self.settings.rehearsal.told * max(0.0, 1 - 2 * update / max(1, self.updates))
+        fresh = not self.frozen or update % self.settings.rehearsal.fresh_every == 0
+        if fresh:
+            written = self.settings.rehearsal.written if self.frozen else 1.0
+            traces = [Met(b, {}) for b in rehearsal.update(self.config, told, self.device, written)]
+            self.met.append(traces)
+            if not self.frozen:
+                self.met.clear()
+        else:
+            traces = self.met[int(self.order.integers(len(self.met)))]
+        sums: dict[str, float] = {}
+        self.optimiser.zero_grad(set_to_none=True)
+        for one in traces:
+            losses, share = self.losses(one), one.batch.share
+            total = torch.stack(
+                [w * losses[t.name] * t_share(t, one.batch) for w, t in self.terms if t.name in losses]
+            )
+            if not torch.isfinite(total).all():
+                parts = {k: float(v) for k, v in losses.items()}
+                raise TrainingError(
+                    f"the loss of update {update} is not a number ({parts}): lower the learning rates, or use fp32"
+                )
+            total.sum().backward()
+            for key, value in self.hits.items():
+                sums[key] = sums.get(key, 0.0) + float(value) * (
+                    one.batch.written_share if key == "token" else share
+                )
+            for _, term in self.terms:
+                if term.name in losses:
+                    part = float(losses[term.name].detach()) * t_share(term, one.batch)
+                    sums[term.name] = sums.get(term.name, 0.0) + part
+            if self.frozen:
+                one.batch.written_share = 0.0  # met again, it is only read along
+        if self.quiet is not None:
+            quiet = self.quiet()
+            (self.settings.losses.silence * quiet).backward()
+            sums["silence"] = float(quiet.detach())
+        trained = [p for group in self.optimiser.param_groups for p in group["params"]]
+        sums["norm"] = float(nn.utils.clip_grad_norm_(trained, self.settings.optimiser.clip))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * self._rate(update)
+        self.optimiser.step()
+        return sums, fresh
 
     @torch.no_grad()
     def _collect_cues(self, rehearsal: Rehearsal, rounds: int = 8) -> None:
@@ -268,27 +334,50 @@ class Trainer:
         reader.cue_KX.div_(count_K.clamp(min=1)[:, None])
         reader.has_cue_K.copy_((count_K > 0).float())
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms in use on one micro-batch."""
+    def losses(self, one: Met) -> dict[str, Tensor]:
+        """The terms in use on one micro-batch; without those on what is written, where it is only read along."""
+        batch = one.batch
         outputs = Outputs(self.config)
         alone = self.config.reader == "none"
         batch.teaching.stream_gradient = self.settings.reader.stream_gradient or alone
         # L_struct says where to look, L_reason what to write then; only without L_struct must L_reason do both.
         batch.teaching.selection_gradient = self.settings.losses.struct == 0
-        with self.tuner.teaching(batch.teaching):
-            result = self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
-        run = self.tuner.state.last
+        run = self._written(one, outputs) if batch.written_share else self._read_along(one)
         outputs.readers = [] if run is None else run.outputs
-        if "logits_NV" in self.needs:
-            answered_BT = batch.label_BT != IGNORE
-            outputs.logits_NV = self.head(result.last_hidden_state[answered_BT])
-            outputs.labels_N = batch.label_BT[answered_BT]
-        if "image_PJE" in self.needs and self.config.reader != "none":
+        if "image_PJE" in self.needs and not alone:
             reader = self.tuner.reader()
             outputs.image_PJE = reader.projector.image(cast(Tensor, reader.pool_PD), reader.anchor_SD)
             outputs.own_PJE, outputs.own_known_PJ = self.own_PJE, self.known_PJ
         self.hits = pointing(batch, outputs)
-        return {term.name: term(batch, outputs) for _, term in self.terms}
+        there = [t for _, t in self.terms if batch.written_share or "logits_NV" not in t.needs]
+        return {term.name: term(batch, outputs) for term in there}
+
+    def _written(self, one: Met, outputs: Outputs) -> Run | None:
+        """The whole pass, to the logits of the answer."""
+        batch = one.batch
+        with self.tuner.teaching(batch.teaching):
+            result = self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
+        run = self.tuner.state.last
+        if "logits_NV" in self.needs:
+            answered_BT = batch.label_BT != IGNORE
+            outputs.logits_NV = self.head(result.last_hidden_state[answered_BT])
+            outputs.labels_N = batch.label_BT[answered_BT]
+        if run is not None and self.frozen:
+            one.taps = run.taps
+        return run
+
+    def _read_along(self, one: Met) -> Run:
+        """The reader alone, on states that are known or computed as far up as it reads."""
+        batch = one.batch
+        if not one.taps:
+            one.taps = self.tuner.states_read(batch.token_BT, batch.mask_BT)
+        with self.tuner.teaching(batch.teaching):
+            run = self.tuner.state.begin(batch.token_BT, batch.mask_BT, None)
+        self.tuner.state.run = None
+        run.taps = one.taps
+        reader = cast(StructuredReader, self.tuner.reader())
+        run.outputs.append(reader.look_up(run, 0)[0])
+        return run
 
     def _terms(self) -> list[tuple[float, Any]]:
         """Terms of the composite loss; steering alone has no reader for most of them."""

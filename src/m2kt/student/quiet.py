@@ -37,12 +37,14 @@ def quiet_lines(model: Any, tokenizer: Any, skill_tokens: Sequence[int], length:
     device = model.get_input_embeddings().weight.device
     prefix = torch.tensor(special_prefix(tokenizer), dtype=torch.long)
     own_LT = _own_lines(model, prefix, usable_V, length, generator)
-    thrown_LT = _thrown_lines(prefix, usable_V, torch.tensor(sorted(set(skill_tokens))), length, generator)
+    thrown_LT = _thrown_lines(prefix, usable_V, torch.tensor(skill_tokens), length, generator)
     return torch.cat([own_LT, thrown_LT.to(device)])
 
 
 @torch.no_grad()
-def _own_lines(model: Any, prefix: Tensor, usable_V: Tensor, length: int, generator: torch.Generator) -> Tensor:
+def _own_lines(
+    model: Any, prefix: Tensor, usable_V: Tensor, length: int, generator: torch.Generator
+) -> Tensor:
     """Lines that the student samples by itself, each from another first token."""
     device = model.get_input_embeddings().weight.device
     first = usable_V[torch.randint(len(usable_V), (OWN_LINES,), generator=generator)]

@@ -51,13 +51,16 @@ class Rehearsed:
 
 @dataclass
 class Batch:
-    """Padded on the right; ``share`` is this micro-batch's part of the update's supervised tokens."""
+    """A micro-batch, padded on the right."""
 
     token_BT: Tensor
     mask_BT: Tensor
     label_BT: Tensor
     teaching: Teaching
     share: float
+    """This micro-batch's part of the update's supervised tokens."""
+    written_share: float
+    """Its part of those whose traces the student writes out; 0 where it only reads along."""
     traces: list[Rehearsed]
 
 
@@ -233,19 +236,33 @@ class Rehearsal:
                 out.class_T[t] = literal_id.get(unit.text[skip:], CALConfig.NONE)
         return out
 
-    def update(self, config: CALConfig, told: float, device: Any = "cpu") -> list[Batch]:
-        """The traces of one update, in a few micro-batches of similar length."""
+    def update(
+        self, config: CALConfig, told: float, device: Any = "cpu", written: float = 1.0
+    ) -> list[Batch]:
+        """The traces of one update, in a few micro-batches of similar length.
+
+        Args:
+            told: share of the sequences whose reader is told what to read.
+            written: share of the sequences that the student is to write out, not only to read along.
+        """
         items = [self.encode(*drawn, config) for drawn in self.draw(self.settings.batch)]
-        items.sort(key=lambda item: len(item.ids))
         self.n_traces += len(items)
         self.n_tokens += sum(len(item.ids) for item in items)
-        total = sum(sum(x != IGNORE for x in item.label_T) for item in items)
+        n_written = min(len(items), max(1, round(written * len(items))))
+        total, total_written = supervised(items), supervised(items[:n_written])
         batches = []
-        for group in bucket(items):
-            here = sum(sum(x != IGNORE for x in item.label_T) for item in group)
-            forced_B = torch.tensor(self.rng.random(len(group)) < told)
-            batches.append(collate(group, forced_B, here / total, device))
+        for part, is_written in ((items[:n_written], True), (items[n_written:], False)):
+            for group in bucket(sorted(part, key=lambda item: len(item.ids))):
+                here = supervised(group)
+                forced_B = torch.tensor(self.rng.random(len(group)) < told)
+                shares = (here / total, here / total_written if is_written else 0.0)
+                batches.append(collate(group, forced_B, shares, device))
         return batches
+
+
+def supervised(items: list[Rehearsed]) -> int:
+    """Tokens of answers in traces."""
+    return sum(sum(x != IGNORE for x in item.label_T) for item in items)
 
 
 def bucket(items: list[Rehearsed], waste: float = 0.15) -> list[list[Rehearsed]]:
@@ -262,7 +279,7 @@ def bucket(items: list[Rehearsed], waste: float = 0.15) -> list[list[Rehearsed]]
     return groups
 
 
-def collate(group: list[Rehearsed], forced_B: Tensor, share: float, device: Any) -> Batch:
+def collate(group: list[Rehearsed], forced_B: Tensor, shares: tuple[float, float], device: Any) -> Batch:
     """Pads a group on the right."""
     longest = max(len(i.ids) for i in group)
     arity = len(group[0].source_TA[0])
@@ -285,4 +302,4 @@ def collate(group: list[Rehearsed], forced_B: Tensor, share: float, device: Any)
     )
     token_BT = pad([i.ids for i in group], 0)
     mask_BT = pad([[1] * len(i.ids) for i in group], 0)
-    return Batch(token_BT, mask_BT, pad([i.label_T for i in group], IGNORE), teaching, share, group)
+    return Batch(token_BT, mask_BT, pad([i.label_T for i in group], IGNORE), teaching, *shares, group)

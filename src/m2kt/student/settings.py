@@ -114,6 +114,19 @@ class RehearsalSettings(_Part):
     """What the student rehearses."""
 
     batch: int = Field(24, ge=1, description="Traces an update.")
+    fresh_every: int = Field(
+        2,
+        ge=1,
+        description="Every how many updates fresh traces are drawn; the others take traces met before, whose states "
+        "in the frozen core are known. 1 where the core's states change with training.",
+    )
+    written: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Share of fresh traces that the student writes out (L_reason); of the rest only the lower blocks "
+        "are run, up to where the reader reads.",
+    )
     verbalised: float | None = Field(
         None,
         ge=0,
@@ -133,14 +146,22 @@ class RehearsalSettings(_Part):
 
 
 class OptimiserSettings(_Part):
-    """AdamW with warm-up and cosine."""
+    """AdamW: warm-up, a constant rate until the rehearsal is mastered, cool-down."""
 
     reader_lr: float = Field(4e-3, gt=0, description="Peak rate of selector and gather heads.")
     projector_lr: float = Field(1e-3, gt=0, description="Peak rate of phi and the literal vectors.")
     steering_lr: float = Field(1e-3, gt=0, description="Peak rate of the low-rank updates.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     warmup: int = Field(5, ge=0, description="Updates of linear warm-up.")
+    cool_down: float = Field(
+        0.3, ge=0, le=1, description="Share of all updates over which the rate falls at the end, as a cosine."
+    )
     floor: float = Field(0.05, ge=0, le=1, description="Final share of the peak rate.")
+    mastered: int = Field(
+        4,
+        ge=0,
+        description="Fresh updates in a row without any slip after which the cool-down begins; 0: never before time.",
+    )
     clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
 
 

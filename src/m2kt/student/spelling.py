@@ -48,7 +48,11 @@ class Spelling:
     @property
     def tokens(self) -> set[int]:
         """Every token that writes a unit of the skill."""
-        forms = [*(form for forms in self.symbol_tokens for form in forms), *self.literals.values(), *self.context]
+        forms = [
+            *(form for forms in self.symbol_tokens for form in forms),
+            *self.literals.values(),
+            *self.context,
+        ]
         return {token for form in forms for token in form}
 
 

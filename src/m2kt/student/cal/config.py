@@ -43,7 +43,9 @@ class CALConfig(PeftConfig):
         default="structured",
         metadata=_about("'structured' (selector and gather heads) or 'flat' (one key per concept)."),
     )
-    projector: str = field(default="anchored", metadata=_about("phi: 'anchored', 'linear', 'low_rank' or 'mlp'."))
+    projector: str = field(
+        default="anchored", metadata=_about("phi: 'anchored', 'linear', 'low_rank' or 'mlp'.")
+    )
     projector_width: int = field(
         default=128, metadata=_about("Inner width of phi when it is 'low_rank' or 'mlp'.")
     )

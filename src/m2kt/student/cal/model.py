@@ -220,6 +220,25 @@ class CALModel(BaseTuner):
         with torch.no_grad():
             self.reader(adapter_name).set_bank(bank_KD, anchor_SD, has_anchor_S)
 
+    @torch.no_grad()
+    def states_read(self, token_BT: Tensor, mask_BT: Tensor) -> dict[int, Tensor]:
+        """What the reader reads of a batch, by layer: the pass ends as soon as the last of these blocks has run."""
+        config = cast(CALConfig, self.peft_config[self.active_adapters[0]])
+
+        def enough(*_: Any) -> None:
+            raise _Enough
+
+        top = _unwrap(blocks(self.model)[max(config.read_layers)])
+        handle = top.register_forward_hook(enough)
+        try:
+            decoder(self.model)(input_ids=token_BT, attention_mask=mask_BT, use_cache=False)
+        except _Enough:
+            pass
+        finally:
+            handle.remove()
+        assert self.state.last is not None
+        return self.state.last.taps
+
     @contextmanager
     def teaching(self, teaching: Teaching) -> Iterator[list[Run]]:
         """Within it, the next pass is a rehearsal; its Run is appended to the list."""
@@ -229,6 +248,10 @@ class CALModel(BaseTuner):
             yield runs
         finally:
             self.state.teaching = None
+
+
+class _Enough(Exception):
+    """Ends a pass early; never leaves ``states_read``."""
 
 
 def decoder(model: nn.Module) -> nn.Module:

@@ -206,16 +206,22 @@ class StructuredReader(ReaderBase):
             thought_BTZ = thought_BTZ + self.placed(log_place_BTM.exp())
         return x_BTX, self.selector(thought_BTZ).log_softmax(-1), thought_BTZ, log_place_BTM
 
-    def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
+    def look_up(self, run: Run, slot: int) -> tuple[ReaderOutputs, Tensor]:
+        """What applies at each position and where its arguments are; with the gathered symbols, (B, H, T, S)."""
         x_BTX, log_class_BTC, thought_BTZ, log_place_BTM = self.select(run, slot)
         log_gather_BHTN = self.gather(torch.cat([x_BTX, thought_BTZ], -1), run, slot + 1, self.n_symbols)
         mass_BHTS = symbol_mass(log_gather_BHTN, run, self.n_symbols)
-        class_BTC = log_class_BTC.exp()
-        w_BTK = self.weights(class_BTC, mass_BHTS)
+        w_BTK = self.weights(log_class_BTC.exp(), mass_BHTS)
+        return ReaderOutputs(log_class_BTC, log_gather_BHTN, log_place_BTM, w_BTK), mass_BHTS
+
+    def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
+        found, mass_BHTS = self.look_up(run, slot)
+        class_BTC, w_BTK = found.class_BTC.exp(), found.usage_BTK
+        assert w_BTK is not None
         copied_BTS = class_BTC[..., CALConfig.COPY, None] * mass_BHTS[:, 0]
         teaching = run.teaching
         if teaching is not None:
-            run.outputs.append(ReaderOutputs(log_class_BTC, log_gather_BHTN, log_place_BTM, w_BTK))
+            run.outputs.append(found)
             class_BTC, w_BTK, copied_BTS = self.force(teaching, class_BTC, w_BTK, copied_BTS)
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE
             if not teaching.selection_gradient:
