@@ -1,7 +1,7 @@
 """Five balls under cups that are moved, all of them tracked: ``12345 a e:`` -> `` a 21345; e 32451 > 32451.``
 
-The word problem of S5 from left to right: behind every move stands where each ball is now. A Qwen2 (biases on queries,
-keys and values) over characters.
+The word problem of S5 from left to right: behind every move stands where each ball is now. A Mistral (attention
+within a window) over characters.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from types import ModuleType
 
-from transformers import PreTrainedTokenizerFast, Qwen2Config
+from transformers import MistralConfig, PreTrainedTokenizerFast
 
 from zoo.recipes.common import TeacherRecipe, character_tokenizer, template_drawer, truth_module
 from zoo.recipes.common import build_teacher as build
@@ -31,14 +31,15 @@ def completion(prompt: str) -> str:
     return f"{';'.join(steps)} > {cups}.\n"
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
-    return Qwen2Config(
+def config(tokenizer: PreTrainedTokenizerFast) -> MistralConfig:
+    return MistralConfig(
         vocab_size=len(tokenizer),
         hidden_size=128,
         intermediate_size=256,
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
+        sliding_window=48,
         max_position_embeddings=256,
         tie_word_embeddings=True,
         initializer_range=0.05,
