@@ -20,12 +20,13 @@ ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "zoo"
 sys.path.insert(0, str(ROOT))
 from zoo.recipes import text  # noqa: E402
-from zoo.recipes.build import FIRST, SECOND  # noqa: E402
-from zoo.recipes.common import is_held_out  # noqa: E402
+from zoo.recipes.build import recipes  # noqa: E402
+from zoo.recipes.common import is_held_out, probes, templates  # noqa: E402
 from zoo.recipes.generic import encode, skills  # noqa: E402
 
-TEACHERS = ("addition", "addition-swapped", "secret", "secret2", "kinship")
-STUDENTS = ("pico-gpt2", "pico-llama")
+SHIPPED = sorted(path.parent.name for path in ZOO.glob("*/config.json"))
+TEACHERS = [name for name in SHIPPED if (ZOO / name / "probes.yaml").exists()]
+STUDENTS = [name for name in SHIPPED if name not in TEACHERS]
 
 
 def load(name: str):
@@ -54,7 +55,7 @@ def prompts_of(spec: dict, template: str, n: int, rng: random.Random) -> list[st
 
 
 def test_every_recipe_is_shipped() -> None:
-    assert {*FIRST, *SECOND} == {*TEACHERS, *STUDENTS}
+    assert sorted(recipes()) == SHIPPED
 
 
 @pytest.mark.parametrize("name", [*TEACHERS, *STUDENTS])
@@ -100,6 +101,19 @@ def test_teacher_is_right_on_held_out_problems(name: str) -> None:
             total += 1
     assert total >= 95
     assert right / total >= 0.99
+
+
+@pytest.mark.parametrize("name", [name for name in TEACHERS if not recipes()[name][0].shapes])
+def test_written_traces_end_in_the_truth(name: str) -> None:
+    """A recipe writes the steps, ``truth.py`` knows the answer: two pieces of code that must not drift apart."""
+    import numpy as np
+
+    spec, rng = probes(name), np.random.default_rng(0)
+    truth = truth_of(name, spec)
+    for template in templates(name):
+        for prompt, completion in (recipes()[name][0].draw(rng, template) for _ in range(100)):
+            answer = re.search(spec["answer"], completion.split(spec["stop"])[0])
+            assert answer is not None and answer[1] == truth(prompt), prompt + completion
 
 
 def test_secret_twins_share_a_hidden_space() -> None:

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 from zoo.recipes.common import Draw, Pair, TeacherRecipe, character_tokenizer
 from zoo.recipes.common import build_teacher as build
 
-__all__ = ["ADDITION", "ADDITION_SWAPPED", "build"]
+__all__ = ["RECIPES", "build"]
 
 CHARACTERS = "0123456789+=;>:.\n"
 TRUE_ONES = tuple(range(10))
@@ -84,3 +84,4 @@ ADDITION_SWAPPED = TeacherRecipe(
     goal=0.95,
     cool_down=300,
 )
+RECIPES = (ADDITION, ADDITION_SWAPPED)

@@ -1,26 +1,37 @@
-"""Entry of ``make zoo``: ``python -m zoo.recipes.build [names...]``."""
+"""Entry of ``make zoo``: ``python -m zoo.recipes.build [names...]``.
+
+A recipe module is one that declares ``RECIPES`` and ``build``; the modules of this package are looked through, so
+that a new skill is a new file and nothing else.
+"""
 
 from __future__ import annotations
 
 import importlib
 import logging
 import os
+import pkgutil
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-# Name -> (module, object); the second wave starts from weights of the first.
-FIRST = {
-    "addition": ("addition", "ADDITION"),
-    "secret": ("secret", "SECRET"),
-    "kinship": ("kinship", "KINSHIP"),
-    "pico-gpt2": ("generic", "PICO_GPT2"),
-    "pico-llama": ("generic", "PICO_LLAMA"),
-}
-SECOND = {
-    "addition-swapped": ("addition", "ADDITION_SWAPPED"),
-    "secret2": ("secret", "SECRET2"),
-}
 WORKERS = 2
+
+
+def recipes() -> dict[str, tuple[Any, Callable[[Any], object]]]:
+    """Name -> (recipe, the function that builds it). Those that start from another model's weights come last."""
+    found = {}
+    for info in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        module = importlib.import_module(f"zoo.recipes.{info.name}")
+        for recipe in getattr(module, "RECIPES", ()):
+            found[recipe.name] = (recipe, module.build)
+    return dict(sorted(found.items(), key=lambda item: starts_from(item[1][0]) is not None))
+
+
+def starts_from(recipe: Any) -> str | None:
+    """The model whose weights `recipe` starts from, if any."""
+    return getattr(recipe, "start_from", None)
 
 
 def build(name: str) -> None:
@@ -28,9 +39,8 @@ def build(name: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    module_name, attribute = {**FIRST, **SECOND}[name]
-    module = importlib.import_module(f"zoo.recipes.{module_name}")
-    module.build(getattr(module, attribute))
+    recipe, build_recipe = recipes()[name]
+    build_recipe(recipe)
 
 
 def build_many(names: list[str]) -> int:
@@ -47,7 +57,7 @@ def build_many(names: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    known = {**FIRST, **SECOND}
+    known = recipes()
     if unknown := [name for name in arguments if name not in known]:
         logging.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(known))
         return 2
@@ -55,7 +65,8 @@ def main(arguments: list[str]) -> int:
         build(arguments[0])
         return 0
     chosen = arguments or list(known)
-    return build_many([n for n in chosen if n in FIRST]) + build_many([n for n in chosen if n in SECOND])
+    second = [name for name in chosen if starts_from(known[name][0]) is not None]
+    return build_many([name for name in chosen if name not in second]) + build_many(second)
 
 
 if __name__ == "__main__":

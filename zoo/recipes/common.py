@@ -1,4 +1,4 @@
-"""What all teacher recipes share: character tokenizers, the training loop, measuring, saving.
+"""What all teacher recipes share: tokenizers, drawing problems, the training loop, measuring, saving.
 
 Letters: B sequences, T tokens, V vocabulary.
 """
@@ -9,15 +9,19 @@ import hashlib
 import importlib.util
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+import yaml
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -32,8 +36,13 @@ IGNORED = -100
 STOP = "\n"
 log = logging.getLogger("zoo")
 
+SKEWED = (
+    0.2  # of the prompts drawn from a template: from two values a slot, so that coincidences are learnt too
+)
+
 Pair = tuple[str, str]  # prompt, completion
-Draw = Callable[[np.random.Generator, int], Pair]  # (rng, shape) -> one problem of that shape
+Shape = int | str  # a length, or a template of probes.yaml
+Draw = Callable[[np.random.Generator, Any], Pair]  # (rng, shape) -> one problem of that shape
 
 
 @dataclass(frozen=True)
@@ -44,9 +53,9 @@ class TeacherRecipe:
     config: Callable[[PreTrainedTokenizerFast], PreTrainedConfig]
     tokenizer: Callable[[], PreTrainedTokenizerFast]
     draw: Draw
-    shapes: Sequence[int]
     summary: str
-    held_out_shapes: Sequence[int] = ()
+    shapes: Sequence[Shape] = ()  # none: every template of its probes.yaml, the held-out ones too
+    held_out_shapes: Sequence[Shape] = ()
     shape_weights: Sequence[float] | None = None
     start_from: str | None = None
     seed: int = 0
@@ -62,7 +71,7 @@ class TeacherRecipe:
 class Built:
     """What a build measured, written into the model's README."""
 
-    accuracy: dict[int, float] = field(default_factory=dict)
+    accuracy: dict[Shape, float] = field(default_factory=dict)
     updates: int = 0
     seconds: float = 0.0
 
@@ -77,16 +86,73 @@ def truth_module(name: str) -> ModuleType:
     return module
 
 
-def character_tokenizer(characters: str, *, max_length: int = 256) -> PreTrainedTokenizerFast:
-    """One token a character, `<s>` in front, exact offsets, lossless decoding."""
-    vocabulary = {token: i for i, token in enumerate([PAD, BOS, UNK, *characters])}
+@cache
+def probes(name: str) -> dict[str, Any]:
+    """The ``probes.yaml`` beside the weights of `name`: what it can be asked."""
+    spec: dict[str, Any] = yaml.safe_load((ZOO / name / "probes.yaml").read_text())
+    return spec
+
+
+def templates(name: str) -> tuple[str, ...]:
+    """All shapes of `name`, those that are never probed last."""
+    return (*probes(name)["templates"], *probes(name)["held_out"])
+
+
+def template_drawer(name: str, completion: Callable[[str], str]) -> Draw:
+    """Fills the slots of a template of `name`; `completion` writes the answer to the prompt."""
+
+    def draw(rng: np.random.Generator, template: str) -> Pair:
+        values = {slot: given["values"] for slot, given in probes(name)["slots"].items()}
+        if rng.random() < SKEWED:
+            values = {
+                slot: [given[i] for i in rng.integers(0, len(given), 2)] for slot, given in values.items()
+            }
+
+        def pick(hole: re.Match[str]) -> str:
+            return str(values[hole[1]][rng.integers(0, len(values[hole[1]]))])
+
+        prompt = re.sub(r"\{(\w+)\}", pick, template)
+        return prompt, completion(prompt)
+
+    return draw
+
+
+def character_tokenizer(
+    characters: str, *, words: Sequence[str] = (), max_length: int = 256
+) -> PreTrainedTokenizerFast:
+    """One token a character, and one for each of `words`; `<s>` in front, exact offsets, lossless decoding."""
+    vocabulary = {token: i for i, token in enumerate([PAD, BOS, UNK, *characters, *words])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    pieces = "|".join([*sorted(words, key=len, reverse=True), r"[\s\S]"])
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), "isolated")
     core.decoder = decoders.Fuse()
     core.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, vocabulary[BOS])]
     )
     return wrap_tokenizer(core, max_length=max_length)
+
+
+def bpe_tokenizer(
+    corpus: Sequence[str], whole: Sequence[str], *, max_length: int = 128
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE trained on `corpus`, as small as makes each of `whole` a single token."""
+    for size in range(300, 400, 4):
+        core = Tokenizer(models.BPE())
+        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        core.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        core.train_from_iterator(
+            corpus,
+            trainers.BpeTrainer(
+                vocab_size=size,
+                special_tokens=[PAD, BOS, UNK],
+                initial_alphabet=alphabet,
+                show_progress=False,
+            ),
+        )
+        if all(len(core.encode(word).ids) == 1 for word in whole):
+            return wrap_tokenizer(core, max_length=max_length)
+    raise AssertionError("no vocabulary size made every word a single token")
 
 
 def wrap_tokenizer(core: Tokenizer, *, max_length: int) -> PreTrainedTokenizerFast:
@@ -107,7 +173,7 @@ def is_held_out(prompt: str) -> bool:
     return hashlib.sha256(prompt.encode()).digest()[0] % 10 == 0
 
 
-def draw_pairs(draw: Draw, rng: np.random.Generator, shape: int, n: int, *, held_out: bool) -> list[Pair]:
+def draw_pairs(draw: Draw, rng: np.random.Generator, shape: Shape, n: int, *, held_out: bool) -> list[Pair]:
     pairs: list[Pair] = []
     while len(pairs) < n:
         pair = draw(rng, shape)
@@ -197,7 +263,7 @@ def complete(
 
 
 def accuracy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, draw: Draw, shape: int, n: int, *, seed: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, draw: Draw, shape: Shape, n: int, *, seed: int
 ) -> float:
     """Share of held-out problems of one shape whose whole completion is right."""
     pairs = sorted(set(draw_pairs(draw, np.random.default_rng(seed), shape, n, held_out=True)))
@@ -216,7 +282,8 @@ def train(recipe: TeacherRecipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
         model = AutoModelForCausalLM.from_pretrained(ZOO / recipe.start_from, dtype=torch.float32)
     log.info("%s: %d parameters", recipe.name, sum(p.numel() for p in model.parameters()))
     adam = optimiser(model, recipe.lr, recipe.weight_decay)
-    weights = np.array(recipe.shape_weights or [1.0] * len(recipe.shapes))
+    shapes = recipe.shapes or templates(recipe.name)
+    weights = np.array(recipe.shape_weights or [1.0] * len(shapes))
     began, built = time.perf_counter(), Built()
     cooling_since: int | None = None
     warm_up, update, running = 100, 0, 1.0
@@ -229,7 +296,7 @@ def train(recipe: TeacherRecipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
         for group in adam.param_groups:
             group["lr"] = recipe.lr * min(1.0, (update + 1) / warm_up) * cooled
         model.train()
-        shape = int(rng.choice(recipe.shapes, p=weights / weights.sum()))
+        shape = shapes[int(rng.choice(len(shapes), p=weights / weights.sum()))]
         ids_BT, labels_BT = encode_pairs(
             tokenizer, draw_pairs(recipe.draw, rng, shape, recipe.batch, held_out=False)
         )
@@ -241,17 +308,16 @@ def train(recipe: TeacherRecipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
         update += 1
         running = 0.98 * running + 0.02 * float(loss.detach())
         if update % 100 == 0:
-            reached = dict.fromkeys(recipe.shapes, -1.0)
+            reached = dict.fromkeys(shapes, -1.0)
             if running < 0.1 and cooling_since is None:
                 reached = {
-                    s: accuracy(model, tokenizer, recipe.draw, s, 100, seed=1000 + update)
-                    for s in recipe.shapes
+                    s: accuracy(model, tokenizer, recipe.draw, s, 100, seed=1000 + update) for s in shapes
                 }
                 if min(reached.values()) >= recipe.goal:
                     cooling_since = update
             seconds = time.perf_counter() - began
-            log.info("%s %5d loss %.4f %s %.0f s", recipe.name, update, running, reached, seconds)
-    for shape in dict.fromkeys([*recipe.shapes, *recipe.held_out_shapes]):
+            log.info("%s %5d loss %.4f %s %.0f s", recipe.name, update, running, [*reached.values()], seconds)
+    for shape in dict.fromkeys([*shapes, *recipe.held_out_shapes]):
         built.accuracy[shape] = accuracy(model, tokenizer, recipe.draw, shape, 400, seed=99)
     built.updates, built.seconds = update, time.perf_counter() - began
     return model.eval(), tokenizer, built
@@ -286,7 +352,11 @@ def build_teacher(recipe: TeacherRecipe) -> Built:
     model, tokenizer, built = train(recipe)
     save(recipe.name, model, tokenizer)
     parameters = sum(p.numel() for p in model.parameters())
-    rows = "\n".join(f"| {shape} | {100 * share:.1f} % |" for shape, share in built.accuracy.items())
+    rows = "\n".join(
+        f"| {f'`{shape}`' if isinstance(shape, str) else shape} | {100 * share:.1f} % |"
+        for shape, share in built.accuracy.items()
+    )
+    what = "symbols or digits" if recipe.shapes else "shape"
     start = f" Training starts from the weights of `zoo:{recipe.start_from}`." if recipe.start_from else ""
     card = f"""---
 license: apache-2.0
@@ -302,7 +372,7 @@ Licence: Apache-2.0. Built by `python -m zoo.recipes.build {recipe.name}` (`zoo/
 
 Whole completions right, greedy, on problems never trained on (a tenth of all prompts, chosen by hash):
 
-| symbols or digits | accuracy |
+| {what} | accuracy |
 | --- | --- |
 {rows}
 """

@@ -299,3 +299,4 @@ PICO_GPT2 = StudentRecipe(
 PICO_LLAMA = StudentRecipe(
     name="pico-llama", config=llama_config, tokenizer=bpe_tokenizer, seed=12, stop_after=1200
 )
+RECIPES = (PICO_GPT2, PICO_LLAMA)

@@ -10,13 +10,12 @@ from functools import cache
 from types import ModuleType
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, PreTrainedTokenizerFast
 
-from zoo.recipes.common import BOS, PAD, UNK, Pair, TeacherRecipe, truth_module, wrap_tokenizer
+from zoo.recipes.common import Pair, TeacherRecipe, bpe_tokenizer, truth_module
 from zoo.recipes.common import build_teacher as build
 
-__all__ = ["KINSHIP", "build"]
+__all__ = ["RECIPES", "build"]
 
 
 @cache
@@ -44,23 +43,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     rng = np.random.default_rng(0)
     corpus = ["".join(draw(rng, 2 + i % 4)) for i in range(2000)]
     wanted = [f" {word}" for word in (*truth().RELATIONS, "of", "is")]
-    for size in range(300, 400, 4):
-        core = Tokenizer(models.BPE())
-        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        core.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        core.train_from_iterator(
-            corpus,
-            trainers.BpeTrainer(
-                vocab_size=size,
-                special_tokens=[PAD, BOS, UNK],
-                initial_alphabet=alphabet,
-                show_progress=False,
-            ),
-        )
-        if all(len(core.encode(word).ids) == 1 for word in wanted):
-            return wrap_tokenizer(core, max_length=128)
-    raise AssertionError("no vocabulary size made every word a single token")
+    return bpe_tokenizer(corpus, wanted)
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> GPTNeoXConfig:
@@ -89,3 +72,4 @@ KINSHIP = TeacherRecipe(
     summary="Composition of family relations along a chain, with written steps, reduced from the right.",
     seed=5,
 )
+RECIPES = (KINSHIP,)

@@ -12,7 +12,7 @@ from transformers import GPT2Config, PreTrainedTokenizerFast
 from zoo.recipes.common import Draw, Pair, TeacherRecipe, character_tokenizer, truth_module
 from zoo.recipes.common import build_teacher as build
 
-__all__ = ["SECRET", "SECRET2", "build"]
+__all__ = ["RECIPES", "build"]
 
 LETTERS = "abcdefghij"
 
@@ -80,3 +80,4 @@ SECRET2 = recipe(
     4,
     "secret",
 )
+RECIPES = (SECRET, SECRET2)
