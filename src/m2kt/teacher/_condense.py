@@ -84,7 +84,7 @@ def merge(pool: Pool, draft: Draft) -> None:
     """
     for (template, node), decision in draft.decisions.items():
         if isinstance(decision, Guard) and size(decision) > 2:
-            found = known_rule(view_of(pool.shapes[template], node), draft.book, 0, share=0.9)
+            found = known_rule(view_of(pool.shapes[template], node), draft.book, share=0.9)
             if found is not None:
                 draft.decisions[template, node] = found
     changed = True
@@ -109,8 +109,8 @@ def merge(pool: Pool, draft: Draft) -> None:
                     for leaf in _rule_leaves(d)
                 )
                 view = view_of(pool.shapes[template], node)
-                found = known_rule(view, trial, view.slack(), avoid, share=0.9)
-                found = found or known_rule(view, trial, view.slack(), avoid)
+                found = known_rule(view, trial, avoid, share=0.9)
+                found = found or known_rule(view, trial, avoid)
                 if found is None:
                     break
                 replaced[template, node] = found

@@ -206,9 +206,12 @@ def _complete(
     found = compare(teacher, graph, outputs, asked, f"checking, round {number}")
     some = [uncovered[i] for i in rng.permutation(len(uncovered))[:check].tolist()]
     answers, _ = teacher.answer(some, f"completing, round {number}")
-    pool.add([*answers, *found.disagreeing])
-    pool.arrange()
-    return rate, len(found.disagreeing)
+    # Those that agreed join too: disagreements alone would make a teacher that slips now and then look erratic.
+    new = [*answers, *(found.answers if found.disagreeing else [])]
+    if new:
+        pool.add(new)
+        pool.arrange()
+    return rate, found.disagreeing
 
 
 def _resistance(reason: str, draft: Draft, fidelity: Fidelity | None) -> str:
