@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Decision, Graph, Guard, Node, Rule, TemplateGraph, WriteRule, leaves
+from m2kt.probes import MASK
 from m2kt.teacher._explain import explain, known_rule
 from m2kt.teacher._guards import size
 from m2kt.teacher._pool import Pool, Shape
@@ -26,6 +27,7 @@ class Resisted:
     template: int
     skeleton: str
     samples: int
+    words: frozenset[str]  # words and numbers that were structure so far, though the step chooses among them
 
     def __str__(self) -> str:
         return f"template {self.template}, step after {self.skeleton!r} ({self.samples} samples)"
@@ -46,9 +48,9 @@ def view_of(shape: Shape, node: int) -> View:
     written = shape.written(node)
     effect = np.full(trie.depth, np.nan)
     follow = np.full(trie.depth, np.nan)
-    for position, value in trie.effect.items():
+    for position, value in trie.causes.effect.items():
         effect[position] = value
-        follow[position] = trie.follow.get(position, np.nan)
+        follow[position] = trie.causes.follow.get(position, np.nan)
     symbols = shape.symbols_NP[trie.samples, trie.depth]
     texts, leads = [u.text for u in written], [u.lead for u in written]
     return View(shape.columns(node), symbols, texts, leads, effect, follow, shape.support)
@@ -69,7 +71,9 @@ def condense(pool: Pool) -> Draft:
             if decision is None:
                 sample = shape.samples[trie.samples[0]]
                 skeleton = "".join(u.mask for u in sample.units[: trie.depth])
-                draft.resisted.append(Resisted(shape.template, skeleton, len(trie.samples)))
+                words = {m.strip() for m in trie.children if MASK not in m and any(c.isalnum() for c in m)}
+                resisted = Resisted(shape.template, skeleton, len(trie.samples), frozenset(words))
+                draft.resisted.append(resisted)
             else:
                 draft.decisions[shape.template, node] = decision
     merge(pool, draft)

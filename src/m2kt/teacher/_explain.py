@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
-from m2kt.teacher._guards import MAX_LEAVES, Action, guarded, size, smallest
+from m2kt.teacher._guards import MAX_LEAVES, Action, guarded, smallest
 from m2kt.teacher._view import ENOUGH, MAX_CANDIDATES, Book, DraftRule, View, argument_candidates, row_numbers
 
 MAX_ARITY = 4
@@ -92,10 +91,10 @@ def copy(view: View) -> WriteCopy | None:
     return WriteCopy(source=int(candidates.max()), lead=view.lead_N[0])
 
 
-def _accounts(view: View, wrong_N: NDArray[np.bool_]) -> bool:
-    """Few enough samples disagree, and nothing tells which."""
+def _accounts(view: View, wrong_N: NDArray[np.bool_], least: int = 0) -> bool:
+    """Few enough samples disagree, and nothing tells which. ``least``: how many may at any rate."""
     wrong = int(wrong_N.sum())
-    return wrong == 0 or (wrong <= view.slack() and not view.systematic(wrong_N))
+    return wrong == 0 or (wrong <= max(view.slack(), least) and not view.systematic(wrong_N))
 
 
 def known_rule(
@@ -114,7 +113,7 @@ def known_rule(
     found = _best_tuple(view, book, avoid, share, candidates, effect_of, must)
     if found is None and share >= 0.9 and view.n >= ENOUGH:
         # Nearly every row is known and none contradicted: that is evidence enough without a cause.
-        blind, none = argument_candidates(_without_effects(view), constants=True)
+        blind, none = argument_candidates(view.blind(), constants=True)
         found = _best_tuple(view, book, avoid, share, blind, none, set(blind))
     return None if found is None else apply_rule(view, book, *found)
 
@@ -160,7 +159,7 @@ def _fitting_tuples(
     ]
     said = rule.look_up(axes)
     wrong = ((said >= 0) & (said != view.symbol_N[few])).sum(axis=-1)
-    fine = (wrong <= view.slack()) & ((said >= 0).mean(axis=-1) >= 0.5 * share)
+    fine = (wrong <= max(view.slack(), 1)) & ((said >= 0).mean(axis=-1) >= 0.5 * share)
     for chosen in np.argwhere(fine).tolist():
         sources = tuple(candidates[c] for c in chosen)
         if len(set(sources)) < rule.arity or must.isdisjoint(sources):
@@ -168,7 +167,8 @@ def _fitting_tuples(
         said = rule.look_up([view.columns_NP[:, s] for s in sources])
         wrong_N = (said >= 0) & (said != view.symbol_N)
         known = float((said >= 0).mean())
-        if known >= share and _accounts(view, wrong_N):
+        # A rule is known from elsewhere: here it may fail once where a new explanation may not.
+        if known >= share and _accounts(view, wrong_N, least=int(view.n >= ENOUGH)):
             yield sources, known, float(wrong_N.mean())
 
 
@@ -197,17 +197,13 @@ def new_rule_arguments(view: View, book: Book) -> tuple[int, ...] | None:
 
 def _all_candidates(view: View) -> list[int]:
     """Every varying class, for steps that their causes do not explain: widened by how much a unit resolves."""
-    candidates, _ = argument_candidates(_without_effects(view), constants=False)
+    candidates, _ = argument_candidates(view.blind(), constants=False)
     return sorted(candidates, key=lambda c: int(_conflicts(view, (c,))[0].sum()))[:MAX_CANDIDATES]
 
 
 def _table_size(view: View, sources: tuple[int, ...]) -> int:
     """Rows that a table over ``sources`` may have: every combination of the symbols seen at each."""
     return int(np.prod([len(np.unique(view.columns_NP[:, s])) for s in sources]))
-
-
-def _without_effects(view: View) -> View:
-    return replace(view, effect_P=np.full_like(view.effect_P, np.nan))
 
 
 def _conflicts(view: View, sources: tuple[int, ...]) -> tuple[NDArray[np.bool_], int]:
@@ -230,9 +226,8 @@ def mixed(view: View, book: Book, avoid: frozenset[int]) -> Decision | None:
         return None
     kind_N = np.array([kinds.index(t if s < 0 else lead) for t, s, lead in _written(view)])
     actions = [Action(WriteLiteral(text=str(i)), kind_N == i, 0.0) for i in range(len(kinds))]
-    _, effect_of = argument_candidates(view, constants=False)
-    tree = smallest(view, actions, effect_of)
-    if not isinstance(tree, Guard) or size(tree) > MAX_LEAVES:
+    tree = smallest(view, actions, MAX_LEAVES)
+    if not isinstance(tree, Guard):
         return None
     return _explain_leaves(view, tree, np.ones(view.n, dtype=bool), book, avoid)
 

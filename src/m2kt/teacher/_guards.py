@@ -36,12 +36,9 @@ def guarded(view: View, book: Book, avoid: frozenset[int], max_leaves: int) -> D
     """
     if max_leaves < 2 or view.n < 2:
         return None
-    actions = _actions(view, book, avoid)
-    _, effect_of = argument_candidates(view, constants=False)
-    grown = smallest(view, actions, effect_of)
-    if grown is None or size(grown) > max_leaves:
-        return None
-    _learn_leaves(view, grown, np.arange(view.n), book)
+    grown = smallest(view, _actions(view, book, avoid), max_leaves)
+    if grown is not None:
+        _learn_leaves(view, grown, np.arange(view.n), book)
     return grown
 
 
@@ -74,17 +71,22 @@ def _actions(view: View, book: Book, avoid: frozenset[int]) -> list[Action]:
     return actions
 
 
-def smallest(view: View, actions: list[Action], effect_of: dict[int, float]) -> Decision | None:
-    """A tree that fits every sample; failing that, one that leaves out what may be slips and is not systematic."""
+def smallest(view: View, actions: list[Action], max_leaves: int) -> Decision | None:
+    """A small tree that fits every sample; failing that, one that leaves out what may be slips and is not systematic.
+
+    Causes are tested before the rest: a unit may decide without being read, where the teacher reads what decided it.
+    """
     rows = np.arange(view.n)
-    tree = grow(view, rows, actions, effect_of, _strict, depth=0)
-    if tree is None and view.slack():
-        tree = grow(view, rows, actions, effect_of, _lenient, depth=0)
-        if tree is not None:
+    for seen in (view, view.blind()):
+        _, effect_of = argument_candidates(seen, constants=False)
+        for tolerance in (_strict, _lenient) if view.slack() else (_strict,):
+            tree = grow(view, rows, actions, effect_of, tolerance, depth=0)
+            if tree is None or size(tree) > max_leaves:
+                continue
             wrong_N = ~_fitted(view, tree, actions, rows)
-            if wrong_N.sum() > view.slack() or view.systematic(wrong_N):
-                return None
-    return tree
+            if wrong_N.sum() <= view.slack() and not view.systematic(wrong_N):
+                return tree
+    return None
 
 
 def _strict(n: int) -> int:

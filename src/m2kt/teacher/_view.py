@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -97,6 +97,11 @@ class View:
     def n(self) -> int:
         """Number of samples."""
         return len(self.text_N)
+
+    def blind(self) -> View:
+        """The same node as if nothing had been intervened on."""
+        unknown_P = np.full_like(self.effect_P, np.nan)
+        return replace(self, effect_P=unknown_P, follow_P=unknown_P)
 
     def slack(self) -> int:
         """Samples that may disagree with an explanation, if nothing explains why they do (see ``systematic``)."""

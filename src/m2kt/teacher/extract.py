@@ -24,7 +24,7 @@ from m2kt.teacher._embed import Embedding, embed
 from m2kt.teacher._fidelity import Fidelity, compare, roll_all
 from m2kt.teacher._pool import Pool
 from m2kt.teacher._states import Request, gather
-from m2kt.teacher.sources import SOURCES
+from m2kt.teacher.sources import SOURCES, ConceptSource
 
 
 class ExtractionConfig(BaseModel):
@@ -101,16 +101,14 @@ def extract(
     if not pool.answers:
         raise ExtractionError("the spec's probing split holds no prompt: give its slots more values")
 
-    source.candidates(teacher, pool, seed=config.seed)
-    draft, graph, outputs = _explain(pool)
+    draft, graph, outputs = _explain(teacher, pool, source, config.seed)
     rounds = []
     for number in range(1, config.rounds + 1):
         fresh, disagreed = _complete(teacher, pool, graph, outputs, config, reserved, number)
         rounds.append({"round": number, "uncovered_rate": fresh, "disagreed": disagreed})
         if fresh == 0 and disagreed == 0:
             break
-        source.candidates(teacher, pool, seed=config.seed + number)
-        draft, graph, outputs = _explain(pool)
+        draft, graph, outputs = _explain(teacher, pool, source, config.seed + number)
 
     if not graph.rules and not any(t.nodes for t in graph.templates):
         raise ExtractionError(_resistance("no step of the answers could be explained", draft, None))
@@ -167,10 +165,16 @@ def _ask(teacher: Teacher, pool: Pool, prompts: list[Prompt], config: Extraction
     pool.arrange()
 
 
-def _explain(pool: Pool) -> tuple[Draft, Graph, list[int]]:
-    draft = condense(pool)
-    graph, outputs = write_graph(pool, draft)
-    return draft, graph, outputs
+def _explain(
+    teacher: Teacher, pool: Pool, source: ConceptSource, seed: int
+) -> tuple[Draft, Graph, list[int]]:
+    """Interrogates and condenses. Words are structure until a choice among them resists: then they are symbols."""
+    while True:
+        source.candidates(teacher, pool, seed=seed)
+        draft = condense(pool)
+        if not pool.discover(word for r in draft.resisted for word in r.words):
+            graph, outputs = write_graph(pool, draft)
+            return draft, graph, outputs
 
 
 def _complete(
