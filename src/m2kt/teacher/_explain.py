@@ -28,17 +28,21 @@ def explain(view: View, book: Book, *, avoid: frozenset[int] = frozenset()) -> D
 
     ``avoid``: rules that must not be used (needed when rules are merged).
     """
-    found = literal(view) or copy(view) or known_rule(view, book, avoid, share=0.9)
-    if found is not None:
-        return found
-    arguments = new_rule_arguments(view, book)
-    rows = 10**9 if arguments is None else _table_size(view, arguments)
-    few = min(MAX_LEAVES, rows // ROWS_PER_LEAF, max(2, view.n // SAMPLES_PER_LEAF))
-    guard = guarded(view, book, avoid, max_leaves=few)
+    for slack in sorted({0, view.slack()}):
+        found = literal(view, slack) or copy(view, slack) or known_rule(view, book, slack, avoid, share=0.9)
+        if found is not None:
+            return found
+    arguments, slipped = new_rule_arguments(view, book)
+    shown = min(MAX_LEAVES, max(2, view.n // SAMPLES_PER_LEAF))
+    small = shown if arguments is None else min(shown, _table_size(view, arguments) // ROWS_PER_LEAF)
+    guard = guarded(view, book, avoid, small, view.slack() if arguments is None else slipped)
+    if guard is None and slipped and small < shown:
+        # What fits every sample is better than a table with exceptions, however small that is.
+        guard = guarded(view, book, avoid, shown, 0)
     if guard is not None:
         return guard
     # A rule of which this place shows many new rows: believed only after no small choice fitted.
-    partly = known_rule(view, book, avoid, share=0.4)
+    partly = known_rule(view, book, view.slack(), avoid, share=0.4)
     if partly is not None:
         return partly
     if arguments is not None:
@@ -56,28 +60,28 @@ def apply_rule(view: View, book: Book, rule: int, sources: tuple[int, ...]) -> W
 
 
 # -- the simple explanations ------------------------------------------------------------------------------------------
-def literal(view: View) -> WriteLiteral | None:
+def literal(view: View, slack: int) -> WriteLiteral | None:
     """The step never varies. A symbol seen only a few times is not yet a literal: it may be a copy."""
     text = Counter(view.text_N).most_common(1)[0][0]
-    if not _accounts(view, np.array([t != text for t in view.text_N])):
+    if not _accounts(view, np.array([t != text for t in view.text_N]), slack):
         return None
     i = view.text_N.index(text)
     symbol = int(view.symbol_N[i])
     if symbol < 0:
         return WriteLiteral(text=text)
-    if view.n < 5 and copy(view) is not None:
+    if view.n < 5 and copy(view, 0) is not None:
         return None
     return WriteLiteral(text=text, symbol=symbol, lead=view.lead_N[i])
 
 
-def copy(view: View) -> WriteCopy | None:
+def copy(view: View, slack: int) -> WriteCopy | None:
     """The step repeats one earlier unit; among several, the one that causes it, then the nearest."""
     if not _one_lead(view) or not view.columns_NP.shape[1]:
         return None
     wrong_NP = view.columns_NP != view.symbol_N[:, None]
     wrong_P = wrong_NP.sum(axis=0)
     candidates = np.flatnonzero(wrong_P == wrong_P.min())
-    if not _accounts(view, wrong_NP[:, candidates[-1]]):
+    if not _accounts(view, wrong_NP[:, candidates[-1]], slack):
         return None
     follow = np.nan_to_num(view.follow_P[candidates], nan=0.0)
     if view.n < ENOUGH:
@@ -91,14 +95,14 @@ def copy(view: View) -> WriteCopy | None:
     return WriteCopy(source=int(candidates.max()), lead=view.lead_N[0])
 
 
-def _accounts(view: View, wrong_N: NDArray[np.bool_], least: int = 0) -> bool:
-    """Few enough samples disagree, and nothing tells which. ``least``: how many may at any rate."""
+def _accounts(view: View, wrong_N: NDArray[np.bool_], slack: int) -> bool:
+    """Few enough samples disagree, and nothing tells which."""
     wrong = int(wrong_N.sum())
-    return wrong == 0 or (wrong <= max(view.slack(), least) and not view.systematic(wrong_N))
+    return wrong == 0 or (wrong <= slack and not view.systematic(wrong_N))
 
 
 def known_rule(
-    view: View, book: Book, avoid: frozenset[int] = frozenset(), share: float = 0.4
+    view: View, book: Book, slack: int, avoid: frozenset[int] = frozenset(), share: float = 0.4
 ) -> WriteRule | None:
     """A rule already found says what is written here, for some ordered tuple of earlier units.
 
@@ -110,17 +114,18 @@ def known_rule(
     candidates, effect_of = argument_candidates(view, constants=True)
     strongest = max(effect_of.values(), default=0.0)
     must = {c for c in candidates if effect_of[c] >= 0.5 * strongest} if strongest > 0.3 else set(candidates)
-    found = _best_tuple(view, book, avoid, share, candidates, effect_of, must)
+    found = _best_tuple(view, book, slack, avoid, share, candidates, effect_of, must)
     if found is None and share >= 0.9 and view.n >= ENOUGH:
         # Nearly every row is known and none contradicted: that is evidence enough without a cause.
         blind, none = argument_candidates(view.blind(), constants=True)
-        found = _best_tuple(view, book, avoid, share, blind, none, set(blind))
+        found = _best_tuple(view, book, slack, avoid, share, blind, none, set(blind))
     return None if found is None else apply_rule(view, book, *found)
 
 
 def _best_tuple(
     view: View,
     book: Book,
+    slack: int,
     avoid: frozenset[int],
     share: float,
     candidates: list[int],
@@ -131,7 +136,7 @@ def _best_tuple(
     for index, rule in enumerate(book.rules):
         if index in avoid or not rule.table or rule.arity > len(candidates):
             continue
-        for sources, known, wrong in _fitting_tuples(view, rule, candidates, share, must):
+        for sources, known, wrong in _fitting_tuples(view, rule, candidates, slack, share, must):
             score = (
                 -round(wrong, 2),
                 round(known, 1),
@@ -146,7 +151,7 @@ def _best_tuple(
 
 
 def _fitting_tuples(
-    view: View, rule: DraftRule, candidates: Sequence[int], share: float, must: set[int]
+    view: View, rule: DraftRule, candidates: Sequence[int], slack: int, share: float, must: set[int]
 ) -> Iterator[tuple[tuple[int, ...], float, float]]:
     """Ordered tuples for which the rule speaks: with the shares of samples whose row it has, and that disagree."""
     few = np.unique(np.linspace(0, view.n - 1, min(SUBSAMPLE, view.n)).astype(int))
@@ -159,7 +164,7 @@ def _fitting_tuples(
     ]
     said = rule.look_up(axes)
     wrong = ((said >= 0) & (said != view.symbol_N[few])).sum(axis=-1)
-    fine = (wrong <= max(view.slack(), 1)) & ((said >= 0).mean(axis=-1) >= 0.5 * share)
+    fine = (wrong <= slack) & ((said >= 0).mean(axis=-1) >= 0.5 * share)
     for chosen in np.argwhere(fine).tolist():
         sources = tuple(candidates[c] for c in chosen)
         if len(set(sources)) < rule.arity or must.isdisjoint(sources):
@@ -167,15 +172,17 @@ def _fitting_tuples(
         said = rule.look_up([view.columns_NP[:, s] for s in sources])
         wrong_N = (said >= 0) & (said != view.symbol_N)
         known = float((said >= 0).mean())
-        # A rule is known from elsewhere: here it may fail once where a new explanation may not.
-        if known >= share and _accounts(view, wrong_N, least=int(view.n >= ENOUGH)):
+        if known >= share and _accounts(view, wrong_N, slack):
             yield sources, known, float(wrong_N.mean())
 
 
-def new_rule_arguments(view: View, book: Book) -> tuple[int, ...] | None:
-    """The smallest set of earlier units of which the step is a function; causes are tried before the rest."""
+def new_rule_arguments(view: View, book: Book) -> tuple[tuple[int, ...] | None, int]:
+    """The smallest set of earlier units of which the step is a function, and how many samples it leaves as slips.
+
+    Causes are tried before the rest.
+    """
     if not _one_lead(view) or view.n < 3:
-        return None
+        return None, 0
     candidates, effect_of = argument_candidates(view, constants=False)
     for pool in (candidates, _all_candidates(view)):
         for arity in range(1, min(MAX_ARITY, len(pool)) + 1):
@@ -190,9 +197,9 @@ def new_rule_arguments(view: View, book: Book) -> tuple[int, ...] | None:
                         ((exact, book.used[sources] > 0, effect, -rows, sum(sources)), sources, wrong_N)
                     )
             for _, sources, wrong_N in sorted(found, key=lambda f: f[0], reverse=True):
-                if _accounts(view, wrong_N):
-                    return sources
-    return None
+                if _accounts(view, wrong_N, view.slack()):
+                    return sources, int(wrong_N.sum())
+    return None, 0
 
 
 def _all_candidates(view: View) -> list[int]:
@@ -226,7 +233,7 @@ def mixed(view: View, book: Book, avoid: frozenset[int]) -> Decision | None:
         return None
     kind_N = np.array([kinds.index(t if s < 0 else lead) for t, s, lead in _written(view)])
     actions = [Action(WriteLiteral(text=str(i)), kind_N == i, 0.0) for i in range(len(kinds))]
-    tree = smallest(view, actions, MAX_LEAVES)
+    tree = smallest(view, actions, MAX_LEAVES, view.slack())
     if not isinstance(tree, Guard):
         return None
     return _explain_leaves(view, tree, np.ones(view.n, dtype=bool), book, avoid)

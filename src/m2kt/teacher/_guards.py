@@ -28,7 +28,7 @@ class Action:
     rank: float  # preferred among equally fitting ones
 
 
-def guarded(view: View, book: Book, avoid: frozenset[int], max_leaves: int) -> Decision | None:
+def guarded(view: View, book: Book, avoid: frozenset[int], max_leaves: int, slack: int) -> Decision | None:
     """A small decision tree over earlier symbols whose leaves copy, write structure, or apply a known rule.
 
     This is what answers of variable length need: "if the first digit is 0, go on with the next one" is two leaves
@@ -36,7 +36,7 @@ def guarded(view: View, book: Book, avoid: frozenset[int], max_leaves: int) -> D
     """
     if max_leaves < 2 or view.n < 2:
         return None
-    grown = smallest(view, _actions(view, book, avoid), max_leaves)
+    grown = smallest(view, _actions(view, book, avoid), max_leaves, slack)
     if grown is not None:
         _learn_leaves(view, grown, np.arange(view.n), book)
     return grown
@@ -71,21 +71,23 @@ def _actions(view: View, book: Book, avoid: frozenset[int]) -> list[Action]:
     return actions
 
 
-def smallest(view: View, actions: list[Action], max_leaves: int) -> Decision | None:
+def smallest(view: View, actions: list[Action], max_leaves: int, slack: int) -> Decision | None:
     """A small tree that fits every sample; failing that, one that leaves out what may be slips and is not systematic.
 
     Causes are tested before the rest: a unit may decide without being read, where the teacher reads what decided it.
     """
-    rows = np.arange(view.n)
+    distinct: dict[bytes, Action] = {}
+    for action in sorted(actions, key=lambda a: a.rank):
+        distinct[action.fits_N.tobytes()] = action
+    actions, rows = list(distinct.values()), np.arange(view.n)
     for seen in (view, view.blind()):
         _, effect_of = argument_candidates(seen, constants=False)
-        for tolerance in (_strict, _lenient) if view.slack() else (_strict,):
-            tree = grow(view, rows, actions, effect_of, tolerance, depth=0)
-            if tree is None or size(tree) > max_leaves:
-                continue
-            wrong_N = ~_fitted(view, tree, actions, rows)
-            if wrong_N.sum() <= view.slack() and not view.systematic(wrong_N):
-                return tree
+        for tolerance in (_strict, _lenient) if slack else (_strict,):
+            tree = grow(view, rows, actions, effect_of, tolerance, max_leaves, depth=0)
+            if tree is not None:
+                wrong_N = ~_fitted(view, tree, actions, rows)
+                if wrong_N.sum() <= slack and not view.systematic(wrong_N):
+                    return tree
     return None
 
 
@@ -116,13 +118,18 @@ def grow(
     actions: list[Action],
     effect_of: dict[int, float],
     tolerance: Callable[[int], int],
+    leaves: int,
     depth: int,
 ) -> Decision | None:
-    """The best tree for ``rows`` under a look-ahead; ``tolerance``: how many of so many samples may not fit."""
+    """The smallest tree for ``rows`` under a look-ahead, of at most so many leaves.
+
+    A unit is tested once on a path: to test it again is to search in a table, which belongs to a rule.
+    ``tolerance``: how many of so many samples may not fit.
+    """
     covering = [a for a in actions if (~a.fits_N[rows]).sum() <= tolerance(len(rows))]
     if covering:
         return max(covering, key=lambda a: (int(a.fits_N[rows].sum()), a.rank)).decision
-    if depth == MAX_DEPTH or not actions:
+    if depth == MAX_DEPTH or leaves < 2 or not actions:
         return None
     fits_AN = np.array([a.fits_N for a in actions])
     ranked = []
@@ -132,18 +139,23 @@ def grow(
             continue
         groups = _group_values(column, fits_AN[:, rows], tolerance)
         lost = sum(len(members) - covered for _, members, covered in groups)
-        if len(groups) > 1:
+        if 1 < len(groups) <= leaves:
             ranked.append(((lost, len(groups), len(set(column.tolist())), -effect_of[p], -p), groups))
     # A little look-ahead: the best few tests are followed down, the smallest tree wins.
     best: tuple[int, Decision] | None = None
     # Of equally good tests the one with fewest values, then the strongest cause, then the nearest unit.
     for rank, groups in sorted(ranked, key=lambda r: r[0])[: LOOK_AHEAD if depth < LOOK_DEPTH else 1]:
         source = -int(rank[-1])
+        others = {p: effect for p, effect in effect_of.items() if p != source}
         cases = []
+        room = (
+            (leaves if best is None else best[0] - 1) - len(groups) + 1
+        )  # for this branch; the others take one
         for values, members, _ in groups:
-            branch = grow(view, rows[members], actions, effect_of, tolerance, depth + 1)
+            branch = grow(view, rows[members], actions, others, tolerance, room, depth + 1)
             if branch is None:
                 break
+            room -= size(branch) - 1
             cases.append(Case(values=sorted(values), then=branch))
         else:
             _generalise(cases, view.support[source])

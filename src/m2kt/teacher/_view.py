@@ -122,7 +122,7 @@ class View:
                 row_N = row_numbers(self.columns_NP[:, list(columns)])
                 size_R = np.bincount(row_N)
                 wrong_R = np.bincount(row_N[wrong_N], minlength=len(size_R))
-                many_R = (wrong_R >= 4) & (3 * wrong_R >= size_R)
+                many_R = (wrong_R >= 3) & (2 * wrong_R >= size_R)
                 alike = Counter(zip(row_N[wrong_N].tolist(), text_N[wrong_N].tolist(), strict=True))
                 told = int(wrong_R[many_R].sum())
                 told += sum(

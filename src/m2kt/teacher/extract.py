@@ -158,8 +158,9 @@ def _ask(teacher: Teacher, pool: Pool, prompts: list[Prompt], config: Extraction
     answers, unstopped = teacher.answer(prompts, "probing")
     if unstopped > config.unstopped * len(prompts):
         raise ExtractionError(
-            f"{unstopped} of {len(prompts)} answers never reached the stop string {pool.spec.stop!r}: is this teacher "
-            "trained on these templates? Else check stop and max_new_tokens in the spec"
+            f"{unstopped} of {len(prompts)} answers never reached the stop string {pool.spec.stop!r} within "
+            f"{teacher.room} tokens (the teacher's context holds {teacher.context}): is this teacher trained on these "
+            "templates? Else check stop and max_new_tokens in the spec, or shorten the templates"
         )
     pool.add(answers)
     pool.arrange()
