@@ -143,7 +143,16 @@ def _concept_requests(pool: Pool, draft: Draft, graph: Graph, rng: random.Random
             if drafted.says(arguments) == output:  # a slip of the teacher is no context of the concept
                 k = rule.offset + row_index[number[use.leaf.rule]][arguments]
                 places[k].append(Request(shape.samples[sample], depth))
-    return {k: rng.sample(places[k], min(CONTEXTS, len(places[k]))) for k in range(graph.n_concepts)}
+    return {k: _spread_out(places[k], CONTEXTS, rng) for k in range(graph.n_concepts)}
+
+
+def _spread_out(requests: list[Request], n: int, rng: random.Random) -> list[Request]:
+    """Up to ``n``, from each place of the graph in turn: long answers must not crowd out short ones."""
+    by_place: dict[tuple[int, int], list[Request]] = defaultdict(list)
+    for request in rng.sample(requests, len(requests)):
+        by_place[request.sample.prompt.template, request.unit].append(request)
+    ranked = [(i, place, r) for place, some in by_place.items() for i, r in enumerate(some)]
+    return [r for _, _, r in sorted(ranked, key=lambda x: x[:2])[:n]]
 
 
 def _pool_requests(
@@ -154,7 +163,10 @@ def _pool_requests(
     A symbol that only rules write is said. Its states are means over steps of *different* rows: no row's own vector
     stands in the pool with its output beside it.
     """
-    places: dict[type, dict[int, list[Mix]]] = {WriteCopy: defaultdict(list), WriteLiteral: defaultdict(list)}
+    places: dict[type, dict[int, list[Request]]] = {
+        WriteCopy: defaultdict(list),
+        WriteLiteral: defaultdict(list),
+    }
     for (template, node), decision in draft.decisions.items():
         shape = pool.shapes[template]
         trie = shape.nodes[node]
@@ -165,9 +177,11 @@ def _pool_requests(
                     index = trie.samples[row]
                     symbol = int(shape.symbols_NP[index, trie.depth])
                     if symbol >= 0:
-                        places[type(leaf)][symbol].append((Request(shape.samples[index], trie.depth),))
+                        places[type(leaf)][symbol].append(Request(shape.samples[index], trie.depth))
     found = {**places[WriteLiteral], **places[WriteCopy]}
-    chosen = {s: rng.sample(mixes, min(POOL, len(mixes))) for s, mixes in found.items()}
+    chosen: dict[int, list[Mix]] = {
+        s: [(r,) for r in _spread_out(some, POOL, rng)] for s, some in found.items()
+    }
     lacking = sorted(set(outputs) - set(chosen))
     notes = []
     if lacking:
