@@ -104,8 +104,8 @@ def extract(
     draft, graph, outputs = _explain(teacher, pool, source, config.seed)
     rounds = []
     for number in range(1, config.rounds + 1):
-        fresh, disagreed = _complete(teacher, pool, graph, outputs, config, reserved, number)
-        rounds.append({"round": number, "uncovered_rate": fresh, "disagreed": disagreed})
+        fresh, checked, disagreed = _complete(teacher, pool, graph, outputs, config, reserved, number)
+        rounds.append({"round": number, "uncovered_rate": fresh, "checked": checked, "disagreed": disagreed})
         if fresh == 0 and disagreed == 0:
             break
         draft, graph, outputs = _explain(teacher, pool, source, config.seed + number)
@@ -130,6 +130,11 @@ def extract(
     _verbalise(graph, outputs, config)
     notes = [*embedding.notes, *([attention.note] if attention.note else [])]
     notes += [f"unexplained: {r}" for r in draft.resisted]
+    if rounds and rounds[-1]["disagreed"]:
+        notes.append(
+            f"{rounds[-1]['disagreed']} of {rounds[-1]['checked']} roll-outs disagreed in the last round of "
+            "completion: slips of the teacher, or exceptions that were not found"
+        )
     return Extraction(
         graph=graph,
         embedding=embedding,
@@ -186,10 +191,10 @@ def _complete(
     config: ExtractionConfig,
     reserved: set[str],
     number: int,
-) -> tuple[float, int]:
+) -> tuple[float, int, int]:
     """Active completion: roll out many fresh prompts, ask the teacher where the graph ends or may be wrong.
 
-    Returns the share of prompts that the graph did not cover, and how many checked roll-outs disagreed.
+    Returns the share of prompts that the graph did not cover, and of how many checked roll-outs how many disagreed.
     """
     seed = config.seed + 1000 * number
     n = config.scouted_per_template * pool.spec.n_templates
@@ -216,7 +221,7 @@ def _complete(
     if new:
         pool.add(new)
         pool.arrange()
-    return rate, found.disagreeing
+    return rate, len(asked), found.disagreeing
 
 
 def _resistance(reason: str, draft: Draft, fidelity: Fidelity | None) -> str:
