@@ -26,6 +26,7 @@ from m2kt.teacher.sources import ConceptSource
 Ints = NDArray[np.int32]
 Mix = tuple[Request, ...]  # a pool state is the mean over these
 CONTEXTS = 12  # a concept
+SPARE = 36  # more of them, where none of the first is read as what the teacher wrote
 POOL = 48  # states a symbol
 ROWS_MIXED = 3  # rows whose states are averaged for a symbol that only rules write
 PROBED = 4  # contexts a concept in the choice of the layer
@@ -68,7 +69,9 @@ def embed(
 ) -> Embedding:
     """Chooses the layer, then averages states over contexts."""
     rng = random.Random(f"embed/{seed}")
-    concept_requests = _concept_requests(pool, draft, graph, rng)
+    found = _concept_requests(pool, draft, graph, rng)
+    concept_requests = {k: requests[:CONTEXTS] for k, requests in found.items()}
+    spare_requests = {k: requests[CONTEXTS:] for k, requests in found.items()}
     pool_requests, notes = _pool_requests(pool, draft, concept_requests, outputs, rng)
     layer, probe_accuracy = _choose_layer(teacher, concept_requests, pool_requests, outputs)
     k_total = graph.n_concepts
@@ -79,20 +82,28 @@ def embed(
     probe = RidgeProbe(pool_PD, pool_symbol)
 
     flat = [(k, r) for k, requests in concept_requests.items() for r in requests]
+    state_ND = gather(teacher, [r for _, r in flat], [layer], "embedding concepts")[:, 0]
+    # A context in which the symbol states read something else than the teacher wrote is a poor picture of the concept.
+    clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
+    unread = set(range(k_total)) - {k for (k, _), clear in zip(flat, clear_N, strict=True) if clear}
+    more = [(k, r) for k in sorted(unread) for r in spare_requests[k]]
+    if more:
+        flat += more
+        state_ND = np.concatenate(
+            [state_ND, gather(teacher, [r for _, r in more], [layer], "more contexts")[:, 0]]
+        )
+        clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
+    weight_N = source.weigh(teacher, [r for _, r in flat], layer)
     of_concept: dict[int, list[int]] = defaultdict(list)
     for i, (k, _) in enumerate(flat):
         of_concept[k].append(i)
-    state_ND = gather(teacher, [r for _, r in flat], [layer], "embedding concepts")[:, 0]
-    weight_N = source.weigh(teacher, [r for _, r in flat], layer)
-    # A context in which the symbol states read something else than the teacher wrote is a poor picture of the concept.
-    clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
     vectors_KD = np.zeros((k_total, state_ND.shape[1]), dtype=np.float32)
     support = np.zeros(k_total, dtype=np.int32)
     basis = np.zeros((k_total, SPREAD_RANK, state_ND.shape[1]), dtype=np.float32)
     scale = np.zeros((k_total, SPREAD_RANK), dtype=np.float32)
     for k in range(k_total):
         rows = np.array(of_concept[k])
-        rows = rows[clear_N[rows]] if clear_N[rows].any() else rows
+        rows = (rows[clear_N[rows]] if clear_N[rows].any() else rows)[:CONTEXTS]
         w = weight_N[rows]
         vectors_KD[k] = (state_ND[rows] * w[:, None]).sum(0) / w.sum()
         support[k] = len(rows)
@@ -126,7 +137,7 @@ def embed(
 
 
 def _concept_requests(pool: Pool, draft: Draft, graph: Graph, rng: random.Random) -> dict[int, list[Request]]:
-    """Up to CONTEXTS places where each concept is at work, spread over places of the graph."""
+    """Up to CONTEXTS + SPARE samples in which each concept is at work, spread over places of the graph."""
     live = sorted({use.leaf.rule for use in rule_uses(pool, draft.decisions)})
     number = {old: new for new, old in enumerate(live)}
     row_index = graph.row_index()
@@ -143,7 +154,7 @@ def _concept_requests(pool: Pool, draft: Draft, graph: Graph, rng: random.Random
             if drafted.says(arguments) == output:  # a slip of the teacher is no context of the concept
                 k = rule.offset + row_index[number[use.leaf.rule]][arguments]
                 places[k].append(Request(shape.samples[sample], depth))
-    return {k: _spread_out(places[k], CONTEXTS, rng) for k in range(graph.n_concepts)}
+    return {k: _spread_out(places[k], CONTEXTS + SPARE, rng) for k in range(graph.n_concepts)}
 
 
 def _spread_out(requests: list[Request], n: int, rng: random.Random) -> list[Request]:
