@@ -29,7 +29,7 @@ CONTEXTS = 12  # a concept
 SPARE = 36  # more of them, where none of the first is read as what the teacher wrote
 POOL = 48  # states a symbol
 ROWS_MIXED = 3  # rows whose states are averaged for a symbol that only rules write
-PROBED = 4  # contexts a concept in the choice of the layer
+PROBED = 2000  # states on which the layer is chosen, and at least 4 a concept
 SPREAD_RANK = 2
 MAX_LAYERS_PROBED = 12
 
@@ -227,7 +227,8 @@ def _choose_layer(
     """The layer whose states say best what comes next: cross-validated over concepts, and read by symbol states."""
     depth = len(blocks(teacher.model))
     layers = sorted({round(i) for i in np.linspace(1, depth, min(depth, MAX_LAYERS_PROBED)).tolist()})
-    flat = [(k, r) for k, requests in concepts.items() for r in requests[:PROBED]]
+    each = max(4, PROBED // len(concepts))
+    flat = [(k, r) for k, requests in concepts.items() for r in requests[:each]]
     flat_pool = [(s, mix) for s, mixes in pools.items() for mix in mixes[:16]]
     x_NLD = gather(teacher, [r for _, r in flat], layers, "choosing the layer")
     pool_NLD = _mixed(teacher, [mix for _, mix in flat_pool], layers, "choosing the layer: symbols")
