@@ -6,6 +6,7 @@ What counts as right is the graph's behaviour on prompts that it never saw, and 
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
@@ -14,9 +15,9 @@ import yaml
 from m2kt.packet import Graph, Guard, Roller, fixed_table
 from m2kt.probes import ProbeSpec
 from m2kt.teacher._condense import condense, write_graph
+from m2kt.teacher._embed import _concept_requests, _pool_requests
 from m2kt.teacher._pool import Answer, Pool
-
-DIGITS = list("0123456789")
+from tests.teacher.formats import DIGITS, FORMATS, LETTERS, folding, slipping, table, words
 
 
 def spec(
@@ -31,12 +32,24 @@ def spec(
     return ProbeSpec.from_yaml(yaml.safe_dump(data | ({"answer": answer} if answer else {})))
 
 
-def learn(asked: ProbeSpec, answer: Callable[[str], str], n: int = 300) -> tuple[Graph, list[int], Pool]:
+def letters(text: str) -> tuple[int, ...]:
+    """Where tokens end, if every character is one."""
+    return tuple(range(1, len(text) + 1))
+
+
+def learn(
+    asked: ProbeSpec,
+    answer: Callable[[str], str],
+    n: int = 300,
+    cuts: Callable[[str], tuple[int, ...]] = letters,
+) -> tuple[Graph, list[int], Pool]:
     pool = Pool(asked)
     prompts = asked.sample("probing", n * asked.n_templates, seed=0)
     prompts += asked.sample("probing", n * asked.n_templates // 2, seed=0, skewed=True)
-    pool.add(Answer(p, answer(p.text), tuple(range(1, len(answer(p.text)) + 1))) for p in prompts)
+    pool.add(Answer(p, said, cuts(said)) for p in prompts for said in [answer(p.text)])
     pool.arrange()
+    while pool.discover(word for r in condense(pool).resisted for word in r.words):
+        pass
     graph, outputs = write_graph(pool, condense(pool))
     return graph, outputs, pool
 
@@ -142,6 +155,87 @@ def test_words_that_the_teacher_chooses_become_symbols() -> None:
     assert set(pool.discovered) == {"under", "over", "like"}
     assert [(r.arity, len(r.rows)) for r in graph.rules] == [(2, 25)]
     assert agreement(asked, graph, outputs, compare) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_many_ways_to_write_a_trace(name: str) -> None:
+    """Compact rules, exactly as many rows as the skill has, and every unseen prompt of the probed shapes."""
+    f = FORMATS[name]
+    asked = spec("format", f.slots, f.templates)
+    graph, outputs, _ = learn(asked, f.answer)
+    assert sorted((r.arity, len(r.rows), r.uses) for r in graph.rules) == f.rules
+    assert agreement(asked, graph, outputs, f.answer) == (1.0, 1.0)
+
+
+def test_going_on_and_ending_with_words_is_structure() -> None:
+    """' so' stands where the next digit would: were it a symbol, skeletons of different length would fall together."""
+    asked = spec("words", {"d": DIGITS[:5]}, ["{d} vs {d}:", "{d}{d} vs {d}{d}:", "{d}{d}{d} vs {d}{d}{d}:"])
+    graph, outputs, pool = learn(asked, words)
+    assert {"equal", "less", "more"} <= set(pool.discovered) and "so" not in pool.discovered
+    assert sum(len(r.rows) for r in graph.rules) <= 100
+    coverage, agreed = agreement(asked, graph, outputs, words)
+    assert coverage >= 0.98 and agreed == 1.0
+
+
+@pytest.mark.parametrize("rate", [0.005, 0.01])
+def test_a_teacher_that_slips_now_and_then_still_shows_its_rule(rate: float) -> None:
+    """The graph is what the teacher would write if it did not slip: no table learns the slips."""
+    perfect = folding(table(LETTERS, 9))
+    asked = spec("slips", {"x": LETTERS}, ["{x} {x} {x}:", "{x} {x} {x} {x}:"])
+    graph, outputs, pool = learn(asked, slipping(perfect, rate))
+    slipped = sum(a.completion != perfect(a.prompt.text) for a in pool.answers.values())
+    assert slipped >= 5
+    assert [(r.arity, len(r.rows), r.uses) for r in graph.rules] == [(2, 36, 5)]
+    assert agreement(asked, graph, outputs, perfect) == (1.0, 1.0)
+
+
+def test_a_rare_exception_is_no_slip() -> None:
+    """One row in 144 departs from "the left argument": it comes back with its arguments, so a rule it is."""
+    values = [chr(ord("a") + i) for i in range(12)]
+    says = {(a, b): a for a in values for b in values} | {("c", "d"): "e"}
+    asked = spec("exception", {"x": values}, ["{x} {x}:", "{x} {x} {x}:", "{x} {x} {x} {x}:"])
+    graph, outputs, _ = learn(asked, folding(says))
+    assert graph.rules, "the exception was taken for a slip of a copy"
+    assert agreement(asked, graph, outputs, folding(says)) == (1.0, 1.0)
+
+
+def test_tokens_that_span_a_sign_and_a_symbol() -> None:
+    """A tokenizer that merges "=b" into one token: units are never finer than the teacher's tokens."""
+    says = table(LETTERS, 10)
+
+    def answer(prompt: str) -> str:
+        return folding(says)(prompt).replace(" = ", "=")
+
+    def cuts(text: str) -> tuple[int, ...]:
+        return tuple(i for i in range(1, len(text) + 1) if text[i - 1] != "=")
+
+    asked = spec("straddling", {"x": LETTERS}, ["{x} {x}:", "{x} {x} {x}:", "{x} {x} {x} {x}:"])
+    graph, outputs, pool = learn(asked, answer, cuts=cuts)
+    assert {f"={x}" for x in LETTERS} & set(pool.symbols)
+    assert sorted((r.arity, len(r.rows)) for r in graph.rules) == [(1, 6), (2, 36)]
+    assert agreement(asked, graph, outputs, answer) == (1.0, 1.0)
+
+
+def test_symbols_that_only_rules_write_are_not_labelled_by_their_own_row() -> None:
+    """No copy anywhere: the states that label symbols are means over several rows, and that is said."""
+    says = table(LETTERS, 11)
+
+    def answer(prompt: str) -> str:
+        value, *rest = prompt[:-1].split(" ")
+        written = [value := says[value, x] for x in rest]
+        return " " + " ".join(written)
+
+    asked = spec("bare", {"x": LETTERS}, ["{x} {x}:", "{x} {x} {x}:", "{x} {x} {x} {x}:"])
+    graph, outputs, pool = learn(asked, answer)
+    draft = condense(pool)
+    rng = random.Random(0)
+    concepts = _concept_requests(pool, draft, graph, rng)
+    mixes, notes = _pool_requests(pool, draft, concepts, outputs, rng)
+    row_of = {(r.sample.text, r.unit): k for k, requests in concepts.items() for r in requests}
+    for symbol, drawn in mixes.items():
+        if outputs.count(symbol) > 1:
+            assert all(len({row_of[r.sample.text, r.unit] for r in mix}) > 1 for mix in drawn)
+    assert "written by rules only" in notes[0]
 
 
 def test_what_no_rule_fits_is_not_covered_rather_than_guessed() -> None:

@@ -66,6 +66,7 @@ def test_attention_is_measured_along_edges_and_cut(extracted: dict[str, Extracti
     assert a.weight_MLH.shape[0] == a.edges_M6.shape[0] == a.causal_M.shape[0] > 0
     assert (a.weight_MLH >= 0).all() and (a.weight_MLH <= 1.001).all()
     assert 0.5 < a.causal_share <= 1.0
+    assert (a.effect_M > 0).all()  # what interrogation found reaches the packet, on every edge
 
 
 def test_memory_of_states_is_bounded_by_concepts_not_probes(extracted: dict[str, Extraction]) -> None:
@@ -114,6 +115,13 @@ def test_a_stop_string_that_never_comes_is_said() -> None:
     never = ProbeSpec.model_validate(zoo_spec("secret").model_dump() | {"stop": "###", "max_new_tokens": 20})
     with pytest.raises(ExtractionError, match="never reached the stop string '###'"):
         extract(load_causal_lm("zoo:secret"), never, ExtractionConfig())
+
+
+def test_answers_that_do_not_fit_the_context_are_said() -> None:
+    long = " ".join(["{x}"] * 40) + ":"
+    spec = ProbeSpec.model_validate(zoo_spec("secret").model_dump() | {"templates": [long], "held_out": []})
+    with pytest.raises(ExtractionError, match=r"within \d\d tokens \(the teacher's context holds 128\)"):
+        extract(load_causal_lm("zoo:secret"), spec, ExtractionConfig(probes_per_template=20))
 
 
 def test_prompts_beyond_the_context_are_said() -> None:

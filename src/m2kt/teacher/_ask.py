@@ -40,6 +40,7 @@ class Teacher:
         self.tokenizer = loaded.tokenizer
         self.spec = spec
         self.passes = 0
+        self.room = 0  # tokens that the last answers could have
         self.progress: Progress = progress or (lambda stage, done, total: None)
         self.device = next(self.model.parameters()).device
         self.context = context_length(self.model)
@@ -59,6 +60,7 @@ class Teacher:
                 f"a prompt has {longest} tokens, the teacher's context holds {self.context}: shorten the templates"
             )
         budget = min(self.spec.max_new_tokens or 256, room)
+        self.room = budget
         answers: list[Answer] = []
         unstopped = 0
         size = max(1, TOKENS_A_BATCH // (longest + budget // 2))

@@ -105,10 +105,10 @@ def _edges(pool: Pool, draft: Draft, number: dict[int, int]) -> Iterator[_Edge]:
                 for argument, source in enumerate(sources):
                     same = (columns[rows] == columns[rows, source][:, None]).all(axis=0)
                     alike = np.flatnonzero(same).tolist()
-                    read = max(alike, key=lambda p: (trie.effect.get(p, -1.0), p))
+                    read = max(alike, key=lambda p: (trie.causes.effect.get(p, -1.0), p))
                     head = (shape.template, index, argument, source, read, rule)
                     some = [trie.samples[r] for r in rows[:SAMPLES].tolist()]
-                    yield _Edge(head, trie.effect.get(read, -1.0), trie.depth, alike, some)
+                    yield _Edge(head, trie.causes.effect.get(read, -1.0), trie.depth, alike, some)
 
 
 @contextmanager

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Decision, Graph, Guard, Node, Rule, TemplateGraph, WriteRule, leaves
-from m2kt.teacher._explain import explain, known_rule
-from m2kt.teacher._guards import size
+from m2kt.probes import MASK
+from m2kt.teacher._explain import MAX_ARITY, copy, explain, known_rule, literal
+from m2kt.teacher._guards import MAX_LEAVES, size
 from m2kt.teacher._pool import Pool, Shape
-from m2kt.teacher._view import Book, DraftRule, View
+from m2kt.teacher._view import ENOUGH, Book, DraftRule, View
 
 Place = tuple[int, int]  # template, node
 
@@ -26,9 +27,13 @@ class Resisted:
     template: int
     skeleton: str
     samples: int
+    words: frozenset[str]  # words and numbers that were structure so far, though the step chooses among them
 
     def __str__(self) -> str:
-        return f"template {self.template}, step after {self.skeleton!r} ({self.samples} samples)"
+        return (
+            f"template {self.template}, step after {self.skeleton!r} ({self.samples} samples): no copy, no choice of "
+            f"{MAX_LEAVES} copies, no table of {MAX_ARITY} earlier symbols"
+        )
 
 
 @dataclass
@@ -46,9 +51,9 @@ def view_of(shape: Shape, node: int) -> View:
     written = shape.written(node)
     effect = np.full(trie.depth, np.nan)
     follow = np.full(trie.depth, np.nan)
-    for position, value in trie.effect.items():
+    for position, value in trie.causes.effect.items():
         effect[position] = value
-        follow[position] = trie.follow.get(position, np.nan)
+        follow[position] = trie.causes.follow.get(position, np.nan)
     symbols = shape.symbols_NP[trie.samples, trie.depth]
     texts, leads = [u.text for u in written], [u.lead for u in written]
     return View(shape.columns(node), symbols, texts, leads, effect, follow, shape.support)
@@ -69,7 +74,9 @@ def condense(pool: Pool) -> Draft:
             if decision is None:
                 sample = shape.samples[trie.samples[0]]
                 skeleton = "".join(u.mask for u in sample.units[: trie.depth])
-                draft.resisted.append(Resisted(shape.template, skeleton, len(trie.samples)))
+                words = {m.strip() for m in trie.children if MASK not in m and any(c.isalnum() for c in m)}
+                resisted = Resisted(shape.template, skeleton, len(trie.samples), frozenset(words))
+                draft.resisted.append(resisted)
             else:
                 draft.decisions[shape.template, node] = decision
     merge(pool, draft)
@@ -80,11 +87,14 @@ def condense(pool: Pool) -> Draft:
 def merge(pool: Pool, draft: Draft) -> None:
     """Drops every rule whose places another rule explains as well (a first column without carry, a reordering).
 
-    Before that, wide guards are taken back where a rule that was found later says the same.
+    Before that, wide guards and copies with exceptions give way to a rule that was found later and says the same.
     """
     for (template, node), decision in draft.decisions.items():
-        if isinstance(decision, Guard) and size(decision) > 2:
-            found = known_rule(view_of(pool.shapes[template], node), draft.book, 0, share=0.9)
+        if isinstance(decision, WriteRule) or (isinstance(decision, Guard) and size(decision) == 2):
+            continue
+        view = view_of(pool.shapes[template], node)
+        if isinstance(decision, Guard) or not (literal(view, 0) or copy(view, 0)):
+            found = known_rule(view, draft.book, 0, share=0.9)
             if found is not None:
                 draft.decisions[template, node] = found
     changed = True
@@ -109,8 +119,10 @@ def merge(pool: Pool, draft: Draft) -> None:
                     for leaf in _rule_leaves(d)
                 )
                 view = view_of(pool.shapes[template], node)
-                found = known_rule(view, trial, view.slack(), avoid, share=0.9)
-                found = found or known_rule(view, trial, view.slack(), avoid)
+                # A rule known from many places may fail once where a new explanation may not.
+                slack = max(view.slack(), int(view.n >= ENOUGH))
+                found = known_rule(view, trial, slack, avoid, share=0.9)
+                found = found or known_rule(view, trial, slack, avoid)
                 if found is None:
                     break
                 replaced[template, node] = found

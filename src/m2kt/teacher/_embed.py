@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from m2kt.errors import ExtractionError
 from m2kt.models import blocks
-from m2kt.packet import Graph, RidgeProbe, WriteCopy
+from m2kt.packet import Graph, RidgeProbe, WriteCopy, WriteLiteral
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._condense import Draft, leaf_rows, rule_uses
 from m2kt.teacher._pool import Pool
@@ -24,9 +24,12 @@ from m2kt.teacher._states import Floats, Request, gather
 from m2kt.teacher.sources import ConceptSource
 
 Ints = NDArray[np.int32]
+Mix = tuple[Request, ...]  # a pool state is the mean over these
 CONTEXTS = 12  # a concept
+SPARE = 36  # more of them, where none of the first is read as what the teacher wrote
 POOL = 48  # states a symbol
-PROBED = 4  # contexts a concept in the choice of the layer
+ROWS_MIXED = 3  # rows whose states are averaged for a symbol that only rules write
+PROBED = 2000  # states on which the layer is chosen, and at least 4 a concept
 SPREAD_RANK = 2
 MAX_LAYERS_PROBED = 12
 
@@ -66,31 +69,41 @@ def embed(
 ) -> Embedding:
     """Chooses the layer, then averages states over contexts."""
     rng = random.Random(f"embed/{seed}")
-    concept_requests = _concept_requests(pool, draft, graph, rng)
+    found = _concept_requests(pool, draft, graph, rng)
+    concept_requests = {k: requests[:CONTEXTS] for k, requests in found.items()}
+    spare_requests = {k: requests[CONTEXTS:] for k, requests in found.items()}
     pool_requests, notes = _pool_requests(pool, draft, concept_requests, outputs, rng)
     layer, probe_accuracy = _choose_layer(teacher, concept_requests, pool_requests, outputs)
     k_total = graph.n_concepts
 
-    flat_pool = [(s, r) for s, requests in sorted(pool_requests.items()) for r in requests]
-    pool_PD = gather(teacher, [r for _, r in flat_pool], [layer], "embedding symbols")[:, 0]
+    flat_pool = [(s, mix) for s, mixes in sorted(pool_requests.items()) for mix in mixes]
+    pool_PD = _mixed(teacher, [mix for _, mix in flat_pool], [layer], "embedding symbols")[:, 0]
     pool_symbol = np.array([s for s, _ in flat_pool], dtype=np.int32)
     probe = RidgeProbe(pool_PD, pool_symbol)
 
     flat = [(k, r) for k, requests in concept_requests.items() for r in requests]
+    state_ND = gather(teacher, [r for _, r in flat], [layer], "embedding concepts")[:, 0]
+    # A context in which the symbol states read something else than the teacher wrote is a poor picture of the concept.
+    clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
+    unread = set(range(k_total)) - {k for (k, _), clear in zip(flat, clear_N, strict=True) if clear}
+    more = [(k, r) for k in sorted(unread) for r in spare_requests[k]]
+    if more:
+        flat += more
+        state_ND = np.concatenate(
+            [state_ND, gather(teacher, [r for _, r in more], [layer], "more contexts")[:, 0]]
+        )
+        clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
+    weight_N = source.weigh(teacher, [r for _, r in flat], layer)
     of_concept: dict[int, list[int]] = defaultdict(list)
     for i, (k, _) in enumerate(flat):
         of_concept[k].append(i)
-    state_ND = gather(teacher, [r for _, r in flat], [layer], "embedding concepts")[:, 0]
-    weight_N = source.weigh(teacher, [r for _, r in flat], layer)
-    # A context in which the symbol states read something else than the teacher wrote is a poor picture of the concept.
-    clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
     vectors_KD = np.zeros((k_total, state_ND.shape[1]), dtype=np.float32)
     support = np.zeros(k_total, dtype=np.int32)
     basis = np.zeros((k_total, SPREAD_RANK, state_ND.shape[1]), dtype=np.float32)
     scale = np.zeros((k_total, SPREAD_RANK), dtype=np.float32)
     for k in range(k_total):
         rows = np.array(of_concept[k])
-        rows = rows[clear_N[rows]] if clear_N[rows].any() else rows
+        rows = (rows[clear_N[rows]] if clear_N[rows].any() else rows)[:CONTEXTS]
         w = weight_N[rows]
         vectors_KD[k] = (state_ND[rows] * w[:, None]).sum(0) / w.sum()
         support[k] = len(rows)
@@ -124,7 +137,7 @@ def embed(
 
 
 def _concept_requests(pool: Pool, draft: Draft, graph: Graph, rng: random.Random) -> dict[int, list[Request]]:
-    """Up to CONTEXTS places where each concept is at work, spread over places of the graph."""
+    """Up to CONTEXTS + SPARE samples in which each concept is at work, spread over places of the graph."""
     live = sorted({use.leaf.rule for use in rule_uses(pool, draft.decisions)})
     number = {old: new for new, old in enumerate(live)}
     row_index = graph.row_index()
@@ -141,52 +154,84 @@ def _concept_requests(pool: Pool, draft: Draft, graph: Graph, rng: random.Random
             if drafted.says(arguments) == output:  # a slip of the teacher is no context of the concept
                 k = rule.offset + row_index[number[use.leaf.rule]][arguments]
                 places[k].append(Request(shape.samples[sample], depth))
-    return {k: rng.sample(places[k], min(CONTEXTS, len(places[k]))) for k in range(graph.n_concepts)}
+    return {k: _spread_out(places[k], CONTEXTS + SPARE, rng) for k in range(graph.n_concepts)}
+
+
+def _spread_out(requests: list[Request], n: int, rng: random.Random) -> list[Request]:
+    """Up to ``n``, from each place of the graph in turn: long answers must not crowd out short ones."""
+    by_place: dict[tuple[int, int], list[Request]] = defaultdict(list)
+    for request in rng.sample(requests, len(requests)):
+        by_place[request.sample.prompt.template, request.unit].append(request)
+    ranked = [(i, place, r) for place, some in by_place.items() for i, r in enumerate(some)]
+    return [r for _, _, r in sorted(ranked, key=lambda x: x[:2])[:n]]
 
 
 def _pool_requests(
     pool: Pool, draft: Draft, concepts: dict[int, list[Request]], outputs: list[int], rng: random.Random
-) -> tuple[dict[int, list[Request]], list[str]]:
-    """Up to POOL copies of each symbol; symbols that are never copied are said and take states of rule steps."""
-    places: dict[int, list[Request]] = defaultdict(list)
+) -> tuple[dict[int, list[Mix]], list[str]]:
+    """Up to POOL states of each symbol, taken where no rule is at work: copies, else symbols that never vary.
+
+    A symbol that only rules write is said. Its states are means over steps of *different* rows: no row's own vector
+    stands in the pool with its output beside it.
+    """
+    places: dict[type, dict[int, list[Request]]] = {
+        WriteCopy: defaultdict(list),
+        WriteLiteral: defaultdict(list),
+    }
     for (template, node), decision in draft.decisions.items():
         shape = pool.shapes[template]
         trie = shape.nodes[node]
         columns = shape.columns(node)
         for leaf, rows in leaf_rows(decision, columns, np.arange(len(columns))):
-            if isinstance(leaf, WriteCopy):
+            if type(leaf) in places:
                 for row in rows.tolist():
                     index = trie.samples[row]
                     symbol = int(shape.symbols_NP[index, trie.depth])
                     if symbol >= 0:
-                        places[symbol].append(Request(shape.samples[index], trie.depth))
-    chosen = {s: rng.sample(found, min(POOL, len(found))) for s, found in places.items()}
+                        places[type(leaf)][symbol].append(Request(shape.samples[index], trie.depth))
+    found = {**places[WriteLiteral], **places[WriteCopy]}
+    chosen: dict[int, list[Mix]] = {
+        s: [(r,) for r in _spread_out(some, POOL, rng)] for s, some in found.items()
+    }
     lacking = sorted(set(outputs) - set(chosen))
     notes = []
     if lacking:
         names = ", ".join(pool.symbols[s] for s in lacking[:12])
+        alone = [pool.symbols[s] for s in lacking if outputs.count(s) == 1]
         notes.append(
-            f"{len(lacking)} symbols are never written as a copy ({names}): their symbol states come from rule steps, "
-            "not marked by row"
+            f"{len(lacking)} symbols are written by rules only ({names}): their symbol states are means over steps of "
+            f"{ROWS_MIXED} rows" + (f", of one row for {', '.join(alone[:12])}" if alone else "")
         )
-        for s in lacking:
-            found = [r for k, requests in concepts.items() if outputs[k] == s for r in requests]
-            chosen[s] = rng.sample(found, min(POOL, len(found)))
+    for s in lacking:
+        writing = [requests for k, requests in concepts.items() if outputs[k] == s]
+        drawn = [rng.sample(writing, min(ROWS_MIXED, len(writing))) for _ in range(POOL)]
+        chosen[s] = [tuple(rng.choice(requests) for requests in some) for some in drawn]
     if not chosen:
         raise ExtractionError("no step copies or computes a symbol: there is nothing to embed")
     return chosen, notes
 
 
+def _mixed(teacher: Teacher, mixes: list[Mix], layers: list[int], stage: str) -> Floats:
+    """Mean states of mixes: (N, L, D)."""
+    owner_R = np.repeat(np.arange(len(mixes)), [len(mix) for mix in mixes])
+    state_RLD = gather(teacher, [r for mix in mixes for r in mix], layers, stage)
+    sums_NLD = np.zeros((len(mixes), *state_RLD.shape[1:]), dtype=np.float32)
+    np.add.at(sums_NLD, owner_R, state_RLD)
+    means: Floats = (sums_NLD / np.bincount(owner_R)[:, None, None]).astype(np.float32)
+    return means
+
+
 def _choose_layer(
-    teacher: Teacher, concepts: dict[int, list[Request]], pools: dict[int, list[Request]], outputs: list[int]
+    teacher: Teacher, concepts: dict[int, list[Request]], pools: dict[int, list[Mix]], outputs: list[int]
 ) -> tuple[int, float]:
     """The layer whose states say best what comes next: cross-validated over concepts, and read by symbol states."""
     depth = len(blocks(teacher.model))
     layers = sorted({round(i) for i in np.linspace(1, depth, min(depth, MAX_LAYERS_PROBED)).tolist()})
-    flat = [(k, r) for k, requests in concepts.items() for r in requests[:PROBED]]
-    flat_pool = [(s, r) for s, requests in pools.items() for r in requests[:16]]
+    each = max(4, PROBED // len(concepts))
+    flat = [(k, r) for k, requests in concepts.items() for r in requests[:each]]
+    flat_pool = [(s, mix) for s, mixes in pools.items() for mix in mixes[:16]]
     x_NLD = gather(teacher, [r for _, r in flat], layers, "choosing the layer")
-    pool_NLD = gather(teacher, [r for _, r in flat_pool], layers, "choosing the layer: symbols")
+    pool_NLD = _mixed(teacher, [mix for _, mix in flat_pool], layers, "choosing the layer: symbols")
     group = np.array([k for k, _ in flat], dtype=np.int32)
     y = np.array([outputs[k] for k, _ in flat], dtype=np.int32)
     pool_y = np.array([s for s, _ in flat_pool], dtype=np.int32)

@@ -7,16 +7,15 @@ earlier symbols, on every sample that shares the masked prefix. Legend: N sample
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import combinations, permutations
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
-from m2kt.teacher._guards import MAX_LEAVES, Action, grow, guarded, size
-from m2kt.teacher._view import ENOUGH, MAX_CANDIDATES, Book, DraftRule, View, argument_candidates
+from m2kt.teacher._guards import MAX_LEAVES, Action, guarded, smallest
+from m2kt.teacher._view import ENOUGH, MAX_CANDIDATES, Book, DraftRule, View, argument_candidates, row_numbers
 
 MAX_ARITY = 4
 ROWS_PER_LEAF = 8  # a guard must be this much smaller than the table it replaces
@@ -33,21 +32,23 @@ def explain(view: View, book: Book, *, avoid: frozenset[int] = frozenset()) -> D
         found = literal(view, slack) or copy(view, slack) or known_rule(view, book, slack, avoid, share=0.9)
         if found is not None:
             return found
-    for slack in sorted({0, view.slack()}):
-        arguments = new_rule_arguments(view, book, slack)
-        rows = 10**9 if arguments is None else _table_size(view, arguments)
-        few = min(MAX_LEAVES, rows // ROWS_PER_LEAF, max(2, view.n // SAMPLES_PER_LEAF))
-        guard = guarded(view, book, slack, avoid, max_leaves=few)
-        if guard is not None:
-            return guard
-        # A rule of which this place shows many new rows: believed only after no small choice fitted.
-        partly = known_rule(view, book, slack, avoid, share=0.4)
-        if partly is not None:
-            return partly
-        if arguments is not None:
-            rule = DraftRule(len(arguments))
-            book.rules.append(rule)
-            return apply_rule(view, book, len(book.rules) - 1, arguments)
+    arguments, slipped = new_rule_arguments(view, book)
+    shown = min(MAX_LEAVES, max(2, view.n // SAMPLES_PER_LEAF))
+    small = shown if arguments is None else min(shown, _table_size(view, arguments) // ROWS_PER_LEAF)
+    guard = guarded(view, book, avoid, small, view.slack() if arguments is None else slipped)
+    if guard is None and slipped and small < shown:
+        # What fits every sample is better than a table with exceptions, however small that is.
+        guard = guarded(view, book, avoid, shown, 0)
+    if guard is not None:
+        return guard
+    # A rule of which this place shows many new rows: believed only after no small choice fitted.
+    partly = known_rule(view, book, view.slack(), avoid, share=0.4)
+    if partly is not None:
+        return partly
+    if arguments is not None:
+        rule = DraftRule(len(arguments))
+        book.rules.append(rule)
+        return apply_rule(view, book, len(book.rules) - 1, arguments)
     return mixed(view, book, avoid)
 
 
@@ -61,8 +62,8 @@ def apply_rule(view: View, book: Book, rule: int, sources: tuple[int, ...]) -> W
 # -- the simple explanations ------------------------------------------------------------------------------------------
 def literal(view: View, slack: int) -> WriteLiteral | None:
     """The step never varies. A symbol seen only a few times is not yet a literal: it may be a copy."""
-    text, count = Counter(view.text_N).most_common(1)[0]
-    if count < view.n - slack:
+    text = Counter(view.text_N).most_common(1)[0][0]
+    if not _accounts(view, np.array([t != text for t in view.text_N]), slack):
         return None
     i = view.text_N.index(text)
     symbol = int(view.symbol_N[i])
@@ -75,11 +76,12 @@ def literal(view: View, slack: int) -> WriteLiteral | None:
 
 def copy(view: View, slack: int) -> WriteCopy | None:
     """The step repeats one earlier unit; among several, the one that causes it, then the nearest."""
-    if not _one_lead(view):
+    if not _one_lead(view) or not view.columns_NP.shape[1]:
         return None
-    agree_P = (view.columns_NP == view.symbol_N[:, None]).sum(axis=0)
-    candidates = np.flatnonzero(agree_P >= max(1, view.n - slack))
-    if not len(candidates):
+    wrong_NP = view.columns_NP != view.symbol_N[:, None]
+    wrong_P = wrong_NP.sum(axis=0)
+    candidates = np.flatnonzero(wrong_P == wrong_P.min())
+    if not _accounts(view, wrong_NP[:, candidates[-1]], slack):
         return None
     follow = np.nan_to_num(view.follow_P[candidates], nan=0.0)
     if view.n < ENOUGH:
@@ -91,6 +93,12 @@ def copy(view: View, slack: int) -> WriteCopy | None:
         ):
             return None  # equal by chance: other units change this step, these do not
     return WriteCopy(source=int(candidates.max()), lead=view.lead_N[0])
+
+
+def _accounts(view: View, wrong_N: NDArray[np.bool_], slack: int) -> bool:
+    """Few enough samples disagree, and nothing tells which."""
+    wrong = int(wrong_N.sum())
+    return wrong == 0 or (wrong <= slack and not view.systematic(wrong_N))
 
 
 def known_rule(
@@ -109,7 +117,7 @@ def known_rule(
     found = _best_tuple(view, book, slack, avoid, share, candidates, effect_of, must)
     if found is None and share >= 0.9 and view.n >= ENOUGH:
         # Nearly every row is known and none contradicted: that is evidence enough without a cause.
-        blind, none = argument_candidates(_without_effects(view), constants=True)
+        blind, none = argument_candidates(view.blind(), constants=True)
         found = _best_tuple(view, book, slack, avoid, share, blind, none, set(blind))
     return None if found is None else apply_rule(view, book, *found)
 
@@ -126,10 +134,11 @@ def _best_tuple(
 ) -> tuple[int, tuple[int, ...]] | None:
     best: tuple[tuple[float, ...], int, tuple[int, ...]] | None = None
     for index, rule in enumerate(book.rules):
-        if index in avoid or not rule.table:
+        if index in avoid or not rule.table or rule.arity > len(candidates):
             continue
-        for sources, known in _fitting_tuples(view, rule, candidates, slack, share, must):
+        for sources, known, wrong in _fitting_tuples(view, rule, candidates, slack, share, must):
             score = (
+                -round(wrong, 2),
                 round(known, 1),
                 float(book.used[sources] > 0),
                 float(list(sources) == sorted(sources)),
@@ -143,53 +152,60 @@ def _best_tuple(
 
 def _fitting_tuples(
     view: View, rule: DraftRule, candidates: Sequence[int], slack: int, share: float, must: set[int]
-) -> list[tuple[tuple[int, ...], float]]:
-    """Ordered tuples under which the rule contradicts no sample, with the share of samples whose row it has."""
-    table_rows = np.array(list(rule.table), dtype=np.int32)
-    domain = [set(table_rows[:, a].tolist()) for a in range(rule.arity)]
+) -> Iterator[tuple[tuple[int, ...], float, float]]:
+    """Ordered tuples for which the rule speaks: with the shares of samples whose row it has, and that disagree."""
     few = np.unique(np.linspace(0, view.n - 1, min(SUBSAMPLE, view.n)).astype(int))
-    values = {c: set(view.columns_NP[few, c].tolist()) for c in candidates}
-    fits_argument = [{c for c in candidates if values[c] & domain[a]} for a in range(rule.arity)]
-    fitting = []
-    for sources in permutations(candidates, rule.arity):
-        if must.isdisjoint(sources):
+    # All tuples at once on a few samples: one axis of candidates an argument, samples last.
+    column_CN = view.columns_NP[few][:, candidates].T
+    ones = np.ones(rule.arity, dtype=int)
+    axes = [
+        column_CN.reshape(*np.where(np.arange(rule.arity) == a, -1, ones), len(few))
+        for a in range(rule.arity)
+    ]
+    said = rule.look_up(axes)
+    wrong = ((said >= 0) & (said != view.symbol_N[few])).sum(axis=-1)
+    fine = (wrong <= slack) & ((said >= 0).mean(axis=-1) >= 0.5 * share)
+    for chosen in np.argwhere(fine).tolist():
+        sources = tuple(candidates[c] for c in chosen)
+        if len(set(sources)) < rule.arity or must.isdisjoint(sources):
             continue
-        if any(c not in fits_argument[a] for a, c in enumerate(sources)):
-            continue
-        for rows in (few, np.arange(view.n)):
-            said = rule.look_up(view.columns_NP[rows][:, list(sources)])
-            conflicts = int(((said >= 0) & (said != view.symbol_N[rows])).sum())
-            known = float((said >= 0).mean())
-            if conflicts > slack or known < (share if len(rows) == view.n else 0.5 * share):
-                break
-        else:
-            fitting.append((sources, known))
-    return fitting
+        said = rule.look_up([view.columns_NP[:, s] for s in sources])
+        wrong_N = (said >= 0) & (said != view.symbol_N)
+        known = float((said >= 0).mean())
+        if known >= share and _accounts(view, wrong_N, slack):
+            yield sources, known, float(wrong_N.mean())
 
 
-def new_rule_arguments(view: View, book: Book, slack: int) -> tuple[int, ...] | None:
-    """The smallest set of earlier units of which the step is a function; causes are tried before the rest."""
+def new_rule_arguments(view: View, book: Book) -> tuple[tuple[int, ...] | None, int]:
+    """The smallest set of earlier units of which the step is a function, and how many samples it leaves as slips.
+
+    Causes are tried before the rest.
+    """
     if not _one_lead(view) or view.n < 3:
-        return None
+        return None, 0
     candidates, effect_of = argument_candidates(view, constants=False)
     for pool in (candidates, _all_candidates(view)):
         for arity in range(1, min(MAX_ARITY, len(pool)) + 1):
             found = []
             for subset in combinations(pool, arity):
                 sources = tuple(sorted(subset))
-                conflicts, rows = _conflicts(view, sources)
-                if conflicts <= slack:
-                    effect = sum(effect_of.get(s, 0.0) for s in sources)
-                    found.append((book.used[sources] > 0, round(effect, 1), -rows, sum(sources), sources))
-            if found:
-                return max(found)[-1]
-    return None
+                wrong_N, rows = _conflicts(view, sources)
+                if wrong_N.sum() <= view.slack():
+                    effect = round(sum(effect_of.get(s, 0.0) for s in sources), 1)
+                    exact = -round(float(wrong_N.mean()), 2)
+                    found.append(
+                        ((exact, book.used[sources] > 0, effect, -rows, sum(sources)), sources, wrong_N)
+                    )
+            for _, sources, wrong_N in sorted(found, key=lambda f: f[0], reverse=True):
+                if _accounts(view, wrong_N, view.slack()):
+                    return sources, int(wrong_N.sum())
+    return None, 0
 
 
 def _all_candidates(view: View) -> list[int]:
     """Every varying class, for steps that their causes do not explain: widened by how much a unit resolves."""
-    candidates, _ = argument_candidates(_without_effects(view), constants=False)
-    return sorted(candidates, key=lambda c: _conflicts(view, (c,))[0])[:MAX_CANDIDATES]
+    candidates, _ = argument_candidates(view.blind(), constants=False)
+    return sorted(candidates, key=lambda c: int(_conflicts(view, (c,))[0].sum()))[:MAX_CANDIDATES]
 
 
 def _table_size(view: View, sources: tuple[int, ...]) -> int:
@@ -197,18 +213,13 @@ def _table_size(view: View, sources: tuple[int, ...]) -> int:
     return int(np.prod([len(np.unique(view.columns_NP[:, s])) for s in sources]))
 
 
-def _without_effects(view: View) -> View:
-    return replace(view, effect_P=np.full_like(view.effect_P, np.nan))
-
-
-def _conflicts(view: View, sources: tuple[int, ...]) -> tuple[int, int]:
-    """(samples that disagree with their row's majority, rows)."""
-    _, inverse = np.unique(view.columns_NP[:, list(sources)], axis=0, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    outputs, out_index = np.unique(view.symbol_N, return_inverse=True)
-    counts = np.zeros((inverse.max() + 1, len(outputs)), dtype=np.int64)
-    np.add.at(counts, (inverse, out_index), 1)
-    return int(view.n - counts.max(axis=1).sum()), counts.shape[0]
+def _conflicts(view: View, sources: tuple[int, ...]) -> tuple[NDArray[np.bool_], int]:
+    """(which samples disagree with the majority of their row, number of rows)."""
+    row_N = row_numbers(view.columns_NP[:, list(sources)])
+    out_N = row_numbers(view.symbol_N[:, None])
+    count_RO = np.zeros((row_N.max() + 1, out_N.max() + 1), dtype=np.int64)
+    np.add.at(count_RO, (row_N, out_N), 1)
+    return count_RO.argmax(axis=1)[row_N] != out_N, len(count_RO)
 
 
 def _one_lead(view: View) -> bool:
@@ -222,9 +233,8 @@ def mixed(view: View, book: Book, avoid: frozenset[int]) -> Decision | None:
         return None
     kind_N = np.array([kinds.index(t if s < 0 else lead) for t, s, lead in _written(view)])
     actions = [Action(WriteLiteral(text=str(i)), kind_N == i, 0.0) for i in range(len(kinds))]
-    _, effect_of = argument_candidates(view, constants=False)
-    tree = grow(view, np.arange(view.n), actions, effect_of, view.slack(), depth=0)
-    if not isinstance(tree, Guard) or size(tree) > MAX_LEAVES:
+    tree = smallest(view, actions, MAX_LEAVES, view.slack())
+    if not isinstance(tree, Guard):
         return None
     return _explain_leaves(view, tree, np.ones(view.n, dtype=bool), book, avoid)
 

@@ -28,8 +28,8 @@ class Fidelity:
     shapes: dict[int, ShapeFidelity] = field(default_factory=lambda: defaultdict(ShapeFidelity))
     unstopped: int = 0
     missing: Counter[str] = field(default_factory=Counter)
-    disagreeing: list[Answer] = field(default_factory=list)
-    uncovered: list[Answer] = field(default_factory=list)
+    disagreeing: int = 0
+    answers: list[Answer] = field(default_factory=list)
 
     @property
     def coverage(self) -> float:
@@ -56,7 +56,7 @@ def compare(
     """Rolls the graph out over ``prompts`` and asks the teacher for each of them."""
     traces = {p.text: t for p, t in zip(prompts, roll_all(graph, outputs, prompts), strict=True)}
     answers, unstopped = teacher.answer(prompts, stage)
-    found = Fidelity(unstopped=unstopped)
+    found = Fidelity(unstopped=unstopped, answers=answers)
     by_prompt = {a.prompt.text: a for a in answers}
     for prompt in prompts:
         shape = found.shapes[prompt.template]
@@ -66,12 +66,10 @@ def compare(
             lost = trace.missing
             assert lost is not None
             found.missing[f"{graph.templates[prompt.template].template}: {lost.what}: {lost.detail}"] += 1
-            if answer is not None:
-                found.uncovered.append(answer)
             continue
         shape.covered += 1
         if answer is not None and answer.completion + graph.stop == trace.completion:
             shape.agreed += 1
         elif answer is not None:
-            found.disagreeing.append(answer)
+            found.disagreeing += 1
     return found

@@ -8,7 +8,7 @@ answers for all later steps at once.
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,11 @@ from m2kt.teacher._pool import Pool, Sample, Shape
 
 BASES = 6  # base sequences a skeleton
 ALTERNATIVES = 2  # other values tried a position
-SKELETONS = 8  # commonest skeletons of a template that are interrogated
+SKELETONS = 8  # commonest skeletons of a template that are interrogated a round
 
 
 def interrogate(teacher: Teacher, pool: Pool, *, seed: int) -> None:
-    """Fills ``effect`` and ``follow`` of every trie node: shares of interventions that changed the step."""
+    """Fills ``causes`` of the trie nodes: shares of interventions that changed the step. Adds to what is known."""
     rng = random.Random(f"interrogate/{seed}")
     base_of: list[tuple[Shape, Sample, Forced]] = []
     for shape in pool.shapes:
@@ -47,9 +47,6 @@ def interrogate(teacher: Teacher, pool: Pool, *, seed: int) -> None:
                 questions.append(teacher.force(texts, sample.n_prompt))
                 about.append((index, position, value))
     choices = teacher.choices(questions, "interrogating")
-    tried: dict[int, Counter[int]] = defaultdict(Counter)  # by id of the trie node
-    changed: dict[int, Counter[int]] = defaultdict(Counter)
-    followed: dict[int, Counter[int]] = defaultdict(Counter)
     for (index, position, value), forced, chosen in zip(about, questions, choices, strict=True):
         shape, sample, base = base_of[index]
         for step, node in enumerate(sample.path):
@@ -58,25 +55,34 @@ def interrogate(teacher: Teacher, pool: Pool, *, seed: int) -> None:
                 continue
             old = [base_choices[index][t - 1] for t in base.tokens_of_unit[unit_index]]
             new = [chosen[t - 1] for t in forced.tokens_of_unit[unit_index]]
-            key = id(shape.nodes[node])
-            tried[key][position] += 1
+            causes = shape.nodes[node].causes
+            causes.tried[position] += 1
             if old != new:
-                changed[key][position] += 1
+                causes.changed[position] += 1
                 if _writes(teacher, forced, chosen, unit_index, sample.units[unit_index], value):
-                    followed[key][position] += 1
+                    causes.followed[position] += 1
     for shape in pool.shapes:
         for trie in shape.nodes:
-            seen = tried[id(trie)]
-            trie.effect = {p: changed[id(trie)][p] / n for p, n in seen.items()}
-            trie.follow = {p: followed[id(trie)][p] / n for p, n in seen.items()}
+            known = trie.causes
+            known.effect = {p: known.changed[p] / n for p, n in known.tried.items()}
+            known.follow = {p: known.followed[p] / n for p, n in known.tried.items()}
 
 
 def _bases(shape: Shape, rng: random.Random) -> list[Sample]:
+    """A few answers of the commonest skeletons that were not yet asked about."""
     by_skeleton: dict[tuple[int, ...], list[Sample]] = defaultdict(list)
     for sample in shape.samples:
         by_skeleton[tuple(sample.path)].append(sample)
-    common = sorted(by_skeleton.values(), key=len, reverse=True)[:SKELETONS]
-    return [s for samples in common for s in rng.sample(samples, min(BASES, len(samples)))]
+    chosen: list[Sample] = []
+    count = 0
+    for path, samples in sorted(by_skeleton.items(), key=lambda item: len(item[1]), reverse=True):
+        causes = shape.nodes[path[-1]].causes
+        wanted = min(BASES, len(samples)) - causes.bases
+        if wanted > 0 and count < SKELETONS:
+            count += 1
+            causes.bases += wanted
+            chosen += rng.sample(samples, wanted)
+    return chosen
 
 
 def _support(shape: Shape, sample: Sample) -> dict[int, list[str]]:

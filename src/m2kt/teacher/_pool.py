@@ -5,7 +5,7 @@ Legend: N samples at a node, P units before it, S symbols.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,9 +13,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.probes import ProbeSpec, Prompt, Segmenter, Unit
+from m2kt.probes import MASK, ProbeSpec, Prompt, Segmenter, Unit
 
 Ints = NDArray[np.int32]
+ALIKE_WITHIN = 3  # units after which two words must have led to the same structure
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,26 @@ class Sample:
 
 
 @dataclass
+class Causes:
+    """What was learnt about a step by intervention, or by another concept source. By earlier unit, 0..1."""
+
+    effect: dict[int, float] = field(default_factory=dict)  # how much the unit decides this step
+    follow: dict[int, float] = field(default_factory=dict)  # how often this step repeats it
+    bases: int = 0  # answers that were intervened on and ended here
+    tried: Counter[int] = field(default_factory=Counter)  # interventions; how many changed and were repeated
+    changed: Counter[int] = field(default_factory=Counter)
+    followed: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass
 class TrieNode:
     """All samples of a template that share a masked prefix of ``depth`` units."""
 
     depth: int
+    prefix: str = ""  # masks of the completion so far, parted by line feeds
     samples: list[int] = field(default_factory=list)
     children: dict[str, int] = field(default_factory=dict)
-    effect: dict[int, float] = field(
-        default_factory=dict
-    )  # by earlier unit, 0..1: how much it decides this step
-    follow: dict[int, float] = field(
-        default_factory=dict
-    )  # by earlier unit, 0..1: how often this step repeats it
+    causes: Causes = field(default_factory=Causes)
 
 
 @dataclass
@@ -98,7 +107,11 @@ class Pool:
             self.answers[answer.prompt.text] = answer
 
     def arrange(self) -> None:
-        """Cuts all answers into units, finds symbols the spec does not name, and builds the tries."""
+        """Cuts all answers into units, finds symbols the spec does not name, and builds the tries.
+
+        What is known about the causes of a step stays, as long as answers are cut in the same way.
+        """
+        known = {(s.template, n.prefix): n.causes for s in self.shapes for n in s.nodes}
         while True:
             segmenter = Segmenter(self.spec.values, self.discovered)
             samples = [self._cut(a, segmenter) for a in self.answers.values()]
@@ -110,10 +123,13 @@ class Pool:
             if not new:
                 break
             self.discovered.extend(sorted(new))
+            known = {}
         values = self.spec.values
         self.symbols = values + [d for d in self.discovered if d not in set(values)]
         ids = {s: i for i, s in enumerate(self.symbols)}
         for shape in shapes:
+            for node in shape.nodes:
+                node.causes = known.get((shape.template, node.prefix), node.causes)
             width = max((len(s.units) for s in shape.samples), default=0)
             shape.symbols_NP = np.full((len(shape.samples), width), -1, dtype=np.int32)
             for row, sample in enumerate(shape.samples):
@@ -121,6 +137,14 @@ class Pool:
                     if unit.symbol is not None:
                         shape.symbols_NP[row, column] = ids[unit.symbol]
         self.shapes = shapes
+
+    def discover(self, words: Iterable[str]) -> bool:
+        """Makes ``words`` symbols too; whether any was new."""
+        new = sorted(set(words) - set(self.discovered) - set(self.spec.values))
+        self.discovered.extend(new)
+        if new:
+            self.arrange()
+        return bool(new)
 
     def _cut(self, answer: Answer, segmenter: Segmenter) -> Sample:
         units = segmenter.coarsen(segmenter.cut(answer.completion), answer.cuts)
@@ -144,7 +168,7 @@ def _build_trie(template: int, samples: list[Sample]) -> Shape:
             if child is None:
                 child = len(nodes)
                 nodes[at].children[unit.mask] = child
-                nodes.append(TrieNode(nodes[at].depth + 1))
+                nodes.append(TrieNode(nodes[at].depth + 1, f"{nodes[at].prefix}\n{unit.mask}"))
             at = child
     # The node behind the stop unit decides nothing; it stays empty and is dropped when the graph is written.
     return Shape(template, samples, nodes, np.empty((0, 0), dtype=np.int32))
@@ -153,24 +177,34 @@ def _build_trie(template: int, samples: list[Sample]) -> Shape:
 def _undeclared_symbols(shapes: Sequence[Shape], stop: str) -> set[str]:
     """Structure that the teacher was seen to *choose* is a symbol too.
 
-    Where the same masked prefix goes on with different pieces of structure, words and numbers are symbols; so is
-    punctuation whose continuations look alike ("<" and ">" before the same full stop), while punctuation that leads
-    elsewhere (going on against ending) is structure.
+    Where the same masked prefix goes on in different ways, a word or number is a symbol if what follows looks like what
+    follows another choice soon after; so is punctuation that is followed like other punctuation at once ("<" and ">"
+    before the same full stop). What leads elsewhere (going on against ending) is structure.
     """
     found: set[str] = set()
     for shape in shapes:
         for node in shape.nodes:
-            literal = [m for m in node.children if m != stop and "□" not in m]
-            if len(node.children) < 2 or not literal:
-                continue
-            onward: dict[str, set[str]] = defaultdict(set)
-            for mask in literal:
-                onward[mask] = set(shape.nodes[node.children[mask]].children)
-            for mask in literal:
+            choices = [m for m in node.children if m != stop]
+            for mask in choices:
                 body = mask.strip()
-                if not body:
+                if MASK in mask or not body or len(node.children) < 2:
                     continue
-                alike = any(onward[mask] & onward[other] - {"□"} for other in literal if other != mask)
-                if any(c.isalnum() for c in body) or alike:
-                    found.add(body)
+                word = any(c.isalnum() for c in body)
+                others = [m for m in choices if m != mask and (word or MASK not in m)]
+                reach = ALIKE_WITHIN if word else 1
+                own = _onward(shape, node.children[mask], reach)
+                for other in others:
+                    theirs = _onward(shape, node.children[other], reach)
+                    if any(a & b for a, b in zip(own, theirs, strict=True)):
+                        found.add(body)
+    return found
+
+
+def _onward(shape: Shape, node: int, reach: int) -> list[set[str]]:
+    """Structure that comes one, two, ... units behind ``node``."""
+    found, nodes = [], [node]
+    for _ in range(reach):
+        following = [(m, c) for n in nodes for m, c in shape.nodes[n].children.items()]
+        found.append({m for m, _ in following if MASK not in m})
+        nodes = [c for _, c in following]
     return found

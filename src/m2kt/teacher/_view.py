@@ -6,7 +6,9 @@ Legend: N samples, P earlier units, A arguments.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +17,10 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 MAX_CANDIDATES = 12  # argument candidates that are combined; ranked by causal effect, then nearness
+ENOUGH_FOR_SLIPS = 40  # fewer samples must be explained without exception
+EXCEPTIONS_FROM = 8  # units among which the reason of an exception is looked for
 ENOUGH = 20  # samples from which columns that are always equal are taken for copies of each other
-DENSE_LIMIT = 4_000_000  # cells of a dense look-up table
+SLIPS = 0.01  # a teacher that is right 99 % of the time is worth listening to
 
 
 @dataclass
@@ -25,7 +29,9 @@ class DraftRule:
 
     arity: int
     table: dict[tuple[int, ...], Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
-    _dense: Ints | None = None  # (side,) * arity, -1 where unknown; dropped whenever a row is learnt
+    _dense: tuple[list[Ints], Ints] | None = (
+        None  # symbol to index by axis, cells; dropped when a row is learnt
+    )
 
     def says(self, arguments: tuple[int, ...]) -> int:
         """The output held for ``arguments``, -1 where none is."""
@@ -38,20 +44,28 @@ class DraftRule:
         for arguments, output in zip(map(tuple, arguments_NA.tolist()), outputs_N.tolist(), strict=True):
             self.table[arguments][output] += 1
 
-    def look_up(self, arguments_NA: Ints) -> Ints:
-        """Outputs for many rows of arguments, -1 where unknown."""
+    def look_up(self, arguments: Sequence[Ints]) -> Ints:
+        """Outputs for one array an argument, -1 where unknown. The arrays broadcast against each other."""
         if self._dense is None:
-            side = 1 + max(max(row) for row in self.table)
-            if side**self.arity > DENSE_LIMIT:
-                return np.array([self.says(tuple(r)) for r in arguments_NA.tolist()], dtype=np.int32)
-            self._dense = np.full((side + 1,) * self.arity, -1, dtype=np.int32)
-            for row in self.table:
-                self._dense[row] = self.says(row)
-        side = self._dense.shape[0] - 1
-        # Symbols beyond the table, and structure (-1), fall on the last index of each axis, which stays unknown.
-        inside = np.where((arguments_NA < 0) | (arguments_NA >= side), side, arguments_NA)
-        said: Ints = self._dense[tuple(inside.T)]
+            self._dense = self._lay_out()
+        axes, cells = self._dense
+        inside = [axis[np.minimum(a, len(axis) - 1)] for axis, a in zip(axes, arguments, strict=True)]
+        said: Ints = cells[tuple(inside)]
         return said
+
+    def _lay_out(self) -> tuple[list[Ints], Ints]:
+        """Symbols that an argument never was, and structure (-1), fall on the last index, which stays unknown."""
+        rows_RA = np.array(list(self.table), dtype=np.int32)
+        axes = []
+        for column in rows_RA.T:
+            seen = np.unique(column)
+            axis = np.full(int(seen[-1]) + 2, len(seen), dtype=np.int32)
+            axis[seen] = np.arange(len(seen))
+            axes.append(axis)
+        cells = np.full([int(axis[-1]) + 1 for axis in axes], -1, dtype=np.int32)
+        for row in self.table:
+            cells[tuple(axis[symbol] for axis, symbol in zip(axes, row, strict=True))] = self.says(row)
+        return axes, cells
 
 
 @dataclass
@@ -84,9 +98,54 @@ class View:
         """Number of samples."""
         return len(self.text_N)
 
+    def blind(self) -> View:
+        """The same node as if nothing had been intervened on."""
+        unknown_P = np.full_like(self.effect_P, np.nan)
+        return replace(self, effect_P=unknown_P, follow_P=unknown_P)
+
     def slack(self) -> int:
-        """Samples that may disagree: a teacher that is right 99.x % of the time slips now and then."""
-        return self.n // 200 if self.n >= 200 else int(self.n >= 60)
+        """Samples that may disagree with an explanation, if nothing explains why they do (see ``systematic``)."""
+        return slips(self.n)
+
+    def systematic(self, wrong_N: NDArray[np.bool_]) -> bool:
+        """Whether what disagrees is an exception and no slip: earlier symbols tell it apart, more than once.
+
+        A slip comes alone. Where many of the samples with the same few symbols disagree, or two and no other, in the
+        same way, a larger rule is at work.
+        """
+        if wrong_N.sum() < 2:
+            return False
+        candidates, _ = argument_candidates(self, constants=False)
+        text_N = np.unique(self.text_N, return_inverse=True)[1]
+        for count in (1, 2, 3):
+            for columns in combinations(candidates[:EXCEPTIONS_FROM], count):
+                row_N = row_numbers(self.columns_NP[:, list(columns)])
+                size_R = np.bincount(row_N)
+                wrong_R = np.bincount(row_N[wrong_N], minlength=len(size_R))
+                many_R = (wrong_R >= 3) & (2 * wrong_R >= size_R)
+                alike = Counter(zip(row_N[wrong_N].tolist(), text_N[wrong_N].tolist(), strict=True))
+                told = int(wrong_R[many_R].sum())
+                told += sum(
+                    c for (row, _), c in alike.items() if c >= 2 and c == size_R[row] and not many_R[row]
+                )
+                if 2 * told >= wrong_N.sum():
+                    return True
+        return False
+
+
+def slips(n: int) -> int:
+    """How many of ``n`` answers a good teacher may get wrong by chance: two deviations above the mean."""
+    return int(SLIPS * n + 2 * (SLIPS * n) ** 0.5) if n >= ENOUGH_FOR_SLIPS else 0
+
+
+def row_numbers(columns_NA: Ints) -> NDArray[np.int64]:
+    """Numbers the distinct rows: equal rows, equal numbers, from 0 without gaps."""
+    key_N = np.zeros(len(columns_NA), dtype=np.int64)
+    for column in columns_NA.T:
+        low = int(column.min())
+        key_N = key_N * (int(column.max()) - low + 1) + column - low
+        _, key_N = np.unique(key_N, return_inverse=True)
+    return key_N
 
 
 @dataclass

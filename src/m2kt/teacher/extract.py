@@ -24,7 +24,7 @@ from m2kt.teacher._embed import Embedding, embed
 from m2kt.teacher._fidelity import Fidelity, compare, roll_all
 from m2kt.teacher._pool import Pool
 from m2kt.teacher._states import Request, gather
-from m2kt.teacher.sources import SOURCES
+from m2kt.teacher.sources import SOURCES, ConceptSource
 
 
 class ExtractionConfig(BaseModel):
@@ -101,16 +101,14 @@ def extract(
     if not pool.answers:
         raise ExtractionError("the spec's probing split holds no prompt: give its slots more values")
 
-    source.candidates(teacher, pool, seed=config.seed)
-    draft, graph, outputs = _explain(pool)
+    draft, graph, outputs = _explain(teacher, pool, source, config.seed)
     rounds = []
     for number in range(1, config.rounds + 1):
-        fresh, disagreed = _complete(teacher, pool, graph, outputs, config, reserved, number)
-        rounds.append({"round": number, "uncovered_rate": fresh, "disagreed": disagreed})
+        fresh, checked, disagreed = _complete(teacher, pool, graph, outputs, config, reserved, number)
+        rounds.append({"round": number, "uncovered_rate": fresh, "checked": checked, "disagreed": disagreed})
         if fresh == 0 and disagreed == 0:
             break
-        source.candidates(teacher, pool, seed=config.seed + number)
-        draft, graph, outputs = _explain(pool)
+        draft, graph, outputs = _explain(teacher, pool, source, config.seed + number)
 
     if not graph.rules and not any(t.nodes for t in graph.templates):
         raise ExtractionError(_resistance("no step of the answers could be explained", draft, None))
@@ -132,6 +130,11 @@ def extract(
     _verbalise(graph, outputs, config)
     notes = [*embedding.notes, *([attention.note] if attention.note else [])]
     notes += [f"unexplained: {r}" for r in draft.resisted]
+    if rounds and rounds[-1]["disagreed"]:
+        notes.append(
+            f"{rounds[-1]['disagreed']} of {rounds[-1]['checked']} roll-outs disagreed in the last round of "
+            "completion: slips of the teacher, or exceptions that were not found"
+        )
     return Extraction(
         graph=graph,
         embedding=embedding,
@@ -160,17 +163,24 @@ def _ask(teacher: Teacher, pool: Pool, prompts: list[Prompt], config: Extraction
     answers, unstopped = teacher.answer(prompts, "probing")
     if unstopped > config.unstopped * len(prompts):
         raise ExtractionError(
-            f"{unstopped} of {len(prompts)} answers never reached the stop string {pool.spec.stop!r}: is this teacher "
-            "trained on these templates? Else check stop and max_new_tokens in the spec"
+            f"{unstopped} of {len(prompts)} answers never reached the stop string {pool.spec.stop!r} within "
+            f"{teacher.room} tokens (the teacher's context holds {teacher.context}): is this teacher trained on these "
+            "templates? Else check stop and max_new_tokens in the spec, or shorten the templates"
         )
     pool.add(answers)
     pool.arrange()
 
 
-def _explain(pool: Pool) -> tuple[Draft, Graph, list[int]]:
-    draft = condense(pool)
-    graph, outputs = write_graph(pool, draft)
-    return draft, graph, outputs
+def _explain(
+    teacher: Teacher, pool: Pool, source: ConceptSource, seed: int
+) -> tuple[Draft, Graph, list[int]]:
+    """Interrogates and condenses. Words are structure until a choice among them resists: then they are symbols."""
+    while True:
+        source.candidates(teacher, pool, seed=seed)
+        draft = condense(pool)
+        if not pool.discover(word for r in draft.resisted for word in r.words):
+            graph, outputs = write_graph(pool, draft)
+            return draft, graph, outputs
 
 
 def _complete(
@@ -181,10 +191,10 @@ def _complete(
     config: ExtractionConfig,
     reserved: set[str],
     number: int,
-) -> tuple[float, int]:
+) -> tuple[float, int, int]:
     """Active completion: roll out many fresh prompts, ask the teacher where the graph ends or may be wrong.
 
-    Returns the share of prompts that the graph did not cover, and how many checked roll-outs disagreed.
+    Returns the share of prompts that the graph did not cover, and of how many checked roll-outs how many disagreed.
     """
     seed = config.seed + 1000 * number
     n = config.scouted_per_template * pool.spec.n_templates
@@ -206,9 +216,12 @@ def _complete(
     found = compare(teacher, graph, outputs, asked, f"checking, round {number}")
     some = [uncovered[i] for i in rng.permutation(len(uncovered))[:check].tolist()]
     answers, _ = teacher.answer(some, f"completing, round {number}")
-    pool.add([*answers, *found.disagreeing])
-    pool.arrange()
-    return rate, len(found.disagreeing)
+    # Those that agreed join too: disagreements alone would make a teacher that slips now and then look erratic.
+    new = [*answers, *(found.answers if found.disagreeing else [])]
+    if new:
+        pool.add(new)
+        pool.arrange()
+    return rate, len(asked), found.disagreeing
 
 
 def _resistance(reason: str, draft: Draft, fidelity: Fidelity | None) -> str:

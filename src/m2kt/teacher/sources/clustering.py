@@ -38,11 +38,11 @@ class Clustering(Plain):
             columns = shape.symbols_NP[trie.samples[: len(requests)], : trie.depth]
             written = len({r.sample.units[r.unit].text for r in requests})
             cluster = k_means(x, min(max(written, 2), len(x)), seed)
-            trie.effect = {}
+            trie.causes.effect = {}
             for p in range(trie.depth):
                 if columns[0, p] >= 0:
                     by_chance = _information(_shuffled(columns[:, p], seed), cluster)
-                    trie.effect[p] = max(0.0, _information(columns[:, p], cluster) - by_chance)
+                    trie.causes.effect[p] = max(0.0, _information(columns[:, p], cluster) - by_chance)
 
     def refine(self, vectors_KD: Floats, outputs_K: Ints) -> Floats:
         """Each vector moves half-way to its cluster's centroid; as many clusters as distinct outputs."""

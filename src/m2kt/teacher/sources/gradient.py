@@ -32,7 +32,9 @@ class Gradient(Plain):
             for request in requests:
                 sums += self._attribution(teacher, request)[: trie.depth]
             shares = sums / len(requests)
-            trie.effect = {p: float(shares[p]) if shares[p] > MARGIN else 0.0 for p in range(trie.depth)}
+            trie.causes.effect = {
+                p: float(shares[p]) if shares[p] > MARGIN else 0.0 for p in range(trie.depth)
+            }
 
     def _attribution(self, teacher: Teacher, request: Request) -> NDArray[np.float64]:
         forced = teacher.force([u.text for u in request.sample.units], request.sample.n_prompt)

@@ -33,7 +33,7 @@ class Probe(Plain):
             at += len(requests)
             columns = shape.symbols_NP[trie.samples[: len(requests)], : trie.depth]
             half = len(x) // 2
-            trie.effect = {}
+            trie.causes.effect = {}
             for p in range(trie.depth):
                 y = columns[:, p]
                 if y[0] < 0 or len(set(y[:half].tolist())) < 2:
@@ -43,7 +43,7 @@ class Probe(Plain):
                 )
                 chance = float(np.bincount(y - y.min()).max() / len(y))
                 gain = (right - chance) / max(1e-6, 1 - chance)
-                trie.effect[p] = gain if gain > 0.1 else 0.0
+                trie.causes.effect[p] = gain if gain > 0.1 else 0.0
 
     def refine(self, vectors_KD: Floats, outputs_K: Ints) -> Floats:
         """Projection on the probe's directions around the mean: what the probe cannot read is dropped."""
