@@ -95,11 +95,7 @@ class Quiet:
             tuner.disable_adapter_layers()
             self.logits_LTV = tuner.model(input_ids=line_LT, use_cache=False).logits if retain else None
             tuner.enable_adapter_layers()
-            self.taps = self._pass(line_LT).taps if self.fixed else {}
-
-    def _pass(self, token_LT: Tensor) -> Run:
-        decoder(self.tuner.model)(input_ids=token_LT, use_cache=False)
-        return cast(Run, self.tuner.state.last)
+            self.taps = tuner.states_read(line_LT, torch.ones_like(line_LT)) if self.fixed else {}
 
     def __call__(self) -> Tensor:
         """The loss on the next few lines."""
