@@ -166,9 +166,12 @@ class Met:
     taps: dict[int, Tensor]
 
 
-def t_share(term: Loss, batch: Batch) -> float:
-    """A micro-batch's part in a term: of all traces, or of those that are written out."""
-    return batch.written_share if "logits_NV" in term.needs else batch.share
+def share_in(term: Loss, batch: Batch) -> float:
+    """A micro-batch's part in a term: of all traces, or, where phi is concerned, of those that are written out.
+
+    L_geo goes with L_reason: alone it would pull phi back at the optimiser's full pace.
+    """
+    return batch.written_share if term.needs & {"logits_NV", "image_PJE"} else batch.share
 
 
 class Trainer:
@@ -210,12 +213,17 @@ class Trainer:
     def _optimiser(self) -> torch.optim.Optimizer:
         rates = self.settings.optimiser
         groups: dict[float, list[nn.Parameter]] = {}
+        written = 1.0  # typical entry of what is written into the stream, so that its rate can be relative
+        if self.config.reader != "none":
+            written = float(self.tuner.reader().projector.head_JFE.detach().square().mean().sqrt()) or 1.0
         for name, parameter in self.adapted.named_parameters():
             if not parameter.requires_grad:
                 continue
             if ".cal_A." in name or ".cal_B." in name:
                 rate = rates.steering_lr
-            elif any(part in name for part in (".projector.", ".spare_SJE", ".literal_UJE")):
+            elif name.endswith((".head_JFE", ".bias_JE", ".spare_SJE", ".literal_UJE")):
+                rate = rates.written_lr * written
+            elif ".projector." in name:
                 rate = rates.projector_lr
             elif name.endswith(".state.weight"):  # a wide student must not make the reader's input jump
                 rate = rates.reader_lr * min(1.0, 128 / parameter.shape[1])
@@ -262,7 +270,9 @@ class Trainer:
             if progress is not None:
                 progress(update + 1, self.last, sums)
             if fresh:
-                clean = clean + 1 if all(sums.get(k, 0.0) > 1 - 1e-6 for k in ("class", "edge")) else 0
+                clean = (
+                    clean + 1 if all(sums.get(k, 1.0) > 1 - 1e-6 for k in ("class", "edge", "token")) else 0
+                )
             patience = self.settings.optimiser.mastered
             if self.cooling_from is None and self.frozen and patience and clean >= patience:
                 self._cool(update + 1)
@@ -285,7 +295,7 @@ class Trainer:
         for one in traces:
             losses, share = self.losses(one), one.batch.share
             total = torch.stack(
-                [w * losses[t.name] * t_share(t, one.batch) for w, t in self.terms if t.name in losses]
+                [w * losses[t.name] * share_in(t, one.batch) for w, t in self.terms if t.name in losses]
             )
             if not torch.isfinite(total).all():
                 parts = {k: float(v) for k, v in losses.items()}
@@ -299,7 +309,7 @@ class Trainer:
                 )
             for _, term in self.terms:
                 if term.name in losses:
-                    part = float(losses[term.name].detach()) * t_share(term, one.batch)
+                    part = float(losses[term.name].detach()) * share_in(term, one.batch)
                     sums[term.name] = sums.get(term.name, 0.0) + part
             if self.frozen:
                 one.batch.written_share = 0.0  # met again, it is only read along
@@ -344,12 +354,12 @@ class Trainer:
         batch.teaching.selection_gradient = self.settings.losses.struct == 0
         run = self._written(one, outputs) if batch.written_share else self._read_along(one)
         outputs.readers = [] if run is None else run.outputs
-        if "image_PJE" in self.needs and not alone:
+        if "image_PJE" in self.needs and batch.written_share and not alone:
             reader = self.tuner.reader()
             outputs.image_PJE = reader.projector.image(cast(Tensor, reader.pool_PD), reader.anchor_SD)
             outputs.own_PJE, outputs.own_known_PJ = self.own_PJE, self.known_PJ
         self.hits = pointing(batch, outputs)
-        there = [t for _, t in self.terms if batch.written_share or "logits_NV" not in t.needs]
+        there = [t for _, t in self.terms if share_in(t, batch)]
         return {term.name: term(batch, outputs) for term in there}
 
     def _written(self, one: Met, outputs: Outputs) -> Run | None:

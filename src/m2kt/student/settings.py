@@ -149,7 +149,12 @@ class OptimiserSettings(_Part):
     """AdamW: warm-up, a constant rate until the rehearsal is mastered, cool-down."""
 
     reader_lr: float = Field(4e-3, gt=0, description="Peak rate of selector and gather heads.")
-    projector_lr: float = Field(1e-3, gt=0, description="Peak rate of phi and the literal vectors.")
+    projector_lr: float = Field(1e-3, gt=0, description="Peak rate of the trunk of phi.")
+    written_lr: float = Field(
+        5e-3,
+        gt=0,
+        description="Peak rate of what phi and literals write, relative to the size it has at the start.",
+    )
     steering_lr: float = Field(1e-3, gt=0, description="Peak rate of the low-rank updates.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     warmup: int = Field(5, ge=0, description="Updates of linear warm-up.")
