@@ -16,13 +16,34 @@ SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"ran
 
 
 def test_matcher_takes_the_longest_spelling() -> None:
-    matcher = UnitMatcher([[[5]], [[4, 5]], [[3, 4, 5], [9]]], [[7, 8], [5]])
-    symbol, unit, length = matcher(torch.tensor([[5, 4, 5, 3, 4, 5, 9, 1, -1, 7, 8, 7]]))
+    matcher = UnitMatcher([[[5]], [[4, 5]], [[3, 4, 5], [9]]], [[7, 8], [5]], spaces=[4])
+    symbol, unit, length, looks = matcher(torch.tensor([[5, 4, 5, 3, 4, 5, 9, 1, -1, 7, 8, 7]]))
     assert symbol.tolist() == [[0, 3, 1, 3, 3, 2, 2, 3, 3, 3, 3, 3]]
     assert unit.tolist() == [
         [0, 5, 1, 5, 5, 2, 2, 5, 5, 5, 3, 5]
     ]  # a literal spelled like a symbol is the symbol
     assert length.tolist() == [[1, 1, 2, 1, 2, 3, 1, 1, 1, 1, 2, 1]]
+    assert looks.tolist() == [
+        [0, 4, 1, 4, 4, 0, 0, 4, 4, 4, 2, 4]
+    ]  # symbols masked, those behind a space told apart
+
+
+@torch.no_grad()
+def test_outside_the_shapes_of_its_traces_the_reader_is_silent_by_structure() -> None:
+    model, _ = adapted_with(small_packet(), steering={"rank": 0})
+    reader = model.base_model.reader()
+    reader.selector.weight.zero_()
+    reader.selector.bias.zero_()[reader.config.class_of_rule(0)] = 10.0  # it would speak everywhere
+    tokenizer = loaded("llama").tokenizer
+
+    def changed(text: str) -> list[bool]:
+        ids = torch.tensor([tokenizer.encode(text)])
+        spoken = model(input_ids=ids).logits
+        with model.disable_adapter():
+            return (model(input_ids=ids).logits != spoken).any(-1)[0].tolist()
+
+    assert not any(changed("dada bad cab"))
+    assert changed("a b: a b")[-1]
 
 
 def test_rotation_depends_on_distance_only() -> None:

@@ -16,6 +16,7 @@ from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks, special_prefix
 from m2kt.packet import Graph
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
+from m2kt.student.cal.context import UnitMatcher, trail
 from m2kt.student.calibrate import OwnStates, own_states
 from m2kt.student.rehearsal import IGNORE, Rehearsal, collate
 from m2kt.student.settings import StudentSettings
@@ -99,6 +100,7 @@ def build(
         literals=list(spelling.literals) if writes_literals else [],
         literal_tokens=[list(t) for t in spelling.literals.values()] if writes_literals else [],
         context_tokens=[list(t) for t in spelling.context],
+        spaces=spelling.spaces,
         rules=[
             {
                 "name": r.name,
@@ -116,6 +118,7 @@ def build(
         space_digest=space_digest(concepts["pool_PD"]),
         base_model_name_or_path=str(getattr(loaded, "path", loaded.name)),
     )
+    config.trails = trails(config, spelling)
     own = own_states(
         model,
         calibration_sequences(rehearsal, config, spelling),
@@ -141,6 +144,17 @@ def build(
     if settings.projector.start == "ridge":
         choose_start(adapted, own, spelling, concepts["pool_symbol_P"], settings, rehearsal)
     return adapted, own
+
+
+def trails(config: CALConfig, spelling: Spelling) -> list[list[int]]:
+    """What the last units are, symbols masked, wherever answers go on in the traces that spelled the skill."""
+    matcher = UnitMatcher(*config.alphabet)
+    found: set[tuple[int, ...]] = set()
+    for trace, first in zip(spelling.traces, spelling.first_answers, strict=True):
+        *_, length_BN, looks_BN = matcher(torch.tensor([trace]))
+        trail_TG = trail(looks_BN, length_BN, 0, matcher.n_looks - 1)[0]
+        found.update(map(tuple, trail_TG[first:].tolist()))
+    return [list(t) for t in sorted(found)]
 
 
 def calibration_sequences(rehearsal: Rehearsal, config: CALConfig, spelling: Spelling) -> list[list[int]]:

@@ -27,7 +27,7 @@ from m2kt.student.rehearsal import IGNORE, Batch, Rehearsal
 from m2kt.student.settings import StudentSettings
 from m2kt.student.spelling import Spelling, check_writable, spell, targets
 
-SPELLING_TRACES = 96
+SPELLING_TRACES = 600
 SAME_SPACE = 0.9
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -90,7 +90,7 @@ def train(
     quiet_LT = None
     if settings.losses.silence and settings.reader.kind != "none":
         length = min(settings.rehearsal.quiet_tokens, room)
-        quiet_LT = quiet_lines(loaded.model, loaded.tokenizer, sorted(spelling.tokens), length, seed)
+        quiet_LT = quiet_lines(loaded.model, loaded.tokenizer, spelling.traces, length, seed)
     adapted, own = build(loaded, packet, settings, rehearsal, spelling)
     trainer = Trainer(adapted, own, settings, spelling, np.asarray(packet.concepts["pool_symbol_P"]), updates)
     if quiet_LT is not None:

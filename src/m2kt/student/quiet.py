@@ -1,15 +1,16 @@
 """Keeping silent: text that has nothing to do with the skill, over which the reader learns to add nothing.
 
-No text has to be supplied for it. Half of the lines are sampled from the frozen student before training; half are
-tokens thrown together, the skill's own among them, because what the student writes of itself may never hold the
-skill's symbols in another order than the skill's. With steering off, the states that the reader reads do not change
-during training, so they are computed once and a whole update costs next to nothing.
+No text has to be supplied for it. Some lines are sampled from the frozen student before training; most are scraps of
+made-up traces and random tokens thrown together, because what the student writes of itself may never hold the skill's
+own symbols and marks in another order than the skill's. With steering off, the states that the reader reads do not
+change during training, so they are computed once and a whole update costs next to nothing.
 
 Letters: L lines, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -21,31 +22,34 @@ from m2kt.models import special_prefix
 from m2kt.student.cal import CALConfig, CALModel, Run, decoder
 
 OWN_LINES = 16
-THROWN_LINES = 32
+THROWN_LINES = 96
+LONGEST_SCRAP = 3
 
 
-def quiet_lines(model: Any, tokenizer: Any, skill_tokens: Sequence[int], length: int, seed: int) -> Tensor:
-    """Lines to keep silent on, (L, T): the student's own, then tokens thrown together.
+def quiet_lines(
+    model: Any, tokenizer: Any, traces: Sequence[Sequence[int]], length: int, seed: int
+) -> Tensor:
+    """Lines to keep silent on, (L, T): the student's own, then scraps thrown together.
 
     Args:
-        skill_tokens: tokens that write the skill's units; in each thrown line they have another share.
+        traces: made-up traces in the student's tokens, to take scraps from.
         length: tokens a line, special prefix included.
     """
-    generator = torch.Generator().manual_seed(seed)
     special = set(tokenizer.all_special_ids)
-    usable_V = torch.tensor([i for i in range(len(tokenizer)) if i not in special])
-    device = model.get_input_embeddings().weight.device
-    prefix = torch.tensor(special_prefix(tokenizer), dtype=torch.long)
-    own_LT = _own_lines(model, prefix, usable_V, length, generator)
-    thrown_LT = _thrown_lines(prefix, usable_V, torch.tensor(skill_tokens), length, generator)
-    return torch.cat([own_LT, thrown_LT.to(device)])
+    usable = [i for i in range(len(tokenizer)) if i not in special]
+    prefix = special_prefix(tokenizer)
+    own_LT = _own_lines(model, torch.tensor(prefix, dtype=torch.long), torch.tensor(usable), length, seed)
+    thrown = _thrown_lines(
+        [t[len(prefix) :] for t in traces], usable, length - len(prefix), random.Random(seed)
+    )
+    thrown_LT = torch.tensor([[*prefix, *line] for line in thrown], device=own_LT.device)
+    return torch.cat([own_LT, thrown_LT])
 
 
 @torch.no_grad()
-def _own_lines(
-    model: Any, prefix: Tensor, usable_V: Tensor, length: int, generator: torch.Generator
-) -> Tensor:
+def _own_lines(model: Any, prefix: Tensor, usable_V: Tensor, length: int, seed: int) -> Tensor:
     """Lines that the student samples by itself, each from another first token."""
+    generator = torch.Generator().manual_seed(seed)
     device = model.get_input_embeddings().weight.device
     first = usable_V[torch.randint(len(usable_V), (OWN_LINES,), generator=generator)]
     ids_LT = torch.cat([prefix.expand(OWN_LINES, -1), first[:, None]], 1).to(device)
@@ -63,14 +67,21 @@ def _own_lines(
 
 
 def _thrown_lines(
-    prefix: Tensor, usable_V: Tensor, skill_N: Tensor, length: int, generator: torch.Generator
-) -> Tensor:
-    shape = (THROWN_LINES, length - len(prefix))
-    any_LT = usable_V[torch.randint(len(usable_V), shape, generator=generator)]
-    skill_LT = skill_N[torch.randint(len(skill_N), shape, generator=generator)]
-    share_L1 = torch.rand(THROWN_LINES, 1, generator=generator)
-    thrown_LT = torch.where(torch.rand(shape, generator=generator) < share_L1, skill_LT, any_LT)
-    return torch.cat([prefix.expand(THROWN_LINES, -1), thrown_LT], 1)
+    traces: Sequence[Sequence[int]], usable: Sequence[int], length: int, rng: random.Random
+) -> list[list[int]]:
+    """Scraps of a few tokens from anywhere in the traces between random tokens; the share of scraps differs by line."""
+    lines = []
+    for _ in range(THROWN_LINES):
+        share, line = rng.random(), list[int]()
+        while len(line) < length:
+            if rng.random() < share:
+                trace = rng.choice(traces)
+                start = rng.randrange(len(trace))
+                line += trace[start : start + rng.randint(1, LONGEST_SCRAP)]
+            else:
+                line.append(rng.choice(usable))
+        lines.append(line[:length])
+    return lines
 
 
 class Quiet:

@@ -140,8 +140,8 @@ class RehearsalSettings(_Part):
     told: float = Field(
         0.5, ge=0, le=1, description="Share of sequences at the start whose reader is told what to read."
     )
-    quiet_lines: int = Field(8, ge=1, description="Lines outside the skill an update, to keep silent on.")
-    quiet_tokens: int = Field(40, ge=4, description="Length of such a line.")
+    quiet_lines: int = Field(12, ge=1, description="Lines outside the skill an update, to keep silent on.")
+    quiet_tokens: int = Field(32, ge=4, description="Length of such a line.")
     tries: int = Field(24, ge=1, description="Draws of tables for a prompt before it is given up.")
 
 

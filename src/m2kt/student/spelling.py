@@ -36,24 +36,23 @@ class Spelling:
     """Structural units of prompts that answers do not write."""
     phases: int
     """Tokens of the longest unit."""
-    longest: int
-    """Tokens of the longest trace seen."""
+    spaces: list[int]
+    """Tokens that begin a symbol with a space."""
+    traces: list[list[int]]
+    """The traces seen, in tokens."""
+    first_answers: list[int]
+    """Per trace, the position that predicts the first token of its answer."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest trace seen."""
+        return max((len(trace) for trace in self.traces), default=0)
 
     @property
     def answer_tokens(self) -> set[int]:
         """Every token that answers may write."""
         written = (tokens for counter in self.written for tokens in counter)
         return {token for form in (*written, *self.literals.values()) for token in form}
-
-    @property
-    def tokens(self) -> set[int]:
-        """Every token that writes a unit of the skill."""
-        forms = [
-            *(form for forms in self.symbol_tokens for form in forms),
-            *self.literals.values(),
-            *self.context,
-        ]
-        return {token for form in forms for token in form}
 
 
 def lead_tokens(tokenizer: Any, tokens: list[int] | Tokens, lead: str) -> int:
@@ -82,10 +81,12 @@ def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Spelling:
     for symbol, text in enumerate(graph.symbols):
         for lead in ("", LEAD):
             forms[symbol].add(tuple(encode_units(tokenizer, [lead + text]).ids[prefix:]))
-    longest = 0
+    seen: list[list[int]] = []
+    first_answers: list[int] = []
     for trace in traces:
         encoded = encode_units(tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
-        longest = max(longest, len(encoded.ids))
+        seen.append(encoded.ids)
+        first_answers.append(encoded.unit_of_token.index(trace.n_prompt) - 1)
         tokens_of: dict[int, Tokens] = {}
         for token, u in zip(encoded.ids, encoded.unit_of_token, strict=True):
             tokens_of[u] = (*tokens_of.get(u, ()), token)
@@ -109,6 +110,7 @@ def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Spelling:
     for symbol, counter in enumerate(written):
         if not counter:  # never written in these traces: any spelling will do
             counter.update(t[lead_tokens(tokenizer, t, LEAD) :] for t in forms[symbol])
+    firsts = {form[0] for form_s in forms for form in form_s if form}
     every = [*literals.values(), *(tokens for counter in written for tokens in counter)]
     return Spelling(
         symbol_tokens=[[list(t) for t in sorted(form) if t] for form in forms],
@@ -116,7 +118,9 @@ def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Spelling:
         literals=dict(sorted(literals.items())),
         context=sorted(context - set(literals.values())),
         phases=max((len(t) for t in every), default=1),
-        longest=longest,
+        spaces=sorted(t for t in firsts if piece_text(tokenizer, t).startswith(LEAD)),
+        traces=seen,
+        first_answers=first_answers,
     )
 
 

@@ -99,6 +99,15 @@ class CALConfig(PeftConfig):
         default_factory=list,
         metadata=_about("Token sequences of units that only prompts hold; recognised, never written."),
     )
+    spaces: list[int] = field(
+        default_factory=list, metadata=_about("Tokens of symbols that begin with a space.")
+    )
+    trails: list[list[int]] = field(
+        default_factory=list,
+        metadata=_about(
+            "What the last units may be where the reader speaks, symbols masked; none given: anything."
+        ),
+    )
     rules: list[dict[str, Any]] = field(
         default_factory=list,
         metadata=_about(
@@ -133,6 +142,11 @@ class CALConfig(PeftConfig):
             raise ValueError(
                 f"gather_width: expected a multiple of 8 with gather_rope, got {self.gather_width}"
             )
+
+    @property
+    def alphabet(self) -> tuple[list[list[list[int]]], list[list[int]], list[int]]:
+        """Spellings of symbols and of structure, and the tokens that begin with a space."""
+        return self.symbol_tokens, [*self.literal_tokens, *self.context_tokens], self.spaces
 
     @property
     def n_concepts(self) -> int:

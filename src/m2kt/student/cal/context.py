@@ -24,8 +24,12 @@ class UnitMatcher:
     """
 
     def __init__(
-        self, symbol_tokens: Sequence[Sequence[Sequence[int]]], literal_tokens: Sequence[Sequence[int]] = ()
+        self,
+        symbol_tokens: Sequence[Sequence[Sequence[int]]],
+        literal_tokens: Sequence[Sequence[int]] = (),
+        spaces: Sequence[int] = (),
     ) -> None:
+        self.spaces = torch.tensor(spaces, dtype=torch.long)
         self.n_symbols = len(symbol_tokens)
         self.n_units = self.n_symbols + len(literal_tokens)
         spelled = {tuple(form): s for s, forms in enumerate(symbol_tokens) for form in forms}
@@ -39,10 +43,11 @@ class UnitMatcher:
             _by_length(begun),
         )
 
-    def __call__(self, token_BN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Symbol that ends at each token (``n_symbols``: none), unit that does (``n_units``: none), and a length.
+    def __call__(self, token_BN: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Symbol that ends at each token (``n_symbols``: none), unit that does (``n_units``: none), length, looks.
 
         The length says how many tokens back what came before ends: that of the unit, of one under way, or one.
+        Looks are those of the unit with symbols masked: 0 for any symbol, 1 for one behind a space, then structure.
 
         Padding is marked by negative tokens.
         """
@@ -53,7 +58,16 @@ class UnitMatcher:
         unit_BN = torch.where(written, symbol_BN, literal_BN)
         length_BN = torch.where(written, symbol_length_BN, literal_length_BN)
         length_BN = torch.where(unit_BN < self.n_units, length_BN, begun_BN.clamp(min=1))
-        return symbol_BN, unit_BN, length_BN
+        at_N = torch.arange(token_BN.shape[1], device=token_BN.device)
+        first_BN = token_BN.gather(1, (at_N + 1 - length_BN).clamp(min=0))
+        spaced_BN = torch.isin(first_BN, self.spaces.to(token_BN.device)).long()
+        looks_BN = torch.where(written, spaced_BN, unit_BN - self.n_symbols + 2)
+        return symbol_BN, unit_BN, length_BN, looks_BN
+
+    @property
+    def n_looks(self) -> int:
+        """How many looks there are, that of no unit included."""
+        return self.n_units - self.n_symbols + 3
 
 
 _Forms = list[tuple[int, Tensor, Tensor]]
@@ -124,6 +138,7 @@ class Run:
     position_BN: Tensor  # counts real tokens only, so left padding is harmless
     symbol_BN: Tensor
     unit_BTG: Tensor  # the last G units before each token of this pass, the one that ends there first
+    looks_BTG: Tensor  # how they look, symbols masked
     begun_BT: Tensor  # how many tokens of a unit seem to be written already, where none ends
     ordinal_BN: Tensor  # how many symbols ended up to here
     cache: DynamicCache | None
@@ -210,7 +225,7 @@ class RunState:
         device = token_BT.device
         past = cache.get_seq_length() if cache is not None else 0
         kept_token = torch.empty(token_BT.shape[0], 0, dtype=torch.long, device=device)
-        kept = torch.empty(token_BT.shape[0], 0, 3, dtype=torch.long, device=device)
+        kept = torch.empty(token_BT.shape[0], 0, 4, dtype=torch.long, device=device)
         if cache is not None and past:
             layer = _layer(cache, self.n_blocks)
             if layer.get_seq_length() != past:
@@ -232,19 +247,21 @@ class RunState:
         clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
         tail = kept_token[:, max(0, past - self.matcher.longest + 1) :]
         found = self.matcher(torch.cat([tail, clean_BT], 1))
-        symbol_BT, unit_BT, length_BT = (x_BN[:, tail.shape[1] :] for x_BN in found)
+        symbol_BT, unit_BT, length_BT, looks_BT = (x_BN[:, tail.shape[1] :] for x_BN in found)
         if cache is not None:
-            facts = torch.stack([symbol_BT, unit_BT, length_BT], -1)
+            facts = torch.stack([symbol_BT, unit_BT, length_BT, looks_BT], -1)
             _layer(cache, self.n_blocks).update(clean_BT[:, None, :, None].float(), facts[:, None].float())
         symbol_BN = torch.cat([kept[..., 0], symbol_BT], 1)
         unit_BN, length_BN = torch.cat([kept[..., 1], unit_BT], 1), torch.cat([kept[..., 2], length_BT], 1)
+        looks_BN = torch.cat([kept[..., 3], looks_BT], 1)
         begun_BT = torch.where(unit_BT == self.matcher.n_units, length_BT, 0)
         self.run = Run(
             token_BT=token_BT,
             mask_BN=mask_BN,
             position_BN=mask_BN.long().cumsum(1) - 1,
             symbol_BN=symbol_BN,
-            unit_BTG=_trail(unit_BN, length_BN, past, self.matcher.n_units),
+            unit_BTG=trail(unit_BN, length_BN, past, self.matcher.n_units),
+            looks_BTG=trail(looks_BN, length_BN, past, self.matcher.n_looks - 1),
             begun_BT=begun_BT,
             ordinal_BN=((symbol_BN < self.matcher.n_symbols) & mask_BN).long().cumsum(1),
             cache=cache,
@@ -257,7 +274,7 @@ class RunState:
 TRAIL = 4  # units that a reader sees at once: the one that ends here and those before it
 
 
-def _trail(unit_BN: Tensor, length_BN: Tensor, past: int, nothing: int) -> Tensor:
+def trail(unit_BN: Tensor, length_BN: Tensor, past: int, nothing: int) -> Tensor:
     """The last few units at each token from ``past`` on, (B, T, G), found by stepping back over whole units."""
     at_BT = torch.arange(past, unit_BN.shape[1], device=unit_BN.device).expand(unit_BN.shape[0], -1)
     steps = []

@@ -145,7 +145,7 @@ class CALModel(BaseTuner):
                 for name in module.cal_reader:
                     module.slots[name] = slot
                     slot += 3  # look heads, gather heads, what is being written
-        state.matcher = UnitMatcher(*self._spellings())
+        state.matcher = UnitMatcher(*self._alphabet())
         self._tap(config)
         if not hasattr(model, "_m2kt_cal_hooks"):
             backbone = decoder(model)
@@ -194,15 +194,14 @@ class CALModel(BaseTuner):
 
             state.taps[layer] = _unwrap(stack[layer]).register_forward_hook(keep)
 
-    def _spellings(self) -> tuple[list[list[list[int]]], list[list[int]]]:
-        """Spellings of symbols and literals. Adapters of one model share them: readers see one alphabet at a time."""
+    def _alphabet(self) -> tuple[list[list[list[int]]], list[list[int]], list[int]]:
+        """Spellings of symbols and structure. Adapters of one model share them: readers see one at a time."""
         first, *others = [cast(CALConfig, config) for config in self.peft_config.values()]
-        for other in others:
-            if _spelled(other) != _spelled(first):
-                raise CompatibilityError(
-                    "adapters that spell different units cannot sit on one student at the same time yet"
-                )
-        return _spelled(first)
+        if any(other.alphabet != first.alphabet for other in others):
+            raise CompatibilityError(
+                "adapters that spell different units cannot sit on one student at the same time yet"
+            )
+        return first.alphabet
 
     # ------------------------------------------------------------------------------------------ for training
     def reader(self, adapter_name: str | None = None) -> ReaderBase:
@@ -273,7 +272,3 @@ def _reads(module: nn.Module) -> bool:
         and not module.disable_adapters
         and any(name in module.cal_reader for name in module.active_adapters)
     )
-
-
-def _spelled(config: CALConfig) -> tuple[list[list[list[int]]], list[list[int]]]:
-    return config.symbol_tokens, [*config.literal_tokens, *config.context_tokens]

@@ -7,8 +7,9 @@ It executes the packet's graph softly, at every position, from the student's own
     w_k       = p(rule of k) * prod_i p_i(argument i of k)
     h_t      <- h_t + sum_k w_k phi(c_k) + p(copy) sum_s p_copy(s) phi(anchor_s) + sum_u p(u) lit_u
 
-Nothing is added where p(none) is high. During rehearsal some sequences are *told* class, row and sources
-(``Teaching``), so that writing and pointing are learnt side by side instead of one after the other.
+Nothing is added where p(none) is high, nor where the last few units, symbols masked, are none that the packet's
+traces show: outside the skill the reader is silent by structure, not by training alone. During rehearsal some
+sequences are *told* class, row and sources (``Teaching``), so that writing and pointing are learnt side by side.
 
 Letters: B sequences, T tokens, N tokens so far, E student width, X widths of all blocks read, D teacher
 width, F trunk width, C classes, J phases, H gather heads, S symbols, K concepts, U literals.
@@ -135,6 +136,7 @@ class StructuredReader(ReaderBase):
     argument_KA: Tensor
     head_KA: Tensor
     class_K: Tensor
+    trail_M: Tensor
 
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
@@ -171,6 +173,9 @@ class StructuredReader(ReaderBase):
             argument_KA[rows, :n] = torch.tensor(rule["rows"], dtype=torch.long).reshape(-1, n)
             head_KA[rows, :n] = torch.tensor([config.head_of(r, a) for a in range(n)])
             class_K[rows] = config.class_of_rule(r)
+        self.n_looks = n_units - self.n_symbols + 3
+        trail_MG = torch.tensor(config.trails, dtype=torch.long).reshape(-1, TRAIL)
+        self.register_buffer("trail_M", self.number(trail_MG), persistent=False)
         self.register_buffer("argument_KA", argument_KA, persistent=False)
         self.register_buffer("head_KA", head_KA, persistent=False)
         self.register_buffer("class_K", class_K, persistent=False)
@@ -191,10 +196,21 @@ class StructuredReader(ReaderBase):
             w_BTK = w_BTK * flat_BTX[..., self.head_KA[:, a] * (self.n_symbols + 1) + self.argument_KA[:, a]]
         return w_BTK * self.allowed_K
 
+    def number(self, looks_MG: Tensor) -> Tensor:
+        """One number for each trail of looks, (M,)."""
+        return (looks_MG * self.n_looks ** torch.arange(TRAIL, device=looks_MG.device)).sum(-1)
+
+    def within(self, run: Run) -> Tensor:
+        """Where the last units look like some that the packet's traces show, (B, T)."""
+        if not len(self.trail_M):
+            return torch.ones_like(run.token_BT, dtype=torch.bool)
+        return torch.isin(self.number(run.looks_BTG), self.trail_M)
+
     def silence(self, run: Run) -> Tensor:
-        """Mean log p(none)."""
-        class_BTC: Tensor = self.select(run, 0)[1]
-        return class_BTC[..., CALConfig.NONE].mean()
+        """Mean log p(none) where structure alone would let the reader speak."""
+        within_BT = self.within(run)
+        log_none_BT = self.select(run, 0)[1][..., CALConfig.NONE]
+        return (log_none_BT * within_BT).sum() / within_BT.sum().clamp(min=1)
 
     def select(self, run: Run, slot: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """What is read (B, T, X), the classes' log probabilities, the selector's thought, and its sense of place."""
@@ -238,7 +254,8 @@ class StructuredReader(ReaderBase):
         content_BTY, phase_BT = run.hold(slot + 2, torch.cat(content, -1), going_on_BT)
         out_BTE = self.inject(content_BTY, phase_BT)
         if self.config.silence < 1.0:
-            out_BTE = out_BTE.masked_fill((class_BTC[..., :1] >= self.config.silence), 0.0)
+            silent_BT = class_BTC[..., CALConfig.NONE] >= self.config.silence
+            out_BTE = out_BTE.masked_fill((silent_BT | ~self.within(run))[..., None], 0.0)
         return run.carry(h_BTE) + out_BTE.to(h_BTE.dtype)
 
     def force(
