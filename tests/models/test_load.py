@@ -92,6 +92,17 @@ def test_dtype_and_device_are_honoured(tmp_path: Path) -> None:
         load_causal_lm(path, device="abacus")
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_large_models_take_bf16_only_where_it_is_computed(
+    native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m2kt.models._load._TINY", 0)  # every model is a large one
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
+    path = save_tiny(tmp_path / "m", "llama", char_tokenizer())
+    expected = torch.bfloat16 if native else torch.float32
+    assert load_causal_lm(path, device="cpu").model.dtype == expected
+
+
 class TestRefusals:
     def test_unknown_names(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="no model zoo:nothing"):

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from m2kt.errors import CompatibilityError, PacketError
+from m2kt.models import blocks
 from m2kt.student import StudentSettings, swap, train
 from m2kt.student.losses import TERMS, composite
 from m2kt.student.rehearsal import Rehearsal
 from m2kt.student.settings import LossSettings, RehearsalSettings
-from tests.student.helpers import LETTERS, loaded, small_packet
+from tests.student.helpers import LETTERS, WORDS, loaded, small_packet
 
 SMALL = {
     "reader": {"gather_width": 16, "selector_width": 32},
@@ -63,6 +64,47 @@ def test_losses_share_their_furniture() -> None:
     for term in TERMS:
         assert term.name and term.equation and isinstance(term.needs, frozenset)
     assert {term.name for _, term in composite(LossSettings())} == {t.name for t in TERMS}
+
+
+FROZEN = {"steering": {"rank": 0}}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_states_read_are_those_of_a_whole_pass_and_end_it_early(family: str) -> None:
+    model = train(loaded(family), small_packet(), settings(**FROZEN), updates=1).model.eval()
+    tuner, ids = model.base_model, torch.tensor([[5, 6, 7, 8, 9]])
+    ran: list[bool] = []
+    handle = blocks(model)[-1].register_forward_hook(lambda *_: ran.append(True))
+    early = tuner.states_read(ids, torch.ones_like(ids))
+    assert not ran
+    with torch.no_grad():
+        model(input_ids=ids, use_cache=False)
+    handle.remove()
+    assert ran and early and all(torch.equal(h, tuner.state.last.taps[i]) for i, h in early.items())
+
+
+def test_traces_met_before_are_rehearsed_again_only_on_a_frozen_core() -> None:
+    frozen = train(loaded("llama"), small_packet(), settings(**FROZEN), updates=5)
+    assert frozen.ledger["rehearsal_sequences"] == 3 * 4  # fresh: every second of five updates of four
+    assert ["reason" in h for h in frozen.history] == [True, False, True, False, True]
+    steered = train(loaded("llama"), small_packet(), settings(), updates=5)
+    assert steered.ledger["rehearsal_sequences"] == 5 * 4
+    assert all("reason" in h for h in steered.history)
+
+
+def test_training_ends_when_the_rehearsal_is_mastered() -> None:
+    easy = settings(**FROZEN, rehearsal={"batch": 16}, optimiser={"mastered": 2})
+    candidate = train(loaded("llama"), small_packet(), easy, updates=400)
+    assert candidate.ledger["updates"] == len(candidate.history) < 400
+    assert candidate.history[-1]["class"] > 0.95
+
+
+def test_every_token_of_an_answer_has_a_start() -> None:
+    """A symbol that calibration traces happened not to write used to begin as a vector of zeros."""
+    packet = small_packet(WORDS)
+    for seed in range(3):
+        reader = train(loaded("llama"), packet, settings(), updates=0, seed=seed).model.base_model.reader()
+        assert (reader.projector.head_JFE[0].norm(dim=-1) > 0).all()
 
 
 def test_same_seed_same_weights() -> None:

@@ -139,7 +139,7 @@ def test_plugging_a_bank_changes_what_is_said() -> None:
 
 
 @pytest.mark.parametrize("symbols", [LETTERS, WORDS])
-@pytest.mark.parametrize("kind", ["linear", "low_rank", "mlp"])
+@pytest.mark.parametrize("kind", ["anchored", "linear", "low_rank", "mlp"])
 def test_projectors_and_spellings_train(symbols: list[str], kind: str) -> None:
     projector = {"kind": kind, "width": 8, "anchor_coordinates": kind == "mlp"}
     _, candidate = adapted_with(small_packet(symbols), projector=projector)
