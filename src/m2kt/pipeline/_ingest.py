@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from m2kt.models import LoadedModel
     from m2kt.student import StudentSettings
 
-BEFORE_PROMPTS = 60  # the frozen student hardly ever stops by itself; a few prompts show what it can do
+BEFORE_PROMPTS = 32  # the frozen student hardly ever stops by itself; a few prompts show what it can do
 DEFAULT_UPDATES = 120
 
 
