@@ -285,9 +285,8 @@ class Trainer:
         if fresh:
             written = self.settings.rehearsal.written if self.frozen else 1.0
             traces = [Met(b, {}) for b in rehearsal.update(self.config, told, self.device, written)]
-            self.met.append(traces)
-            if not self.frozen:
-                self.met.clear()
+            if self.frozen:
+                self.met.append(traces)
         else:
             traces = self.met[int(self.order.integers(len(self.met)))]
         sums: dict[str, float] = {}
@@ -382,9 +381,7 @@ class Trainer:
         if not one.taps:
             one.taps = self.tuner.states_read(batch.token_BT, batch.mask_BT)
         with self.tuner.teaching(batch.teaching):
-            run = self.tuner.state.begin(batch.token_BT, batch.mask_BT, None)
-        self.tuner.state.run = None
-        run.taps = one.taps
+            run = self.tuner.reading(batch.token_BT, batch.mask_BT, one.taps)
         reader = cast(StructuredReader, self.tuner.reader())
         run.outputs.append(reader.look_up(run, 0)[0])
         return run

@@ -114,10 +114,8 @@ class Quiet:
         token_LT = self.line_LT[chosen]
         reader = self.tuner.reader()
         if self.fixed and not self.retain:
-            run = self.tuner.state.begin(token_LT, None, None)
-            self.tuner.state.run = None
-            run.taps = {layer: h[chosen] for layer, h in self.taps.items()}
-            return -reader.silence(run)
+            taps = {layer: h[chosen] for layer, h in self.taps.items()}
+            return -reader.silence(self.tuner.reading(token_LT, None, taps))
         result = decoder(self.tuner.model)(input_ids=token_LT, use_cache=False)
         run = cast(Run, self.tuner.state.last)
         loss = -reader.silence(run)

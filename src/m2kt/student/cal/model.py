@@ -238,6 +238,13 @@ class CALModel(BaseTuner):
         assert self.state.last is not None
         return self.state.last.taps
 
+    def reading(self, token_BT: Tensor, mask_BT: Tensor | None, taps: dict[int, Tensor]) -> Run:
+        """What a reader must know of a pass that need not be run, because the states it reads are at hand."""
+        run = self.state.begin(token_BT, mask_BT, None)
+        self.state.run = None
+        run.taps = taps
+        return run
+
     @contextmanager
     def teaching(self, teaching: Teaching) -> Iterator[list[Run]]:
         """Within it, the next pass is a rehearsal; its Run is appended to the list."""
