@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from m2kt.cli import demo, evaluate, extract, ingest, inspect, models
+from m2kt.cli import bench, demo, evaluate, extract, ingest, inspect, models
 from m2kt.cli._output import EXIT_CODES
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 for _verb in (extract, inspect, ingest, evaluate, demo):
     app.command(name=_verb.NAME, epilog=EXIT_CODES)(_verb.command)
+app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 
 

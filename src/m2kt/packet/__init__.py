@@ -39,3 +39,5 @@ from m2kt.packet._manifest import TeacherCard as TeacherCard
 from m2kt.packet._packet import Packet as Packet
 from m2kt.packet._sign import Signature as Signature
 from m2kt.packet._sign import local_key as local_key
+from m2kt.packet._variants import noise as noise
+from m2kt.packet._variants import shuffled as shuffled

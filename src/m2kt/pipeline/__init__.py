@@ -12,6 +12,7 @@ from m2kt.pipeline._extract import extract_packet as extract_packet
 from m2kt.pipeline._ingest import IngestConfig as IngestConfig
 from m2kt.pipeline._ingest import ingest as ingest
 from m2kt.pipeline._inputs import read_spec as read_spec
+from m2kt.pipeline._inputs import with_adapter as with_adapter
 from m2kt.pipeline._results import DemoResult as DemoResult
 from m2kt.pipeline._results import DemoRow as DemoRow
 from m2kt.pipeline._results import EvaluateResult as EvaluateResult

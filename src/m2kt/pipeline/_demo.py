@@ -6,9 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
-from m2kt.packet import Packet
+from m2kt.packet import Packet, noise
 from m2kt.pipeline._evaluate import evaluate
 from m2kt.pipeline._extract import extract
 from m2kt.pipeline._ingest import ingest
@@ -34,7 +32,7 @@ def demo(
         for skill in skills:
             rows.append(_move(skill, student, work, updates, seed, progress))
         first = work / f"{skills[0]}.adapter"
-        spoiled = spoil(Packet.load(work / f"{skills[0]}.packet"), seed)
+        spoiled = noise(Packet.load(work / f"{skills[0]}.packet"), seed)
         spoiled.save(work / "spoiled.packet")
         rollback = ingest(
             student,
@@ -88,11 +86,3 @@ def _move(
         ingest_seconds=taken.seconds,
         verdict=taken.verdict,
     )
-
-
-def spoil(packet: Packet, seed: int) -> Packet:
-    """The packet with noise of the same size for concept vectors: well formed, but it says nothing."""
-    vectors = packet.concepts["vectors_KD"]
-    rng = np.random.default_rng(seed)
-    noise = rng.normal(vectors.mean(axis=0), vectors.std(axis=0), vectors.shape).astype(np.float32)
-    return packet.replace(concepts={**packet.concepts, "vectors_KD": noise})

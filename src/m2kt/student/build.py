@@ -210,6 +210,8 @@ def choose_start(
             )
             scores.append(float(loss_N.mean() + WORST * loss_N.max()))
     own.gain, own.unembedding = choices[int(np.argmin(scores))] if scores else choices[0]
+    if scores:
+        own.n_tokens += len(choices) * int(batch.mask_BT.sum())
     own.start_loss = min(scores) if scores else float("nan")
     start(reader, own, spelling, pool_symbol_P, asked.ridge)
 

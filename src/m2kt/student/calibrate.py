@@ -35,6 +35,7 @@ class OwnStates:
     unembedding: float = 0.5
     gain: float = 4.0
     start_loss: float = float("nan")  # of told writing before training, where it was measured
+    n_tokens: int = 0  # that ran forward through the student to find all this
 
     @property
     def by_token(self) -> dict[int, Tensor]:
@@ -104,6 +105,7 @@ def own_states(
         state_VE=state_VE,
         row_VE=row_VE,
         confidence=sum(sure) / len(sure),
+        n_tokens=sum(min(limit, 2 * len(ids) - prefix) for ids in sequences),
     )
 
 

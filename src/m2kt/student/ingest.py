@@ -14,13 +14,14 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from m2kt.errors import CompatibilityError, TrainingError
-from m2kt.models import context_length, record
+from m2kt.models import blocks, context_length, record
 from m2kt.student.build import build, graph_digest, plug_bank, resolve_flagged
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
 from m2kt.student.cal.context import Run
 from m2kt.student.cal.flat import FlatReader
 from m2kt.student.cal.reader import StructuredReader
 from m2kt.student.calibrate import OwnStates
+from m2kt.student.cost import Cost
 from m2kt.student.losses import Loss, Outputs, composite, needs, pointing
 from m2kt.student.quiet import Quiet, quiet_lines
 from m2kt.student.rehearsal import IGNORE, Batch, Rehearsal
@@ -30,6 +31,7 @@ from m2kt.student.spelling import Spelling, check_writable, spell, targets
 SPELLING_TRACES = 600
 SAME_SPACE = 0.9
 Progress = Callable[[int, int, dict[str, float]], None]
+Watch = Callable[[int, PeftModel, dict[str, Any]], None]
 
 
 @dataclass
@@ -50,6 +52,7 @@ def train(
     updates: int = 60,
     seed: int = 0,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Candidate:
     """Trains a CAL on a frozen student by rehearsal. ``loaded.model`` is wrapped in place.
 
@@ -63,6 +66,8 @@ def train(
             mastered.
         seed: of everything that is drawn.
         progress: called with (update, updates, losses).
+        watch: called after every update with (updates done, the model as it is then, what it has cost so far); for
+            measurements on the way.
 
     Raises:
         CompatibilityError: the student cannot write a symbol, or its context is too short.
@@ -93,18 +98,21 @@ def train(
         quiet_LT = quiet_lines(loaded.model, loaded.tokenizer, spelling.traces, length, seed)
     adapted, own = build(loaded, packet, settings, rehearsal, spelling)
     trainer = Trainer(adapted, own, settings, spelling, np.asarray(packet.concepts["pool_symbol_P"]), updates)
+    trainer.cost.add("forward", own.n_tokens)
     if quiet_LT is not None:
         trainer.quiet = Quiet(
             trainer.tuner, quiet_LT, trainer.config, settings.rehearsal.quiet_lines, settings.losses.retain
         )
+        trainer.cost.add("forward", quiet_LT.numel())
     prepared = time.monotonic() - began
-    history = trainer.run(rehearsal, progress)
+    history = trainer.run(rehearsal, progress, watch)
     adapted.eval()
     ledger = {
         "labelled_examples": 0,
         "updates": len(history),
         "rehearsal_sequences": rehearsal.n_traces,
         "rehearsal_tokens": rehearsal.n_tokens,
+        **trainer.cost.summary(),
         "verbalised_rows": int((rehearsal.kept_K >= 0).sum()),
         "trainable_parameters": sum(p.numel() for p in adapted.parameters() if p.requires_grad),
         "start": {"gain": own.gain, "unembedding": own.unembedding, "loss": round(own.start_loss, 4)},
@@ -206,6 +214,13 @@ class Trainer:
             and settings.losses.struct > 0
             and not settings.reader.stream_gradient
         )
+        depth = len(blocks(self.tuner.model))
+        self.cost = Cost(
+            self.tuner.model,
+            sum(p.numel() for p in adapted.parameters() if p.requires_grad),
+            read=(max(self.config.read_layers) + 1) / depth,
+            write=(self.config.write_layer + 1) / depth,
+        )
         self.met: list[list[Met]] = []  # by fresh update
         self.order = np.random.default_rng(0)
         self.cooling_from: int | None = None
@@ -253,7 +268,9 @@ class Trainer:
         self.last = min(self.updates, update + length)
 
     @torch.enable_grad()
-    def run(self, rehearsal: Rehearsal, progress: Progress | None) -> list[dict[str, float]]:
+    def run(
+        self, rehearsal: Rehearsal, progress: Progress | None, watch: Watch | None = None
+    ) -> list[dict[str, float]]:
         """Updates until the rehearsal is mastered, ``updates`` at most, the cool-down included."""
         history: list[dict[str, float]] = []
         if self.config.reader == "flat":
@@ -269,6 +286,10 @@ class Trainer:
             history.append({"update": update, **sums})
             if progress is not None:
                 progress(update + 1, self.last, sums)
+            if watch is not None:
+                self.adapted.eval()
+                watch(update + 1, self.adapted, self.cost.summary())
+                self.adapted.train()
             if fresh:
                 clean = (
                     clean + 1 if all(sums.get(k, 1.0) > 1 - 1e-6 for k in ("class", "edge", "token")) else 0
@@ -292,6 +313,7 @@ class Trainer:
         sums: dict[str, float] = {}
         self.optimiser.zero_grad(set_to_none=True)
         for one in traces:
+            self._count(one)
             losses, share = self.losses(one), one.batch.share
             total = torch.stack(
                 [w * losses[t.name] * share_in(t, one.batch) for w, t in self.terms if t.name in losses]
@@ -313,6 +335,7 @@ class Trainer:
             if self.frozen:
                 one.batch.written_share = 0.0  # met again, it is only read along
         if self.quiet is not None:
+            self.cost.add("met_again" if self.quiet.fixed else "whole", self.quiet.n_tokens)
             quiet = self.quiet()
             (self.settings.losses.silence * quiet).backward()
             sums["silence"] = float(quiet.detach())
@@ -322,6 +345,15 @@ class Trainer:
             group["lr"] = group["peak"] * self._rate(update)
         self.optimiser.step()
         return sums, fresh
+
+    def _count(self, one: Met) -> None:
+        tokens = int(one.batch.mask_BT.sum())
+        if not self.frozen:
+            self.cost.add("whole", tokens)
+        elif one.batch.written_share:
+            self.cost.add("written", tokens)
+        else:
+            self.cost.add("met_again" if one.taps else "read_along", tokens)
 
     @torch.no_grad()
     def _collect_cues(self, rehearsal: Rehearsal, rounds: int = 8) -> None:

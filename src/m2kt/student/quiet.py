@@ -100,6 +100,7 @@ class Quiet:
             a_time,
             retain,
         )
+        self.n_tokens = min(a_time, len(line_LT)) * line_LT.shape[1]  # an update
         self.fixed = config.steering_rank == 0
         self.order = torch.Generator().manual_seed(0)
         with torch.no_grad():

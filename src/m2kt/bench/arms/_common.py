@@ -1,0 +1,88 @@
+"""What arms share: settings from options, and a packet's entry in the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from m2kt.bench.cells import Cell, Ledger, Measured
+from m2kt.packet import Packet
+
+if TYPE_CHECKING:
+    from m2kt.bench.workshop import Trained, Workshop
+    from m2kt.student import StudentSettings
+
+
+def settings(*overrides: dict[str, Any] | None) -> StudentSettings:
+    """The student side's defaults, with nested overrides; later ones win."""
+    from m2kt.student import StudentSettings
+
+    merged: dict[str, Any] = {}
+    for part in overrides:
+        _merge(merged, part or {})
+    return StudentSettings.model_validate(merged)
+
+
+def _merge(into: dict[str, Any], part: dict[str, Any]) -> None:
+    for key, value in part.items():
+        if isinstance(value, dict):
+            _merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = value
+
+
+def packet_of(cell: Cell, shop: Workshop, v: float = 0.0) -> Packet:
+    """The cell's packet; at v > 0 the one whose rows are all in words, of which rehearsal uses a share."""
+    return shop.packet(cell.teacher, cell.probes, cell.seed, 1.0 if v else 0.0)
+
+
+def ledger_of(packet: Packet, trained: Trained) -> Ledger:
+    """What a transfer used. The packet is all that reached the student side."""
+    spent = trained.ledger
+    return Ledger(
+        labelled_examples=0,
+        teacher_passes=packet.manifest.ledger.teacher_passes,
+        teacher_tokens=packet.manifest.ledger.teacher_tokens_in_traces,
+        concepts=packet.n_concepts,
+        bytes=packet.size_bytes,
+        sequences=spent["rehearsal_sequences"],
+        tokens=spent["trained_tokens"],
+        core_tokens=spent["core_tokens"],
+        trainable_parameters=spent["trainable_parameters"],
+        train_seconds=spent["seconds"],
+    )
+
+
+def transfer(
+    cell: Cell,
+    shop: Workshop,
+    packet: Packet,
+    chosen: StudentSettings,
+    *,
+    updates: int | None = None,
+    plugged: Packet | None = None,
+) -> Measured:
+    """Trains on a packet, or finds the adapter that was, and measures it.
+
+    Args:
+        plugged: another packet whose vectors are plugged in after training. At v = 0 that is the same, bit for bit, as
+            training on that packet: rehearsal never sees the vectors.
+    """
+    from m2kt.bench.workshop import DEFAULT_UPDATES
+    from m2kt.student import swap
+
+    trained = shop.train(
+        cell.student,
+        packet,
+        chosen,
+        updates=DEFAULT_UPDATES if updates is None else updates,
+        seed=cell.seed,
+    )
+    if plugged is not None:
+        swap(trained.loaded.model, plugged)
+    measured = shop.measure(
+        cell, trained.loaded, packet=plugged, ledger=ledger_of(plugged or packet, trained)
+    )
+    measured.history = trained.history
+    measured.extra["updates"] = trained.ledger["updates"]
+    measured.extra["tokens_by_kind"] = trained.ledger["tokens_by_kind"]
+    return measured

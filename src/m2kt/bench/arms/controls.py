@@ -1,0 +1,82 @@
+"""Controls that would expose a fake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from m2kt.bench.arms._common import ledger_of, packet_of, settings, transfer
+from m2kt.bench.cells import Cell, Measured
+from m2kt.packet import noise, shuffled
+
+if TYPE_CHECKING:
+    from m2kt.bench.workshop import Workshop
+
+
+def none(cell: Cell, shop: Workshop) -> Measured:
+    """The frozen student."""
+    return shop.measure(cell, shop.load(cell.student), apart=False)
+
+
+def shuffled_rules(cell: Cell, shop: Workshop) -> Measured:
+    """Each rule's vectors dealt out anew: the student must follow them, and so lose the truth."""
+    packet = packet_of(cell, shop)
+    return transfer(cell, shop, packet, settings(), plugged=shuffled(packet, cell.seed))
+
+
+def random_embeddings(cell: Cell, shop: Workshop) -> Measured:
+    """Noise for the concept vectors: only chance is left."""
+    packet = packet_of(cell, shop)
+    return transfer(cell, shop, packet, settings(), plugged=noise(packet, cell.seed))
+
+
+def wrong_packet(cell: Cell, shop: Workshop, of: str) -> Measured:
+    """The adapter of another skill's packet, asked this skill's prompts.
+
+    Args:
+        of: teacher (and probe spec) of the other skill.
+    """
+    from m2kt.bench.workshop import DEFAULT_UPDATES
+
+    packet = shop.packet(of, of, cell.seed)
+    trained = shop.train(cell.student, packet, settings(), updates=DEFAULT_UPDATES, seed=cell.seed)
+    return shop.measure(cell, trained.loaded, ledger=ledger_of(packet, trained))
+
+
+def text_lora(cell: Cell, shop: Workshop, v: float = 0.0, updates: int | None = None) -> Measured:
+    """LoRA of the CAL's size on the packet's text alone: no reader, no embeddings.
+
+    Args:
+        v: 0: the text that travels at v = 0, tables made up; 1: every rule's true rows in words.
+    """
+    from m2kt.models import blocks, linear_projections
+    from m2kt.student import StudentSettings
+
+    size = shop.train(cell.student, packet_of(cell, shop), StudentSettings(), seed=cell.seed).ledger[
+        "trainable_parameters"
+    ]
+    model = shop.load(cell.student).model
+    layers: list[Any] = [m for block in blocks(model) for m in linear_projections(block).values()]
+    a_rank = sum(sum(layer.weight.shape) for layer in layers)
+    chosen = settings(
+        {
+            "reader": {"kind": "none"},
+            "steering": {"rank": max(1, round(size / a_rank)), "first_depth": 0.0, "last_depth": 1.0},
+            "losses": {"geo": 0.0, "struct": 0.0, "silence": 0.0},
+        },
+        {"rehearsal": {"plain": True}} if v else None,
+    )
+    return transfer(cell, shop, packet_of(cell, shop, v), chosen, updates=updates)
+
+
+def traces_only(cell: Cell, shop: Workshop, updates: int | None = None) -> Measured:
+    """L_reason alone: the reader is there, but neither concepts' geometry nor the graph's edges train it."""
+    return transfer(
+        cell, shop, packet_of(cell, shop), settings({"losses": {"geo": 0.0, "struct": 0.0}}), updates=updates
+    )
+
+
+def flat(cell: Cell, shop: Workshop, updates: int | None = None) -> Measured:
+    """The simpler reader: one key a concept, no graph."""
+    return transfer(
+        cell, shop, packet_of(cell, shop), settings({"reader": {"kind": "flat"}}), updates=updates
+    )

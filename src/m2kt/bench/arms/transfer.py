@@ -1,0 +1,132 @@
+"""The method itself: at several verbalised shares, with terms off, with other parts, from teachers that are wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from m2kt.bench.arms._common import packet_of, settings, transfer
+from m2kt.bench.cells import Cell, CurvePoint, Measured
+from m2kt.packet import Packet
+
+if TYPE_CHECKING:
+    from m2kt.bench.workshop import Workshop
+
+
+def m2kt(
+    cell: Cell,
+    shop: Workshop,
+    v: float = 0.0,
+    updates: int | None = None,
+    student: dict[str, Any] | None = None,
+) -> Measured:
+    """The transfer at verbalised share ``v``, with the defaults that ``m2kt ingest`` has."""
+    share = {"rehearsal": {"verbalised": v}} if v else None
+    return transfer(cell, shop, packet_of(cell, shop, v), settings(share, student), updates=updates)
+
+
+def plain(cell: Cell, shop: Workshop, updates: int | None = None) -> Measured:
+    """True tables only: every row in words, none made up."""
+    return transfer(
+        cell, shop, packet_of(cell, shop, 1.0), settings({"rehearsal": {"plain": True}}), updates=updates
+    )
+
+
+def without(cell: Cell, shop: Workshop, loss: str, updates: int | None = None) -> Measured:
+    """One term of the composite loss switched off."""
+    return transfer(cell, shop, packet_of(cell, shop), settings({"losses": {loss: 0.0}}), updates=updates)
+
+
+def dial(
+    cell: Cell,
+    shop: Workshop,
+    projector: str | None = None,
+    concepts: int | None = None,
+    updates: int | None = None,
+) -> Measured:
+    """The paper's design dials: the form of phi, and how many distinct concept vectors there are."""
+    packet = packet_of(cell, shop)
+    chosen = settings({"projector": {"kind": projector}} if projector else None)
+    plugged = coarse(packet, concepts, cell.seed) if concepts else None
+    return transfer(cell, shop, packet, chosen, updates=updates, plugged=plugged)
+
+
+def coarse(packet: Packet, concepts: int, seed: int) -> Packet:
+    """The packet with its vectors replaced by the centroids of ``concepts`` clusters (k-means)."""
+    import numpy as np
+
+    from m2kt.teacher.sources.clustering import k_means
+
+    v_KD = packet.concepts["vectors_KD"]
+    cluster_K = k_means(v_KD, min(concepts, len(v_KD)), seed)
+    centroid_KD = np.stack([v_KD[cluster_K == c].mean(axis=0) for c in cluster_K]).astype(v_KD.dtype)
+    return packet.replace(concepts={**packet.concepts, "vectors_KD": centroid_KD})
+
+
+def counterfactual(cell: Cell, shop: Workshop, original: str, updates: int | None = None) -> Measured:
+    """A teacher whose rules were altered: does the student say what that teacher says where it is wrong?
+
+    Args:
+        original: probe spec of the skill as it was, whose truth the altered teacher contradicts.
+    """
+    from m2kt.pipeline import read_spec
+    from m2kt.probes import load_truth
+
+    packet = packet_of(cell, shop)
+    measured = transfer(cell, shop, packet, settings(), updates=updates)
+    task = shop.task(cell.teacher, cell.probes)
+    former = load_truth(*read_spec(original))
+    assert former is not None
+    read = task.spec.read_answer
+    altered = [p for p in task.prompts if read(task.answers[p.text]) != former(p.text)]
+    trained = shop.train(cell.student, packet, settings(), seed=cell.seed, **_given(updates))
+    said = shop.complete(trained.loaded, task, altered, apart=True)
+    equal = [read(c) == read(task.answers[p.text]) for c, p in zip(said, altered, strict=True)]
+    measured.extra |= {
+        "contradicted_prompts": len(altered),
+        "agreement_where_wrong": sum(equal) / len(equal) if equal else None,
+    }
+    return measured
+
+
+def seed1(
+    cell: Cell,
+    shop: Workshop,
+    concepts: int = 100,
+    updates: int = 120,
+    every: int = 10,
+    prompts: int = 60,
+) -> Measured:
+    """The paper's first seed experiment: a two-layer MLP as CAL, 100 concepts; L_geo over updates beside accuracy."""
+    from dataclasses import replace
+
+    from m2kt.student import train
+    from m2kt.student.settings import StudentSettings
+
+    packet = coarse(packet_of(cell, shop), concepts, cell.seed)
+    task = shop.task(cell.teacher, cell.probes)
+    loaded = shop.load(cell.student)
+    curve: list[CurvePoint] = []
+    asked = task.prompts[:prompts]
+
+    def watch(done: int, model: Any, cost: dict[str, Any]) -> None:
+        if done % every == 0:
+            found = shop.score(replace(loaded, model=model), task, asked, apart=True)
+            curve.append(
+                CurvePoint(
+                    tokens=cost["trained_tokens"],
+                    sequences=done,
+                    seconds=0.0,
+                    accuracy=found.accuracy,
+                    n=found.n,
+                )
+            )
+
+    chosen = StudentSettings.model_validate({"projector": {"kind": "mlp"}, "optimiser": {"mastered": 0}})
+    candidate = train(loaded, packet, chosen, updates=updates, seed=cell.seed, watch=watch)
+    measured = shop.measure(cell, replace(loaded, model=candidate.model), packet=packet)
+    measured.history, measured.curve = candidate.history, curve
+    return measured
+
+
+def _given(updates: int | None) -> dict[str, int]:
+    return {} if updates is None else {"updates": updates}

@@ -1,0 +1,26 @@
+"""Altered packets for controls: well formed, but what they say is not what the teacher holds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._packet import Packet
+
+
+def noise(packet: Packet, seed: int) -> Packet:
+    """The packet with noise of the same mean and deviation for concept vectors: it says nothing."""
+    v_KD = packet.concepts["vectors_KD"]
+    drawn_KD = np.random.default_rng(seed).normal(v_KD.mean(axis=0), v_KD.std(axis=0), v_KD.shape)
+    return packet.replace(concepts={**packet.concepts, "vectors_KD": drawn_KD.astype(np.float32)})
+
+
+def shuffled(packet: Packet, seed: int) -> Packet:
+    """The packet with each rule's vectors dealt out anew among its rows: it says something else."""
+    rng = np.random.default_rng(seed)
+    order_K = np.arange(packet.n_concepts)
+    for rule in packet.graph.rules:
+        rows = slice(rule.offset, rule.offset + len(rule.rows))
+        order_K[rows] = rng.permutation(order_K[rows])
+    by_row = ("vectors_KD", "spread_basis_KrD", "spread_scale_Kr", "support_K")
+    moved = {name: np.ascontiguousarray(packet.concepts[name][order_K]) for name in by_row}
+    return packet.replace(concepts={**packet.concepts, **moved})
