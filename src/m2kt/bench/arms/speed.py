@@ -1,0 +1,189 @@
+"""How fast it is, against bare loops over the same shapes on the same machine in the same minute."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from m2kt.bench.arms._common import settings
+from m2kt.bench.cells import Cell, Measured
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from m2kt.bench.workshop import Workshop
+
+NEW_TOKENS = 48
+ROUNDS = 5
+
+
+@dataclass
+class Call:
+    """A forward pass that was seen: rows, tokens, and how many single-token steps followed it from its cache."""
+
+    rows: int
+    tokens: int
+    cached: bool
+    steps: int = 0
+
+    @property
+    def n_tokens(self) -> int:
+        return self.rows * (self.tokens + self.steps)
+
+
+@contextmanager
+def seen_calls(model: nn.Module) -> Iterator[list[Call]]:
+    """Collects the shapes of all forward passes of ``model``."""
+    calls: list[Call] = []
+
+    def note(module: Any, args: Any, given: dict[str, Any]) -> None:
+        ids = given.get("input_ids")
+        rows, tokens = (ids if ids is not None else given["inputs_embeds"]).shape[:2]
+        cached = given.get("past_key_values") is not None
+        if tokens == 1 and cached and calls and calls[-1].cached and calls[-1].rows == rows:
+            calls[-1].steps += 1
+        else:
+            calls.append(Call(rows, tokens, cached or bool(given.get("use_cache"))))
+
+    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def speed(cell: Cell, shop: Workshop, updates: int = 24) -> Measured:
+    """Extraction against bare forward passes, ingestion against bare forward and backward passes, generation with the
+    adapter on against off. Ratios of 1 mean no overhead."""
+    extra = {**_extraction(cell, shop), **_ingestion(cell, shop, updates), **_generation(cell, shop)}
+    return Measured(extra={k: round(v, 4) for k, v in extra.items()})
+
+
+def _extraction(cell: Cell, shop: Workshop) -> dict[str, float]:
+    from m2kt.pipeline import read_spec
+    from m2kt.teacher import ExtractionConfig, extract
+
+    loaded = shop.load(cell.teacher)
+    with seen_calls(loaded.model) as calls:
+        began = time.perf_counter()
+        extract(loaded, read_spec(cell.probes)[0], ExtractionConfig(seed=cell.seed))
+        whole = time.perf_counter() - began
+    began = time.perf_counter()
+    for call in calls:
+        _forward(loaded.model, call)
+    bare = time.perf_counter() - began
+    tokens = sum(call.n_tokens for call in calls)
+    return {
+        "extraction_tokens": tokens,
+        "extraction_tokens_per_second": tokens / whole,
+        "bare_forward_tokens_per_second": tokens / bare,
+        "extraction_share_of_bare": bare / whole,
+    }
+
+
+def _forward(model: Any, call: Call) -> None:
+    """The same shape once more, with nothing around it."""
+    import torch
+
+    ids_BT = torch.ones((call.rows, call.tokens), dtype=torch.long, device=model.device)
+    with torch.no_grad():
+        out = model(input_ids=ids_BT, use_cache=bool(call.steps))
+        for _ in range(call.steps):
+            step_B1 = out.logits[:, -1:].argmax(-1)
+            out = model(input_ids=step_B1, past_key_values=out.past_key_values, use_cache=True)
+
+
+def _ingestion(cell: Cell, shop: Workshop, updates: int) -> dict[str, float]:
+    """Tokens of all updates a second, met traces counted as often as they are met, as any training loop would."""
+    from m2kt.student import train
+
+    packet = shop.packet(cell.teacher, cell.probes, cell.seed)
+    times: list[float] = []
+    shapes: list[int] = []
+
+    def watch(done: int, model: Any, cost: dict[str, Any]) -> None:
+        times.append(time.perf_counter())
+        shapes.append(cost["trained_tokens"])
+
+    loaded = shop.load(cell.student)
+    train(loaded, packet, settings(), updates=updates, seed=cell.seed, watch=watch)
+    tokens, whole = shapes[-1] - shapes[0], times[-1] - times[0]
+    # the same number of tokens an update, in one batch of lines of the typical length of a trace
+    student = shop.load(cell.student)
+    rows, length = 24, max(8, round(tokens / (len(shapes) - 1) / 24))
+    bare = _best(_forward_backward, student.model, rows, length, times=3)
+    rate = rows * length / bare
+    return {
+        "ingestion_tokens_per_second": tokens / whole,
+        "bare_forward_backward_tokens_per_second": rate,
+        "ingestion_share_of_bare": tokens / whole / rate,
+    }
+
+
+def _forward_backward(model: Any, rows: int, length: int) -> None:
+    """Through the frozen student and back to its embeddings, logits of all positions."""
+    import torch
+
+    ids_BT = torch.ones((rows, length), dtype=torch.long, device=model.device)
+    x_BTE = model.get_input_embeddings()(ids_BT).detach().requires_grad_()
+    with torch.enable_grad():
+        model.requires_grad_(False)
+        logits_BTV = model(inputs_embeds=x_BTE, use_cache=False).logits
+        torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), ids_BT.flatten()).backward()
+
+
+def _generation(cell: Cell, shop: Workshop) -> dict[str, float]:
+    packet = shop.packet(cell.teacher, cell.probes, cell.seed)
+    trained = shop.train(cell.student, packet, settings(), seed=cell.seed)
+    task = shop.task(cell.teacher, cell.probes)
+    loaded = trained.loaded
+    found: dict[str, float] = {}
+    for rows in (1, 32):
+        ids_BT, mask_BT = _prompts(loaded, task.spec.values, task.prompts[:rows])
+        on: list[float] = []
+        off: list[float] = []
+        for round_ in range(ROUNDS + 1):
+            for times, switch in ((on, nullcontext()), (off, loaded.model.disable_adapter())):
+                with switch:
+                    took = _best(_generate, loaded, ids_BT, mask_BT)
+                if round_:  # the first one warms up
+                    times.append(took)
+        found[f"adapter_slowdown_batch_{rows}"] = statistics.median(on) / statistics.median(off) - 1
+        found[f"adapter_on_tokens_per_second_batch_{rows}"] = rows * NEW_TOKENS / statistics.median(on)
+    return found
+
+
+def _prompts(loaded: Any, symbols: Any, prompts: Any) -> tuple[Any, Any]:
+    from m2kt.models import pad_batch
+    from m2kt.student.generate import encode_asked
+
+    ids = [encode_asked(loaded.tokenizer, p, symbols) for p in prompts]
+    return pad_batch(ids, loaded.pad_id, device=loaded.device)
+
+
+def _generate(loaded: Any, ids_BT: Any, mask_BT: Any) -> None:
+    """Exactly ``NEW_TOKENS`` tokens a row, whatever is written."""
+    from transformers import GenerationConfig
+
+    config = GenerationConfig(
+        max_new_tokens=NEW_TOKENS,
+        min_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        pad_token_id=loaded.pad_id,
+        eos_token_id=None,
+    )
+    loaded.model.generate(input_ids=ids_BT, attention_mask=mask_BT, generation_config=config)
+
+
+def _best(run: Callable[..., None], *args: Any, times: int = 1) -> float:
+    """Seconds of the fastest of a few runs."""
+    took = []
+    for _ in range(times):
+        began = time.perf_counter()
+        run(*args)
+        took.append(time.perf_counter() - began)
+    return min(took)
