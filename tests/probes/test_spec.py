@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2kt.errors import SpecError
-from m2kt.probes import ProbeSpec, load_truth
+from m2kt.probes import ProbeSpec, Template, load_truth
 
 SPEC = """
 name: sums
@@ -125,14 +127,88 @@ def test_truth_from_jsonl_and_from_python(tmp_path: Path) -> None:
     (tmp_path / "t.py").write_text("def f(prompt):\n    return prompt[:2]\n", encoding="utf-8")
     from_lines = load_truth(spec().model_copy(update={"truth": "t.jsonl"}), tmp_path)
     from_code = load_truth(spec().model_copy(update={"truth": "t.py:f"}), tmp_path)
-    assert from_lines is not None and from_lines("12+34:") == "46" and from_lines("1") is None
-    assert from_code is not None and from_code("12+34:") == "12"
+    assert (
+        from_lines is not None and from_lines.expected("12+34:") == "46" and from_lines.expected("1") is None
+    )
+    assert from_lines.problems == ("12+34:",)
+    assert [from_lines.judge("12+34:", a) for a in ("46", "046", None)] == [True, False, False]
+    assert from_lines.judge("1", "46") is None
+    assert from_code is not None and from_code.expected("12+34:") == "12" and from_code.problems is None
     assert load_truth(spec(), tmp_path) is None
     (tmp_path / "bad.jsonl").write_text('{"prompt": 1}\n', encoding="utf-8")
     with pytest.raises(SpecError, match=r"bad\.jsonl:1"):
         load_truth(spec().model_copy(update={"truth": "bad.jsonl"}), tmp_path)
     with pytest.raises(SpecError, match="no function"):
         load_truth(spec().model_copy(update={"truth": "t.py:g"}), tmp_path)
+
+
+CHAIN = """
+name: signed
+slots: {d: {values: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]}, o: {values: ["+", "-"]}}
+templates: ["{d}{o}{d}:", "{d}{o}{d}{o}{d}:"]
+held_out: ["{d}{o}{d}{o}{d}{o}{d}:"]
+stop: "\\n"
+truth: {reasoning_gym: chain_sum, min_terms: 2, max_terms: 4, max_digits: 1, size: 3000, via: "t.py:prompt"}
+"""
+VIA = """
+def prompt(entry):
+    return entry["metadata"]["expression"].replace(" ", "") + ":"
+"""
+
+
+def test_a_generator_gives_the_problems_and_scores_the_answers(tmp_path: Path) -> None:
+    (tmp_path / "t.py").write_text(VIA, encoding="utf-8")
+    chain = ProbeSpec.from_yaml(CHAIN)
+    assert ProbeSpec.from_yaml(chain.to_yaml()) == chain and chain.public().truth is None
+    truth, again = (load_truth(chain, tmp_path) for _ in "ab")
+    assert truth is not None and again is not None and truth.problems == again.problems  # seeded
+    prompts = chain.sample("evaluation", 150, seed=0, among=truth.problems)
+    assert len(prompts) == 150 == len({p.text for p in prompts}) and {p.template for p in prompts} == {0, 1}
+    assert {p.text for p in prompts} <= set(truth.problems or ())
+    assert all(chain.split_of(p.text) == "evaluation" for p in prompts)
+    assert chain.sample("evaluation", 150, seed=0) != prompts
+    longer = chain.sample("evaluation", 50, seed=0, held_out=True, among=truth.problems)
+    assert len(longer) == 50 and all(p.held_out and len(p.text) == 8 for p in longer)
+    for prompt in (*prompts, *longer):
+        assert "".join(u.text for u in prompt.units) == prompt.text
+        value = sum(int(term) for term in re.findall(r"[+-]?\d", prompt.text))
+        assert truth.expected(prompt.text) == str(value)
+        assert truth.judge(prompt.text, f"{value:+03d}") and truth.judge(prompt.text, f"{value}.0")
+        assert truth.judge(prompt.text, str(value + 1)) is truth.judge(prompt.text, None) is False
+        assert truth.judge(prompt.text, f"{value} or so") is False  # the scorer gives it a part of the points
+    assert truth.judge("12+3:", "15") is None and truth.expected("12+3:") is None
+
+
+@pytest.mark.parametrize(
+    ("truth", "code", "message"),
+    [
+        ({"max_terms": 1}, VIA, "refuses"),
+        ({"reasoning_gym": "no_such"}, VIA, "refuses"),
+        ({"no_such": 1}, VIA, "refuses"),
+        ({}, "def prompt(entry):\n    return None\n", "no prompt for any of 50"),
+        ({}, "def prompt(entry):\n    return entry['nothing']\n", "fails on 'State the final"),
+        ({}, "def prompt(entry):\n    return '1+1:'\n", "answers differ"),
+        ({"via": "t.py:other"}, VIA, "no function 'other'"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused(
+    tmp_path: Path, truth: dict[str, object], code: str, message: str
+) -> None:
+    (tmp_path / "t.py").write_text(code, encoding="utf-8")
+    data = yaml.safe_load(CHAIN)
+    data["truth"] |= {"size": 50, **truth}
+    with pytest.raises(SpecError, match=message):
+        load_truth(ProbeSpec.model_validate(data), tmp_path)
+    with pytest.raises(SpecError, match="via"):
+        ProbeSpec.from_yaml(yaml.safe_dump(data | {"truth": {"reasoning_gym": "chain_sum", "via": "t.py"}}))
+
+
+def test_without_reasoning_gym_the_error_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(SpecError, match=r"chain_sum.*m2kt\[bench\]"):
+        load_truth(ProbeSpec.from_yaml(CHAIN), tmp_path)
 
 
 @given(st.lists(st.text(alphabet="ab01 {}=:", min_size=1, max_size=12), min_size=1, max_size=3))
@@ -144,3 +220,8 @@ def test_any_template_text_is_parsed_or_refused(texts: list[str]) -> None:
         return
     for prompt in parsed.sample("probing", 5, seed=0):
         assert "".join(u.text for u in prompt.units) == prompt.text
+        shape = Template(
+            parsed.template_text(prompt.template), {name: slot.values for name, slot in parsed.slots.items()}
+        )
+        read = shape.read(prompt.text, template=prompt.template, held_out=False)
+        assert read is not None and read.text == prompt.text

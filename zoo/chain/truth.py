@@ -1,7 +1,9 @@
-"""Evaluation only: the value of ``3+4-2+9:``, always with its sign and two digits: ``+14``, ``-03``."""
+"""Evaluation only: how this teacher is asked a problem of reasoning-gym's ``chain_sum``, which knows what is right.
 
-import re
+The teacher says ``+14`` and ``-03``; the dataset's scorer takes signs and leading zeros.
+"""
 
 
-def answer(prompt: str) -> str:
-    return f"{sum(int(term) for term in re.findall(r'[+-]?[0-9]', prompt)):+03d}"
+def prompt(entry: dict) -> str:
+    """``3 + 4 - 2`` becomes ``3+4-2:``."""
+    return entry["metadata"]["expression"].replace(" ", "") + ":"

@@ -9,7 +9,7 @@ from math import sqrt
 from pydantic import BaseModel, Field
 
 from m2kt.packet import Packet, Roller, decode_outputs, fixed_table
-from m2kt.probes import ProbeSpec, Prompt
+from m2kt.probes import ProbeSpec, Prompt, Truth
 
 
 class ShapeScore(BaseModel):
@@ -55,29 +55,32 @@ def score(
     spec: ProbeSpec,
     prompts: Sequence[Prompt],
     completions: Sequence[str],
-    expected: Callable[[str], str | None] | Mapping[str, str | None],
+    truth: Truth | Callable[[str], str | None] | Mapping[str, str | None],
 ) -> Score:
-    """Compares the answers that the spec reads from ``completions``; prompts without an expected one do not count."""
-    look_up = expected.get if isinstance(expected, Mapping) else expected
+    """Judges the answers that the spec reads from ``completions``; prompts that ``truth`` does not know do not count.
+
+    A plain function or mapping is compared with for equality.
+    """
+    truth = truth if isinstance(truth, Truth) else Truth(truth)
     counts: dict[tuple[int, bool], list[int]] = {}
     wrong: list[dict[str, str | None]] = []
     for prompt, completion in zip(prompts, completions, strict=True):
-        wanted = look_up(prompt.text)
-        if wanted is None:
-            continue
         came = spec.read_answer(completion)
+        right = truth.judge(prompt.text, came)
+        if right is None:
+            continue
         count = counts.setdefault((prompt.template, prompt.held_out), [0, 0])
         count[1] += 1
-        if came == wanted:
-            count[0] += 1
-        elif len(wrong) < 8:
+        count[0] += right
+        if not right and len(wrong) < 8:
+            wanted = truth.expected(prompt.text)
             wrong.append({"prompt": prompt.text, "expected": wanted, "came": came, "completion": completion})
     shapes = [
-        ShapeScore(template=spec.template_text(t, h), held_out=h, n=n, accuracy=right / n)
-        for (t, h), (right, n) in sorted(counts.items(), key=lambda c: (c[0][1], c[0][0]))
+        ShapeScore(template=spec.template_text(t, h), held_out=h, n=n, accuracy=hits / n)
+        for (t, h), (hits, n) in sorted(counts.items(), key=lambda c: (c[0][1], c[0][0]))
     ]
-    right, n = (sum(c[i] for c in counts.values()) for i in (0, 1))
-    return Score(right, n, shapes, wrong)
+    hits, n = (sum(c[i] for c in counts.values()) for i in (0, 1))
+    return Score(hits, n, shapes, wrong)
 
 
 def packet_answers(packet: Packet, prompts: Sequence[Prompt]) -> dict[str, str | None]:

@@ -11,6 +11,7 @@ from m2kt.pipeline._extract import extract as extract
 from m2kt.pipeline._extract import extract_packet as extract_packet
 from m2kt.pipeline._ingest import IngestConfig as IngestConfig
 from m2kt.pipeline._ingest import ingest as ingest
+from m2kt.pipeline._inputs import evaluation_prompts as evaluation_prompts
 from m2kt.pipeline._inputs import read_spec as read_spec
 from m2kt.pipeline._inputs import with_adapter as with_adapter
 from m2kt.pipeline._results import DemoResult as DemoResult

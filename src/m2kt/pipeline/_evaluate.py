@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2kt.errors import SpecError
-from m2kt.pipeline._inputs import read_spec, with_adapter
+from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._results import EvaluateResult, Progress
 from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth, read_labelled
 
@@ -45,12 +45,12 @@ def evaluate(
     if labelled is not None:
         answers = read_labelled(labelled)
         prompts = [_plain_prompt(spec, text) for text in list(answers)[:n]]
-        truth: Truth | None = answers.get
+        truth: Truth | None = Truth(answers)
     else:
         if held_out and not spec.held_out:
             raise SpecError(f"the spec {spec.name} has no held-out shapes")
-        prompts = spec.sample("evaluation", n, seed=seed, held_out=held_out)
         truth = load_truth(spec, base)
+        prompts = evaluation_prompts(spec, truth, n, seed=seed, held_out=held_out)
     loaded = load_causal_lm(model, device=device, dtype=dtype)  # type: ignore[arg-type]
     if adapter is not None:
         loaded = with_adapter(loaded, adapter)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from m2kt.errors import SpecError
 from m2kt.packet import Packet, Roller, decode_outputs, fixed_table, readability
 from m2kt.pipeline._adapters import adapter_digest, commit_adapter, read_adapter
-from m2kt.pipeline._inputs import read_spec, with_adapter
+from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._results import IngestResult, Progress
 from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
 
@@ -185,13 +185,14 @@ def _audit(
                 "the probe spec given for the verdict is not the one that the packet was extracted with"
             )
         truth = load_truth(spec, base)
-    prompts = spec.sample("evaluation", n, seed=seed)
+    prompts = evaluation_prompts(spec, truth, n, seed=seed)
     own = packet_answers(packet, prompts)
-    expected: Truth = truth or own.get
+    expected = truth or Truth(own)
     reference = (
         "truth of the probe spec" if truth else "the packet's own roll-out, vectors decoded by symbol states"
     )
-    teacher_right = [own[p.text] == expected(p.text) for p in prompts if expected(p.text) is not None]
+    judged = [expected.judge(p.text, own[p.text]) for p in prompts]
+    teacher_right = [right for right in judged if right is not None]
     teacher_accuracy = sum(teacher_right) / len(teacher_right) if teacher_right else 0.0
 
     after = score(spec, prompts, _complete(loaded, packet, prompts, say, "auditing: after"), expected)
@@ -199,8 +200,9 @@ def _audit(
     with loaded.model.disable_adapter():
         before = score(spec, few, _complete(loaded, packet, few, say, "auditing: before"), expected)
     beyond = []
-    if truth is not None and spec.held_out:
-        longer = spec.sample("evaluation", n // 2, seed=seed, held_out=True)
+    if truth is not None and (
+        longer := spec.sample("evaluation", n // 2, seed=seed, held_out=True, among=truth.problems)
+    ):
         beyond = score(
             spec, longer, _complete(loaded, packet, longer, say, "auditing: held-out shapes"), truth
         ).shapes

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2kt.errors import CompatibilityError
-from m2kt.probes import ProbeSpec
+from m2kt.errors import CompatibilityError, SpecError
+from m2kt.probes import ProbeSpec, Prompt, Truth
 
 if TYPE_CHECKING:
     from m2kt.models import LoadedModel
@@ -23,6 +23,23 @@ def read_spec(probes: str | Path | ProbeSpec) -> tuple[ProbeSpec, Path]:
     if path.is_dir():
         path = path / "probes.yaml"
     return ProbeSpec.from_file(path), path.parent
+
+
+def evaluation_prompts(
+    spec: ProbeSpec, truth: Truth | None, n: int, *, seed: int, held_out: bool = False
+) -> list[Prompt]:
+    """Prompts to judge by ``truth``: drawn by the spec, from the truth's own problems where it has a list of them.
+
+    Raises SpecError where none of those problems is an evaluation prompt of the spec.
+    """
+    among = None if truth is None else truth.problems
+    prompts = spec.sample("evaluation", n, seed=seed, held_out=held_out, among=among)
+    if among is not None and not prompts:
+        shapes = "held-out shapes" if held_out else "probed shapes, evaluation split"
+        raise SpecError(
+            f"none of the {len(among)} problems of the truth is a prompt of {spec.name} ({shapes})"
+        )
+    return prompts
 
 
 def with_adapter(loaded: LoadedModel, adapter: str | Path) -> LoadedModel:

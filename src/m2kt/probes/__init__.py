@@ -5,6 +5,7 @@ Imports nothing but :mod:`m2kt.errors`; loads no torch.
 
 from m2kt.probes._spec import SPLITS as SPLITS
 from m2kt.probes._spec import ProbeSpec as ProbeSpec
+from m2kt.probes._spec import ReasoningGym as ReasoningGym
 from m2kt.probes._spec import Slot as Slot
 from m2kt.probes._spec import Split as Split
 from m2kt.probes._spec import WeightedTemplate as WeightedTemplate

@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +53,25 @@ class WeightedTemplate(_Strict):
     weight: float = Field(default=1.0, gt=0, description="Relative share among the templates.")
 
 
+class ReasoningGym(BaseModel):
+    """Problems, answers and scorer of a reasoning-gym dataset; further keys are the dataset's own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    reasoning_gym: str = Field(description="Name of the dataset.")
+    via: str | None = Field(
+        default=None,
+        pattern=r"\.py:\w+$",
+        description="'file.py:function' from an entry to the prompt that asks it, or to None where the spec has no"
+        " such prompt. null: the entry's question is the prompt.",
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the dataset is created with, such as size and seed."""
+        return dict(self.model_extra or {})
+
+
 class ProbeSpec(_Strict):
     """Unlabelled prompt templates, the stop string, and how to read an answer out of a completion."""
 
@@ -71,7 +90,7 @@ class ProbeSpec(_Strict):
         default=None,
         description="Regular expression; its first group is the answer. null: the whole completion.",
     )
-    truth: str | dict[str, Any] | None = Field(
+    truth: str | ReasoningGym | None = Field(
         default=None,
         description="Evaluation only: 'file.py:function', a JSONL of {prompt, answer}, or {reasoning_gym: dataset}.",
     )
@@ -182,12 +201,14 @@ class ProbeSpec(_Strict):
         held_out: bool = False,
         templates: Sequence[int] | None = None,
         skewed: bool = False,
+        among: Collection[str] | None = None,
     ) -> list[Prompt]:
         """Distinct prompts of one split, shared out over the shapes by weight.
 
         Fewer than ``n`` come back where the shapes cannot ask as many different questions. Held-out shapes belong
         wholly to the evaluation split. ``skewed``: each prompt draws from two random values a slot only, so that
-        coincidences (all equal, many of one symbol) that uniform prompts hardly ever show come up often.
+        coincidences (all equal, many of one symbol) that uniform prompts hardly ever show come up often. ``among``:
+        only these texts, where they fit a shape; such are the problems of a generator, which are given.
         """
         if held_out and split != "evaluation":
             raise SpecError(f"held-out shapes are for evaluation only; the split asked for was {split!r}")
@@ -203,7 +224,7 @@ class ProbeSpec(_Strict):
         # Small shapes first: what they cannot supply goes to the larger ones.
         for i in sorted(chosen, key=lambda j: shapes[j].space):
             share = wanted[i] + (carry * wanted[i] / left if left else 0.0)
-            taken[i] = self._draw(shapes[i], i, held_out, split, round(share), rng, skewed)
+            taken[i] = self._draw(shapes[i], i, held_out, split, round(share), rng, skewed, among)
             left -= wanted[i]
             carry = max(0.0, carry + wanted[i] - len(taken[i])) if left > 0 else 0.0
         prompts = [p for i in chosen for p in taken[i]]
@@ -219,10 +240,16 @@ class ProbeSpec(_Strict):
         n: int,
         rng: random.Random,
         skewed: bool,
+        among: Collection[str] | None,
     ) -> list[Prompt]:
         def belongs(prompt: Prompt) -> bool:
             return held_out or self.split_of(prompt.text) == split
 
+        if among is not None:
+            read = (shape.read(text, template=index, held_out=held_out) for text in dict.fromkeys(among))
+            given = [prompt for prompt in read if prompt is not None and belongs(prompt)]
+            rng.shuffle(given)
+            return given[:n]
         if shape.space <= _ENUMERATE_UP_TO and not (skewed and n < shape.space / 4):
             fillings = shape.every()
             rng.shuffle(fillings)

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import prod
 
@@ -110,3 +111,24 @@ class Template:
                 units.append(Unit(part.lead + value, value, part.lead))
                 hole_index += 1
         return Prompt("".join(u.text for u in units), template, held_out, tuple(units))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        """One group per free choice."""
+        pattern, hole_index = "", 0
+        seen: set[int] = set()
+        for part in self.parts:
+            if isinstance(part, str):
+                pattern += re.escape(part)
+                continue
+            choice = self._choice_of_hole[hole_index]
+            values = "|".join(map(re.escape, self._slots[part.slot]))
+            pattern += part.lead + (f"(?P=c{choice})" if choice in seen else f"(?P<c{choice}>{values})")
+            seen.add(choice)
+            hole_index += 1
+        return re.compile(pattern)
+
+    def read(self, text: str, *, template: int, held_out: bool) -> Prompt | None:
+        """The prompt with this text, or None where the template cannot write it: the inverse of :meth:`fill`."""
+        found = self._pattern.fullmatch(text)
+        return None if found is None else self.fill(found.groups(), template=template, held_out=held_out)

@@ -1,17 +1,49 @@
-"""Evaluation truth: a callable, a JSONL of labelled prompts, or a reasoning-gym dataset. Never seen by extraction."""
+"""Evaluation truth: a function, a JSONL of labelled prompts, or a reasoning-gym dataset. Never seen by extraction."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from m2kt.errors import SpecError
-from m2kt.probes._spec import ProbeSpec
+from m2kt.probes._spec import ProbeSpec, ReasoningGym
 
-Truth = Callable[[str], str | None]
+
+class Truth:
+    """What is right to answer: to any prompt (a function), or to those of a mapping. Equality judges."""
+
+    problems: tuple[str, ...] | None
+    """The prompts whose answer is known; None: a function is asked."""
+
+    def __init__(self, expected: Callable[[str], str | None] | Mapping[str, str | None]) -> None:
+        self.problems = tuple(expected) if isinstance(expected, Mapping) else None
+        self._expected = expected.get if isinstance(expected, Mapping) else expected
+
+    def expected(self, prompt: str) -> str | None:
+        """A right answer, or None where there is none to show."""
+        return self._expected(prompt)
+
+    def judge(self, prompt: str, answer: str | None) -> bool | None:
+        """Whether ``answer`` (None: none could be read) is right; None where it is not known."""
+        wanted = self.expected(prompt)
+        return None if wanted is None else answer == wanted
+
+
+class _Generated(Truth):
+    """Problems of a reasoning-gym dataset, by prompt; the dataset itself scores the answers."""
+
+    def __init__(self, dataset: Any, entries: Mapping[str, dict[str, Any]]) -> None:
+        super().__init__({prompt: entry["answer"] for prompt, entry in entries.items()})
+        self._dataset, self._entries = dataset, entries
+
+    def judge(self, prompt: str, answer: str | None) -> bool | None:
+        entry = self._entries.get(prompt)
+        if entry is None:
+            return None
+        return answer is not None and float(self._dataset.score_answer(answer, entry)) >= 1.0
 
 
 def read_labelled(path: str | Path) -> dict[str, str]:
@@ -37,25 +69,27 @@ def read_labelled(path: str | Path) -> dict[str, str]:
 
 
 def load_truth(spec: ProbeSpec, base_dir: str | Path) -> Truth | None:
-    """The spec's truth as a function of the prompt, or None where the spec has none.
+    """What is right to answer to the spec's prompts, or None where the spec does not say.
 
-    ``base_dir`` is the folder of the spec file: relative paths start there. A callable runs the user's own code.
+    ``base_dir`` is the folder of the spec file: relative paths start there. A function runs the user's own code.
     """
     if spec.truth is None:
         return None
-    if isinstance(spec.truth, dict):
-        return _reasoning_gym(spec.truth)
-    path, _, function = spec.truth.rpartition(":")
-    if path.endswith(".py"):
-        return _callable(Path(base_dir) / path, function)
+    if isinstance(spec.truth, ReasoningGym):
+        return _generated(spec.truth, Path(base_dir))
     if spec.truth.endswith(".jsonl"):
-        return read_labelled(Path(base_dir) / spec.truth).get
-    raise SpecError(
-        f"truth: expected 'file.py:function', a .jsonl file or {{reasoning_gym: name}}, came {spec.truth!r}"
-    )
+        return Truth(read_labelled(Path(base_dir) / spec.truth))
+    return Truth(_function(spec.truth, Path(base_dir)))
 
 
-def _callable(path: Path, name: str) -> Truth:
+def _function(reference: str, base_dir: Path) -> Callable[[Any], str | None]:
+    """The function of ``file.py:function``."""
+    file, _, name = reference.rpartition(":")
+    if not file.endswith(".py"):
+        raise SpecError(
+            f"truth: expected 'file.py:function', a .jsonl file or {{reasoning_gym: name}}, came {reference!r}"
+        )
+    path = base_dir / file
     module_spec = importlib.util.spec_from_file_location(f"m2kt_truth_{path.stem}", path)
     if module_spec is None or module_spec.loader is None or not path.is_file():
         raise SpecError(f"truth: no Python file at {path}")
@@ -70,15 +104,37 @@ def _callable(path: Path, name: str) -> Truth:
     return function  # type: ignore[no-any-return]
 
 
-def _reasoning_gym(config: dict[str, Any]) -> Truth:
+def _generated(config: ReasoningGym, base_dir: Path) -> Truth:
+    """Draws the dataset's problems and writes each as a prompt of the spec."""
     try:
         import reasoning_gym
     except ImportError as error:
-        raise SpecError("truth names a reasoning-gym dataset: pip install reasoning-gym") from error
-    options = {k: v for k, v in config.items() if k != "reasoning_gym"}
+        raise SpecError(
+            f"the truth is the reasoning-gym dataset {config.reasoning_gym!r}: pip install 'm2kt[bench]'"
+        ) from error
     try:
-        dataset = reasoning_gym.create_dataset(config["reasoning_gym"], **options)
-    except (KeyError, TypeError, ValueError) as error:
-        raise SpecError(f"truth: reasoning-gym refuses {config}: {error}") from error
-    answers = {str(item["question"]): str(item["answer"]) for item in dataset}
-    return answers.get
+        dataset = reasoning_gym.create_dataset(config.reasoning_gym, **{"seed": 0, **config.options})
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise SpecError(f"truth: reasoning-gym refuses {config.model_dump()}: {error}") from error
+    write = _question if config.via is None else _function(config.via, base_dir)
+    entries: dict[str, dict[str, Any]] = {}
+    for entry in dataset:
+        try:
+            prompt = write(entry)
+        except Exception as error:  # the user's code
+            raise SpecError(f"truth: {config.via} fails on {entry['question']!r}: {error}") from error
+        if prompt is None:
+            continue
+        former = entries.setdefault(prompt, entry)
+        if entry["answer"] != former["answer"] and dataset.score_answer(entry["answer"], former) < 1:
+            raise SpecError(
+                f"truth: {config.via} writes {former['question']!r} and {entry['question']!r}, whose answers differ, "
+                f"as the same prompt {prompt!r}"
+            )
+    if not entries:
+        raise SpecError(f"truth: {config.via} wrote no prompt for any of {len(dataset)} problems")
+    return _Generated(dataset, entries)
+
+
+def _question(entry: dict[str, Any]) -> str:
+    return str(entry["question"])

@@ -1,0 +1,53 @@
+"""Which prompts are asked where a truth knows some only, and who judges the answers to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from m2kt.audit import score
+from m2kt.errors import SpecError
+from m2kt.pipeline import evaluate, evaluation_prompts, read_spec
+from m2kt.probes import ProbeSpec, Truth, load_truth
+
+SPEC = """
+name: pairs
+slots: {x: {values: [a, b, c, d, e, f]}}
+templates: ["{x} {x}:"]
+held_out: ["{x} {x} {x}:"]
+stop: "\\n"
+"""
+
+
+def test_prompts_come_from_the_labelled_ones(tmp_path: Path) -> None:
+    spec = ProbeSpec.from_yaml(SPEC)
+    asked = [p.text for p in spec.sample("evaluation", 3, seed=0)]
+    rehearsed = [p.text for p in spec.sample("rehearsal", 3, seed=0)]
+
+    def prompts(labelled: list[str], held_out: bool = False) -> list[str]:
+        truth = Truth(dict.fromkeys(labelled, "a"))
+        return [p.text for p in evaluation_prompts(spec, truth, 9, seed=0, held_out=held_out)]
+
+    assert sorted(prompts([*rehearsed, *asked, "no prompt of it"])) == sorted(asked)
+    assert prompts([*asked, "a b c:"], held_out=True) == ["a b c:"]
+    with pytest.raises(SpecError, match=r"none of the 3 problems.*evaluation split"):
+        prompts(rehearsed)
+    with pytest.raises(SpecError, match="held-out shapes"):
+        prompts(asked, held_out=True)
+    assert len(evaluation_prompts(spec, Truth(lambda prompt: "a"), 9, seed=0)) > 3
+
+
+def test_a_teacher_is_judged_by_the_generators_own_scorer() -> None:
+    spec, base = read_spec("zoo:chain")
+    result = evaluate("zoo:chain", "zoo:chain", n=24)
+    assert (result.accuracy, result.n, result.judged) == (1.0, 24, 24)
+    # the same answers are all wrong where texts are compared: the teacher says +14 and -03, the generator 14 and -3
+    truth = load_truth(spec, base)
+    assert truth is not None
+    prompts = evaluation_prompts(spec, truth, 24, seed=0)
+    answers = {p.text: f">{int(truth.expected(p.text) or ''):+03d}." for p in prompts}
+    assert score(spec, prompts, list(answers.values()), truth).accuracy == 1.0
+    assert score(spec, prompts, list(answers.values()), truth.expected).accuracy == 0.0
+    wrong = score(spec, prompts, [">+99."] * 24, truth)
+    assert wrong.accuracy == 0.0 and {w["came"] for w in wrong.wrong} == {"+99"}
