@@ -44,7 +44,8 @@ class Task:
     @cached_property
     def teacher_accuracy(self) -> float:
         """The teacher's accuracy on the evaluation prompts of probed shapes."""
-        right = [self.spec.read_answer(self.answers[p.text]) == self.truth(p.text) for p in self.prompts]
+        read = self.spec.read_answer
+        right = [bool(self.truth.judge(p.text, read(self.answers[p.text]))) for p in self.prompts]
         return sum(right) / len(right)
 
 
@@ -84,14 +85,14 @@ class Workshop:
         return self._tasks[teacher, probes]
 
     def _make_task(self, teacher: str, probes: str) -> Task:
-        from m2kt.pipeline import read_spec
+        from m2kt.pipeline import evaluation_prompts, read_spec
 
         spec, base = read_spec(probes)
         truth = load_truth(spec, base)
         if truth is None:
             raise SpecError(f"the bench needs a truth to hold answers against; {probes} names none")
-        prompts = spec.sample("evaluation", PROMPTS, seed=0)
-        longer = spec.sample("evaluation", LONGER, seed=0, held_out=True) if spec.held_out else []
+        prompts = evaluation_prompts(spec, truth, PROMPTS, seed=0)
+        longer = evaluation_prompts(spec, truth, LONGER, seed=0, held_out=True) if spec.held_out else []
         answers = self.answers(teacher, spec, [p.text for p in (*prompts, *longer)])
         return Task(teacher, spec, truth, prompts, longer, answers)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -242,32 +242,29 @@ class ProbeSpec(_Strict):
         skewed: bool,
         among: Collection[str] | None,
     ) -> list[Prompt]:
-        def belongs(prompt: Prompt) -> bool:
-            return held_out or self.split_of(prompt.text) == split
+        def belongs(text: str) -> bool:
+            return held_out or self.split_of(text) == split
 
         if among is not None:
-            read = (shape.read(text, template=index, held_out=held_out) for text in dict.fromkeys(among))
-            given = [prompt for prompt in read if prompt is not None and belongs(prompt)]
+            here = (text for text in dict.fromkeys(among) if belongs(text))
+            read = (shape.read(text, template=index, held_out=held_out) for text in here)
+            given = [prompt for prompt in read if prompt is not None]
             rng.shuffle(given)
             return given[:n]
+        drawn: Iterable[tuple[str, ...]]
         if shape.space <= _ENUMERATE_UP_TO and not (skewed and n < shape.space / 4):
-            fillings = shape.every()
-            rng.shuffle(fillings)
-            found: dict[str, Prompt] = {}
-            for values in fillings:
+            every = shape.every()
+            rng.shuffle(every)
+            drawn = every
+        else:
+            drawn = (shape.draw(rng, skewed=skewed) for _ in range(40 * n + 200))
+        found: dict[str, Prompt] = {}
+        for values in drawn if n > 0 else ():
+            text = shape.text_of(values)
+            if text not in found and belongs(text):
+                found[text] = shape.fill(values, template=index, held_out=held_out)
                 if len(found) >= n:
                     break
-                prompt = shape.fill(values, template=index, held_out=held_out)
-                if belongs(prompt):
-                    found[prompt.text] = prompt
-            return list(found.values())
-        found = {}
-        for _ in range(40 * n + 200):
-            if len(found) >= n:
-                break
-            prompt = shape.fill(shape.draw(rng, skewed=skewed), template=index, held_out=held_out)
-            if belongs(prompt):
-                found[prompt.text] = prompt
         return list(found.values())
 
     def completion_text(self, generated: str) -> str:

@@ -77,7 +77,7 @@ def counterfactual(cell: Cell, shop: Workshop, original: str, updates: int | Non
     former = load_truth(*read_spec(original))
     assert former is not None
     read = task.spec.read_answer
-    altered = [p for p in task.prompts if read(task.answers[p.text]) != former(p.text)]
+    altered = [p for p in task.prompts if former.judge(p.text, read(task.answers[p.text])) is False]
     trained = shop.train(cell.student, packet, settings(), seed=cell.seed, **_given(updates))
     said = shop.complete(trained.loaded, task, altered, apart=True)
     equal = [read(c) == read(task.answers[p.text]) for c, p in zip(said, altered, strict=True)]
