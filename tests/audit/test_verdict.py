@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from m2kt.audit import Neutral, Thresholds, gap_recovered, judge, measure_neutral, neutral_text, wilson
+from m2kt.audit import (
+    Neutral,
+    Steps,
+    Thresholds,
+    Verdict,
+    gap_recovered,
+    judge,
+    measure_neutral,
+    neutral_text,
+    wilson,
+)
 from m2kt.models import load_causal_lm
 
 
@@ -56,6 +66,21 @@ def test_each_threshold_rejects_with_its_reason(changes: dict[str, Any], reason:
     bad = verdict(**changes)
     assert bad.verdict == "rejected"
     assert any(reason in r for r in bad.reasons)
+
+
+def test_a_skill_that_was_not_reached_is_diagnosed() -> None:
+    steps = Steps(
+        n=90, traces=30, concepts_seen=0.5, selected=0.4, gathered=1.0, retrieved=1.0, written=1.0, readable=1.0,
+        read_out=0.4, latent=0.4, verbalised=None, failed={"selected": 0.6}, chains=0.1, structure=1.0, procedure=1.0,
+        causal=None, causal_failed=None, by_concept={3: (90, 36)},
+    )  # fmt: skip
+    bad = verdict(accuracy=0.1, steps=steps)
+    assert [d.name for d in bad.diagnosis] == ["selector wrong"] and bad.steps == steps
+    # whatever else is amiss: where the skill is reached there is nothing to explain
+    assert verdict(steps=steps, readable=0.1).diagnosis == []
+    assert verdict(accuracy=0.1).diagnosis == []
+    read_again = Verdict.model_validate_json(bad.model_dump_json())
+    assert read_again == bad
 
 
 def test_gap_recovered() -> None:

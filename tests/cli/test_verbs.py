@@ -80,4 +80,5 @@ def test_a_rejection_exits_with_5_and_writes_nothing(
     result = answer(done, code=5)
     assert result.keys() >= INGEST_KEYS
     assert result["verdict"] == "rejected" and result["reasons"]
+    assert result["diagnosis"][0]["name"] == "selector wrong" and result["steps"]["read_out"] < 0.9
     assert list(tmp_path.iterdir()) == []

@@ -80,6 +80,9 @@ def test_the_skill_arrives_at_v_0(accepted: IngestResult) -> None:
     assert accepted.before <= 0.2
     assert accepted.gap_recovered >= 0.97
     assert accepted.ledger["labelled_examples"] == 0 and accepted.ledger["verbalised_rows"] == 0
+    assert accepted.steps is not None and accepted.steps["latent"] >= 0.97
+    assert accepted.geometry is not None and accepted.geometry["nearest"] >= 0.9
+    assert accepted.diagnosis == []
 
 
 def test_training_never_sees_the_packets_vectors(packet: Packet) -> None:
@@ -150,6 +153,7 @@ def test_spoiled_packet_is_rejected_and_the_former_state_stays(
     before = accepted.adapter_digest
     result = ingest(STUDENT, noise(packet), work / "adapter", config=CONFIG, reuse=work / "adapter")
     assert result.verdict == "rejected" and result.reasons
+    assert [d["name"] for d in result.diagnosis] == ["vectors unreadable"]
     assert result.adapter_digest_before == before == result.adapter_digest
     assert not [p for p in work.iterdir() if p.name.startswith(".")], "nothing half-written is left behind"
 

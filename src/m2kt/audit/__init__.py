@@ -1,16 +1,24 @@
 """The auditor: measures a candidate and returns a verdict. It never writes weights; the pipeline acts on what it says.
 
-Imports probes, packet and models.
+Imports probes, packet and models, and of the student room what it takes to look inside a reader.
 """
 
+from m2kt.audit._diagnose import Diagnosis as Diagnosis
+from m2kt.audit._diagnose import diagnose as diagnose
+from m2kt.audit._geometry import Geometry as Geometry
+from m2kt.audit._geometry import concept_map as concept_map
+from m2kt.audit._geometry import measure_geometry as measure_geometry
 from m2kt.audit._retention import Neutral as Neutral
 from m2kt.audit._retention import measure_neutral as measure_neutral
 from m2kt.audit._retention import neutral_text as neutral_text
 from m2kt.audit._skill import Score as Score
 from m2kt.audit._skill import ShapeScore as ShapeScore
 from m2kt.audit._skill import packet_answers as packet_answers
+from m2kt.audit._skill import packet_traces as packet_traces
 from m2kt.audit._skill import score as score
 from m2kt.audit._skill import wilson as wilson
+from m2kt.audit._steps import Steps as Steps
+from m2kt.audit._steps import measure_steps as measure_steps
 from m2kt.audit._verdict import Thresholds as Thresholds
 from m2kt.audit._verdict import Verdict as Verdict
 from m2kt.audit._verdict import gap_recovered as gap_recovered

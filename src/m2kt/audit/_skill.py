@@ -8,7 +8,7 @@ from math import sqrt
 
 from pydantic import BaseModel, Field
 
-from m2kt.packet import Packet, Roller, decode_outputs, fixed_table
+from m2kt.packet import Packet, Roller, Trace, decode_outputs, fixed_table
 from m2kt.probes import ProbeSpec, Prompt, Truth
 
 
@@ -83,12 +83,16 @@ def score(
     return Score(hits, n, shapes, wrong)
 
 
-def packet_answers(packet: Packet, prompts: Sequence[Prompt]) -> dict[str, str | None]:
-    """What the packet itself answers: its graph rolled out, its vectors decoded through its symbol states."""
+def packet_traces(packet: Packet, prompts: Sequence[Prompt]) -> list[Trace]:
+    """The packet's graph rolled out over each prompt, its vectors decoded through its symbol states."""
     roller = Roller(packet.graph)
     table = fixed_table(decode_outputs(packet.graph, packet.concepts), packet.graph)
-    answers: dict[str, str | None] = {}
-    for prompt in prompts:
-        trace = roller(prompt, table)
-        answers[prompt.text] = packet.spec.read_answer(trace.completion) if trace.complete else None
-    return answers
+    return [roller(prompt, table) for prompt in prompts]
+
+
+def packet_answers(packet: Packet, prompts: Sequence[Prompt]) -> dict[str, str | None]:
+    """What the packet itself answers; None where its roll-out does not reach the end."""
+    return {
+        prompt.text: packet.spec.read_answer(trace.completion) if trace.complete else None
+        for prompt, trace in zip(prompts, packet_traces(packet, prompts), strict=True)
+    }

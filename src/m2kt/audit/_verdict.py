@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from m2kt.audit._diagnose import Diagnosis, diagnose
+from m2kt.audit._geometry import Geometry
 from m2kt.audit._retention import Neutral
 from m2kt.audit._skill import ShapeScore
+from m2kt.audit._steps import Steps
 
 
 class Thresholds(BaseModel):
@@ -52,6 +56,13 @@ class Verdict(BaseModel):
     readable: float = Field(
         description="Share of concept vectors read clearly by the packet's own symbol states."
     )
+    steps: Steps | None = Field(description="Single rule steps, the prefix given; null: not measured.")
+    geometry: Geometry | None = Field(
+        description="Where phi puts the packet's vectors; null: no phi, or not measured."
+    )
+    diagnosis: list[Diagnosis] = Field(
+        description="Known signatures of failure, where the skill was not reached."
+    )
     thresholds: Thresholds
 
 
@@ -68,8 +79,12 @@ def judge(
     neutral: Neutral,
     readable: float,
     thresholds: Thresholds,
+    steps: Steps | None = None,
+    geometry: Geometry | None = None,
+    packet_accuracy: float | None = None,
+    history: Sequence[Mapping[str, float]] = (),
 ) -> Verdict:
-    """Holds measurements against thresholds and says which were missed."""
+    """Holds measurements against thresholds and says which were missed; :func:`diagnose` says why."""
     gap = gap_recovered(before, accuracy, reference_accuracy)
     reasons = []
     if n == 0:
@@ -93,6 +108,16 @@ def judge(
             f"something else changed: divergence on neutral text {neutral.divergence:.3f}, "
             f"at most {thresholds.divergence}"
         )
+    diagnosis: list[Diagnosis] = []
+    if gap < thresholds.gap_recovered and steps is not None:
+        diagnosis = diagnose(
+            steps,
+            geometry,
+            accuracy=accuracy,
+            needed=before + thresholds.gap_recovered * (reference_accuracy - before),
+            packet_accuracy=packet_accuracy,
+            history=history,
+        )
     return Verdict(
         verdict="rejected" if reasons else "accepted",
         reasons=reasons,
@@ -107,6 +132,9 @@ def judge(
         held_out=held_out,
         neutral=neutral,
         readable=readable,
+        steps=steps,
+        geometry=geometry,
+        diagnosis=diagnosis,
         thresholds=thresholds,
     )
 

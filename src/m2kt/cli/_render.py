@@ -243,6 +243,8 @@ def demo_tables(result: DemoResult) -> Iterator[RenderableType]:
     spoiled.add_row("verdict", _verdict(rollback.verdict))
     for reason in rollback.reasons:
         spoiled.add_row("because", Text(reason, overflow="fold"))
+    for found in rollback.diagnosis:
+        spoiled.add_row("diagnosis", Text(f"{found['name']}. {found['says']}", overflow="fold"))
     spoiled.add_row("adapter before", Text(str(rollback.adapter_digest_before), overflow="fold"))
     spoiled.add_row("adapter now", Text(str(rollback.adapter_digest), overflow="fold"))
     same = "equal: the former adapter is back bit for bit" if result.restored else "[red]they differ[/red]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -84,6 +84,7 @@ def _print(r: IngestResult, accepted: bool) -> None:
         ("teacher (packet's own roll-out)", percent(r.teacher)),
         ("retention", percent(r.retention)),
         ("gap recovered", percent(r.gap_recovered)),
+        ("single steps, prefix given", _steps(r.steps)),
         ("judged by", r.reference),
         ("prompts", str(r.n)),
         ("updates", str(r.updates)),
@@ -96,3 +97,14 @@ def _print(r: IngestResult, accepted: bool) -> None:
     stdout().print(table)
     for reason in r.reasons:
         stdout().print(f"because: {reason}", markup=False, highlight=False)
+    for found in r.diagnosis:
+        stdout().print(f"diagnosis: {found['name']}. {found['says']}", markup=False, highlight=False)
+
+
+def _steps(steps: dict[str, Any] | None) -> str:
+    if not steps or not steps["n"]:
+        return "-"
+    stages = [s for s in ("selected", "gathered", "retrieved") if steps[s] is not None]
+    inside = ", ".join(f"{s} {percent(steps[s])}" for s in stages)
+    seen = f"{percent(steps['concepts_seen'], 0)} of the concepts"
+    return f"{percent(steps['read_out'])} of {steps['n']}" + (f" ({inside}), " if inside else ", ") + seen

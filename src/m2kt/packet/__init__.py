@@ -9,6 +9,7 @@ Files and their signature, the graph and its roll-out. Needs numpy, safetensors 
 
 from m2kt.packet._decode import RidgeProbe as RidgeProbe
 from m2kt.packet._decode import decode_outputs as decode_outputs
+from m2kt.packet._decode import read_clearly as read_clearly
 from m2kt.packet._decode import readability as readability
 from m2kt.packet._graph import Case as Case
 from m2kt.packet._graph import Decision as Decision

@@ -66,13 +66,17 @@ CLEAR = 0.25  # margin of the best symbol over the next, in units of the probe's
 
 def readability(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> float:
     """Share of concept vectors that the packet's own symbol states read clearly. Noise is read, but not clearly."""
-    if not graph.n_concepts:
-        return 0.0
+    return float(read_clearly(concepts).mean()) if graph.n_concepts else 0.0
+
+
+def read_clearly(concepts: dict[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
+    """Which of the K concept vectors are read clearly."""
     probe = RidgeProbe(
         np.asarray(concepts["pool_PD"], dtype=np.float32),
         np.asarray(concepts["pool_symbol_P"], dtype=np.int32),
     )
     score_KC = np.sort(probe.scores(np.asarray(concepts["vectors_KD"], dtype=np.float32)), axis=1)
     if score_KC.shape[1] == 1:
-        return 1.0
-    return float(((score_KC[:, -1] - score_KC[:, -2]) >= CLEAR).mean())
+        return np.ones(len(score_KC), dtype=np.bool_)
+    clear_K: NDArray[np.bool_] = (score_KC[:, -1] - score_KC[:, -2]) >= CLEAR
+    return clear_K

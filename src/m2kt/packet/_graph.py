@@ -127,6 +127,11 @@ class Graph(_Model):
         """Leaves of all decisions: the places at which a trace can be."""
         return sum(n_leaves(node.step) for template in self.templates for node in template.nodes)
 
+    def concept(self, unit: TracedUnit) -> int:
+        """Index of the concept that wrote a unit of kind 'rule'."""
+        assert unit.rule is not None and unit.row is not None
+        return self.rules[unit.rule].offset + unit.row
+
     def row_index(self) -> list[dict[tuple[int, ...], int]]:
         """Per rule, arguments to row."""
         return [{row: i for i, row in enumerate(rule.rows)} for rule in self.rules]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from m2kt.models import LoadedModel
     from m2kt.student import StudentSettings
 
+STEPS_PROMPTS = 64  # whose single steps are looked at: one pass of the student
 BEFORE_PROMPTS = 32  # the frozen student hardly ever stops by itself; a few prompts show what it can do
 DEFAULT_UPDATES = 120
 
@@ -109,7 +110,7 @@ def ingest(
     if reuse is not None:
         model = room.swap(with_adapter(loaded, reuse).model, packet)
         ledger: dict[str, Any] = {"labelled_examples": 0, "updates": 0, "rehearsal_sequences": 0}
-        updates = 0
+        updates, history = 0, []
     else:
         candidate = room.train(
             loaded,
@@ -119,11 +120,18 @@ def ingest(
             seed=seed,
             progress=lambda done, total, losses: say("rehearsing", done, total),
         )
-        model, ledger = candidate.model, candidate.ledger
+        model, ledger, history = candidate.model, candidate.ledger, candidate.history
         updates = int(ledger["updates"])
     training_seconds = time.monotonic() - started
     verdict, teacher_accuracy = _audit(
-        replace(loaded, model=model), packet, thresholds, settings.evaluation_prompts, seed, probes, say
+        replace(loaded, model=model),
+        packet,
+        thresholds,
+        settings.evaluation_prompts,
+        seed,
+        probes,
+        history,
+        say,
     )
     ledger |= {
         "teacher_passes": packet.manifest.ledger.teacher_passes,
@@ -154,6 +162,9 @@ def ingest(
         shapes=[s.model_dump() for s in verdict.shapes],
         held_out=[s.model_dump() for s in verdict.held_out],
         neutral=verdict.neutral.model_dump(),
+        steps=None if verdict.steps is None else verdict.steps.model_dump(),
+        geometry=None if verdict.geometry is None else verdict.geometry.model_dump(),
+        diagnosis=[d.model_dump() for d in verdict.diagnosis],
         updates=updates,
         seconds=round(time.monotonic() - started, 2),
         training_seconds=round(training_seconds, 2),
@@ -172,10 +183,19 @@ def _audit(
     n: int,
     seed: int,
     probes: str | Path | ProbeSpec | None,
+    history: list[dict[str, float]],
     say: Progress,
 ) -> tuple[Verdict, float]:
     """Measures the candidate; also returns the packet's own accuracy against the same reference."""
-    from m2kt.audit import judge, measure_neutral, packet_answers, score
+    from m2kt.audit import (
+        judge,
+        measure_geometry,
+        measure_neutral,
+        measure_steps,
+        packet_answers,
+        packet_traces,
+        score,
+    )
 
     spec, truth = packet.spec, None
     if probes is not None:
@@ -206,6 +226,9 @@ def _audit(
         beyond = score(
             spec, longer, _complete(loaded, packet, longer, say, "auditing: held-out shapes"), truth
         ).shapes
+    say("auditing: single steps", 0, 1)
+    traces = packet_traces(packet, prompts[:STEPS_PROMPTS])
+    steps, geometry = measure_steps(loaded, packet, traces), measure_geometry(loaded, packet, traces)
     say("auditing: neutral text", 0, 1)
     verdict = judge(
         before=before.accuracy,
@@ -220,6 +243,10 @@ def _audit(
         neutral=measure_neutral(loaded),
         readable=readability(packet.graph, packet.concepts),
         thresholds=thresholds,
+        steps=steps,
+        geometry=geometry,
+        packet_accuracy=teacher_accuracy,
+        history=history,
     )
     return verdict, teacher_accuracy
 

@@ -57,6 +57,11 @@ class IngestResult(_Result):
     shapes: list[dict[str, Any]]
     held_out: list[dict[str, Any]]
     neutral: dict[str, float]
+    steps: dict[str, Any] | None = Field(description="Single rule steps, the prefix given: right by stage.")
+    geometry: dict[str, Any] | None = Field(description="Where phi puts the packet's vectors.")
+    diagnosis: list[dict[str, Any]] = Field(
+        description="Signatures of failure, where the skill was not reached."
+    )
     updates: int
     seconds: float
     training_seconds: float

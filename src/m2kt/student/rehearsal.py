@@ -29,6 +29,7 @@ from m2kt.student.settings import RehearsalSettings
 from m2kt.student.spelling import LEAD, lead_tokens
 
 IGNORE = -100
+NO_BANK: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 @dataclass
@@ -37,9 +38,8 @@ class Rehearsed:
 
     ids: list[int]
     unit_of_token: list[int]
-    n_prompt: int  # units
     trace: Trace
-    bank_index_K: NDArray[np.int64]
+    bank_index_K: NDArray[np.int64]  # NO_BANK where the vectors plugged in stand for the rows
     class_T: list[int]
     place_T: list[int]
     phase_T: list[int]
@@ -62,6 +62,70 @@ class Batch:
     written_share: float
     """Its part of those whose traces the student writes out; 0 where it only reads along."""
     traces: list[Rehearsed]
+
+
+class Encoder:
+    """Writes traces in a student's tokens, and says at each token what a reader should see there."""
+
+    def __init__(self, graph: Graph, tokenizer: Any) -> None:
+        self.graph, self.tokenizer = graph, tokenizer
+        self.first_place = graph.first_places()
+        self.arity = max(1, max((r.arity for r in graph.rules), default=1))
+
+    def __call__(self, trace: Trace, bank_index_K: NDArray[np.int64], config: CALConfig) -> Rehearsed:
+        """A trace with its targets; ``bank_index_K`` names the rows of [pool; true bank] behind its table."""
+        encoded = encode_units(self.tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
+        ids, owner = encoded.ids, encoded.unit_of_token
+        tokens_of: dict[int, list[int]] = {}
+        for t, u in enumerate(owner):
+            tokens_of.setdefault(u, []).append(t)
+        literal_id = {text: config.class_of_literal(i) for i, text in enumerate(config.literals)}
+        n = len(ids)
+
+        def empty() -> list[int]:
+            return [IGNORE] * n
+
+        out = Rehearsed(
+            ids,
+            owner,
+            trace,
+            bank_index_K,
+            class_T=empty(),
+            place_T=empty(),
+            phase_T=empty(),
+            concept_T=empty(),
+            source_TA=[[IGNORE] * self.arity for _ in range(n)],
+            copied_T=empty(),
+            label_T=empty(),
+        )
+        for t in range(n - 1):
+            u = owner[t + 1]
+            if u < trace.n_prompt:
+                out.class_T[t] = CALConfig.NONE
+                continue
+            unit = trace.units[u]
+            step = u - trace.n_prompt
+            out.place_T[t] = self.first_place[trace.template][trace.path[step]] + trace.leaf[step]
+            tokens = tokens_of[u]
+            at = tokens.index(t + 1)
+            skip = lead_tokens(self.tokenizer, [ids[i] for i in tokens], unit.lead)
+            out.label_T[t] = ids[t + 1]
+            out.phase_T[t] = min(max(0, at - skip), config.phases - 1)
+            ends = [tokens_of[s][-1] for s in unit.sources]
+            if at > skip:
+                out.class_T[t] = CALConfig.CONTINUE
+            elif at < skip:
+                out.class_T[t] = literal_id.get(LEAD, CALConfig.NONE)
+            elif unit.kind == "copy":
+                out.class_T[t], out.copied_T[t] = CALConfig.COPY, int(unit.symbol or 0)
+                out.source_TA[t][0] = ends[0]
+            elif unit.kind == "rule":
+                assert unit.rule is not None
+                out.class_T[t], out.concept_T[t] = config.class_of_rule(unit.rule), self.graph.concept(unit)
+                out.source_TA[t][: len(ends)] = ends
+            else:
+                out.class_T[t] = literal_id.get(unit.text[skip:], CALConfig.NONE)
+        return out
 
 
 class Pool:
@@ -110,7 +174,7 @@ class Rehearsal:
             self.prompts.setdefault(prompt.template, []).append(prompt)
         if not self.prompts:
             raise PacketError("the packet's probe spec has no prompt in the rehearsal split")
-        self.first_place = graph.first_places()
+        self.encode = Encoder(graph, tokenizer)
         self._next = dict.fromkeys(self.prompts, 0)
         self.kept_K = self._kept()
         self.n_traces = 0
@@ -159,7 +223,7 @@ class Rehearsal:
             for _ in range(4):
                 output_K, index_K = self.draw_table()
                 trace = self.roller(prompt, fixed_table(output_K.tolist(), self.graph))
-                used = {self._concept(u) for u in trace.units if u.kind == "rule"}
+                used = {self.graph.concept(u) for u in trace.units if u.kind == "rule"}
                 if trace.complete and not used & self.forbidden:
                     return trace, index_K
                 missing = trace.missing
@@ -168,73 +232,11 @@ class Rehearsal:
             f"{4 * self.settings.tries} draws; last obstacle: {missing}"
         )
 
-    def _concept(self, unit: Any) -> int:
-        assert unit.rule is not None and unit.row is not None
-        return int(self.graph.rules[unit.rule].offset + unit.row)
-
     def draw(self, n: int) -> list[tuple[Trace, NDArray[np.int64]]]:
         """Fresh traces, templates in turn."""
         templates = sorted(self.prompts)
         first = int(self.rng.integers(len(templates)))
         return [self.draw_trace(templates[(first + i) % len(templates)]) for i in range(n)]
-
-    # ---------------------------------------------------------------------------------------------- encoding
-    def encode(self, trace: Trace, index_K: NDArray[np.int64], config: CALConfig) -> Rehearsed:
-        """A trace in the student's tokens with its targets."""
-        encoded = encode_units(self.tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
-        ids, owner = encoded.ids, encoded.unit_of_token
-        tokens_of: dict[int, list[int]] = {}
-        for t, u in enumerate(owner):
-            tokens_of.setdefault(u, []).append(t)
-        literal_id = {text: config.class_of_literal(i) for i, text in enumerate(config.literals)}
-        arity = max(1, max((r.arity for r in self.graph.rules), default=1))
-        n = len(ids)
-
-        def empty() -> list[int]:
-            return [IGNORE] * n
-
-        out = Rehearsed(
-            ids,
-            owner,
-            trace.n_prompt,
-            trace,
-            index_K,
-            class_T=empty(),
-            place_T=empty(),
-            phase_T=empty(),
-            concept_T=empty(),
-            source_TA=[[IGNORE] * arity for _ in range(n)],
-            copied_T=empty(),
-            label_T=empty(),
-        )
-        for t in range(n - 1):
-            u = owner[t + 1]
-            if u < trace.n_prompt:
-                out.class_T[t] = CALConfig.NONE
-                continue
-            unit = trace.units[u]
-            step = u - trace.n_prompt
-            out.place_T[t] = self.first_place[trace.template][trace.path[step]] + trace.leaf[step]
-            tokens = tokens_of[u]
-            at = tokens.index(t + 1)
-            skip = lead_tokens(self.tokenizer, [ids[i] for i in tokens], unit.lead)
-            out.label_T[t] = ids[t + 1]
-            out.phase_T[t] = min(max(0, at - skip), config.phases - 1)
-            ends = [tokens_of[s][-1] for s in unit.sources]
-            if at > skip:
-                out.class_T[t] = CALConfig.CONTINUE
-            elif at < skip:
-                out.class_T[t] = literal_id.get(LEAD, CALConfig.NONE)
-            elif unit.kind == "copy":
-                out.class_T[t], out.copied_T[t] = CALConfig.COPY, int(unit.symbol or 0)
-                out.source_TA[t][0] = ends[0]
-            elif unit.kind == "rule":
-                assert unit.rule is not None
-                out.class_T[t], out.concept_T[t] = config.class_of_rule(unit.rule), self._concept(unit)
-                out.source_TA[t][: len(ends)] = ends
-            else:
-                out.class_T[t] = literal_id.get(unit.text[skip:], CALConfig.NONE)
-        return out
 
     def update(
         self, config: CALConfig, told: float, device: Any = "cpu", written: float = 1.0

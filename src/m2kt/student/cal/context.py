@@ -119,7 +119,7 @@ class Teaching:
 
 @dataclass
 class ReaderOutputs:
-    """What a reader leaves behind for the losses."""
+    """What a reader leaves behind for the losses and for the auditor."""
 
     class_BTC: Tensor
     gather_BHTN: Tensor

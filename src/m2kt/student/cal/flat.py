@@ -47,11 +47,11 @@ class FlatReader(ReaderBase):
         w_BTK = log_w_BTK1[..., :-1].exp()
         teaching = run.teaching
         going_on_BT = self.going(x_BTX)[..., 0] > 0
+        nothing = log_w_BTK1.new_zeros(*x_BTX.shape[:2], 0)
+        run.outputs.append(
+            ReaderOutputs(nothing, nothing[:, None], None, w_BTK, log_w_BTK1, self.going(x_BTX)[..., 0])
+        )
         if teaching is not None:
-            nothing = log_w_BTK1.new_zeros(*x_BTX.shape[:2], 0)
-            run.outputs.append(
-                ReaderOutputs(nothing, nothing[:, None], None, w_BTK, log_w_BTK1, self.going(x_BTX)[..., 0])
-            )
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE
         concept_KF, _ = self.features(teaching)
         n_direct = self.n_symbols + self.literal_UJE.shape[0]

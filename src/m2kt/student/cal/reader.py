@@ -206,6 +206,12 @@ class StructuredReader(ReaderBase):
             return torch.ones_like(run.token_BT, dtype=torch.bool)
         return torch.isin(self.number(run.looks_BTG), self.trail_M)
 
+    def silent(self, run: Run, class_BTC: Tensor) -> Tensor:
+        """Where nothing is written, by p(none) or by structure, (B, T)."""
+        if self.config.silence >= 1.0:
+            return torch.zeros_like(run.token_BT, dtype=torch.bool)
+        return (class_BTC[..., CALConfig.NONE] >= self.config.silence) | ~self.within(run)
+
     def silence(self, run: Run) -> Tensor:
         """Mean log p(none) where structure alone would let the reader speak."""
         within_BT = self.within(run)
@@ -236,8 +242,8 @@ class StructuredReader(ReaderBase):
         assert w_BTK is not None
         copied_BTS = class_BTC[..., CALConfig.COPY, None] * mass_BHTS[:, 0]
         teaching = run.teaching
+        run.outputs.append(found)
         if teaching is not None:
-            run.outputs.append(found)
             class_BTC, w_BTK, copied_BTS = self.force(teaching, class_BTC, w_BTK, copied_BTS)
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE
             if not teaching.selection_gradient:
@@ -253,9 +259,7 @@ class StructuredReader(ReaderBase):
         content += [copied_BTS - anchored_BTS, class_BTC[..., self.config.class_of_literal(0) :]]
         content_BTY, phase_BT = run.hold(slot + 2, torch.cat(content, -1), going_on_BT)
         out_BTE = self.inject(content_BTY, phase_BT)
-        if self.config.silence < 1.0:
-            silent_BT = class_BTC[..., CALConfig.NONE] >= self.config.silence
-            out_BTE = out_BTE.masked_fill((silent_BT | ~self.within(run))[..., None], 0.0)
+        out_BTE = out_BTE.masked_fill(self.silent(run, class_BTC)[..., None], 0.0)
         return run.carry(h_BTE) + out_BTE.to(h_BTE.dtype)
 
     def force(

@@ -12,6 +12,8 @@ from m2kt.student.cal import CALConfig, ReaderOutputs
 from m2kt.student.losses._base import Outputs
 from m2kt.student.rehearsal import IGNORE, Batch
 
+MOSTLY = -0.69  # log attention above which a head looks mostly there
+
 
 class StructLoss:
     """The cross-entropy form of sum_k ||A^T_k - A^S_k||_1.
@@ -54,7 +56,7 @@ class StructLoss:
 
     def edges(self, batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor:
         """Mean of -log attention on the packet's edges."""
-        log_p = edge_log_p(batch, reader, config)
+        _, log_p = edge_log_p(batch, reader, config)
         return -log_p.mean() if len(log_p) else torch.zeros((), device=batch.token_BT.device)
 
     def _flat(self, batch: Batch, reader: ReaderOutputs) -> Tensor:
@@ -71,8 +73,8 @@ class StructLoss:
         )
 
 
-def edge_log_p(batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor:
-    """Log attention of the right head on every edge of the micro-batch, (M,)."""
+def edge_log_p(batch: Batch, reader: ReaderOutputs, config: CALConfig) -> tuple[Tensor, Tensor]:
+    """Every edge of the micro-batch: its sequence and position, (M, 2), and the right head's log attention, (M,)."""
     teaching = batch.teaching
     arity = teaching.source_BTA.shape[-1]
     head_CA = torch.full((config.n_classes, arity), -1, device=batch.token_BT.device)
@@ -83,7 +85,8 @@ def edge_log_p(batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor
     head_BTA = head_CA[teaching.class_BT.clamp(min=0)]
     wanted_BTA = (head_BTA >= 0) & (teaching.source_BTA >= 0) & (teaching.class_BT >= 0)[..., None]
     b, t, a = wanted_BTA.nonzero(as_tuple=True)
-    return reader.gather_BHTN[b, head_BTA[b, t, a], t, teaching.source_BTA[b, t, a]]
+    log_p_M = reader.gather_BHTN[b, head_BTA[b, t, a], t, teaching.source_BTA[b, t, a]]
+    return torch.stack([b, t], -1), log_p_M
 
 
 @torch.no_grad()
@@ -99,8 +102,8 @@ def pointing(batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
             found["class"] = (
                 (reader.class_BTC.argmax(-1) == batch.teaching.class_BT)[answered_BT].float().mean()
             )
-            log_p = edge_log_p(batch, reader, outputs.config)
-            found["edge"] = (log_p > -0.69).float().mean() if len(log_p) else torch.ones(())
+            _, log_p = edge_log_p(batch, reader, outputs.config)
+            found["edge"] = (log_p > MOSTLY).float().mean() if len(log_p) else torch.ones(())
     if outputs.logits_NV is not None and outputs.labels_N is not None:
         found["token"] = (outputs.logits_NV.argmax(-1) == outputs.labels_N).float().mean()
     return found

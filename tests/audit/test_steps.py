@@ -1,0 +1,307 @@
+"""Single steps by stage, geometry, and the signatures of failure: each is brought about, and must be recognised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from m2kt.audit import (
+    Geometry,
+    Steps,
+    concept_map,
+    diagnose,
+    measure_geometry,
+    measure_steps,
+    packet_traces,
+)
+from m2kt.audit._steps import _spans
+from m2kt.models import LoadedModel, load_causal_lm
+from m2kt.packet import Packet, Trace, decode_outputs, fixed_table, roll_out
+from m2kt.pipeline import extract_packet, read_spec
+from m2kt.probes import ProbeSpec
+from m2kt.student import CALConfig, Candidate, StudentSettings, swap, train
+from m2kt.student.rehearsal import NO_BANK, Encoder
+from tests.student.helpers import WORDS, loaded, small_packet
+
+STUDENT = "zoo:pico-gpt2"
+ASKED = 40
+QUICK = {"losses": {"silence": 0.0}, "projector": {"gain": 8.0, "unembedding": 1.0}}  # less to prepare
+
+
+@pytest.fixture(scope="module")
+def packet() -> Packet:
+    """The secret table, asked in chains of three letters only: two rule steps a trace."""
+    torch.set_num_threads(1)
+    spec, _ = read_spec("zoo:secret")
+    data = spec.model_dump(exclude_none=True) | {"templates": ["{x} {x} {x}:"], "held_out": [], "truth": None}
+    return extract_packet("zoo:secret", ProbeSpec.model_validate(data))[0]
+
+
+def trained(packet: Packet, updates: int, **settings: Any) -> tuple[LoadedModel, Candidate]:
+    student = load_causal_lm(STUDENT)
+    asked = StudentSettings.model_validate({"rehearsal": {"batch": 12}, **settings})
+    candidate = train(student, packet, asked, updates=updates)
+    return replace(student, model=candidate.model), candidate
+
+
+@pytest.fixture(scope="module")
+def good(packet: Packet) -> LoadedModel:
+    return trained(packet, 30)[0]
+
+
+def roll(packet: Packet) -> list[Trace]:
+    return packet_traces(packet, packet.spec.sample("evaluation", ASKED, seed=0))
+
+
+def look(student: LoadedModel, packet: Packet) -> tuple[Steps, Geometry | None]:
+    traces = roll(packet)
+    return measure_steps(student, packet, traces), measure_geometry(student, packet, traces)
+
+
+def names(
+    found: tuple[Steps, Geometry | None], accuracy: float = 0.0, needed: float = 0.9, **known: Any
+) -> list[str]:
+    return [d.name for d in diagnose(*found, accuracy=accuracy, needed=needed, **known)]
+
+
+@contextmanager
+def plugged(student: LoadedModel, packet: Packet, vectors_KD: Any) -> Iterator[Packet]:
+    """Other vectors in the trained adapter, for a while; yields the packet that holds them."""
+    other = packet.replace(concepts={**packet.concepts, "vectors_KD": vectors_KD.astype(np.float32)})
+    swap(student.model, other)
+    try:
+        yield other
+    finally:
+        swap(student.model, packet)
+
+
+@contextmanager
+def changed(tensor: torch.Tensor, value: torch.Tensor) -> Iterator[None]:
+    """Another value in the trained adapter, for a while."""
+    before = tensor.detach().clone()
+    with torch.no_grad():
+        tensor.copy_(value)
+        try:
+            yield
+        finally:
+            tensor.copy_(before)
+
+
+# -- stages ---------------------------------------------------------------------------------------------
+def test_a_good_adapter_is_right_at_every_stage(good: LoadedModel, packet: Packet) -> None:
+    steps, geometry = look(good, packet)
+    assert steps.traces == ASKED and steps.n == 2 * ASKED
+    for stage in ("selected", "gathered", "retrieved", "written", "readable", "read_out", "procedure"):
+        assert getattr(steps, stage) >= 0.95, stage
+    assert steps.latent == steps.read_out and steps.verbalised is None  # v = 0
+    assert sum(n for n, _ in steps.by_concept.values()) == steps.n
+    assert sum(right for _, right in steps.by_concept.values()) == round((steps.read_out or 0) * steps.n)
+    assert steps.concepts_seen == len(steps.by_concept) / 100
+    assert geometry is not None and geometry.others is not None
+    assert geometry.nearest >= 0.95 and geometry.distance < geometry.others
+    assert names((steps, geometry), accuracy=0.95) == []
+    assert names((steps, geometry), accuracy=0.5) == ["unexplained"]
+
+
+def test_noise_is_found_and_cannot_be_read(good: LoadedModel, packet: Packet) -> None:
+    v = packet.concepts["vectors_KD"]
+    with plugged(good, packet, np.random.default_rng(1).normal(v.mean(0), v.std(0), v.shape)) as noise:
+        steps, geometry = found = look(good, noise)
+    assert min(steps.selected or 0, steps.gathered or 0, steps.retrieved or 0) >= 0.95
+    assert steps.read_out is not None and steps.read_out <= 0.5
+    assert steps.failed["readable"] >= 0.5
+    assert geometry is not None and geometry.nearest <= 0.6
+    assert names(found) == ["vectors unreadable"]
+    assert names(found, packet_accuracy=0.1) == ["vectors unreadable", "packet wrong"]
+
+
+def test_shuffled_vectors_are_followed_and_the_packet_is_blamed(good: LoadedModel, packet: Packet) -> None:
+    order = np.random.default_rng(1).permutation(packet.n_concepts)
+    with plugged(good, packet, packet.concepts["vectors_KD"][order]) as shuffled:
+        steps, geometry = look(good, shuffled)
+        true = fixed_table(decode_outputs(packet.graph, packet.concepts), packet.graph)
+        prompts = packet.spec.sample("evaluation", ASKED, seed=0)
+        against_truth = measure_steps(good, shuffled, [roll_out(packet.graph, p, true) for p in prompts])
+    assert steps.read_out is not None and steps.read_out >= 0.95
+    assert against_truth.read_out is not None and against_truth.read_out <= 0.4
+    assert names((steps, geometry), packet_accuracy=0.1) == ["packet wrong"]
+
+
+def test_few_updates_leave_the_procedure_unlearnt(packet: Packet) -> None:
+    student, candidate = trained(packet, 5, **QUICK)
+    steps, geometry = look(student, packet)
+    assert steps.selected is not None and steps.selected < 0.9
+    found = diagnose(steps, geometry, accuracy=0.0, needed=0.9, history=candidate.history)
+    assert [d.name for d in found] == ["selector wrong", "structure wrong", "geometry without skill"]
+    assert "more updates" in found[-1].says
+    assert found[-1].evidence["rehearsal class"] == candidate.history[-1]["class"]
+
+
+def test_heads_that_look_elsewhere(good: LoadedModel, packet: Packet) -> None:
+    query = good.model.base_model.reader().gather.query.weight
+    with changed(query, -query):
+        steps, geometry = look(good, packet)
+    assert steps.selected is not None and steps.selected >= 0.95
+    assert steps.gathered is not None and steps.gathered <= 0.2
+    assert names((steps, geometry))[0] == "pointers slip"
+
+
+def test_a_reader_silenced_by_structure(good: LoadedModel, packet: Packet) -> None:
+    reader = good.model.base_model.reader()
+    trails = reader.trail_M
+    reader.trail_M = trails[:1]
+    steps, geometry = look(good, packet)
+    reader.trail_M = trails
+    assert steps.retrieved is not None and steps.retrieved >= 0.95
+    assert names((steps, geometry)) == ["reader silenced"]
+
+
+def test_right_rows_read_out_wrongly(good: LoadedModel, packet: Packet) -> None:
+    """phi with its symbols exchanged: everything is found, and another symbol is written."""
+    head = good.model.base_model.reader().projector.head_JFE
+    idle = {"causal_M": np.zeros, "effect_M": np.zeros}
+    vain = packet.replace(
+        attention={n: idle[n](a.shape, a.dtype) if n in idle else a for n, a in packet.attention.items()}
+    )
+    with changed(head, head.roll(1, 1)):
+        steps, geometry = look(good, packet)
+        in_vain = measure_steps(good, vain, roll(vain))
+    assert steps.retrieved is not None and steps.retrieved >= 0.95 and steps.read_out == 0.0
+    (only,) = diagnose(steps, geometry, accuracy=0.0, needed=0.9)
+    assert only.name == "read-out wrong" and "phi maps them wrongly" in only.says
+    assert only.evidence["causal edges"] == steps.causal_failed == 1.0
+    assert in_vain.causal_failed == 0.0
+    assert names((in_vain, geometry)) == ["attention not causal", "read-out wrong"]
+
+
+# -- other adapters -------------------------------------------------------------------------------------
+def test_adapters_without_reader_have_no_stages(packet: Packet) -> None:
+    student = load_causal_lm(STUDENT)
+    lora = get_peft_model(student.model, LoraConfig(target_modules=["c_attn"], r=2, fan_in_fan_out=True))
+    alone, _ = trained(packet, 0, reader={"kind": "none"}, steering={"rank": 2})
+    for one in (replace(student, model=lora), alone):
+        steps, geometry = found = look(one, packet)
+        assert geometry is None and concept_map(one, packet, roll(packet)) is None
+        for stage in ("selected", "gathered", "retrieved", "written", "readable", "procedure"):
+            assert getattr(steps, stage) is None
+        assert steps.n == 2 * ASKED and steps.read_out is not None and steps.read_out <= 0.4
+        assert names(found) == ["step wrong", "structure wrong"]
+
+
+def test_the_flat_reader_has_rows_only(packet: Packet) -> None:
+    student, _ = trained(packet, 0, reader={"kind": "flat"}, rehearsal={"batch": 4}, **QUICK)
+    steps, geometry = look(student, packet)
+    assert steps.selected is None and steps.gathered is None and steps.written is None
+    assert steps.retrieved is not None and geometry is not None
+    assert names((steps, geometry))[0] == "row not found"
+
+
+# -- what is asked --------------------------------------------------------------------------------------
+def test_only_what_the_teacher_wrote_is_taken(good: LoadedModel, packet: Packet) -> None:
+    traces = roll(packet)
+    prompts = packet.spec.sample("evaluation", ASKED, seed=0)
+    told = {p.text: t.completion for p, t in zip(prompts, traces, strict=True)}
+    told[prompts[0].text] = "something else"
+    assert measure_steps(good, packet, traces, told).traces == ASKED - 1
+    nothing = measure_steps(good, packet, traces, {})
+    assert nothing.n == 0 and nothing.read_out is None and nothing.shares == {"concepts_seen": 0.0}
+    assert names((nothing, None)) == []
+
+
+def test_a_step_is_all_tokens_of_its_symbol() -> None:
+    small, tokenizer = small_packet(WORDS), loaded("gpt2").tokenizer  # letter by letter
+    (prompt,) = small.spec.sample("evaluation", 1, seed=0)
+    trace = roll_out(small.graph, prompt, fixed_table(small.outputs, small.graph))
+    item = Encoder(small.graph, tokenizer)(trace, NO_BANK, CALConfig())
+    ((first, end),) = _spans(item).items()
+    assert tokenizer.decode(item.ids[first + 1 : end + 1]) == trace.units[-3].text.strip()
+
+
+def test_the_concept_map(good: LoadedModel, packet: Packet) -> None:
+    found = concept_map(good, packet, roll(packet))
+    assert found is not None
+    k = packet.n_concepts
+    assert len(found["teacher_xy"]) == len(found["image_xy"]) == len(found["label"]) == k
+    assert len(found["own_xy"]) == len(found["own_label"]) == 10
+    assert len(found["anchor_xy"]) == len(found["anchor_label"]) == 10
+    outputs = decode_outputs(packet.graph, packet.concepts)
+    assert found["label"] == [packet.graph.symbols[o] for o in outputs]
+    assert json.loads(json.dumps(found)) == found
+    label, image = np.array(found["label"]), np.array(found["image_xy"])
+    spread = np.mean([image[label == s].std(0).max() for s in set(found["label"])])
+    assert spread < 0.2 * image.std(0).max()  # concepts of one symbol lie together
+
+
+# -- signatures on numbers ------------------------------------------------------------------------------
+def numbers(**changes: Any) -> Steps:
+    known: dict[str, Any] = {
+        "n": 100, "traces": 50, "concepts_seen": 0.5, "selected": 1.0, "gathered": 1.0, "retrieved": 1.0,
+        "written": 1.0, "readable": 1.0, "read_out": 1.0, "latent": None, "verbalised": None, "failed": {},
+        "chains": 1.0, "structure": 1.0, "procedure": 1.0, "causal": 1.0, "causal_failed": None, "by_concept": {},
+    }  # fmt: skip
+    return Steps(**(known | changes))
+
+
+CLOSE = Geometry(concepts=100, distance=0.3, others=2.0, nearest=0.97)
+FAR = Geometry(concepts=100, distance=1.9, others=2.0, nearest=0.2)
+
+
+@pytest.mark.parametrize(
+    ("steps", "geometry", "known", "expected"),
+    [
+        # two causes, ordered by stage; the third accounts for too little
+        (
+            numbers(
+                read_out=0.6, chains=0.4, failed={"selected": 0.2, "gathered": 0.17, "read_out": 0.03}
+            ),
+            FAR,
+            {},
+            ["selector wrong", "pointers slip"],
+        ),
+        # geometry converged, rehearsal mastered: capacity
+        (
+            numbers(gathered=0.5, read_out=0.5, chains=0.3, failed={"gathered": 0.5}),
+            CLOSE,
+            {"history": [{"class": 0.3, "edge": 0.3, "geo": 0.2}, {"class": 0.99, "edge": 0.98}]},
+            ["pointers slip", "geometry without skill"],
+        ),
+        # steps that hardly go wrong do not explain what is lost
+        (numbers(read_out=0.99, chains=0.97, failed={"read_out": 0.01}), CLOSE, {}, ["unexplained"]),
+        # the packet is right where the student slips: it is not blamed for the little it has wrong
+        (
+            numbers(read_out=0.7, chains=0.5, failed={"read_out": 0.3}),
+            CLOSE,
+            {"packet_accuracy": 0.97},
+            ["read-out wrong"],
+        ),
+        # what the student follows rightly is wrong, because the teacher does not follow it
+        (
+            numbers(causal=0.3),
+            CLOSE,
+            {"packet_accuracy": 0.4},
+            ["attention not causal", "packet wrong"],
+        ),
+        # only what lies between the steps
+        (numbers(structure=0.4, procedure=0.4), FAR, {}, ["structure wrong"]),
+        (numbers(structure=0.4, procedure=1.0), FAR, {}, ["structure wrong"]),
+    ],
+)  # fmt: skip
+def test_signatures(steps: Steps, geometry: Geometry, known: dict[str, Any], expected: list[str]) -> None:
+    assert names((steps, geometry), accuracy=0.4, **known) == expected
+    assert names((steps, geometry), accuracy=0.9, **known) == []
+
+
+def test_capacity_is_told_from_too_little_training() -> None:
+    steps = numbers(selected=0.5, read_out=0.5, chains=0.3, failed={"selected": 0.5})
+    for hits, says in ((0.99, "too small"), (0.5, "more updates"), (None, "more updates")):
+        history = [] if hits is None else [{"class": hits, "edge": hits, "geo": 0.01}]
+        last = diagnose(steps, CLOSE, accuracy=0.3, needed=0.9, history=history)[-1]
+        assert last.name == "geometry without skill" and says in last.says
