@@ -113,7 +113,10 @@ class Measured(BaseModel):
         default=None,
         description="Single rule steps after the teacher's own prefix: share right, by stage, and concepts seen.",
     )
-    verdict: dict[str, Any] | None = Field(default=None, description="Verdict, reasons, diagnosis.")
+    diagnosis: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="Known signatures of failure, where less than 0.9 of the gap was recovered.",
+    )
     history: list[dict[str, float]] = Field(
         default_factory=list,
         description="Losses and hits by update: geo, struct, reason, class, edge, token.",

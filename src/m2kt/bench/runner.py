@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import math
 import multiprocessing
 import os
 import platform
@@ -152,11 +154,21 @@ def write_result(result: Result, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(result.model_dump_json(indent=1, exclude_none=True) + "\n")
+            data = _rounded(result.model_dump(mode="json", exclude_none=True))
+            file.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
         Path(aside).chmod(0o644)
         Path(aside).rename(path)
     except OSError as error:
         raise StorageError(f"cannot write the result {path}: {error}") from error
+
+
+def _rounded(data: Any) -> Any:
+    """Six digits are more than any number here means; histories and maps would be the size of a packet without."""
+    if isinstance(data, float):
+        return float(f"{data:.6g}") if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {key: _rounded(value) for key, value in data.items()}
+    return [_rounded(value) for value in data] if isinstance(data, list) else data
 
 
 @cache

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from m2kt.student import StudentSettings
 
 
+NEEDED = 0.9  # of the gap, below which the reason is looked for
+
+
 def settings(*overrides: dict[str, Any] | None) -> StudentSettings:
     """The student side's defaults, with nested overrides; later ones win."""
     from m2kt.student import StudentSettings
@@ -52,6 +55,31 @@ def ledger_of(packet: Packet, trained: Trained) -> Ledger:
     )
 
 
+def _look_inside(cell: Cell, shop: Workshop, measured: Measured, trained: Trained, packet: Packet) -> None:
+    """Single steps, the reason where the skill was not reached, and once a skill a map of the concepts."""
+    from m2kt.audit import concept_map, diagnose, measure_geometry, measure_steps, packet_traces, score
+
+    task = shop.task(cell.teacher, cell.probes)
+    traces = packet_traces(packet, task.prompts)
+    steps = measure_steps(trained.loaded, packet, traces)
+    measured.steps = {"n": float(steps.n), **steps.shares}
+    if cell.seed == 0:
+        measured.map = concept_map(trained.loaded, packet, traces)
+    assert measured.after is not None and measured.before is not None
+    needed = measured.before + NEEDED * (task.teacher_accuracy - measured.before)
+    if measured.after < needed:
+        rolled_out = [trace.completion if trace.complete else "" for trace in traces]
+        found = diagnose(
+            steps,
+            measure_geometry(trained.loaded, packet, traces),
+            accuracy=measured.after,
+            needed=needed,
+            packet_accuracy=score(task.spec, task.prompts, rolled_out, task.truth).accuracy,
+            history=trained.history,
+        )
+        measured.diagnosis = [d.model_dump(mode="json") for d in found]
+
+
 def transfer(
     cell: Cell,
     shop: Workshop,
@@ -82,6 +110,7 @@ def transfer(
     measured = shop.measure(
         cell, trained.loaded, packet=plugged, ledger=ledger_of(plugged or packet, trained)
     )
+    _look_inside(cell, shop, measured, trained, plugged or packet)
     measured.history = trained.history
     measured.extra["updates"] = trained.ledger["updates"]
     measured.extra["tokens_by_kind"] = trained.ledger["tokens_by_kind"]
