@@ -114,6 +114,11 @@ class Workshop:
             aside.rename(path)
         return {p: known[p] for p in prompts}
 
+    def n_tokens(self, teacher: str, texts: Sequence[str]) -> int:
+        """How many of the teacher's tokens these texts are."""
+        tokenizer = self.load(teacher).tokenizer
+        return sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+
     # -- the student's side -----------------------------------------------------------------------------------
     def load(self, name: str) -> LoadedModel:
         """A model as the bench uses it."""
