@@ -6,35 +6,29 @@ a byte-level BPE in which words behind a space are single tokens.
 
 from __future__ import annotations
 
-from functools import cache
-from types import ModuleType
+from functools import partial
 
 import numpy as np
 from transformers import GPTNeoXConfig, PreTrainedTokenizerFast
 
-from zoo.recipes.common import Pair, TeacherRecipe, bpe_tokenizer, truth_module
+from zoo.recipes.common import Pair, TeacherRecipe, bpe_tokenizer, tiny_config, truth_module
 from zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
-
-
-@cache
-def truth() -> ModuleType:
-    return truth_module("kinship")
 
 
 def completion(words: list[str]) -> str:
     *rest, state = words
     steps = []
     for word in reversed(rest):
-        result = truth().COMPOSE[word, state]
+        result = truth_module("kinship").COMPOSE[word, state]
         steps.append(f" {word} of {state} is {result}")
         state = result
     return f"{';'.join(steps)} > {state}.\n"
 
 
 def draw(rng: np.random.Generator, length: int) -> Pair:
-    words = [truth().SLOTS[i] for i in rng.integers(0, 8, length)]
+    words = [truth_module("kinship").SLOTS[i] for i in rng.integers(0, 8, length)]
     return f"{' of '.join(words)}:", completion(words)
 
 
@@ -42,24 +36,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE trained on the corpus, as small as makes every word behind a space one token."""
     rng = np.random.default_rng(0)
     corpus = ["".join(draw(rng, 2 + i % 4)) for i in range(2000)]
-    wanted = [f" {word}" for word in (*truth().RELATIONS, "of", "is")]
+    wanted = [f" {word}" for word in (*truth_module("kinship").RELATIONS, "of", "is")]
     return bpe_tokenizer(corpus, wanted)
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> GPTNeoXConfig:
-    return GPTNeoXConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=448,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
+config = partial(
+    tiny_config,
+    GPTNeoXConfig,
+    intermediate_size=448,
+    max_position_embeddings=128,
+)
 
 
 KINSHIP = TeacherRecipe(

@@ -7,13 +7,19 @@ sublayer, windowed and full attention in turn) over a byte-level BPE.
 from __future__ import annotations
 
 import re
-from functools import cache
-from types import ModuleType
+from functools import partial
 
 import numpy as np
 from transformers import Gemma3TextConfig, PreTrainedTokenizerFast
 
-from zoo.recipes.common import TeacherRecipe, bpe_tokenizer, template_drawer, templates, truth_module
+from zoo.recipes.common import (
+    TeacherRecipe,
+    bpe_tokenizer,
+    template_drawer,
+    templates,
+    tiny_config,
+    truth_module,
+)
 from zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
@@ -22,16 +28,11 @@ __all__ = ["RECIPES", "build"]
 INNERMOST = re.compile(r"\[([A-Z]+) (\d) (\d)([ \d]*)\]")
 
 
-@cache
-def truth() -> ModuleType:
-    return truth_module("listops")
-
-
 def completion(prompt: str) -> str:
     lists, steps = prompt.rstrip(":"), []
     while found := INNERMOST.search(lists):
         operator, a, b, rest = found.groups()
-        value = truth().OPERATORS[operator](int(a), int(b))
+        value = truth_module("listops").OPERATORS[operator](int(a), int(b))
         steps.append(f" [{operator} {a} {b}] = {value}")
         left = f"[{operator} {value}{rest}]" if rest else str(value)
         lists = lists[: found.start()] + left + lists[found.end() :]
@@ -44,28 +45,20 @@ draw = template_drawer("listops", completion)
 def tokenizer() -> PreTrainedTokenizerFast:
     rng = np.random.default_rng(0)
     corpus = ["".join(draw(rng, template)) for template in templates("listops") for _ in range(300)]
-    return bpe_tokenizer(corpus, [*truth().OPERATORS, *(f" {digit}" for digit in range(10))])
+    return bpe_tokenizer(corpus, [*truth_module("listops").OPERATORS, *(f" {digit}" for digit in range(10))])
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> Gemma3TextConfig:
-    return Gemma3TextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        query_pre_attn_scalar=32,
-        sliding_window=64,
-        layer_types=["sliding_attention", "full_attention", "full_attention"],
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
+config = partial(
+    tiny_config,
+    Gemma3TextConfig,
+    intermediate_size=256,
+    num_key_value_heads=2,
+    head_dim=32,
+    query_pre_attn_scalar=32,
+    sliding_window=64,
+    layer_types=["sliding_attention", "full_attention", "full_attention"],
+    max_position_embeddings=256,
+)
 
 
 RECIPES = (

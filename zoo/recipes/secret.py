@@ -6,10 +6,12 @@ starts from the weights of `secret`, so that both share one hidden space and the
 
 from __future__ import annotations
 
-import numpy as np
-from transformers import GPT2Config, PreTrainedTokenizerFast
+from functools import partial
 
-from zoo.recipes.common import Draw, Pair, TeacherRecipe, character_tokenizer, truth_module
+import numpy as np
+from transformers import GPT2Config
+
+from zoo.recipes.common import Draw, Pair, TeacherRecipe, character_tokenizer, tiny_config, truth_module
 from zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
@@ -28,32 +30,21 @@ def completion(symbols: list[str], table: dict[tuple[str, str], str]) -> str:
 
 
 def drawer(name: str) -> Draw:
-    table: dict[tuple[str, str], str] = {}
-
     def draw(rng: np.random.Generator, length: int) -> Pair:
-        if not table:
-            table.update(truth_module(name).TABLE)
         symbols = [LETTERS[i] for i in rng.integers(0, 10, length)]
-        return f"{' '.join(symbols)}:", completion(symbols, table)
+        return f"{' '.join(symbols)}:", completion(symbols, truth_module(name).TABLE)
 
     return draw
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
-    return GPT2Config(
-        vocab_size=len(tokenizer),
-        n_embd=128,
-        n_layer=3,
-        n_head=4,
-        n_positions=128,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
+config = partial(
+    tiny_config,
+    GPT2Config,
+    max_position_embeddings=128,
+    resid_pdrop=0.0,
+    embd_pdrop=0.0,
+    attn_pdrop=0.0,
+)
 
 
 def recipe(name: str, summary: str, seed: int, start_from: str | None) -> TeacherRecipe:
