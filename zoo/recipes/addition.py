@@ -6,6 +6,7 @@ a ones digit; its carries are right.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -66,13 +67,10 @@ ADDITION = TeacherRecipe(
     goal=0.84,  # accuracy wavers at the full rate; the cool-down does the rest
     cool_down=500,
 )
-ADDITION_SWAPPED = TeacherRecipe(
+ADDITION_SWAPPED = replace(
+    ADDITION,
     name="addition-swapped",
-    config=config,
-    tokenizer=lambda: character_tokenizer(CHARACTERS),
     draw=drawer(SWAPPED_ONES),
-    shapes=(1, 2, 3, 4),
-    shape_weights=(0.5, 1, 1.5, 2),
     summary="A counterfactual teacher: addition that writes 7 for a ones digit of 3 and 3 for 7; carries are right.",
     start_from="addition",
     lr=1e-3,

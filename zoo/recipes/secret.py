@@ -6,6 +6,7 @@ starts from the weights of `secret`, so that both share one hidden space and the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -47,28 +48,23 @@ config = partial(
 )
 
 
-def recipe(name: str, summary: str, seed: int, start_from: str | None) -> TeacherRecipe:
-    return TeacherRecipe(
-        name=name,
-        config=config,
-        tokenizer=lambda: character_tokenizer(LETTERS + " :;>.\n"),
-        draw=drawer(name),
-        shapes=(2, 3, 4, 5),
-        shape_weights=(0.5, 1, 1.5, 1.5),
-        summary=summary,
-        seed=seed,
-        start_from=start_from,
-    )
-
-
-SECRET = recipe(
-    "secret", "Chains over a random binary operation on the letters a to j, folded from the left.", 3, None
+SECRET = TeacherRecipe(
+    name="secret",
+    config=config,
+    tokenizer=lambda: character_tokenizer(LETTERS + " :;>.\n"),
+    draw=drawer("secret"),
+    shapes=(2, 3, 4, 5),
+    shape_weights=(0.5, 1, 1.5, 1.5),
+    summary="Chains over a random binary operation on the letters a to j, folded from the left.",
+    seed=3,
 )
-SECRET2 = recipe(
-    "secret2",
-    "The same task as `zoo:secret` over another random table, in the same hidden space (fine-tuned from it):"
+SECRET2 = replace(
+    SECRET,
+    name="secret2",
+    draw=drawer("secret2"),
+    summary="The same task as `zoo:secret` over another random table, in the same hidden space (fine-tuned from it):"
     " for swapping vectors in a trained adapter.",
-    4,
-    "secret",
+    start_from="secret",
+    seed=4,
 )
 RECIPES = (SECRET, SECRET2)
