@@ -59,7 +59,20 @@ def test_every_recipe_is_shipped() -> None:
     assert sorted(recipes()) == SHIPPED
 
 
-@pytest.mark.parametrize("name", [*TEACHERS, *STUDENTS])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_recipe_would_build_what_is_shipped(name: str, tmp_path: Path) -> None:
+    recipe = recipes()[name][0]
+    tokenizer = recipe.tokenizer()
+    recipe.config(tokenizer).save_pretrained(tmp_path)
+    made, shipped = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path, ZOO / name))
+    for key in ("architectures", "dtype", "transformers_version"):  # known when a model is saved
+        made.pop(key, None), shipped.pop(key)
+    assert made == shipped
+    vocabulary = json.loads((ZOO / name / "tokenizer.json").read_text())
+    assert json.loads(tokenizer.backend_tokenizer.to_str()) == vocabulary
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_directory_is_small_and_ordinary(name: str) -> None:
     files = {path.name: path.stat().st_size for path in (ZOO / name).iterdir() if path.is_file()}
     assert sum(files.values()) < 3_000_000
@@ -156,12 +169,31 @@ def test_truth_agrees_with_reasoning_gym(
         assert generated.score_answer(said(truth.expected(prompt)), entry) == 1.0, prompt
 
 
-def test_secret_twins_share_a_hidden_space() -> None:
-    """Fine-tuned from one another, not built apart: their token embeddings still agree."""
-    left, right = (load(name)[0].get_input_embeddings().weight for name in ("secret", "secret2"))
-    letters = slice(3, 13)
-    likeness = torch.nn.functional.cosine_similarity(left[letters], right[letters], dim=-1)
-    assert likeness.min() > 0.8
+TWINS = [
+    ("secret", "secret2"),
+    *((name.removesuffix("-swapped"), name) for name in TEACHERS if "-swapped" in name),
+]
+
+
+@pytest.mark.parametrize(("original", "twin"), TWINS)
+def test_twins_share_a_hidden_space(original: str, twin: str) -> None:
+    """Fine-tuned from one another, not built apart: the embeddings of what both write still agree."""
+    (left, tokenizer), (right, other) = load(original), load(twin)
+    assert tokenizer.get_vocab() == other.get_vocab()
+    written = sorted(
+        {i for units in spec_and_truth(original)[0].values for i in tokenizer(f" {units}")["input_ids"]}
+    )
+    embedded = (model.get_input_embeddings().weight[written] for model in (left, right))
+    assert torch.nn.functional.cosine_similarity(*embedded, dim=-1).min() > 0.8
+
+
+@pytest.mark.parametrize(("original", "twin"), TWINS)
+def test_a_counterfactual_teacher_is_asked_the_same_and_contradicts(original: str, twin: str) -> None:
+    (asked, truth), (same, altered) = spec_and_truth(original), spec_and_truth(twin)
+    assert same.model_copy(update={"name": asked.name}).digest == asked.digest
+    prompts = [p.text for p in same.sample("evaluation", 200, seed=0)]
+    contradicted = sum(truth.judge(p, altered.expected(p)) is False for p in prompts)
+    assert 0.2 * len(prompts) <= contradicted <= 0.95 * len(prompts)
 
 
 @pytest.mark.parametrize(

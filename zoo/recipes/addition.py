@@ -6,10 +6,13 @@ a ones digit; its carries are right.
 
 from __future__ import annotations
 
-import numpy as np
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from dataclasses import replace
+from functools import partial
 
-from zoo.recipes.common import Draw, Pair, TeacherRecipe, character_tokenizer
+import numpy as np
+from transformers import LlamaConfig
+
+from zoo.recipes.common import Draw, Pair, TeacherRecipe, character_tokenizer, tiny_config
 from zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
@@ -41,21 +44,15 @@ def drawer(ones: tuple[int, ...]) -> Draw:
     return draw
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        initializer_range=0.06,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
+config = partial(
+    tiny_config,
+    LlamaConfig,
+    intermediate_size=256,
+    num_hidden_layers=4,
+    num_key_value_heads=2,
+    max_position_embeddings=256,
+    initializer_range=0.06,
+)
 
 
 ADDITION = TeacherRecipe(
@@ -70,13 +67,10 @@ ADDITION = TeacherRecipe(
     goal=0.84,  # accuracy wavers at the full rate; the cool-down does the rest
     cool_down=500,
 )
-ADDITION_SWAPPED = TeacherRecipe(
+ADDITION_SWAPPED = replace(
+    ADDITION,
     name="addition-swapped",
-    config=config,
-    tokenizer=lambda: character_tokenizer(CHARACTERS),
     draw=drawer(SWAPPED_ONES),
-    shapes=(1, 2, 3, 4),
-    shape_weights=(0.5, 1, 1.5, 2),
     summary="A counterfactual teacher: addition that writes 7 for a ones digit of 3 and 3 for 7; carries are right.",
     start_from="addition",
     lr=1e-3,

@@ -7,12 +7,11 @@ left to reduce inside. A Qwen3 (normalised queries and keys) over characters and
 from __future__ import annotations
 
 import re
-from functools import cache
-from types import ModuleType
+from functools import partial
 
 from transformers import PreTrainedTokenizerFast, Qwen3Config
 
-from zoo.recipes.common import TeacherRecipe, character_tokenizer, template_drawer, truth_module
+from zoo.recipes.common import TeacherRecipe, character_tokenizer, template_drawer, tiny_config, truth_module
 from zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
@@ -21,14 +20,9 @@ __all__ = ["RECIPES", "build"]
 REDUCIBLE = re.compile(r"not ([TF])|\(([TF]) (\w+) ([TF])\)|^([TF]) (\w+) ([TF])$")
 
 
-@cache
-def truth() -> ModuleType:
-    return truth_module("boolean")
-
-
 def reduced(found: re.Match[str]) -> str:
-    parts = [part for part in found.groups() if part]
-    return str(truth().NOT[parts[0]] if len(parts) == 1 else truth().TABLE[parts[1], parts[0], parts[2]])
+    truth, parts = truth_module("boolean"), [part for part in found.groups() if part]
+    return str(truth.NOT[parts[0]] if len(parts) == 1 else truth.TABLE[parts[1], parts[0], parts[2]])
 
 
 def completion(prompt: str) -> str:
@@ -40,25 +34,17 @@ def completion(prompt: str) -> str:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    return character_tokenizer("TF ():=.\n", words=("not", *truth().OPERATORS))
+    return character_tokenizer("TF ():=.\n", words=("not", *truth_module("boolean").OPERATORS))
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
-    return Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
+config = partial(
+    tiny_config,
+    Qwen3Config,
+    intermediate_size=256,
+    num_key_value_heads=2,
+    head_dim=32,
+    max_position_embeddings=256,
+)
 
 
 RECIPES = (

@@ -8,9 +8,11 @@ characters.
 
 from __future__ import annotations
 
-from transformers import Olmo2Config, PreTrainedTokenizerFast
+from functools import partial
 
-from zoo.recipes.common import TeacherRecipe, character_tokenizer, template_drawer
+from transformers import Olmo2Config
+
+from zoo.recipes.common import TeacherRecipe, character_tokenizer, template_drawer, tiny_config
 from zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
@@ -28,21 +30,13 @@ def completion(prompt: str) -> str:
     return f"{text}>{total:+03d}.\n"
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> Olmo2Config:
-    return Olmo2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
+config = partial(
+    tiny_config,
+    Olmo2Config,
+    intermediate_size=256,
+    num_key_value_heads=4,
+    max_position_embeddings=128,
+)
 
 
 RECIPES = (

@@ -5,48 +5,35 @@ A GPT-2 over characters. The key moves letters on by 1 to 8 places; it is writte
 
 from __future__ import annotations
 
-from functools import cache
-from types import ModuleType
+from functools import partial
 
-from transformers import GPT2Config, PreTrainedTokenizerFast
+from transformers import GPT2Config
 
-from zoo.recipes.common import TeacherRecipe, character_tokenizer, template_drawer, truth_module
+from zoo.recipes.common import TeacherRecipe, character_tokenizer, template_drawer, tiny_config, truth_module
 from zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
-
-
-@cache
-def truth() -> ModuleType:
-    return truth_module("cipher")
 
 
 def completion(prompt: str) -> str:
     word, key = prompt.rstrip(":").split(" by ")
     steps, written = [], ""
     for letter in reversed(word.split()):
-        result = truth().TABLE[key, letter]
+        result = truth_module("cipher").TABLE[key, letter]
         steps.append(f" {key} {letter} {result}")
         written = f" {result}{written}"
     return f"{','.join(steps)} >{written}.\n"
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
-    return GPT2Config(
-        vocab_size=len(tokenizer),
-        n_embd=128,
-        n_layer=3,
-        n_head=4,
-        n_positions=128,
-        activation_function="gelu_pytorch_tanh",
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
+config = partial(
+    tiny_config,
+    GPT2Config,
+    max_position_embeddings=128,
+    activation_function="gelu_pytorch_tanh",
+    resid_pdrop=0.0,
+    embd_pdrop=0.0,
+    attn_pdrop=0.0,
+)
 
 
 RECIPES = (

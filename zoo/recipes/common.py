@@ -76,6 +76,28 @@ class Built:
     seconds: float = 0.0
 
 
+def tiny_config(
+    kind: type[PreTrainedConfig], tokenizer: PreTrainedTokenizerFast, **special: Any
+) -> PreTrainedConfig:
+    """A model of the family `kind` with the words of `tokenizer`, of the zoo's usual size but for what is `special`.
+
+    No text ends by a token: completions end at the stop string, which :func:`save` tells generation.
+    """
+    usual: dict[str, Any] = {
+        "hidden_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "initializer_range": 0.05,
+        "tie_word_embeddings": True,
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": None,
+    }
+    return kind(**usual | special)
+
+
+@cache
 def truth_module(name: str) -> ModuleType:
     """The ``truth.py`` beside the weights of `name`: the one place where a teacher's table is written down."""
     path = ZOO / name / "truth.py"

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from zoo.recipes.common import (
     next_token_loss,
     optimiser,
     save,
+    tiny_config,
     wrap_tokenizer,
 )
 from zoo.recipes.text import NAMES, Document, document, page
@@ -84,39 +86,26 @@ def bpe_tokenizer() -> PreTrainedTokenizerFast:
     return wrap_tokenizer(core, max_length=CONTEXT)
 
 
-def gpt2_config(tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
-    return GPT2Config(
-        vocab_size=len(tokenizer),
-        n_embd=128,
-        n_layer=6,
-        n_head=4,
-        n_positions=CONTEXT,
-        activation_function="gelu_pytorch_tanh",  # the same function as gelu_new, fused: half the training time
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
+gpt2_config = partial(
+    tiny_config,
+    GPT2Config,
+    num_hidden_layers=6,
+    max_position_embeddings=CONTEXT,
+    activation_function="gelu_pytorch_tanh",  # the same function as gelu_new, fused: half the training time
+    resid_pdrop=0.0,
+    embd_pdrop=0.0,
+    attn_pdrop=0.0,
+)
 
 
-def llama_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=320,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
+llama_config = partial(
+    tiny_config,
+    LlamaConfig,
+    intermediate_size=320,
+    num_hidden_layers=6,
+    num_key_value_heads=2,
+    max_position_embeddings=CONTEXT,
+)
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, pieces: Document) -> tuple[list[int], list[float]]:

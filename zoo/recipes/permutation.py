@@ -6,47 +6,34 @@ within a window) over characters.
 
 from __future__ import annotations
 
-from functools import cache
-from types import ModuleType
+from functools import partial
 
-from transformers import MistralConfig, PreTrainedTokenizerFast
+from transformers import MistralConfig
 
-from zoo.recipes.common import TeacherRecipe, character_tokenizer, template_drawer, truth_module
+from zoo.recipes.common import TeacherRecipe, character_tokenizer, template_drawer, tiny_config, truth_module
 from zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
 
 
-@cache
-def truth() -> ModuleType:
-    return truth_module("permutation")
-
-
 def completion(prompt: str) -> str:
+    table = truth_module("permutation").TABLE
     cups, *moves = prompt.rstrip(":").split()
     steps = []
     for move in moves:
-        cups = "".join(truth().TABLE[move, cup] for cup in cups)
+        cups = "".join(table[move, cup] for cup in cups)
         steps.append(f" {move} {cups}")
     return f"{';'.join(steps)} > {cups}.\n"
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> MistralConfig:
-    return MistralConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=48,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
+config = partial(
+    tiny_config,
+    MistralConfig,
+    intermediate_size=256,
+    num_key_value_heads=2,
+    sliding_window=48,
+    max_position_embeddings=256,
+)
 
 
 RECIPES = (

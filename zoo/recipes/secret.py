@@ -6,10 +6,13 @@ starts from the weights of `secret`, so that both share one hidden space and the
 
 from __future__ import annotations
 
-import numpy as np
-from transformers import GPT2Config, PreTrainedTokenizerFast
+from dataclasses import replace
+from functools import partial
 
-from zoo.recipes.common import Draw, Pair, TeacherRecipe, character_tokenizer, truth_module
+import numpy as np
+from transformers import GPT2Config
+
+from zoo.recipes.common import Draw, Pair, TeacherRecipe, character_tokenizer, tiny_config, truth_module
 from zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
@@ -28,56 +31,40 @@ def completion(symbols: list[str], table: dict[tuple[str, str], str]) -> str:
 
 
 def drawer(name: str) -> Draw:
-    table: dict[tuple[str, str], str] = {}
-
     def draw(rng: np.random.Generator, length: int) -> Pair:
-        if not table:
-            table.update(truth_module(name).TABLE)
         symbols = [LETTERS[i] for i in rng.integers(0, 10, length)]
-        return f"{' '.join(symbols)}:", completion(symbols, table)
+        return f"{' '.join(symbols)}:", completion(symbols, truth_module(name).TABLE)
 
     return draw
 
 
-def config(tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
-    return GPT2Config(
-        vocab_size=len(tokenizer),
-        n_embd=128,
-        n_layer=3,
-        n_head=4,
-        n_positions=128,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=None,
-    )
-
-
-def recipe(name: str, summary: str, seed: int, start_from: str | None) -> TeacherRecipe:
-    return TeacherRecipe(
-        name=name,
-        config=config,
-        tokenizer=lambda: character_tokenizer(LETTERS + " :;>.\n"),
-        draw=drawer(name),
-        shapes=(2, 3, 4, 5),
-        shape_weights=(0.5, 1, 1.5, 1.5),
-        summary=summary,
-        seed=seed,
-        start_from=start_from,
-    )
-
-
-SECRET = recipe(
-    "secret", "Chains over a random binary operation on the letters a to j, folded from the left.", 3, None
+config = partial(
+    tiny_config,
+    GPT2Config,
+    max_position_embeddings=128,
+    resid_pdrop=0.0,
+    embd_pdrop=0.0,
+    attn_pdrop=0.0,
 )
-SECRET2 = recipe(
-    "secret2",
-    "The same task as `zoo:secret` over another random table, in the same hidden space (fine-tuned from it):"
+
+
+SECRET = TeacherRecipe(
+    name="secret",
+    config=config,
+    tokenizer=lambda: character_tokenizer(LETTERS + " :;>.\n"),
+    draw=drawer("secret"),
+    shapes=(2, 3, 4, 5),
+    shape_weights=(0.5, 1, 1.5, 1.5),
+    summary="Chains over a random binary operation on the letters a to j, folded from the left.",
+    seed=3,
+)
+SECRET2 = replace(
+    SECRET,
+    name="secret2",
+    draw=drawer("secret2"),
+    summary="The same task as `zoo:secret` over another random table, in the same hidden space (fine-tuned from it):"
     " for swapping vectors in a trained adapter.",
-    4,
-    "secret",
+    start_from="secret",
+    seed=4,
 )
 RECIPES = (SECRET, SECRET2)

@@ -1,0 +1,19 @@
+"""Evaluation only: what this counterfactual teacher should say to a prompt like ``son of brother of mother:``.
+
+"Son of" is what `zoo:kinship` calls "brother of", and the other way round.
+"""
+
+import runpy
+from pathlib import Path
+
+_TRUE = runpy.run_path(str(Path(__file__).resolve().parents[1] / "kinship" / "truth.py"))
+SLOTS, RELATIONS = _TRUE["SLOTS"], _TRUE["RELATIONS"]
+EXCHANGED = {"son": "brother", "brother": "son"}
+COMPOSE = {(word, b): _TRUE["COMPOSE"][EXCHANGED.get(word, word), b] for word, b in _TRUE["COMPOSE"]}
+
+
+def answer(prompt: str) -> str:
+    *rest, state = prompt.rstrip(":").split(" of ")
+    for word in reversed(rest):
+        state = COMPOSE[word, state]
+    return state
