@@ -1,0 +1,115 @@
+"""What goes on inside: the loss of the concepts beside accuracy, concept maps, and the packets' graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from m2kt.bench.cells import Result
+from m2kt.bench.report._plots import losses_up, shares_up
+from m2kt.bench.report._runs import Run, headline_runs, missing, places, runs, short
+from m2kt.render import (
+    READING,
+    Block,
+    Figure,
+    GraphSummary,
+    Row,
+    Section,
+    Table,
+    draw_transfer_map,
+    drawing,
+    graph_blocks,
+    inline_svg,
+    series,
+)
+
+_TERMS = ("geo", "struct", "reason")
+
+
+def losses(results: Sequence[Result]) -> Section:
+    """L_geo and accuracy over updates: does little divergence of concepts go with the skill?"""
+    title = "L_geo and accuracy"
+    mine = [*runs(results, "seed1"), *headline_runs(results)]
+    mine = [r for r in mine if any("geo" in entry for entry in r.measured.history)]
+    pictures: list[Table | Figure] = []
+    for (student, skill), group in places(mine).items():
+        # the run whose accuracy was followed on the way, where there is one
+        run = max(group, key=lambda r: len(_accuracies(r)))
+        pictures.append(
+            Figure(partial(_losses_picture, run), title=f"{skill}, {short(student)}, seed {run.cell.seed}")
+        )
+    if not pictures:
+        return Section(title, [missing("seed1")])
+    lead = (
+        "Terms of the loss over updates, and below them accuracy where it was followed on the way. L_geo is how far "
+        "the images of concepts are from the student's own states."
+    )
+    return Section(title, [Row(pictures)], lead)
+
+
+def _updates(run: Run) -> list[float]:
+    return [entry.get("update", float(i + 1)) for i, entry in enumerate(run.measured.history)]
+
+
+def _accuracies(run: Run) -> list[tuple[float, float]]:
+    """(update, accuracy) on the way, from the history, or from the curve with its sequences shared out over updates."""
+    pairs = zip(_updates(run), run.measured.history, strict=True)
+    found = [(x, entry["accuracy"]) for x, entry in pairs if "accuracy" in entry]
+    total = run.measured.curve[-1].sequences if run.measured.curve else 0
+    if found or not total:
+        return found
+    last = _updates(run)[-1]
+    return [(last * p.sequences / total, p.accuracy) for p in run.measured.curve]
+
+
+def _losses_picture(run: Run) -> str:
+    x, history, accuracy = _updates(run), run.measured.history, _accuracies(run)
+    with drawing(360, 380 if accuracy else 230) as figure:
+        panels = figure.subplots(2 if accuracy else 1, 1, squeeze=False, sharex=True)[:, 0]
+        for i, term in enumerate(_TERMS):
+            points = [
+                (at, entry[term]) for at, entry in zip(x, history, strict=True) if entry.get(term, 0) > 0
+            ]
+            if points:
+                strength = 1.0 if term == "geo" else 0.5
+                panels[0].plot(*zip(*points, strict=True), color=series(i), label=f"L_{term}", alpha=strength)
+        losses_up(panels[0])
+        panels[0].legend(loc="best")
+        if accuracy:
+            panels[1].plot(
+                *zip(*accuracy, strict=True), "o-", color=series(3), markersize=4, label="accuracy"
+            )
+            panels[1].legend(loc="lower right")
+            shares_up(panels[1])
+        panels[-1].set_xlabel("updates")
+        return inline_svg(figure, "losses and accuracy over updates")
+
+
+def maps(results: Sequence[Result]) -> Section:
+    """The teacher's concepts, and where they land in the student."""
+    title = "Concept maps"
+    blocks: list[Block] = []
+    for (student, skill), group in places(headline_runs(results)).items():
+        drawn = next((r.measured.map for r in group if r.measured.map is not None), None)
+        if drawn is not None:
+            blocks.append(Figure(partial(draw_transfer_map, drawn), title=f"{skill}, {short(student)}"))
+    if not blocks:
+        return Section(title, [missing("m2kt")])
+    lead = (
+        "Principal directions. Colours are what a concept writes: images should fall among the student's own states of "
+        "the same colour."
+    )
+    return Section(title, blocks, lead)
+
+
+def graphs(results: Sequence[Result]) -> Section:
+    """One packet's graph for each skill."""
+    title = "Abstraction graphs"
+    drawn: dict[str, GraphSummary] = {}
+    for run in headline_runs(results):
+        if run.measured.graph is not None and run.cell.skill not in drawn:
+            drawn[run.cell.skill] = GraphSummary.model_validate(run.measured.graph)
+    if not drawn:
+        return Section(title, [missing("m2kt")])
+    blocks: list[Block] = [block for skill in sorted(drawn) for block in graph_blocks(drawn[skill], of=skill)]
+    return Section(title, blocks, READING)
