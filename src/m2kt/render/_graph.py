@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.packet import Guard, Packet, Roller, TracedUnit, fixed_table, read_outputs
+from m2kt.packet import Guard, Packet, Roller, Trace, TracedUnit, fixed_table, read_outputs
+from m2kt.probes import MASK
 from m2kt.render._page import render_template
 from m2kt.render._theme import series
 
@@ -92,8 +93,9 @@ def _summarise(packet: Packet, index: int, prompts: int) -> TemplateSummary:
     traces = [trace for prompt in asked if (trace := roller(prompt, table)).complete]
     if not traces:
         return found
-    path, taken = Counter(tuple(t.path) for t in traces).most_common(1)[0]
-    example = next(t for t in traces if tuple(t.path) == path)
+    skeletons = [_skeleton(trace) for trace in traces]
+    most, taken = Counter(skeletons).most_common(1)[0]
+    example = traces[skeletons.index(most)]
     found.share = taken / len(asked)
     nodes = [None] * example.n_prompt + example.path
     attention = _attention_by_edge(packet)
@@ -106,6 +108,12 @@ def _summarise(packet: Packet, index: int, prompts: int) -> TemplateSummary:
             key = (index, node, argument, source, -1 if unit.rule is None else unit.rule)
             found.edges.append(edge.model_copy(update=attention.get(key, {})))
     return found
+
+
+def _skeleton(trace: Trace) -> tuple[str, ...]:
+    """What the completion writes, its symbols masked."""
+    units = trace.units[trace.n_prompt :]
+    return tuple(u.text if u.symbol is None else u.lead + MASK for u in units)
 
 
 def _label(text: str) -> str:
