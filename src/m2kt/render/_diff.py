@@ -10,7 +10,7 @@ from m2kt.render._page import page
 from m2kt.render._text import shown
 
 SHOWN_ROWS = 12
-_LONGEST = 60
+_LONGEST = 48
 
 
 def diff_page(diff: PacketDiff, a: str, b: str) -> str:
