@@ -44,7 +44,7 @@ def transfer(skill: str, seed: int, after: float, student: str = STUDENT, **meas
     values: dict[str, Any] = {
         "interval": (max(0.0, after - 0.04), min(1.0, after + 0.02)),
         "agreement": after,
-        "steps": {"before": 0.1, "after": after, "concepts": 100.0},
+        "steps": {"n": 300.0, "selected": 1.0, "retrieved": 0.99, "read_out": after, "latent": after},
         "shapes": [Shape(template="{x} {x}:", n=50, accuracy=after)],
         "held_out": [Shape(template="{x} {x} {x} {x}:", n=50, accuracy=0.2)],
         "history": rises,
@@ -88,6 +88,8 @@ def every_section() -> list[Result]:
         for seed, (secret, kinship) in enumerate([(1.0, 0.95), (0.99, 0.9), (1.0, 1.0)]):
             found += [transfer("secret", seed, secret, student), transfer("kinship", seed, kinship, student)]
     found[0] = transfer("secret", 0, 1.0, map=_map(), graph=_graph())
+    slipped = {"name": "pointers slip", "says": "Train longer.", "evidence": {"gathered": 0.5}}
+    found[3] = transfer("kinship", 1, 0.9, diagnosis=[slipped])
     for skill, scale in (("secret", 1.0), ("kinship", 0.8)):
         for v in (0.1, 0.5, 1):
             found.append(result(cell("m2kt", skill, v=v), 0.97 * scale + 0.02 * v))
@@ -135,6 +137,8 @@ def _map() -> dict[str, Any]:
     spots = [(centre[x][0] + 0.1 * i, centre[x][1] - 0.05 * i) for i, x in enumerate(label)]
     return {
         "teacher_xy": spots,
+        "anchor_xy": [(0.0, 1.0), (3.0, 1.0), (1.0, 3.0)],
+        "anchor_label": ["a", "b", "c"],
         "image_xy": [(y, x) for x, y in spots],
         "own_xy": [(0.3, 0.3), (1.0, 4.0), (4.0, 1.0)],
         "label": label,

@@ -231,6 +231,19 @@ def test_controls_say_whom_the_student_follows_and_what_was_refused() -> None:
     assert _row(text, "Controls", "| m2kt")[3] == "99.7 % (99.0–100.0)"
 
 
+def test_single_steps_by_stage_and_why_a_skill_was_not_reached() -> None:
+    text = markdown(every_section())
+    assert _row(text, "Single steps", "| share right")[3:5] == [
+        "kinship, zoo:pico-gpt2",
+        "secret, zoo:pico-gpt2",
+    ]
+    assert _row(text, "Single steps", "| retrieved")[1:5] == ["99.0 %"] * 4
+    assert _row(text, "Single steps", "| latent")[3] == "95.0 %"
+    assert "| gathered" not in text
+    (cell_, name, says) = _row(text, "Single steps", "| m2kt(v=0) kinship")
+    assert "seed 1" in cell_ and (name, says) == ("pointers slip", "Train longer.")
+
+
 def test_dials_are_sorted_as_numbers() -> None:
     text = markdown(every_section())
     assert "| student | skill | 20 | 100 |" in text and "| student | skill | linear | mlp |" in text

@@ -78,29 +78,33 @@ def _means(vectors_KD: NDArray[Any], symbol_K: NDArray[Any], anchors_SD: NDArray
 
 
 def draw_transfer_map(found: dict[str, Any]) -> str:
-    """``Measured.map``: the teacher's vectors beside what phi makes of them among the student's own states."""
-    teacher, image, own = (np.asarray(found[k], dtype=np.float64).reshape(-1, 2) for k in _XY)
+    """``Measured.map``: the teacher's vectors beside what phi makes of them among the student's own states.
+
+    Args:
+        found: lists of pairs ``teacher_xy``, ``image_xy`` (K), ``own_xy``, maybe ``anchor_xy``, and the symbols that
+            they stand for: ``label`` (K), ``own_label``.
+    """
+    names = ("teacher_xy", "image_xy", "own_xy", "anchor_xy")
+    teacher, image, own, anchor = (np.array(found.get(n, []), dtype=np.float64).reshape(-1, 2) for n in names)
     label, own_label = list(map(shown, found["label"])), list(map(shown, found["own_label"]))
-    order = sorted(dict.fromkeys([*label, *own_label]))
+    order = sorted({*label, *own_label})
     palette = dict(zip(order, symbol_colours(len(order)), strict=True))
     with drawing(1060, 470) as figure:
         left, right = figure.subplots(1, 2)
-        left.set_title("teacher: concept vectors")
+        left.set_title("teacher: concept vectors" + (", and symbols (crosses)" if len(anchor) else ""))
         _scatter(left, teacher, [palette[x] for x in label])
+        left.scatter(anchor[:, 0], anchor[:, 1], marker="x", s=34, color=INK, linewidths=1.2)
         right.set_title("student: their images (dots), its own states (rings)")
         _scatter(right, image, [palette[x] for x in label])
         rings = [palette[x] for x in own_label]
         right.scatter(own[:, 0], own[:, 1], s=52, facecolors="none", edgecolors=rings, linewidths=1.3)
+        written = [x for x in order if x in label]
         for axes, xy in ((left, teacher), (right, image)):
-            names = [x for x in order if x in label]
-            where = [np.median(xy[[i for i, x in enumerate(label) if x == name]], axis=0) for name in names]
-            _labels(axes, np.array(where).reshape(-1, 2), names)
+            middle = [np.median(xy[[x == name for x in label]], axis=0) for name in written]
+            _labels(axes, np.array(middle).reshape(-1, 2), written)
             axes.set_xticklabels([])
             axes.set_yticklabels([])
         return inline_svg(figure, "the teacher's concepts and their images in the student")
-
-
-_XY = ("teacher_xy", "image_xy", "own_xy")
 
 
 def _scatter(axes: Axes, xy: Points, colours: list[str]) -> None:

@@ -16,7 +16,7 @@ from m2kt.bench.report._books import ledger, provenance, refusals, speed
 from m2kt.bench.report._controls import controls, dials
 from m2kt.bench.report._distil import data_reduction, distillation, training
 from m2kt.bench.report._headline import tiles, transfers, verbalised
-from m2kt.bench.report._inside import graphs, losses, maps
+from m2kt.bench.report._inside import graphs, losses, maps, steps
 from m2kt.bench.report._numbers import Headline as Headline
 from m2kt.bench.report._numbers import headline as headline
 from m2kt.render import Section, page, save_page, to_markdown
@@ -32,6 +32,7 @@ _PARTS = (
     training,
     controls,
     dials,
+    steps,
     losses,
     maps,
     graphs,

@@ -1,4 +1,4 @@
-"""What goes on inside: the loss of the concepts beside accuracy, concept maps, and the packets' graphs."""
+"""What goes on inside: single steps, L_geo beside accuracy, concept maps, and the packets' graphs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from functools import partial
 
 from m2kt.bench.cells import Result
 from m2kt.bench.report._plots import losses_up, shares_up
-from m2kt.bench.report._runs import Run, headline_runs, missing, places, runs, short
+from m2kt.bench.report._runs import Run, headline_runs, mean, missing, places, runs, short
 from m2kt.render import (
     READING,
     Block,
+    Cell,
     Figure,
     GraphSummary,
     Row,
@@ -21,9 +22,52 @@ from m2kt.render import (
     graph_blocks,
     inline_svg,
     series,
+    share_cell,
 )
 
+_STEPS = {
+    "selected": "the reader's selector names the rule",
+    "gathered": "its heads look at the rule's arguments",
+    "retrieved": "the right row has the most weight",
+    "written": "the reader is not silent",
+    "readable": "the row's vector says a symbol clearly",
+    "read_out": "the student writes that symbol",
+    "latent": "the same on rows that travel as vectors only",
+    "verbalised": "the same on rows whose output travels in words",
+    "chains": "traces whose rule steps are all right",
+    "structure": "traces whose copies and literals are all right",
+    "procedure": "traces in which the reader chooses rightly for those",
+    "concepts_seen": "share of the packet's rows that were asked",
+}
 _TERMS = ("geo", "struct", "reason")
+
+
+def steps(results: Sequence[Result]) -> Section:
+    """Single rule steps by stage, and what was recognised where the skill was not reached."""
+    title = "Single steps"
+    of = {p: [r for r in group if r.measured.steps] for p, group in places(headline_runs(results)).items()}
+    of = {place: group for place, group in of.items() if group}
+    if not of:
+        return Section(title, [missing("m2kt")])
+    rows: list[list[Cell | str]] = []
+    for name, about in _STEPS.items():
+        shares = [mean((r.measured.steps or {}).get(name) for r in group) for group in of.values()]
+        if any(share is not None for share in shares):
+            rows.append([name.replace("_", " "), *map(share_cell, shares), Cell(about, tone="quiet")])
+    head = ["share right", *(f"{skill}, {short(student)}" for student, skill in of), ""]
+    lead = (
+        "Each rule step behind the packet's own prefix, so that slips do not add up. Where a stage fails, those after "
+        "it cannot be right."
+    )
+    blocks: list[Block] = [Table(head, rows, note="Mean over seeds.")]
+    found: list[list[Cell | str]] = [
+        [run.cell.title, Cell(d["name"], tone="bad"), d["says"]]
+        for run in headline_runs(results)
+        for d in run.measured.diagnosis
+    ]
+    if found:
+        blocks.append(Table(["cell", "diagnosis", ""], found, title="Where the skill was not reached"))
+    return Section(title, blocks, lead)
 
 
 def losses(results: Sequence[Result]) -> Section:

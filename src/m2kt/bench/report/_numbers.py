@@ -71,8 +71,8 @@ def headline(results: Sequence[Result], student: str | None = None) -> Headline:
 
 
 def single_steps(run: Run) -> float | None:
-    """Single rule steps that are right after the transfer."""
-    return (run.measured.steps or {}).get("after")
+    """Single rule steps that are right, the prefix given, on rows that travel as vectors only."""
+    return (run.measured.steps or {}).get("latent")
 
 
 # -- amounts with a bound ---------------------------------------------------------------------------------------------
