@@ -233,15 +233,19 @@ def test_controls_say_whom_the_student_follows_and_what_was_refused() -> None:
 
 def test_single_steps_by_stage_and_why_a_skill_was_not_reached() -> None:
     text = markdown(every_section())
-    assert _row(text, "Single steps", "| share right")[3:5] == [
-        "kinship, zoo:pico-gpt2",
-        "secret, zoo:pico-gpt2",
-    ]
-    assert _row(text, "Single steps", "| retrieved")[1:5] == ["99.0 %"] * 4
-    assert _row(text, "Single steps", "| latent")[3] == "95.0 %"
-    assert "| gathered" not in text
+    head = _row(text, "Single steps", "| student | skill")
+    assert head == ["student", "skill", "selected", "retrieved", "read out", "latent"]
+    row = _row(text, "Single steps", "| zoo:pico-gpt2 | kinship")
+    assert row[2:] == ["100.0 %", "99.0 %", "95.0 %", "95.0 %"]
     (cell_, name, says) = _row(text, "Single steps", "| m2kt(v=0) kinship")
     assert "seed 1" in cell_ and (name, says) == ("pointers slip", "Train longer.")
+
+
+def test_the_ledger_is_a_mean_over_seeds() -> None:
+    heavier = transfer("secret", 1, 1.0, ledger=Ledger(bytes=BYTES + 20_000))
+    text = markdown([transfer("secret", 0, 1.0), heavier])
+    head = _row(text, "Data ledger", "| student | skill")
+    assert _row(text, "Data ledger", "| zoo:pico-gpt2 | secret")[head.index("bytes")] == "90,000"
 
 
 def test_dials_are_sorted_as_numbers() -> None:

@@ -17,17 +17,15 @@ def ledger(results: Sequence[Result]) -> Section:
     if not of:
         return Section(title, [missing("m2kt")])
     rows: list[list[Cell | str]] = []
-    for name in Ledger.model_fields:
-        values = [
-            mean(float(getattr(r.measured.ledger, name)) for r in group) or 0.0 for group in of.values()
-        ]
-        rows.append([name.replace("_", " "), *(f"{v:,.0f}" for v in values)])
-    head = ["mean over seeds", *(f"{skill}, {short(student)}" for student, skill in of)]
+    for (student, skill), group in of.items():
+        values = (mean(float(getattr(r.measured.ledger, n)) for r in group) for n in Ledger.model_fields)
+        rows.append([short(student), skill, *(f"{value or 0:,.0f}" for value in values)])
+    head = ["student", "skill", *(name.replace("_", " ") for name in Ledger.model_fields)]
     about: list[list[Cell | str]] = [
         [name.replace("_", " "), f.description] for name, f in Ledger.model_fields.items() if f.description
     ]
     counted = Table(["", ""], about, title="How it is counted", folded=True)
-    return Section(title, [Table(head, rows), counted], "The headline arm, v = 0.")
+    return Section(title, [Table(head, rows), counted], "The headline arm, v = 0; means over seeds.")
 
 
 def speed(results: Sequence[Result]) -> Section:

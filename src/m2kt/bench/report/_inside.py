@@ -49,17 +49,22 @@ def steps(results: Sequence[Result]) -> Section:
     of = {place: group for place, group in of.items() if group}
     if not of:
         return Section(title, [missing("m2kt")])
+    known = {name for group in of.values() for r in group for name in r.measured.steps or {}}
+    names = [name for name in _STEPS if name in known]
     rows: list[list[Cell | str]] = []
-    for name, about in _STEPS.items():
-        shares = [mean((r.measured.steps or {}).get(name) for r in group) for group in of.values()]
-        if any(share is not None for share in shares):
-            rows.append([name.replace("_", " "), *map(share_cell, shares), Cell(about, tone="quiet")])
-    head = ["share right", *(f"{skill}, {short(student)}" for student, skill in of), ""]
+    for (student, skill), group in of.items():
+        shares = [mean((r.measured.steps or {}).get(name) for r in group) for name in names]
+        rows.append([short(student), skill, *map(share_cell, shares)])
+    head = ["student", "skill", *(name.replace("_", " ") for name in names)]
+    legend: list[list[Cell | str]] = [[name.replace("_", " "), _STEPS[name]] for name in names]
     lead = (
         "Each rule step behind the packet's own prefix, so that slips do not add up. Where a stage fails, those after "
         "it cannot be right."
     )
-    blocks: list[Block] = [Table(head, rows, note="Mean over seeds.")]
+    blocks: list[Block] = [
+        Table(head, rows, note="Mean over seeds."),
+        Table(["", ""], legend, title="What the stages are", folded=True),
+    ]
     found: list[list[Cell | str]] = [
         [run.cell.title, Cell(d["name"], tone="bad"), d["says"]]
         for run in headline_runs(results)
