@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from m2kt.cli import app
 from m2kt.packet import Packet
 from tests.packet.samples import OUTPUTS, SYMBOLS, sample_packet
+from tests.pages import check_page
 
 
 def _readable(packet: Packet) -> Packet:
@@ -106,3 +107,19 @@ app(["inspect", sys.argv[1], "--json"])
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["name"] == "tiny-secret"
+
+
+def test_the_page(path: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    result = CliRunner().invoke(app, ["inspect", str(path), "--html", str(page)])
+    assert result.exit_code == 0 and result.stdout == "" and "page.html" in result.stderr
+    html = page.read_text(encoding="utf-8")
+    check_page(html)
+    assert "Packet tiny-secret" in html and "~c" in html and "Verified" in html
+    both = CliRunner().invoke(app, ["inspect", str(path), "--html", str(page), "--json"])
+    assert json.loads(both.stdout)["name"] == "tiny-secret"
+
+
+def test_a_page_that_cannot_be_written(path: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(path), "--html", str(tmp_path / "none" / "page.html")])
+    assert result.exit_code == 9 and result.stdout == "" and "cannot write the page" in result.stderr

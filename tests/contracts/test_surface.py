@@ -19,10 +19,11 @@ import typer.main
 import m2kt
 from m2kt.cli import app
 from m2kt.cli._output import EXIT_CODES
-from m2kt.packet import Manifest
+from m2kt.packet import Manifest, PacketDiff
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden"
+HEAVY = ("torch", "transformers", "peft", "matplotlib", "jinja2")
 
 
 def _frozen(name: str, data: Any) -> None:
@@ -59,7 +60,7 @@ def test_the_manifest_schema() -> None:
 def test_result_keys() -> None:
     from m2kt import pipeline
 
-    results = (pipeline.ExtractResult, pipeline.IngestResult, pipeline.EvaluateResult)
+    results = (pipeline.ExtractResult, pipeline.IngestResult, pipeline.EvaluateResult, PacketDiff)
     _frozen("results.json", {r.__name__: sorted(r.model_fields) for r in results})
 
 
@@ -78,11 +79,11 @@ def test_exit_codes_are_documented_and_distinct() -> None:
     assert m2kt.student is not None
 
 
-@pytest.mark.parametrize("module", ["m2kt", "m2kt.probes", "m2kt.packet", "m2kt.cli", "m2kt.pipeline"])
+@pytest.mark.parametrize(
+    "module", ["m2kt", "m2kt.probes", "m2kt.packet", "m2kt.cli", "m2kt.pipeline", "m2kt.render"]
+)
 def test_light_imports(module: str) -> None:
-    script = (
-        f"import sys, {module}; print([n for n in ('torch', 'transformers', 'peft') if n in sys.modules])"
-    )
+    script = f"import sys, {module}; heavy = {HEAVY}; print([n for n in heavy if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,4 +33,10 @@ Dtype = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 DeviceMap = Annotated[
     str | None, typer.Option("--device-map", help="For teachers on several devices: auto, balanced, ...")
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html", help="Write one HTML page with pictures, instead of text on stdout.", metavar="FILE"
+    ),
 ]

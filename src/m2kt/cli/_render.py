@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -13,17 +12,24 @@ from rich.text import Text
 from rich.tree import Tree
 
 from m2kt.cli._output import percent
+from m2kt.render import (
+    LEGEND,
+    MAX_ROWS,
+    Grid,
+    Note,
+    Section,
+    output_text,
+    prompt_units,
+    rule_grids,
+    rule_title,
+    shown,
+    step_text,
+)
+from m2kt.render import Table as Block
 
 if TYPE_CHECKING:
-    from m2kt.packet import Decision, Graph, Packet, TemplateGraph
+    from m2kt.packet import Graph, Packet, TemplateGraph
     from m2kt.pipeline import DemoResult
-
-MAX_GRIDS = 6
-MAX_ROWS = 60
-LEGEND = (
-    "Outputs: plain = travels as text; ~x = travels as a vector only, which the packet's own symbol states read as x; "
-    "· = no such row."
-)
 
 
 def packet_views(packet: Packet, about: dict[str, Any], room: int) -> Iterator[RenderableType]:
@@ -31,7 +37,7 @@ def packet_views(packet: Packet, about: dict[str, Any], room: int) -> Iterator[R
     yield Text(f"packet {about['name']}", style="bold")
     yield _head(about)
     yield _fidelity(about)
-    yield Text("Symbols: ", style="bold").append(" ".join(map(_shown, about["symbols"])), style="not bold")
+    yield Text("Symbols: ", style="bold").append(" ".join(map(shown, about["symbols"])), style="not bold")
     for rule in about["rules"]:
         yield _rule(rule, room)
     if about["rules"]:
@@ -88,71 +94,45 @@ def _fidelity(about: dict[str, Any]) -> Table:
 
 def _rule(rule: dict[str, Any], room: int) -> RenderableType:
     """A rule as grids over its two widest arguments, one for each choice of the others; else as a list."""
-    title = (
-        f"{rule['name']}: {rule['arity']} arguments, {len(rule['rows'])} rows, used at {rule['uses']} places"
-    )
-    outputs = {tuple(row["arguments"]): _output(row) for row in rule["rows"]}
-    if rule["arity"] == 1:
-        return _list_table(title, outputs)
-    values = [list(dict.fromkeys(key[i] for key in outputs)) for i in range(rule["arity"])]
-    down, across = sorted(sorted(range(rule["arity"]), key=lambda i: -len(values[i]))[:2])
-    others = [i for i in range(rule["arity"]) if i not in (down, across)]
-    slices = [
-        (fixed, rows)
-        for fixed in product(*(values[i] for i in others))
-        if (rows := {k: v for k, v in outputs.items() if tuple(k[i] for i in others) == fixed})
-    ]
-    if len(slices) > MAX_GRIDS:
-        return _list_table(title, outputs)
-    parts: list[RenderableType] = [Text(title, style="bold")]
-    for fixed, rows in slices:
-        about = ", ".join(f"argument {i + 1} = {_shown(v)}" for i, v in zip(others, fixed, strict=True))
-        cells = {(k[down], k[across]): v for k, v in rows.items()}
-        corner = f"{down + 1} \\ {across + 1}"
-        parts.append(_grid(corner, values[down], values[across], cells, about, room))
-    return Group(*parts)
+    grids = rule_grids(rule)
+    if not grids:
+        return _list_table(rule)
+    return Group(Text(rule_title(rule), style="bold"), *(_grid(grid, room) for grid in grids))
 
 
-def _grid(
-    corner: str, down: list[str], across: list[str], cells: dict[tuple[str, str], str], about: str, room: int
-) -> Table:
+def _grid(grid: Grid, room: int) -> Table:
     """Outputs by two arguments; where that is too wide for the console, one line for each value of the first."""
-    first = max(len(corner), *(len(_shown(v)) for v in down))
+    corner, down, across = grid.corner, grid.down, grid.across
+    cells = {key: output_text(row) for key, row in grid.cells.items()}
+    first = max(len(corner), *(len(shown(v)) for v in down))
     needed = (
-        first + 4 + sum(3 + max(len(_shown(a)), *(len(cells.get((d, a), "·")) for d in down)) for a in across)
+        first + 4 + sum(3 + max(len(shown(a)), *(len(cells.get((d, a), "·")) for d in down)) for a in across)
     )
+    title = grid.about or None
     if needed <= room:
-        table = Table(corner, *(escape(_shown(v)) for v in across), title=about or None, title_justify="left")
+        table = Table(corner, *(escape(shown(v)) for v in across), title=title, title_justify="left")
         for d in down:
-            table.add_row(Text(_shown(d), style="bold"), *(Text(cells.get((d, a), "·")) for a in across))
+            table.add_row(Text(shown(d), style="bold"), *(Text(cells.get((d, a), "·")) for a in across))
         return table
-    table = Table(
-        corner[0], f"{corner[-1]}: output", title=about or None, title_justify="left", show_lines=True
-    )
+    table = Table(corner[0], f"{corner[-1]}: output", title=title, title_justify="left", show_lines=True)
     for d in down:
-        line = "   ".join(f"{_shown(a)}→{cells[d, a]}" for a in across if (d, a) in cells)
-        table.add_row(Text(_shown(d), style="bold"), Text(line))
+        line = "   ".join(f"{shown(a)}→{cells[d, a]}" for a in across if (d, a) in cells)
+        table.add_row(Text(shown(d), style="bold"), Text(line))
     return table
 
 
-def _list_table(title: str, outputs: dict[tuple[str, ...], str]) -> RenderableType:
+def _list_table(rule: dict[str, Any]) -> RenderableType:
     table = Table("arguments", "output")
-    for arguments, output in list(outputs.items())[:MAX_ROWS]:
-        table.add_row(Text(" ".join(map(_shown, arguments))), Text(output))
-    if len(outputs) > MAX_ROWS:
-        table.add_row(f"... {len(outputs) - MAX_ROWS} more", "--json has all")
-    return Group(Text(title, style="bold"), table)
-
-
-def _output(row: dict[str, Any]) -> str:
-    if row["output"] is not None:
-        return _shown(row["output"])
-    return "~" + _shown(row["decoded"]) if row["decoded"] is not None else "~?"
+    for row in rule["rows"][:MAX_ROWS]:
+        table.add_row(Text(" ".join(map(shown, row["arguments"]))), Text(output_text(row)))
+    if len(rule["rows"]) > MAX_ROWS:
+        table.add_row(f"... {len(rule['rows']) - MAX_ROWS} more", "--json has all")
+    return Group(Text(rule_title(rule), style="bold"), table)
 
 
 def _template(packet: Packet, index: int) -> Tree:
     template = packet.graph.templates[index]
-    units = _prompt_units(packet, index)
+    units = prompt_units(packet, index)
     listed = "  ".join(f"{i}:{unit}" for i, unit in enumerate(units))
     tree = Tree(Text(f"{template.template}   {listed}", style="bold"))
     if template.nodes:
@@ -162,19 +142,11 @@ def _template(packet: Packet, index: int) -> Tree:
     return tree
 
 
-def _prompt_units(packet: Packet, index: int) -> list[str]:
-    """Units of the prompt; symbols are boxes, as any value may stand there."""
-    for split in ("probing", "rehearsal", "evaluation"):
-        for prompt in packet.spec.sample(split, 1, seed=0, templates=[index]):
-            return ["□" if u.symbol is not None else _shown(u.text) for u in prompt.units]
-    return []
-
-
 def _grow(branch: Tree, template: TemplateGraph, graph: Graph, node: int, unit: int) -> None:
     """One line a step; a chain stays on one level, only forks are indented."""
     while True:
         step = template.nodes[node]
-        line = branch.add(Text(f"{unit} <- {_step(step.step, graph)}"))
+        line = branch.add(Text(f"{unit} <- {step_text(step.step, graph)}"))
         children = list(step.children.items())
         if not children:
             return
@@ -182,27 +154,27 @@ def _grow(branch: Tree, template: TemplateGraph, graph: Graph, node: int, unit: 
             node, unit = children[0][1], unit + 1
             continue
         for mask, child in children:
-            _grow(line.add(Text(f"if {_shown(mask)}", style="italic")), template, graph, child, unit + 1)
+            _grow(line.add(Text(f"if {shown(mask)}", style="italic")), template, graph, child, unit + 1)
         return
 
 
-def _step(step: Decision, graph: Graph) -> str:
-    if step.do == "literal":
-        return _shown(step.text)
-    if step.do == "copy":
-        return f"copy {step.source}"
-    if step.do == "rule":
-        return f"{graph.rules[step.rule].name}({', '.join(map(str, step.sources))})"
-    cases = (
-        f"{{{' '.join(_shown(graph.symbols[v]) for v in case.values)}}}: {_step(case.then, graph)}"
-        for case in step.cases
-    )
-    return f"by {step.source}: " + " | ".join(cases)
-
-
-def _shown(text: str) -> str:
-    """Text as it is where that can be seen, quoted where it cannot."""
-    return text if text.isprintable() and text == text.strip() and text else repr(text)
+def section_views(sections: list[Section]) -> Iterator[RenderableType]:
+    """Tables and remarks of a report's sections; pictures are for pages."""
+    tones = {"": "", "good": "green", "bad": "red", "quiet": "dim", "strong": "bold"}
+    for section in sections:
+        yield Text(section.title, style="bold")
+        for block in section.blocks:
+            if isinstance(block, Note):
+                yield Text(block.text)
+            elif isinstance(block, Block):
+                if block.title:
+                    yield Text(block.title)
+                table = Table(*(escape(head) for head in block.head))
+                for row in block.cells:
+                    table.add_row(*(Text(cell.text, style=tones[cell.tone]) for cell in row))
+                yield table
+                if block.note:
+                    yield Text(block.note)
 
 
 def demo_tables(result: DemoResult) -> Iterator[RenderableType]:

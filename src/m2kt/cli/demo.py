@@ -8,7 +8,6 @@ import typer
 
 from m2kt.cli._options import Json, Seed
 from m2kt.cli._output import print_json, reported, stdout, working
-from m2kt.cli._render import demo_tables
 
 NAME = "demo"
 
@@ -29,5 +28,7 @@ def command(
     if json_:
         print_json(result)
         return
+    from m2kt.cli._render import demo_tables
+
     for table in demo_tables(result):
         stdout().print(table)

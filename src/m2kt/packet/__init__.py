@@ -11,6 +11,12 @@ from m2kt.packet._decode import RidgeProbe as RidgeProbe
 from m2kt.packet._decode import decode_outputs as decode_outputs
 from m2kt.packet._decode import read_clearly as read_clearly
 from m2kt.packet._decode import readability as readability
+from m2kt.packet._describe import describe as describe
+from m2kt.packet._describe import read_outputs as read_outputs
+from m2kt.packet._diff import Change as Change
+from m2kt.packet._diff import PacketDiff as PacketDiff
+from m2kt.packet._diff import RuleDiff as RuleDiff
+from m2kt.packet._diff import diff_packets as diff_packets
 from m2kt.packet._graph import Case as Case
 from m2kt.packet._graph import Decision as Decision
 from m2kt.packet._graph import Graph as Graph

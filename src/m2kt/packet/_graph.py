@@ -82,6 +82,15 @@ class TemplateGraph(_Model):
     template: str = Field(description="Template text.")
     nodes: list[Node] = Field(description="Nodes; children point forward.")
 
+    @property
+    def n_skeletons(self) -> int:
+        """Ways from the root to an end; in a trie, the number of ends."""
+        ways = [0] * len(self.nodes)
+        for i in reversed(range(len(self.nodes))):
+            children = self.nodes[i].children
+            ways[i] = sum(ways[child] for child in children.values()) if children else 1
+        return ways[0] if ways else 0
+
 
 class Rule(_Model):
     """A table that the teacher was shown to hold. Each row is a concept."""

@@ -1,0 +1,85 @@
+"""What the teacher attends to along the graph's edges. M edges, L layers, H heads."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.packet import Packet
+from m2kt.render._blocks import Block, Cell, Figure, Note, Table, percent, share_cell
+from m2kt.render._figure import drawing, inline_svg
+from m2kt.render._theme import SERIES
+
+if TYPE_CHECKING:
+    from matplotlib.patches import Rectangle
+
+_ABREAST = 4
+
+
+def attention_blocks(packet: Packet) -> list[Block]:
+    """A heat map of layers and heads for each role (copy, argument i of rule r), and counts of causal edges."""
+    edges, weight = packet.attention.get("edges_M6"), packet.attention.get("weight_MLH")
+    causal = packet.attention.get("causal_M")
+    if edges is None or weight is None or causal is None or not len(edges):
+        return [Note("This packet holds no attention along edges.")]
+    names = [rule.name for rule in packet.graph.rules]
+    roles: dict[str, NDArray[np.bool_]] = {}
+    if (copies := edges[:, 5] < 0).any():
+        roles["copies"] = copies
+    for rule, argument in sorted({(int(e[5]), int(e[2])) for e in edges if e[5] >= 0}):
+        roles[f"{names[rule]}, argument {argument + 1}"] = (edges[:, 5] == rule) & (edges[:, 2] == argument)
+    rows: list[list[Cell | str]] = []
+    for role, mine in roles.items():
+        mean_LH = weight[mine].mean(axis=0)
+        layer, head = np.unravel_index(mean_LH.argmax(), mean_LH.shape)
+        tested = causal[mine] >= 0
+        share = float((causal[mine][tested] == 1).mean()) if tested.any() else None
+        count = f"{int((causal[mine] == 1).sum())} of {int(tested.sum())} tested"
+        strongest = f"layer {layer}, head {head}"
+        cut = share_cell(share, count)
+        rows.append([role, str(int(mine.sum())), cut, strongest, percent(float(mean_LH.max()), 0)])
+    return [
+        Figure(
+            partial(_heat_maps, {role: weight[mine].mean(axis=0) for role, mine in roles.items()}),
+            "Mean attention from the position that writes a step to the unit that it reads, "
+            "by layer (down) and head (across).",
+        ),
+        Table(
+            ["what reads", "edges", "change the step when cut", "strongest head", "its attention"],
+            rows,
+            note="An edge that is attended without effect when it is cut is not causal.",
+        ),
+    ]
+
+
+def _heat_maps(maps: dict[str, NDArray[np.float32]]) -> str:
+    columns = min(_ABREAST, len(maps))
+    rows = ceil(len(maps) / columns)
+    depth, heads = next(iter(maps.values())).shape
+    tall = max(150.0, min(380.0, 13.0 * depth + 60))
+    with drawing(1060 if len(maps) > 2 else 225 * columns, tall * rows) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+        for panel, (role, mean_LH) in zip(panels, maps.items(), strict=False):
+            panel.set_title(role, fontsize=12)
+            panel.grid(False)
+            for layer, head in np.ndindex(depth, heads):
+                # the page's own colour, more or less of it, shows on light and on dark
+                panel.add_patch(_square(head, layer, float(mean_LH[layer, head])))
+            panel.set(xlim=(-0.5, heads - 0.5), ylim=(depth - 0.5, -0.5))
+            step_l, step_h = ceil(depth / 6), ceil(heads / 8)
+            panel.set(yticks=range(0, depth, step_l), xticks=range(0, heads, step_h))
+        for panel in list(figure.axes)[len(maps) :]:
+            panel.set_axis_off()
+        figure.axes[0].set_ylabel("layer")
+        figure.axes[0].set_xlabel("head")
+        return inline_svg(figure, "attention along edges by layer and head")
+
+
+def _square(x: int, y: int, value: float) -> Rectangle:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, facecolor=SERIES[0], alpha=0.04 + 0.96 * value, lw=0)

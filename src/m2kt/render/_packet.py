@@ -1,0 +1,205 @@
+"""``m2kt inspect PACKET --html FILE``: one packet as a page."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from m2kt.packet import Packet, describe
+from m2kt.render._attention import attention_blocks
+from m2kt.render._blocks import (
+    Block,
+    Cell,
+    Figure,
+    Note,
+    Row,
+    Section,
+    Table,
+    Tile,
+    Tiles,
+    percent,
+    share_cell,
+)
+from m2kt.render._graph import GraphSummary, draw_template, summarise_graph
+from m2kt.render._map import draw_packet_map
+from m2kt.render._page import page
+from m2kt.render._text import (
+    LEGEND,
+    MAX_ROWS,
+    output_text,
+    rule_grids,
+    rule_title,
+    shown,
+)
+from m2kt.render._theme import symbol_colours
+
+READING = (
+    "Boxes are symbols, plain text is structure; the number below is the unit's. Arcs above: what a rule reads. Arcs "
+    "below: copies, and dotted which unit decides how to go on. Thicker: more attention of the teacher; dashed: "
+    "attended without effect when cut; faint: not tested. Point at an arc for its numbers."
+)
+
+
+def packet_page(packet: Packet) -> str:
+    """A self-contained HTML file."""
+    about = describe(packet)
+    sections = [
+        Section("At a glance", _glance(about)),
+        Section("Card", [_card(about)]),
+        Section("Fidelity", [_fidelity(about)], "Measured on prompts never used for extraction."),
+        Section("Rules", _rules(about)),
+        Section("Concept map", _map(packet)),
+        Section("Abstraction graph", graph_blocks(summarise_graph(packet)), READING),
+        Section("Attention along edges", attention_blocks(packet)),
+        Section("Data ledger", [_ledger(about)], "What the extraction used: how “data-free” is counted."),
+        Section("Signature", _signature(about)),
+    ]
+    teacher = about["teacher"]["name"]
+    return page(f"Packet {about['name']}", sections, subtitle=f"a skill of {teacher}", foot=about["digest"])
+
+
+def graph_blocks(graph: GraphSummary, of: str = "") -> list[Block]:
+    """A picture a template, each with how much of the trie it shows; titles begin with ``of``."""
+    blocks: list[Block] = []
+    for template in graph.templates:
+        size = f"{_count(template.skeletons, 'skeleton')}, {_count(template.nodes, 'node')}"
+        if not template.units:
+            blocks.append(Note(f"{template.template}: {size}; no prompt could be rolled out to its end."))
+            continue
+        title, caption = f"{of}  {template.template}".strip(), size
+        if template.skeletons > 1:
+            caption += f"; drawn is the one that {percent(template.share, 0)} of fresh prompts take"
+        blocks.append(Figure(partial(draw_template, template, graph.rules), caption, title, wide=True))
+    return blocks
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def _glance(about: dict[str, Any]) -> list[Block]:
+    fidelity, ledger = about["fidelity"], about["ledger"]
+    rules = _count(len(about["rules"]), "rule")
+    blocks: list[Block] = [
+        Tiles(
+            [
+                Tile("concepts", f"{ledger['concepts']:,}", f"rows of {rules}"),
+                Tile("graph = teacher", percent(fidelity["agreement"]), "on fresh prompts"),
+                Tile("covered", percent(fidelity["coverage"]), "rolled out to the end"),
+                Tile("causal edges", percent(about["attention"]["causal_share"]), "change the step when cut"),
+                Tile("as text", percent(about["verbalised"], 0), "of the rows' outputs (v)"),
+                Tile("size", f"{ledger['packet_bytes'] / 1000:,.0f} kB", "of all signed parts"),
+            ]
+        )
+    ]
+    if about["fallback"]:
+        reason = about["fallback_reason"] or "no reason given"
+        blocks.insert(0, Note(f"Fallback to plain traces, not a full extraction: {reason}", tone="bad"))
+    return blocks + [Note(note) for note in about["notes"]]
+
+
+def _card(about: dict[str, Any]) -> Table:
+    teacher, embedding = about["teacher"], about["embedding"]
+    libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
+    rows = {
+        "teacher": f"{teacher['name']}: {teacher['architecture']}, {teacher['parameters']:,} parameters, "
+        f"{teacher['layers']} blocks of width {teacher['width']}",
+        "licence": teacher["licence"] or "not stated",
+        "teacher's digest": teacher["digest"],
+        "vectors": f"layer {embedding['layer']}, by {embedding['source']}",
+        "symbols": " ".join(map(shown, about["symbols"])),
+        "stop": shown(about["stop"]),
+        "created": f"{about['created']}, seed {about['seed']}",
+        "libraries": libraries,
+    }
+    return _pairs(rows)
+
+
+def _pairs(rows: dict[str, str]) -> Table:
+    return Table(["", ""], [[name, value] for name, value in rows.items()])
+
+
+def _fidelity(about: dict[str, Any]) -> Table:
+    fidelity = about["fidelity"]
+    rows: list[list[Cell | str]] = [
+        [s["template"], share_cell(s["agreement"]), share_cell(s["coverage"]), f"{s['n']:,}"]
+        for s in fidelity["shapes"]
+    ]
+    rows.append(["all", share_cell(fidelity["agreement"]), share_cell(fidelity["coverage"]), ""])
+    probe = percent(fidelity["probe_accuracy"])
+    other = "".join(f"; {name.replace('_', ' ')} {value:.4g}" for name, value in fidelity["other"].items())
+    return Table(
+        ["shape", "graph = teacher", "covered", "prompts"],
+        rows,
+        note=f"Cross-validated probe that predicts a step from the teacher's state: {probe}{other}.",
+    )
+
+
+def _rules(about: dict[str, Any]) -> list[Block]:
+    if not about["rules"]:
+        return [Note("No rules.")]
+    colours = dict(zip(about["symbols"], symbol_colours(len(about["symbols"])), strict=True))
+    return [*(_rule(rule, colours) for rule in about["rules"]), Note(LEGEND)]
+
+
+def _rule(rule: dict[str, Any], colours: dict[str, str]) -> Row:
+    def cell(row: dict[str, Any] | None) -> Cell:
+        if row is None:
+            return Cell("·", tone="quiet")
+        told = row["output"] if row["output"] is not None else row["decoded"]
+        return Cell(output_text(row), tint=colours.get(told))
+
+    grids: list[Table | Figure] = []
+    for grid in rule_grids(rule):
+        rows: list[list[Cell | str]] = [
+            [shown(d), *(cell(grid.cells.get((d, a))) for a in grid.across)] for d in grid.down
+        ]
+        grids.append(
+            Table([grid.corner, *map(shown, grid.across)], rows, title=_titled(rule, grid.about), mosaic=True)
+        )
+    if grids:
+        return Row(grids)
+    listed: list[list[Cell | str]] = [
+        [" ".join(map(shown, row["arguments"])), cell(row)] for row in rule["rows"][:MAX_ROWS]
+    ]
+    more = len(rule["rows"]) - MAX_ROWS
+    note = f"{more} more rows: m2kt inspect PACKET --json has all" if more > 0 else ""
+    return Row([Table(["arguments", "output"], listed, title=rule_title(rule), note=note, mosaic=True)])
+
+
+def _titled(rule: dict[str, Any], about: str) -> str:
+    return f"{rule['name']}, {about}" if about else rule_title(rule)
+
+
+def _map(packet: Packet) -> list[Block]:
+    if packet.n_concepts < 2:
+        return [Note("Too few concepts for a map.")]
+    caption = (
+        "Each dot is a concept: the teacher's state where it is about to write what a rule row says. Crosses are the "
+        "symbols' anchors, means of states where the symbol is merely copied."
+    )
+    return [Figure(partial(draw_packet_map, packet), caption)]
+
+
+def _ledger(about: dict[str, Any]) -> Table:
+    ledger = about["ledger"]
+    return _pairs(
+        {
+            "labelled examples": f"{ledger['labelled_examples']:,}",
+            "teacher passes": f"{ledger['teacher_passes']:,}",
+            "teacher tokens that travel in traces": f"{ledger['teacher_tokens_in_traces']:,}",
+            "concepts": f"{ledger['concepts']:,}",
+            "bytes": f"{ledger['packet_bytes']:,}",
+            "seconds": f"{ledger['seconds']:.1f}",
+        }
+    )
+
+
+def _signature(about: dict[str, Any]) -> list[Block]:
+    signer = about["signer"]
+    said = "Verified: every part is as its signer left it." if signer else "Not verified."
+    rows = {"digest": about["digest"], "signed by key": signer or "not verified"}
+    return [
+        _pairs(rows),
+        Note(f"{said} The signature says who made the packet, not that its maker is to be trusted."),
+    ]

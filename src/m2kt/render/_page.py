@@ -1,0 +1,53 @@
+"""Blocks to one HTML file that needs nothing else: no script, no font, no request."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m2kt.errors import StorageError
+from m2kt.render._blocks import Figure, Note, Row, Section, Table, Tiles
+from m2kt.render._theme import DARK, LIGHT, themed
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_KINDS = {Tiles: "tiles", Table: "table", Figure: "figure", Note: "note", Row: "row"}
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("m2kt.render"),
+        autoescape=True,  # whatever a packet says is text, never markup
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["kind"] = lambda block, kind: _KINDS[type(block)] == kind
+    return environment
+
+
+def render_template(name: str, **context: Any) -> str:
+    """A template of this package, filled; its colours follow the page's."""
+    return themed(_environment().get_template(name).render(**context))
+
+
+def page(title: str, sections: list[Section], *, subtitle: str = "", foot: str = "") -> str:
+    """The HTML file."""
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(title=title, subtitle=subtitle, sections=sections, foot=foot, light=LIGHT, dark=DARK)
+    )
+
+
+def save_page(html: str, path: str | Path) -> None:
+    """Writes a page. Raises StorageError where the disk refuses."""
+    try:
+        Path(path).write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write the page {path}: {error}; choose another place") from error

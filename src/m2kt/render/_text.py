@@ -1,0 +1,96 @@
+"""How symbols, steps and rules are written for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from m2kt.packet import Decision, Graph, Packet
+
+MAX_GRIDS = 6
+MAX_ROWS = 60
+LEGEND = (
+    "Outputs: plain = travels as text; ~x = travels as a vector only, which the packet's own symbol states read as x; "
+    "· = no such row."
+)
+
+
+def shown(text: str) -> str:
+    """Text as it is where that can be seen, quoted where it cannot."""
+    return text if text.isprintable() and text == text.strip() and text else repr(text)
+
+
+def step_text(step: Decision, graph: Graph) -> str:
+    """One decision of the graph in a line; numbers are units, prompt first."""
+    if step.do == "literal":
+        return shown(step.text)
+    if step.do == "copy":
+        return f"copy {step.source}"
+    if step.do == "rule":
+        return f"{graph.rules[step.rule].name}({', '.join(map(str, step.sources))})"
+    cases = (
+        f"{{{' '.join(shown(graph.symbols[v]) for v in case.values)}}}: {step_text(case.then, graph)}"
+        for case in step.cases
+    )
+    return f"by {step.source}: " + " | ".join(cases)
+
+
+def prompt_units(packet: Packet, index: int) -> list[str]:
+    """Units of a template's prompts; symbols are boxes, as any value may stand there."""
+    for split in ("probing", "rehearsal", "evaluation"):
+        for prompt in packet.spec.sample(split, 1, seed=0, templates=[index]):
+            return ["□" if u.symbol is not None else shown(u.text) for u in prompt.units]
+    return []
+
+
+def output_text(row: dict[str, Any]) -> str:
+    """What a described row writes, marked ``~`` where only its vector says so."""
+    if row["output"] is not None:
+        return shown(row["output"])
+    return "~" + shown(row["decoded"]) if row["decoded"] is not None else "~?"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A rule over two of its arguments, the others held."""
+
+    about: str
+    """What is held, such as ``argument 3 = 0``; empty for two arguments."""
+    corner: str
+    """``1 \\ 2``: the argument that runs down, and the one that runs across."""
+    down: list[str]
+    across: list[str]
+    cells: dict[tuple[str, str], dict[str, Any]]
+    """Rows as :func:`m2kt.packet.describe` gives them, by the two arguments."""
+
+
+def rule_title(rule: dict[str, Any]) -> str:
+    """``r0: 2 arguments, 100 rows, used at 6 places``."""
+    return (
+        f"{rule['name']}: {rule['arity']} arguments, {len(rule['rows'])} rows, used at {rule['uses']} places"
+    )
+
+
+def rule_grids(rule: dict[str, Any]) -> list[Grid]:
+    """Grids over the two widest arguments, one for each choice of the others.
+
+    Empty where a list shows more: one argument, or more than MAX_GRIDS choices of the others.
+    """
+    arity = rule["arity"]
+    by_arguments = {tuple(row["arguments"]): row for row in rule["rows"]}
+    if arity == 1:
+        return []
+    values = [list(dict.fromkeys(key[i] for key in by_arguments)) for i in range(arity)]
+    down, across = sorted(sorted(range(arity), key=lambda i: -len(values[i]))[:2])
+    others = [i for i in range(arity) if i not in (down, across)]
+    slices: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Any]]] = {}
+    for key, row in by_arguments.items():
+        slices.setdefault(tuple(key[i] for i in others), {})[key[down], key[across]] = row
+    if len(slices) > MAX_GRIDS:
+        return []
+    grids = []
+    for fixed in sorted(slices, key=lambda f: [values[i].index(v) for i, v in zip(others, f, strict=True)]):
+        about = ", ".join(f"argument {i + 1} = {shown(v)}" for i, v in zip(others, fixed, strict=True))
+        corner = f"{down + 1} \\ {across + 1}"
+        grids.append(Grid(about, corner, values[down], values[across], slices[fixed]))
+    return grids

@@ -1,0 +1,182 @@
+"""Pictures of packets: what they show, that they are whole, and that large ones stay legible."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from m2kt.packet import Node, Packet, TemplateGraph, WriteCopy, WriteLiteral
+from m2kt.render import (
+    Cell,
+    GraphSummary,
+    Section,
+    Table,
+    draw_transfer_map,
+    graph_blocks,
+    packet_page,
+    page,
+    summarise_graph,
+)
+from tests.packet.samples import sample_packet
+from tests.pages import check_page
+
+
+def _attended() -> Packet:
+    """The sample with attention as extraction writes it: (template, node, argument, source, read, rule)."""
+    attention = {
+        "edges_M6": np.array([[1, 0, 0, 0, 1, 0], [1, 0, 1, 1, 1, 0], [1, 1, 0, 4, 4, -1]], np.int32),
+        "weight_MLH": np.array([[[0.1, 0.25]], [[0.5, 0.75]], [[0.9, 0.0]]], np.float32),
+        "effect_M": np.ones(3, np.float32),
+        "causal_M": np.array([1, 0, -1], np.int8),
+    }
+    return sample_packet(verbalised=True).replace(attention=attention)
+
+
+def test_the_summary_is_the_path_that_most_prompts_take() -> None:
+    found = summarise_graph(_attended(), prompts=40)
+    two, three = found.templates
+    assert found.rules == ["rule 1"] and (two.skeletons, two.nodes, two.share) == (1, 3, 1.0)
+    assert (three.skeletons, three.nodes) == (2, 4)
+    assert three.share == pytest.approx(7 / 11)  # of the prompts for rehearsal, which are eleven
+    kinds = [unit.kind for unit in three.units]
+    assert kinds[:5] == ["prompt", "prompt", "prompt", "literal", "rule"]
+    # a guard looks at unit 0 to choose between a copy, for two of three symbols, and a literal
+    assert three.units[5].guards == [0] and three.units[5].kind == "copy"
+    assert [unit.text for unit in three.units[-2:]] == [".", "⏎"]
+
+
+def test_edges_carry_what_was_measured_along_them() -> None:
+    _, three = summarise_graph(_attended()).templates
+    first, second, *rest = three.edges
+    assert (first.step, first.source, first.read, first.causal, first.attention) == (4, 0, 1, True, 0.25)
+    assert (second.source, second.argument, second.causal, second.attention) == (1, 1, False, 0.75)
+    (block,) = graph_blocks(GraphSummary(rules=["rule 1"], templates=[three]))
+    svg = block.draw()  # type: ignore[union-attr]
+    assert svg.count('class="arc idle"') == 1
+    assert "rule 1, argument 1: unit 4 reads unit 0" in svg and "strongest head pays 25 %" in svg
+    assert "the teacher looks at the same symbol at unit 1" in svg
+    assert all(edge.causal is None for edge in rest)
+
+
+def test_a_summary_survives_json() -> None:
+    found = summarise_graph(_attended())
+    assert GraphSummary.model_validate_json(found.model_dump_json()) == found
+
+
+def test_what_cannot_be_rolled_out_is_said_and_not_drawn() -> None:
+    packet = sample_packet()
+    none = {"pool_PD": np.zeros((0, 4), np.float32), "pool_symbol_P": np.zeros(0, np.int64)}
+    packet = packet.replace(concepts={**packet.concepts, **none})
+    found = summarise_graph(packet)
+    assert all(t.units == [] and t.share is None for t in found.templates)
+    html = packet_page(packet)
+    check_page(html)
+    assert "no prompt could be rolled out" in html and "~?" in html
+
+
+def test_a_trie_of_hundreds_of_nodes_is_one_legible_path() -> None:
+    packet = sample_packet(verbalised=True)
+    steps = 120
+    chain = [Node(step=WriteCopy(source=i % 3, lead=" "), children={" □": i + 1}) for i in range(steps)]
+    ways = {f"={i}": steps + 2 + i for i in range(200)}
+    ends = [Node(step=WriteLiteral(text="\n")) for _ in range(201)]
+    nodes = [*chain, Node(step=WriteLiteral(text="=7"), children=ways), *ends]
+    wide = TemplateGraph(template="{x} {x} {x}:", nodes=nodes)
+    graph = packet.graph.model_copy(update={"templates": [packet.graph.templates[0], wide]})
+    found = summarise_graph(packet.replace(graph=graph), prompts=10).templates[1]
+    assert (found.nodes, found.skeletons) == (322, 200)
+    (block,) = graph_blocks(GraphSummary(rules=["rule 1"], templates=[found]))
+    assert block.caption.startswith("200 skeletons, 322 nodes; drawn is the one that 100 %")  # type: ignore[union-attr]
+    svg = block.draw()  # type: ignore[union-attr]
+    left = [float(x) for x in re.findall(r'<rect x="([\d.]+)"', svg)]
+    width = [float(w) for w in re.findall(r'width="([\d.]+)" height="26', svg)]
+    assert len(left) == 123 and all(a + w < b for a, w, b in zip(left, width, left[1:], strict=False))
+
+
+@pytest.mark.parametrize("verbalised", [False, True])
+def test_a_packets_page(verbalised: bool) -> None:
+    html = packet_page(_attended() if verbalised else sample_packet())
+    check_page(html)
+    assert html.count("<svg") == (
+        4 if verbalised else 3
+    )  # map, two graphs, heat maps where attention was kept
+    assert ("holds no attention" in html) != verbalised
+    for said in (
+        "99.5 %",
+        "3,700",
+        "LlamaForCausalLM",
+        "layer 2, by interrogation",
+        "not verified",
+        "{x} {x} {x}:",
+    ):
+        assert said in html
+
+
+def test_a_fallback_never_looks_like_a_full_extraction() -> None:
+    html = packet_page(sample_packet(fallback=True, fallback_reason="step 7 resisted"))
+    assert "Fallback to plain traces, not a full extraction: step 7 resisted" in html
+
+
+def test_what_a_packet_says_is_text_and_never_markup() -> None:
+    packet = sample_packet(verbalised=True, notes=["<script>alert(1)</script>"], name='"><img src=x>')
+    graph = packet.graph.model_copy(update={"symbols": ["<b>", "&", "'\""]})
+    html = packet_page(packet.replace(graph=graph))
+    check_page(html)
+    assert "<script" not in html and "<img" not in html and "<b>" not in html
+    assert "&lt;script&gt;" in html and "&lt;b&gt;" in html
+
+
+def test_rules_too_large_for_grids_are_cut_and_it_is_said() -> None:
+    packet = sample_packet()
+    (rule,) = packet.graph.rules
+    n = 3000
+    rows = list(product(range(3), repeat=8))[:n]
+    big = rule.model_copy(update={"arity": 8, "rows": rows, "outputs": [None] * n})
+    rng = np.random.default_rng(0)
+    fill: dict[str, Any] = {
+        "vectors_KD": rng.standard_normal((n, 4)).astype(np.float32),
+        "support_K": np.ones(n, np.int64),
+        "spread_scale_Kr": np.ones((n, 2), np.float32),
+        "spread_basis_KrD": np.ones((n, 2, 4), np.float32),
+    }
+    templates = [t.model_copy(update={"nodes": []}) for t in packet.graph.templates]
+    graph = packet.graph.model_copy(update={"rules": [big], "templates": templates})
+    html = packet_page(packet.replace(graph=graph, concepts={**packet.concepts, **fill}))
+    check_page(html)
+    assert "2940 more rows" in html
+    assert "data:image/png;base64," in html  # so many points are an image
+    assert len(html) < 600_000
+
+
+def test_the_map_of_a_transfer_names_every_symbol() -> None:
+    spots = [[0.0, 0.0], [1.0, 1.0], [5.0, 5.0]]
+    found = {
+        "teacher_xy": spots,
+        "image_xy": spots,
+        "own_xy": spots[:2],
+        "label": ["a", "b", "a"],
+        "own_label": ["a", "c"],
+    }
+    svg = draw_transfer_map(found)
+    assert svg.count(">a</text>") == svg.count(">b</text>") == 2 and ">c</text>" not in svg
+
+
+def test_cells_of_a_table() -> None:
+    table = Table(
+        ["x", "y"], [["a", Cell("50 %", share=0.5)], [Cell("b", tone="bad"), Cell("c", tint="#123456")]]
+    )
+    html = page("t", [Section("One & two", [table])])
+    check_page(html)
+    assert "--share:50.0%" in html and "--tint:#123456" in html and 'id="one-two"' in html
+
+
+def test_templates_are_shipped() -> None:
+    import m2kt.render
+
+    folder = Path(m2kt.render.__file__).parent / "templates"
+    assert {p.name for p in folder.iterdir()} == {"page.html.j2", "graph.svg.j2", "style.css"}
