@@ -162,14 +162,14 @@ def test_compute_to_95_percent_of_the_gap() -> None:
     assert found is not None and found.distil is not None and found.ratio is not None
     assert found.distil.value == pytest.approx(190_000) and found.distil.bound == ""
     assert "1,000 examples" in found.config
-    assert found.ratio.value == pytest.approx(10 / 190)
-    assert headline(results).compute_ratio == pytest.approx(10 / 190)
+    assert found.ratio.value == pytest.approx(190 / 10)
+    assert headline(results).compute_ratio == pytest.approx(190 / 10)
 
 
 def test_compute_where_one_side_never_gets_there() -> None:
     late = compute([transfer("secret", 0, 1.0), distilled("secret", 100, 0.5)], STUDENT, "secret")
     assert late is not None and late.distil == Amount(200_000, ">")
-    assert late.ratio == Amount(pytest.approx(0.05), "<")
+    assert late.ratio == Amount(pytest.approx(20), ">")
     weak = compute([transfer("secret", 0, 0.9), distilled("secret", 100, 1.0)], STUDENT, "secret")
     assert weak is not None and weak.core_tokens is None and weak.ratio is None
     assert "not reached" in markdown([transfer("secret", 0, 0.9), distilled("secret", 100, 1.0)])

@@ -66,3 +66,48 @@ def run(
         stdout().print(table)
     if summary.failed:
         raise typer.Exit(1)
+
+
+@app.command("report", epilog=EXIT_CODES)
+@reported
+def report(
+    results: Annotated[Path, typer.Argument(help="Folder of results; all below it are read.")] = Path(
+        "bench/results/quick"
+    ),
+    student: Annotated[
+        str | None,
+        typer.Option("--student", help="The student of the headline [the one that is not of the zoo]."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write one page.", metavar="FILE")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the tables.", metavar="FILE")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Say what the results of a bench say: the headline here, everything in a page or in tables."""
+    from m2kt import bench
+    from m2kt.bench import report as room
+    from m2kt.errors import SpecError, StorageError
+
+    with working():
+        found = bench.read_results(results)
+        if not found:
+            raise SpecError(f"no results below {results}: run m2kt bench run first, or name their folder")
+        headline = room.headline(found, student or room.headline_student(found))
+        if html is not None:
+            room.write_html(found, html)
+        if markdown is not None:
+            try:
+                markdown.write_text(room.markdown(found), encoding="utf-8")
+            except OSError as error:
+                raise StorageError(f"cannot write the tables to {markdown}: {error}") from error
+    if json_:
+        print_json(headline)
+        return
+    table = Table(show_header=False)
+    for name, value in headline.model_dump().items():
+        table.add_row(name, "not measured" if value is None else f"{value:.4g}")
+    stdout().print(table)
+    for path in (html, markdown):
+        if path is not None:
+            stdout().print(str(path), markup=False, highlight=False)

@@ -58,6 +58,7 @@ def ledger_of(packet: Packet, trained: Trained) -> Ledger:
 def _look_inside(cell: Cell, shop: Workshop, measured: Measured, trained: Trained, packet: Packet) -> None:
     """Single steps, the reason where the skill was not reached, and once a skill a map of the concepts."""
     from m2kt.audit import concept_map, diagnose, measure_geometry, measure_steps, packet_traces, score
+    from m2kt.render import summarise_graph
 
     task = shop.task(cell.teacher, cell.probes)
     traces = packet_traces(packet, task.prompts)
@@ -65,6 +66,7 @@ def _look_inside(cell: Cell, shop: Workshop, measured: Measured, trained: Traine
     measured.steps = {"n": float(steps.n), **steps.shares}
     if cell.seed == 0:
         measured.map = concept_map(trained.loaded, packet, traces)
+        measured.graph = summarise_graph(packet).model_dump(mode="json")
     assert measured.after is not None and measured.before is not None
     needed = measured.before + NEEDED * (task.teacher_accuracy - measured.before)
     if measured.after < needed:

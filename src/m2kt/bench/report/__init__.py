@@ -19,9 +19,10 @@ from m2kt.bench.report._headline import tiles, transfers, verbalised
 from m2kt.bench.report._inside import graphs, losses, maps, steps
 from m2kt.bench.report._numbers import Headline as Headline
 from m2kt.bench.report._numbers import headline as headline
+from m2kt.bench.report._numbers import headline_student as headline_student
 from m2kt.render import Section, page, save_page, to_markdown
 
-__all__ = ["Headline", "headline", "markdown", "sections", "write_html"]
+__all__ = ["Headline", "headline", "headline_student", "markdown", "sections", "write_html"]
 
 _PARTS = (
     tiles,

@@ -199,8 +199,8 @@ def training(results: Sequence[Result]) -> Section:
     ]
     note = (
         "Whole passes: what ran, in tokens of one forward and backward pass through the whole student, by operations; "
-        "more than the tokens where a tiny student is lighter than its reader. Ratio: those against distillation's "
-        "tokens, at the examples and rate that get there with the fewest."
+        "more than the tokens where a tiny student is lighter than its reader. Ratio: distillation's tokens, at the "
+        "examples and rate that get there with the fewest, over those."
     )
     blocks: list[Block] = [Table(head, rows, note=note)]
     curves_of = {place: best for place in of if (best := _best_runs(results, *place))}

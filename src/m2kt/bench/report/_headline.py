@@ -76,7 +76,7 @@ def tiles(results: Sequence[Result]) -> Section:
                 Tile(
                     "compute",
                     "–" if ratio is None else ratio.text(f"{ratio.value:.2g} ×"),
-                    "of distillation's, to 95 % of the gap",
+                    "less than distillation, to 95 % of the gap",
                 ),
                 Tile("measured", f"{found.skills} × {found.seeds}", "skills × seeds"),
             ]

@@ -45,7 +45,8 @@ class Headline(BaseModel):
         description="The same in tokens of teacher text that reached the student side."
     )
     compute_ratio: float | None = Field(
-        description="Tokens of whole passes through the student to 95 % of the gap, M2KT / distillation."
+        description="Tokens of whole passes through the student to 95 % of the gap, distillation / M2KT: how many times "
+        "less M2KT needs."
     )
     skills: int = Field(description="Skills of the headline arm.")
     seeds: int = Field(description="Seeds of the headline arm.")
@@ -68,6 +69,13 @@ def headline(results: Sequence[Result], student: str | None = None) -> Headline:
         skills=len({run.cell.skill for run in mine}),
         seeds=len({run.cell.seed for run in mine}),
     )
+
+
+def headline_student(results: Sequence[Result]) -> str | None:
+    """The student that a headline is about: the pretrained one where tiny ones of the zoo stand beside it."""
+    students = {run.cell.student for run in headline_runs(results, None)}
+    real = sorted(s for s in students if not s.startswith("zoo:"))
+    return real[0] if real else None
 
 
 def single_steps(run: Run) -> float | None:
@@ -233,7 +241,7 @@ class Compute:
     """Distillation, at the number of examples and the rate that get there with the fewest tokens."""
     config: str
     ratio: Amount | None
-    """core_tokens / distil."""
+    """distil / core_tokens: how many times less M2KT needs."""
 
 
 def compute(results: Sequence[Result], student: str, skill: str) -> Compute | None:
@@ -249,7 +257,7 @@ def compute(results: Sequence[Result], student: str, skill: str) -> Compute | No
     distil, config = _distil_tokens(results, mine, student, skill)
     ratio = None
     if core is not None and distil is not None:
-        ratio = Amount(core / distil.value, "<" if distil.bound else "")
+        ratio = Amount(distil.value / core, distil.bound)
     return Compute(tokens, core, distil, config, ratio)
 
 
