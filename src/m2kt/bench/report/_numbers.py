@@ -45,8 +45,8 @@ class Headline(BaseModel):
         description="The same in tokens of teacher text that reached the student side."
     )
     compute_ratio: float | None = Field(
-        description="Tokens of whole passes through the student to 95 % of the gap, distillation / M2KT: how many times "
-        "less M2KT needs."
+        description="Tokens of whole passes through the student to 95 % of the gap, distillation / M2KT: how many "
+        "times less M2KT needs."
     )
     skills: int = Field(description="Skills of the headline arm.")
     seeds: int = Field(description="Seeds of the headline arm.")
