@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ def char_tokenizer(characters: str = CHARACTERS) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", unk_token="<unk>")
 
 
-def bpe_tokenizer() -> Any:
+def bpe_tokenizer(
+    texts: Sequence[str] = ("the uncle's aunt;> 12+34: ;>;> uncle aunt uncle 12 東京 東京\n\n",) * 20,
+) -> Any:
     """Byte-level BPE with few merges, so that characters are cut and punctuation is joined; no pad token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -35,9 +38,7 @@ def bpe_tokenizer() -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(
-        ["the uncle's aunt;> 12+34: ;>;> uncle aunt uncle 12 東京 東京\n\n"] * 20, trainer
-    )
+    backend.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
 
 
