@@ -13,10 +13,10 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from m2kt.bench import arms
-from m2kt.bench.arms import _watch, distil
-from m2kt.bench.arms._rows import check_on_policy, method_for, rows_of
-from m2kt.bench.arms._watch import Budget, rate
+from m2kt.bench import distil
+from m2kt.bench.distil import _watch
+from m2kt.bench.distil._rows import check_on_policy, method_for, rows_of
+from m2kt.bench.distil._watch import Budget, rate
 from m2kt.errors import CompatibilityError, SpecError, TrainingError
 from m2kt.models import LoadedModel, encode_prompt, generate_greedy, load_causal_lm, text_of
 from tests.tiny import CHARACTERS, bpe_tokenizer, char_tokenizer, save_tiny
@@ -176,7 +176,7 @@ def test_the_loss_is_that_of_trl(tmp_path: Path) -> None:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from m2kt.bench.arms._trl import PlainLossTrainer
+    from m2kt.bench.distil._trl import PlainLossTrainer
 
     loaded = load_tiny(tmp_path / "model", "gpt2", char_tokenizer())
     trainer = PlainLossTrainer(
@@ -207,8 +207,8 @@ def test_a_run_that_breaks_down_says_so(tmp_path: Path) -> None:
 
 def test_without_trl_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trl", None)
-    monkeypatch.delitem(sys.modules, "m2kt.bench.arms._trl", raising=False)
-    monkeypatch.delattr(arms, "_trl", raising=False)
+    monkeypatch.delitem(sys.modules, "m2kt.bench.distil._trl", raising=False)
+    monkeypatch.delattr(distil, "_trl", raising=False)
     student = load_tiny(tmp_path, "llama", char_tokenizer())
     with pytest.raises(CompatibilityError, match=r"pip install 'm2kt\[bench\]'"):
         distil.sft(student, PAIRS, rank=2, lr=1e-3, evaluate=never)

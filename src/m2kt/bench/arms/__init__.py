@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from m2kt.bench.arms import controls, speed, transfer
+from m2kt.bench.arms import controls, distil, speed, transfer
 from m2kt.bench.cells import Cell, Measured
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ ARMS: dict[str, Arm] = {
     "text_lora": controls.text_lora,
     "traces_only": controls.traces_only,
     "flat": controls.flat,
+    "distil": distil.distil,
     "speed": speed.speed,
 }
 
