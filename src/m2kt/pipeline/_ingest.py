@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.errors import SpecError
-from m2kt.packet import Packet, Roller, decode_outputs, fixed_table, readability
+from m2kt.packet import Packet, Roller, decode_outputs, fixed_table, lengthen, readability
 from m2kt.pipeline._adapters import adapter_digest, commit_adapter, read_adapter
 from m2kt.pipeline._inputs import read_spec, with_adapter
 from m2kt.pipeline._results import IngestResult, Progress
@@ -105,9 +105,11 @@ def ingest(
     updates = settings.updates if updates is None else updates
     packet = packet if isinstance(packet, Packet) else Packet.load(packet)
     standing = read_adapter(Path(out))
+    truth = None if probes is None else _truth(probes, packet)
+    rehearsed = lengthen(packet, student_settings.rehearsal.longer)
     loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
     if reuse is not None:
-        model = room.swap(with_adapter(loaded, reuse).model, packet)
+        model = room.swap(with_adapter(loaded, reuse).model, rehearsed)
         ledger: dict[str, Any] = {"labelled_examples": 0, "updates": 0, "rehearsal_sequences": 0}
         updates = 0
     else:
@@ -123,7 +125,7 @@ def ingest(
         updates = int(ledger["updates"])
     training_seconds = time.monotonic() - started
     verdict, teacher_accuracy = _audit(
-        replace(loaded, model=model), packet, thresholds, settings.evaluation_prompts, seed, probes, say
+        replace(loaded, model=model), rehearsed, thresholds, settings.evaluation_prompts, seed, truth, say
     )
     ledger |= {
         "teacher_passes": packet.manifest.ledger.teacher_passes,
@@ -165,26 +167,29 @@ def ingest(
     )
 
 
+def _truth(probes: str | Path | ProbeSpec, packet: Packet) -> Truth | None:
+    """The truth that belongs to the packet's prompts, if the spec has any."""
+    spec, base = read_spec(probes)
+    if spec.public().digest != packet.spec.digest:
+        raise SpecError(
+            "the probe spec given for the verdict is not the one that the packet was extracted with"
+        )
+    return load_truth(spec, base)
+
+
 def _audit(
     loaded: LoadedModel,
     packet: Packet,
     thresholds: Thresholds,
     n: int,
     seed: int,
-    probes: str | Path | ProbeSpec | None,
+    truth: Truth | None,
     say: Progress,
 ) -> tuple[Verdict, float]:
     """Measures the candidate; also returns the packet's own accuracy against the same reference."""
     from m2kt.audit import judge, measure_neutral, packet_answers, score
 
-    spec, truth = packet.spec, None
-    if probes is not None:
-        spec, base = read_spec(probes)
-        if spec.public().digest != packet.spec.digest:
-            raise SpecError(
-                "the probe spec given for the verdict is not the one that the packet was extracted with"
-            )
-        truth = load_truth(spec, base)
+    spec = packet.spec
     prompts = spec.sample("evaluation", n, seed=seed)
     own = packet_answers(packet, prompts)
     expected: Truth = truth or own.get
