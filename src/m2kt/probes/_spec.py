@@ -64,7 +64,8 @@ class ProbeSpec(_Strict):
         description="Shapes that are probed and rehearsed.", min_length=1
     )
     held_out: list[str | WeightedTemplate] = Field(
-        default_factory=list, description="Shapes that are never probed or rehearsed, for evaluation only."
+        default_factory=list,
+        description="Shapes that are never probed: for evaluation only, unless rehearsal.longer takes some in.",
     )
     stop: str = Field(description="The completion ends where this string first appears.", min_length=1)
     answer: str | None = Field(
