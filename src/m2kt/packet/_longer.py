@@ -12,7 +12,7 @@ from m2kt.errors import PacketError
 from m2kt.probes import ProbeSpec
 
 from ._graph import Case, Decision, Graph, Guard, Node, Roller, TemplateGraph, fixed_table
-from ._program import Leaf, Past, Program, learn, mask_of
+from ._program import Leaf, Past, Program, describe, learn, mask_of
 
 if TYPE_CHECKING:
     from ._packet import Packet
@@ -85,22 +85,31 @@ def _one_pattern(graph: Graph, spec: ProbeSpec) -> Program:
     for n in range(len(order), 1, -1):
         try:
             program = learn(_shapes(graph, spec, order[:n]))
-            by_heart = [clause for clause in program.clauses if clause.by_heart]
-            if not by_heart and all(_foretold(program, graph, spec, i) >= FORESEEN for i in order[n:]):
+            reason = _by_heart(program)
+            if not reason and all(_foretold(program, graph, spec, i) >= FORESEEN for i in order[n:]):
                 return program
         except PacketError as error:
             reason = str(error)
-        else:
-            reason = (
-                f"of the {len(program.clauses)} clauses that tell their steps {len(by_heart)} apply in one shape only: "
-                + "; ".join(str(clause) for clause in by_heart[:3])
-            )
         if n == len(order):
             complaint = reason
     raise PacketError(
         f"the graph of {spec.name} does not carry over to longer shapes, because the probed ones are not one pattern "
         f"at several sizes: {complaint}. Do without (rehearsal.longer: 0), or probe more sizes of one pattern"
     )
+
+
+def _by_heart(program: Program) -> str:
+    """What a program knows of one of its shapes only, in words: nothing, if it speaks of all of them alike."""
+    clauses = [clause for clause in program.clauses if clause.by_heart]
+    steps = [describe(step) for step in program.rare]
+    parts = [
+        (f"{len(steps)} steps are done in one shape only", steps),
+        (
+            f"{len(clauses)} of {len(program.clauses)} clauses apply in one shape only",
+            [str(c) for c in clauses],
+        ),
+    ]
+    return "; ".join(f"{what} ({', '.join(which[:3])})" for what, which in parts if which)
 
 
 def _foretold(program: Program, graph: Graph, spec: ProbeSpec, shape: int) -> float:

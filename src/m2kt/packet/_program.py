@@ -48,6 +48,13 @@ def mask_of(step: Leaf) -> str:
     return step.text if isinstance(step, WriteLiteral) and step.symbol is None else step.lead + MASK
 
 
+def describe(step: Decision) -> str:
+    """A step in words."""
+    if isinstance(step, WriteLiteral):
+        return f"write {step.text!r}"
+    return f"{'test' if isinstance(step, Guard) else step.do} units {pointers(step)}"
+
+
 def _what(step: Decision) -> str:
     """A step without where it looks."""
     return aimed(step, [0] * len(pointers(step))).model_dump_json()
@@ -194,13 +201,11 @@ class Clause:
         return self.given is not None and self.shapes == 1
 
     def __str__(self) -> str:
-        step, said = self.step, "always"
-        if self.given is not None:
-            did = self.given[0] == "did"
-            said = f"by what was done {self.given[1]} steps before" if did else "by where a pointer stands"
-        if isinstance(step, WriteLiteral):
-            return f"write {step.text!r} {said}"
-        return f"{'test' if isinstance(step, Guard) else step.do} units {pointers(step)} {said}"
+        if self.given is None:
+            return describe(self.step)
+        did = self.given[0] == "did"
+        said = f"what was done {self.given[1]} steps before" if did else "where a pointer stands"
+        return f"{describe(self.step)} by {said}"
 
 
 @dataclass(frozen=True)
@@ -208,6 +213,8 @@ class Program:
     """Decision lists, by the step done last."""
 
     lists: dict[str, list[Clause]]
+    rare: list[Decision]
+    """Steps that are done in one of its shapes only."""
 
     def next(self, past: Past) -> Decision | None:
         """The next step; None where the program does not say."""
@@ -234,11 +241,14 @@ def learn(shapes: Sequence[tuple[TemplateGraph, Sequence[str]]]) -> Program:
         PacketError: a step follows no pattern that can be said this way, or there are too many ways.
     """
     groups: dict[str, list[Example]] = {}
+    done: dict[str, dict[tuple[str, ...], Decision]] = {}
     for count, example in enumerate(e for template, prompt in shapes for e in examples(template, prompt)):
         groups.setdefault(example.past.deeds[-1].what, []).append(example)
+        done.setdefault(example.what, {})[example.past.prompt] = example.step
         if count > MAX_EXAMPLES:
             raise PacketError(f"its guards leave more than {MAX_EXAMPLES} ways open")
-    return Program({last: _learn_list(group) for last, group in groups.items()})
+    rare = [step for where in done.values() if len(where) == 1 for step in where.values()]
+    return Program({last: _learn_list(group) for last, group in groups.items()}, rare)
 
 
 @dataclass(frozen=True, eq=False)
