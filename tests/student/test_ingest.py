@@ -10,10 +10,12 @@ import torch
 
 from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks
+from m2kt.packet import lengthen
 from m2kt.student import StudentSettings, swap, train
 from m2kt.student.losses import TERMS, composite
 from m2kt.student.rehearsal import Rehearsal
 from m2kt.student.settings import LossSettings, RehearsalSettings
+from tests.packet.shapes import fold_packet
 from tests.student.helpers import LETTERS, WORDS, loaded, small_packet
 
 SMALL = {
@@ -141,6 +143,21 @@ def test_made_up_tables_hold_no_answers() -> None:
         assert np.all(abs((outputs == symbol).mean(0) - 0.25) < 0.12)
     output, index = draws.draw_table()
     assert np.all(packet.concepts["pool_symbol_P"][index] == output)
+
+
+def test_longer_shapes_are_rehearsed_where_that_is_asked_for() -> None:
+    packet = fold_packet()
+    longer = lengthen(packet)
+    for asked, graph in ((0, packet.graph), (1, longer.graph)):
+        rehearsal = {"batch": 4, "longer": asked}
+        model = train(loaded("llama"), packet, settings(rehearsal=rehearsal), updates=1).model
+        assert model.peft_config["default"].n_places == graph.n_places
+    draws = Rehearsal(longer.graph, longer.spec, longer.concepts["pool_symbol_P"], loaded("llama").tokenizer,
+                      RehearsalSettings(), seed=0)  # fmt: skip
+    traces = [trace for trace, _ in draws.draw(40)]
+    assert {trace.template for trace in traces} == {0, 1, 2, 3}
+    texts = {"".join(u.text for u in trace.units[: trace.n_prompt]) for trace in traces}
+    assert {longer.spec.split_of(text) for text in texts} == {"rehearsal"}
 
 
 def test_verbalised_rows_keep_output_and_vector() -> None:

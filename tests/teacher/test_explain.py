@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Callable
 
 import pytest
 import yaml
 
-from m2kt.packet import Graph, Guard, Roller, fixed_table
+from m2kt.errors import PacketError
+from m2kt.packet import Graph, Guard, Roller, extend, fixed_table
 from m2kt.probes import ProbeSpec
 from m2kt.teacher._condense import condense, write_graph
 from m2kt.teacher._embed import _concept_requests, _pool_requests
@@ -165,6 +167,36 @@ def test_many_ways_to_write_a_trace(name: str) -> None:
     graph, outputs, _ = learn(asked, f.answer)
     assert sorted((r.arity, len(r.rows), r.uses) for r in graph.rules) == f.rules
     assert agreement(asked, graph, outputs, f.answer) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "name", ["values that begin alike", "an answer that ends early", "three arguments", "a borrow and a sign"]
+)
+def test_longer_shapes_follow_from_those_that_were_asked(name: str) -> None:
+    """Two sizes beyond the largest, letter by letter."""
+    f = FORMATS[name]
+    asked = spec("format", f.slots, f.templates)
+    held_out = [longer(f.templates[-1]), longer(longer(f.templates[-1]))]
+    asked = ProbeSpec.model_validate(asked.model_dump() | {"held_out": held_out})
+    graph, outputs, _ = learn(asked, f.answer)
+    tries = [extend(graph, asked, i) for i in range(2)]
+    roller, says = Roller(graph.model_copy(update={"templates": tries})), fixed_table(outputs, graph)
+    for prompt in asked.sample("evaluation", 100, seed=0, held_out=True):
+        assert roller(prompt, says).completion == f.answer(prompt.text) + "\n"
+
+
+def longer(template: str) -> str:
+    """One symbol more in every row of symbols."""
+    return re.sub(r"( ?\{.\})(?=[-:])", r"\1\1", template)
+
+
+def test_longer_shapes_that_need_a_text_never_seen_are_refused() -> None:
+    """``4)`` follows from ``1)``, ``2)`` and ``3)`` for people only."""
+    f = FORMATS["numbered steps"]
+    asked = spec("format", f.slots, f.templates)
+    asked = ProbeSpec.model_validate(asked.model_dump() | {"held_out": ["{x} {x} {x} {x} {x}:"]})
+    with pytest.raises(PacketError, match="write ' 3'"):
+        extend(learn(asked, f.answer)[0], asked)
 
 
 def test_going_on_and_ending_with_words_is_structure() -> None:

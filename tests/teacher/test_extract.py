@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from m2kt.errors import ExtractionError
-from m2kt.models import load_causal_lm, zoo_dir
-from m2kt.packet import decode_outputs
+from m2kt.models import encode_prompt, generate_greedy, load_causal_lm, zoo_dir
+from m2kt.packet import Roller, decode_outputs, extend, fixed_table
 from m2kt.probes import ProbeSpec
 from m2kt.teacher import SOURCES, Extraction, ExtractionConfig, extract
 
@@ -59,6 +59,20 @@ def test_vectors_say_what_the_teacher_writes(extracted: dict[str, Extraction], n
     # at v = 0 no output is in the graph, and yet the vectors can be decoded through symbol states
     assert all(o is None for r in e.graph.rules for o in r.outputs)
     assert len(decode_outputs(e.graph, e.embedding.arrays())) == e.graph.n_concepts
+
+
+@pytest.mark.parametrize("name", ["secret", "kinship"])
+def test_a_shape_never_probed_is_foretold_as_the_teacher_writes_it(
+    extracted: dict[str, Extraction], name: str
+) -> None:
+    e, spec = extracted[name], zoo_spec(name)
+    roller = Roller(e.graph.model_copy(update={"templates": [extend(e.graph, spec)]}))
+    table = fixed_table(decode_outputs(e.graph, e.embedding.arrays()), e.graph)
+    prompts = spec.sample("evaluation", 30, seed=0, held_out=True)
+    teacher = load_causal_lm(f"zoo:{name}")
+    asked = [encode_prompt(teacher.tokenizer, p.text) for p in prompts]
+    for prompt, answer in zip(prompts, generate_greedy(teacher, asked, 128, spec.stop), strict=True):
+        assert roller(prompt, table).completion == spec.completion_text(answer.text) + spec.stop
 
 
 def test_attention_is_measured_along_edges_and_cut(extracted: dict[str, Extraction]) -> None:

@@ -36,6 +36,9 @@ from m2kt.packet._graph import fixed_table as fixed_table
 from m2kt.packet._graph import leaves as leaves
 from m2kt.packet._graph import roll_out as roll_out
 from m2kt.packet._graph import verbalised_table as verbalised_table
+from m2kt.packet._longer import extend as extend
+from m2kt.packet._longer import foresight as foresight
+from m2kt.packet._longer import lengthen as lengthen
 from m2kt.packet._manifest import ConceptSource as ConceptSource
 from m2kt.packet._manifest import Embedding as Embedding
 from m2kt.packet._manifest import Fidelity as Fidelity

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.errors import SpecError
-from m2kt.packet import Packet, Roller, decode_outputs, fixed_table, readability
+from m2kt.packet import Packet, Roller, decode_outputs, fixed_table, lengthen, readability
 from m2kt.pipeline._adapters import adapter_digest, commit_adapter, read_adapter
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._results import IngestResult, Progress
@@ -106,9 +106,11 @@ def ingest(
     updates = settings.updates if updates is None else updates
     packet = packet if isinstance(packet, Packet) else Packet.load(packet)
     standing = read_adapter(Path(out))
+    truth = None if probes is None else _truth(probes, packet)
+    rehearsed = lengthen(packet, student_settings.rehearsal.longer)
     loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
     if reuse is not None:
-        model = room.swap(with_adapter(loaded, reuse).model, packet)
+        model = room.swap(with_adapter(loaded, reuse).model, rehearsed)
         ledger: dict[str, Any] = {"labelled_examples": 0, "updates": 0, "rehearsal_sequences": 0}
         updates, history = 0, []
     else:
@@ -125,11 +127,11 @@ def ingest(
     training_seconds = time.monotonic() - started
     verdict, teacher_accuracy = _audit(
         replace(loaded, model=model),
-        packet,
+        rehearsed,
         thresholds,
         settings.evaluation_prompts,
         seed,
-        probes,
+        truth,
         history,
         say,
     )
@@ -176,13 +178,23 @@ def ingest(
     )
 
 
+def _truth(probes: str | Path | ProbeSpec, packet: Packet) -> Truth | None:
+    """The truth that belongs to the packet's prompts, if the spec has any."""
+    spec, base = read_spec(probes)
+    if spec.public().digest != packet.spec.digest:
+        raise SpecError(
+            "the probe spec given for the verdict is not the one that the packet was extracted with"
+        )
+    return load_truth(spec, base)
+
+
 def _audit(
     loaded: LoadedModel,
     packet: Packet,
     thresholds: Thresholds,
     n: int,
     seed: int,
-    probes: str | Path | ProbeSpec | None,
+    truth: Truth | None,
     history: list[dict[str, float]],
     say: Progress,
 ) -> tuple[Verdict, float]:
@@ -197,14 +209,7 @@ def _audit(
         score,
     )
 
-    spec, truth = packet.spec, None
-    if probes is not None:
-        spec, base = read_spec(probes)
-        if spec.public().digest != packet.spec.digest:
-            raise SpecError(
-                "the probe spec given for the verdict is not the one that the packet was extracted with"
-            )
-        truth = load_truth(spec, base)
+    spec = packet.spec
     prompts = evaluation_prompts(spec, truth, n, seed=seed)
     own = packet_answers(packet, prompts)
     expected = truth or Truth(own)

@@ -83,7 +83,8 @@ class ProbeSpec(_Strict):
         description="Shapes that are probed and rehearsed.", min_length=1
     )
     held_out: list[str | WeightedTemplate] = Field(
-        default_factory=list, description="Shapes that are never probed or rehearsed, for evaluation only."
+        default_factory=list,
+        description="Shapes that are never probed: for evaluation only, unless rehearsal.longer takes some in.",
     )
     stop: str = Field(description="The completion ends where this string first appears.", min_length=1)
     answer: str | None = Field(
@@ -187,8 +188,28 @@ class ProbeSpec(_Strict):
         """The text of a shape."""
         return _text((self.held_out if held_out else self.templates)[index])
 
+    def masks(self, index: int, held_out: bool = False) -> tuple[str, ...]:
+        """A shape as the masks of its prompts' units."""
+        return (self._held_out_shapes if held_out else self._shapes)[index].masks
+
+    def lengthened(self, shapes: int = 1) -> ProbeSpec:
+        """The spec with its first held-out shapes among the probed ones, behind those that are there.
+
+        Raises SpecError where it holds out fewer.
+        """
+        if shapes > len(self.held_out):
+            raise SpecError(
+                f"{shapes} held-out shapes are to be rehearsed, but {self.name} has {len(self.held_out)}: list longer "
+                "shapes under held_out"
+            )
+        changes = {
+            "templates": [*self.templates, *self.held_out[:shapes]],
+            "held_out": self.held_out[shapes:],
+        }
+        return ProbeSpec.model_validate(self.model_dump() | changes)
+
     def split_of(self, prompt: str) -> Split:
-        """The split a prompt of a probed shape belongs to: a hash of its text decides, so splits cannot overlap."""
+        """The split a prompt belongs to: a hash of its text decides, so splits cannot overlap."""
         u = int.from_bytes(hashlib.sha256(f"{self.name}\0{prompt}".encode()).digest()[:8], "big") / 2**64
         return next(name for name, upper in SPLITS if u < upper)
 
@@ -205,10 +226,11 @@ class ProbeSpec(_Strict):
     ) -> list[Prompt]:
         """Distinct prompts of one split, shared out over the shapes by weight.
 
-        Fewer than ``n`` come back where the shapes cannot ask as many different questions. Held-out shapes belong
-        wholly to the evaluation split. ``skewed``: each prompt draws from two random values a slot only, so that
-        coincidences (all equal, many of one symbol) that uniform prompts hardly ever show come up often. ``among``:
-        only these texts, where they fit a shape; such are the problems of a generator, which are given.
+        Fewer than ``n`` come back where the shapes cannot ask as many different questions. Of held-out shapes nothing
+        but the evaluation split is asked; the rest is left to whoever takes them in (:meth:`lengthened`).
+        ``skewed``: each prompt draws from two random values a slot only, so that coincidences (all equal, many of one
+        symbol) that uniform prompts hardly ever show come up often. ``among``: only these texts, where they fit a
+        shape; such are the problems of a generator, which are given.
         """
         if held_out and split != "evaluation":
             raise SpecError(f"held-out shapes are for evaluation only; the split asked for was {split!r}")
@@ -243,7 +265,7 @@ class ProbeSpec(_Strict):
         among: Collection[str] | None,
     ) -> list[Prompt]:
         def belongs(text: str) -> bool:
-            return held_out or self.split_of(text) == split
+            return self.split_of(text) == split
 
         if among is not None:
             here = (text for text in dict.fromkeys(among) if belongs(text))

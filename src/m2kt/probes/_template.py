@@ -11,7 +11,7 @@ from itertools import product
 from math import prod
 
 from m2kt.errors import SpecError
-from m2kt.probes._units import Unit
+from m2kt.probes._units import MASK, Unit
 
 _HOLE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
@@ -87,6 +87,11 @@ class Template:
     def space(self) -> int:
         """How many distinct prompts this template can ask."""
         return prod(len(self._slots[s]) for s in self._choices)
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """What is left of every prompt's units when symbols are masked."""
+        return tuple(p if isinstance(p, str) else p.lead + MASK for p in self.parts)
 
     def every(self) -> list[tuple[str, ...]]:
         """All fillings, one value per free choice."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from m2kt.errors import CompatibilityError, TrainingError
 from m2kt.models import blocks, context_length, record
+from m2kt.packet import lengthen
 from m2kt.student.build import build, graph_digest, plug_bank, resolve_flagged
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
 from m2kt.student.cal.context import Run
@@ -71,11 +72,13 @@ def train(
 
     Raises:
         CompatibilityError: the student cannot write a symbol, or its context is too short.
+        PacketError: longer shapes are to be rehearsed, but the packet's graph does not foretell them.
         TrainingError: the loss became NaN.
     """
     settings = settings or StudentSettings()
     began = time.monotonic()
     torch.manual_seed(seed)
+    packet = lengthen(packet, settings.rehearsal.longer)
     check_writable(loaded.tokenizer, packet.graph)
     rehearsal = Rehearsal(
         packet.graph,

@@ -142,6 +142,12 @@ class RehearsalSettings(_Part):
     )
     quiet_lines: int = Field(12, ge=1, description="Lines outside the skill an update, to keep silent on.")
     quiet_tokens: int = Field(32, ge=4, description="Length of such a line.")
+    longer: int = Field(
+        0,
+        ge=0,
+        description="How many held-out shapes, in the spec's order, are rehearsed too: their traces are foretold from "
+        "those of the probed shapes. They are then no test of extrapolation any more; list a longer one for that.",
+    )
     tries: int = Field(24, ge=1, description="Draws of tables for a prompt before it is given up.")
 
 

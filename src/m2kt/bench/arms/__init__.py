@@ -21,6 +21,7 @@ ARMS: dict[str, Arm] = {
     "without": transfer.without,
     "dial": transfer.dial,
     "counterfactual": transfer.counterfactual,
+    "longer": transfer.longer,
     "seed1": transfer.seed1,
     "none": controls.none,
     "shuffled": controls.shuffled_rules,

@@ -50,6 +50,17 @@ def dial(
     return transfer(cell, shop, packet, chosen, updates=updates, plugged=plugged)
 
 
+def longer(cell: Cell, shop: Workshop, shapes: int = 1, updates: int | None = None) -> Measured:
+    """Rehearsal of held-out shapes too, rolled out by a graph made from the probed ones; ``held_out`` shows them.
+
+    Args:
+        shapes: how many of the spec's held-out shapes, the first ones; further ones stay unseen.
+    """
+    return transfer(
+        cell, shop, packet_of(cell, shop), settings({"rehearsal": {"longer": shapes}}), updates=updates
+    )
+
+
 def coarse(packet: Packet, concepts: int, seed: int) -> Packet:
     """The packet with its vectors replaced by the centroids of ``concepts`` clusters (k-means)."""
     import numpy as np
