@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install -q -c constraints.txt
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types zoo bench format clean
+.PHONY: help install demo test lint types zoo bench slow format clean
 
 help:                                    ## what can be made
 	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,9 @@ types: .venv/.dev                        ## mypy --strict on src
 	.venv/bin/mypy --strict src
 zoo: .venv/.installed                    ## rebuild the tiny teachers and students (minutes, seeded)
 	.venv/bin/python -m zoo.recipes.build
-bench: .venv/.dev                        ## the slow tests: real pretrained students (make them once by m2kt models get)
+bench: .venv/.dev                        ## the quick bench: skills under controls on a tiny student, and its page
+	.venv/bin/m2kt bench run quick --jobs 2 && .venv/bin/m2kt bench report bench/results/quick --html bench/quick.html
+slow: .venv/.dev                         ## the slow tests: real pretrained students (make them once by m2kt models get)
 	.venv/bin/pytest -q -m slow
 format: .venv/.dev                       ## ruff format and fix
 	.venv/bin/ruff check --fix -q src tests zoo; .venv/bin/ruff format src tests zoo
