@@ -323,15 +323,15 @@ def _cover(
     clauses: list[Clause] = []
     left = sum(action.right for action in actions)
     while wrong := left & ~default.right:
-        best: tuple[tuple[bool, int], int, Clause] | None = None
+        best: tuple[int, int, Clause] | None = None
         for held, fact in conditions.items():
             bits = held & left
-            met = sum(bits & wrong & shape > 0 for shape in shapes)
-            score = met > 1, (bits & wrong).bit_count()
-            if met and (best is None or score > best[0]):
+            explained = (bits & wrong).bit_count()
+            if explained and (best is None or explained > best[0]):
                 action = next((a for a in actions if not bits & ~a.right), None)
                 if action is not None:
-                    best = score, bits, Clause(fact, action.step, action.aims, met)
+                    met = sum(bits & wrong & shape > 0 for shape in shapes)
+                    best = explained, bits, Clause(fact, action.step, action.aims, met)
         if best is None:
             return None
         clauses.append(best[2])
