@@ -89,6 +89,13 @@ def test_tokens_and_sequences_are_counted_without_padding(tmp_path: Path) -> Non
     assert run.stopped == "epochs"
 
 
+def test_a_part_of_an_epoch_ends_with_an_evaluation_too(tmp_path: Path) -> None:
+    student = load_tiny(tmp_path, "llama", char_tokenizer())
+    run = distil.sft(student, PAIRS, rank=2, lr=1e-3, batch=2, max_epochs=0.3, evaluate=never)
+    assert run.stopped == "epochs" and run.sequences == 6  # 0.3 of 8 batches, rounded up
+    assert [point.sequences for point in run.curve] == [6]
+
+
 def test_a_token_budget_ends_the_run_with_an_evaluation(tmp_path: Path) -> None:
     student = load_tiny(tmp_path, "llama", char_tokenizer())
     run = distil.sft(
@@ -163,7 +170,13 @@ def test_rows_are_what_trl_makes_of_prompt_and_completion_but_for_the_end_token(
     loaded = load_tiny(tmp_path / "model", "llama", bpe_tokenizer())
     trainer = SFTTrainer(
         model=loaded.model,
-        args=SFTConfig(output_dir=str(tmp_path / "out"), report_to="none", bf16=False, use_cpu=True),
+        args=SFTConfig(
+            output_dir=str(tmp_path / "out"),
+            report_to="none",
+            bf16=False,
+            use_cpu=True,
+            activation_checkpointing=False,
+        ),
         train_dataset=Dataset.from_list([{"prompt": p, "completion": c} for p, c in PAIRS]),
         processing_class=loaded.tokenizer,
     )
@@ -181,7 +194,13 @@ def test_the_loss_is_that_of_trl(tmp_path: Path) -> None:
     loaded = load_tiny(tmp_path / "model", "gpt2", char_tokenizer())
     trainer = PlainLossTrainer(
         model=loaded.model,
-        args=SFTConfig(output_dir=str(tmp_path / "out"), report_to="none", bf16=False, use_cpu=True),
+        args=SFTConfig(
+            output_dir=str(tmp_path / "out"),
+            report_to="none",
+            bf16=False,
+            use_cpu=True,
+            activation_checkpointing=False,
+        ),
         train_dataset=Dataset.from_list(rows_of(loaded, PAIRS)),
         processing_class=loaded.tokenizer,
     )

@@ -21,7 +21,7 @@ def distil(
     examples: int | None = None,
     equal_bytes: bool = False,
     method: str = "sft",
-    batch: int = 16,
+    batch: int = 8,
     max_epochs: float = 40,
     max_seconds: float = 1000,
 ) -> Measured:

@@ -72,6 +72,7 @@ class Watch(TrainerCallback):
     ) -> None:
         self.curve: list[CurvePoint] = []
         self.tokens = self.sequences = self.teacher_tokens = self.teacher_passes = 0
+        self.seconds = 0.0
         self.stopped: Stopped = "epochs"
         self._budget, self._lr, self._evaluate = budget, lr, evaluate
         self._next, self._growth, self._target = first, growth, target
@@ -90,9 +91,7 @@ class Watch(TrainerCallback):
         for hook in self._hooks:
             hook.remove()
 
-    @property
-    def seconds(self) -> float:
-        """Seconds of training so far, without evaluation."""
+    def _clock(self) -> float:
         return time.perf_counter() - self._started - self._away
 
     def _count(self, model: Any, _args: Any, kwargs: dict[str, Any]) -> None:
@@ -107,7 +106,7 @@ class Watch(TrainerCallback):
     def _share(self, steps: int) -> float:
         epochs = self._budget.epochs * steps / self._steps
         ahead = steps / max(self._step, 1)
-        return self._budget.share(epochs, int(self.tokens * ahead), self.seconds * ahead)
+        return self._budget.share(epochs, int(self.tokens * ahead), self._clock() * ahead)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._started, self._steps = time.perf_counter(), state.max_steps
@@ -119,11 +118,12 @@ class Watch(TrainerCallback):
             group["lr"] = self._lr * factor
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._step = state.global_step
+        self._step, self.seconds = state.global_step, self._clock()
         share = self._share(self._step)
-        if share >= 1 and self._step < self._steps:
+        finished = self._step >= self._steps
+        if share >= 1 and not finished:
             self.stopped = "budget"
-        over = share >= 1
+        over = finished or self.stopped == "budget"
         if self._progress is not None:
             self._progress(round(1000 * min(1.0, share)), 1000)
         if over or self.tokens >= self._next:
@@ -132,7 +132,7 @@ class Watch(TrainerCallback):
         control.should_training_stop = over or self.stopped == "reached"
 
     def _ask(self, model: Any) -> None:
-        seconds, started = self.seconds, time.perf_counter()
+        started = time.perf_counter()
         if not all(torch.isfinite(p).all() for p in model.parameters() if p.requires_grad):
             raise TrainingError(
                 f"weights are not numbers after {self._step} updates; lower the learning rate"
@@ -143,7 +143,9 @@ class Watch(TrainerCallback):
         model.train()
         self._away += time.perf_counter() - started
         self.curve.append(
-            CurvePoint(tokens=self.tokens, sequences=self.sequences, seconds=seconds, accuracy=accuracy, n=n)
+            CurvePoint(
+                tokens=self.tokens, sequences=self.sequences, seconds=self.seconds, accuracy=accuracy, n=n
+            )
         )
         if self._target is not None and accuracy >= self._target:
             self.stopped = "reached"
