@@ -3,6 +3,7 @@
     cells.py      what a cell is and what it measures          plan.py     profiles (YAML) to cells
     runner.py     runs cells in worker processes, resumable    workshop.py packets, adapters, prompts that cells share
     arms/         one function an arm                          report/     HTML, Markdown, headline
+    distil/       TRL's trainers, as baselines
 
 Importing it loads no torch.
 """
