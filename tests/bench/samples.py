@@ -109,7 +109,6 @@ def every_section() -> list[Result]:
             result(cell("text_lora", skill, v=1.0), 0.22),
             result(cell("traces_only", skill), 0.05),
             result(cell("flat", skill), 0.0),
-            result(cell("steering", skill), 0.05),
             result(cell("dial", skill, projector="linear"), 0.98),
             result(cell("dial", skill, projector="mlp"), 1.0),
             *(result(cell("dial", skill, concepts=n), 0.7 + n / 1000) for n in (100, 20)),

@@ -163,20 +163,26 @@ def test_rows_are_the_text_itself_with_the_prompt_as_it_is_asked(tmp_path: Path,
         assert row["byte_offsets"][-1][1] == len(completion.encode())
 
 
+def plain_config(folder: Path) -> Any:
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=str(folder / "out"),
+        report_to="none",
+        bf16=False,
+        use_cpu=True,
+        activation_checkpointing=False,
+    )
+
+
 def test_rows_are_what_trl_makes_of_prompt_and_completion_but_for_the_end_token(tmp_path: Path) -> None:
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     loaded = load_tiny(tmp_path / "model", "llama", bpe_tokenizer())
     trainer = SFTTrainer(
         model=loaded.model,
-        args=SFTConfig(
-            output_dir=str(tmp_path / "out"),
-            report_to="none",
-            bf16=False,
-            use_cpu=True,
-            activation_checkpointing=False,
-        ),
+        args=plain_config(tmp_path),
         train_dataset=Dataset.from_list([{"prompt": p, "completion": c} for p, c in PAIRS]),
         processing_class=loaded.tokenizer,
     )
@@ -187,20 +193,14 @@ def test_rows_are_what_trl_makes_of_prompt_and_completion_but_for_the_end_token(
 
 def test_the_loss_is_that_of_trl(tmp_path: Path) -> None:
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     from m2kt.bench.distil._trl import PlainLossTrainer
 
     loaded = load_tiny(tmp_path / "model", "gpt2", char_tokenizer())
     trainer = PlainLossTrainer(
         model=loaded.model,
-        args=SFTConfig(
-            output_dir=str(tmp_path / "out"),
-            report_to="none",
-            bf16=False,
-            use_cpu=True,
-            activation_checkpointing=False,
-        ),
+        args=plain_config(tmp_path),
         train_dataset=Dataset.from_list(rows_of(loaded, PAIRS)),
         processing_class=loaded.tokenizer,
     )

@@ -99,7 +99,7 @@ def test_a_bench_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 
 def test_broken_cells_are_told_from_refused_ones(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    shop = Workshop(tmp_path / "w", tmp_path / "r")
+    shop = Workshop(tmp_path / "w")
     broken = run_cell(cell(nonsense=1), shop)
     assert broken.status == "failed" and "nonsense" in (broken.reason or "")
     bare = tmp_path / "probes.yaml"
@@ -112,7 +112,7 @@ def test_broken_cells_are_told_from_refused_ones(tmp_path: Path) -> None:
 
 def test_damaged_result_is_named(tmp_path: Path) -> None:
     path = cell().path(tmp_path)
-    result = run_cell(cell(nonsense=1), Workshop(tmp_path / "w", tmp_path))
+    result = run_cell(cell(nonsense=1), Workshop(tmp_path / "w"))
     write_result(result, path)
     assert read_result(path) == result
     path.write_text(path.read_text("utf-8")[:40], "utf-8")

@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from m2kt._libraries import quieten
 from m2kt.bench.cells import Cell, Result, read_result
 from m2kt.bench.plan import Profile
 from m2kt.errors import M2KTError, StorageError
@@ -113,20 +114,16 @@ def _stands(path: Path, retry: bool) -> bool:
 
 def _prepare(threads: int) -> None:
     """A worker's own settings."""
-    import warnings
-
     import torch
 
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    quieten()
     torch.set_num_threads(threads)
 
 
 def _run_batch(batch: list[Cell], results: Path, work: Path) -> None:
     from m2kt.bench.workshop import Workshop
 
-    shop = Workshop(work, results)
+    shop = Workshop(work)
     for cell in batch:
         write_result(run_cell(cell, shop), cell.path(results))
 

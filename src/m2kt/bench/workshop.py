@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 PROMPTS = 200  # on which accuracy is measured
 LONGER = 100  # on shapes never probed
 BEFORE = 64  # for the frozen student, which hardly ever stops by itself
-DEFAULT_UPDATES = 120
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ class Trained:
 class Workshop:
     """Makes what a cell asks for, once."""
 
-    def __init__(self, folder: Path, results: Path, device: str = "auto", dtype: str = "auto") -> None:
-        self.folder, self.results, self.device, self.dtype = folder, results, device, dtype
+    def __init__(self, folder: Path, device: str = "auto", dtype: str = "auto") -> None:
+        self.folder, self.device, self.dtype = folder, device, dtype
         self._tasks: dict[tuple[str, str], Task] = {}
         self._digests: dict[str, str] = {}
 
@@ -132,13 +131,18 @@ class Workshop:
         packet: Packet,
         settings: StudentSettings,
         *,
-        updates: int = DEFAULT_UPDATES,
+        updates: int | None = None,
         seed: int = 0,
     ) -> Trained:
-        """A student that took the packet in; trained when it is asked for the first time."""
-        from m2kt.pipeline import with_adapter
+        """A student that took the packet in; trained when it is asked for the first time.
+
+        Args:
+            updates: at most; None: as many as ``m2kt ingest`` allows.
+        """
+        from m2kt.pipeline import DEFAULT_UPDATES, with_adapter
         from m2kt.student import train
 
+        updates = DEFAULT_UPDATES if updates is None else updates
         key = _key(
             self._digest(student), packet.graph.model_dump_json(), settings.model_dump_json(), updates, seed
         )
@@ -209,13 +213,14 @@ class Workshop:
         *,
         apart: bool = True,
         packet: Packet | None = None,
-        longer: bool = True,
+        former: Truth | None = None,
         ledger: Ledger | None = None,
     ) -> Measured:
         """All that is measured on every arm alike: accuracy, agreement, longer shapes.
 
         Args:
             packet: the packet whose own roll-out ``followed`` is counted against.
+            former: what was right before the teacher's rules were altered; agreement is counted where they differ.
         """
         from m2kt.audit import packet_answers, score
 
@@ -230,7 +235,16 @@ class Workshop:
             own = packet_answers(packet, task.prompts)
             against = [read(c) == own[p.text] for p, c in pairs if own[p.text] is not None]
             followed = sum(against) / len(against) if against else None
-        beyond = self.score(loaded, task, task.longer, apart=apart).shapes if longer and task.longer else []
+        beyond = self.score(loaded, task, task.longer, apart=apart).shapes if task.longer else []
+        extra: dict[str, Any] = {"wrong": scored.wrong}
+        if former is not None:
+            altered = [
+                same
+                for (p, _), same in zip(pairs, equal, strict=True)
+                if former.judge(p.text, read(task.answers[p.text])) is False
+            ]
+            extra["contradicted_prompts"] = len(altered)
+            extra["agreement_where_wrong"] = sum(altered) / len(altered) if altered else None
         return Measured(
             after=scored.accuracy,
             before=self.before(cell.student, task),
@@ -242,7 +256,7 @@ class Workshop:
             shapes=[_shape(s) for s in scored.shapes],
             held_out=[_shape(s) for s in beyond],
             ledger=ledger or Ledger(),
-            extra={"wrong": scored.wrong},
+            extra=extra,
         )
 
     def _digest(self, name: str) -> str:

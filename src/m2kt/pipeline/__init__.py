@@ -9,6 +9,7 @@ from m2kt.pipeline._demo import demo as demo
 from m2kt.pipeline._evaluate import evaluate as evaluate
 from m2kt.pipeline._extract import extract as extract
 from m2kt.pipeline._extract import extract_packet as extract_packet
+from m2kt.pipeline._ingest import DEFAULT_UPDATES as DEFAULT_UPDATES
 from m2kt.pipeline._ingest import IngestConfig as IngestConfig
 from m2kt.pipeline._ingest import ingest as ingest
 from m2kt.pipeline._inputs import evaluation_prompts as evaluation_prompts

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from m2kt.bench.cells import Cell, Ledger, Measured
 from m2kt.packet import Packet
+from m2kt.probes import Truth
 
 if TYPE_CHECKING:
     from m2kt.bench.workshop import Trained, Workshop
@@ -90,27 +91,26 @@ def transfer(
     *,
     updates: int | None = None,
     plugged: Packet | None = None,
+    former: Truth | None = None,
 ) -> Measured:
     """Trains on a packet, or finds the adapter that was, and measures it.
 
     Args:
         plugged: another packet whose vectors are plugged in after training. At v = 0 that is the same, bit for bit, as
             training on that packet: rehearsal never sees the vectors.
+        former: the truth that an altered teacher contradicts.
     """
-    from m2kt.bench.workshop import DEFAULT_UPDATES
     from m2kt.student import swap
 
-    trained = shop.train(
-        cell.student,
-        packet,
-        chosen,
-        updates=DEFAULT_UPDATES if updates is None else updates,
-        seed=cell.seed,
-    )
+    trained = shop.train(cell.student, packet, chosen, updates=updates, seed=cell.seed)
     if plugged is not None:
         swap(trained.loaded.model, plugged)
     measured = shop.measure(
-        cell, trained.loaded, packet=plugged, ledger=ledger_of(plugged or packet, trained)
+        cell,
+        trained.loaded,
+        packet=plugged,
+        former=former,
+        ledger=ledger_of(plugged or packet, trained),
     )
     _look_inside(cell, shop, measured, trained, plugged or packet)
     measured.history = trained.history

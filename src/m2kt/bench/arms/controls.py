@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from m2kt.bench.arms._common import ledger_of, packet_of, settings, transfer
 from m2kt.bench.cells import Cell, Measured
@@ -35,10 +35,8 @@ def wrong_packet(cell: Cell, shop: Workshop, of: str) -> Measured:
     Args:
         of: teacher (and probe spec) of the other skill.
     """
-    from m2kt.bench.workshop import DEFAULT_UPDATES
-
     packet = shop.packet(of, of, cell.seed)
-    trained = shop.train(cell.student, packet, settings(), updates=DEFAULT_UPDATES, seed=cell.seed)
+    trained = shop.train(cell.student, packet, settings(), seed=cell.seed)
     return shop.measure(cell, trained.loaded, ledger=ledger_of(packet, trained))
 
 
@@ -48,19 +46,14 @@ def text_lora(cell: Cell, shop: Workshop, v: float = 0.0, updates: int | None = 
     Args:
         v: 0: the text that travels at v = 0, tables made up; 1: every rule's true rows in words.
     """
-    from m2kt.models import blocks, linear_projections
-    from m2kt.student import StudentSettings
+    from m2kt.bench.distil import equal_rank
 
-    size = shop.train(cell.student, packet_of(cell, shop), StudentSettings(), seed=cell.seed).ledger[
-        "trainable_parameters"
-    ]
-    model = shop.load(cell.student).model
-    layers: list[Any] = [m for block in blocks(model) for m in linear_projections(block).values()]
-    a_rank = sum(sum(layer.weight.shape) for layer in layers)
+    trained = shop.train(cell.student, packet_of(cell, shop), settings(), seed=cell.seed)
+    rank = equal_rank(shop.load(cell.student).model, trained.ledger["trainable_parameters"])
     chosen = settings(
         {
             "reader": {"kind": "none"},
-            "steering": {"rank": max(1, round(size / a_rank)), "first_depth": 0.0, "last_depth": 1.0},
+            "steering": {"rank": rank, "first_depth": 0.0, "last_depth": 1.0},
             "losses": {"geo": 0.0, "struct": 0.0, "silence": 0.0},
         },
         {"rehearsal": {"plain": True}} if v else None,

@@ -82,21 +82,9 @@ def counterfactual(cell: Cell, shop: Workshop, original: str, updates: int | Non
     from m2kt.pipeline import read_spec
     from m2kt.probes import load_truth
 
-    packet = packet_of(cell, shop)
-    measured = transfer(cell, shop, packet, settings(), updates=updates)
-    task = shop.task(cell.teacher, cell.probes)
     former = load_truth(*read_spec(original))
     assert former is not None
-    read = task.spec.read_answer
-    altered = [p for p in task.prompts if former.judge(p.text, read(task.answers[p.text])) is False]
-    trained = shop.train(cell.student, packet, settings(), seed=cell.seed, **_given(updates))
-    said = shop.complete(trained.loaded, task, altered, apart=True)
-    equal = [read(c) == read(task.answers[p.text]) for c, p in zip(said, altered, strict=True)]
-    measured.extra |= {
-        "contradicted_prompts": len(altered),
-        "agreement_where_wrong": sum(equal) / len(equal) if equal else None,
-    }
-    return measured
+    return transfer(cell, shop, packet_of(cell, shop), settings(), updates=updates, former=former)
 
 
 def seed1(
@@ -111,13 +99,13 @@ def seed1(
     from dataclasses import replace
 
     from m2kt.student import train
-    from m2kt.student.settings import StudentSettings
 
     packet = coarse(packet_of(cell, shop), concepts, cell.seed)
     task = shop.task(cell.teacher, cell.probes)
     loaded = shop.load(cell.student)
     curve: list[CurvePoint] = []
     asked = task.prompts[:prompts]
+    chosen = settings({"projector": {"kind": "mlp"}, "optimiser": {"mastered": 0}})
 
     def watch(done: int, model: Any, cost: dict[str, Any]) -> None:
         if done % every == 0:
@@ -125,19 +113,14 @@ def seed1(
             curve.append(
                 CurvePoint(
                     tokens=cost["trained_tokens"],
-                    sequences=done,
+                    sequences=done * chosen.rehearsal.batch,
                     seconds=0.0,
                     accuracy=found.accuracy,
                     n=found.n,
                 )
             )
 
-    chosen = StudentSettings.model_validate({"projector": {"kind": "mlp"}, "optimiser": {"mastered": 0}})
     candidate = train(loaded, packet, chosen, updates=updates, seed=cell.seed, watch=watch)
     measured = shop.measure(cell, replace(loaded, model=candidate.model), packet=packet)
     measured.history, measured.curve = candidate.history, curve
     return measured
-
-
-def _given(updates: int | None) -> dict[str, int]:
-    return {} if updates is None else {"updates": updates}

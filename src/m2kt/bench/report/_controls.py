@@ -40,11 +40,9 @@ ABOUT = {
     "random": "noise for the vectors",
     "wrong": "another skill's packet",
     "text_lora": "LoRA of the same size on the packet's text (v = 1: with the rules' outputs), no reader, no vectors",
-    "text_lora_true": "the same with the rules' true outputs in words",
     "traces_only": "L_reason alone, neither the concepts' geometry nor the graph's edges",
     "without": "one loss term off",
     "flat": "flat reader: one key for each concept",
-    "steering": "steering alone, no reader and no vectors",
     "counterfactual": "a teacher retrained on altered rules: should say what that teacher says",
 }
 """Arms in the order in which they are shown."""
