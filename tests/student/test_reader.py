@@ -9,7 +9,7 @@ import torch
 
 from m2kt.student import StudentSettings, train
 from m2kt.student.cal.context import UnitMatcher
-from m2kt.student.cal.heads import rotate
+from m2kt.student.cal.heads import angles, rotate
 from tests.student.helpers import LETTERS, WORDS, loaded, shaken, small_packet
 
 SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
@@ -48,8 +48,13 @@ def test_outside_the_shapes_of_its_traces_the_reader_is_silent_by_structure() ->
 
 def test_rotation_depends_on_distance_only() -> None:
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
-    near = (rotate(q, torch.tensor([[7]])) * rotate(k, torch.tensor([[3]]))).sum()
-    far = (rotate(q, torch.tensor([[107]])) * rotate(k, torch.tensor([[103]]))).sum()
+
+    def compared(at_q: int, at_k: int) -> torch.Tensor:
+        q_turned = rotate(q, *angles(torch.tensor([[at_q]]), 4))
+        return (q_turned * rotate(k, *angles(torch.tensor([[at_k]]), 4))).sum()
+
+    near, far = compared(7, 3), compared(107, 103)
+    assert (near - compared(7, 4)).abs() > 1e-4
     torch.testing.assert_close(near, far, atol=1e-4, rtol=1e-4)
 
 

@@ -280,14 +280,18 @@ class ProbeSpec(_Strict):
             drawn = every
         else:
             drawn = (shape.draw(rng, skewed=skewed) for _ in range(40 * n + 200))
-        found: dict[str, Prompt] = {}
+        found: list[Prompt] = []
+        seen: set[str] = set()  # small shapes are drawn many times over: each text is hashed once
         for values in drawn if n > 0 else ():
             text = shape.text_of(values)
-            if text not in found and belongs(text):
-                found[text] = shape.fill(values, template=index, held_out=held_out)
+            if text in seen:
+                continue
+            seen.add(text)
+            if belongs(text):
+                found.append(shape.fill(values, template=index, held_out=held_out))
                 if len(found) >= n:
                     break
-        return list(found.values())
+        return found
 
     def completion_text(self, generated: str) -> str:
         """What the completion says before the stop string."""

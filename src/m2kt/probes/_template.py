@@ -82,6 +82,11 @@ class Template:
                 if hole.name is not None:
                     named[hole.name] = choice
             self._choice_of_hole.append(choice)
+        pieces = [
+            p.replace("%", "%%") if isinstance(p, str) else p.lead.replace("%", "%%") + "%s"
+            for p in self.parts
+        ]
+        self._format = "".join(pieces)
 
     @property
     def space(self) -> int:
@@ -106,8 +111,7 @@ class Template:
 
     def text_of(self, values: Sequence[str]) -> str:
         """The text of :meth:`fill`, at a fraction of its cost: most draws are only looked at for their split."""
-        filled = (values[choice] for choice in self._choice_of_hole)
-        return "".join(p if isinstance(p, str) else p.lead + next(filled) for p in self.parts)
+        return self._format % tuple([values[choice] for choice in self._choice_of_hole])
 
     def fill(self, values: Sequence[str], *, template: int, held_out: bool) -> Prompt:
         """The prompt for ``values``, one per free choice."""

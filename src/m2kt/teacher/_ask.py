@@ -46,6 +46,7 @@ class Teacher:
         self.context = context_length(self.model)
         pad = self.tokenizer.pad_token_id
         self.pad = int(pad if pad is not None else 0)
+        self._forced: dict[tuple[tuple[str, ...], int], Forced] = {}
 
     # -- asking ---------------------------------------------------------------------------------------------------
     def answer(self, prompts: Sequence[Prompt], stage: str = "asking") -> tuple[list[Answer], int]:
@@ -93,6 +94,12 @@ class Teacher:
     # -- forcing --------------------------------------------------------------------------------------------------
     def force(self, texts: Sequence[str], n_prompt: int) -> Forced:
         """Unit texts in the teacher's tokens: the prompt as the teacher reads it by itself, then the completion."""
+        key = (tuple(texts), n_prompt)  # several stages force the same answers
+        if key not in self._forced:
+            self._forced[key] = self._force(texts, n_prompt)
+        return self._forced[key]
+
+    def _force(self, texts: Sequence[str], n_prompt: int) -> Forced:
         prompt = "".join(texts[:n_prompt])
         encoded = encode_units(self.tokenizer, [prompt, *texts[n_prompt:]], prompt_boundary=1)
         ends, offset = [], 0

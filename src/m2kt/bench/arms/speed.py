@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from m2kt.bench.arms._common import settings
 from m2kt.bench.cells import Cell, Measured
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from m2kt.bench.workshop import Workshop
 
@@ -23,11 +24,13 @@ ROUNDS = 5
 
 @dataclass
 class Call:
-    """A forward pass that was seen: rows, tokens, and how many single-token steps followed it from its cache."""
+    """A forward pass that was seen, and how many single-token steps followed it from its cache."""
 
     rows: int
     tokens: int
+    mask_BN: Tensor | None
     cached: bool
+    head: bool  # whether it went on to logits
     steps: int = 0
 
     @property
@@ -37,23 +40,44 @@ class Call:
 
 @contextmanager
 def seen_calls(model: nn.Module) -> Iterator[list[Call]]:
-    """Collects the shapes of all forward passes of ``model``."""
-    calls: list[Call] = []
+    """Collects the shapes of all forward passes of ``model``, those that end below its head too."""
+    from m2kt.student.cal import decoder
 
-    def note(module: Any, args: Any, given: dict[str, Any]) -> None:
+    calls: list[Call] = []
+    whole = False
+
+    def enter(*_: Any) -> None:
+        nonlocal whole
+        whole = True
+
+    def leave(*_: Any) -> None:
+        nonlocal whole
+        whole = False
+
+    below = decoder(model)
+    names = list(inspect.signature(below.forward).parameters)
+
+    def note(_: Any, args: Any, given: dict[str, Any]) -> None:
+        given = dict(zip(names, args, strict=False)) | given
         ids = given.get("input_ids")
         rows, tokens = (ids if ids is not None else given["inputs_embeds"]).shape[:2]
         cached = given.get("past_key_values") is not None
         if tokens == 1 and cached and calls and calls[-1].cached and calls[-1].rows == rows:
             calls[-1].steps += 1
         else:
-            calls.append(Call(rows, tokens, cached or bool(given.get("use_cache"))))
+            mask_BN = given.get("attention_mask")
+            calls.append(Call(rows, tokens, mask_BN, cached or bool(given.get("use_cache")), whole))
 
-    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    handles = [
+        model.register_forward_pre_hook(enter),
+        model.register_forward_hook(leave, always_call=True),
+        below.register_forward_pre_hook(note, with_kwargs=True),
+    ]
     try:
         yield calls
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def speed(cell: Cell, shop: Workshop, updates: int = 24) -> Measured:
@@ -89,12 +113,19 @@ def _forward(model: Any, call: Call) -> None:
     """The same shape once more, with nothing around it."""
     import torch
 
+    from m2kt.student.cal import decoder
+
+    run = model if call.head else decoder(model)
     ids_BT = torch.ones((call.rows, call.tokens), dtype=torch.long, device=model.device)
+    mask_BN = call.mask_BN
     with torch.no_grad():
-        out = model(input_ids=ids_BT, use_cache=bool(call.steps))
+        out = run(input_ids=ids_BT, attention_mask=mask_BN, use_cache=bool(call.steps))
         for _ in range(call.steps):
             step_B1 = out.logits[:, -1:].argmax(-1)
-            out = model(input_ids=step_B1, past_key_values=out.past_key_values, use_cache=True)
+            if mask_BN is not None:
+                mask_BN = torch.cat([mask_BN, torch.ones_like(step_B1)], 1)
+            cache = out.past_key_values
+            out = run(input_ids=step_B1, attention_mask=mask_BN, past_key_values=cache, use_cache=True)
 
 
 def _ingestion(cell: Cell, shop: Workshop, updates: int) -> dict[str, float]:

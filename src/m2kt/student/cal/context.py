@@ -146,6 +146,7 @@ class Run:
     teaching: Teaching | None = None
     taps: dict[int, Tensor] = field(default_factory=dict)  # states of the blocks that are read, by layer
     outputs: list[ReaderOutputs] = field(default_factory=list)
+    turns: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)  # rotations by a count
 
     @property
     def n_past(self) -> int:
@@ -208,6 +209,7 @@ class RunState:
         self.last: Run | None = None
         self.taps: dict[int, Any] = {}  # hook handles, by layer
         self.matcher: UnitMatcher | None = None
+        self.blocks: list[Any] = []  # blocks behind which readers write; found once, for every pass asks them
 
     def begin(self, token_BT: Tensor, mask: Any, cache: Any) -> Run:
         """Prepares a pass. ``mask`` is the two-dimensional attention mask over past and present tokens, or None."""

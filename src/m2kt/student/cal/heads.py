@@ -20,12 +20,24 @@ from m2kt.student.cal.context import Run
 _BASE = 200.0  # slowest rotation takes about 2 pi * base tokens; rehearsed traces are far shorter
 
 
-def rotate(x_BHTW: Tensor, position_BT: Tensor) -> Tensor:
-    """Rotates pairs of dimensions by angles proportional to the position."""
+def angles(count_BT: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, (B, 1, T, half), of angles proportional to a count."""
+    frequency_w = _BASE ** (-torch.arange(half, device=count_BT.device, dtype=torch.float32) / half)
+    angle_BTw = count_BT[..., None].float() * frequency_w
+    return angle_BTw.cos()[:, None], angle_BTw.sin()[:, None]
+
+
+def turns(run: Run, count: str, half: int) -> tuple[Tensor, Tensor]:
+    """The angles of a count of ``run`` at the positions of this pass; worked out once for all heads."""
+    key = (count, half)
+    if key not in run.turns:
+        run.turns[key] = angles(getattr(run, count)[:, run.n_past :], half)
+    return run.turns[key]
+
+
+def rotate(x_BHTW: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates pairs of dimensions; with the sine negated, back again."""
     half = x_BHTW.shape[-1] // 2
-    frequency_w = _BASE ** (-torch.arange(half, device=x_BHTW.device, dtype=torch.float32) / half)
-    angle_BTw = position_BT[..., None].float() * frequency_w
-    cos, sin = angle_BTw.cos()[:, None], angle_BTw.sin()[:, None]
     a, b = x_BHTW[..., :half], x_BHTW[..., half:]
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
@@ -58,10 +70,11 @@ class Heads(nn.Module):
         )
         if not self.rope:
             return x_BHTW
-        quarter, past = self.width // 4, run.n_past
+        quarter = self.width // 4
         content, tokens, symbols = x_BHTW.split([self.width - 2 * quarter, quarter, quarter], -1)
-        tokens = rotate(tokens, run.position_BN[:, past:])
-        return torch.cat([content, tokens, rotate(symbols, run.ordinal_BN[:, past:])], -1)
+        tokens = rotate(tokens, *turns(run, "position_BN", quarter // 2))
+        symbols = rotate(symbols, *turns(run, "ordinal_BN", quarter // 2))
+        return torch.cat([content, tokens, symbols], -1)
 
 
 class GatherHeads(Heads):
@@ -90,14 +103,15 @@ class LookHeads(Heads):
 
     def forward(self, x_BTX: Tensor, run: Run, slot: int) -> Tensor:
         """What the heads bring back, (B, T, Y)."""
-        ordinal_BT, half = run.ordinal_BN[:, run.n_past :], self.value_width // 2
+        half = self.value_width // 2
+        cos, sin = turns(run, "ordinal_BN", half // 2)
         v_BLTV = self.value(x_BTX).unflatten(-1, (self.n_heads, self.value_width)).transpose(1, 2)
-        v_BLTV = torch.cat([v_BLTV[..., :half], rotate(v_BLTV[..., half:], ordinal_BT)], -1)
+        v_BLTV = torch.cat([v_BLTV[..., :half], rotate(v_BLTV[..., half:], cos, sin)], -1)
         q_BLTW = self.turned(self.query(x_BTX), run)
         k_BLNW, v_BLNV = run.extend_keys(slot, self.turned(self.key(x_BTX), run), v_BLTV)
         logit_BLTN = self.logits(q_BLTW, k_BLNW)
         found_BLTV = logit_BLTN.masked_fill(~run.seen_BTN[:, None], -1e4).softmax(-1) @ v_BLNV
-        found_BLTV = torch.cat([found_BLTV[..., :half], rotate(found_BLTV[..., half:], -ordinal_BT)], -1)
+        found_BLTV = torch.cat([found_BLTV[..., :half], rotate(found_BLTV[..., half:], cos, -sin)], -1)
         return found_BLTV.transpose(1, 2).flatten(2)
 
 

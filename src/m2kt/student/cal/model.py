@@ -140,11 +140,11 @@ class CALModel(BaseTuner):
     def _post_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         state = self.state
         slot = 0
-        for module in model.modules():
-            if isinstance(module, ReadingBlock):
-                for name in module.cal_reader:
-                    module.slots[name] = slot
-                    slot += 3  # look heads, gather heads, what is being written
+        state.blocks = [m for m in model.modules() if isinstance(m, ReadingBlock)]
+        for module in state.blocks:
+            for name in module.cal_reader:
+                module.slots[name] = slot
+                slot += 3  # look heads, gather heads, what is being written
         state.matcher = UnitMatcher(*self._alphabet())
         self._tap(config)
         if not hasattr(model, "_m2kt_cal_hooks"):
@@ -155,7 +155,7 @@ class CALModel(BaseTuner):
 
             def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
                 state.run = None
-                if not any(_reads(m) for m in model.modules()):
+                if not any(map(_reads, state.blocks)):
                     return None
                 bound = dict(zip(order, args, strict=False)) | kwargs
                 token_BT = bound.get("input_ids")
@@ -273,9 +273,5 @@ def _unwrap(module: nn.Module) -> nn.Module:
     return module
 
 
-def _reads(module: nn.Module) -> bool:
-    return (
-        isinstance(module, ReadingBlock)
-        and not module.disable_adapters
-        and any(name in module.cal_reader for name in module.active_adapters)
-    )
+def _reads(block: ReadingBlock) -> bool:
+    return not block.disable_adapters and any(name in block.cal_reader for name in block.active_adapters)

@@ -175,7 +175,7 @@ class StructuredReader(ReaderBase):
             class_K[rows] = config.class_of_rule(r)
         self.n_looks = n_units - self.n_symbols + 3
         trail_MG = torch.tensor(config.trails, dtype=torch.long).reshape(-1, TRAIL)
-        self.register_buffer("trail_M", self.number(trail_MG), persistent=False)
+        self.register_buffer("trail_M", self.number(trail_MG).sort().values, persistent=False)
         self.register_buffer("argument_KA", argument_KA, persistent=False)
         self.register_buffer("head_KA", head_KA, persistent=False)
         self.register_buffer("class_K", class_K, persistent=False)
@@ -204,7 +204,11 @@ class StructuredReader(ReaderBase):
         """Where the last units look like some that the packet's traces show, (B, T)."""
         if not len(self.trail_M):
             return torch.ones_like(run.token_BT, dtype=torch.bool)
-        return torch.isin(self.number(run.looks_BTG), self.trail_M)
+        number_BT = self.number(run.looks_BTG)
+        return (
+            self.trail_M[torch.searchsorted(self.trail_M, number_BT).clamp(max=len(self.trail_M) - 1)]
+            == number_BT
+        )
 
     def silent(self, run: Run, class_BTC: Tensor) -> Tensor:
         """Where nothing is written, by p(none) or by structure, (B, T)."""

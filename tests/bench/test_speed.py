@@ -1,0 +1,30 @@
+"""Every pass of a model is seen, whichever way its parts are called."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from m2kt.bench.arms.speed import seen_calls
+from m2kt.student.cal import decoder
+from tests.tiny import tiny_model
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_passes_with_and_without_the_head_are_seen(family: str) -> None:
+    model = tiny_model(family, 32).eval()
+    ids_BT = torch.ones(2, 5, dtype=torch.long)
+    with seen_calls(model) as calls:
+        model(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT), use_cache=False)
+        decoder(model)(input_ids=ids_BT[:1], use_cache=False)
+        config = GenerationConfig(max_new_tokens=4, min_new_tokens=4, do_sample=False, pad_token_id=0)
+        model.generate(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT), generation_config=config)
+    model(input_ids=ids_BT)
+    assert [(c.rows, c.tokens, c.head, c.steps) for c in calls] == [
+        (2, 5, True, 0),
+        (1, 5, False, 0),
+        (2, 5, True, 3),
+    ]
+    assert calls[0].mask_BN is not None
+    assert calls[1].mask_BN is None
