@@ -7,7 +7,7 @@ import torch
 from transformers import GenerationConfig
 
 from m2kt.bench.arms.speed import seen_calls
-from m2kt.student.cal import decoder
+from m2kt.models import decoder
 from tests.tiny import tiny_model
 
 

@@ -37,6 +37,13 @@ def context_length(model: nn.Module) -> int:
     return UNLIMITED
 
 
+def decoder(model: nn.Module) -> nn.Module:
+    """The module that holds the decoder blocks and receives the tokens: it returns states before the LM head."""
+    prefix = getattr(model, "base_model_prefix", "")
+    backbone = getattr(model, prefix, None) if prefix else None
+    return backbone if isinstance(backbone, nn.Module) else model
+
+
 def blocks(model: nn.Module) -> nn.ModuleList:
     """The decoder blocks: the largest outermost ``ModuleList`` whose members emit states of the model's width.
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from peft import PeftModel, get_peft_model
 
 from m2kt.errors import CompatibilityError, PacketError
-from m2kt.models import blocks, special_prefix
+from m2kt.models import blocks, decoder, special_prefix
 from m2kt.packet import Graph
-from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
+from m2kt.student.cal import CALConfig, CALModel, ReaderBase
 from m2kt.student.cal.context import UnitMatcher, trail
 from m2kt.student.calibrate import OwnStates, own_states
 from m2kt.student.rehearsal import IGNORE, Rehearsal, collate

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from m2kt.models import record
+from m2kt.models import decoder, record
 
 
 @dataclass
@@ -115,8 +115,6 @@ def _unit(x_VE: Tensor) -> Tensor:
 
 def _final_gain(model: Any) -> Tensor:
     """The weight of the last normalisation, which scales what the unembedding sees."""
-    from m2kt.student.cal.model import decoder
-
     last: Tensor | None = None
     for _, module in decoder(model).named_children():
         weight = getattr(module, "weight", None)

@@ -14,10 +14,10 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from m2kt.errors import CompatibilityError, TrainingError
-from m2kt.models import blocks, context_length, record
+from m2kt.models import blocks, context_length, decoder, record
 from m2kt.packet import lengthen
 from m2kt.student.build import build, graph_digest, plug_bank, resolve_flagged
-from m2kt.student.cal import CALConfig, CALModel, ReaderBase, decoder
+from m2kt.student.cal import CALConfig, CALModel, ReaderBase
 from m2kt.student.cal.context import Run
 from m2kt.student.cal.flat import FlatReader
 from m2kt.student.cal.reader import StructuredReader

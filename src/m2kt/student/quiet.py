@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from m2kt.models import special_prefix
-from m2kt.student.cal import CALConfig, CALModel, Run, decoder
+from m2kt.models import decoder, special_prefix
+from m2kt.student.cal import CALConfig, CALModel, Run
 
 OWN_LINES = 16
 THROWN_LINES = 96

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from m2kt.models import record
+from m2kt.models import decoder, record
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._pool import Sample
 
@@ -44,9 +44,10 @@ def states(
     keys = list(wanted)
     items = [teacher.force([u.text for u in samples[k].units], samples[k].n_prompt) for k in keys]
     done = 0
+    below = decoder(teacher.model)  # no logits are needed here
     with record(teacher.model, layers) as recorded:
         for chunk, ids, mask in teacher.batches(items):
-            _backbone(teacher)(input_ids=ids, attention_mask=mask, use_cache=False)
+            below(input_ids=ids, attention_mask=mask, use_cache=False)
             h_LBTD = torch.stack([recorded[layer].float() for layer in layers])
             for row, item in enumerate(chunk):
                 for i in wanted[keys[item]]:
@@ -54,12 +55,6 @@ def states(
                     yield i, h_LBTD[:, row, positions].mean(dim=1).cpu().numpy()
             done += len(chunk)
             teacher.progress(stage, done, len(items))
-
-
-def _backbone(teacher: Teacher) -> torch.nn.Module:
-    """The model below its head: no logits are needed here."""
-    below = getattr(teacher.model, teacher.model.base_model_prefix, None)
-    return below if isinstance(below, torch.nn.Module) else teacher.model
 
 
 def gather(teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str) -> Floats:

@@ -41,7 +41,7 @@ class Call:
 @contextmanager
 def seen_calls(model: nn.Module) -> Iterator[list[Call]]:
     """Collects the shapes of all forward passes of ``model``, those that end below its head too."""
-    from m2kt.student.cal import decoder
+    from m2kt.models import decoder
 
     calls: list[Call] = []
     whole = False
@@ -113,7 +113,7 @@ def _forward(model: Any, call: Call) -> None:
     """The same shape once more, with nothing around it."""
     import torch
 
-    from m2kt.student.cal import decoder
+    from m2kt.models import decoder
 
     run = model if call.head else decoder(model)
     ids_BT = torch.ones((call.rows, call.tokens), dtype=torch.long, device=model.device)

@@ -7,7 +7,6 @@ from m2kt.student.cal.context import ReaderOutputs as ReaderOutputs
 from m2kt.student.cal.context import Run as Run
 from m2kt.student.cal.context import Teaching as Teaching
 from m2kt.student.cal.model import CALModel as CALModel
-from m2kt.student.cal.model import decoder as decoder
 from m2kt.student.cal.reader import ReaderBase as ReaderBase
 from m2kt.student.cal.reader import StructuredReader as StructuredReader
 

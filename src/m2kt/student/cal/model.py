@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
 from m2kt.errors import CompatibilityError
-from m2kt.models import blocks, hidden_of
+from m2kt.models import blocks, decoder, hidden_of
 from m2kt.student.cal._compat import PREFIX
 from m2kt.student.cal.config import CALConfig
 from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher
@@ -258,13 +258,6 @@ class CALModel(BaseTuner):
 
 class _Enough(Exception):
     """Ends a pass early; never leaves ``states_read``."""
-
-
-def decoder(model: nn.Module) -> nn.Module:
-    """The module that holds the decoder blocks and receives the tokens: it returns states before the LM head."""
-    prefix = getattr(model, "base_model_prefix", "")
-    backbone = getattr(model, prefix, None) if prefix else None
-    return backbone if isinstance(backbone, nn.Module) else model
 
 
 def _unwrap(module: nn.Module) -> nn.Module:

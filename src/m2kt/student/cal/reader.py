@@ -205,10 +205,8 @@ class StructuredReader(ReaderBase):
         if not len(self.trail_M):
             return torch.ones_like(run.token_BT, dtype=torch.bool)
         number_BT = self.number(run.looks_BTG)
-        return (
-            self.trail_M[torch.searchsorted(self.trail_M, number_BT).clamp(max=len(self.trail_M) - 1)]
-            == number_BT
-        )
+        at_BT = torch.searchsorted(self.trail_M, number_BT).clamp(max=len(self.trail_M) - 1)
+        return self.trail_M[at_BT] == number_BT
 
     def silent(self, run: Run, class_BTC: Tensor) -> Tensor:
         """Where nothing is written, by p(none) or by structure, (B, T)."""
