@@ -17,7 +17,8 @@ SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"ran
 
 def test_matcher_takes_the_longest_spelling() -> None:
     matcher = UnitMatcher([[[5]], [[4, 5]], [[3, 4, 5], [9]]], [[7, 8], [5]], spaces=[4])
-    symbol, unit, length, looks = matcher(torch.tensor([[5, 4, 5, 3, 4, 5, 9, 1, -1, 7, 8, 7]]))
+    found = matcher(torch.tensor([[5, 4, 5, 3, 4, 5, 9, 1, -1, 7, 8, 7]]))
+    symbol, unit, length, looks = found.unbind(-1)
     assert symbol.tolist() == [[0, 3, 1, 3, 3, 2, 2, 3, 3, 3, 3, 3]]
     assert unit.tolist() == [
         [0, 5, 1, 5, 5, 2, 2, 5, 5, 5, 3, 5]

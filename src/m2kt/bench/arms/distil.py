@@ -23,7 +23,8 @@ def distil(
     method: str = "sft",
     batch: int = 8,
     max_epochs: float = 40,
-    max_seconds: float = 1000,
+    max_tokens: int | None = None,
+    max_seconds: float | None = None,
 ) -> Measured:
     """LoRA of the CAL's size on the teacher's answers.
 
@@ -33,8 +34,8 @@ def distil(
         equal_bytes: as many answers as the packet has bytes, instead of a number.
         method: sft, or logits for GKD where the vocabularies are one, GOLD where they are two.
         batch: sequences an update.
-        max_epochs, max_seconds: the budget; the learning rate decays with whichever ends first. A run that answers all
-            watched prompts ends there.
+        max_epochs, max_tokens, max_seconds: the budget; the learning rate decays with whichever ends first. Tokens
+            mean the same on every machine, seconds do not. A run that answers all watched prompts ends there.
     """
     from m2kt.bench import distil as trl
     from m2kt.student.cost import Cost
@@ -55,6 +56,7 @@ def distil(
         "lr": lr,
         "batch": batch,
         "max_epochs": max_epochs,
+        "max_tokens": max_tokens,
         "max_seconds": max_seconds,
         "seed": cell.seed,
         "evaluate": evaluate,

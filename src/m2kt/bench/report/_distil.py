@@ -61,12 +61,26 @@ def distillation(results: Sequence[Result]) -> Section:
             rows.append(_point_row(student, skill, "the packet's bytes", mark))
     if not rows:
         return Section(title, [missing("distil")])
-    head = ["student", "skill", "method", "examples", "teacher tokens", "bytes", "rate", "accuracy"]
+    head = [
+        "student",
+        "skill",
+        "method",
+        "examples",
+        "times seen",
+        "teacher tokens",
+        "bytes",
+        "rate",
+        "accuracy",
+    ]
     lead = (
         "The same student, trained on problems that the teacher answered. Each point is the best of the rates tried, "
         "chosen on other prompts where there were some. Level line: what the packet reaches. Stars: the packet's bytes."
     )
-    table = Table(head, rows, title="All points", note="Range over seeds in brackets.", folded=True)
+    note = (
+        "Range over seeds in brackets. Times seen: below 1 the budget of the training ended before every example had "
+        "been seen once, and more of them could not have helped."
+    )
+    table = Table(head, rows, title="All points", note=note, folded=True)
     return Section(title, [*blocks, table], lead)
 
 
@@ -116,7 +130,9 @@ def _curve_picture(
 
 
 def _point_row(student: str, skill: str, method: str, point: Point) -> list[Cell | str]:
-    amounts = [f"{point.examples:,}", f"{point.tokens:,.0f}", f"{point.bytes:,.0f}"]
+    sequences = mean(r.measured.ledger.sequences or None for r in point.runs)
+    seen = "–" if sequences is None or not point.examples else f"{sequences / point.examples:.1f}"
+    amounts = [f"{point.examples:,}", seen, f"{point.tokens:,.0f}", f"{point.bytes:,.0f}"]
     rate = "–" if point.lr is None else f"{point.lr:g}"
     accuracy = share_cell(point.accuracy.mean, point.accuracy.text())
     return [short(student), skill, method, *amounts, rate, accuracy]

@@ -16,6 +16,8 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from m2kt.errors import CompatibilityError
 
+_BEGUN = -1  # known only as the beginning of a form
+
 
 class UnitMatcher:
     """Reads units off tokens: which symbol or literal ends here, and whether a unit seems to be under way.
@@ -29,73 +31,51 @@ class UnitMatcher:
         literal_tokens: Sequence[Sequence[int]] = (),
         spaces: Sequence[int] = (),
     ) -> None:
-        self.spaces = torch.tensor(spaces, dtype=torch.long)
+        self.spaces = frozenset(spaces)
         self.n_symbols = len(symbol_tokens)
         self.n_units = self.n_symbols + len(literal_tokens)
-        spelled = {tuple(form): s for s, forms in enumerate(symbol_tokens) for form in forms}
-        literals = {tuple(form): self.n_symbols + u for u, form in enumerate(literal_tokens)}
-        literals = {form: u for form, u in literals.items() if form and form not in spelled}
-        self.longest = max((len(form) for form in (*spelled, *literals)), default=1)
-        begun = {form[:n]: n for form in (*spelled, *literals) for n in range(1, len(form))}
-        self._symbols, self._literals, self._begun = (
-            _by_length(spelled),
-            _by_length(literals),
-            _by_length(begun),
-        )
+        symbols = {tuple(form): s for s, forms in enumerate(symbol_tokens) for form in forms}
+        literals = {tuple(form): self.n_symbols + u for u, form in enumerate(literal_tokens) if form}
+        spelled = literals | symbols
+        begun = {form[:n] for form in spelled for n in range(1, len(form))}
+        self.longest = max(map(len, spelled), default=1)
+        self._known = {form: spelled.get(form, _BEGUN) for form in begun | spelled.keys()}
+        self._begun = begun
 
-    def __call__(self, token_BN: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Symbol that ends at each token (``n_symbols``: none), unit that does (``n_units``: none), length, looks.
+    def __call__(self, token_BN: Tensor) -> Tensor:
+        """What stands at each token, (B, N, 4): symbol, unit, length, looks.
 
-        The length says how many tokens back what came before ends: that of the unit, of one under way, or one.
-        Looks are those of the unit with symbols masked: 0 for any symbol, 1 for one behind a space, then structure.
+        Symbol that ends there (``n_symbols``: none), unit that does (``n_units``: none). The length says how many
+        tokens back what came before ends: that of the unit, of one under way, or one. Looks are those of the unit with
+        symbols masked: 0 for any symbol, 1 for one behind a space, then structure.
 
         Padding is marked by negative tokens.
         """
-        symbol_BN, symbol_length_BN = _longest_match(token_BN, self._symbols, self.n_symbols)
-        literal_BN, literal_length_BN = _longest_match(token_BN, self._literals, self.n_units)
-        _, begun_BN = _longest_match(token_BN, self._begun, 0)
-        written = symbol_BN < self.n_symbols
-        unit_BN = torch.where(written, symbol_BN, literal_BN)
-        length_BN = torch.where(written, symbol_length_BN, literal_length_BN)
-        length_BN = torch.where(unit_BN < self.n_units, length_BN, begun_BN.clamp(min=1))
-        at_N = torch.arange(token_BN.shape[1], device=token_BN.device)
-        first_BN = token_BN.gather(1, (at_N + 1 - length_BN).clamp(min=0))
-        spaced_BN = torch.isin(first_BN, self.spaces.to(token_BN.device)).long()
-        looks_BN = torch.where(written, spaced_BN, unit_BN - self.n_symbols + 2)
-        return symbol_BN, unit_BN, length_BN, looks_BN
+        # In Python: a step of generation is one token a row, for which a dictionary beats dozens of tiny tensor ops.
+        found = [[self._at(row, end) for end in range(1, len(row) + 1)] for row in token_BN.tolist()]
+        return torch.tensor(found, dtype=torch.long, device=token_BN.device).reshape(*token_BN.shape, 4)
+
+    def _at(self, row: list[int], end: int) -> tuple[int, int, int, int]:
+        literal, length, under_way = self.n_units, 1, 0
+        for n in range(min(self.longest, end), 0, -1):
+            form = tuple(row[end - n : end])
+            unit = self._known.get(form)
+            if unit is None:
+                continue
+            if form in self._begun:
+                under_way = max(under_way, n)
+            if 0 <= unit < self.n_symbols:
+                return unit, unit, n, int(row[end - n] in self.spaces)
+            if unit != _BEGUN and literal == self.n_units:
+                literal, length = unit, n
+        if literal == self.n_units:
+            length = max(1, under_way)
+        return self.n_symbols, literal, length, literal - self.n_symbols + 2
 
     @property
     def n_looks(self) -> int:
         """How many looks there are, that of no unit included."""
         return self.n_units - self.n_symbols + 3
-
-
-_Forms = list[tuple[int, Tensor, Tensor]]
-
-
-def _by_length(forms: dict[tuple[int, ...], int]) -> _Forms:
-    groups: dict[int, list[tuple[tuple[int, ...], int]]] = {}
-    for form, value in forms.items():
-        groups.setdefault(len(form), []).append((form, value))
-    return [
-        (length, torch.tensor([f for f, _ in groups[length]]), torch.tensor([v for _, v in groups[length]]))
-        for length in sorted(groups)
-    ]
-
-
-def _longest_match(token_BN: Tensor, forms: _Forms, nothing: int) -> tuple[Tensor, Tensor]:
-    """The value of the longest form that ends at each token, and its length."""
-    found_BN, length_BN = torch.full_like(token_BN, nothing), torch.zeros_like(token_BN)
-    for length, form_Fn, value_F in forms:  # ascending: a longer match overwrites a shorter one
-        if token_BN.shape[1] < length:
-            continue
-        window_BMn = token_BN.unfold(1, length, 1)
-        hit_BMF = (window_BMn[:, :, None, :] == form_Fn.to(token_BN.device)).all(-1)
-        any_BM, which_BM = hit_BMF.max(-1)
-        value_BM = value_F.to(token_BN.device)[which_BM]
-        found_BN[:, length - 1 :] = torch.where(any_BM, value_BM, found_BN[:, length - 1 :])
-        length_BN[:, length - 1 :] = torch.where(any_BM, length, length_BN[:, length - 1 :])
-    return found_BN, length_BN
 
 
 @dataclass
@@ -248,22 +228,19 @@ class RunState:
             mask_BN = mask.bool()
         clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
         tail = kept_token[:, max(0, past - self.matcher.longest + 1) :]
-        found = self.matcher(torch.cat([tail, clean_BT], 1))
-        symbol_BT, unit_BT, length_BT, looks_BT = (x_BN[:, tail.shape[1] :] for x_BN in found)
+        fact_BT4 = self.matcher(torch.cat([tail, clean_BT], 1))[:, tail.shape[1] :]
         if cache is not None:
-            facts = torch.stack([symbol_BT, unit_BT, length_BT, looks_BT], -1)
-            _layer(cache, self.n_blocks).update(clean_BT[:, None, :, None].float(), facts[:, None].float())
-        symbol_BN = torch.cat([kept[..., 0], symbol_BT], 1)
-        unit_BN, length_BN = torch.cat([kept[..., 1], unit_BT], 1), torch.cat([kept[..., 2], length_BT], 1)
-        looks_BN = torch.cat([kept[..., 3], looks_BT], 1)
-        begun_BT = torch.where(unit_BT == self.matcher.n_units, length_BT, 0)
+            _layer(cache, self.n_blocks).update(clean_BT[:, None, :, None].float(), fact_BT4[:, None].float())
+        symbol_BN, unit_BN, length_BN, looks_BN = torch.cat([kept, fact_BT4], 1).unbind(-1)
+        begun_BT = torch.where(fact_BT4[..., 1] == self.matcher.n_units, fact_BT4[..., 2], 0)
+        at_BTG = trail(length_BN, past)
         self.run = Run(
             token_BT=token_BT,
             mask_BN=mask_BN,
             position_BN=mask_BN.long().cumsum(1) - 1,
             symbol_BN=symbol_BN,
-            unit_BTG=trail(unit_BN, length_BN, past, self.matcher.n_units),
-            looks_BTG=trail(looks_BN, length_BN, past, self.matcher.n_looks - 1),
+            unit_BTG=along(unit_BN, at_BTG, self.matcher.n_units),
+            looks_BTG=along(looks_BN, at_BTG, self.matcher.n_looks - 1),
             begun_BT=begun_BT,
             ordinal_BN=((symbol_BN < self.matcher.n_symbols) & mask_BN).long().cumsum(1),
             cache=cache,
@@ -276,16 +253,24 @@ class RunState:
 TRAIL = 4  # units that a reader sees at once: the one that ends here and those before it
 
 
-def trail(unit_BN: Tensor, length_BN: Tensor, past: int, nothing: int) -> Tensor:
-    """The last few units at each token from ``past`` on, (B, T, G), found by stepping back over whole units."""
-    at_BT = torch.arange(past, unit_BN.shape[1], device=unit_BN.device).expand(unit_BN.shape[0], -1)
-    steps = []
-    for _ in range(TRAIL):
-        inside = at_BT >= 0
-        here = at_BT.clamp(min=0)
-        steps.append(torch.where(inside, unit_BN.gather(1, here), nothing))
-        at_BT = torch.where(inside, at_BT - length_BN.gather(1, here), -1)
+def trail(length_BN: Tensor, past: int) -> Tensor:
+    """Where the last few units end at each token from ``past`` on, (B, T, G), stepping back over whole units.
+
+    Negative before the first one.
+    """
+    at_BT = torch.arange(past, length_BN.shape[1], device=length_BN.device).expand(length_BN.shape[0], -1)
+    steps = [at_BT]
+    for _ in range(TRAIL - 1):
+        # a step back from before the first token stays there
+        at_BT = at_BT - length_BN.gather(1, at_BT.clamp(min=0))
+        steps.append(at_BT)
     return torch.stack(steps, -1)
+
+
+def along(what_BN: Tensor, at_BTG: Tensor, nothing: int) -> Tensor:
+    """What is found along a trail, (B, T, G)."""
+    found_BX = what_BN.gather(1, at_BTG.clamp(min=0).flatten(1))
+    return torch.where(at_BTG >= 0, found_BX.view(at_BTG.shape), nothing)
 
 
 def _layer(cache: DynamicCache, index: int) -> Any:
