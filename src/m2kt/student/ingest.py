@@ -227,6 +227,7 @@ class Trainer:
         self.met: list[list[Met]] = []  # by fresh update
         self.order = np.random.default_rng(0)
         self.cooling_from: int | None = None
+        self.misspelt = False  # the last fresh traces were read without a slip, but not written so
 
     def _optimiser(self) -> torch.optim.Optimizer:
         rates = self.settings.optimiser
@@ -294,9 +295,9 @@ class Trainer:
                 watch(update + 1, self.adapted, self.cost.summary())
                 self.adapted.train()
             if fresh:
-                clean = (
-                    clean + 1 if all(sums.get(k, 1.0) > 1 - 1e-6 for k in ("class", "edge", "token")) else 0
-                )
+                read = all(sums.get(k, 1.0) > 1 - 1e-6 for k in ("class", "edge"))
+                self.misspelt = read and sums.get("token", 1.0) <= 1 - 1e-6
+                clean = clean + 1 if read and sums.get("token", 1.0) > 1 - 1e-6 else 0
             patience = self.settings.optimiser.mastered
             if self.cooling_from is None and self.frozen and patience and clean >= patience:
                 self._cool(update + 1)
@@ -307,7 +308,8 @@ class Trainer:
         told = self.settings.rehearsal.told * max(0.0, 1 - 2 * update / max(1, self.updates))
         fresh = not self.frozen or update % self.settings.rehearsal.fresh_every == 0
         if fresh:
-            written = self.settings.rehearsal.written if self.frozen else 1.0
+            # what is read rightly and still written wrongly is learnt from whole passes alone
+            written = 1.0 if self.misspelt or not self.frozen else self.settings.rehearsal.written
             traces = [Met(b, {}) for b in rehearsal.update(self.config, told, self.device, written)]
             if self.frozen:
                 self.met.append(traces)

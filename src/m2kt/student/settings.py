@@ -157,7 +157,7 @@ class OptimiserSettings(_Part):
     reader_lr: float = Field(4e-3, gt=0, description="Peak rate of selector and gather heads.")
     projector_lr: float = Field(1e-3, gt=0, description="Peak rate of the trunk of phi.")
     written_lr: float = Field(
-        5e-3,
+        1.5e-2,
         gt=0,
         description="Peak rate of what phi and literals write, relative to the size it has at the start.",
     )
