@@ -20,6 +20,7 @@ from m2kt.probes._template import Prompt, Template
 Split = Literal["probing", "rehearsal", "evaluation"]
 SPLITS: tuple[tuple[Split, float], ...] = (("probing", 0.5), ("rehearsal", 0.8), ("evaluation", 1.0))
 _ENUMERATE_UP_TO = 20_000
+_PATIENCE = 4  # draws in a row that bring nothing new, as multiples of what was found, before drawing ends
 
 
 class _Strict(BaseModel):
@@ -281,11 +282,16 @@ class ProbeSpec(_Strict):
         else:
             drawn = (shape.draw(rng, skewed=skewed) for _ in range(40 * n + 200))
         found: list[Prompt] = []
+        fruitless = 0
         seen: set[str] = set()  # small shapes are drawn many times over: each text is hashed once
         for values in drawn if n > 0 else ():
             text = shape.text_of(values)
             if text in seen:
+                fruitless += 1
+                if fruitless > _PATIENCE * len(seen) + 100:
+                    break  # all that this way of drawing can find has been found, but for about 1 in e^_PATIENCE
                 continue
+            fruitless = 0
             seen.add(text)
             if belongs(text):
                 found.append(shape.fill(values, template=index, held_out=held_out))
