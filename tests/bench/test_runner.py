@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +101,45 @@ def test_a_bench_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert (second.cells, second.standing, second.done) == (1, 1, 0)
     result.cell.path(tmp_path / "r").unlink()
     assert once().done == 1
+
+
+def test_a_killed_runner_takes_its_workers_along(tmp_path: Path) -> None:
+    """Left alone, they would train on beside those of the next run."""
+    script = f"""
+from pathlib import Path
+from m2kt.bench.plan import read_profile
+from m2kt.bench.runner import run
+if __name__ == "__main__":
+    run(read_profile("quick"), Path({str(tmp_path / "r")!r}), Path({str(tmp_path / "w")!r}))
+"""
+    (tmp_path / "run.py").write_text(script, "utf-8")
+    runner = subprocess.Popen([sys.executable, str(tmp_path / "run.py")])
+    try:
+        worker = until(lambda: [p for p in children(runner.pid) if "spawn_main" in command(p)])
+        time.sleep(5)  # until its first lines have run
+    finally:
+        runner.send_signal(signal.SIGKILL)
+        runner.wait()
+    until(lambda: not any("spawn_main" in command(p) for p in worker))
+
+
+def until(found: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+    return value
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def test_broken_cells_are_told_from_refused_ones(tmp_path: Path) -> None:

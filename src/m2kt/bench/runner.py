@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -116,8 +117,17 @@ def _prepare(threads: int) -> None:
     """A worker's own settings."""
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     quieten()
     torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """A runner that is killed takes its workers along; left alone they would train on for nobody, beside the next."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_batch(batch: list[Cell], results: Path, work: Path) -> None:
