@@ -3,6 +3,9 @@
 Imports probes, packet and models, and of the student room what it takes to look inside a reader.
 """
 
+from m2kt.audit._consistency import Consistency as Consistency
+from m2kt.audit._consistency import Contradiction as Contradiction
+from m2kt.audit._consistency import check_consistency as check_consistency
 from m2kt.audit._diagnose import Diagnosis as Diagnosis
 from m2kt.audit._diagnose import diagnose as diagnose
 from m2kt.audit._geometry import Geometry as Geometry

@@ -43,21 +43,26 @@ class RidgeProbe:
         return best
 
 
-def decode_outputs(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> list[int]:
-    """The K symbols that the concept vectors say, within each rule's range; verbalised rows say their text."""
+def symbol_scores(concepts: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.float64], Ints]:
+    """How much each concept vector looks like each symbol's states, (K, C), and the C symbols there are states of."""
     probe = RidgeProbe(
         np.asarray(concepts["pool_PD"], dtype=np.float32),
         np.asarray(concepts["pool_symbol_P"], dtype=np.int32),
     )
-    score_KC = probe.scores(np.asarray(concepts["vectors_KD"], dtype=np.float32))
+    return probe.scores(np.asarray(concepts["vectors_KD"], dtype=np.float32)), probe.classes
+
+
+def decode_outputs(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> list[int]:
+    """The K symbols that the concept vectors say, within each rule's range; verbalised rows say their text."""
+    score_KC, classes_C = symbol_scores(concepts)
     outputs: list[int] = []
     for rule in graph.rules:
-        allowed = np.isin(probe.classes, rule.range)
+        allowed = np.isin(classes_C, rule.range)
         if not allowed.any():
             allowed[:] = True
         for row, told in enumerate(rule.outputs):
             best = np.where(allowed, score_KC[rule.offset + row], -np.inf).argmax()
-            outputs.append(int(probe.classes[best]) if told is None else told)
+            outputs.append(int(classes_C[best]) if told is None else told)
     return outputs
 
 
@@ -71,11 +76,7 @@ def readability(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> float
 
 def read_clearly(concepts: dict[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
     """Which of the K concept vectors are read clearly."""
-    probe = RidgeProbe(
-        np.asarray(concepts["pool_PD"], dtype=np.float32),
-        np.asarray(concepts["pool_symbol_P"], dtype=np.int32),
-    )
-    score_KC = np.sort(probe.scores(np.asarray(concepts["vectors_KD"], dtype=np.float32)), axis=1)
+    score_KC = np.sort(symbol_scores(concepts)[0], axis=1)
     if score_KC.shape[1] == 1:
         return np.ones(len(score_KC), dtype=np.bool_)
     clear_K: NDArray[np.bool_] = (score_KC[:, -1] - score_KC[:, -2]) >= CLEAR

@@ -1,0 +1,83 @@
+"""Packets that contradict themselves or each other: the trace of poison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from m2kt.audit import check_consistency
+from m2kt.packet import Packet
+from tests.packet.samples import OUTPUTS, sample_packet
+
+NOISE = 0.05
+
+
+def readable_packet(*, verbalised: bool = True, turn: int = 0) -> Packet:
+    """The sample packet in a space where every symbol has its direction; ``turn`` makes it another space."""
+    packet = sample_packet(verbalised=verbalised, width=4)
+    rng = np.random.default_rng(turn)
+    direction_SD = np.roll(np.eye(4), turn, axis=1)[:3]
+    pool_symbol_P = packet.concepts["pool_symbol_P"]
+
+    def states(symbols: Any) -> Any:
+        drawn = direction_SD[np.asarray(symbols)] + rng.normal(0, NOISE, (len(symbols), 4))
+        return drawn.astype(np.float32)
+
+    concepts = {"vectors_KD": states(OUTPUTS), "pool_PD": states(pool_symbol_P)}
+    return packet.replace(concepts={**packet.concepts, **concepts})
+
+
+def with_text(packet: Packet, row: int, symbol: int) -> Packet:
+    graph = packet.graph.model_copy(deep=True)
+    graph.rules[0].outputs[row] = symbol
+    return packet.replace(graph=graph)
+
+
+def with_vector(packet: Packet, row: int, like: int) -> Packet:
+    vectors_KD = packet.concepts["vectors_KD"].copy()
+    vectors_KD[row] = vectors_KD[like]
+    return packet.replace(concepts={**packet.concepts, "vectors_KD": vectors_KD})
+
+
+def test_an_honest_packet_is_consistent() -> None:
+    found = check_consistency(readable_packet())
+    assert found.consistent and (found.rows, found.both, found.common) == (9, 9, None)
+
+
+def test_a_text_that_its_vector_contradicts_is_named() -> None:
+    found = check_consistency(with_text(readable_packet(), row=0, symbol=1))
+    (row,) = found.contradictions
+    assert (row.kind, row.arguments, row.says, row.other) == ("text against vector", ["a", "a"], "b", "c")
+    assert str(row) == "rule 1 (a a): text against vector: 'b' and 'c'"
+
+
+def test_a_vector_that_its_text_contradicts_is_named() -> None:
+    found = check_consistency(with_vector(readable_packet(), row=0, like=1))
+    (row,) = found.contradictions
+    assert (row.arguments, row.says, row.other) == (["a", "a"], "c", "a")
+
+
+def test_without_text_only_another_packet_can_tell() -> None:
+    honest, poisoned = (
+        readable_packet(verbalised=False),
+        with_vector(readable_packet(verbalised=False), row=0, like=1),
+    )
+    alone = check_consistency(poisoned)
+    assert alone.consistent and alone.both == 0
+    other_space = readable_packet(verbalised=False, turn=1)
+    assert check_consistency(honest, other_space).consistent
+    (row,) = check_consistency(poisoned, other_space).contradictions
+    assert (row.kind, row.arguments, row.says, row.other) == (
+        "against the other packet",
+        ["a", "a"],
+        "a",
+        "c",
+    )
+
+
+def test_changed_in_both_it_is_found_by_another_packet() -> None:
+    poisoned = with_vector(with_text(readable_packet(), row=0, symbol=0), row=0, like=1)
+    assert check_consistency(poisoned).consistent
+    found = check_consistency(poisoned, readable_packet(turn=2))
+    assert found.common == 9 and len(found.contradictions) == 1
