@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from m2kt.audit import check_consistency
+from m2kt.errors import PacketError
 from m2kt.packet import Packet
+from m2kt.pipeline import ingest
 from tests.packet.samples import OUTPUTS, sample_packet
 
 NOISE = 0.05
@@ -81,3 +85,10 @@ def test_changed_in_both_it_is_found_by_another_packet() -> None:
     assert check_consistency(poisoned).consistent
     found = check_consistency(poisoned, readable_packet(turn=2))
     assert found.common == 9 and len(found.contradictions) == 1
+
+
+def test_ingest_refuses_a_packet_that_contradicts_itself_before_any_training(tmp_path: Path) -> None:
+    poisoned = with_text(readable_packet(), row=0, symbol=1)
+    with pytest.raises(PacketError, match=r"contradicts itself in 1 of 9 rows, such as rule 1 \(a a\)"):
+        ingest("zoo:pico-gpt2", poisoned, tmp_path / "out")
+    assert not list(tmp_path.iterdir())

@@ -22,7 +22,7 @@ from m2kt.audit import (
     measure_steps,
     packet_traces,
 )
-from m2kt.audit._steps import _spans
+from m2kt.audit._steps import spans
 from m2kt.models import LoadedModel, load_causal_lm
 from m2kt.packet import Packet, Trace, decode_outputs, fixed_table, roll_out
 from m2kt.pipeline import extract_packet, read_spec
@@ -221,7 +221,7 @@ def test_a_step_is_all_tokens_of_its_symbol() -> None:
     (prompt,) = small.spec.sample("evaluation", 1, seed=0)
     trace = roll_out(small.graph, prompt, fixed_table(small.outputs, small.graph))
     item = Encoder(small.graph, tokenizer)(trace, NO_BANK, CALConfig())
-    ((first, end),) = _spans(item).items()
+    ((first, end),) = spans(item).items()
     assert tokenizer.decode(item.ids[first + 1 : end + 1]) == trace.units[-3].text.strip()
 
 

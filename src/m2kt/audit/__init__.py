@@ -3,6 +3,8 @@
 Imports probes, packet and models, and of the student room what it takes to look inside a reader.
 """
 
+from m2kt.audit._certificate import Certificate as Certificate
+from m2kt.audit._certificate import certify as certify
 from m2kt.audit._consistency import Consistency as Consistency
 from m2kt.audit._consistency import Contradiction as Contradiction
 from m2kt.audit._consistency import check_consistency as check_consistency

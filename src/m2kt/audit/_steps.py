@@ -131,15 +131,15 @@ def measure_steps(
         found_BT = {stage: mark_BT.tolist() for stage, mark_BT in stages.items()}
         for b, item in enumerate(group):
             right_T: list[bool] = read_out_BT[b].tolist()
-            spans = _spans(item)
-            for t, end in spans.items():
+            of_rules = spans(item)
+            for t, end in of_rules.items():
                 concept = item.concept_T[t]
                 marks: dict[Stage, bool] = {stage: all(mark[b][t:end]) for stage, mark in found_BT.items()}
                 if clear_K is not None:
                     marks["readable"] = bool(clear_K[concept])
                 marks["read_out"] = all(right_T[t:end])
                 steps.append(_Step(concept, marks, _edges(item, t, causal)))
-            within = {i for t, end in spans.items() for i in range(t, end)}
+            within = {i for t, end in of_rules.items() for i in range(t, end)}
             others = [i for i, label in enumerate(item.label_T) if label != IGNORE and i not in within]
             chosen = [found_BT[s][b] for s in ("selected", "gathered") if s in found_BT]
             wholes.append(
@@ -195,16 +195,16 @@ def _stages(model: Any, reader: ReaderBase, batch: Batch) -> dict[Stage, Tensor]
     }
 
 
-def _spans(item: Rehearsed) -> dict[int, int]:
+def spans(item: Rehearsed) -> dict[int, int]:
     """Positions that predict the tokens of each symbol written by a rule: first, and one past the last."""
     unit, n = item.unit_of_token, len(item.ids)
-    spans = {}
+    found = {}
     for t in (t for t, concept in enumerate(item.concept_T) if concept >= 0):
         end = t + 1
         while end + 1 < n and unit[end + 1] == unit[t + 1]:
             end += 1
-        spans[t] = end
-    return spans
+        found[t] = end
+    return found
 
 
 def _causal_edges(packet: Packet) -> dict[tuple[int, ...], bool]:

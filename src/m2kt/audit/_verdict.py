@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from m2kt.audit._certificate import Certificate
 from m2kt.audit._diagnose import Diagnosis, diagnose
 from m2kt.audit._geometry import Geometry
 from m2kt.audit._retention import Neutral
@@ -60,6 +61,9 @@ class Verdict(BaseModel):
     geometry: Geometry | None = Field(
         description="Where phi puts the packet's vectors; null: no phi, or not measured."
     )
+    certificate: Certificate | None = Field(
+        description="Bound on whole problems from errors on single concepts; null: not asked for, or nothing to read."
+    )
     diagnosis: list[Diagnosis] = Field(
         description="Known signatures of failure, where the skill was not reached."
     )
@@ -81,6 +85,7 @@ def judge(
     thresholds: Thresholds,
     steps: Steps | None = None,
     geometry: Geometry | None = None,
+    certificate: Certificate | None = None,
     packet_accuracy: float | None = None,
     history: Sequence[Mapping[str, float]] = (),
 ) -> Verdict:
@@ -134,6 +139,7 @@ def judge(
         readable=readable,
         steps=steps,
         geometry=geometry,
+        certificate=certificate,
         diagnosis=diagnosis,
         thresholds=thresholds,
     )

@@ -85,6 +85,7 @@ def _print(r: IngestResult, accepted: bool) -> None:
         ("retention", percent(r.retention)),
         ("gap recovered", percent(r.gap_recovered)),
         ("single steps, prefix given", _steps(r.steps)),
+        ("certified: as the packet", _certified(r.certificate)),
         ("judged by", r.reference),
         ("prompts", str(r.n)),
         ("updates", str(r.updates)),
@@ -99,6 +100,16 @@ def _print(r: IngestResult, accepted: bool) -> None:
         stdout().print(f"because: {reason}", markup=False, highlight=False)
     for found in r.diagnosis:
         stdout().print(f"diagnosis: {found['name']}. {found['says']}", markup=False, highlight=False)
+
+
+def _certified(certificate: dict[str, Any] | None) -> str:
+    if certificate is None:
+        return "-"
+    bound, divergence = percent(certificate["bound"]), percent(certificate["divergence_bound"])
+    return (
+        f"at least {bound} (from divergences alone: {divergence}), at {percent(certificate['confidence'], 0)}, "
+        f"{certificate['rule_steps']:.1f} rule steps a problem, {certificate['traces']} traces"
+    )
 
 
 def _steps(steps: dict[str, Any] | None) -> str:

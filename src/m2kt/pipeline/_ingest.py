@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.errors import SpecError
+from m2kt.errors import PacketError, SpecError
 from m2kt.packet import Packet, Roller, decode_outputs, fixed_table, lengthen, readability
 from m2kt.pipeline._adapters import adapter_digest, commit_adapter, read_adapter
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
@@ -42,6 +42,11 @@ class IngestConfig(BaseModel):
     )
     evaluation_prompts: int = Field(
         default=200, gt=0, description="Held-back prompts on which the verdict is based."
+    )
+    certificate_traces: int = Field(
+        default=400,
+        ge=0,
+        description="Probing traces read for the certificate; more bring it nearer. 0: none.",
     )
 
     @classmethod
@@ -105,6 +110,7 @@ def ingest(
     student_settings, thresholds = settings.resolve()
     updates = settings.updates if updates is None else updates
     packet = packet if isinstance(packet, Packet) else Packet.load(packet)
+    _refuse_contradictions(packet)
     standing = read_adapter(Path(out))
     truth = None if probes is None else _truth(probes, packet)
     rehearsed = lengthen(packet, student_settings.rehearsal.longer)
@@ -129,7 +135,7 @@ def ingest(
         replace(loaded, model=model),
         rehearsed,
         thresholds,
-        settings.evaluation_prompts,
+        settings,
         seed,
         truth,
         history,
@@ -166,6 +172,7 @@ def ingest(
         neutral=verdict.neutral.model_dump(),
         steps=None if verdict.steps is None else verdict.steps.model_dump(),
         geometry=None if verdict.geometry is None else verdict.geometry.model_dump(),
+        certificate=None if verdict.certificate is None else verdict.certificate.model_dump(),
         diagnosis=[d.model_dump() for d in verdict.diagnosis],
         updates=updates,
         seconds=round(time.monotonic() - started, 2),
@@ -176,6 +183,18 @@ def ingest(
         adapter_digest=adapter_digest(Path(out)),
         ledger=ledger,
     )
+
+
+def _refuse_contradictions(packet: Packet) -> None:
+    """A row whose text and vector say two things was changed after the teacher spoke, or never read rightly."""
+    from m2kt.audit import check_consistency
+
+    found = check_consistency(packet).contradictions
+    if found:
+        raise PacketError(
+            f"the packet contradicts itself in {len(found)} of {packet.n_concepts} rows, such as {found[0]}; expected "
+            "text and vector of a row to agree; get it from its teacher again"
+        )
 
 
 def _truth(probes: str | Path | ProbeSpec, packet: Packet) -> Truth | None:
@@ -192,7 +211,7 @@ def _audit(
     loaded: LoadedModel,
     packet: Packet,
     thresholds: Thresholds,
-    n: int,
+    settings: IngestConfig,
     seed: int,
     truth: Truth | None,
     history: list[dict[str, float]],
@@ -200,6 +219,7 @@ def _audit(
 ) -> tuple[Verdict, float]:
     """Measures the candidate; also returns the packet's own accuracy against the same reference."""
     from m2kt.audit import (
+        certify,
         judge,
         measure_geometry,
         measure_neutral,
@@ -209,7 +229,7 @@ def _audit(
         score,
     )
 
-    spec = packet.spec
+    spec, n = packet.spec, settings.evaluation_prompts
     prompts = evaluation_prompts(spec, truth, n, seed=seed)
     own = packet_answers(packet, prompts)
     expected = truth or Truth(own)
@@ -234,6 +254,10 @@ def _audit(
     say("auditing: single steps", 0, 1)
     traces = packet_traces(packet, prompts[:STEPS_PROMPTS])
     steps, geometry = measure_steps(loaded, packet, traces), measure_geometry(loaded, packet, traces)
+    say("auditing: certificate", 0, 1)
+    certificate = None
+    if settings.certificate_traces:
+        certificate = certify(loaded, packet, prompts, traces=settings.certificate_traces, seed=seed)
     say("auditing: neutral text", 0, 1)
     verdict = judge(
         before=before.accuracy,
@@ -250,6 +274,7 @@ def _audit(
         thresholds=thresholds,
         steps=steps,
         geometry=geometry,
+        certificate=certificate,
         packet_accuracy=teacher_accuracy,
         history=history,
     )

@@ -59,6 +59,9 @@ class IngestResult(_Result):
     neutral: dict[str, float]
     steps: dict[str, Any] | None = Field(description="Single rule steps, the prefix given: right by stage.")
     geometry: dict[str, Any] | None = Field(description="Where phi puts the packet's vectors.")
+    certificate: dict[str, Any] | None = Field(
+        description="Bound on whole problems from errors on single concepts."
+    )
     diagnosis: list[dict[str, Any]] = Field(
         description="Signatures of failure, where the skill was not reached."
     )

@@ -58,13 +58,24 @@ def ledger_of(packet: Packet, trained: Trained) -> Ledger:
 
 def _look_inside(cell: Cell, shop: Workshop, measured: Measured, trained: Trained, packet: Packet) -> None:
     """Single steps, the reason where the skill was not reached, and once a skill a map of the concepts."""
-    from m2kt.audit import concept_map, diagnose, measure_geometry, measure_steps, packet_traces, score
+    from m2kt.audit import (
+        certify,
+        concept_map,
+        diagnose,
+        measure_geometry,
+        measure_steps,
+        packet_traces,
+        score,
+    )
     from m2kt.render import summarise_graph
 
     task = shop.task(cell.teacher, cell.probes)
     traces = packet_traces(packet, task.prompts)
     steps = measure_steps(trained.loaded, packet, traces)
     measured.steps = {"n": float(steps.n), **steps.shares}
+    certificate = certify(trained.loaded, packet, task.prompts, seed=cell.seed)
+    if certificate is not None:
+        measured.extra["certificate"] = certificate.model_dump(mode="json", exclude={"concepts"})
     if cell.seed == 0:
         measured.map = concept_map(trained.loaded, packet, traces)
         measured.graph = summarise_graph(packet).model_dump(mode="json")
