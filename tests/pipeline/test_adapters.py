@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
+import random
 import resource
+import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from peft import LoraConfig, get_peft_model
 
 from m2kt.errors import StorageError
 from m2kt.models import load_causal_lm
-from m2kt.pipeline._adapters import VERDICT, adapter_digest, commit_adapter, read_adapter
+from m2kt.pipeline._adapters import (
+    VERDICT,
+    adapter_digest,
+    commit_adapter,
+    read_adapter,
+    rollback,
+    states,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +57,7 @@ def test_commit_and_digest(model: Any, tmp_path: Path) -> None:
     commit_adapter(model, out, {"verdict": "accepted"})
     digest = adapter_digest(out)
     assert digest is not None and (out / VERDICT).is_file()
-    commit_adapter(model, out, {"verdict": "accepted", "again": True})
+    commit_adapter(model, out, {"verdict": "accepted", "again": True}, digest)
     assert adapter_digest(out) == digest, "the verdict is a record, not a part of the adapter's state"
     weights = out / "adapter_model.safetensors"
     changed = bytearray(weights.read_bytes())
@@ -57,9 +71,105 @@ def test_full_disk_leaves_what_was_there(model: Any, tmp_path: Path) -> None:
     commit_adapter(model, out, {})
     digest = adapter_digest(out)
     with full_disk(4000), pytest.raises(StorageError, match="free some space"):
-        commit_adapter(model, out, {})
+        commit_adapter(model, out, {}, digest)
     assert adapter_digest(out) == digest
-    assert [p.name for p in tmp_path.iterdir()] == ["adapter"], "nothing half-written is left"
+    assert {p.name for p in tmp_path.rglob("*") if p.is_dir()} == {"adapter", ".adapter.states"}, (
+        "nothing half-written"
+    )
+
+
+def commit(path: Path, seed: int) -> str:
+    """Commits an adapter whose weights depend on the seed; its digest."""
+    torch.manual_seed(seed)
+    base = load_causal_lm("zoo:pico-gpt2").model
+    config = LoraConfig(target_modules=["c_attn"], r=8, fan_in_fan_out=True, init_lora_weights=False)
+    commit_adapter(get_peft_model(base, config), path, {"packet": f"sha256:{seed}"}, adapter_digest(path))
+    digest = adapter_digest(path)
+    assert digest is not None
+    return digest
+
+
+def test_every_committed_state_can_be_had_back(tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    with pytest.raises(StorageError, match="there is none and never was"):
+        rollback(out)
+    digests = [commit(out, seed) for seed in range(3)]
+    assert [(s.number, s.digest, s.packet) for s in states(out)] == [
+        (1, digests[0], "sha256:0"),
+        (2, digests[1], "sha256:1"),
+    ]
+    assert rollback(out).digest == digests[1] == adapter_digest(out)
+    assert rollback(out).digest == digests[2] == adapter_digest(out), "a rollback can be undone"
+    assert rollback(out, "1").digest == digests[0] == adapter_digest(out)
+    assert rollback(out, digests[2][:20]).digest == digests[2] == adapter_digest(out)
+    with pytest.raises(StorageError, match=r"no state 99 of .*; there are: 1 \("):
+        rollback(out, "99")
+    assert adapter_digest(out) == digests[2]
+
+
+def test_a_state_that_was_changed_is_not_put_back(tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    digests = [commit(out, seed) for seed in range(2)]
+    (kept,) = (tmp_path / ".adapter.states").glob("000001-*")
+    (kept / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(StorageError, match="was changed since it was committed"):
+        rollback(out)
+    assert adapter_digest(out) == digests[1]
+
+
+def test_what_changed_meanwhile_is_not_overwritten(model: Any, tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    digest = commit(out, 0)
+    with pytest.raises(StorageError, match="changed by somebody else meanwhile"):
+        commit_adapter(model, out, {}, "sha256:of before")
+    assert adapter_digest(out) == digest
+
+
+def test_two_do_not_write_at_once(model: Any, tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    digest = commit(out, 0)
+    with open(tmp_path / ".adapter.states" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match="another process is writing"):
+            commit_adapter(model, out, {}, digest)
+    commit_adapter(model, out, {}, digest)
+
+
+COMMITTING = """
+import sys
+from pathlib import Path
+from m2kt.pipeline._adapters import _replace, adapter_digest
+import shutil
+out, sources = Path(sys.argv[1]), [Path(p) for p in sys.argv[2:]]
+print("ready", flush=True)
+while True:
+    for source in sources:
+        _replace(out, lambda aside: shutil.copytree(source, aside, dirs_exist_ok=True), adapter_digest(out))
+"""
+
+
+def test_killed_at_any_moment_there_is_one_state_or_the_other(tmp_path: Path) -> None:
+    """Real processes that commit two states by turns, killed at random: what they leave is never a mixture."""
+    sources = [tmp_path / "a", tmp_path / "b"]
+    digests = {commit(source, seed) for seed, source in enumerate(sources)}
+    out = tmp_path / "adapter"
+    shutil.copytree(sources[0], out)
+    rng = random.Random(0)
+    seen = set()
+    for _ in range(25):
+        arguments = [sys.executable, "-c", COMMITTING, str(out), *map(str, sources)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as worker:
+            assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+            time.sleep(rng.random() * 0.2)
+            worker.send_signal(signal.SIGKILL)
+        digest = adapter_digest(out)
+        assert digest in digests
+        seen.add(digest)
+    assert seen == digests
+    for state in states(out):
+        assert state.digest in digests
+    commit(out, 7)
+    assert not list((tmp_path / ".adapter.states").glob("aside-*")), "the next commit sweeps up"
 
 
 def test_something_else_is_never_overwritten(model: Any, tmp_path: Path) -> None:

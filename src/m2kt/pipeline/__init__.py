@@ -4,7 +4,10 @@ Every function does what the CLI verb of its name does and returns a pydantic mo
 a function is called.
 """
 
+from m2kt.pipeline._adapters import State as State
 from m2kt.pipeline._adapters import adapter_digest as adapter_digest
+from m2kt.pipeline._adapters import rollback as rollback
+from m2kt.pipeline._adapters import states as states
 from m2kt.pipeline._demo import demo as demo
 from m2kt.pipeline._evaluate import evaluate as evaluate
 from m2kt.pipeline._extract import extract as extract

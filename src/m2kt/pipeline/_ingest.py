@@ -155,7 +155,7 @@ def ingest(
         **verdict.model_dump(mode="json"),
     }
     if verdict.verdict == "accepted":
-        commit_adapter(model, Path(out), record)
+        commit_adapter(model, Path(out), record, standing)
     return IngestResult(
         verdict=verdict.verdict,
         reasons=verdict.reasons,
