@@ -1,0 +1,76 @@
+"""Patterns: what can be said about a text by its form. Few, general, and of high precision; the probe does the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
+from ._text import readings
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A pattern that was found."""
+
+    category: str
+    score: float
+    what: str
+    """The pattern's name, and what it matched."""
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    category: str
+    name: str
+    score: float
+    expression: re.Pattern[str]
+    check: Callable[[str], bool]
+
+
+def find(text: str) -> list[Hit]:
+    """All patterns that occur in any reading of a text, the surest first."""
+    found: dict[tuple[str, str], Hit] = {}
+    for reading in readings(text):
+        for pattern in _patterns():
+            match = pattern.expression.search(reading)
+            if match and pattern.check(match.group()) and (pattern.category, pattern.name) not in found:
+                said = f"{pattern.name}: {match.group()[:80]!r}"
+                found[pattern.category, pattern.name] = Hit(pattern.category, pattern.score, said)
+    return sorted(found.values(), key=lambda hit: -hit.score)
+
+
+@cache
+def _patterns() -> list[_Pattern]:
+    raw = yaml.safe_load((files(__package__) / "data" / "patterns.yaml").read_text(encoding="utf-8"))
+    return [
+        _Pattern(
+            category,
+            name,
+            float(entry.get("score", 0.9)),
+            re.compile(entry["expression"]),
+            _CHECKS[entry.get("check")],
+        )
+        for category, entries in raw.items()
+        for name, entry in entries.items()
+    ]
+
+
+def _luhn(text: str) -> bool:
+    """The check digit of payment cards."""
+    digits = [int(c) for c in text if c.isdigit()]
+    doubled = [d if i % 2 else (2 * d - 9 if d > 4 else 2 * d) for i, d in enumerate(reversed(digits), 1)]
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and sum(doubled) % 10 == 0
+
+
+def _iban(text: str) -> bool:
+    """The check sum of account numbers."""
+    packed = re.sub(r"\s", "", text).upper()
+    return int("".join(str(int(c, 36)) for c in packed[4:] + packed[:4])) % 97 == 1
+
+
+_CHECKS: dict[str | None, Callable[[str], bool]] = {None: lambda text: True, "luhn": _luhn, "iban": _iban}

@@ -1,0 +1,164 @@
+"""The probe: a regularised logistic regression on what a small language model thinks of a text, and on its words.
+
+Features of a text: the states of SmolLM2-135M in the middle of its depth, their mean over the text and the last one;
+and hashed words and word pairs. Legend: N texts, F features, C categories, L layers, T tokens, E width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from ._text import plain
+
+if TYPE_CHECKING:
+    from m2kt.models import LoadedModel
+
+Floats = NDArray[np.float32]
+
+READER = "smollm2-135m"
+LAYERS = (10, 14, 18)
+WINDOW = 256  # tokens read at once; of longer texts the worst window counts
+BENIGN = "benign"
+CATEGORIES = (BENIGN, "toxicity", "threat", "bias", "fallacy", "injection", "private")
+BUCKETS = 1 << 13
+WORDS_WEIGHT = 0.7  # beside states whose length is about that of one standardised vector a layer
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def states(
+    texts: Sequence[str], reader: LoadedModel, progress: Callable[[int, int], None] | None = None
+) -> Floats:
+    """(N, 2 L E): means over the text, then last states. Texts are at most ``WINDOW`` tokens, see :func:`windows`."""
+    import torch
+
+    from m2kt.models import decoder
+
+    below = decoder(reader.model)
+    found = []
+    with torch.no_grad():
+        for i, text in enumerate(texts):
+            ids = reader.tokenizer(text)["input_ids"][:WINDOW] or [reader.pad_id]
+            seen = below(
+                torch.tensor([ids], device=reader.device), output_hidden_states=True, use_cache=False
+            )
+            state_LTE = torch.stack([seen.hidden_states[k][0] for k in LAYERS]).float()
+            # the first position is a sink of huge norm in many models; it says nothing about the text
+            mean_LE = state_LTE[:, 1:].mean(1) if len(ids) > 1 else state_LTE[:, 0]
+            found.append(torch.cat([mean_LE.flatten(), state_LTE[:, -1].flatten()]).cpu().numpy())
+            if progress is not None:
+                progress(i + 1, len(texts))
+    return np.stack(found) if found else np.zeros((0, 0), dtype=np.float32)
+
+
+def windows(text: str, reader: LoadedModel) -> list[str]:
+    """A text in pieces that the reader takes in at once: nothing is cut off."""
+    offsets = reader.tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    starts = [offsets[i][0] for i in range(0, len(offsets), WINDOW - 16)] or [0]
+    return [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+
+def words(text: str) -> Floats:
+    """Hashed words and pairs of neighbours, each counted once, of length one, (BUCKETS,)."""
+    tokens = _WORD.findall(plain(text))
+    found_F = np.zeros(BUCKETS, dtype=np.float32)
+    for gram in {*tokens, *map(" ".join, pairwise(tokens))}:
+        digest = hashlib.blake2s(gram.encode(), digest_size=4).digest()
+        found_F[int.from_bytes(digest, "big") % BUCKETS] = 1.0
+    unit_F: Floats = found_F / max(1.0, float(np.linalg.norm(found_F)))
+    return unit_F
+
+
+class Probe:
+    """Weights that name a category, and how features are standardised.
+
+    ``threshold`` is the probability of harm from which a text is to be flagged.
+    """
+
+    def __init__(
+        self, mean_X: Floats, scale_X: Floats, weight_FC: Floats, bias_C: Floats, threshold: float = 0.5
+    ) -> None:
+        self.mean_X, self.scale_X, self.weight_FC, self.bias_C = mean_X, scale_X, weight_FC, bias_C
+        self.threshold = threshold
+
+    def score(self, harm: float) -> float:
+        """Probability of harm, moved so that the threshold becomes 1/2."""
+        x = min(max(harm, 1e-6), 1 - 1e-6)
+        return 1 / (1 + math.exp(_logit(self.threshold) - _logit(x)))
+
+    def __call__(self, state_NX: Floats, word_NB: Floats) -> Floats:
+        """Probabilities of the categories, (N, C)."""
+        logit_NC = joined(state_NX, word_NB, self.mean_X, self.scale_X) @ self.weight_FC + self.bias_C
+        p_NC = np.exp(logit_NC - logit_NC.max(axis=1, keepdims=True))
+        out_NC: Floats = p_NC / p_NC.sum(axis=1, keepdims=True)
+        return out_NC
+
+    def to_bytes(self) -> bytes:
+        """As safetensors, the weights in half precision."""
+        return save(
+            {
+                "mean_X": self.mean_X,
+                "scale_X": self.scale_X,
+                "weight_FC": self.weight_FC.astype(np.float16),
+                "bias_C": self.bias_C,
+                "threshold": np.array([self.threshold], dtype=np.float32),
+            }
+        )
+
+    @classmethod
+    def shipped(cls) -> Probe:
+        """The weights that come with the package; ``m2kt.audit.content.train`` makes them."""
+        tensors = load((files(__package__) / "data" / "probe.safetensors").read_bytes())
+        mean_X, scale_X, weight_FC, bias_C = (
+            tensors[name].astype(np.float32) for name in ("mean_X", "scale_X", "weight_FC", "bias_C")
+        )
+        return cls(mean_X, scale_X, weight_FC, bias_C, float(tensors["threshold"][0]))
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def joined(state_NX: Floats, word_NB: Floats, mean_X: Floats, scale_X: Floats) -> Floats:
+    """(N, F): standardised states, each layer of about length one, and words."""
+    z_NX = (state_NX - mean_X) / scale_X / np.sqrt(state_NX.shape[1] / (2 * len(LAYERS)))
+    out_NF: Floats = np.concatenate([z_NX, WORDS_WEIGHT * word_NB], axis=1).astype(np.float32)
+    return out_NF
+
+
+def fit(
+    state_NX: Floats, word_NB: Floats, label_N: NDArray[np.int64], penalty: float, steps: int = 200
+) -> Probe:
+    """Multinomial logistic regression, classes weighted alike, by full-batch L-BFGS from zero: no seed is involved."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    mean_X, scale_X = state_NX.mean(axis=0), state_NX.std(axis=0) + 1e-6
+    x = torch.from_numpy(joined(state_NX, word_NB, mean_X, scale_X))
+    y = torch.from_numpy(label_N)
+    count_C = np.bincount(label_N, minlength=len(CATEGORIES))
+    weight_C = torch.tensor(
+        [len(label_N) / max(1, n) / len(CATEGORIES) for n in count_C], dtype=torch.float32
+    )
+    weight = torch.zeros(x.shape[1], len(CATEGORIES), requires_grad=True)
+    bias = torch.zeros(len(CATEGORIES), requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = cross_entropy(x @ weight + bias, y, weight=weight_C) + penalty * weight.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimiser.step(closure)
+    return Probe(mean_X, scale_X, weight.detach().numpy(), bias.detach().numpy())

@@ -1,0 +1,136 @@
+"""``m2kt audit``: what a packet's texts say, whether it contradicts itself or another one; or any texts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from m2kt.cli._options import Json
+from m2kt.cli._output import REJECTED, print_json, reported, stderr, stdout, working
+from m2kt.errors import SpecError
+
+NAME = "audit"
+
+
+@reported
+def command(
+    packet: Annotated[
+        Path | None, typer.Argument(help="Packet directory or .m2kp file.", metavar="PACKET")
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(help='Judge these texts instead: a file of lines {"text": ...}.', metavar="FILE.jsonl"),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Packet of a teacher that is trusted, to compare the rules with.", metavar="PACKET"
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Detectors and thresholds, YAML (ContentConfig).", metavar="FILE")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Look through a packet, or through texts, before anybody relies on them.
+
+    A packet: all texts that it carries go through the detectors, and its rows are held against each other; exit 5 if
+    anything was found. Texts: --json prints one object a line, {"flagged", "category", "score", ...}, in order.
+    """
+    if (packet is None) == (texts is None):
+        raise SpecError("expected either a PACKET or --texts FILE.jsonl")
+    if texts is not None:
+        if against is not None:
+            raise SpecError("--against goes with a PACKET, not with --texts")
+        _texts(_read(texts), config, json_)
+    elif packet is not None and _packet(packet, against, config, json_):
+        raise typer.Exit(REJECTED)
+
+
+def _auditor(config: Path | None) -> Any:
+    from m2kt.audit.content import READER, ContentAuditor, ContentConfig
+    from m2kt.models.fetch import fetch
+
+    chosen = ContentConfig.from_file(config)
+    if "probe" in chosen.detectors:  # nothing is done where it is there already
+        fetch(READER, lambda line: stderr().print(line, style="dim", markup=False, highlight=False))
+    return ContentAuditor(chosen)
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot read {path}: {error}") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise SpecError(f"{path}, line {number}: expected JSON, came {line[:40]!r} ({error})") from error
+        text = data.get("text") if isinstance(data, dict) else None
+        if not isinstance(text, str):
+            raise SpecError(f'{path}, line {number}: expected {{"text": ...}}, came {line[:60]!r}')
+        found.append(text)
+    return found
+
+
+def _texts(texts: list[str], config: Path | None, json_: bool) -> None:
+    with working() as progress:
+        judged = _auditor(config)(texts, lambda done, total: progress("judging", done, total))
+    if json_:
+        for judgement in judged:
+            sys.stdout.write(json.dumps(judgement.model_dump(mode="json"), ensure_ascii=False) + "\n")
+        return
+    table = Table("text", "category", "score", "because")
+    for text, judgement in zip(texts, judged, strict=True):
+        if judgement.flagged:
+            shown = Text(text if len(text) <= 80 else f"{text[:77]}...")
+            table.add_row(shown, judgement.category, f"{judgement.score:.2f}", Text(judgement.what))
+    stdout().print(table)
+    flagged = sum(j.flagged for j in judged)
+    stdout().print(f"{flagged} of {len(judged)} texts flagged", markup=False, highlight=False)
+
+
+def _packet(path: Path, against: Path | None, config: Path | None, json_: bool) -> bool:
+    from m2kt.audit import check_consistency
+    from m2kt.packet import Packet
+
+    packet = Packet.load(path)
+    other = None if against is None else Packet.load(against)
+    with working():
+        findings = _auditor(config).audit_packet(packet)
+        consistency = check_consistency(packet, other)
+    if json_:
+        print_json(
+            {
+                "packet": packet.digest,
+                "content": [f.model_dump(mode="json") for f in findings],
+                "consistency": consistency.model_dump(mode="json"),
+            }
+        )
+    else:
+        table = Table("where", "text", "category", "score", "because")
+        for f in findings:
+            table.add_row(f.where, Text(f.text), f.category, f"{f.score:.2f}", Text(f.what))
+        if findings:
+            stdout().print(table)
+        for row in consistency.contradictions:
+            stdout().print(str(row), markup=False, highlight=False)
+        compared = f"{consistency.both} of {consistency.rows} rows travel as text and vector"
+        if consistency.common is not None:
+            compared += f", {consistency.common} are in the other packet too"
+        stdout().print(
+            f"{len(findings)} texts flagged, {len(consistency.contradictions)} contradictions ({compared})",
+            markup=False,
+            highlight=False,
+        )
+    return bool(findings) or not consistency.consistent
