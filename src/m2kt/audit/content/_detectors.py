@@ -39,6 +39,10 @@ class Patterns:
         return found
 
 
+MIN_WORDS = 3
+"""Shorter texts, such as a packet's symbols, say too little for the probe, which learnt from sentences."""
+
+
 class Meaning:
     """The shipped probe on a small language model's states and on words."""
 
@@ -58,9 +62,12 @@ class Meaning:
         for of_text in pieces:
             mine_WC = harm_WC[start : start + len(of_text)]
             worst_C = mine_WC[mine_WC.sum(axis=1).argmax()]
+            start += len(of_text)
+            if sum(piece.count(" ") + 1 for piece in of_text) < MIN_WORDS:
+                found.append((None, 0.0, ""))
+                continue
             category = CATEGORIES[int(worst_C.argmax())]
             found.append((category, self.probe.score(float(worst_C.sum())), f"like {category}"))
-            start += len(of_text)
         return found
 
 
