@@ -37,6 +37,14 @@ from m2kt.packet._graph import fixed_table as fixed_table
 from m2kt.packet._graph import leaves as leaves
 from m2kt.packet._graph import roll_out as roll_out
 from m2kt.packet._graph import verbalised_table as verbalised_table
+from m2kt.packet._keys import KeyInfo as KeyInfo
+from m2kt.packet._keys import is_locked as is_locked
+from m2kt.packet._keys import key_path as key_path
+from m2kt.packet._keys import list_keys as list_keys
+from m2kt.packet._keys import local_key as local_key
+from m2kt.packet._keys import new_key as new_key
+from m2kt.packet._keys import read_signer as read_signer
+from m2kt.packet._keys import show_key as show_key
 from m2kt.packet._longer import extend as extend
 from m2kt.packet._longer import foresight as foresight
 from m2kt.packet._longer import lengthen as lengthen
@@ -49,6 +57,6 @@ from m2kt.packet._manifest import ShapeFidelity as ShapeFidelity
 from m2kt.packet._manifest import TeacherCard as TeacherCard
 from m2kt.packet._packet import Packet as Packet
 from m2kt.packet._sign import Signature as Signature
-from m2kt.packet._sign import local_key as local_key
+from m2kt.packet._sign import cosign as cosign
 from m2kt.packet._variants import noise as noise
 from m2kt.packet._variants import shuffled as shuffled
