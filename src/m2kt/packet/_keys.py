@@ -94,9 +94,10 @@ def show_key(key: str | Path | None = None) -> KeyInfo:
     """Key id and public half of one key; asks for no passphrase where the public half lies beside."""
     path = key_path(key)
     beside, locked = path.with_suffix(".pub"), is_locked(path)
-    public = public_key(_read(beside).decode(errors="replace"), str(beside)) if beside.is_file() else None
-    if public is None:
-        public = read_signer(path).public_key._crypto_key()
+    if beside.is_file():
+        public = public_key(_read(beside).decode(errors="replace"), str(beside))
+    else:
+        public = _private(path, None).public_key()
     return KeyInfo(
         name=path.stem, path=str(path), keyid=key_id(public), public_key=public_pem(public), locked=locked
     )
@@ -118,19 +119,7 @@ def read_signer(path: Path, passphrase: str | None = None) -> CryptoSigner:
     Raises:
         StorageError: no key there, of another kind, locked, or the passphrase is wrong.
     """
-    content, secret = _read(path), None
-    if is_locked(path):
-        secret = passphrase or os.environ.get(PASSPHRASE)
-        if not secret:
-            raise StorageError(f"the signing key {path} is locked: expected its passphrase in {PASSPHRASE}")
-    try:
-        private = load_pem_private_key(content, password=secret.encode() if secret else None)
-    except (ValueError, TypeError) as error:
-        wrong = "the passphrase is wrong; try again" if secret else "move it away to have a new one"
-        raise StorageError(f"cannot read the signing key {path}: {error}; {wrong}") from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise StorageError(f"{path}: expected an Ed25519 private key, came {type(private).__name__}")
-    return CryptoSigner(private)
+    return CryptoSigner(_private(path, passphrase))
 
 
 def public_key(pem: str, where: str) -> Ed25519PublicKey:
@@ -156,6 +145,22 @@ def key_id(public: Ed25519PublicKey) -> str:
 
 def _folder() -> Path:
     return m2kt_home() / "keys"
+
+
+def _private(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
+    content, secret = _read(path), None
+    if is_locked(path):
+        secret = passphrase or os.environ.get(PASSPHRASE)
+        if not secret:
+            raise StorageError(f"the signing key {path} is locked: expected its passphrase in {PASSPHRASE}")
+    try:
+        private = load_pem_private_key(content, password=secret.encode() if secret else None)
+    except (ValueError, TypeError) as error:
+        advice = "the passphrase is wrong; try again" if secret else "move it away to have a new one"
+        raise StorageError(f"cannot read the signing key {path}: {error}; {advice}") from error
+    if not isinstance(private, Ed25519PrivateKey):
+        raise StorageError(f"{path}: expected an Ed25519 private key, came {type(private).__name__}")
+    return private
 
 
 def _pem(private: Ed25519PrivateKey, passphrase: str | None) -> bytes:
