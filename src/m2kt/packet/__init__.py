@@ -56,6 +56,7 @@ from m2kt.packet._manifest import Ledger as Ledger
 from m2kt.packet._manifest import Manifest as Manifest
 from m2kt.packet._manifest import ShapeFidelity as ShapeFidelity
 from m2kt.packet._manifest import TeacherCard as TeacherCard
+from m2kt.packet._manifest import library_versions as library_versions
 from m2kt.packet._packet import Packet as Packet
 from m2kt.packet._policy import TrustedKey as TrustedKey
 from m2kt.packet._policy import TrustPolicy as TrustPolicy
