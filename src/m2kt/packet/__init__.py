@@ -7,6 +7,7 @@ Files and their signature, the graph and its roll-out. Needs numpy, safetensors 
     Roller(packet.graph)(prompt, table)             # write a trace, given what the rules say
 """
 
+from m2kt.packet._bom import bill_of_materials as bill_of_materials
 from m2kt.packet._decode import RidgeProbe as RidgeProbe
 from m2kt.packet._decode import decode_outputs as decode_outputs
 from m2kt.packet._decode import read_clearly as read_clearly
@@ -56,6 +57,7 @@ from m2kt.packet._manifest import Ledger as Ledger
 from m2kt.packet._manifest import Manifest as Manifest
 from m2kt.packet._manifest import ShapeFidelity as ShapeFidelity
 from m2kt.packet._manifest import TeacherCard as TeacherCard
+from m2kt.packet._manifest import canonical_json as canonical_json
 from m2kt.packet._manifest import library_versions as library_versions
 from m2kt.packet._packet import Packet as Packet
 from m2kt.packet._policy import TrustedKey as TrustedKey
