@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def bill_of_materials(packet: Packet) -> dict[str, Any]:
     """The document; write it with :func:`canonical_json`."""
     manifest, teacher, digest = packet.manifest, packet.manifest.teacher, packet.digest
-    model = {
+    model: dict[str, Any] = {
         "type": "machine-learning-model",
         "bom-ref": "teacher",
         "name": teacher.name,
@@ -31,14 +31,14 @@ def bill_of_materials(packet: Packet) -> dict[str, Any]:
             }
         ),
     }
-    spec = {
+    spec: dict[str, Any] = {
         "type": "data",
         "bom-ref": "probe-spec",
         "name": packet.spec.name,
         "hashes": _sha256(packet.spec.digest),
         "data": [{"type": "configuration", "name": "what was asked of the teacher"}],
     }
-    libraries = [
+    libraries: list[dict[str, Any]] = [
         {"type": "library", "bom-ref": f"library-{name}", "name": name, "version": version}
         for name, version in sorted(manifest.libraries.items())
     ]
