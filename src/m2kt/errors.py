@@ -54,3 +54,9 @@ class TrainingError(M2KTError):
     """Training broke down: the loss is not a number."""
 
     exit_code = 10
+
+
+class TrustError(M2KTError):
+    """Intact, and not accepted by the trust policy, or there is no policy to accept it."""
+
+    exit_code = 11

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from m2kt.packet import RECEIPT, verify_statement
+
 EXTRACT_KEYS = {
     "concepts",
     "rules",
@@ -73,7 +75,7 @@ def test_evaluate(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     assert result["n"] == 1 and result["accuracy"] == 0.0
 
 
-def test_a_rejection_exits_with_5_and_writes_nothing(
+def test_a_rejection_exits_with_5_and_leaves_a_receipt_alone(
     packet: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     done = m2kt("ingest", "zoo:pico-gpt2", packet[0], "--out", tmp_path / "a", "--updates", 1, "--json")
@@ -81,4 +83,14 @@ def test_a_rejection_exits_with_5_and_writes_nothing(
     assert result.keys() >= INGEST_KEYS
     assert result["verdict"] == "rejected" and result["reasons"]
     assert result["diagnosis"][0]["name"] == "selector wrong" and result["steps"]["read_out"] < 0.9
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [Path(result["receipt"])] == [tmp_path / "a.rejected.json"]
+    assert "was not checked" in done.stderr
+    said = verify_statement(Path(result["receipt"]).read_bytes(), expected=RECEIPT, packet=result["packet"])
+    about = said.predicate
+    assert (
+        about["verdict"] == "rejected" and about["reasons"] == result["reasons"] and about["origin"] is None
+    )
+    assert about["base_model"]["name"] and about["base_model"]["digest"].startswith("sha256:")
+    assert about["ledger"] == result["ledger"] and about["thresholds"] and about["cal"]["student"]
+    assert about["before"] == {"accuracy": result["before"], "adapter": None}
+    assert about["after"]["accuracy"] == result["accuracy"] and about["after"]["adapter"] is None

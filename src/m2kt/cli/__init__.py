@@ -8,7 +8,21 @@ from __future__ import annotations
 
 import typer
 
-from m2kt.cli import audit, bench, demo, diff, evaluate, extract, ingest, inspect, models, rollback
+from m2kt.cli import (
+    audit,
+    bench,
+    demo,
+    diff,
+    evaluate,
+    extract,
+    ingest,
+    inspect,
+    keys,
+    models,
+    rollback,
+    sign,
+    verify,
+)
 from m2kt.cli._output import EXIT_CODES
 
 app = typer.Typer(
@@ -20,9 +34,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (extract, inspect, diff, audit, ingest, rollback, evaluate, demo):
+for _verb in (extract, inspect, diff, audit, sign, verify, ingest, rollback, evaluate, demo):
     app.command(name=_verb.NAME, epilog=EXIT_CODES)(_verb.command)
 app.add_typer(bench.app, name="bench")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 
 

@@ -40,3 +40,7 @@ Html = Annotated[
         "--html", help="Write one HTML page with pictures, instead of text on stdout.", metavar="FILE"
     ),
 ]
+Trust = Annotated[
+    Path | None,
+    typer.Option("--trust", help="Trust policy: whose signatures count, and how many.", metavar="TRUST.yaml"),
+]

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from m2kt.cli._options import Device, Dtype, DtypeName, Json, Seed
-from m2kt.cli._output import REJECTED, interval, percent, print_json, reported, stdout, working
+from m2kt.cli._options import Device, Dtype, DtypeName, Json, Seed, Trust
+from m2kt.cli._output import REJECTED, interval, percent, print_json, reported, stderr, stdout, working
 
 if TYPE_CHECKING:
     from m2kt.pipeline import IngestResult
@@ -41,14 +41,19 @@ def command(
             "--probes", help="Spec with a truth: judge by it, not by the packet's roll-out.", metavar="SPEC"
         ),
     ] = None,
+    trust: Trust = None,
     device: Device = "auto",
     dtype: Dtype = DtypeName.auto,
     json_: Json = False,
 ) -> None:
     """Train a frozen student's adapter on a packet, judge it, and keep it only if it is accepted.
 
-    Exit 0: accepted and written. Exit 5: rejected; what stood at --out before stands there still.
+    Exit 0: accepted and written. Exit 5: rejected; what stood at --out before stands there still. Exit 11: the
+    trust policy does not accept the packet; nothing was trained. Either verdict leaves a signed receipt.
     """
+    if trust is None:
+        note = "note: where the packet comes from was not checked; --trust TRUST.yaml does"
+        stderr().print(note, style="dim", highlight=False)
     with working() as progress:
         from m2kt import pipeline
 
@@ -61,6 +66,7 @@ def command(
             seed=seed,
             reuse=reuse,
             probes=probes,
+            trust=trust,
             device=device,
             dtype=dtype.value,
             progress=progress,
@@ -91,6 +97,7 @@ def _print(r: IngestResult, accepted: bool) -> None:
         ("updates", str(r.updates)),
         ("seconds", f"{r.seconds:.1f}"),
         ("adapter", r.adapter if accepted else "unchanged"),
+        ("receipt", r.receipt),
         ("digest before", str(r.adapter_digest_before)),
         ("digest now", str(r.adapter_digest)),
     ):

@@ -7,6 +7,7 @@ Files and their signature, the graph and its roll-out. Needs numpy, safetensors 
     Roller(packet.graph)(prompt, table)             # write a trace, given what the rules say
 """
 
+from m2kt.packet._bom import bill_of_materials as bill_of_materials
 from m2kt.packet._decode import RidgeProbe as RidgeProbe
 from m2kt.packet._decode import decode_outputs as decode_outputs
 from m2kt.packet._decode import read_clearly as read_clearly
@@ -37,6 +38,15 @@ from m2kt.packet._graph import fixed_table as fixed_table
 from m2kt.packet._graph import leaves as leaves
 from m2kt.packet._graph import roll_out as roll_out
 from m2kt.packet._graph import verbalised_table as verbalised_table
+from m2kt.packet._keys import PASSPHRASE as PASSPHRASE
+from m2kt.packet._keys import KeyInfo as KeyInfo
+from m2kt.packet._keys import is_locked as is_locked
+from m2kt.packet._keys import key_path as key_path
+from m2kt.packet._keys import list_keys as list_keys
+from m2kt.packet._keys import local_key as local_key
+from m2kt.packet._keys import new_key as new_key
+from m2kt.packet._keys import read_signer as read_signer
+from m2kt.packet._keys import show_key as show_key
 from m2kt.packet._longer import extend as extend
 from m2kt.packet._longer import foresight as foresight
 from m2kt.packet._longer import lengthen as lengthen
@@ -47,8 +57,23 @@ from m2kt.packet._manifest import Ledger as Ledger
 from m2kt.packet._manifest import Manifest as Manifest
 from m2kt.packet._manifest import ShapeFidelity as ShapeFidelity
 from m2kt.packet._manifest import TeacherCard as TeacherCard
+from m2kt.packet._manifest import canonical_json as canonical_json
+from m2kt.packet._manifest import library_versions as library_versions
 from m2kt.packet._packet import Packet as Packet
+from m2kt.packet._policy import TrustedKey as TrustedKey
+from m2kt.packet._policy import TrustPolicy as TrustPolicy
 from m2kt.packet._sign import Signature as Signature
-from m2kt.packet._sign import local_key as local_key
+from m2kt.packet._sign import cosign as cosign
+from m2kt.packet._statement import EVALUATION as EVALUATION
+from m2kt.packet._statement import RECEIPT as RECEIPT
+from m2kt.packet._statement import VERDICT as VERDICT
+from m2kt.packet._statement import Statement as Statement
+from m2kt.packet._statement import read_statement as read_statement
+from m2kt.packet._statement import sign_statement as sign_statement
+from m2kt.packet._statement import verify_statement as verify_statement
+from m2kt.packet._trust import TrustVerdict as TrustVerdict
+from m2kt.packet._trust import judge_file as judge_file
+from m2kt.packet._trust import judge_packet as judge_packet
+from m2kt.packet._trust import judge_statement as judge_statement
 from m2kt.packet._variants import noise as noise
 from m2kt.packet._variants import shuffled as shuffled

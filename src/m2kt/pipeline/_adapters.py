@@ -25,7 +25,8 @@ from m2kt.errors import StorageError
 from m2kt.pipeline._exchange import exchange
 
 VERDICT = "m2kt-verdict.json"
-RECORDS = {VERDICT}
+RECEIPT = "receipt.json"
+RECORDS = {VERDICT, RECEIPT}
 """Files that lie beside an adapter and say how it came to be: no part of its state, and of no digest."""
 _ASIDE = "aside-"
 
@@ -60,11 +61,18 @@ def read_adapter(path: Path) -> str | None:
     return adapter_digest(path)
 
 
-def commit_adapter(model: Any, path: Path, verdict: dict[str, Any], expected: str | None = None) -> None:
+def commit_adapter(
+    model: Any,
+    path: Path,
+    verdict: dict[str, Any],
+    expected: str | None = None,
+    receipt: Callable[[str | None], bytes] | None = None,
+) -> None:
     """Puts an adapter and its verdict at ``path``, wholly or not at all; what stood there is kept as a state.
 
     Args:
         expected: digest of what stood there when the work began.
+        receipt: writes the signed receipt, given the digest of the new adapter.
 
     Raises:
         StorageError: the disk refused, or somebody else has changed what stands there meanwhile.
@@ -74,6 +82,8 @@ def commit_adapter(model: Any, path: Path, verdict: dict[str, Any], expected: st
         model.save_pretrained(str(aside))
         text = json.dumps(verdict, indent=1, ensure_ascii=False) + "\n"
         (aside / VERDICT).write_text(text, encoding="utf-8")
+        if receipt is not None:
+            (aside / RECEIPT).write_bytes(receipt(adapter_digest(aside)))
 
     _replace(path, write, expected)
 

@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.errors import PacketError, SpecError
-from m2kt.packet import Packet, Roller, decode_outputs, fixed_table, lengthen, readability
-from m2kt.pipeline._adapters import adapter_digest, commit_adapter, read_adapter
+from m2kt.packet import (
+    Packet,
+    Roller,
+    TrustPolicy,
+    decode_outputs,
+    fixed_table,
+    lengthen,
+    local_key,
+    read_signer,
+    readability,
+)
+from m2kt.pipeline._adapters import RECEIPT, adapter_digest, commit_adapter, read_adapter
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
+from m2kt.pipeline._receipt import check_origin, receipt_of, write_rejected
 from m2kt.pipeline._results import IngestResult, Progress
 from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
 
@@ -85,6 +96,7 @@ def ingest(
     seed: int = 0,
     reuse: str | Path | None = None,
     probes: str | Path | ProbeSpec | None = None,
+    trust: str | Path | TrustPolicy | None = None,
     device: str = "auto",
     dtype: str = "auto",
     progress: Progress | None = None,
@@ -97,8 +109,10 @@ def ingest(
         out: where the adapter goes. What stands there stays untouched by a rejection.
         reuse: a trained adapter (same graph, same teacher's space): its vectors are exchanged, nothing is trained.
         probes: the spec with its truth, for a verdict on truth rather than on the packet's own roll-out.
+        trust: the policy that must accept the packet before any training; without one, origin is not checked.
 
     Raises:
+        TrustError: the policy does not accept the packet.
         PacketError, CompatibilityError, ModelError, StorageError: see :mod:`m2kt.errors`.
     """
     import m2kt.student as room
@@ -110,6 +124,8 @@ def ingest(
     student_settings, thresholds = settings.resolve()
     updates = settings.updates if updates is None else updates
     packet = packet if isinstance(packet, Packet) else Packet.load(packet)
+    origin = check_origin(packet, trust)
+    signer = read_signer(local_key())  # a receipt that cannot be signed should not cost a training first
     _refuse_contradictions(packet)
     standing = read_adapter(Path(out))
     truth = None if probes is None else _truth(probes, packet)
@@ -147,15 +163,20 @@ def ingest(
         "concepts": packet.n_concepts,
         "packet_bytes": packet.size_bytes,
     }
+    config_used = {"student": student_settings.model_dump(mode="json"), "updates": updates, "seed": seed}
     record = {
         "packet": packet.digest,
         "student": loaded.digest,
-        "config": {"student": student_settings.model_dump(mode="json"), "updates": updates, "seed": seed},
+        "config": config_used,
         "ledger": ledger,
         **verdict.model_dump(mode="json"),
     }
+    receipt = receipt_of(packet, loaded, config_used, ledger, verdict, origin, standing, signer)
     if verdict.verdict == "accepted":
-        commit_adapter(model, Path(out), record, standing)
+        commit_adapter(model, Path(out), record, standing, receipt)
+        receipt_path = Path(out) / RECEIPT
+    else:
+        receipt_path = write_rejected(Path(out), receipt(None))
     return IngestResult(
         verdict=verdict.verdict,
         reasons=verdict.reasons,
@@ -181,6 +202,7 @@ def ingest(
         adapter=str(out),
         adapter_digest_before=standing,
         adapter_digest=adapter_digest(Path(out)),
+        receipt=str(receipt_path),
         ledger=ledger,
     )
 

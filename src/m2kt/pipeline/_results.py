@@ -74,6 +74,7 @@ class IngestResult(_Result):
         description="Digest of what stood at the adapter's place before."
     )
     adapter_digest: str | None = Field(description="What stands there now; unchanged by a rejection.")
+    receipt: str = Field(description="Signed receipt: in the adapter, or beside its place if rejected.")
     ledger: dict[str, Any]
 
 
