@@ -27,6 +27,7 @@ Floats = NDArray[np.float32]
 
 READER = "smollm2-135m"
 LAYERS = (10, 14, 18)
+BATCH = 16
 WINDOW = 256  # tokens read at once; of longer texts the worst window counts
 BENIGN = "benign"
 CATEGORIES = (BENIGN, "toxicity", "threat", "bias", "fallacy", "injection", "private")
@@ -41,23 +42,26 @@ def states(
     """(N, 2 L E): means over the text, then last states. Texts are at most ``WINDOW`` tokens, see :func:`windows`."""
     import torch
 
-    from m2kt.models import decoder
+    from m2kt.models import decoder, pad_batch
 
     below = decoder(reader.model)
-    found = []
-    with torch.no_grad():
-        for i, text in enumerate(texts):
-            ids = reader.tokenizer(text)["input_ids"][:WINDOW] or [reader.pad_id]
-            seen = below(
-                torch.tensor([ids], device=reader.device), output_hidden_states=True, use_cache=False
-            )
-            state_LTE = torch.stack([seen.hidden_states[k][0] for k in LAYERS]).float()
+    ids = [reader.tokenizer(text)["input_ids"][:WINDOW] or [reader.pad_id] for text in texts]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    found: dict[int, Floats] = {}
+    for start in range(0, len(order), BATCH):
+        group = order[start : start + BATCH]
+        token_BT, mask_BT = pad_batch([ids[i] for i in group], reader.pad_id, device=reader.device, side="right")
+        with torch.no_grad():
+            seen = below(input_ids=token_BT, attention_mask=mask_BT, output_hidden_states=True, use_cache=False)
+        state_BTX = torch.cat([seen.hidden_states[k] for k in LAYERS], -1).float()
+        for b, i in enumerate(group):
+            state_TX = state_BTX[b, : len(ids[i])]
             # the first position is a sink of huge norm in many models; it says nothing about the text
-            mean_LE = state_LTE[:, 1:].mean(1) if len(ids) > 1 else state_LTE[:, 0]
-            found.append(torch.cat([mean_LE.flatten(), state_LTE[:, -1].flatten()]).cpu().numpy())
-            if progress is not None:
-                progress(i + 1, len(texts))
-    return np.stack(found) if found else np.zeros((0, 0), dtype=np.float32)
+            mean_X = state_TX[1:].mean(0) if len(ids[i]) > 1 else state_TX[0]
+            found[i] = torch.cat([mean_X, state_TX[-1]]).cpu().numpy()
+        if progress is not None:
+            progress(len(found), len(texts))
+    return np.stack([found[i] for i in range(len(texts))])
 
 
 def windows(text: str, reader: LoadedModel) -> list[str]:
