@@ -12,9 +12,9 @@ from m2kt.packet import Packet, WriteLiteral, leaves, read_outputs
 
 from ._config import ContentConfig
 from ._detectors import DETECTORS
-from ._text import MAX_CHARACTERS
 
 BATCH = 256
+MAX_CHARACTERS = 100_000
 
 
 class Judgement(BaseModel):

@@ -10,8 +10,10 @@ import numpy as np
 from m2kt.errors import CompatibilityError, SpecError
 
 from . import _patterns
+from ._categories import BENIGN, CATEGORIES
 from ._config import ContentConfig
-from ._probe import BENIGN, CATEGORIES, READER, Probe, states, windows, words
+from ._features import features
+from ._probe import READER, Probe, states, windows
 
 Score = tuple[str | None, float, str]
 """Category (None: nothing found), score, and what was seen."""
@@ -55,7 +57,7 @@ class Meaning:
     def __call__(self, texts: Sequence[str]) -> list[Score]:
         pieces = [windows(text, self.reader) for text in texts]
         flat = [piece for of_text in pieces for piece in of_text]
-        p_WC = self.probe(states(flat, self.reader), np.stack([words(p) for p in flat]))
+        p_WC = self.probe(states(flat, self.reader), np.stack([features(p) for p in flat]))
         harm_WC = np.where(self.counted_C, p_WC, 0.0)
         found: list[Score] = []
         start = 0

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import yaml
 
-from ._text import readings
+from ._normalise import normalise
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class _Pattern:
 
 
 def find(text: str) -> list[Hit]:
-    """All patterns that occur in any reading of a text, the surest first."""
-    found: dict[tuple[str, str], Hit] = {}
-    for reading in readings(text):
-        for pattern in _patterns():
-            match = pattern.expression.search(reading)
-            if match and pattern.check(match.group()) and (pattern.category, pattern.name) not in found:
-                said = f"{pattern.name}: {match.group()[:80]!r}"
-                found[pattern.category, pattern.name] = Hit(pattern.category, pattern.score, said)
-    return sorted(found.values(), key=lambda hit: -hit.score)
+    """All patterns that occur in a text once its disguises are undone, the surest first."""
+    plain = normalise(text).casefold()
+    found = []
+    for pattern in _patterns():
+        match = pattern.expression.search(plain)
+        if match and pattern.check(match.group()):
+            said = f"{pattern.name}: {match.group()[:80]!r}"
+            found.append(Hit(pattern.category, pattern.score, said))
+    return sorted(found, key=lambda hit: -hit.score)
 
 
 @cache

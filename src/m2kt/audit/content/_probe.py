@@ -1,24 +1,23 @@
 """The probe: a regularised logistic regression on what a small language model thinks of a text, and on its words.
 
 Features of a text: the states of SmolLM2-135M in the middle of its depth, their mean over the text and the last one;
-and hashed words and word pairs. Legend: N texts, F features, C categories, L layers, T tokens, E width.
+and words, word classes and rules, see ``_features``.
+
+Legend: N texts, F features, C categories, L layers, T tokens, E width, X = 2 L E.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Callable, Sequence
 from importlib.resources import files
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from ._text import plain
+from ._categories import CATEGORIES
 
 if TYPE_CHECKING:
     from m2kt.models import LoadedModel
@@ -29,11 +28,6 @@ READER = "smollm2-135m"
 LAYERS = (10, 14, 18)
 BATCH = 16
 WINDOW = 256  # tokens read at once; of longer texts the worst window counts
-BENIGN = "benign"
-CATEGORIES = (BENIGN, "toxicity", "threat", "bias", "fallacy", "injection", "private")
-BUCKETS = 1 << 13
-WORDS_WEIGHT = 0.7  # beside states whose length is about that of one standardised vector a layer
-_WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def states(
@@ -50,9 +44,13 @@ def states(
     found: dict[int, Floats] = {}
     for start in range(0, len(order), BATCH):
         group = order[start : start + BATCH]
-        token_BT, mask_BT = pad_batch([ids[i] for i in group], reader.pad_id, device=reader.device, side="right")
+        token_BT, mask_BT = pad_batch(
+            [ids[i] for i in group], reader.pad_id, device=reader.device, side="right"
+        )
         with torch.no_grad():
-            seen = below(input_ids=token_BT, attention_mask=mask_BT, output_hidden_states=True, use_cache=False)
+            seen = below(
+                input_ids=token_BT, attention_mask=mask_BT, output_hidden_states=True, use_cache=False
+            )
         state_BTX = torch.cat([seen.hidden_states[k] for k in LAYERS], -1).float()
         for b, i in enumerate(group):
             state_TX = state_BTX[b, : len(ids[i])]
@@ -69,17 +67,6 @@ def windows(text: str, reader: LoadedModel) -> list[str]:
     offsets = reader.tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     starts = [offsets[i][0] for i in range(0, len(offsets), WINDOW - 16)] or [0]
     return [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
-
-
-def words(text: str) -> Floats:
-    """Hashed words and pairs of neighbours, each counted once, of length one, (BUCKETS,)."""
-    tokens = _WORD.findall(plain(text))
-    found_F = np.zeros(BUCKETS, dtype=np.float32)
-    for gram in {*tokens, *map(" ".join, pairwise(tokens))}:
-        digest = hashlib.blake2s(gram.encode(), digest_size=4).digest()
-        found_F[int.from_bytes(digest, "big") % BUCKETS] = 1.0
-    unit_F: Floats = found_F / max(1.0, float(np.linalg.norm(found_F)))
-    return unit_F
 
 
 class Probe:
@@ -99,9 +86,9 @@ class Probe:
         x = min(max(harm, 1e-6), 1 - 1e-6)
         return 1 / (1 + math.exp(_logit(self.threshold) - _logit(x)))
 
-    def __call__(self, state_NX: Floats, word_NB: Floats) -> Floats:
+    def __call__(self, state_NX: Floats, word_NF: Floats) -> Floats:
         """Probabilities of the categories, (N, C)."""
-        logit_NC = joined(state_NX, word_NB, self.mean_X, self.scale_X) @ self.weight_FC + self.bias_C
+        logit_NC = joined(state_NX, word_NF, self.mean_X, self.scale_X) @ self.weight_FC + self.bias_C
         p_NC = np.exp(logit_NC - logit_NC.max(axis=1, keepdims=True))
         out_NC: Floats = p_NC / p_NC.sum(axis=1, keepdims=True)
         return out_NC
@@ -132,22 +119,22 @@ def _logit(p: float) -> float:
     return math.log(p / (1 - p))
 
 
-def joined(state_NX: Floats, word_NB: Floats, mean_X: Floats, scale_X: Floats) -> Floats:
+def joined(state_NX: Floats, word_NF: Floats, mean_X: Floats, scale_X: Floats) -> Floats:
     """(N, F): standardised states, each layer of about length one, and words."""
     z_NX = (state_NX - mean_X) / scale_X / np.sqrt(state_NX.shape[1] / (2 * len(LAYERS)))
-    out_NF: Floats = np.concatenate([z_NX, WORDS_WEIGHT * word_NB], axis=1).astype(np.float32)
+    out_NF: Floats = np.concatenate([z_NX, word_NF], axis=1).astype(np.float32)
     return out_NF
 
 
 def fit(
-    state_NX: Floats, word_NB: Floats, label_N: NDArray[np.int64], penalty: float, steps: int = 200
+    state_NX: Floats, word_NF: Floats, label_N: NDArray[np.int64], penalty: float, steps: int = 200
 ) -> Probe:
     """Multinomial logistic regression, classes weighted alike, by full-batch L-BFGS from zero: no seed is involved."""
     import torch
     from torch.nn.functional import cross_entropy
 
     mean_X, scale_X = state_NX.mean(axis=0), state_NX.std(axis=0) + 1e-6
-    x = torch.from_numpy(joined(state_NX, word_NB, mean_X, scale_X))
+    x = torch.from_numpy(joined(state_NX, word_NF, mean_X, scale_X))
     y = torch.from_numpy(label_N)
     count_C = np.bincount(label_N, minlength=len(CATEGORIES))
     weight_C = torch.tensor(

@@ -1,4 +1,4 @@
-"""Makes the shipped probe from the texts in ``data/texts``: ``python -m m2kt.audit.content.train``.
+"""Makes the shipped probe from the texts in ``data/texts.jsonl``: ``python -m m2kt.audit.content.train``.
 
 Topics are split into two halves. Penalty and threshold are chosen by cross-validation over the topics of the training
 half; ``--unseen`` judges the other half by weights that never saw it. What ships is then trained on both.
@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ._categories import CATEGORIES
+from ._features import features
 from ._patterns import find
-from ._probe import BENIGN, CATEGORIES, READER, Floats, Probe, fit, states, words
+from ._probe import READER, Floats, Probe, fit, states
 
 PENALTIES = (3e-5, 1e-4, 3e-4, 1e-3)
 FOLDS = 6
@@ -36,17 +38,9 @@ class Sample:
 
 
 def samples() -> list[Sample]:
-    """All texts. A file holds one category; a line that starts with ``# `` names the topic of those below it."""
-    folder = files(__package__) / "data" / "texts"
-    found: list[Sample] = []
-    for category in (*CATEGORIES[1:], BENIGN):
-        topic = ""
-        for line in (folder / f"{category}.txt").read_text(encoding="utf-8").splitlines():
-            if line.startswith("# ") and not line.startswith("# TODO"):
-                topic = line[2:]
-            elif line:
-                found.append(Sample(line, category, topic))
-    return found
+    """All texts, sorted by category and topic."""
+    lines = (files(__package__) / "data" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Sample(**json.loads(line)) for line in lines]
 
 
 def halves(all_: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
@@ -62,7 +56,7 @@ class Read:
 
     of: list[Sample]
     state_NX: Floats
-    word_NB: Floats
+    word_NF: Floats
 
     @property
     def label_N(self) -> NDArray[np.int64]:
@@ -72,15 +66,15 @@ class Read:
     def part(self, keep_N: NDArray[np.bool_]) -> Read:
         """Some of them."""
         kept = [s for s, k in zip(self.of, keep_N, strict=True) if k]
-        return Read(kept, self.state_NX[keep_N], self.word_NB[keep_N])
+        return Read(kept, self.state_NX[keep_N], self.word_NF[keep_N])
 
     def fit(self, penalty: float) -> Probe:
         """A probe trained on all of them."""
-        return fit(self.state_NX, self.word_NB, self.label_N, penalty)
+        return fit(self.state_NX, self.word_NF, self.label_N, penalty)
 
     def judged(self, probe: Probe) -> Floats:
         """Probabilities of the categories, (N, C)."""
-        return probe(self.state_NX, self.word_NB)
+        return probe(self.state_NX, self.word_NF)
 
 
 def read(of: list[Sample]) -> Read:
@@ -88,7 +82,9 @@ def read(of: list[Sample]) -> Read:
     from m2kt.models import load_causal_lm
 
     texts = [s.text for s in of]
-    return Read(of, states(texts, load_causal_lm(READER, dtype="fp32")), np.stack([words(t) for t in texts]))
+    return Read(
+        of, states(texts, load_causal_lm(READER, dtype="fp32")), np.stack([features(t) for t in texts])
+    )
 
 
 def cross_validated(of: Read, penalty: float) -> Floats:
