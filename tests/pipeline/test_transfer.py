@@ -155,7 +155,7 @@ def test_spoiled_packet_is_rejected_and_the_former_state_stays(
     assert result.verdict == "rejected" and result.reasons
     assert [d["name"] for d in result.diagnosis] == ["vectors unreadable"]
     assert result.adapter_digest_before == before == result.adapter_digest
-    assert not [p for p in work.iterdir() if p.name.startswith(".")], "nothing half-written is left behind"
+    assert not list(work.glob(".*/aside-*")), "nothing half-written is left behind"
 
 
 def test_counterfactual_teacher_is_followed(work: Path) -> None:
