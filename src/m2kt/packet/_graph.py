@@ -12,9 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from m2kt.errors import PacketError
 from m2kt.probes import MASK, Prompt
+
+from ._json import check_canonical, parse_json
 
 
 class _Model(BaseModel):
@@ -290,6 +293,21 @@ class Roller:
             row,
             tuple(step.sources),
         )
+
+
+def parse_graph(raw: bytes, where: str) -> Graph:
+    """Graph from its bytes; whether it fits together is for :func:`check_graph` to say."""
+    what = f"{where}: graph.json"
+    data = parse_json(raw, what)
+    try:
+        graph = Graph.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PacketError(
+            f"{what} is not valid at {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error
+    check_canonical(raw, lambda: graph.model_dump(mode="json"), what)
+    return graph
 
 
 def roll_out(graph: Graph, prompt: Prompt, table: Table) -> Trace:
