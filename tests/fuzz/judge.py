@@ -1,0 +1,148 @@
+"""What became of a mutated packet: refused, accepted, or a crash.
+
+``kept``: the original signature stays, so any change must be refused. ``resigned``: an attacker who has a key makes digests,
+ledger and signature fit; then the packet must be refused for what it says, or be one that can be used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from m2kt.errors import PacketError
+from m2kt.packet import Packet, Roller, describe, fixed_table, local_key, read_outputs
+from m2kt.packet._json import canonical_json
+from m2kt.packet._layout import GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS
+from m2kt.packet._sign import sign_files
+from m2kt.packet._zip import read_zip, zip_bytes
+from tests.fuzz.mutations import KINDS, SCRAPS, Parts, flip, parsed
+
+Mode = Literal["kept", "resigned"]
+Outcome = Literal["refused", "accepted", "unchanged"]
+SECONDS = 10  # for one packet; longer is a hang
+
+
+@cache
+def original(path: Path) -> tuple[Parts, bytes]:
+    """The parts of a good packet, and its single-file form."""
+    raw = path.read_bytes()
+    return read_zip(io.BytesIO(raw), len(raw), str(path)), raw
+
+
+def kinds(mode: Mode) -> list[str]:
+    """Kinds of mutation that make sense in a mode."""
+    if mode == "kept":
+        return [*KINDS, "frame"]
+    return [name for name in KINDS if name != "signature_field"]
+
+
+def judge(mode: Mode, kind: str, rng: random.Random, good: Path, key: Path) -> Outcome:
+    """Mutates and loads. Whatever else than PacketError comes out of it is a crash, and raised."""
+    parts, raw = original(good)
+    with _limit():
+        if kind == "frame":
+            changed = _spoil_frame(rng, raw)
+            if changed == raw:
+                return "unchanged"
+            with suppress(PacketError):
+                Packet.from_parts(read_zip(io.BytesIO(changed), len(changed), "fuzz"), "fuzz")
+                return "accepted"
+            return "refused"
+        mutated = KINDS[kind](rng, parts)
+        if mutated == parts:
+            return "unchanged"
+        if mode == "resigned":
+            mutated = resign(mutated, key)
+        try:
+            packet = Packet.from_parts(mutated, "fuzz")
+        except PacketError:
+            return "refused"
+        if mode == "resigned":
+            use(packet)
+        return "accepted"
+
+
+def resign(parts: Parts, key: Path) -> Parts:
+    """The packet as an attacker would finish it: every digest, count and signature in order."""
+    unsigned = {name: content for name, content in parts.items() if name != SIGNATURE}
+    try:
+        manifest = dict(parsed(unsigned[MANIFEST]))
+        content = {name: c for name, c in unsigned.items() if name != MANIFEST}
+        manifest["files"] = {name: hashlib.sha256(c).hexdigest() for name, c in content.items()}
+        ledger: dict[str, Any] = dict(manifest["ledger"])
+        ledger["packet_bytes"] = sum(len(content[name]) for name in (*TENSORS, SPEC, GRAPH))
+        with suppress(KeyError, TypeError, ValueError):
+            ledger["concepts"] = sum(len(rule["rows"]) for rule in parsed(content[GRAPH])["rules"])
+        fitted = canonical_json({**manifest, "ledger": ledger})
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        fitted = unsigned[MANIFEST]  # beyond repair: signed as it is
+    unsigned[MANIFEST] = fitted
+    return {**unsigned, SIGNATURE: sign_files(unsigned, "fuzz", key)}
+
+
+def use(packet: Packet) -> None:
+    """What users do with a packet: describe it, roll it out, read answers, write it anew."""
+    describe(packet)
+    outputs = [output or 0 for output in read_outputs(packet)]
+    roller, table = Roller(packet.graph), fixed_table(outputs, packet.graph)
+    for prompt in packet.spec.sample("probing", 4, seed=0):
+        packet.spec.read_answer(roller(prompt, table).completion)
+    packet.graph.first_places()
+    again = Packet.from_parts(packet.replace()._signed_parts(attacker()), "fuzz, written anew")
+    assert again.graph == packet.graph and again.spec == packet.spec
+
+
+@cache
+def attacker() -> Path:
+    """A key of nobody whom anyone trusts."""
+    import tempfile
+
+    return local_key(Path(tempfile.mkdtemp(prefix="m2kt-fuzz-")) / "attacker.pem")
+
+
+def _spoil_frame(rng: random.Random, raw: bytes) -> bytes:
+    """Anywhere in the single file, its headers above all."""
+    action = rng.randrange(5)
+    if action == 0:
+        return flip(rng, raw)
+    if action == 1:  # a header: those of the directory are at the end
+        tail = rng.randint(1, 700)
+        return raw[:-tail] + flip(rng, raw[-tail:])
+    at = rng.choice([m for m in _marks(raw)]) + rng.randrange(46) if action == 2 else rng.randrange(len(raw))
+    if action == 2:
+        return raw[:at] + rng.randbytes(1) + raw[at + 1 :]
+    if action == 3:
+        return raw[:at] + rng.choice(SCRAPS) + raw[at:]
+    return rng.choice([raw[:at], raw + rng.randbytes(rng.randint(1, 40)), raw + raw, raw[at:], zip_bytes(original_shuffled(rng, raw))])
+
+
+def original_shuffled(rng: random.Random, raw: bytes) -> Parts:
+    parts = read_zip(io.BytesIO(raw), len(raw), "fuzz")
+    a, b = rng.sample(sorted(parts), 2)
+    return parts | {a: parts[b], b: parts[a]}
+
+
+@cache
+def _marks(raw: bytes) -> tuple[int, ...]:
+    return tuple(i for i in range(len(raw) - 4) if raw[i : i + 2] == b"PK" and raw[i + 2] < 7)
+
+
+@contextmanager
+def _limit() -> Iterator[None]:
+    def late(*_: Any) -> None:
+        raise TimeoutError(f"more than {SECONDS} s for one packet")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
