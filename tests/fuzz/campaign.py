@@ -72,10 +72,14 @@ def main(arguments: list[str] | None = None) -> int:
     modes = asked.mode or list(MODES)
     counts: Counter[tuple[str, str, str]] = Counter()
     wrong: list[str] = []
-    slowest, spent = 0.0, Counter[str]()
+    slowest = 0.0
+    spent: dict[Mode, float] = {}
     console = Console(stderr=True)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool, Progress(*columns, console=console) as bar:
+    with (
+        multiprocessing.get_context("spawn").Pool(asked.jobs) as pool,
+        Progress(*columns, console=console) as bar,
+    ):
         for mode in modes:
             began = time.perf_counter()
             shown = bar.add_task(mode, total=asked.mutations)
@@ -84,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
                 wrong += faults
                 slowest = max(slowest, slow)
                 bar.update(shown, advance=found.total())
-            spent[mode] = round(time.perf_counter() - began) or 1
+            spent[mode] = time.perf_counter() - began
         pool.close()
         pool.join()
     _print(counts)
@@ -104,7 +108,9 @@ def _print(counts: Counter[tuple[str, str, str]]) -> None:
         for name in names:
             table.add_row(mode, name, *(f"{counts[mode, name, o]:,}" for o in outcomes))
         if names:
-            totals = [sum(n for (m, _, o), n in counts.items() if (m, o) == (mode, outcome)) for outcome in outcomes]
+            totals = [
+                sum(n for (m, _, o), n in counts.items() if (m, o) == (mode, outcome)) for outcome in outcomes
+            ]
             table.add_row(mode, "all", *(f"{n:,}" for n in totals), style="bold")
     Console().print(table)
 

@@ -25,11 +25,79 @@ Mutation = Callable[[random.Random, Parts], Parts]
 
 KINDS: dict[str, Mutation] = {}
 
-NUMBERS: list[Any] = [0, 1, -1, 2, 9, 127, 2**31, 2**53, 2**64, -(2**63), 10**30, 0.5, -0.5, 1e9, 1e308, 1.0, True]
-TEXTS = ["", " ", "a", "\n", "\0", "\x1b[2J", "\u202e", "\ud800", "é", "e\u0301", "a\u200b", "{x}", "{y}", "}", "%s"]
-TEXTS += ["../../etc/passwd", "<script>alert(1)</script>", "(a+)+$", "> (.+)\\.", "null", "- 1", "&a [*a]", "x" * 5000]
-SCRAPS = [b"\0", b"\xff", b'"', b"}", b"]", b"{", b"[", b",", b":", b"\n", b" ", b"NaN", b"1e999", b"\\ud800", b"PK\3\4"]
-SCRAPS += [b"\xef\xbb\xbf", b"&a ", b"*a", b"!!python/name:os.system ", b"<<: ", b"---\n", b"[" * 300, b"9" * 5000]
+NUMBERS: list[Any] = [
+    0,
+    1,
+    -1,
+    2,
+    9,
+    127,
+    2**31,
+    2**53,
+    2**64,
+    -(2**63),
+    10**30,
+    0.5,
+    -0.5,
+    1e9,
+    1e308,
+    1.0,
+    True,
+]
+TEXTS = [
+    "",
+    " ",
+    "a",
+    "\n",
+    "\0",
+    "\x1b[2J",
+    "\u202e",
+    "\ud800",
+    "é",
+    "e\u0301",
+    "a\u200b",
+    "{x}",
+    "{y}",
+    "}",
+    "%s",
+]
+TEXTS += [
+    "../../etc/passwd",
+    "<script>alert(1)</script>",
+    "(a+)+$",
+    "> (.+)\\.",
+    "null",
+    "- 1",
+    "&a [*a]",
+    "x" * 5000,
+]
+SCRAPS = [
+    b"\0",
+    b"\xff",
+    b'"',
+    b"}",
+    b"]",
+    b"{",
+    b"[",
+    b",",
+    b":",
+    b"\n",
+    b" ",
+    b"NaN",
+    b"1e999",
+    b"\\ud800",
+    b"PK\3\4",
+]
+SCRAPS += [
+    b"\xef\xbb\xbf",
+    b"&a ",
+    b"*a",
+    b"!!python/name:os.system ",
+    b"<<: ",
+    b"---\n",
+    b"[" * 300,
+    b"9" * 5000,
+]
 
 
 def kind(mutation: Mutation) -> Mutation:
@@ -52,7 +120,9 @@ def _byte_flipped(rng: random.Random, parts: Parts) -> Parts:
 def _bytes_inserted(rng: random.Random, parts: Parts) -> Parts:
     name = rng.choice(PARTS)
     content, at = parts[name], rng.randrange(len(parts[name]) + 1)
-    return _put(parts, name, content[:at] + rng.choice([*SCRAPS, rng.randbytes(rng.randint(1, 16))]) + content[at:])
+    return _put(
+        parts, name, content[:at] + rng.choice([*SCRAPS, rng.randbytes(rng.randint(1, 16))]) + content[at:]
+    )
 
 
 @kind
@@ -90,7 +160,9 @@ def _graph_field(rng: random.Random, parts: Parts) -> Parts:
 @kind
 def _spec_field(rng: random.Random, parts: Parts) -> Parts:
     data = alter(rng, parsed_yaml(parts[SPEC]))
-    return _put(parts, SPEC, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode(errors="replace"))
+    return _put(
+        parts, SPEC, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode(errors="replace")
+    )
 
 
 @kind
@@ -110,6 +182,13 @@ def _signature_field(rng: random.Random, parts: Parts) -> Parts:
     statement = alter(rng, json.loads(base64.b64decode(envelope["payload"])))
     payload = base64.b64encode(write_json(rng, statement)).decode()
     return _put(parts, SIGNATURE, canonical_json({**envelope, "payload": payload}))
+
+
+@kind
+def _signature_added(rng: random.Random, parts: Parts) -> Parts:
+    envelope = parsed(parts[SIGNATURE])
+    more = {"keyid": rng.randbytes(32).hex(), "sig": base64.b64encode(rng.randbytes(64)).decode()}
+    return _put(parts, SIGNATURE, canonical_json({**envelope, "signatures": [*envelope["signatures"], more]}))
 
 
 @cache
@@ -146,7 +225,9 @@ def alter(rng: random.Random, data: Any) -> Any:
         elif isinstance(holder, list):
             holder.insert(rng.randrange(len(holder) + 1), deepcopy(rng.choice(holder)))
         else:
-            holder[rng.choice([*TEXTS, *holder])] = deepcopy(rng.choice([*holder.values(), _value(rng, None)]))
+            holder[rng.choice([*TEXTS, *holder])] = deepcopy(
+                rng.choice([*holder.values(), _value(rng, None)])
+            )
     return data
 
 
@@ -185,7 +266,9 @@ def _tensor_value(rng: random.Random, parts: Parts) -> Parts:
     arrays = dict(_arrays(parts[part]))
     name = rng.choice(sorted(arrays))
     array = arrays[name] = arrays[name].copy()
-    odd = [0, 1, -1, 3, 100] + ([float("nan"), float("inf"), 3e38, 1e9, 1e-45] if array.dtype.kind == "f" else [127])
+    odd = [0, 1, -1, 3, 100] + (
+        [float("nan"), float("inf"), 3e38, 1e9, 1e-45] if array.dtype.kind == "f" else [127]
+    )
     where = rng.randrange(array.size) if rng.random() < 0.7 else slice(None)
     array.reshape(-1)[where] = rng.choice(odd)
     return _put(parts, part, write_arrays(arrays, part))
@@ -211,7 +294,9 @@ def _tensor_shape(rng: random.Random, parts: Parts) -> Parts:
     if rng.random() < 0.2:
         del arrays[name]
     elif rng.random() < 0.2:
-        arrays[rng.choice(["x_K", "vectors_KD", "extra_KD", "more_xx", "edges_M6", "where_M3"])] = arrays.pop(name)
+        arrays[rng.choice(["x_K", "vectors_KD", "extra_KD", "more_xx", "edges_M6", "where_M3"])] = arrays.pop(
+            name
+        )
     return _put(parts, part, write_arrays(arrays, part))
 
 

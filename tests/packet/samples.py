@@ -132,7 +132,13 @@ def whole_packet() -> Packet:
     rule = packet.graph.rules[0]
     told = [output if i % 2 else None for i, output in enumerate(rule.outputs)]
     graph = packet.graph.model_copy(update={"rules": [rule.model_copy(update={"outputs": told})]})
-    edges = [[0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0], [1, 0, 0, 0, 0, 0], [1, 0, 1, 1, 1, 0], [1, 1, 0, 4, 4, -1]]
+    edges = [
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 1, 1, 1, 0],
+        [1, 0, 0, 0, 0, 0],
+        [1, 0, 1, 1, 1, 0],
+        [1, 1, 0, 4, 4, -1],
+    ]
     where = [[0, 0, 0], [0, 0, 1], [1, 1, 0], [1, 1, 1], [1, 1, 2]]
     attention = {
         "edges_M6": np.array(edges, np.int32),

@@ -99,7 +99,7 @@ def _check_values(name: str, array: np.ndarray[Any, Any], what: str) -> None:
             raise PacketError(
                 f"{what} holds values that are not finite (NaN or infinity); the packet is damaged"
             )
-        if array.size and max(array.max(), -array.min()) > LARGEST:
+        if array.size and max(float(array.max()), -float(array.min())) > LARGEST:
             raise PacketError(f"{what} holds values beyond {LARGEST:g}; no hidden state is that large")
     if name in NOT_NEGATIVE and array.size and array.min() < 0:
         raise PacketError(f"{what} holds negative values; expected none")

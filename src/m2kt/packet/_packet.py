@@ -16,6 +16,7 @@ from m2kt.probes import ProbeSpec
 
 from ._card import write_card
 from ._check import check_card, check_packet
+from ._envelope import parse_envelope
 from ._graph import Graph, parse_graph
 from ._json import canonical_json, check_printable_data, one_line
 from ._layout import CARD, GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS, check_size
@@ -71,8 +72,14 @@ class Packet:
             check_size(name, len(content), where)
         signature = None
         if verify:
+            envelope = parse_envelope(parts[SIGNATURE], where)
             signed = {name: content for name, content in parts.items() if name != SIGNATURE}
             signature = verify_files(signed, parts[SIGNATURE], where)
+            # What nobody verified must not travel along: it could be exchanged without anyone noticing.
+            if unknown := {s.keyid for s in envelope.signatures} - {signature.keyid}:
+                raise PacketError(
+                    f"{where}: a signature by {min(unknown)[:16]}... that the statement does not name"
+                )
         manifest = parse_manifest(parts[MANIFEST], where)
         if verify:
             _check_digests(manifest, parts, where)
