@@ -1,12 +1,11 @@
 """What became of a mutated packet: refused, accepted, or a crash.
 
-``kept``: the original signature stays, so any change must be refused. ``resigned``: an attacker who has a key makes digests,
-ledger and signature fit; then the packet must be refused for what it says, or be one that can be used.
+``kept``: the original signature stays, so any change must be refused. ``resigned``: an attacker who has a key makes
+digests, ledger and signature fit; then the packet must be refused for what it says, or be one that can be used.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import random
 import signal
@@ -16,13 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from attacks._forge import resign
 from m2kt.errors import PacketError
-from m2kt.packet import Packet, Roller, describe, fixed_table, local_key, read_outputs
-from m2kt.packet._json import canonical_json
-from m2kt.packet._layout import GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS
-from m2kt.packet._sign import sign_files
+from m2kt.packet import Packet, Roller, describe, fixed_table, read_outputs
+from m2kt.packet._layout import SIGNATURE
 from m2kt.packet._zip import read_zip, zip_bytes
-from tests.fuzz.mutations import KINDS, SCRAPS, Parts, flip, parsed
+from tests.fuzz.mutations import KINDS, SCRAPS, Parts, flip
 
 Mode = Literal["kept", "resigned"]
 Outcome = Literal["refused", "accepted", "unchanged"]
@@ -43,7 +41,7 @@ def kinds(mode: Mode) -> list[str]:
     return [name for name in KINDS if not name.startswith("signature")]
 
 
-def judge(mode: Mode, kind: str, rng: random.Random, good: Path, key: Path) -> Outcome:
+def judge(mode: Mode, kind: str, rng: random.Random, good: Path) -> Outcome:
     """Mutates and loads. Whatever else than PacketError comes out of it is a crash, and raised."""
     parts, raw = original(good)
     with _limit():
@@ -59,7 +57,7 @@ def judge(mode: Mode, kind: str, rng: random.Random, good: Path, key: Path) -> O
         if mutated == parts:
             return "unchanged"
         if mode == "resigned":
-            mutated = resign(mutated, key)
+            mutated = resign(mutated)
         try:
             packet = Packet.from_parts(mutated, "fuzz")
         except PacketError:
@@ -67,24 +65,6 @@ def judge(mode: Mode, kind: str, rng: random.Random, good: Path, key: Path) -> O
         if mode == "resigned":
             use(packet)
         return "accepted"
-
-
-def resign(parts: Parts, key: Path) -> Parts:
-    """The packet as an attacker would finish it: every digest, count and signature in order."""
-    unsigned = {name: content for name, content in parts.items() if name != SIGNATURE}
-    try:
-        manifest = dict(parsed(unsigned[MANIFEST]))
-        content = {name: c for name, c in unsigned.items() if name != MANIFEST}
-        manifest["files"] = {name: hashlib.sha256(c).hexdigest() for name, c in content.items()}
-        ledger: dict[str, Any] = dict(manifest["ledger"])
-        ledger["packet_bytes"] = sum(len(content[name]) for name in (*TENSORS, SPEC, GRAPH))
-        with suppress(KeyError, TypeError, ValueError):
-            ledger["concepts"] = sum(len(rule["rows"]) for rule in parsed(content[GRAPH])["rules"])
-        fitted = canonical_json({**manifest, "ledger": ledger})
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        fitted = unsigned[MANIFEST]  # beyond repair: signed as it is
-    unsigned[MANIFEST] = fitted
-    return {**unsigned, SIGNATURE: sign_files(unsigned, "fuzz", key)}
 
 
 def use(packet: Packet) -> None:
@@ -100,14 +80,6 @@ def use(packet: Packet) -> None:
     assert again.graph == packet.graph and again.spec == packet.spec
 
 
-@cache
-def attacker() -> Path:
-    """A key of nobody whom anyone trusts."""
-    import tempfile
-
-    return local_key(Path(tempfile.mkdtemp(prefix="m2kt-fuzz-")) / "attacker.pem")
-
-
 def _spoil_frame(rng: random.Random, raw: bytes) -> bytes:
     """Anywhere in the single file, its headers above all."""
     action = rng.randrange(5)
@@ -116,7 +88,7 @@ def _spoil_frame(rng: random.Random, raw: bytes) -> bytes:
     if action == 1:  # a header: those of the directory are at the end
         tail = rng.randint(1, 700)
         return raw[:-tail] + flip(rng, raw[-tail:])
-    at = rng.choice([m for m in _marks(raw)]) + rng.randrange(46) if action == 2 else rng.randrange(len(raw))
+    at = rng.choice(_marks(raw)) + rng.randrange(46) if action == 2 else rng.randrange(len(raw))
     if action == 2:
         return raw[:at] + rng.randbytes(1) + raw[at + 1 :]
     if action == 3:

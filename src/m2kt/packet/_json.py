@@ -7,12 +7,17 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from m2kt.errors import PacketError
 
 MAX_DEPTH = 128
+MAX_CONTAINERS = 500_000
 MAX_INTEGER = 2**53 - 1  # what every JSON library keeps exactly
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_AS_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # Control characters but tab and line ends; U+202A..202E and U+2066..2069 turn the direction of writing, so that what is
 # read is not what is written. In canonical JSON an odd number of backslashes before b, f or u is a control character.
 _TURNING = r"\x7f-\x9f\u202a-\u202e\u2066-\u2069"
@@ -36,18 +41,15 @@ def parse_json(raw: bytes, what: str) -> Any:
 
 
 def check_depth(raw: bytes, what: str) -> None:
-    """Counts brackets without building anything."""
-    depth = 0
-    for match in _TOKEN.finditer(raw):
-        first = match.group()[:1]
-        if first in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise PacketError(
-                    f"{what} is nested deeper than the {MAX_DEPTH} levels allowed; do not use it"
-                )
-        elif first in b"]}":
-            depth -= 1
+    """Counts brackets outside of texts, without building any value."""
+    opened = _STRING.sub(b"", raw).translate(_AS_SQUARE, _NO_BRACKETS)
+    if opened.count(b"[") > MAX_CONTAINERS:
+        raise PacketError(
+            f"{what} holds more than the {MAX_CONTAINERS} lists and objects allowed; do not use it"
+        )
+    steps = ord("\\") - np.frombuffer(opened, np.uint8).astype(np.int32)  # [ is 1, ] is -1
+    if steps.cumsum().max(initial=0) > MAX_DEPTH:
+        raise PacketError(f"{what} is nested deeper than the {MAX_DEPTH} levels allowed; do not use it")
 
 
 def check_canonical(raw: bytes, dump: Callable[[], Any], what: str) -> None:

@@ -49,26 +49,30 @@ class ShapeFidelity(_Model):
     template: str = Field(description="Template text.")
     n: int = Field(ge=0, description="Fresh prompts asked.")
     agreement: float | None = Field(
-        default=None, description="Share of covered prompts on which roll-out = teacher."
+        default=None, ge=0, le=1, description="Share of covered prompts on which roll-out = teacher."
     )
-    coverage: float = Field(description="Share of prompts that the graph can roll out to the end.")
+    coverage: float = Field(
+        ge=0, le=1, description="Share of prompts that the graph can roll out to the end."
+    )
 
 
 class Fidelity(_Model):
     """Measured on prompts never used for extraction (DESIGN section 3, step 8)."""
 
     agreement: float | None = Field(
-        default=None, description="Share of covered prompts on which roll-out = teacher."
+        default=None, ge=0, le=1, description="Share of covered prompts on which roll-out = teacher."
     )
     coverage: float | None = Field(
-        default=None, description="Share of prompts that the graph rolls out to the end."
+        default=None, ge=0, le=1, description="Share of prompts that the graph rolls out to the end."
     )
     probe_accuracy: float | None = Field(
         default=None,
+        ge=0,
+        le=1,
         description="Cross-validated accuracy of the linear probe that predicts a step from the state.",
     )
     causal_edge_share: float | None = Field(
-        default=None, description="Share of attention edges whose ablation changes the step."
+        default=None, ge=0, le=1, description="Share of attention edges whose ablation changes the step."
     )
     floor: float | None = Field(
         default=None, description="Agreement times coverage below which extraction refuses."

@@ -115,7 +115,7 @@ def _read_entry(name: str, entry: Any, where: str) -> tuple[str, tuple[int, ...]
         or any(type(size) is not int or not 0 <= size <= MAX_AXIS for size in shape)
     ):
         raise PacketError(
-            f"{where}: {name} has shape {shape!r}; expected 1 to {MAX_AXES} sizes up to {MAX_AXIS}"
+            f"{where}: {name} has shape {str(shape)[:60]}; expected 1 to {MAX_AXES} sizes up to {MAX_AXIS}"
         )
     return kind, tuple(shape)
 
