@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the reader with atheris: ``pip install m2kt[fuzz]``, ``python -m tests.fuzz.guided SECONDS``.
+"""Coverage-guided fuzzing of the reader with atheris (extra ``fuzz``): ``python -m tests.fuzz.guided SECONDS``.
 
 The input is one part of a packet, signed anew by an attacker; nothing but PacketError may come out of it.
 """
