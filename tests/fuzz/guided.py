@@ -6,7 +6,6 @@ The input is one part of a packet, signed anew by an attacker; nothing but Packe
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 
 from attacks._forge import resign
 from m2kt.errors import PacketError
@@ -22,8 +21,11 @@ def one_input(data: bytes) -> None:
         return
     parts, _ = original(GOOD)
     names = sorted(parts)
-    with suppress(PacketError):
-        use(Packet.from_parts(resign({**parts, names[data[0] % len(names)]: data[1:]}), "fuzz"))
+    try:
+        packet = Packet.from_parts(resign({**parts, names[data[0] % len(names)]: data[1:]}), "fuzz")
+    except PacketError:
+        return
+    use(packet)
 
 
 def main() -> int:
@@ -43,7 +45,14 @@ def main() -> int:
         (corpus / name).write_bytes(bytes([i]) + parts[name])
     atheris.instrument_all()
     atheris.Setup(
-        [sys.argv[0], str(corpus), f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=1024"],
+        [
+            sys.argv[0],
+            str(corpus),
+            f"-max_total_time={seconds}",
+            "-timeout=10",
+            "-rss_limit_mb=1024",
+            "-len_control=0",
+        ],
         one_input,
     )
     atheris.Fuzz()
