@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from m2kt.probes import ProbeSpec
 
 from ._envelope import Envelope
 from ._graph import Graph
 from ._manifest import Manifest
 
-_DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """Schema by part. What a packet carries has every field, so those are schemas of what is written."""
-    written = {"manifest": Manifest, "graph": Graph, "signature": Envelope}
-    found = {
-        name: {"$schema": _DIALECT, **model.model_json_schema(mode="serialization")}
-        for name, model in written.items()
-    }
-    return {**found, "probe-spec": ProbeSpec.model_json_schema()}  # people write it too, and leave things out
+    """Schema by part. A probe spec is written by people as well, who may leave things out; canonical JSON may not."""
+    written: dict[str, type[BaseModel]] = {"manifest": Manifest, "graph": Graph, "signature": Envelope}
+    found = {name: _whole(model.model_json_schema()) for name, model in written.items()}
+    return {**found, "probe-spec": ProbeSpec.model_json_schema()}
+
+
+def _whole(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with all fields required, defaults or not."""
+    for part in (schema, *schema.get("$defs", {}).values()):
+        if "properties" in part:
+            part["required"] = list(part["properties"])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
