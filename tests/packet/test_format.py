@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from attacks.__main__ import ATTACKS
 from attacks._forge import GOOD, as_directory, edited, good, resign
 from m2kt.errors import PacketError, SpecError
-from m2kt.packet import Packet, Roller, fixed_table, roll_out
+from m2kt.packet import Node, Packet, Roller, WriteLiteral, fixed_table, roll_out
 from m2kt.packet._json import canonical_json
 from m2kt.packet._layout import LIMITS, PARTS
 from m2kt.packet._schemas import schemas
@@ -381,6 +381,16 @@ def test_F34_nodes(refused: Refused) -> None:
     prompt = packet.spec.sample("probing", 1, seed=0, templates=[0])[0]
     missing = roll_out(packet.graph, prompt, fixed_table(OUTPUTS, packet.graph)).missing
     assert missing is not None and missing.what == "node"
+
+
+def test_F34_many_ways_are_counted_without_huge_numbers() -> None:
+    packet = sample_packet()
+    template = packet.graph.templates[0]
+    double = Node(step=WriteLiteral(text="."), children={})
+    nodes = [double.model_copy(update={"children": {".": i + 1, ";": i + 1}}) for i in range(5000)]
+    template.nodes = [*nodes, double]
+    packet.check()
+    assert template.n_skeletons == 2**53 - 1
 
 
 def test_F35_only_what_is_written(refused: Refused) -> None:

@@ -1,6 +1,7 @@
 """The knowledge packet: the one thing that passes between a teacher and a student.
 
-Files and their signature, the graph and its roll-out. Needs numpy, safetensors and pydantic; loads no torch.
+Files and their signature, the graph and its roll-out: docs/format.md, rule by rule. Needs numpy, pydantic, YAML and
+cryptography; loads no torch. Nothing of a packet is used before all of it was judged.
 
     packet = Packet.load("addition.m2kp")           # every part checked, signature verified
     packet.replace(concepts=...).save("spoiled")    # a variant, signed anew

@@ -19,6 +19,8 @@ from m2kt.probes import MASK, Prompt
 
 from ._json import check_canonical, parse_json
 
+MOST_WAYS = 2**53 - 1  # nodes that share children could otherwise spell numbers of a gigabyte
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -87,11 +89,11 @@ class TemplateGraph(_Model):
 
     @property
     def n_skeletons(self) -> int:
-        """Ways from the root to an end; in a trie, the number of ends."""
+        """Ways from the root to an end; in a trie, the number of ends. Counted up to ``MOST_WAYS``."""
         ways = [0] * len(self.nodes)
         for i in reversed(range(len(self.nodes))):
             children = self.nodes[i].children
-            ways[i] = sum(ways[child] for child in children.values()) if children else 1
+            ways[i] = min(sum(ways[child] for child in children.values()), MOST_WAYS) if children else 1
         return ways[0] if ways else 0
 
 

@@ -1,6 +1,6 @@
 """The knowledge packet P = (C, A, R, M, sigma): all that passes between a teacher and a student.
 
-K concepts, D teacher width, S symbols, P pool states, r directions of spread. Needs numpy and safetensors alone.
+K concepts, D teacher width, S symbols, P pool states, r directions of spread. Needs numpy alone.
 """
 
 from __future__ import annotations
