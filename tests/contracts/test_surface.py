@@ -19,7 +19,7 @@ import typer.main
 import m2kt
 from m2kt.cli import app
 from m2kt.cli._output import EXIT_CODES
-from m2kt.packet import Manifest, PacketDiff
+from m2kt.packet import PacketDiff
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -51,10 +51,6 @@ def _surface(command: Any) -> dict[str, Any]:
 
 def test_the_command_line() -> None:
     _frozen("cli.json", _surface(typer.main.get_command(app)))
-
-
-def test_the_manifest_schema() -> None:
-    _frozen("manifest.schema.json", Manifest.model_json_schema())
 
 
 def test_result_keys() -> None:

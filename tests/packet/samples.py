@@ -123,3 +123,32 @@ def sample_packet(*, verbalised: bool = False, width: int = 4, seed: int = 0, **
         attention={"edges_Mx": np.array([[0, 1, 0], [0, 2, 1]]), "weights_MLH": np.abs(floats(2, 3, 2))},
         traces={"states_ND": floats(5, width)},
     )
+
+
+def whole_packet() -> Packet:
+    """A small packet that has all that an extraction writes: edges, traces, a guard, some rows in words."""
+    packet = sample_packet(verbalised=True, notes=["made by hand"], config={"seed": 0, "verbalised": 0.5})
+    rng = np.random.default_rng(7)
+    rule = packet.graph.rules[0]
+    told = [output if i % 2 else None for i, output in enumerate(rule.outputs)]
+    graph = packet.graph.model_copy(update={"rules": [rule.model_copy(update={"outputs": told})]})
+    edges = [
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 1, 1, 1, 0],
+        [1, 0, 0, 0, 0, 0],
+        [1, 0, 1, 1, 1, 0],
+        [1, 1, 0, 4, 4, -1],
+    ]
+    where = [[0, 0, 0], [0, 0, 1], [1, 1, 0], [1, 1, 1], [1, 1, 2]]
+    attention = {
+        "edges_M6": np.array(edges, np.int32),
+        "weight_MLH": np.abs(rng.standard_normal((5, 3, 2))).astype(np.float32),
+        "effect_M": np.array([1, 1, 1, 0.5, -1], np.float32),
+        "causal_M": np.array([1, 1, 1, 0, -1], np.int8),
+    }
+    traces = {
+        "states_MD": rng.standard_normal((5, 4)).astype(np.float32),
+        "where_M3": np.array(where, np.int32),
+    }
+    manifest = packet.manifest.model_copy(update={"verbalised": 0.5, "libraries": {"m2kt": "0.1.0"}})
+    return packet.replace(graph=graph, manifest=manifest, attention=attention, traces=traces)

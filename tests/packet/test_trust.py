@@ -29,7 +29,7 @@ from m2kt.packet import (
     sign_statement,
     verify_statement,
 )
-from m2kt.packet._manifest import canonical_json
+from m2kt.packet._json import canonical_json
 from tests.packet.samples import sample_packet
 from tests.packet.trusting import key, policy_file, trusted
 

@@ -112,9 +112,10 @@ def test_yaml_round_trip_and_digest_ignore_truth_and_prose() -> None:
 def test_json_schema_is_checked_in_and_accepts_the_zoo() -> None:
     schema = ProbeSpec.model_json_schema()
     root = Path(__file__).parents[2]
-    assert json.loads((root / "docs" / "probe-spec.schema.json").read_text(encoding="utf-8")) == schema, (
-        "the schema has changed: write ProbeSpec.model_json_schema() to docs/probe-spec.schema.json"
-    )
+    assert (
+        json.loads((root / "docs" / "schemas" / "probe-spec.schema.json").read_text(encoding="utf-8"))
+        == schema
+    ), "the schema has changed: write ProbeSpec.model_json_schema() to docs/schemas/probe-spec.schema.json"
     jsonschema = pytest.importorskip("jsonschema")
     for path in (root / "zoo").glob("*/probes.yaml"):
         jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema)

@@ -1,6 +1,7 @@
 """The knowledge packet: the one thing that passes between a teacher and a student.
 
-Files and their signature, the graph and its roll-out. Needs numpy, safetensors and pydantic; loads no torch.
+Files and their signature, the graph and its roll-out: docs/format.md, rule by rule. Needs numpy, pydantic, YAML and
+cryptography; loads no torch. Nothing of a packet is used before all of it was judged.
 
     packet = Packet.load("addition.m2kp")           # every part checked, signature verified
     packet.replace(concepts=...).save("spoiled")    # a variant, signed anew
@@ -38,6 +39,7 @@ from m2kt.packet._graph import fixed_table as fixed_table
 from m2kt.packet._graph import leaves as leaves
 from m2kt.packet._graph import roll_out as roll_out
 from m2kt.packet._graph import verbalised_table as verbalised_table
+from m2kt.packet._json import canonical_json as canonical_json
 from m2kt.packet._keys import PASSPHRASE as PASSPHRASE
 from m2kt.packet._keys import KeyInfo as KeyInfo
 from m2kt.packet._keys import is_locked as is_locked
@@ -57,7 +59,6 @@ from m2kt.packet._manifest import Ledger as Ledger
 from m2kt.packet._manifest import Manifest as Manifest
 from m2kt.packet._manifest import ShapeFidelity as ShapeFidelity
 from m2kt.packet._manifest import TeacherCard as TeacherCard
-from m2kt.packet._manifest import canonical_json as canonical_json
 from m2kt.packet._manifest import library_versions as library_versions
 from m2kt.packet._packet import Packet as Packet
 from m2kt.packet._policy import TrustedKey as TrustedKey

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from m2kt.probes import ProbeSpec
 
 from ._graph import Graph
 from ._manifest import Manifest
+
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")  # what a browser would take for HTML
 
 
 def write_card(manifest: Manifest, graph: Graph, spec: ProbeSpec) -> str:
@@ -18,7 +22,7 @@ def write_card(manifest: Manifest, graph: Graph, spec: ProbeSpec) -> str:
         _ledger(manifest),
         _limits(manifest, spec),
     ]
-    return "\n\n".join(sections) + "\n"
+    return _TAG.sub("&lt;", "\n\n".join(sections)) + "\n"
 
 
 def _head(manifest: Manifest, spec: ProbeSpec) -> str:

@@ -10,22 +10,35 @@ import numpy as np
 from m2kt.errors import PacketError
 from m2kt.probes import ProbeSpec
 
-from ._graph import Decision, Graph, Guard, WriteCopy, WriteRule, leaves
+from ._check_graph import check_against_spec, check_graph
+from ._graph import Graph
+from ._json import check_printable
+from ._layout import TENSORS
 from ._manifest import Manifest
+from ._tensors import Arrays
 
-Arrays = dict[str, np.ndarray[Any, Any]]
-
-REQUIRED_CONCEPTS = (
-    "vectors_KD",
-    "spread_basis_KrD",
-    "spread_scale_Kr",
-    "support_K",
-    "anchors_SD",
-    "anchor_count_S",
-    "pool_PD",
-    "pool_symbol_P",
-)
-_SHAPE_SUFFIX = re.compile(r"_([A-Za-z]+)$")
+CONCEPTS = {  # name to kind of numbers
+    "vectors_KD": "f",
+    "spread_basis_KrD": "f",
+    "spread_scale_Kr": "f",
+    "support_K": "iu",
+    "anchors_SD": "f",
+    "anchor_count_S": "iu",
+    "pool_PD": "f",
+    "pool_symbol_P": "iu",
+}
+KNOWN = {  # members of the other two parts whose meaning is fixed; others may be there
+    "edges_M6": "iu",
+    "weight_MLH": "f",
+    "effect_M": "f",
+    "causal_M": "iu",
+    "where_M3": "iu",
+    "states_MD": "f",
+}
+NOT_NEGATIVE = {"support_K", "anchor_count_S", "spread_scale_Kr", "weight_MLH"}
+LARGEST = 1e9  # far beyond any hidden state, and its squares can still be summed in float32
+_AXES = re.compile(r"_([A-Za-z0-9]+)$")
+_HTML = re.compile(r"<[A-Za-z/!?]")
 
 
 def check_packet(
@@ -39,118 +52,102 @@ def check_packet(
     """Raise PacketError on the first thing that does not fit."""
     for part, arrays in tensors.items():
         for name, array in arrays.items():
-            _check_values(array, f"{where}: {part}: {name}")
+            _check_values(name, array, f"{where}: {part}: {name}")
     check_graph(graph, where)
-    _check_spec(graph, spec, where)
-    missing = [name for name in REQUIRED_CONCEPTS if name not in concepts]
-    if missing:
+    check_against_spec(graph, spec, where)
+    if missing := [name for name in CONCEPTS if name not in concepts]:
         raise PacketError(f"{where}: concepts.safetensors lacks {', '.join(missing)}")
-    letters = {
+    if foreign := sorted(concepts.keys() - CONCEPTS.keys()):
+        raise PacketError(f"{where}: concepts.safetensors holds {foreign[0]}, which format 1 does not know")
+    sizes = {
         "K": (graph.n_concepts, "rule rows in the graph"),
         "S": (len(graph.symbols), "symbols in the graph"),
         "D": (manifest.teacher.width, "the teacher's width"),
-        "P": (concepts["pool_symbol_P"].shape[0], "labels of the pool"),
-        "r": (concepts["spread_scale_Kr"].shape[-1], "directions of the spread"),
+        "L": (manifest.teacher.layers, "the teacher's blocks"),
+        "P": (len(concepts["pool_symbol_P"]), "labels of the pool"),
     }
-    for name, array in concepts.items():
-        _check_shape(name, array, letters, where)
+    for arrays in (tensors[part] for part in TENSORS):
+        _check_shapes(arrays, sizes, where)
     labels = concepts["pool_symbol_P"]
-    if labels.size and (labels.min() < 0 or labels.max() >= len(graph.symbols)):
-        raise PacketError(
-            f"{where}: pool_symbol_P names symbol {labels.max()}, the graph has {len(graph.symbols)} symbols"
-        )
+    _check_range(labels, 0, len(graph.symbols), "pool_symbol_P", "symbols", where)
+    for name, columns in (("edges_M6", "edges"), ("where_M3", "states")):
+        for arrays in tensors.values():
+            if name in arrays:
+                _check_places(arrays[name], graph, f"{where}: {columns}")
     if manifest.verbalised == 0 and any(o is not None for rule in graph.rules for o in rule.outputs):
         raise PacketError(f"{where}: the manifest says that no output is verbalised, the graph holds some")
     if manifest.embedding.layer > manifest.teacher.layers:
         raise PacketError(f"{where}: vectors of layer {manifest.embedding.layer}, the teacher has fewer")
 
 
-def check_graph(graph: Graph, where: str) -> None:
-    """The graph by itself: ids in range, tables whole, concept indices without gaps."""
-    n_symbols, offset = len(graph.symbols), 0
-    if len(set(graph.symbols)) != n_symbols:
-        raise PacketError(f"{where}: graph.json lists a symbol twice")
-    for rule in graph.rules:
-        if rule.offset != offset:
-            raise PacketError(f"{where}: {rule.name} begins at concept {rule.offset}, expected {offset}")
-        if len(rule.outputs) != len(rule.rows):
-            raise PacketError(
-                f"{where}: {rule.name} has {len(rule.rows)} rows and {len(rule.outputs)} outputs"
-            )
-        if any(len(row) != rule.arity for row in rule.rows):
-            raise PacketError(
-                f"{where}: {rule.name} takes {rule.arity} arguments, some row has another number"
-            )
-        if len(set(rule.rows)) != len(rule.rows):
-            raise PacketError(f"{where}: {rule.name} holds the same arguments twice")
-        ids = [
-            *(a for row in rule.rows for a in row),
-            *rule.range,
-            *(o for o in rule.outputs if o is not None),
-        ]
-        if any(not 0 <= i < n_symbols for i in ids):
-            raise PacketError(f"{where}: {rule.name} names a symbol outside 0..{n_symbols - 1}")
-        offset += len(rule.rows)
-    for template in graph.templates:
-        for index, node in enumerate(template.nodes):
-            at = f"{where}: node {index} of {template.template!r}"
-            _check_decision(node.step, graph, at)
-            if any(not index < child < len(template.nodes) for child in node.children.values()):
-                raise PacketError(f"{at} leads to a node that does not come after it")
+def check_card(raw: bytes, what: str) -> None:
+    """The card is for people and may be shown by anything: text alone, nothing that a browser would act on."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise PacketError(f"{what} is not UTF-8 ({error}); the packet is damaged") from error
+    check_printable(text, what)
+    if found := _HTML.search(text):
+        raise PacketError(f"{what} holds HTML at {found.start()}; a card is plain Markdown")
 
 
-def _check_decision(step: Decision, graph: Graph, at: str) -> None:
-    pending: list[Decision] = [step]
-    while pending:
-        decision = pending.pop()
-        if isinstance(decision, Guard):
-            values = [v for case in decision.cases for v in case.values]
-            if len(set(values)) != len(values) or any(not 0 <= v < len(graph.symbols) for v in values):
-                raise PacketError(f"{at}: its guard's cases overlap or name unknown symbols")
-            pending += [case.then for case in decision.cases]
-    for leaf in leaves(step):
-        if isinstance(leaf, WriteRule):
-            if leaf.rule >= len(graph.rules):
-                raise PacketError(f"{at} applies rule {leaf.rule}, there are {len(graph.rules)}")
-            if len(leaf.sources) != graph.rules[leaf.rule].arity or any(s < 0 for s in leaf.sources):
-                raise PacketError(f"{at} gives {graph.rules[leaf.rule].name} the wrong number of arguments")
-        elif (
-            not isinstance(leaf, WriteCopy) and leaf.symbol is not None and leaf.symbol >= len(graph.symbols)
-        ):
-            raise PacketError(f"{at} writes unknown symbol {leaf.symbol}")
-
-
-def _check_spec(graph: Graph, spec: ProbeSpec, where: str) -> None:
-    expected = [spec.template_text(i) for i in range(spec.n_templates)]
-    came = [template.template for template in graph.templates]
-    if expected != came:
-        raise PacketError(f"{where}: the spec has the templates {expected}, the graph {came}")
-    if spec.stop != graph.stop:
-        raise PacketError(f"{where}: the spec stops at {spec.stop!r}, the graph at {graph.stop!r}")
-
-
-def _check_values(array: np.ndarray[Any, Any], what: str) -> None:
+def _check_values(name: str, array: np.ndarray[Any, Any], what: str) -> None:
     if array.dtype.kind not in "fiub":
         raise PacketError(f"{what} has type {array.dtype}; expected numbers")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise PacketError(f"{what} holds values that are not finite (NaN or infinity); the packet is damaged")
-
-
-def _check_shape(
-    name: str, array: np.ndarray[Any, Any], letters: dict[str, tuple[int, str]], where: str
-) -> None:
-    """The letters at the end of an array's name are its shape."""
-    match = _SHAPE_SUFFIX.search(name)
-    if match is None or len(match.group(1)) != array.ndim:
-        raise PacketError(f"{where}: {name} has {array.ndim} axes; expected as many as letters end its name")
-    for axis, letter in enumerate(match.group(1)):
-        if letter in letters and array.shape[axis] != letters[letter][0]:
-            size, of = letters[letter]
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
             raise PacketError(
-                f"{where}: {name} has shape {array.shape}, expected {size} at axis {axis} ({letter}: {of})"
+                f"{what} holds values that are not finite (NaN or infinity); the packet is damaged"
             )
-    integer = name.split("_")[0] in ("support",) or "count" in name or name.startswith("pool_symbol")
-    if integer != (array.dtype.kind in "iu") and name in REQUIRED_CONCEPTS:
+        if array.size and max(float(array.max()), -float(array.min())) > LARGEST:
+            raise PacketError(f"{what} holds values beyond {LARGEST:g}; no hidden state is that large")
+    if name in NOT_NEGATIVE and array.size and array.min() < 0:
+        raise PacketError(f"{what} holds negative values; expected none")
+    kinds = {**CONCEPTS, **KNOWN}.get(name)
+    if kinds is not None and array.dtype.kind not in kinds:
         raise PacketError(
-            f"{where}: {name} has type {array.dtype}, expected {'integers' if integer else 'floats'}"
+            f"{what} has type {array.dtype}, expected {'floats' if kinds == 'f' else 'integers'}"
+        )
+
+
+def _check_shapes(arrays: Arrays, given: dict[str, tuple[int, str]], where: str) -> None:
+    """What ends an array's name is its shape: a letter is one size within a part, a digit is itself, x is any."""
+    sizes = dict(given)
+    for name, array in sorted(arrays.items()):
+        match = _AXES.search(name)
+        if match is None or len(match.group(1)) != array.ndim:
+            raise PacketError(
+                f"{where}: {name} has {array.ndim} axes; expected as many as letters end its name"
+            )
+        for axis, letter in enumerate(match.group(1)):
+            if letter == "x":
+                continue
+            came = array.shape[axis]
+            known = (int(letter), "fixed") if letter.isdigit() else (came, f"as in {name}")
+            size, of = sizes.setdefault(letter, known)
+            if came != size:
+                raise PacketError(
+                    f"{where}: {name} has shape {array.shape}, expected {size} at axis {axis} ({letter}: {of})"
+                )
+
+
+def _check_places(rows: np.ndarray[Any, Any], graph: Graph, what: str) -> None:
+    """Rows of edges_M6 (template, node, argument, source, read, rule) or where_M3 (template, trace, node)."""
+    if not len(rows):
+        return
+    template, edges = rows[:, 0], rows.shape[1] == 6
+    _check_range(template, 0, len(graph.templates), "a row", "templates", what)
+    nodes = np.array([len(t.nodes) for t in graph.templates])[template.astype(np.int64)]
+    node = rows[:, 1 if edges else 2]
+    if rows[:, 1:5].min() < 0 or (node >= nodes).any():
+        raise PacketError(f"{what}: a row names a node, unit or trace that is not there")
+    if edges:
+        _check_range(rows[:, 5], -1, len(graph.rules), "a row", "rules", what)
+
+
+def _check_range(values: np.ndarray[Any, Any], first: int, end: int, name: str, of: str, where: str) -> None:
+    if values.size and (values.min() < first or values.max() >= end):
+        worst = values.min() if values.min() < first else values.max()
+        raise PacketError(
+            f"{where}: {name} names {of.removesuffix('s')} {worst}, expected {first}..{end - 1} of the {of}"
         )

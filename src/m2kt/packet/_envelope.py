@@ -10,21 +10,49 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from securesystemslib.dsse import Envelope
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from securesystemslib.dsse import Envelope as Dsse
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 
 from m2kt.errors import PacketError
 
-from ._manifest import canonical_json
+from ._json import canonical_json, check_canonical, parse_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-MAX_SIGNATURES = 64
+MAX_SIGNATURES = 16
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EnvelopeSignature(_Model):
+    """One signature over the payload."""
+
+    keyid: _Hex = Field(description="Id of the key: the digest of its canonical description.")
+    public: _Hex | None = Field(
+        None, description="The key's public half; left out where the payload holds it."
+    )
+    sig: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{86}==$", description="Ed25519 signature, base64.")]
+
+
+class Envelope(_Model):
+    """A DSSE envelope over an in-toto statement."""
+
+    payload: str = Field(
+        pattern=r"^[A-Za-z0-9+/]+={0,2}$", description="The statement's canonical JSON, base64."
+    )
+    payloadType: str = Field(pattern=r"^application/vnd\.in-toto\+json$", description="What the payload is.")
+    signatures: list[EnvelopeSignature] = Field(
+        min_length=1, max_length=MAX_SIGNATURES, description="By different keys, in order of their ids."
+    )
 
 
 @dataclass(frozen=True)
@@ -49,9 +77,7 @@ def seal(predicate_type: str, subjects: dict[str, str], predicate: dict[str, Any
         "predicateType": predicate_type,
         "predicate": predicate,
     }
-    envelope = Envelope(canonical_json(statement), PAYLOAD_TYPE, {})
-    _sign(envelope, by, _writer(predicate))
-    return _canonical(envelope)
+    return _signed(Dsse(canonical_json(statement), PAYLOAD_TYPE, {}), by, _writer(predicate))
 
 
 def add_signature(content: bytes, by: CryptoSigner, where: str) -> bytes:
@@ -65,9 +91,7 @@ def add_signature(content: bytes, by: CryptoSigner, where: str) -> bytes:
         raise PacketError(f"{where} is signed by {by.public_key.keyid} already; nothing was changed")
     if len(sealed.keyids) >= MAX_SIGNATURES:
         raise PacketError(f"{where} has {MAX_SIGNATURES} signatures, the most allowed; nothing was changed")
-    envelope = Envelope.from_dict(json.loads(content))
-    _sign(envelope, by, sealed.writer)
-    return _canonical(envelope)
+    return _signed(Dsse.from_dict(json.loads(content)), by, sealed.writer)
 
 
 def unseal(content: bytes, where: str, *, expected: str | None = None) -> Sealed:
@@ -79,72 +103,80 @@ def unseal(content: bytes, where: str, *, expected: str | None = None) -> Sealed
     Raises:
         PacketError: not an envelope, of another type, not canonical, signed twice by one key, or a false signature.
     """
+    dsse = _parse(content, where)
+    statement = parse_json(dsse.payload, f"{where}: its payload")
     try:
-        envelope = Envelope.from_dict(json.loads(content))
-        statement = json.loads(envelope.payload)
-        kind, predicate_type = (envelope.payload_type, statement["_type"]), statement["predicateType"]
-        subjects = [(s["name"], s["digest"]["sha256"]) for s in statement["subject"]]
+        type_, predicate_type = str(statement["_type"]), str(statement["predicateType"])
+        subjects = [(str(s["name"]), str(s["digest"]["sha256"])) for s in statement["subject"]]
         predicate = dict(statement["predicate"])
         writer = _writer(predicate)
-        # only one way of writing it is accepted: no slack bits, spaces or extra keys to play with
-        canonical = _canonical(envelope) == content and canonical_json(statement) == envelope.payload
-    except Exception as error:  # any failure to parse means the same
-        raise PacketError(f"{where} is no DSSE envelope ({error}); it is damaged") from error
-    if kind != (PAYLOAD_TYPE, STATEMENT_TYPE) or expected not in (None, predicate_type):
-        what = f"{' '.join(map(str, kind))} {predicate_type}"
-        raise PacketError(f"{where} signs something else than a {expected or 'statement'}: {what}")
-    if not canonical:
-        raise PacketError(f"{where} is not in canonical form; it was edited")
-    if len(dict(subjects)) != len(subjects) or not all(_SHA256.fullmatch(str(d)) for _, d in subjects):
-        raise PacketError(f"{where}: expected every subject once, with its sha256")
-    if not 0 < len(envelope.signatures) <= MAX_SIGNATURES:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PacketError(f"{where} signs no in-toto statement ({error!r}); it is damaged") from error
+    if type_ != STATEMENT_TYPE or expected not in (None, predicate_type):
         raise PacketError(
-            f"{where}: expected 1 to {MAX_SIGNATURES} signatures, came {len(envelope.signatures)}"
+            f"{where} signs something else than a {expected or 'statement'}: {type_} {predicate_type}"
         )
-    if writer is not None and writer not in envelope.signatures:
+    # one way of writing it: no spaces or extra keys to play with
+    if canonical_json(statement) != dsse.payload:
+        raise PacketError(f"{where}: its payload is not in canonical form; it was edited")
+    if len(dict(subjects)) != len(subjects) or not all(_SHA256.fullmatch(d) for _, d in subjects):
+        raise PacketError(f"{where}: expected every subject once, with its sha256")
+    if writer is not None and writer not in dsse.signatures:
         raise PacketError(f"{where}: the signature of its writer {writer} does not verify: it is not there")
-    for keyid in envelope.signatures:
-        _check_signature(envelope, keyid, predicate["key"] if keyid == writer else None, where)
-    return Sealed(predicate_type, dict(subjects), predicate, tuple(sorted(envelope.signatures)), writer)
+    for keyid in dsse.signatures:
+        _verify(dsse, keyid, predicate["key"] if keyid == writer else None, where)
+    return Sealed(predicate_type, dict(subjects), predicate, tuple(sorted(dsse.signatures)), writer)
 
 
-def _check_signature(envelope: Envelope, keyid: str, key: dict[str, Any] | None, where: str) -> None:
-    signature = envelope.signatures[keyid]
-    beside = signature.unrecognized_fields
+def _parse(content: bytes, where: str) -> Dsse:
+    """The envelope, if it has exactly the known fields in canonical form: judged before any cryptography."""
     try:
-        if key is not None:
-            data = {name: value for name, value in key.items() if name != "keyid"}
-            public = SSlibKey.from_dict(keyid, json.loads(json.dumps(data)))
-            if (public.keytype, public.scheme) != ("ed25519", "ed25519") or beside:
-                raise ValueError(
-                    f"expected an ed25519 signature, came {public.keytype}/{public.scheme} {beside}"
-                )
-            same = SSlibKey.from_crypto(public._crypto_key())
-        else:
-            raw = beside.get("public")
-            if beside.keys() != {"public"} or not isinstance(raw, str) or not _SHA256.fullmatch(raw):
-                raise ValueError(
-                    f"expected the signer's public key in 'public', 64 hex digits, came {sorted(beside)}"
-                )
-            same = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(raw)))
-        if same.keyid != keyid:
+        envelope = Envelope.model_validate(parse_json(content, where))
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(map(str, first["loc"])) or "its top"
+        raise PacketError(f"{where} is no DSSE envelope at {at}: {first['msg']}; it is damaged") from error
+    keyids = [signature.keyid for signature in envelope.signatures]
+    if len(set(keyids)) < len(keyids):
+        raise PacketError(f"{where} holds two signatures of one key; expected one")
+    try:
+        dsse = Dsse.from_dict(envelope.model_dump(exclude_none=True))
+    except Exception as error:  # base64 that is none; what securesystemslib raises then is not documented
+        raise PacketError(f"{where} is no DSSE envelope ({error}); it is damaged") from error
+    check_canonical(content, lambda: _sorted(dsse), where)  # decoded and coded again: no slack bits
+    return dsse
+
+
+def _verify(dsse: Dsse, keyid: str, key: dict[str, Any] | None, where: str) -> None:
+    """One signature, by the ``key`` that the payload holds or by the one beside it."""
+    signature = dsse.signatures[keyid]
+    public = signature.unrecognized_fields.get("public")
+    if (key is None) == (public is None):
+        raise PacketError(
+            f"{where}: expected the public key of {keyid} {'beside its signature' if public is None else 'once'}"
+        )
+    try:
+        named = str(key["keyval"]["public"] if key is not None else public)
+        same = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(named)))
+        if same.keyid != keyid or key not in (None, {"keyid": keyid, **same.to_dict()}):
             raise ValueError(f"the key id {keyid} does not belong to its key")
-        same.verify_signature(signature, envelope.pae())
+        same.verify_signature(signature, dsse.pae())
     except Exception as error:  # securesystemslib has many ways to say that it is not a signature
         raise PacketError(f"{where}: the signature does not verify ({error}); do not use it") from error
-
-
-def _sign(envelope: Envelope, by: CryptoSigner, writer: str | None) -> None:
-    signature = envelope.sign(by)
-    if signature.keyid != writer:
-        signature.unrecognized_fields["public"] = by.public_key.keyval["public"]
 
 
 def _writer(predicate: dict[str, Any]) -> str | None:
     return str(predicate["key"]["keyid"]) if "key" in predicate else None
 
 
-def _canonical(envelope: Envelope) -> bytes:
-    data = envelope.to_dict()
+def _signed(dsse: Dsse, by: CryptoSigner, writer: str | None) -> bytes:
+    signature = dsse.sign(by)
+    if signature.keyid != writer:
+        signature.unrecognized_fields["public"] = by.public_key.keyval["public"]
+    return canonical_json(_sorted(dsse))
+
+
+def _sorted(dsse: Dsse) -> dict[str, Any]:
+    data: dict[str, Any] = dsse.to_dict()
     data["signatures"].sort(key=lambda signature: str(signature["keyid"]))
-    return canonical_json(data)
+    return data

@@ -12,9 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from m2kt.errors import PacketError
 from m2kt.probes import MASK, Prompt
+
+from ._json import check_canonical, parse_json
+
+MOST_WAYS = 2**53 - 1  # nodes that share children could otherwise spell numbers of a gigabyte
 
 
 class _Model(BaseModel):
@@ -84,11 +89,11 @@ class TemplateGraph(_Model):
 
     @property
     def n_skeletons(self) -> int:
-        """Ways from the root to an end; in a trie, the number of ends."""
+        """Ways from the root to an end; in a trie, the number of ends. Counted up to ``MOST_WAYS``."""
         ways = [0] * len(self.nodes)
         for i in reversed(range(len(self.nodes))):
             children = self.nodes[i].children
-            ways[i] = sum(ways[child] for child in children.values()) if children else 1
+            ways[i] = min(sum(ways[child] for child in children.values()), MOST_WAYS) if children else 1
         return ways[0] if ways else 0
 
 
@@ -290,6 +295,21 @@ class Roller:
             row,
             tuple(step.sources),
         )
+
+
+def parse_graph(raw: bytes, where: str) -> Graph:
+    """Graph from its bytes; whether it fits together is for :func:`check_graph` to say."""
+    what = f"{where}: graph.json"
+    data = parse_json(raw, what)
+    try:
+        graph = Graph.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PacketError(
+            f"{what} is not valid at {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error
+    check_canonical(raw, lambda: graph.model_dump(mode="json"), what)
+    return graph
 
 
 def roll_out(graph: Graph, prompt: Prompt, table: Table) -> Trace:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from importlib import metadata
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from m2kt.errors import PacketError
+
+from ._json import canonical_json as canonical_json
+from ._json import check_canonical, parse_json
 
 FORMAT_VERSION = 1
 
@@ -47,26 +49,30 @@ class ShapeFidelity(_Model):
     template: str = Field(description="Template text.")
     n: int = Field(ge=0, description="Fresh prompts asked.")
     agreement: float | None = Field(
-        default=None, description="Share of covered prompts on which roll-out = teacher."
+        default=None, ge=0, le=1, description="Share of covered prompts on which roll-out = teacher."
     )
-    coverage: float = Field(description="Share of prompts that the graph can roll out to the end.")
+    coverage: float = Field(
+        ge=0, le=1, description="Share of prompts that the graph can roll out to the end."
+    )
 
 
 class Fidelity(_Model):
     """Measured on prompts never used for extraction (DESIGN section 3, step 8)."""
 
     agreement: float | None = Field(
-        default=None, description="Share of covered prompts on which roll-out = teacher."
+        default=None, ge=0, le=1, description="Share of covered prompts on which roll-out = teacher."
     )
     coverage: float | None = Field(
-        default=None, description="Share of prompts that the graph rolls out to the end."
+        default=None, ge=0, le=1, description="Share of prompts that the graph rolls out to the end."
     )
     probe_accuracy: float | None = Field(
         default=None,
+        ge=0,
+        le=1,
         description="Cross-validated accuracy of the linear probe that predicts a step from the state.",
     )
     causal_edge_share: float | None = Field(
-        default=None, description="Share of attention edges whose ablation changes the step."
+        default=None, ge=0, le=1, description="Share of attention edges whose ablation changes the step."
     )
     floor: float | None = Field(
         default=None, description="Agreement times coverage below which extraction refuses."
@@ -132,27 +138,21 @@ class Manifest(_Model):
     )
 
 
-def canonical_json(data: Any) -> bytes:
-    """JSON that depends on the data alone: sorted keys, UTF-8, no NaN, one final newline."""
-    text = json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode()
-
-
 def parse_manifest(raw: bytes, where: str) -> Manifest:
     """Manifest from its bytes; an unknown version is told apart from damage."""
-    try:
-        data = json.loads(raw)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PacketError(f"{where}: manifest.json is not JSON ({error}); the packet is damaged") from error
+    what = f"{where}: manifest.json"
+    data = parse_json(raw, what)
     version = data.get("format_version") if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION or type(version) is not int:
         raise PacketError(
             f"{where}: expected packet format version {FORMAT_VERSION}, came {version!r}; "
             "extract it again, or use the release of m2kt that wrote it"
         )
     try:
-        return Manifest.model_validate(data)
+        manifest = Manifest.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise PacketError(f"{where}: manifest.json is not valid at {field}: {first['msg']}") from error
+        raise PacketError(f"{what} is not valid at {field}: {first['msg']}") from error
+    check_canonical(raw, lambda: manifest.model_dump(mode="json"), what)
+    return manifest

@@ -1,6 +1,6 @@
 """The knowledge packet P = (C, A, R, M, sigma): all that passes between a teacher and a student.
 
-K concepts, D teacher width, S symbols, P pool states, r directions of spread. Needs numpy and safetensors alone.
+K concepts, D teacher width, S symbols, P pool states, r directions of spread. Needs numpy alone.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
-
 from m2kt.errors import PacketError, SpecError
 from m2kt.probes import ProbeSpec
 
 from ._card import write_card
-from ._check import Arrays, check_packet
-from ._graph import Graph
-from ._manifest import Manifest, canonical_json, parse_manifest
+from ._check import check_card, check_packet
+from ._graph import Graph, parse_graph
+from ._json import canonical_json, check_printable_data, one_line
+from ._layout import CARD, GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS, check_size
+from ._manifest import Manifest, parse_manifest
 from ._sign import Signature, sign_files, verify_files
-from ._store import CARD, GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS, read_parts, write_parts
+from ._store import read_parts, write_parts
+from ._tensors import Arrays, read_arrays, write_arrays
+from ._yaml import check_yaml
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,16 @@ class Packet:
             PacketError: truncated, edited, not finite, a part missing, shapes that do not fit, unknown version.
         """
         where = str(path)
-        parts = read_parts(Path(path))
+        try:
+            return cls.from_parts(read_parts(Path(path)), where, verify=verify)
+        except PacketError as error:  # what a packet holds may be anything: it is shown on one short line
+            raise PacketError(one_line(str(error))) from error
+
+    @classmethod
+    def from_parts(cls, parts: dict[str, bytes], where: str = "packet", *, verify: bool = True) -> Packet:
+        """A packet from the bytes of its parts, with the checks of :meth:`load`: signature first, then meaning."""
+        for name, content in parts.items():
+            check_size(name, len(content), where)
         signature = None
         if verify:
             signed = {name: content for name, content in parts.items() if name != SIGNATURE}
@@ -69,20 +76,14 @@ class Packet:
         manifest = parse_manifest(parts[MANIFEST], where)
         if verify:
             _check_digests(manifest, parts, where)
-        try:
-            graph = Graph.model_validate_json(parts[GRAPH])
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise PacketError(
-                f"{where}: graph.json is not valid at {first['loc']}: {first['msg']}"
-            ) from error
-        try:
-            spec = ProbeSpec.from_yaml(parts[SPEC].decode(), source=f"{where}/{SPEC}")
-        except (SpecError, UnicodeDecodeError) as error:
-            raise PacketError(f"{where}: {error}") from error
-        concepts, attention, traces = (_read_arrays(parts[name], f"{where}: {name}") for name in TENSORS)
+        check_card(parts[CARD], f"{where}: {CARD}")
+        graph = parse_graph(parts[GRAPH], where)
+        spec = _read_spec(parts[SPEC], f"{where}: {SPEC}")
+        concepts, attention, traces = (read_arrays(parts[name], f"{where}: {name}") for name in TENSORS)
         packet = cls(manifest, graph, spec, concepts, attention, traces, signature, parts)
         packet.check(where)
+        if verify:
+            _check_ledger(packet, where)
         return packet
 
     def save(self, path: str | Path, *, key: Path | None = None) -> Path:
@@ -96,7 +97,9 @@ class Packet:
             PacketError: the packet does not fit together.
         """
         self.check(str(path))
-        write_parts(Path(path), self._signed_parts(key))
+        parts = self._signed_parts(key)
+        Packet.from_parts(parts, str(path), verify=False)  # what cannot be read back is not written
+        write_parts(Path(path), parts)
         return Path(path)
 
     def replace(self, **changes: Any) -> Packet:
@@ -125,7 +128,7 @@ class Packet:
 
     def _content_parts(self) -> dict[str, bytes]:
         arrays = zip(TENSORS, (self.concepts, self.attention, self.traces), strict=True)
-        parts = {name: _write_arrays(members) for name, members in arrays}
+        parts = {name: write_arrays(members, name) for name, members in arrays}
         parts[SPEC] = self.spec.public().to_yaml().encode()
         parts[GRAPH] = canonical_json(self.graph.model_dump(mode="json"))
         return parts
@@ -177,17 +180,24 @@ def _check_digests(manifest: Manifest, parts: dict[str, bytes], where: str) -> N
             )
 
 
-def _read_arrays(content: bytes, where: str) -> Arrays:
+def _check_ledger(packet: Packet, where: str) -> None:
+    ledger, parts = packet.manifest.ledger, packet._parts or {}
+    counted = (packet.n_concepts, sum(len(parts[name]) for name in (*TENSORS, SPEC, GRAPH)))
+    if (ledger.concepts, ledger.packet_bytes) != counted:
+        raise PacketError(
+            f"{where}: manifest.json counts {ledger.concepts} concepts and {ledger.packet_bytes} bytes, "
+            f"expected {counted[0]} and {counted[1]}"
+        )
+
+
+def _read_spec(raw: bytes, what: str) -> ProbeSpec:
     try:
-        return load_tensors(content)
-    except (
-        SafetensorError,
-        KeyError,
-        ValueError,
-        TypeError,
-    ) as error:  # KeyError: a type numpy has no name for
-        raise PacketError(f"{where} is damaged or of a type numpy cannot hold ({error!r})") from error
-
-
-def _write_arrays(arrays: Arrays) -> bytes:
-    return save_tensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+        text = raw.decode()
+        check_yaml(text, what)
+        spec = ProbeSpec.from_yaml(text, source=what)
+        check_printable_data(spec.model_dump(mode="json"), what)
+    except (SpecError, UnicodeDecodeError) as error:
+        raise PacketError(f"{what}: {error}") from error
+    if spec.truth is not None:
+        raise PacketError(f"{what} names a truth; a packet travels without one")
+    return spec

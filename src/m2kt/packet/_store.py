@@ -5,28 +5,20 @@ Writing goes aside and is renamed at the end; reading takes exactly the known pa
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import stat
 import tempfile
 import zipfile
+from itertools import islice
 from pathlib import Path
 
 from m2kt.errors import PacketError, StorageError
 
-MANIFEST = "manifest.json"
-SIGNATURE = "signature.json"
-CARD = "README.md"
-TENSORS = ("concepts.safetensors", "attention.safetensors", "traces.safetensors")
-SPEC = "probes.yaml"
-GRAPH = "graph.json"
-PARTS = (MANIFEST, CARD, SPEC, GRAPH, *TENSORS, SIGNATURE)
-SUFFIX = ".m2kp"
-MAX_PART_BYTES = 4 << 30
-MAX_TEXT_BYTES = 256 << 20
+from ._layout import MANIFEST, PARTS, SUFFIX, check_size
+from ._zip import read_zip, zip_bytes
 
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+MAX_NAMES = 64  # names that are looked at in a directory
 
 
 def read_parts(path: Path) -> dict[str, bytes]:
@@ -35,7 +27,8 @@ def read_parts(path: Path) -> dict[str, bytes]:
         if path.is_dir():
             return _read_directory(path)
         if path.is_file():
-            return _read_zip(path)
+            with open(path, "rb") as file:
+                return read_zip(file, os.fstat(file.fileno()).st_size, str(path))
     except OSError as error:
         raise PacketError(f"cannot read the packet {path}: {error}") from error
     raise PacketError(f"no packet at {path}; expected a packet directory or a {SUFFIX} file")
@@ -48,6 +41,8 @@ def write_parts(path: Path, files: dict[str, bytes]) -> None:
         StorageError: the disk refused, or something else than a packet stands there. Nothing is left behind.
     """
     path = path.absolute() if not path.is_symlink() else path.resolve()
+    for name, content in files.items():
+        check_size(name, len(content), str(path))
     _refuse_foreign(path)
     aside: Path | None = None
     try:
@@ -75,48 +70,31 @@ def write_parts(path: Path, files: dict[str, bytes]) -> None:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def zip_bytes(files: dict[str, bytes]) -> bytes:
-    """The single-file form: a zip without compression, one order, one time, so equal parts give equal bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in PARTS:
-            info = zipfile.ZipInfo(name, date_time=_ZIP_TIME)
-            info.create_system = 3
-            info.external_attr = (stat.S_IFREG | 0o644) << 16
-            archive.writestr(info, files[name])
-    return buffer.getvalue()
-
-
 def _read_directory(path: Path) -> dict[str, bytes]:
-    names = {p.name for p in path.iterdir() if not p.name.startswith(".")}
+    with os.scandir(path) as entries:
+        shown = (entry.name for entry in entries if not entry.name.startswith("."))
+        names = set(islice(shown, MAX_NAMES))
     _check_names(names, path)
-    files = {}
-    for name in PARTS:
-        _check_size(name, (path / name).stat().st_size, path)
-        files[name] = (path / name).read_bytes()
-    return files
+    return {name: _read_file(path / name) for name in PARTS}
 
 
-def _read_zip(path: Path) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            names = [info.filename for info in infos]
-            if len(set(names)) != len(names):
-                raise PacketError(f"{path} holds a part twice; do not use this packet")
-            _check_names(set(names), path)
-            for info in infos:
-                _check_size(info.filename, info.file_size, path)
-                if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
-                    raise PacketError(
-                        f"{path}: {info.filename} is compressed or encrypted; expected it stored"
-                    )
-            files = {name: archive.read(name) for name in PARTS}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, RuntimeError) as error:
-        raise PacketError(f"{path} is no packet file ({error}); it is damaged or something else") from error
-    if zip_bytes(files) != path.read_bytes():
-        raise PacketError(f"{path} is not in canonical form: its frame was edited; get the packet again")
-    return files
+def _read_file(path: Path) -> bytes:
+    """A part's bytes. A link could lead out of the packet, and a pipe or device could have no end: refused unopened."""
+    info = path.lstat()
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+        kind = "a link" if stat.S_ISLNK(info.st_mode) or stat.S_ISREG(info.st_mode) else "no file"
+        raise PacketError(
+            f"{path} is {kind}; expected a regular file of its own: copy the packet, links resolved"
+        )
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
+    with open(os.open(path, flags), "rb") as file:
+        now = os.fstat(file.fileno())
+        if (now.st_dev, now.st_ino) != (info.st_dev, info.st_ino):
+            raise PacketError(f"{path} was exchanged while it was read; read the packet again")
+        check_size(path.name, now.st_size, str(path.parent))
+        return file.read(now.st_size)
 
 
 def _check_names(names: set[str], path: Path) -> None:
@@ -130,12 +108,6 @@ def _check_names(names: set[str], path: Path) -> None:
         raise PacketError(
             f"{path} holds what is no part of a packet: {', '.join(map(repr, foreign[:3]))}; remove it"
         )
-
-
-def _check_size(name: str, size: int, path: Path) -> None:
-    limit = MAX_PART_BYTES if name in TENSORS else MAX_TEXT_BYTES
-    if size > limit:
-        raise PacketError(f"{path}: {name} has {size} bytes, more than the {limit} allowed")
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Hostile packets that every reader must refuse. ``python -m attacks FOLDER`` writes them all; see README.md."""

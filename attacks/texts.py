@@ -1,0 +1,156 @@
+"""Attacks by what the texts say or how they are written: JSON, graph, spec, card. All are signed by the attacker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from m2kt.packet._layout import CARD, GRAPH, MANIFEST, SPEC
+
+from ._forge import Parts, edited, good, parts_attack, replaced
+
+BOMB = b"".join(b"b%d: &b%d [%s]\n" % (i, i, b", ".join([b"*b%d" % (i - 1)] * 9)) for i in range(1, 12))
+
+
+def _graph(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
+    return edited(GRAPH, change)
+
+
+def _rule(**values: Any) -> Callable[[Parts], Parts]:
+    return _graph(lambda graph: graph["rules"][0].update(values))
+
+
+def _node(template: int, index: int, **values: Any) -> Callable[[Parts], Parts]:
+    return _graph(lambda graph: graph["templates"][template]["nodes"][index].update(values))
+
+
+def _manifest(**values: Any) -> Callable[[Parts], Parts]:
+    return edited(MANIFEST, lambda manifest: manifest.update(values))
+
+
+def _whole(part: str, content: bytes) -> Callable[[Parts], Parts]:
+    return lambda parts: parts | {part: content}
+
+
+def _spec(more: bytes, before: bytes = b"") -> Callable[[Parts], Parts]:
+    return lambda parts: parts | {SPEC: before + parts[SPEC] + more}
+
+
+def _answer(pattern: str) -> Callable[[Parts], Parts]:
+    return replaced(SPEC, b"'> ?(.+)\\.'", b"'" + pattern.encode() + b"'")
+
+
+def _symbols(*symbols: str) -> Callable[[Parts], Parts]:
+    return _graph(lambda graph: graph.update(symbols=list(symbols)))
+
+
+def _guards(depth: int) -> dict[str, Any]:
+    step: dict[str, Any] = {"do": "literal", "text": ">", "symbol": None, "lead": ""}
+    for _ in range(depth):
+        step = {"do": "guard", "source": 0, "cases": [{"values": [0], "then": step}]}
+    return step
+
+
+def _copy(source: int) -> dict[str, Any]:
+    return {"do": "copy", "source": source, "lead": " "}
+
+
+def _literal(text: str, lead: str = "", symbol: int | None = None) -> dict[str, Any]:
+    return {"do": "literal", "text": text, "symbol": symbol, "lead": lead}
+
+
+OVERLAP = {
+    "do": "guard",
+    "source": 0,
+    "cases": [{"values": [0, 1], "then": _copy(4)}, {"values": [1], "then": _copy(2)}],
+}
+
+for name, tries, refusal, change in (
+    # JSON
+    ("json-key-twice", "a key that comes twice: readers pick different values", "canonical", replaced(GRAPH, b'"stop": "\\n"', b'"stop": "x",\n "stop": "\\n"')),
+    ("json-deep", "a hundred thousand brackets, to overflow the parser's stack", "nested deeper", _whole(GRAPH, b"[" * 100_000)),
+    ("json-deep-objects", "the same with objects", "nested deeper", _whole(GRAPH, b'{"a":' * 100_000)),
+    ("json-many-brackets", "five million empty lists", "lists and objects", _whole(GRAPH, b"[" + b"[]," * 5_000_000 + b"[]]\n")),
+    ("json-long-integer", "an integer of a million digits, which takes minutes to read", "not JSON", _whole(GRAPH, b"9" * 1_000_000)),
+    ("json-big-integer", "an integer that other libraries round", "larger than", _rule(uses=2**53)),
+    ("json-nan", "NaN, which is no JSON", "not a number", replaced(MANIFEST, b'"seconds": 12.5', b'"seconds": NaN')),
+    ("json-infinite", "a number that becomes infinite", "canonical|not valid", replaced(MANIFEST, b'"seconds": 12.5', b'"seconds": 1e999')),
+    ("json-float-index", "an index written as a float", "canonical", replaced(GRAPH, b'"family": 0', b'"family": 0.0')),
+    ("json-bool-index", "an index written as a truth value", "canonical", replaced(GRAPH, b'"family": 0', b'"family": false')),
+    ("json-text-index", "an index written as text", "canonical", replaced(GRAPH, b'"family": 0', b'"family": "0"')),
+    ("json-not-utf-8", "bytes that are no UTF-8", "not JSON", replaced(GRAPH, b"rule 1", b"rule \xff")),
+    ("json-byte-order-mark", "a byte order mark, which some readers skip", "not JSON", lambda parts: parts | {GRAPH: b"\xef\xbb\xbf" + parts[GRAPH]}),
+    ("json-utf-16", "another encoding", "not JSON", lambda parts: parts | {GRAPH: parts[GRAPH].decode().encode("utf-16")}),
+    ("json-lone-surrogate", "half a character, which cannot be written", "cannot be written|not valid", replaced(GRAPH, b"rule 1", b"rule \\ud800")),
+    ("json-spaces", "other spaces: equal data with another digest", "canonical", replaced(GRAPH, b'"family": 0', b'"family":  0')),
+    ("json-escapes", "a letter written as an escape", "canonical", replaced(GRAPH, b"rule 1", b"rul\\u0065 1")),
+    ("json-null-byte", "data behind a null byte", "not JSON", lambda parts: parts | {GRAPH: parts[GRAPH] + b"\0hidden"}),
+    # manifest
+    ("version-unknown", "a later version of the format", "version 1, came 2", _manifest(format_version=2)),
+    ("version-missing", "no version", "version 1, came None", edited(MANIFEST, lambda m: m.pop("format_version") and None)),
+    ("version-true", "a version that equals 1 in Python", "version 1, came True", _manifest(format_version=True)),
+    ("manifest-unknown-field", "a field that no reader of this version knows", "not valid", _manifest(post_install="rm -rf /")),
+    ("manifest-field-missing", "a field left out, for readers to guess", "canonical", edited(MANIFEST, lambda m: m.pop("notes") and None)),
+    ("manifest-share-over-one", "a fidelity of 200 %", "not valid", edited(MANIFEST, lambda m: m["fidelity"].update(agreement=2.0))),
+    ("manifest-terminal", "escape codes that rewrite what a terminal shows", "unprintable", _manifest(name="good\x1b[2K\x1b[1Gsigned by you")),
+    ("manifest-turned-text", "characters that turn the direction of writing", "unprintable", _manifest(name="tiny\u202eterces")),
+    ("manifest-silent", "v = 0 claimed, outputs in words", "no output is verbalised", _manifest(verbalised=0.0)),
+    ("manifest-layer", "vectors of a layer that the teacher lacks", "the teacher has fewer", edited(MANIFEST, lambda m: m["embedding"].update(layer=99))),
+    # graph
+    ("graph-cycle", "nodes in a circle: a roll-out without end", "does not come after", _node(0, 1, children={".": 0})),
+    ("graph-self", "a node that leads to itself", "does not come after", _node(0, 1, children={".": 1})),
+    ("graph-beyond", "a node that is not there", "does not come after", _node(0, 1, children={".": 99})),
+    ("graph-unwritten", "a copy of a unit that is not written yet", "looks at unit", _node(0, 1, step=_copy(99))),
+    ("graph-negative-source", "a negative unit, which counts from the end in Python", "not valid", _node(0, 1, step=_copy(-1))),
+    ("graph-rule-beyond", "a rule that is not there", "applies rule", _node(0, 0, step={"do": "rule", "rule": 9, "sources": [0, 1], "lead": " "})),
+    ("graph-arguments", "too few arguments for a rule", "wrong number of arguments", _node(0, 0, step={"do": "rule", "rule": 0, "sources": [0], "lead": " "})),
+    ("graph-unknown-step", "a step that no reader knows", "not valid", _node(0, 0, step={"do": "exec", "code": "import os"})),
+    ("graph-guards-overlap", "a guard with two ways for one symbol", "overlap", _node(1, 1, step=OVERLAP)),
+    ("graph-guards-deep", "guards within guards", "guards one within|nested deeper", _node(1, 1, step=_guards(40))),
+    ("graph-says-nothing", "a step that writes nothing", "writes nothing", _node(0, 1, step=_literal(""))),
+    ("graph-false-literal", "a literal that says it is another symbol", "says that it is", _node(0, 1, step=_literal("b", symbol=0))),
+    ("graph-lead", "a lead of more than a space", "the lead", _node(0, 1, step=_literal(".", lead="  "))),
+    ("graph-other-template", "prompts that the spec does not have", "the spec has the templates", _graph(lambda g: g["templates"][0].update(template="{x}:"))),
+    ("graph-other-stop", "another end than the spec's", "the spec stops at", _graph(lambda g: g.update(stop=";"))),
+    ("rule-rows-and-outputs", "fewer outputs than rows", "outputs", _rule(outputs=[None])),
+    ("rule-offset", "a rule that begins within another", "begins at concept", _rule(offset=3)),
+    ("rule-symbol-beyond", "a symbol that is not there", "names a symbol", _rule(range=[0, 7])),
+    ("rule-symbol-negative", "a negative symbol", "names a symbol", _rule(range=[-1])),
+    ("rule-rows-twice", "one row twice, with two outputs", "twice", _rule(rows=[[0, 0]] * 9)),
+    ("rule-many-arguments", "a rule of 2^53 arguments", "another number", _rule(arity=2**53 - 1)),
+    ("symbol-twice", "a symbol twice", "twice", _symbols("a", "b", "b")),
+    ("symbol-composed", "two symbols that look the same: composed and not", "look the same", _symbols("a", "\u00e9", "e\u0301")),
+    ("symbol-no-width", "two symbols that differ by a character without width", "look the same", _symbols("a", "b", "b\u200b")),
+    ("symbol-empty", "an empty symbol", "empty symbol", _symbols("a", "b", "")),
+    # spec
+    ("yaml-bomb", "aliases of aliases: a kilobyte that becomes gigabytes", "anchor or alias", _spec(b"", b"b0: &b0 [x, x, x, x, x, x, x, x, x]\n" + BOMB)),
+    ("yaml-self", "a list that holds itself", "anchor or alias", _spec(b"notes: &a [*a]\n")),
+    ("yaml-python", "a tag that runs a command in careless readers", "tag", _spec(b"notes: !!python/object/apply:os.system [id]\n")),
+    ("yaml-merge", "a merge key", "comes twice, or", _spec(b"<<: {name: other}\n")),
+    ("yaml-key-twice", "a key that comes twice", "comes twice", _spec(b"name: other\n")),
+    ("yaml-two-documents", "a second document", "more than one document", _spec(b"---\nname: other\n")),
+    ("yaml-deep", "a hundred thousand brackets", "nested deeper", _spec(b"notes: " + b"[" * 100_000)),
+    ("yaml-many-values", "half a million values", "values", _spec(b"notes: [" + b"1," * 500_000 + b"]\n")),
+    ("yaml-date", "a date that is none", "not YAML|not a valid", replaced(SPEC, b"licence: null", b"licence: 2020-99-99")),
+    ("yaml-not-utf-8", "bytes that are no UTF-8", "utf-8", _spec(b"# \xff\n")),
+    ("yaml-terminal", "escape codes for a terminal, within quotes", "unprintable", replaced(SPEC, b"licence: null", b'licence: "\\e[2J"')),
+    ("yaml-unknown-field", "a field that no reader knows", "not a valid", _spec(b"hook: run.py\n")),
+    ("spec-truth", "code that evaluation would import and run", "names a truth", replaced(SPEC, b"truth: null", b"truth: evil.py:run")),
+    ("spec-no-end", "an infinite weight", "not a valid", replaced(SPEC, b"- '{x} {x}:'", b"- {text: '{x} {x}:', weight: .inf}")),
+    ("answer-nested", "an expression that takes 2^n steps", "allowed kind", _answer("(a+)+$")),
+    ("answer-alternatives", "the same by alternatives", "allowed kind", _answer("(a|aa)+$")),
+    ("answer-many-stars", "an expression that takes n^5 steps", "steps", _answer(".*.*.*.*(x)")),
+    ("answer-many-options", "thirty things that may be there or not", "steps", _answer("a?" * 30 + "(a)")),
+    ("answer-long-tail", "a long piece that is tried again at every place", "steps", _answer("(.*).{2000}")),
+    ("answer-back-reference", "a back reference", "allowed kind", _answer("(a)\\1")),
+    ("answer-look-ahead", "a look-ahead", "allowed kind", _answer("(?=a)(b)")),
+    # card
+    ("card-script", "a script in the card", "holds HTML", _whole(CARD, b"# Card\n\n<script>fetch('//evil')</script>\n")),
+    ("card-image", "an image that tells who looks", "holds HTML", _whole(CARD, b"# Card\n\n<img src=x onerror=alert(1)>\n")),
+    ("card-terminal", "escape codes in the card", "unprintable", _whole(CARD, b"# Card \x1b[2J\n")),
+    ("card-not-utf-8", "a card that is no text", "not UTF-8", _whole(CARD, b"\xff\xfe\x00")),
+    ("card-long-line", "a message of ten thousand characters", "not valid", _manifest(**{"x" * 10_000: 1})),
+):  # fmt: skip
+    parts_attack(name, tries, refusal, change)
+
+assert good()

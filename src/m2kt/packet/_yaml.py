@@ -1,0 +1,49 @@
+"""The plain subset of YAML that probes.yaml may use: no anchors, aliases, tags or keys that come twice; shallow."""
+
+from __future__ import annotations
+
+import yaml
+
+from m2kt.errors import PacketError
+
+MAX_DEPTH = 16
+MAX_VALUES = 200_000
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def check_yaml(text: str, what: str) -> None:
+    """Looks at the stream of events, before anything is composed, so that nothing can expand or recurse."""
+    stack: list[set[str] | None] = []  # keys so far of each open mapping, and of a sequence None
+    value_next: list[bool] = []  # whether the open mapping waits for the value of its last key
+    documents = values = 0
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            documents += isinstance(event, yaml.DocumentStartEvent)
+            if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+                stack.pop()
+                value_next.pop()
+            if not isinstance(event, yaml.NodeEvent):
+                continue
+            values += 1
+            if documents > 1 or values > MAX_VALUES:
+                raise PacketError(f"{what} holds more than one document or {MAX_VALUES} values")
+            if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+                raise PacketError(f"{what} uses an anchor or alias; write the value out")
+            if not isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
+                raise PacketError(f"{what} holds an unknown kind of value")
+            if event.tag is not None:
+                raise PacketError(f"{what} uses the tag {event.tag[:40]!r}; write a plain value")
+            if stack and (keys := stack[-1]) is not None:
+                value_next[-1] = not value_next[-1]
+                if value_next[-1]:  # this event is a key
+                    if not isinstance(event, yaml.ScalarEvent) or event.value in keys or event.value == "<<":
+                        raise PacketError(f"{what} has a key that comes twice, or is no plain text")
+                    keys.add(event.value)
+            if isinstance(event, yaml.CollectionStartEvent):
+                stack.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
+                value_next.append(False)
+                if len(stack) > MAX_DEPTH:
+                    raise PacketError(f"{what} is nested deeper than the {MAX_DEPTH} levels allowed")
+    except (yaml.YAMLError, ValueError) as error:
+        raise PacketError(f"{what} is not YAML: {error}") from error

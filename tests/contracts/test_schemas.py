@@ -1,0 +1,42 @@
+"""docs/schemas holds the schemas that the code has, and they accept what packets carry.
+
+``M2KT_UPDATE_GOLDEN=1 pytest tests/contracts`` rewrites them; a change of format 1 is a new version of the format.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from attacks._forge import good
+from m2kt.packet._schemas import schemas
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+PARTS = {
+    "manifest": "manifest.json",
+    "graph": "graph.json",
+    "signature": "signature.json",
+    "probe-spec": "probes.yaml",
+}
+
+
+@pytest.mark.parametrize("name", sorted(PARTS))
+def test_schema(name: str) -> None:
+    schema, path = schemas()[name], FOLDER / f"{name}.schema.json"
+    text = json.dumps(schema, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    if os.environ.get("M2KT_UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text(), f"{path.name} changed; if it should, set M2KT_UPDATE_GOLDEN=1"
+    jsonschema = pytest.importorskip("jsonschema")
+    data = yaml.safe_load(good()[PARTS[name]])
+    jsonschema.validate(data, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**data, "unknown": 1}, schema)
+
+
+def test_no_other_schema_is_there() -> None:
+    assert sorted(p.name for p in FOLDER.iterdir()) == sorted(f"{name}.schema.json" for name in schemas())

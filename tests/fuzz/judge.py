@@ -1,0 +1,129 @@
+"""What became of a mutated packet: refused, accepted, or a crash.
+
+``kept``: the original signature stays, so any change must be refused. ``resigned``: an attacker who has a key makes
+digests, ledger and signature fit; then the packet must be refused for what it says, or be one that can be used.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from attacks._forge import resign
+from m2kt.errors import PacketError
+from m2kt.packet import Packet, Roller, describe, fixed_table, read_outputs
+from m2kt.packet._layout import SIGNATURE
+from m2kt.packet._zip import read_zip, zip_bytes
+from tests.fuzz.mutations import KINDS, SCRAPS, Parts, flip
+
+Mode = Literal["kept", "resigned"]
+Outcome = Literal["refused", "accepted", "unchanged"]
+SECONDS = 10  # for one packet; longer is a hang
+
+
+@cache
+def original(path: Path) -> tuple[Parts, bytes]:
+    """The parts of a good packet, and its single-file form."""
+    raw = path.read_bytes()
+    return read_zip(io.BytesIO(raw), len(raw), str(path)), raw
+
+
+def kinds(mode: Mode) -> list[str]:
+    """Kinds of mutation that make sense in a mode."""
+    if mode == "kept":
+        return [*KINDS, "frame"]
+    return [name for name in KINDS if not name.startswith("signature")]
+
+
+def judge(mode: Mode, kind: str, rng: random.Random, good: Path) -> Outcome:
+    """Mutates and loads. Whatever else than PacketError comes out of it is a crash, and raised."""
+    parts, raw = original(good)
+    with _limit():
+        if kind == "frame":
+            changed = _spoil_frame(rng, raw)
+            if changed == raw:
+                return "unchanged"
+            with suppress(PacketError):
+                Packet.from_parts(read_zip(io.BytesIO(changed), len(changed), "fuzz"), "fuzz")
+                return "accepted"
+            return "refused"
+        mutated = KINDS[kind](rng, parts)
+        if mutated == parts:
+            return "unchanged"
+        if mode == "resigned":
+            mutated = resign(mutated)
+        try:
+            packet = Packet.from_parts(mutated, "fuzz")
+        except PacketError:
+            return "refused"
+        if mode == "resigned":
+            use(packet)
+        return "accepted"
+
+
+def use(packet: Packet) -> None:
+    """What users do with a packet: describe it, roll it out, read answers, write it anew."""
+    describe(packet)
+    outputs = [output or 0 for output in read_outputs(packet)]
+    roller, table = Roller(packet.graph), fixed_table(outputs, packet.graph)
+    for prompt in packet.spec.sample("probing", 4, seed=0):
+        packet.spec.read_answer(roller(prompt, table).completion)
+    packet.graph.first_places()
+    # signed anew it is the same path as before, so that is left out here
+    again = Packet.from_parts({**packet.replace()._fresh_parts(), SIGNATURE: b""}, "fuzz, anew", verify=False)
+    assert again.graph == packet.graph and again.spec == packet.spec
+
+
+def _spoil_frame(rng: random.Random, raw: bytes) -> bytes:
+    """Anywhere in the single file, its headers above all."""
+    action = rng.randrange(5)
+    if action == 0:
+        return flip(rng, raw)
+    if action == 1:  # a header: those of the directory are at the end
+        tail = rng.randint(1, 700)
+        return raw[:-tail] + flip(rng, raw[-tail:])
+    at = rng.choice(_marks(raw)) + rng.randrange(46) if action == 2 else rng.randrange(len(raw))
+    if action == 2:
+        return raw[:at] + rng.randbytes(1) + raw[at + 1 :]
+    if action == 3:
+        return raw[:at] + rng.choice(SCRAPS) + raw[at:]
+    return rng.choice(
+        [
+            raw[:at],
+            raw + rng.randbytes(rng.randint(1, 40)),
+            raw + raw,
+            raw[at:],
+            zip_bytes(original_shuffled(rng, raw)),
+        ]
+    )
+
+
+def original_shuffled(rng: random.Random, raw: bytes) -> Parts:
+    parts = read_zip(io.BytesIO(raw), len(raw), "fuzz")
+    a, b = rng.sample(sorted(parts), 2)
+    return parts | {a: parts[b], b: parts[a]}
+
+
+@cache
+def _marks(raw: bytes) -> tuple[int, ...]:
+    return tuple(i for i in range(len(raw) - 4) if raw[i : i + 2] == b"PK" and raw[i + 2] < 7)
+
+
+@contextmanager
+def _limit() -> Iterator[None]:
+    def late(*_: Any) -> None:
+        raise TimeoutError(f"more than {SECONDS} s for one packet")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,622 @@
+"""docs/format.md, rule by rule: ``test_F12_...`` is for rule F12. Every rule has one, and none is left over."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import inspect
+import json
+import math
+import re
+import struct
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from attacks.__main__ import ATTACKS
+from attacks._forge import GOOD, as_directory, edited, good, resign
+from m2kt.errors import PacketError, SpecError
+from m2kt.packet import Node, Packet, Roller, WriteLiteral, fixed_table, roll_out
+from m2kt.packet._json import canonical_json
+from m2kt.packet._layout import LIMITS, PARTS
+from m2kt.packet._schemas import schemas
+from m2kt.packet._zip import zip_bytes
+from m2kt.probes import ProbeSpec
+from tests.packet.samples import OUTPUTS, sample_packet, whole_packet
+
+RULES = Path(__file__).parents[2] / "docs" / "format.md"
+GOLDEN = GOOD.parent
+OLDER = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., None]:
+    """Asserts that attacks of these names are refused, for the reasons they are made for."""
+
+    def check(*names: str) -> None:
+        for name in names:
+            with pytest.raises(PacketError, match=ATTACKS[name].refusal):
+                Packet.load(ATTACKS[name].write(tmp_path / name))
+
+    return check
+
+
+def changed(part: str, change: Callable[[Any], Any]) -> Packet:
+    """The good packet with a part changed and signed anew, as it is loaded."""
+    return Packet.from_parts(resign(edited(part, change)(good())))
+
+
+def test_every_rule_has_a_test_and_every_test_a_rule() -> None:
+    rules = [int(n) for n in re.findall(r"^\* \*\*F(\d+)\*\*", RULES.read_text(), re.MULTILINE)]
+    assert rules == list(range(1, len(rules) + 1))
+    tests = inspect.getmembers(sys.modules[__name__], inspect.isfunction)
+    numbers = {int(m.group(1)) for name, _ in tests if (m := re.match(r"test_F(\d+)_", name))}
+    assert numbers == set(rules)
+
+
+Refused = Callable[..., None]
+
+
+# -- version ----------------------------------------------------------------------------------------------------------
+def test_F1_version(refused: Refused) -> None:
+    assert json.loads(good()["manifest.json"])["format_version"] == 1
+    refused("version-unknown", "version-missing", "version-true")
+    with pytest.raises(PacketError, match="version 1, came 2"):  # whatever else is new in it
+        changed("manifest.json", lambda m: {"format_version": 2, "all": "different"})
+
+
+def test_F2_what_is_not_known(refused: Refused) -> None:
+    refused(
+        "foreign-file",
+        "manifest-unknown-field",
+        "graph-unknown-step",
+        "yaml-unknown-field",
+        "signature-unknown-field",
+    )
+    packet = whole_packet()
+    with pytest.raises(PacketError, match="format 1 does not know"):
+        packet.replace(concepts={**packet.concepts, "extra_KD": packet.concepts["vectors_KD"]}).check()
+
+
+def test_F3_samples_for_ever() -> None:
+    packet, recorded = Packet.load(GOOD), json.loads(GOOD.with_suffix(".json").read_text())
+    assert packet.signature is not None and packet._parts is not None
+    assert (packet.digest, packet.signature.keyid) == (recorded["digest"], recorded["keyid"])
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in packet._parts.items()}
+    assert {**digests, GOOD.name: hashlib.sha256(GOOD.read_bytes()).hexdigest()} == recorded["sha256"]
+    for path in OLDER.glob("*.m2kp"):
+        assert Packet.load(path).signature is not None
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+def test_F4_parts_and_limits(refused: Refused) -> None:
+    table = re.findall(r"^\| `([^`]+)` \| .* \| (\d+) ([MG]iB) \|$", RULES.read_text(), re.MULTILINE)
+    units = {"MiB": 1 << 20, "GiB": 1 << 30}
+    assert [name for name, _, _ in table] == list(PARTS)
+    assert {name: int(n) * units[unit] for name, n, unit in table} == LIMITS
+    refused("part-missing", "foreign-file", "sparse-text", "sparse-tensors", "zip-declared-size")
+
+
+def test_F5_directories(refused: Refused, tmp_path: Path) -> None:
+    path = as_directory(good(), tmp_path / "p")
+    (path / ".hidden").write_text("not read")
+    Packet.load(path)
+    refused(
+        "link-out",
+        "link-to-device",
+        "link-loop",
+        "hard-link",
+        "pipe",
+        "unix-socket",
+        "folder-as-part",
+        "foreign-file",
+    )
+
+
+def test_F6_single_files() -> None:
+    with zipfile.ZipFile(GOOD) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == list(PARTS)
+        assert {name: archive.read(name) for name in PARTS} == good()
+    raw, at = GOOD.read_bytes(), 0
+    for name in PARTS:  # as the rule says it, in numbers
+        n = len(good()[name])
+        head = struct.pack("<4s5H", b"PK\3\4", 20, 0, 0, 0, 0x21)
+        assert raw[at : at + 14] == head
+        assert struct.unpack_from("<2I2H", raw, at + 18) == (n, n, len(name), 0)
+        at += 30 + len(name) + n
+    assert raw[at : at + 8] == struct.pack("<4s2H", b"PK\1\2", 0x314, 20)
+    assert struct.unpack_from("<I", raw, at + 38) == (0x81A40000,)
+    assert raw[-22:-6] == struct.pack("<4s4HI", b"PK\5\6", 0, 0, 8, 8, len(raw) - 22 - at)
+
+
+def test_F7_no_other_frame(refused: Refused) -> None:
+    refused(*(name for name in ATTACKS if name.startswith("zip-")))
+
+
+def test_F8_both_forms(tmp_path: Path) -> None:
+    packet = Packet.load(GOOD)
+    packet.save(tmp_path / "d")
+    again = Packet.load(tmp_path / "d")
+    assert again.signature == packet.signature
+    assert {p.name: p.read_bytes() for p in (tmp_path / "d").iterdir()} == good()
+    assert again.save(tmp_path / "f.m2kp").read_bytes() == GOOD.read_bytes() == zip_bytes(good())
+
+
+def test_F9_writers(tmp_path: Path) -> None:
+    packet = whole_packet()
+    silly = packet.replace(manifest=packet.manifest.model_copy(update={"name": "\x1b[2J"}))
+    with pytest.raises(PacketError, match="unprintable"):
+        silly.save(tmp_path / "p")
+    assert not list(tmp_path.iterdir())  # failing disks: tests/packet/test_packet.py
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+def test_F10_canonical_json(refused: Refused) -> None:
+    data = {"b": [1, {"z": [], "a": {}}], "a": 'é"\\/\n\r\t\b\f\x1f\u2028'}
+    lines = [
+        "{",
+        ' "a": "é\\"\\\\/\\n\\r\\t\\b\\f\\u001f\u2028",',
+        ' "b": [',
+        "  1,",
+        "  {",
+        '   "a": {},',
+        '   "z": []',
+        "  }",
+        " ]",
+        "}",
+    ]
+    assert canonical_json(data).decode() == "\n".join([*lines, ""])
+    refused("json-not-utf-8", "json-byte-order-mark", "json-utf-16", "json-null-byte", "json-lone-surrogate")
+
+
+def test_F11_numbers(refused: Refused) -> None:
+    numbers = [1.0, 0.005, 0.0001, 1e-05, 1e15, 1e16, 1.5e16, -0.0, 0.1 + 0.2, 7]
+    written = ["1.0", "0.005", "0.0001", "1e-05", "1000000000000000.0", "1e+16", "1.5e+16", "-0.0"]
+    assert canonical_json(numbers).decode().split()[1:-1] == [
+        f"{n}," for n in [*written, "0.30000000000000004"]
+    ] + ["7"]
+    refused(
+        "json-long-integer",
+        "json-big-integer",
+        "json-nan",
+        "json-infinite",
+        "json-float-index",
+        "json-bool-index",
+    )
+
+
+def test_F12_depth_and_number(refused: Refused) -> None:
+    refused("json-deep", "json-deep-objects", "json-many-brackets")
+    nested: Any = []
+    for _ in range(124):  # with manifest, config and the list's own level: 127
+        nested = [nested]
+    assert changed("manifest.json", lambda m: m.update(config={"x": nested})).manifest.config
+    with pytest.raises(PacketError, match="nested deeper"):
+        changed("manifest.json", lambda m: m.update(config={"x": [[[nested]]]}))
+    assert changed(
+        "manifest.json", lambda m: m.update(notes=["[" * 1000 + '\\"[' * 500])
+    )  # within a text they are none
+
+
+def test_F13_one_way_of_writing(refused: Refused) -> None:
+    refused("json-key-twice", "json-spaces", "json-escapes", "json-text-index", "manifest-field-missing")
+
+
+@pytest.mark.parametrize("text", ["\0", "\b", "\x1b[0m", "\x7f", "\x85", "\u202e", "\u2066", "a\\\x07"])
+def test_F14_unprintable(text: str, refused: Refused) -> None:
+    for change in (
+        lambda: changed("manifest.json", lambda m: m.update(notes=[text])),
+        lambda: changed("graph.json", lambda g: g["rules"][0].update(name=text)),
+        lambda: Packet.from_parts(resign({**good(), "README.md": text.encode()})),
+    ):
+        with pytest.raises(PacketError, match="unprintable"):
+            change()
+    for fine in ("a\tb\nc\r", "\\b \\u0007", "€ 日本 \u200f", "\\\\b"):
+        assert changed("manifest.json", lambda m, fine=fine: m.update(notes=[fine])).manifest.notes == [fine]
+    refused("yaml-terminal", "card-terminal", "manifest-turned-text")
+
+
+# -- digests ----------------------------------------------------------------------------------------------------------
+def test_F15_digests_of_parts(refused: Refused) -> None:
+    files = json.loads(good()["manifest.json"])["files"]
+    covered = {n: c for n, c in good().items() if n not in ("manifest.json", "signature.json")}
+    assert files == {name: hashlib.sha256(content).hexdigest() for name, content in covered.items()}
+    refused("signature-manifest-lies")
+
+
+def test_F16_digest_of_the_packet() -> None:
+    assert Packet.load(GOOD).digest == "sha256:" + hashlib.sha256(good()["manifest.json"]).hexdigest()
+
+
+def test_F17_ledger(refused: Refused) -> None:
+    ledger = Packet.load(GOOD).manifest.ledger
+    content = (
+        "probes.yaml",
+        "graph.json",
+        "concepts.safetensors",
+        "attention.safetensors",
+        "traces.safetensors",
+    )
+    assert (ledger.concepts, ledger.packet_bytes) == (9, sum(len(good()[name]) for name in content))
+    refused("signature-ledger-lies")
+
+
+# -- tensors ----------------------------------------------------------------------------------------------------------
+def test_F18_tensor_files() -> None:
+    from safetensors.numpy import load, save
+
+    from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
+
+    names = dict(zip(DTYPES, "abcdefghijkl", strict=True))
+    every = {f"x{'' if c == 'a' else c}_{c}": np.arange(2).astype(DTYPES[kind]) for kind, c in names.items()}
+    raw = write_arrays(every, "x")
+    assert raw == save(every) and write_arrays({}, "x") == save({})  # the safetensors library writes the same
+    length = int.from_bytes(raw[:8], "little")
+    assert length % 8 == 0 and re.findall(r'"dtype":"(\w+)"', raw[8 : 8 + length].decode()) == list(DTYPES)
+    for name, array in load(raw).items():
+        np.testing.assert_array_equal(read_arrays(raw, "x")[name], array)
+
+
+def test_F19_headers(refused: Refused) -> None:
+    refused("header-huge", "header-beyond-file", "header-deep", "tensors-too-many")
+    refused("shape-overflow", "shape-negative", "shape-many-axes", "shape-huge")
+
+
+def test_F20_no_other_tensor_file(refused: Refused) -> None:
+    refused("header-not-json", "header-key-twice", "header-metadata", "header-foreign-key", "tensors-overlap")
+    refused("tensors-hole", "tensors-trailing", "tensors-cut", "type-unknown", "type-object")
+    from m2kt.packet._tensors import read_arrays, write_arrays
+
+    raw = write_arrays({"x_K": np.array([True, False])}, "x")
+    with pytest.raises(PacketError, match="truth values"):
+        read_arrays(raw[:-1] + b"\2", "x")
+
+
+def test_F21_names_are_shapes(refused: Refused) -> None:
+    refused("rows-short", "width-wrong")
+    packet = whole_packet()
+    for name, shape, message in (
+        ("more_K", (8,), "expected 9 at axis 0"),
+        ("more_L", (2,), "expected 3 at axis 0"),
+        ("more_M", (4,), "M: as in"),
+        ("more_3", (4,), "expected 3 at axis 0"),
+        ("more_KD", (9,), "has 1 axes"),
+    ):
+        with pytest.raises(PacketError, match=message):
+            packet.replace(attention={**packet.attention, name: np.zeros(shape, np.float32)}).check()
+    packet.replace(attention={**packet.attention, "more_xk": np.zeros((9, 7), np.float32)}).check()
+
+
+def test_F22_numbers(refused: Refused) -> None:
+    refused("not-a-number", "infinity", "huge-values")
+
+
+def test_F23_concepts(refused: Refused) -> None:
+    named = set(re.findall(r"^\| `(\w+)` \| (?:floats|integers)", RULES.read_text(), re.MULTILINE))
+    assert named == Packet.load(GOOD).concepts.keys()
+    refused("type-wrong", "support-negative", "label-out-of-range", "label-negative")
+
+
+def test_F24_attention(refused: Refused) -> None:
+    assert {"edges_M6", "weight_MLH", "effect_M", "causal_M"} == Packet.load(GOOD).attention.keys()
+    refused("edge-out-of-range", "edge-negative-node")
+    packet = whole_packet()
+    for row in ([0, 3, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [0, 0, -1, 0, 0, 0], [0, 0, 0, 0, -1, 0]):
+        edges = np.array([row] * 5, np.int32)
+        with pytest.raises(PacketError):
+            packet.replace(attention={**packet.attention, "edges_M6": edges}).check()
+
+
+def test_F25_traces() -> None:
+    packet = whole_packet()
+    assert {"states_MD", "where_M3"} == packet.traces.keys()
+    for row in ([2, 0, 0], [0, -1, 0], [0, 0, 3]):
+        with pytest.raises(PacketError):
+            packet.replace(traces={**packet.traces, "where_M3": np.array([row] * 5, np.int32)}).check()
+
+
+# -- manifest ---------------------------------------------------------------------------------------------------------
+def test_F26_manifest() -> None:
+    assert json.loads(good()["manifest.json"]).keys() == set(schemas()["manifest"]["required"])
+    for field, value in (("name", ""), ("teacher", {}), ("seed", "0"), ("notes", "x"), ("fallback", 2)):
+        with pytest.raises(PacketError, match=r"manifest\.json"):
+            changed("manifest.json", lambda m, field=field, value=value: m.update({field: value}))
+
+
+def test_F27_verbalised(refused: Refused) -> None:
+    refused("manifest-silent")
+
+
+def test_F28_layers_and_shares(refused: Refused) -> None:
+    refused("manifest-layer", "manifest-share-over-one")
+
+
+# -- graph ------------------------------------------------------------------------------------------------------------
+def test_F29_graph(refused: Refused) -> None:
+    assert json.loads(good()["graph.json"]).keys() == set(schemas()["graph"]["required"])
+    refused("graph-unknown-step", "graph-negative-source")
+
+
+def test_F30_symbols(refused: Refused) -> None:
+    refused("symbol-twice", "symbol-composed", "symbol-no-width", "symbol-empty")
+
+
+def test_F31_rules(refused: Refused) -> None:
+    refused("rule-offset")
+    with pytest.raises(PacketError, match="two rules have one name"):
+        empty = {"rows": [], "outputs": [], "offset": 9}
+        changed("graph.json", lambda g: g["rules"].append({**g["rules"][0], **empty}))
+
+
+def test_F32_rows(refused: Refused) -> None:
+    refused(
+        "rule-rows-and-outputs",
+        "rule-symbol-beyond",
+        "rule-symbol-negative",
+        "rule-rows-twice",
+        "rule-many-arguments",
+    )
+    with pytest.raises(PacketError, match="different numbers of arguments"):
+        other = {"rows": [], "outputs": [], "offset": 9, "name": "other", "arity": 1}
+        changed("graph.json", lambda g: g["rules"].append({**g["rules"][0], **other}))
+
+
+def test_F33_templates_and_stop(refused: Refused) -> None:
+    refused("graph-other-template", "graph-other-stop")
+
+
+def test_F34_nodes(refused: Refused) -> None:
+    refused("graph-cycle", "graph-self", "graph-beyond")
+    packet = sample_packet()
+    packet.graph.templates[0].nodes = []
+    packet.check()
+    prompt = packet.spec.sample("probing", 1, seed=0, templates=[0])[0]
+    missing = roll_out(packet.graph, prompt, fixed_table(OUTPUTS, packet.graph)).missing
+    assert missing is not None and missing.what == "node"
+
+
+def test_F34_many_ways_are_counted_without_huge_numbers() -> None:
+    packet = sample_packet()
+    template = packet.graph.templates[0]
+    double = Node(step=WriteLiteral(text="."), children={})
+    nodes = [double.model_copy(update={"children": {".": i + 1, ";": i + 1}}) for i in range(5000)]
+    template.nodes = [*nodes, double]
+    packet.check()
+    assert template.n_skeletons == 2**53 - 1
+
+
+def test_F35_only_what_is_written(refused: Refused) -> None:
+    refused("graph-unwritten")
+
+    def last_unit(
+        graph: dict[str, Any], source: int
+    ) -> None:  # node 2 of the second template: 4 prompt units, 2 steps
+        graph["templates"][1]["nodes"][2]["step"] = {"do": "copy", "source": source, "lead": " "}
+
+    changed("graph.json", lambda g: last_unit(g, 5))
+    with pytest.raises(PacketError, match="looks at unit 6, expected one of the 6"):
+        changed("graph.json", lambda g: last_unit(g, 6))
+
+
+def test_F36_leaves(refused: Refused) -> None:
+    refused("graph-lead", "graph-says-nothing", "graph-false-literal", "graph-arguments", "graph-rule-beyond")
+
+
+def test_F37_guards(refused: Refused) -> None:
+    refused("graph-guards-overlap", "graph-guards-deep")
+
+
+def test_F38_units() -> None:
+    spec = Packet.load(GOOD).spec
+    prompt = spec.sample("probing", 1, seed=0, templates=[1])[0]
+    assert [(u.lead, u.symbol is None) for u in prompt.units] == [
+        ("", False),
+        (" ", False),
+        (" ", False),
+        ("", True),
+    ]
+    assert prompt.units[-1].text == ":" and "".join(u.text for u in prompt.units) == prompt.text
+
+
+def test_F39_roll_out() -> None:
+    packet = Packet.load(GOOD)
+    roller, table = Roller(packet.graph), fixed_table(OUTPUTS, packet.graph)
+    shape = packet.spec._shapes[1]
+    for values, written in ((("a", "b", "c"), " a a.\n"), (("c", "a", "b"), " a>.\n")):
+        trace = roller(shape.fill(values, template=1, held_out=False), table)
+        assert (trace.completion, trace.complete) == (written, True)
+
+
+def test_F40_where_it_ends() -> None:
+    packet = Packet.load(GOOD)
+    prompt = packet.spec._shapes[0].fill(("a", "b"), template=0, held_out=False)
+    table = fixed_table(OUTPUTS, packet.graph)
+    assert Roller(packet.graph, max_units=3)(prompt, table).missing.what == "length"  # type: ignore[union-attr]
+    rule = packet.graph.rules[0]
+    fewer = rule.model_copy(update={"rows": rule.rows[2:], "outputs": rule.outputs[2:]})
+    trace = Roller(packet.graph.model_copy(update={"rules": [fewer]}))(prompt, table)
+    assert not trace.complete and trace.missing is not None and trace.missing.what == "row"
+
+
+# -- spec -------------------------------------------------------------------------------------------------------------
+def test_F41_plain_yaml(refused: Refused) -> None:
+    refused(*(name for name in ATTACKS if name.startswith("yaml-")))
+
+
+def test_F42_spec(refused: Refused) -> None:
+    refused("spec-truth", "spec-no-end", "yaml-unknown-field")
+
+
+def _with_answer(answer: str) -> ProbeSpec:
+    return ProbeSpec.model_validate({**Packet.load(GOOD).spec.model_dump(), "answer": answer})
+
+
+def test_F43_answers(refused: Refused) -> None:
+    refused("answer-nested", "answer-alternatives", "answer-back-reference", "answer-look-ahead")
+    completions = {"> a.": "a", "= 12.": "12", "x -3.5;": "-3.5"}
+    answers = [r"> ?(.+)\.", r"= (\d{1,9}|T|F)\.$", r"^x (-?[0-9]{1,9}(?:\.\d{1,9})?);"]
+    for answer, (completion, read) in zip(answers, completions.items(), strict=True):
+        assert _with_answer(answer).read_answer(completion) == read
+    for bad in ("x" * 300 + "(a)", "(a)++", "(?P<x>a)", "(" * 17 + ")" * 17, "[a", "a{1", "abc"):
+        with pytest.raises(ValueError, match="answer"):
+            _with_answer(bad)
+
+
+def test_F44_steps(refused: Refused) -> None:
+    refused("answer-many-stars", "answer-many-options", "answer-long-tail")
+    for answer in (r"> ?(.+)\.", r"(.+)(?:\.|$)x", "(.*)aaaaaaaaab"):  # about the slowest there are
+        spec = _with_answer(answer)
+        for text in ("a" * 5000, "> " * 2500, "." * 5000):
+            began = time.perf_counter()
+            spec.read_answer(text)
+            assert time.perf_counter() - began < 5
+
+
+def test_F45_how_far_it_looks() -> None:
+    spec = _with_answer("(x)")
+    assert spec.read_answer("." * 4095 + "x") == "x"
+    assert spec.read_answer("." * 4096 + "x") is None
+    assert spec.read_answer("." + spec.stop + "x") is None
+
+
+def test_F46_card(refused: Refused) -> None:
+    refused("card-script", "card-image", "card-not-utf-8")
+    packet = whole_packet()
+    loud = packet.replace(
+        manifest=packet.manifest.model_copy(update={"notes": ["<script>alert(1)</script>"]})
+    )
+    card = loud._fresh_parts()["README.md"].decode()
+    assert "&lt;script>" in card and "<script" not in card
+
+
+# -- signature --------------------------------------------------------------------------------------------------------
+def test_F47_envelope(refused: Refused) -> None:
+    refused("signature-emptied", "signature-no-signatures", "signature-other-payload", "signature-slack-bits")
+    refused("signature-twice", "signature-unknown-field", "signature-deep")
+
+
+def test_F48_to_F50_are_enough_for_a_second_implementation() -> None:
+    """The sample packet read with hashes, Ed25519, json and struct alone."""
+    _second_reader()
+
+
+def test_F48_statement() -> None:
+    statement = _second_reader()[0]
+    assert list(statement) == sorted(statement)
+    assert (statement["_type"], statement["predicateType"]) == (
+        "https://in-toto.io/Statement/v1",
+        "urn:m2kt:packet:v1",
+    )
+    assert statement["subject"] == [
+        {"name": name, "digest": {"sha256": hashlib.sha256(good()[name]).hexdigest()}}
+        for name in sorted(set(PARTS) - {"signature.json"})
+    ]
+    assert statement["predicate"].keys() == {"packet", "key"}
+
+
+def test_F49_key_ids() -> None:
+    key = _second_reader()[0]["predicate"]["key"]
+    said = '{"keytype":"ed25519","keyval":{"public":"%s"},"scheme":"ed25519"}' % key["keyval"]["public"]  # noqa: UP031
+    assert hashlib.sha256(said.encode()).hexdigest() == key["keyid"]
+
+
+def test_F50_signature() -> None:
+    assert _second_reader()[1] is None  # Ed25519 raises where it does not hold
+
+
+def _second_reader() -> tuple[dict[str, Any], None]:
+    envelope = json.loads(good()["signature.json"])
+    payload = base64.b64decode(envelope["payload"])
+    statement = json.loads(payload)
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(statement["predicate"]["key"]["keyval"]["public"]))
+    signed = b"DSSEv1 28 application/vnd.in-toto+json %d " % len(payload) + payload
+    verified = key.verify(base64.b64decode(envelope["signatures"][0]["sig"]), signed)
+    raw = good()["concepts.safetensors"]
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    begin, end = header["vectors_KD"]["data_offsets"]
+    numbers = struct.unpack(f"<{math.prod(header['vectors_KD']['shape'])}f", raw[8 + length :][begin:end])
+    np.testing.assert_array_equal(Packet.load(GOOD).concepts["vectors_KD"].reshape(-1), numbers)
+    return statement, verified
+
+
+def test_F51_what_must_hold(refused: Refused) -> None:
+    refused(
+        "signature-of-another", "signature-other-content", "signature-other-statement", "signature-owner-key"
+    )
+    refused("signature-covers-less", "signature-covers-more", "signature-second")
+    for name in PARTS:  # single bits at even distances; tests/fuzz does it at random
+        for bit in range(0, 8 * len(good()[name]), max(1, len(good()[name]) // 4)):
+            flipped = bytearray(good()[name])
+            flipped[bit // 8] ^= 1 << bit % 8
+            with pytest.raises(PacketError):
+                Packet.from_parts({**good(), name: bytes(flipped)})
+
+
+def test_F52_signature_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    from m2kt.packet import _packet
+
+    def never(*_: Any) -> None:
+        raise AssertionError("parsed before the signature was checked")
+
+    for name in ("parse_manifest", "parse_graph", "check_yaml", "read_arrays", "check_card"):
+        monkeypatch.setattr(_packet, name, never)
+    with pytest.raises(PacketError, match="edited after signing"):
+        Packet.from_parts({**good(), "graph.json": b"[" * 1000})
+
+
+# -- readers ----------------------------------------------------------------------------------------------------------
+def test_F53_errors(tmp_path: Path) -> None:
+    assert PacketError.exit_code == 7
+    for name in ("card-long-line", "yaml-date", "zip-traversal", "manifest-terminal", "shape-many-axes"):
+        with pytest.raises(PacketError) as error:
+            Packet.load(ATTACKS[name].write(tmp_path / name))
+        assert str(error.value).isprintable() and len(str(error.value)) <= 600
+
+
+def test_F54_nothing_runs(tmp_path: Path) -> None:
+    path = GOOD.resolve()
+    opened: list[str] = []
+    watched = ("exec", "compile", "import", "socket.connect", "subprocess.Popen", "os.system")
+    on = True
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if on and event == "open":
+            opened.append(f"{arguments[0]} {arguments[1]}")
+        elif on and event in watched:
+            opened.append(event)
+
+    Packet.load(path)  # what is loaded once, such as codecs
+    sys.addaudithook(audit)
+    Packet.load(path)
+    on = False
+    assert [entry.removesuffix("b") for entry in opened] == [f"{path} r"]
+
+
+def test_F55_time_and_memory(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    for name in (
+        "json-many-brackets",
+        "json-long-integer",
+        "yaml-many-values",
+        "yaml-bomb",
+        "zip-many-entries",
+        "many-files",
+    ):
+        path = ATTACKS[name].write(tmp_path / name)
+        with pytest.raises(PacketError):
+            Packet.load(path)
+    assert time.perf_counter() - began < 20  # all together; memory: tests/attacks
+
+
+def test_the_spec_is_refused_with_the_reason_where_people_write_it() -> None:
+    with pytest.raises(SpecError, match="leave out a leading"):
+        ProbeSpec.from_yaml(Packet.load(GOOD).spec.to_yaml().replace("> ?(.+)", ".*> (.+)"))
