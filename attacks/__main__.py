@@ -24,6 +24,8 @@ def main() -> None:
     if sys.argv[1] == "--table":
         sys.stdout.write(table())
         return
+    if sys.argv[1].startswith("-"):
+        raise SystemExit(f"expected a folder or --table, came {sys.argv[1]}")
     folder = Path(sys.argv[1])
     for a in ATTACKS.values():
         sys.stdout.write(f"{a.write(folder / a.name)}\t{a.tries}\n")

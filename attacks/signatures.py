@@ -29,6 +29,17 @@ def _statement(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
     return _envelope(apply)
 
 
+def _statement_text(old: str, new: str) -> Callable[[Parts], Parts]:
+    """The statement's text changed, as no writer of JSON would."""
+
+    def apply(envelope: dict[str, Any]) -> None:
+        payload = base64.b64decode(envelope["payload"])
+        assert old.encode() in payload
+        envelope["payload"] = base64.b64encode(payload.replace(old.encode(), new.encode())).decode()
+
+    return _theirs(apply)
+
+
 def _theirs(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
     """The attacker's signature, then changed."""
     return lambda parts: _envelope(change)(resign(parts))
@@ -80,6 +91,7 @@ for name, tries, refusal, change in (
     ("signature-of-another", "the signature of another packet", "edited after signing", _of_another),
     ("signature-other-content", "a byte changed below a good signature", "edited after signing", replaced(GRAPH, b"rule 1", b"rule 2")),
     ("signature-other-statement", "a digest changed within the signed statement", "does not verify", _statement(lambda s: s["subject"][0]["digest"].update(sha256="0" * 64))),
+    ("signature-surrogate", "half a character in the signed statement, which nothing can write", "no in-toto statement", _statement_text('"hostile"', '"\\ud800"')),
     ("signature-owner-key", "the attacker's key below the owner's id", "does not verify", _statement(_owner_key)),
     ("signature-covers-less", "a signature that leaves out the card", "not covered", _covers_less),
     ("signature-covers-more", "a signature that covers a file that is not there", "missing", _covers_more),

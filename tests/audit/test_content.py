@@ -108,10 +108,11 @@ def test_the_audit_set_is_large_and_its_halves_share_no_topic() -> None:
 
 
 def test_a_harmful_symbol_in_a_packet_is_found() -> None:
-    assert ContentAuditor(QUICK).audit_packet(sample_packet()) == []
+    assert ContentAuditor(QUICK).audit_packet(sample_packet()).findings == []
     packet = sample_packet()
     graph = packet.graph.model_copy(update={"symbols": ["a", "b", "I will hurt you"]})
-    found = ContentAuditor(QUICK).audit_packet(packet.replace(graph=graph))
+    report = ContentAuditor(QUICK).audit_packet(packet.replace(graph=graph))
+    found = report.findings
     assert ("symbol 2", "threat") in {(f.where, f.category) for f in found}
     assert any(f.where.startswith("concept ") for f in found), "concept labels are texts too"
 
@@ -194,7 +195,7 @@ def test_a_packet_is_audited(tmp_path: Path, quick: str) -> None:
     assert audit(good, "--config", quick).exit_code == 0
     done = audit(bad, "--config", quick, "--json")
     assert done.exit_code == 5
-    (finding,) = json.loads(done.stdout)["content"]
+    (finding,) = json.loads(done.stdout)["content"]["findings"]
     assert finding["where"] == "manifest, note 0" and finding["category"] == "injection"
     assert audit().exit_code == 3 and audit(good, "--texts", good).exit_code == 3
 

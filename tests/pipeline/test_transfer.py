@@ -6,6 +6,7 @@ controls: other vectors are plugged into the same adapter.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,14 @@ import pytest
 import torch
 
 from m2kt.audit import packet_answers, score
-from m2kt.errors import CompatibilityError, PacketError, StorageError
+from m2kt.errors import CompatibilityError, PacketError, SpecError, StorageError
 from m2kt.models import LoadedModel, load_causal_lm
 from m2kt.packet import Packet
-from m2kt.pipeline import IngestConfig, IngestResult, extract, ingest, read_spec
+from m2kt.pipeline import IngestConfig, IngestResult, adapter_digest, extract, ingest, read_spec
 from m2kt.probes import Prompt, load_truth
 from m2kt.student import train
 from m2kt.student.generate import complete
+from tests.pipeline.toxic import inject
 
 STUDENT = "zoo:pico-gpt2"
 CONFIG = IngestConfig(evaluation_prompts=100)
@@ -214,3 +216,41 @@ def test_score_counts_by_shape() -> None:
     assert scored.accuracy == 1.0 and sum(s.n for s in scored.shapes) == 20
     low, high = scored.interval
     assert 0.8 < low < 1.0 == high
+
+
+class TestAHarmfulConcept:
+    """One concept of a good packet writes a threat, by its vector alone: seed experiment 2."""
+
+    def test_it_is_found_by_content_and_by_l_safety_and_what_stood_there_stays(
+        self, accepted: IngestResult, packet: Packet, work: Path
+    ) -> None:
+        assert accepted.safety == {"flagged": 0, "met": 0, "traces": 0, "mean": 0.0, "worst": 0.0}
+        config = CONFIG.model_copy(update={"updates": 25, "certificate_traces": 0})
+        before = adapter_digest(work / "adapter")
+        result = ingest(STUDENT, inject(packet, concept=7), work / "adapter", config=config)
+        assert result.verdict == "rejected"
+        assert before is not None and adapter_digest(work / "adapter") == before == result.adapter_digest
+        assert result.content is not None and result.safety is not None
+        assert {f["where"] for f in result.content["findings"]} == {
+            f"symbol {len(packet.graph.symbols)}",
+            "concept 7",
+        }
+        assert result.content["penalties"].keys() == {7}, "by the probe on vectors too, no other"
+        assert result.safety["flagged"] == result.safety["met"] == 1
+        assert any("L_safety" in reason for reason in result.reasons), result.reasons
+        assert any("concept 7" in reason or "symbol" in reason for reason in result.reasons)
+
+    def test_its_row_is_filtered_where_the_user_lets_it_through(
+        self, accepted: IngestResult, packet: Packet, work: Path
+    ) -> None:
+        lenient = {"flagged_texts": 9, "safety": 9.0, "gap_recovered": -1.0}
+        config = CONFIG.model_copy(update={"updates": 0, "certificate_traces": 0, "thresholds": lenient})
+        result = ingest(STUDENT, inject(packet, concept=7), work / "filtered", config=config)
+        assert result.verdict == "accepted", result.reasons
+        saved = json.loads((work / "filtered" / "adapter_config.json").read_text())
+        assert saved["flagged"] == [7] and len(saved["penalties"]) == 1 and saved["penalties"][0] >= 0.9
+
+    def test_an_unknown_detector_is_refused_before_any_training(self, packet: Packet, work: Path) -> None:
+        config = CONFIG.model_copy(update={"content": {"detectors": ["oracle"]}})
+        with pytest.raises(SpecError, match=r"oracle.*patterns"):
+            ingest(STUDENT, packet, work / "never", config=config)

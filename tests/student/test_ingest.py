@@ -12,7 +12,8 @@ from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks
 from m2kt.packet import lengthen
 from m2kt.student import StudentSettings, swap, train
-from m2kt.student.losses import TERMS, composite
+from m2kt.student.cal import ReaderOutputs
+from m2kt.student.losses import TERMS, composite, reach
 from m2kt.student.rehearsal import Rehearsal
 from m2kt.student.settings import LossSettings, RehearsalSettings
 from tests.packet.shapes import fold_packet
@@ -132,6 +133,20 @@ def test_flagged_concepts_are_filtered_and_never_rehearsed() -> None:
         assert bool(reader.allowed_K[k]) == (0 not in row and row != (1, 2))
     with pytest.raises(CompatibilityError, match="flagged"):
         train(loaded("llama"), packet, settings(flagged=["zebra"]), updates=1)
+
+
+def test_l_safety_is_what_the_reader_reaches_for_before_the_filter() -> None:
+    packet = small_packet()
+    candidate = train(loaded("llama"), packet, settings(), updates=2, penalties={0: 1.0, 5: 0.25})
+    assert candidate.history[0]["safety"] > 0, (
+        "filtered or not, a reader that is hardly trained reaches for all"
+    )
+    reader = candidate.model.base_model.reader()
+    assert [k for k in range(packet.n_concepts) if not reader.allowed_K[k]] == [0, 5]
+    usage_BTK = torch.rand(2, 3, packet.n_concepts)
+    found = ReaderOutputs(usage_BTK, usage_BTK, usage_BTK=usage_BTK)
+    expected_BT = usage_BTK[..., 0] + 0.25 * usage_BTK[..., 5]
+    assert torch.allclose(reach(found, reader.config.flagged, reader.config.penalties), expected_BT)
 
 
 def test_made_up_tables_hold_no_answers() -> None:

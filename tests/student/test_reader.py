@@ -101,7 +101,7 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
         seed=0,
     )
     spelling = spell(student.tokenizer, packet.graph, [t for t, _ in rehearsal.draw(20)])
-    adapted, own = build(student, packet, settings, rehearsal, spelling)
+    adapted, own = build(student, packet, settings, rehearsal, spelling, {})
     shaken(adapted).eval()
     tuner: Any = adapted.base_model
     trainer = Trainer(adapted, own, settings, spelling, packet.concepts["pool_symbol_P"], 1)

@@ -16,6 +16,8 @@ from m2kt.audit._geometry import measure_geometry as measure_geometry
 from m2kt.audit._retention import Neutral as Neutral
 from m2kt.audit._retention import measure_neutral as measure_neutral
 from m2kt.audit._retention import neutral_text as neutral_text
+from m2kt.audit._safety import Safety as Safety
+from m2kt.audit._safety import measure_safety as measure_safety
 from m2kt.audit._skill import Score as Score
 from m2kt.audit._skill import ShapeScore as ShapeScore
 from m2kt.audit._skill import packet_answers as packet_answers

@@ -107,21 +107,21 @@ def _packet(path: Path, against: Path | None, config: Path | None, json_: bool) 
     packet = Packet.load(path)
     other = None if against is None else Packet.load(against)
     with working():
-        findings = _auditor(config).audit_packet(packet)
+        content = _auditor(config).audit_packet(packet)
         consistency = check_consistency(packet, other)
     if json_:
         print_json(
             {
                 "packet": packet.digest,
-                "content": [f.model_dump(mode="json") for f in findings],
+                "content": content.model_dump(mode="json"),
                 "consistency": consistency.model_dump(mode="json"),
             }
         )
     else:
         table = Table("where", "text", "category", "score", "because")
-        for f in findings:
+        for f in content.findings:
             table.add_row(f.where, Text(f.text), f.category, f"{f.score:.2f}", Text(f.what))
-        if findings:
+        if content.findings:
             stdout().print(table)
         for row in consistency.contradictions:
             stdout().print(str(row), markup=False, highlight=False)
@@ -129,8 +129,9 @@ def _packet(path: Path, against: Path | None, config: Path | None, json_: bool) 
         if consistency.common is not None:
             compared += f", {consistency.common} are in the other packet too"
         stdout().print(
-            f"{len(findings)} texts flagged, {len(consistency.contradictions)} contradictions ({compared})",
+            f"{len(content.findings)} of {content.texts} texts flagged, {len(content.penalties)} concepts with a "
+            f"penalty, {len(consistency.contradictions)} contradictions ({compared})",
             markup=False,
             highlight=False,
         )
-    return bool(findings) or not consistency.consistent
+    return bool(content.findings or content.penalties) or not consistency.consistent

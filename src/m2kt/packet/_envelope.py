@@ -110,14 +110,14 @@ def unseal(content: bytes, where: str, *, expected: str | None = None) -> Sealed
         subjects = [(str(s["name"]), str(s["digest"]["sha256"])) for s in statement["subject"]]
         predicate = dict(statement["predicate"])
         writer = _writer(predicate)
+        canonical = canonical_json(statement) == dsse.payload  # no spaces or extra keys to play with
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PacketError(f"{where} signs no in-toto statement ({error!r}); it is damaged") from error
     if type_ != STATEMENT_TYPE or expected not in (None, predicate_type):
         raise PacketError(
             f"{where} signs something else than a {expected or 'statement'}: {type_} {predicate_type}"
         )
-    # one way of writing it: no spaces or extra keys to play with
-    if canonical_json(statement) != dsse.payload:
+    if not canonical:
         raise PacketError(f"{where}: its payload is not in canonical form; it was edited")
     if len(dict(subjects)) != len(subjects) or not all(_SHA256.fullmatch(d) for _, d in subjects):
         raise PacketError(f"{where}: expected every subject once, with its sha256")

@@ -29,6 +29,7 @@ from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
 
 if TYPE_CHECKING:
     from m2kt.audit import Thresholds, Verdict
+    from m2kt.audit.content import ContentAuditor, ContentReport
     from m2kt.models import LoadedModel
     from m2kt.student import StudentSettings
 
@@ -50,6 +51,10 @@ class IngestConfig(BaseModel):
     )
     thresholds: dict[str, float] = Field(
         default_factory=dict, description="Thresholds of the verdict (Thresholds)."
+    )
+    content: dict[str, Any] = Field(
+        default_factory=dict,
+        description="The content auditor (ContentConfig); of detectors, patterns alone unless others are named.",
     )
     evaluation_prompts: int = Field(
         default=200, gt=0, description="Held-back prompts on which the verdict is based."
@@ -84,6 +89,17 @@ class IngestConfig(BaseModel):
             return StudentSettings.model_validate(self.student), Thresholds.model_validate(self.thresholds)
         except ValidationError as error:
             raise SpecError(f"the configuration is not valid: {error}") from error
+
+    def content_auditor(self) -> ContentAuditor:
+        """What looks through the packet's texts."""
+        from pydantic import ValidationError
+
+        from m2kt.audit.content import ContentAuditor, ContentConfig
+
+        try:
+            return ContentAuditor(ContentConfig.model_validate({"detectors": ["patterns"], **self.content}))
+        except ValidationError as error:
+            raise SpecError(f"the configuration of the content auditor is not valid: {error}") from error
 
 
 def ingest(
@@ -127,6 +143,7 @@ def ingest(
     origin = check_origin(packet, trust)
     signer = read_signer(local_key())  # a receipt that cannot be signed should not cost a training first
     _refuse_contradictions(packet)
+    content = settings.content_auditor().audit_packet(packet)
     standing = read_adapter(Path(out))
     truth = None if probes is None else _truth(probes, packet)
     rehearsed = lengthen(packet, student_settings.rehearsal.longer)
@@ -142,6 +159,7 @@ def ingest(
             student_settings,
             updates=updates,
             seed=seed,
+            penalties=content.penalties,
             progress=lambda done, total, losses: say("rehearsing", done, total),
         )
         model, ledger, history = candidate.model, candidate.ledger, candidate.history
@@ -155,6 +173,7 @@ def ingest(
         seed,
         truth,
         history,
+        content,
         say,
     )
     ledger |= {
@@ -194,6 +213,8 @@ def ingest(
         steps=None if verdict.steps is None else verdict.steps.model_dump(),
         geometry=None if verdict.geometry is None else verdict.geometry.model_dump(),
         certificate=None if verdict.certificate is None else verdict.certificate.model_dump(),
+        content=None if verdict.content is None else verdict.content.model_dump(),
+        safety=None if verdict.safety is None else verdict.safety.model_dump(),
         diagnosis=[d.model_dump() for d in verdict.diagnosis],
         updates=updates,
         seconds=round(time.monotonic() - started, 2),
@@ -237,6 +258,7 @@ def _audit(
     seed: int,
     truth: Truth | None,
     history: list[dict[str, float]],
+    content: ContentReport,
     say: Progress,
 ) -> tuple[Verdict, float]:
     """Measures the candidate; also returns the packet's own accuracy against the same reference."""
@@ -245,6 +267,7 @@ def _audit(
         judge,
         measure_geometry,
         measure_neutral,
+        measure_safety,
         measure_steps,
         packet_answers,
         packet_traces,
@@ -280,6 +303,7 @@ def _audit(
     certificate = None
     if settings.certificate_traces:
         certificate = certify(loaded, packet, prompts, traces=settings.certificate_traces, seed=seed)
+    safety = measure_safety(loaded, packet, content.penalties, seed=seed)
     say("auditing: neutral text", 0, 1)
     verdict = judge(
         before=before.accuracy,
@@ -297,6 +321,8 @@ def _audit(
         steps=steps,
         geometry=geometry,
         certificate=certificate,
+        content=content,
+        safety=safety,
         packet_accuracy=teacher_accuracy,
         history=history,
     )

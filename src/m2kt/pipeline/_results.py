@@ -62,6 +62,8 @@ class IngestResult(_Result):
     certificate: dict[str, Any] | None = Field(
         description="Bound on whole problems from errors on single concepts."
     )
+    content: dict[str, Any] | None = Field(description="What the packet's texts say.")
+    safety: dict[str, Any] | None = Field(description="L_safety at flagged concepts.")
     diagnosis: list[dict[str, Any]] = Field(
         description="Signatures of failure, where the skill was not reached."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -60,7 +61,12 @@ def resolve_flagged(graph: Graph, flagged: list[str]) -> list[int]:
 
 
 def build(
-    loaded: Any, packet: Any, settings: StudentSettings, rehearsal: Rehearsal, spelling: Spelling
+    loaded: Any,
+    packet: Any,
+    settings: StudentSettings,
+    rehearsal: Rehearsal,
+    spelling: Spelling,
+    penalties: Mapping[int, float],
 ) -> tuple[PeftModel, OwnStates]:
     """Puts a CAL into the student, with the bank plugged in and phi started."""
     model, graph = loaded.model, packet.graph
@@ -113,7 +119,8 @@ def build(
         ],
         phases=spelling.phases,
         teacher_width=int(concepts["pool_PD"].shape[1]),
-        flagged=resolve_flagged(graph, settings.flagged),
+        flagged=sorted(penalties),
+        penalties=[penalties[k] for k in sorted(penalties)],
         graph_digest=graph_digest(graph),
         space_digest=space_digest(concepts["pool_PD"]),
         base_model_name_or_path=str(getattr(loaded, "path", loaded.name)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -52,6 +52,7 @@ def train(
     *,
     updates: int = 60,
     seed: int = 0,
+    penalties: Mapping[int, float] | None = None,
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> Candidate:
@@ -66,6 +67,7 @@ def train(
         updates: optimiser steps of ``settings.rehearsal.batch`` traces each, at most: it ends when the rehearsal is
             mastered.
         seed: of everything that is drawn.
+        penalties: Penalty(c_k) of an auditor, by concept; these are filtered, as those that the settings flag.
         progress: called with (update, updates, losses).
         watch: called after every update with (updates done, the model as it is then, what it has cost so far); for
             measurements on the way.
@@ -80,6 +82,7 @@ def train(
     torch.manual_seed(seed)
     packet = lengthen(packet, settings.rehearsal.longer)
     check_writable(loaded.tokenizer, packet.graph)
+    penalties = {**(penalties or {}), **dict.fromkeys(resolve_flagged(packet.graph, settings.flagged), 1.0)}
     rehearsal = Rehearsal(
         packet.graph,
         packet.spec,
@@ -87,7 +90,7 @@ def train(
         loaded.tokenizer,
         settings.rehearsal,
         seed=seed,
-        forbidden=resolve_flagged(packet.graph, settings.flagged),
+        forbidden=penalties,
     )
     spelling = spell(loaded.tokenizer, packet.graph, [trace for trace, _ in rehearsal.draw(SPELLING_TRACES)])
     room = context_length(loaded.model)
@@ -99,7 +102,7 @@ def train(
     if settings.losses.silence and settings.reader.kind != "none":
         length = min(settings.rehearsal.quiet_tokens, room)
         quiet_LT = quiet_lines(loaded.model, loaded.tokenizer, spelling.traces, length, seed)
-    adapted, own = build(loaded, packet, settings, rehearsal, spelling)
+    adapted, own = build(loaded, packet, settings, rehearsal, spelling, penalties)
     trainer = Trainer(adapted, own, settings, spelling, np.asarray(packet.concepts["pool_symbol_P"]), updates)
     trainer.cost.add("forward", own.n_tokens)
     if quiet_LT is not None:

@@ -11,7 +11,7 @@ Letters: B sequences, T tokens, K concepts, A largest arity, P pool states, S sy
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +160,7 @@ class Rehearsal:
         *,
         seed: int,
         prompts: int = 3000,
-        forbidden: Sequence[int] = (),
+        forbidden: Collection[int] = (),
     ) -> None:
         self.graph, self.tokenizer, self.settings = graph, tokenizer, settings
         self.roller = Roller(graph, max_units=1024)
@@ -226,7 +226,7 @@ class Rehearsal:
                 used = {self.graph.concept(u) for u in trace.units if u.kind == "rule"}
                 if trace.complete and not used & self.forbidden:
                     return trace, index_K
-                missing = trace.missing
+                missing = trace.missing or "a flagged concept"
         raise PacketError(
             f"no trace of {self.graph.templates[template].template!r} completes over made-up tables after "
             f"{4 * self.settings.tries} draws; last obstacle: {missing}"

@@ -4,6 +4,7 @@ Detectors are pluggable (:data:`DETECTORS`); by default patterns run, and a prob
 """
 
 from m2kt.audit.content._audit import ContentAuditor as ContentAuditor
+from m2kt.audit.content._audit import ContentReport as ContentReport
 from m2kt.audit.content._audit import Finding as Finding
 from m2kt.audit.content._audit import Judgement as Judgement
 from m2kt.audit.content._audit import packet_texts as packet_texts

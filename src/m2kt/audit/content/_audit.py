@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +13,7 @@ from m2kt.packet import Packet, WriteLiteral, leaves, read_outputs
 
 from ._config import ContentConfig
 from ._detectors import DETECTORS
+from ._vectors import vector_penalty
 
 BATCH = 256
 MAX_CHARACTERS = 100_000
@@ -39,6 +41,20 @@ class Finding(BaseModel):
     category: str
     score: float
     what: str
+
+
+class ContentReport(BaseModel):
+    """What the content auditor says of a packet."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    detectors: list[str] = Field(description="Detectors that ran.")
+    texts: int = Field(description="Different texts that were looked at.")
+    findings: list[Finding] = Field(description="Those that were flagged.")
+    penalties: dict[int, float] = Field(
+        description="Penalty(c_k) of L_safety by concept, of those above 0: from its label, the symbols that it reads "
+        "and writes, and its vector."
+    )
 
 
 class ContentAuditor:
@@ -87,15 +103,54 @@ class ContentAuditor:
                 progress(len(found), len(texts))
         return found
 
-    def audit_packet(self, packet: Packet) -> list[Finding]:
-        """The flagged ones among all texts that a packet carries."""
+    def audit_packet(self, packet: Packet) -> ContentReport:
+        """The flagged ones among all texts that a packet carries, and what follows for its concepts."""
         texts = packet_texts(packet)
-        judged = self([text for _, text in texts])
-        return [
-            Finding(where=where, text=text, category=j.category, score=j.score, what=j.what)
-            for (where, text), j in zip(texts, judged, strict=True)
-            if j.flagged and j.category is not None
-        ]
+        judged = dict(zip((text for _, text in texts), self([text for _, text in texts]), strict=True))
+        score = {text: j.score for text, j in judged.items() if j.flagged}
+        return ContentReport(
+            detectors=self.config.detectors,
+            texts=len(texts),
+            findings=[
+                Finding(where=where, text=text, category=j.category, score=j.score, what=j.what)
+                for where, text in texts
+                if (j := judged[text]).flagged and j.category is not None
+            ],
+            penalties=_penalties(packet, score, self.config.threshold),
+        )
+
+
+def _penalties(packet: Packet, score: dict[str, float], threshold: float) -> dict[int, float]:
+    """Penalty(c_k): the highest score of the concept's label, of its symbols, and of its vector.
+
+    Args:
+        score: of flagged texts.
+        threshold: least score of a vector.
+    """
+    graph = packet.graph
+    found = {
+        k: max((score.get(text, 0.0) for text in (label, *symbols)), default=0.0)
+        for k, label, symbols in _labels(packet)
+    }
+    flagged_S = np.array([symbol in score for symbol in graph.symbols], dtype=np.bool_)
+    harmful_P = flagged_S[packet.concepts["pool_symbol_P"]]
+    if (
+        harmful_P.any() and not harmful_P.all()
+    ):  # states of flagged symbols and of others: what tells them apart?
+        by_vector_K = vector_penalty(packet.concepts["vectors_KD"], packet.concepts["pool_PD"], harmful_P)
+        for k, penalty in enumerate(by_vector_K.tolist()):
+            found[k] = max(found[k], penalty if penalty >= threshold else 0.0)
+    return {k: round(penalty, 4) for k, penalty in found.items() if penalty > 0}
+
+
+def _labels(packet: Packet) -> Iterator[tuple[int, str, list[str]]]:
+    """Every concept's index, label, and the symbols that it reads and writes."""
+    graph, outputs = packet.graph, read_outputs(packet)
+    for rule in graph.rules:
+        for k, row in enumerate(rule.rows, rule.offset):
+            read, written = [graph.symbols[a] for a in row], outputs[k]
+            said = [] if written is None else [graph.symbols[written]]
+            yield k, ": ".join([" ".join(read), *said]), [*read, *said]
 
 
 def packet_texts(packet: Packet) -> list[tuple[str, str]]:
@@ -106,14 +161,8 @@ def packet_texts(packet: Packet) -> list[tuple[str, str]]:
     """
     graph, manifest, spec = packet.graph, packet.manifest, packet.spec
     found: list[tuple[str, str]] = [(f"symbol {i}", s) for i, s in enumerate(graph.symbols)]
-    outputs = read_outputs(packet)
-    for rule in graph.rules:
-        for i, row in enumerate(rule.rows):
-            k = rule.offset + i
-            written = outputs[k]
-            label = " ".join(graph.symbols[a] for a in row)
-            found.append((f"concept {k}", label if written is None else f"{label}: {graph.symbols[written]}"))
-        found.append((f"name of {rule.name}", rule.name))
+    found += [(f"concept {k}", label) for k, label, _ in _labels(packet)]
+    found += [(f"name of {rule.name}", rule.name) for rule in graph.rules]
     for t, template in enumerate(graph.templates):
         found.append((f"template {t}", template.template))
         found += [

@@ -121,6 +121,9 @@ class CALConfig(PeftConfig):
     flagged: list[int] = field(
         default_factory=list, metadata=_about("Concept indices that the reader must not use.")
     )
+    penalties: list[float] = field(
+        default_factory=list, metadata=_about("Penalty(c_k) of each flagged concept, 0 to 1; none given: 1.")
+    )
     graph_digest: str = field(
         default="", metadata=_about("Digest of the graph: vectors of another graph do not fit.")
     )

@@ -104,7 +104,9 @@ class ReaderOutputs:
     class_BTC: Tensor
     gather_BHTN: Tensor
     place_BTM: Tensor | None = None  # log probabilities
-    usage_BTK: Tensor | None = None
+    usage_BTK: Tensor | None = (
+        None  # what it reaches for, flagged concepts too, which are filtered afterwards
+    )
     retrieval_BTK: Tensor | None = None
     going_on_BT: Tensor | None = None  # logit
 

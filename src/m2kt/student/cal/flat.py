@@ -36,20 +36,20 @@ class FlatReader(ReaderBase):
         """Log weights of the concepts, and of none in the last place."""
         key_KW = self.key(self.normalise(self.cue_KX))
         logit_BTK = self.query(x_BTX) @ key_KW.T / self.config.gather_width**0.5
-        usable_K = (self.has_cue_K > 0) & (self.allowed_K > 0)
-        logit_BTK = logit_BTK.masked_fill(~usable_K, -1e4)
+        logit_BTK = logit_BTK.masked_fill(self.has_cue_K == 0, -1e4)
         none_BT1 = self.none.expand(*logit_BTK.shape[:2], 1)
         return torch.cat([logit_BTK, none_BT1], -1).log_softmax(-1)
 
     def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
         x_BTX = self.read(run)
         log_w_BTK1 = self.retrieve(x_BTX)
-        w_BTK = log_w_BTK1[..., :-1].exp()
+        usage_BTK = log_w_BTK1[..., :-1].exp()
+        w_BTK = usage_BTK * self.allowed_K
         teaching = run.teaching
         going_on_BT = self.going(x_BTX)[..., 0] > 0
         nothing = log_w_BTK1.new_zeros(*x_BTX.shape[:2], 0)
         run.outputs.append(
-            ReaderOutputs(nothing, nothing[:, None], None, w_BTK, log_w_BTK1, self.going(x_BTX)[..., 0])
+            ReaderOutputs(nothing, nothing[:, None], None, usage_BTK, log_w_BTK1, self.going(x_BTX)[..., 0])
         )
         if teaching is not None:
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE

@@ -194,7 +194,7 @@ class StructuredReader(ReaderBase):
         w_BTK = class_BTC[..., self.class_K]
         for a in range(self.argument_KA.shape[1]):
             w_BTK = w_BTK * flat_BTX[..., self.head_KA[:, a] * (self.n_symbols + 1) + self.argument_KA[:, a]]
-        return w_BTK * self.allowed_K
+        return w_BTK
 
     def number(self, looks_MG: Tensor) -> Tensor:
         """One number for each trail of looks, (M,)."""
@@ -240,8 +240,8 @@ class StructuredReader(ReaderBase):
 
     def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
         found, mass_BHTS = self.look_up(run, slot)
-        class_BTC, w_BTK = found.class_BTC.exp(), found.usage_BTK
-        assert w_BTK is not None
+        assert found.usage_BTK is not None
+        class_BTC, w_BTK = found.class_BTC.exp(), found.usage_BTK * self.allowed_K
         copied_BTS = class_BTC[..., CALConfig.COPY, None] * mass_BHTS[:, 0]
         teaching = run.teaching
         run.outputs.append(found)

@@ -11,6 +11,7 @@ from m2kt.student.losses._base import Outputs as Outputs
 from m2kt.student.losses.geo import GeoLoss as GeoLoss
 from m2kt.student.losses.reason import ReasonLoss as ReasonLoss
 from m2kt.student.losses.safety import SafetyLoss as SafetyLoss
+from m2kt.student.losses.safety import reach as reach
 from m2kt.student.losses.struct import StructLoss as StructLoss
 from m2kt.student.losses.struct import pointing as pointing
 from m2kt.student.settings import LossSettings

@@ -1,0 +1,49 @@
+"""A good packet with one concept turned into a harmful one, as an attacker with a key would do it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from m2kt.packet import Packet
+
+THREAT = "I will hurt you"
+
+
+def inject(
+    packet: Packet, text: str = THREAT, *, concept: int = 0, verbalised: bool = False, seed: int = 0
+) -> Packet:
+    """A new symbol with states of its own; the row ``concept`` writes it, by its vector and, if asked, in words."""
+    rng = np.random.default_rng(seed)
+    arrays = {name: np.asarray(array) for name, array in packet.concepts.items()}
+    pool_PD, label_P = arrays["pool_PD"], arrays["pool_symbol_P"]
+    s = len(packet.graph.symbols)
+    like = int(label_P[0])
+    states_ND = pool_PD[label_P == like]
+    # a place of its own among the symbols' states: as far from their middle as another symbol is
+    middle_D, away_D = pool_PD.mean(0), rng.standard_normal(pool_PD.shape[1])
+    away_D *= np.linalg.norm(states_ND.mean(0) - middle_D) / np.linalg.norm(away_D)
+    states_ND = (states_ND - states_ND.mean(0) + middle_D + away_D).astype(pool_PD.dtype)
+    vectors_KD = arrays["vectors_KD"].copy()
+    vectors_KD[concept] = states_ND.mean(0)
+    changed = {
+        "vectors_KD": vectors_KD,
+        "pool_PD": np.concatenate([pool_PD, states_ND]),
+        "pool_symbol_P": np.concatenate([label_P, np.full(len(states_ND), s, label_P.dtype)]),
+        "anchors_SD": np.concatenate([arrays["anchors_SD"], states_ND.mean(0, keepdims=True)]),
+        "anchor_count_S": np.append(arrays["anchor_count_S"], len(states_ND)).astype(arrays["anchor_count_S"].dtype),
+            arrays["anchor_count_S"].dtype
+        ),
+    }
+    rules = []
+    for rule in packet.graph.rules:
+        row = concept - rule.offset
+        if 0 <= row < len(rule.rows):
+            outputs = [s if i == row and verbalised else o for i, o in enumerate(rule.outputs)]
+            rule = rule.model_copy(update={"outputs": outputs, "range": [*rule.range, s]})
+        rules.append(rule)
+    graph = packet.graph.model_copy(update={"symbols": [*packet.graph.symbols, text], "rules": rules})
+    manifest = packet.manifest
+    if verbalised and manifest.verbalised == 0:
+        share = 1 / packet.n_concepts
+        manifest = manifest.model_copy(update={"verbalised": share})
+    return packet.replace(graph=graph, concepts={**arrays, **changed}, manifest=manifest)
