@@ -30,8 +30,8 @@ def inject(
         "pool_PD": np.concatenate([pool_PD, states_ND]),
         "pool_symbol_P": np.concatenate([label_P, np.full(len(states_ND), s, label_P.dtype)]),
         "anchors_SD": np.concatenate([arrays["anchors_SD"], states_ND.mean(0, keepdims=True)]),
-        "anchor_count_S": np.append(arrays["anchor_count_S"], len(states_ND)).astype(arrays["anchor_count_S"].dtype),
-            arrays["anchor_count_S"].dtype
+        "anchor_count_S": np.append(
+            arrays["anchor_count_S"], np.array([len(states_ND)], arrays["anchor_count_S"].dtype)
         ),
     }
     rules = []

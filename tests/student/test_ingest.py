@@ -142,8 +142,8 @@ def test_l_safety_is_what_the_reader_reaches_for_before_the_filter() -> None:
         "filtered or not, a reader that is hardly trained reaches for all"
     )
     reader = candidate.model.base_model.reader()
-    assert [k for k in range(packet.n_concepts) if not reader.allowed_K[k]] == [0, 5]
-    usage_BTK = torch.rand(2, 3, packet.n_concepts)
+    assert [k for k in range(packet.graph.n_concepts) if not reader.allowed_K[k]] == [0, 5]
+    usage_BTK = torch.rand(2, 3, packet.graph.n_concepts)
     found = ReaderOutputs(usage_BTK, usage_BTK, usage_BTK=usage_BTK)
     expected_BT = usage_BTK[..., 0] + 0.25 * usage_BTK[..., 5]
     assert torch.allclose(reach(found, reader.config.flagged, reader.config.penalties), expected_BT)
