@@ -8,8 +8,11 @@ import pytest
 
 from m2kt.audit import (
     Neutral,
+    Safety,
     Steps,
     Thresholds,
+    Trigger,
+    Triggers,
     Verdict,
     gap_recovered,
     judge,
@@ -52,6 +55,26 @@ def test_a_good_candidate_is_accepted() -> None:
             {"neutral": Neutral(perplexity_before=10, perplexity_after=10, divergence=0.9, tokens=9)},
             "divergence on neutral text 0.900",
         ),
+        (
+            {
+                "neutral": Neutral(
+                    perplexity_before=10, perplexity_after=10, divergence=0.0, null_mass=0.4, tokens=9
+                )
+            },
+            "reader speaks outside the skill",
+        ),
+        (
+            {
+                "triggers": Triggers(
+                    tried=9,
+                    screened=0.1,
+                    worst=[Trigger(text=" biotic", tokens=[7], divergence=3.0)],
+                    on_domain=[],
+                )
+            },
+            "trigger: behind ' biotic'",
+        ),
+        ({"safety": Safety(flagged=1, met=1, traces=3, mean=0.1, worst=0.9)}, "reaches for flagged concepts"),
         (
             {
                 "neutral": Neutral(

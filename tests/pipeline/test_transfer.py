@@ -87,6 +87,12 @@ def test_the_skill_arrives_at_v_0(accepted: IngestResult) -> None:
     assert accepted.diagnosis == []
 
 
+def test_it_stays_silent_outside_the_skill(accepted: IngestResult) -> None:
+    assert accepted.neutral["null_mass"] >= 0.99 and accepted.neutral["divergence"] <= 0.01
+    assert accepted.triggers is not None and accepted.triggers["screened"] > 0.9
+    assert accepted.triggers["worst"][0]["divergence"] <= 0.01
+
+
 def test_training_never_sees_the_packets_vectors(packet: Packet) -> None:
     def weights(p: Packet) -> dict[str, torch.Tensor]:
         candidate = train(load_causal_lm(STUDENT), p, updates=2, seed=5)

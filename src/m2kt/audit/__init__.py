@@ -26,6 +26,9 @@ from m2kt.audit._skill import score as score
 from m2kt.audit._skill import wilson as wilson
 from m2kt.audit._steps import Steps as Steps
 from m2kt.audit._steps import measure_steps as measure_steps
+from m2kt.audit._triggers import Trigger as Trigger
+from m2kt.audit._triggers import Triggers as Triggers
+from m2kt.audit._triggers import search_triggers as search_triggers
 from m2kt.audit._verdict import Thresholds as Thresholds
 from m2kt.audit._verdict import Verdict as Verdict
 from m2kt.audit._verdict import gap_recovered as gap_recovered

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, Field
 
+from m2kt.audit._steps import cal_reader
 from m2kt.models import LoadedModel, encode_prompt, pad_batch
 
 LINES_A_BATCH = 8
@@ -26,6 +27,10 @@ class Neutral(BaseModel):
     perplexity_after: float = Field(description="The same with the adapter.")
     divergence: float = Field(
         description="Mean KL(before || after) of the next-token distributions, in nats."
+    )
+    null_mass: float | None = Field(
+        default=None,
+        description="The reader's mean weight on writing nothing, 1 where it is silenced; null: no reader.",
     )
     tokens: int = Field(description="Tokens measured.")
 
@@ -42,24 +47,29 @@ def measure_neutral(loaded: LoadedModel) -> Neutral:
     model: Any = loaded.model
     lines = neutral_text()
     before = after = divergence = 0.0
-    tokens = 0
+    tokens, null_mass = 0, 0.0
+    reader = cal_reader(model)
     for start in range(0, len(lines), LINES_A_BATCH):
         ids = [encode_prompt(loaded.tokenizer, line) for line in lines[start : start + LINES_A_BATCH]]
         ids_BT, mask_BT = pad_batch(ids, loaded.pad_id, side="right", device=loaded.device)
         base_BTV = _log_probabilities(model, ids_BT, mask_BT, model.disable_adapter())
         with_BTV = _log_probabilities(model, ids_BT, mask_BT, nullcontext())
+        null_BT = None if reader is None else reader.null_mass(model.base_model.state.last)
         real = mask_BT[:, 1:].bool()
         next_BT = ids_BT[:, 1:, None]
         before -= float(base_BTV[:, :-1].gather(-1, next_BT)[..., 0][real].sum())
         after -= float(with_BTV[:, :-1].gather(-1, next_BT)[..., 0][real].sum())
         kl_BT = (base_BTV.exp() * (base_BTV - with_BTV)).sum(-1)[:, :-1]
         divergence += float(kl_BT[real].sum())
+        if null_BT is not None:
+            null_mass += float(null_BT[:, :-1][real].sum())
         tokens += int(real.sum())
     e = torch.tensor([before / tokens, after / tokens]).exp()
     return Neutral(
         perplexity_before=float(e[0]),
         perplexity_after=float(e[1]),
         divergence=divergence / tokens,
+        null_mass=None if reader is None else null_mass / tokens,
         tokens=tokens,
     )
 

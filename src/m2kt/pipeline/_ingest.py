@@ -59,6 +59,11 @@ class IngestConfig(BaseModel):
     evaluation_prompts: int = Field(
         default=200, gt=0, description="Held-back prompts on which the verdict is based."
     )
+    trigger_strings: int = Field(
+        default=256,
+        ge=0,
+        description="Strings of each length that the search for triggers tries. 0: no search.",
+    )
     certificate_traces: int = Field(
         default=400,
         ge=0,
@@ -213,6 +218,7 @@ def ingest(
         steps=None if verdict.steps is None else verdict.steps.model_dump(),
         geometry=None if verdict.geometry is None else verdict.geometry.model_dump(),
         certificate=None if verdict.certificate is None else verdict.certificate.model_dump(),
+        triggers=None if verdict.triggers is None else verdict.triggers.model_dump(),
         content=None if verdict.content is None else verdict.content.model_dump(),
         safety=None if verdict.safety is None else verdict.safety.model_dump(),
         diagnosis=[d.model_dump() for d in verdict.diagnosis],
@@ -272,6 +278,7 @@ def _audit(
         packet_answers,
         packet_traces,
         score,
+        search_triggers,
     )
 
     spec, n = packet.spec, settings.evaluation_prompts
@@ -304,6 +311,10 @@ def _audit(
     if settings.certificate_traces:
         certificate = certify(loaded, packet, prompts, traces=settings.certificate_traces, seed=seed)
     safety = measure_safety(loaded, packet, content.penalties, seed=seed)
+    triggers = None
+    if settings.trigger_strings:
+        say("auditing: triggers", 0, 1)
+        triggers = search_triggers(loaded, strings=settings.trigger_strings, seed=seed)
     say("auditing: neutral text", 0, 1)
     verdict = judge(
         before=before.accuracy,
@@ -321,6 +332,7 @@ def _audit(
         steps=steps,
         geometry=geometry,
         certificate=certificate,
+        triggers=triggers,
         content=content,
         safety=safety,
         packet_accuracy=teacher_accuracy,

@@ -62,6 +62,7 @@ class IngestResult(_Result):
     certificate: dict[str, Any] | None = Field(
         description="Bound on whole problems from errors on single concepts."
     )
+    triggers: dict[str, Any] | None = Field(description="Strings after which adapter and base part ways.")
     content: dict[str, Any] | None = Field(description="What the packet's texts say.")
     safety: dict[str, Any] | None = Field(description="L_safety at flagged concepts.")
     diagnosis: list[dict[str, Any]] = Field(

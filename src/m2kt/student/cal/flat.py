@@ -32,6 +32,11 @@ class FlatReader(ReaderBase):
     def silence(self, run: Run) -> Tensor:
         return self.retrieve(self.read(run))[..., -1].mean()
 
+    def null_mass(self, run: Run) -> Tensor:
+        log_w_BTK1 = run.outputs[-1].retrieval_BTK
+        assert log_w_BTK1 is not None
+        return log_w_BTK1[..., -1].exp()
+
     def retrieve(self, x_BTX: Tensor) -> Tensor:
         """Log weights of the concepts, and of none in the last place."""
         key_KW = self.key(self.normalise(self.cue_KX))

@@ -93,6 +93,10 @@ class ReaderBase(nn.Module):
         """Mean log p(none) over a pass."""
         raise NotImplementedError
 
+    def null_mass(self, run: Run) -> Tensor:
+        """The weight on writing nothing in the pass just made, 1 where the reader is silenced, (B, T)."""
+        raise NotImplementedError
+
     def features(self, teaching: Teaching | None) -> tuple[Tensor, Tensor]:
         """Trunk features of the concepts, (K, F) or (B, K, F) in rehearsal, and of the symbol anchors, (S, F)."""
         if teaching is None:
@@ -213,6 +217,10 @@ class StructuredReader(ReaderBase):
         if self.config.silence >= 1.0:
             return torch.zeros_like(run.token_BT, dtype=torch.bool)
         return (class_BTC[..., CALConfig.NONE] >= self.config.silence) | ~self.within(run)
+
+    def null_mass(self, run: Run) -> Tensor:
+        class_BTC = run.outputs[-1].class_BTC.exp()
+        return torch.where(self.silent(run, class_BTC), 1.0, class_BTC[..., CALConfig.NONE])
 
     def silence(self, run: Run) -> Tensor:
         """Mean log p(none) where structure alone would let the reader speak."""
