@@ -92,7 +92,7 @@ def own_states(
     means = [sum((w * h for w, h in about[t]), torch.zeros(())) / sum(w for w, _ in about[t]) for t in met]
     state_VE = torch.stack(means)
     row_VE = model.get_output_embeddings().weight[torch.tensor(tokens, device=device)].float()
-    row_VE = _unit((row_VE - row_VE.mean(0)) * _final_gain(model))
+    row_VE = _unit((row_VE - row_VE.mean(0)) * final_gain(model))
     state_VE = torch.cat([_unit(state_VE - state_VE.mean(0)), row_VE[len(met) :]])
     h_NE = torch.cat(first[write])
     read_NX = torch.cat([torch.cat(first[layer]) for layer in reads], -1)
@@ -113,7 +113,7 @@ def _unit(x_VE: Tensor) -> Tensor:
     return torch.nn.functional.normalize(x_VE, dim=-1, eps=1e-6)
 
 
-def _final_gain(model: Any) -> Tensor:
+def final_gain(model: Any) -> Tensor:
     """The weight of the last normalisation, which scales what the unembedding sees."""
     last: Tensor | None = None
     for _, module in decoder(model).named_children():

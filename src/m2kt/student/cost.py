@@ -33,6 +33,7 @@ class Cost:
     def __init__(self, model: Any, trained: int, read: float = 1.0, write: float = 0.0) -> None:
         body = sum(_frozen(block) for block in blocks(model))
         head = int(model.get_output_embeddings().weight.numel())
+        self.blocks = 2.0 * body  # operations of a token forward through the blocks alone
         self.whole = 4.0 * (body + head)
         own = 6.0 * trained
         self.price: dict[str, float] = {
@@ -48,13 +49,17 @@ class Cost:
         """``tokens`` more of a kind."""
         self.tokens[kind] += tokens
 
+    @property
+    def spent(self) -> float:
+        """Operations of all tokens."""
+        return sum(self.price[kind] * n for kind, n in self.tokens.items())
+
     def summary(self) -> dict[str, Any]:
         """``trained_tokens`` of all kinds, the same ``by_kind``, and ``core_tokens``, the currency."""
-        spent = sum(self.price[kind] * n for kind, n in self.tokens.items())
         return {
             "trained_tokens": sum(self.tokens.values()),
             "tokens_by_kind": dict(self.tokens),
-            "core_tokens": round(spent / self.whole, 1),
+            "core_tokens": round(self.spent / self.whole, 1),
         }
 
 
