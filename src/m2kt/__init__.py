@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from m2kt.pipeline import evaluate as evaluate
     from m2kt.pipeline import extract as extract
     from m2kt.pipeline import ingest as ingest
+    from m2kt.pipeline import preflight as preflight
     from m2kt.probes import ProbeSpec as ProbeSpec
 
 __version__ = "0.1.0"
-__all__ = ["M2KTError", "Packet", "ProbeSpec", "evaluate", "extract", "ingest"]
+__all__ = ["M2KTError", "Packet", "ProbeSpec", "evaluate", "extract", "ingest", "preflight"]
 
 _HOMES = {
     "M2KTError": "m2kt.errors",
@@ -39,6 +40,7 @@ _HOMES = {
     "evaluate": "m2kt.pipeline",
     "extract": "m2kt.pipeline",
     "ingest": "m2kt.pipeline",
+    "preflight": "m2kt.pipeline",
 }
 
 

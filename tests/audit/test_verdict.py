@@ -8,6 +8,7 @@ import pytest
 
 from m2kt.audit import (
     Neutral,
+    Regression,
     Safety,
     Steps,
     Thresholds,
@@ -62,6 +63,10 @@ def test_a_good_candidate_is_accepted() -> None:
                 )
             },
             "reader speaks outside the skill",
+        ),
+        (
+            {"regression": Regression(n=4, before=1, after=0.5, lost=["a", "b"], gained=[], unwritable=0)},
+            "2 of 4 small tasks are decided otherwise",
         ),
         (
             {

@@ -75,6 +75,16 @@ def test_evaluate(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     assert result["n"] == 1 and result["accuracy"] == 0.0
 
 
+def test_preflight(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    result = answer(m2kt("preflight", "zoo:pico-gpt2", packet[0], "--json"))
+    assert result["fit"] and result["expected_retention"] == 1.0
+    assert {check["name"] for check in result["checks"]} >= {"symbols", "context", "capacity", "cues"}
+    filtering = tmp_path / "cal.yaml"
+    filtering.write_text("student: {flagged: [a, b]}\n")
+    done = m2kt("preflight", "zoo:pico-gpt2", packet[0], "--config", filtering)
+    assert done.returncode == 8 and "unfit" in done.stdout and "expected retention" in done.stdout
+
+
 def test_a_rejection_exits_with_5_and_leaves_a_receipt_alone(
     packet: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -56,7 +56,13 @@ def test_the_command_line() -> None:
 def test_result_keys() -> None:
     from m2kt import pipeline
 
-    results = (pipeline.ExtractResult, pipeline.IngestResult, pipeline.EvaluateResult, PacketDiff)
+    results = (
+        pipeline.ExtractResult,
+        pipeline.PreflightResult,
+        pipeline.IngestResult,
+        pipeline.EvaluateResult,
+        PacketDiff,
+    )
     _frozen("results.json", {r.__name__: sorted(r.model_fields) for r in results})
 
 

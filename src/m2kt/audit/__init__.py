@@ -13,6 +13,9 @@ from m2kt.audit._diagnose import diagnose as diagnose
 from m2kt.audit._geometry import Geometry as Geometry
 from m2kt.audit._geometry import concept_map as concept_map
 from m2kt.audit._geometry import measure_geometry as measure_geometry
+from m2kt.audit._regression import Regression as Regression
+from m2kt.audit._regression import measure_regression as measure_regression
+from m2kt.audit._regression import regression_tasks as regression_tasks
 from m2kt.audit._retention import Neutral as Neutral
 from m2kt.audit._retention import measure_neutral as measure_neutral
 from m2kt.audit._retention import neutral_text as neutral_text

@@ -19,6 +19,7 @@ from m2kt.cli import (
     inspect,
     keys,
     models,
+    preflight,
     rollback,
     sign,
     verify,
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (extract, inspect, diff, audit, sign, verify, ingest, rollback, evaluate, demo):
+for _verb in (extract, inspect, diff, audit, sign, verify, preflight, ingest, rollback, evaluate, demo):
     app.command(name=_verb.NAME, epilog=EXIT_CODES)(_verb.command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(keys.app, name="keys")

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from m2kt.errors import PacketError, SpecError
 from m2kt.packet import (
     Packet,
@@ -22,6 +20,7 @@ from m2kt.packet import (
     readability,
 )
 from m2kt.pipeline._adapters import RECEIPT, adapter_digest, commit_adapter, read_adapter
+from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._receipt import check_origin, receipt_of, write_rejected
 from m2kt.pipeline._results import IngestResult, Progress
@@ -29,82 +28,11 @@ from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
 
 if TYPE_CHECKING:
     from m2kt.audit import Thresholds, Verdict
-    from m2kt.audit.content import ContentAuditor, ContentReport
+    from m2kt.audit.content import ContentReport
     from m2kt.models import LoadedModel
-    from m2kt.student import StudentSettings
 
 STEPS_PROMPTS = 64  # whose single steps are looked at: one pass of the student
 BEFORE_PROMPTS = 32  # the frozen student hardly ever stops by itself; a few prompts show what it can do
-DEFAULT_UPDATES = 120
-
-
-class IngestConfig(BaseModel):
-    """``--config CAL.yaml``: the student side and the auditor's thresholds in one file."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    updates: int = Field(
-        default=DEFAULT_UPDATES, ge=0, description="Optimiser steps at most, unless --updates says otherwise."
-    )
-    student: dict[str, Any] = Field(
-        default_factory=dict, description="Settings of the student side (StudentSettings)."
-    )
-    thresholds: dict[str, float] = Field(
-        default_factory=dict, description="Thresholds of the verdict (Thresholds)."
-    )
-    content: dict[str, Any] = Field(
-        default_factory=dict,
-        description="The content auditor (ContentConfig); of detectors, patterns alone unless others are named.",
-    )
-    evaluation_prompts: int = Field(
-        default=200, gt=0, description="Held-back prompts on which the verdict is based."
-    )
-    trigger_strings: int = Field(
-        default=256,
-        ge=0,
-        description="Strings of each length that the search for triggers tries. 0: no search.",
-    )
-    certificate_traces: int = Field(
-        default=400,
-        ge=0,
-        description="Probing traces read for the certificate; more bring it nearer. 0: none.",
-    )
-
-    @classmethod
-    def from_file(cls, path: str | Path | None) -> IngestConfig:
-        """Reads YAML; defaults without a path."""
-        if path is None:
-            return cls()
-        import yaml
-        from pydantic import ValidationError
-
-        try:
-            return cls.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            raise SpecError(f"cannot use the configuration {path}: {error}") from error
-
-    def resolve(self) -> tuple[StudentSettings, Thresholds]:
-        """The two parts, validated."""
-        from pydantic import ValidationError
-
-        from m2kt.audit import Thresholds
-        from m2kt.student import StudentSettings
-
-        try:
-            return StudentSettings.model_validate(self.student), Thresholds.model_validate(self.thresholds)
-        except ValidationError as error:
-            raise SpecError(f"the configuration is not valid: {error}") from error
-
-    def content_auditor(self) -> ContentAuditor:
-        """What looks through the packet's texts."""
-        from pydantic import ValidationError
-
-        from m2kt.audit.content import ContentAuditor, ContentConfig
-
-        try:
-            return ContentAuditor(ContentConfig.model_validate({"detectors": ["patterns"], **self.content}))
-        except ValidationError as error:
-            raise SpecError(f"the configuration of the content auditor is not valid: {error}") from error
 
 
 def ingest(
@@ -147,7 +75,7 @@ def ingest(
     packet = packet if isinstance(packet, Packet) else Packet.load(packet)
     origin = check_origin(packet, trust)
     signer = read_signer(local_key())  # a receipt that cannot be signed should not cost a training first
-    _refuse_contradictions(packet)
+    refuse_contradictions(packet)
     content = settings.content_auditor().audit_packet(packet)
     standing = read_adapter(Path(out))
     truth = None if probes is None else _truth(probes, packet)
@@ -218,6 +146,7 @@ def ingest(
         steps=None if verdict.steps is None else verdict.steps.model_dump(),
         geometry=None if verdict.geometry is None else verdict.geometry.model_dump(),
         certificate=None if verdict.certificate is None else verdict.certificate.model_dump(),
+        regression=None if verdict.regression is None else verdict.regression.model_dump(),
         triggers=None if verdict.triggers is None else verdict.triggers.model_dump(),
         content=None if verdict.content is None else verdict.content.model_dump(),
         safety=None if verdict.safety is None else verdict.safety.model_dump(),
@@ -234,7 +163,7 @@ def ingest(
     )
 
 
-def _refuse_contradictions(packet: Packet) -> None:
+def refuse_contradictions(packet: Packet) -> None:
     """A row whose text and vector say two things was changed after the teacher spoke, or never read rightly."""
     from m2kt.audit import check_consistency
 
@@ -273,6 +202,7 @@ def _audit(
         judge,
         measure_geometry,
         measure_neutral,
+        measure_regression,
         measure_safety,
         measure_steps,
         packet_answers,
@@ -332,6 +262,7 @@ def _audit(
         steps=steps,
         geometry=geometry,
         certificate=certificate,
+        regression=measure_regression(loaded),
         triggers=triggers,
         content=content,
         safety=safety,

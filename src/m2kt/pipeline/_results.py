@@ -41,6 +41,22 @@ class ExtractResult(_Result):
     notes: list[str]
 
 
+class PreflightResult(_Result):
+    """What ``m2kt preflight`` reports."""
+
+    fit: bool
+    reasons: list[str] = Field(description="Checks that are not passed.")
+    checks: list[dict[str, Any]]
+    keys: list[dict[str, Any]] = Field(
+        description="How far the student's states tell the symbols of each argument apart."
+    )
+    expected_retention: float | None
+    student: str
+    student_digest: str
+    packet: str
+    seconds: float
+
+
 class IngestResult(_Result):
     """What ``m2kt ingest`` reports."""
 
@@ -62,6 +78,7 @@ class IngestResult(_Result):
     certificate: dict[str, Any] | None = Field(
         description="Bound on whole problems from errors on single concepts."
     )
+    regression: dict[str, Any] | None = Field(description="Small tasks of English, decided before and after.")
     triggers: dict[str, Any] | None = Field(description="Strings after which adapter and base part ways.")
     content: dict[str, Any] | None = Field(description="What the packet's texts say.")
     safety: dict[str, Any] | None = Field(description="L_safety at flagged concepts.")

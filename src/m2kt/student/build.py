@@ -60,24 +60,23 @@ def resolve_flagged(graph: Graph, flagged: list[str]) -> list[int]:
     return sorted(found)
 
 
-def build(
-    loaded: Any,
-    packet: Any,
-    settings: StudentSettings,
-    rehearsal: Rehearsal,
-    spelling: Spelling,
-    penalties: Mapping[int, float],
-) -> tuple[PeftModel, OwnStates]:
-    """Puts a CAL into the student, with the bank plugged in and phi started."""
-    model, graph = loaded.model, packet.graph
-    depth = len(blocks(model))
-    concepts = packet.concepts
+def depths(settings: StudentSettings, depth: int) -> tuple[list[int], int]:
+    """Blocks that are read and the one behind which is written, of a student with so many."""
+    write = _block(settings.reader.write_depth, depth)
+    return sorted({min(write, _block(f, depth)) for f in settings.reader.read_depths}), write
 
-    def at(fraction: float) -> int:
-        return min(depth - 1, max(0, round(fraction * depth) - 1))
 
-    write = at(settings.reader.write_depth)
-    reads = sorted({min(write, at(f)) for f in settings.reader.read_depths})
+def _block(fraction: float, depth: int) -> int:
+    return min(depth - 1, max(0, round(fraction * depth) - 1))
+
+
+def configure(
+    loaded: Any, packet: Any, settings: StudentSettings, spelling: Spelling, penalties: Mapping[int, float]
+) -> CALConfig:
+    """The CAL's structure for this student and packet; concepts with a penalty are filtered."""
+    graph, concepts = packet.graph, packet.concepts
+    depth = len(blocks(loaded.model))
+    reads, write = depths(settings, depth)
     writes_literals = settings.reader.write_literals and settings.reader.kind == "structured"
     config = CALConfig(
         task_type="CAUSAL_LM",
@@ -99,7 +98,7 @@ def build(
         steering_rank=settings.steering.rank,
         steering_alpha=settings.steering.alpha,
         steering_first_layer=min(depth - 1, round(settings.steering.first_depth * depth)),
-        steering_last_layer=at(settings.steering.last_depth),
+        steering_last_layer=_block(settings.steering.last_depth, depth),
         steering_targets=settings.steering.targets,
         symbols=list(graph.symbols),
         symbol_tokens=spelling.symbol_tokens,
@@ -126,11 +125,25 @@ def build(
         base_model_name_or_path=str(getattr(loaded, "path", loaded.name)),
     )
     config.trails = trails(config, spelling)
+    return config
+
+
+def build(
+    loaded: Any,
+    packet: Any,
+    settings: StudentSettings,
+    rehearsal: Rehearsal,
+    spelling: Spelling,
+    penalties: Mapping[int, float],
+) -> tuple[PeftModel, OwnStates]:
+    """Puts a CAL into the student, with the bank plugged in and phi started."""
+    model, concepts = loaded.model, packet.concepts
+    config = configure(loaded, packet, settings, spelling, penalties)
     own = own_states(
         model,
         calibration_sequences(rehearsal, config, spelling),
-        reads,
-        write,
+        config.read_layers,
+        config.write_layer,
         prefix=len(special_prefix(loaded.tokenizer)),
         wanted=spelling.answer_tokens,
     )

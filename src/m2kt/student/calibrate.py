@@ -92,7 +92,7 @@ def own_states(
     means = [sum((w * h for w, h in about[t]), torch.zeros(())) / sum(w for w, _ in about[t]) for t in met]
     state_VE = torch.stack(means)
     row_VE = model.get_output_embeddings().weight[torch.tensor(tokens, device=device)].float()
-    row_VE = _unit((row_VE - row_VE.mean(0)) * _final_gain(model))
+    row_VE = _unit((row_VE - row_VE.mean(0)) * final_gain(model))
     state_VE = torch.cat([_unit(state_VE - state_VE.mean(0)), row_VE[len(met) :]])
     h_NE = torch.cat(first[write])
     read_NX = torch.cat([torch.cat(first[layer]) for layer in reads], -1)
@@ -113,11 +113,20 @@ def _unit(x_VE: Tensor) -> Tensor:
     return torch.nn.functional.normalize(x_VE, dim=-1, eps=1e-6)
 
 
-def _final_gain(model: Any) -> Tensor:
-    """The weight of the last normalisation, which scales what the unembedding sees."""
-    last: Tensor | None = None
+def final_gain(model: Any) -> Tensor:
+    """What the last normalisation multiplies each coordinate with before the unembedding sees it; 1 without one.
+
+    Asked of the module itself: families differ in what their weight means (Gemma's gain is 1 + weight).
+    """
+    last: Any = None
     for _, module in decoder(model).named_children():
         weight = getattr(module, "weight", None)
         if "Norm" in type(module).__name__ and isinstance(weight, Tensor) and weight.dim() == 1:
-            last = weight.float()
-    return torch.ones(()) if last is None else last
+            last = module
+    if last is None:
+        return torch.ones(())
+    x_E = torch.ones_like(last.weight)
+    x_E[1::2] = -1.0  # mean 0 and mean square 1: what is left is gain and bias
+    with torch.no_grad():
+        gain_E: Tensor = ((last(x_E) - last(-x_E)) / (2 * x_E)).float()
+    return gain_E

@@ -16,20 +16,20 @@ from torch import Tensor, nn
 from m2kt.errors import CompatibilityError, TrainingError
 from m2kt.models import blocks, context_length, decoder, record
 from m2kt.packet import lengthen
-from m2kt.student.build import build, graph_digest, plug_bank, resolve_flagged
+from m2kt.student.build import build, graph_digest, plug_bank
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase
 from m2kt.student.cal.context import Run
 from m2kt.student.cal.flat import FlatReader
 from m2kt.student.cal.reader import StructuredReader
 from m2kt.student.calibrate import OwnStates
+from m2kt.student.checks import require
 from m2kt.student.cost import Cost
 from m2kt.student.losses import Loss, Outputs, composite, needs, pointing
 from m2kt.student.quiet import Quiet, quiet_lines
 from m2kt.student.rehearsal import IGNORE, Batch, Rehearsal
 from m2kt.student.settings import StudentSettings
-from m2kt.student.spelling import Spelling, check_writable, spell, targets
+from m2kt.student.spelling import Spelling, targets
 
-SPELLING_TRACES = 600
 SAME_SPACE = 0.9
 Progress = Callable[[int, int, dict[str, float]], None]
 Watch = Callable[[int, PeftModel, dict[str, Any]], None]
@@ -73,7 +73,7 @@ def train(
             measurements on the way.
 
     Raises:
-        CompatibilityError: the student cannot write a symbol, or its context is too short.
+        CompatibilityError: a check of :mod:`m2kt.student.checks` is not passed, such as a symbol it cannot write.
         PacketError: longer shapes are to be rehearsed, but the packet's graph does not foretell them.
         TrainingError: the loss became NaN.
     """
@@ -81,28 +81,13 @@ def train(
     began = time.monotonic()
     torch.manual_seed(seed)
     packet = lengthen(packet, settings.rehearsal.longer)
-    check_writable(loaded.tokenizer, packet.graph)
-    penalties = {**(penalties or {}), **dict.fromkeys(resolve_flagged(packet.graph, settings.flagged), 1.0)}
-    rehearsal = Rehearsal(
-        packet.graph,
-        packet.spec,
-        np.asarray(packet.concepts["pool_symbol_P"]),
-        loaded.tokenizer,
-        settings.rehearsal,
-        seed=seed,
-        forbidden=penalties,
-    )
-    spelling = spell(loaded.tokenizer, packet.graph, [trace for trace, _ in rehearsal.draw(SPELLING_TRACES)])
-    room = context_length(loaded.model)
-    if spelling.longest > room:
-        raise CompatibilityError(
-            f"traces of this skill take up to {spelling.longest} tokens in this student, but its context holds {room}"
-        )
+    ground = require(loaded, packet, settings, penalties or {}, seed)
+    rehearsal, spelling = ground.rehearsal, ground.spelling
     quiet_LT = None
     if settings.losses.silence and settings.reader.kind != "none":
-        length = min(settings.rehearsal.quiet_tokens, room)
+        length = min(settings.rehearsal.quiet_tokens, context_length(loaded.model))
         quiet_LT = quiet_lines(loaded.model, loaded.tokenizer, spelling.traces, length, seed)
-    adapted, own = build(loaded, packet, settings, rehearsal, spelling, penalties)
+    adapted, own = build(loaded, packet, settings, rehearsal, spelling, ground.penalties)
     trainer = Trainer(adapted, own, settings, spelling, np.asarray(packet.concepts["pool_symbol_P"]), updates)
     trainer.cost.add("forward", own.n_tokens)
     if quiet_LT is not None:

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from m2kt.errors import CompatibilityError
-from m2kt.models import encode_units, piece_text, special_prefix, writing_problem
+from m2kt.models import encode_units, piece_text, special_prefix
 from m2kt.packet import Graph, Trace
 
 Tokens = tuple[int, ...]
@@ -58,17 +57,6 @@ class Spelling:
 def lead_tokens(tokenizer: Any, tokens: list[int] | Tokens, lead: str) -> int:
     """How many tokens of a symbol unit are its space alone: one or none."""
     return int(bool(lead) and len(tokens) > 1 and not piece_text(tokenizer, tokens[0]).strip(LEAD))
-
-
-def check_writable(tokenizer: Any, graph: Graph) -> None:
-    """Refuses a student that cannot write a symbol."""
-    for symbol in graph.symbols:
-        problem = writing_problem(tokenizer, symbol)
-        if problem is not None:
-            raise CompatibilityError(
-                f"the student's tokenizer cannot write the symbol {symbol!r} of this skill: {problem}; "
-                "choose another student"
-            )
 
 
 def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Spelling:

@@ -1,0 +1,64 @@
+"""Preflight: is a student fit for a packet? Nothing is trained, nothing is written."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from m2kt.packet import Packet, TrustPolicy
+from m2kt.pipeline._config import IngestConfig
+from m2kt.pipeline._ingest import refuse_contradictions
+from m2kt.pipeline._receipt import check_origin
+from m2kt.pipeline._results import PreflightResult, Progress
+
+
+def preflight(
+    student: str,
+    packet: str | Path | Packet,
+    *,
+    config: str | Path | IngestConfig | None = None,
+    seed: int = 0,
+    trust: str | Path | TrustPolicy | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: Progress | None = None,
+) -> PreflightResult:
+    """Says fit or unfit, and why, by the checks that :func:`ingest` enforces and two estimates.
+
+    Args:
+        student: a directory, a Hub id, or a ``zoo:`` name.
+        packet: a packet or its path.
+        config: as for :func:`ingest`: settings of the student side, content auditor, thresholds.
+        seed: of the made-up traces.
+        trust: the policy that must accept the packet; without one, origin is not checked.
+
+    Raises:
+        TrustError: the policy does not accept the packet.
+        PacketError, ModelError, SpecError: see :mod:`m2kt.errors`.
+    """
+    import m2kt.student.preflight as room
+    from m2kt.models import load_causal_lm
+
+    started = time.monotonic()
+    say: Progress = progress or (lambda stage, done, total: None)
+    settings = config if isinstance(config, IngestConfig) else IngestConfig.from_file(config)
+    student_settings, thresholds = settings.resolve()
+    packet = packet if isinstance(packet, Packet) else Packet.load(packet)
+    check_origin(packet, trust)
+    refuse_contradictions(packet)
+    say("reading the packet's texts", 0, 1)
+    penalties = settings.content_auditor().audit_packet(packet).penalties
+    say("loading the student", 0, 1)
+    loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
+    say("looking at the student", 0, 1)
+    found = room.preflight(
+        loaded, packet, student_settings, penalties=penalties, needed=thresholds.gap_recovered, seed=seed
+    )
+    return PreflightResult(
+        student=loaded.name,
+        student_digest=loaded.digest,
+        packet=packet.digest,
+        reasons=found.reasons,
+        seconds=round(time.monotonic() - started, 2),
+        **found.model_dump(),
+    )
