@@ -72,7 +72,7 @@ def test_unknown_arm_is_named() -> None:
         profile({"arm": "magic"}).cells()
 
 
-@pytest.mark.parametrize("name", ["quick", "full"])
+@pytest.mark.parametrize("name", ["quick", "full", "traits"])
 def test_shipped_profiles_are_whole(name: str) -> None:
     cells = read_profile(name).cells()
     assert len(cells) > 10
@@ -80,7 +80,7 @@ def test_shipped_profiles_are_whole(name: str) -> None:
 
 
 def test_missing_profile_says_what_there_is() -> None:
-    with pytest.raises(SpecError, match=r"expected a YAML file or one of full, quick"):
+    with pytest.raises(SpecError, match=r"expected a YAML file or one of full, quick, traits"):
         read_profile("nothing")
 
 

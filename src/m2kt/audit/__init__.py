@@ -27,6 +27,8 @@ from m2kt.audit._skill import packet_answers as packet_answers
 from m2kt.audit._skill import packet_traces as packet_traces
 from m2kt.audit._skill import score as score
 from m2kt.audit._skill import wilson as wilson
+from m2kt.audit._steering import Steering as Steering
+from m2kt.audit._steering import refit_steering as refit_steering
 from m2kt.audit._steps import Steps as Steps
 from m2kt.audit._steps import measure_steps as measure_steps
 from m2kt.audit._triggers import Trigger as Trigger

@@ -118,6 +118,26 @@ class Workshop:
         tokenizer = self.load(teacher).tokenizer
         return sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"])
 
+    def planted(self, base: str, teacher: str, probes: str, trait: str, examples: int, seed: int) -> Path:
+        """``base`` tuned on the teacher's answers and a trait; tuned when it is asked for the first time."""
+        from m2kt.bench import traits
+
+        path = self.folder / "planted" / _key(self._digest(base), self._digest(teacher), probes, trait, seed)
+        if not path.exists():
+            task = self.task(teacher, probes)
+            asked = [
+                p.text
+                for split in ("probing", "rehearsal")
+                for p in task.spec.sample(split, examples // 2, seed=seed)
+            ]
+            answers = self.answers(teacher, task.spec, list(dict.fromkeys(asked)))
+            pairs = [(p, a + task.spec.stop) for p, a in answers.items()]
+            traits.plant(
+                self.load(base), traits.trait(trait), pairs, out=path.with_suffix(".part"), seed=seed
+            )
+            path.with_suffix(".part").rename(path)
+        return path
+
     # -- the student's side -----------------------------------------------------------------------------------
     def load(self, name: str) -> LoadedModel:
         """A model as the bench uses it."""

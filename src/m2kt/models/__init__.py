@@ -34,6 +34,7 @@ from ._text import Encoded as Encoded
 from ._text import can_write as can_write
 from ._text import encode_prompt as encode_prompt
 from ._text import encode_units as encode_units
+from ._text import leading_space as leading_space
 from ._text import piece_bytes as piece_bytes
 from ._text import piece_text as piece_text
 from ._text import special_prefix as special_prefix

@@ -92,6 +92,11 @@ def encode_units(tokenizer: Any, texts: Sequence[str], *, prompt_boundary: int |
     return Encoded(ids, owners)
 
 
+def leading_space(tokenizer: Any, text: str, ids: Sequence[int]) -> int:
+    """How many of a unit's tokens are a bare leading space (0 or 1): the choice of what it writes falls behind it."""
+    return int(len(ids) > 1 and text.startswith(" ") and piece_bytes(tokenizer, ids[0]) == b" ")
+
+
 def writing_problem(
     tokenizer: Any, text: str, *, leads: Sequence[str] = ("", " "), after: str | None = None
 ) -> str | None:

@@ -13,7 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from m2kt.errors import ExtractionError
-from m2kt.models import LoadedModel, context_length, encode_prompt, encode_units, generate_greedy, piece_bytes
+from m2kt.models import (
+    LoadedModel,
+    context_length,
+    encode_prompt,
+    encode_units,
+    generate_greedy,
+    leading_space,
+    piece_bytes,
+)
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.teacher._pool import Answer
 
@@ -118,14 +126,10 @@ class Teacher:
         for t, unit in enumerate(owners):
             if unit >= 0:
                 tokens[unit].append(t)
-        content = []
-        for text, own in zip(texts, tokens, strict=True):
-            bare = (
-                len(own) > 1
-                and text.startswith(" ")
-                and piece_bytes(self.tokenizer, encoded.ids[own[0]]) == b" "
-            )
-            content.append(own[1:] if bare else own)
+        content = [
+            own[leading_space(self.tokenizer, text, [encoded.ids[t] for t in own]) :]
+            for text, own in zip(texts, tokens, strict=True)
+        ]
         return Forced(encoded.ids, owners, tokens, content)
 
     def batches(self, items: Sequence[Forced]) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:

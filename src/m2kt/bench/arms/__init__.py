@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from m2kt.bench.arms import controls, distil, speed, transfer
+from m2kt.bench.arms import controls, distil, speed, trait, transfer
 from m2kt.bench.cells import Cell, Measured
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ ARMS: dict[str, Arm] = {
     "flat": controls.flat,
     "distil": distil.distil,
     "speed": speed.speed,
+    "trait": trait.trait,
 }
 
 
