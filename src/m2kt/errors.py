@@ -5,7 +5,24 @@ Messages say what was expected, what came, and what to do. Anything else that es
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+
+def explain(error: Exception) -> str:
+    """What somebody else's error says, in one line: each field that a validation refused, or what the disk said."""
+    fields = getattr(error, "errors", None)
+    if callable(fields):  # pydantic's
+        return "; ".join(_field(e) for e in fields(include_url=False))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _field(found: dict[str, Any]) -> str:
+    where, came = ".".join(map(str, found["loc"])), found["input"]
+    given = f", came {came!r}" if isinstance(came, str | int | float) and len(repr(came)) < 80 else ""
+    what = found["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}{given}" if where else what
 
 
 class M2KTError(Exception):

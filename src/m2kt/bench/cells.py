@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from m2kt.errors import StorageError
+from m2kt.errors import StorageError, explain
 
 VERSION = 1
 
@@ -165,7 +165,7 @@ def read_result(path: Path) -> Result:
         return Result.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
         raise StorageError(
-            f"{path} is not a bench result ({error}); delete it to have its cell run again"
+            f"{path} is not a bench result ({explain(error)}); delete it to have its cell run again"
         ) from error
 
 

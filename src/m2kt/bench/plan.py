@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from m2kt.bench.cells import Cell
-from m2kt.errors import SpecError
+from m2kt.errors import SpecError, explain
 
 
 class Skill(BaseModel):
@@ -92,7 +92,7 @@ def read_profile(name: str | Path) -> Profile:
             f"no bench profile {str(name)!r}: expected a YAML file or one of {', '.join(known)}"
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise SpecError(f"cannot use the bench profile {name}: {error}") from error
+        raise SpecError(f"cannot use the bench profile {name}: {explain(error)}") from error
 
 
 def _skill(entry: str | Skill) -> Skill:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from m2kt.errors import SpecError, StorageError
+from m2kt.errors import SpecError, StorageError, explain
 
 from ._keys import key_id, public_key
 
@@ -131,7 +131,7 @@ class TrustPolicy(_Strict):
             ValueError,
             yaml.YAMLError,
         ) as error:  # pydantic's and decoding errors are ValueErrors
-            raise SpecError(f"cannot use the trust policy {path}: {error}") from error
+            raise SpecError(f"cannot use the trust policy {path}: {explain(error)}") from error
 
 
 class _OnceLoader(yaml.SafeLoader):

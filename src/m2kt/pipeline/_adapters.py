@@ -56,7 +56,7 @@ def read_adapter(path: Path) -> str | None:
     occupied = path.is_file() or (path.is_dir() and any(path.iterdir()))
     if occupied and not (path / "adapter_config.json").is_file():
         raise StorageError(
-            f"{path} exists and is not an adapter: choose another --out, nothing is overwritten"
+            f"{path} exists and is not an adapter: expected one, or an empty place; nothing is overwritten"
         )
     return adapter_digest(path)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.errors import SpecError
+from m2kt.errors import SpecError, explain
 
 if TYPE_CHECKING:
     from m2kt.audit import Thresholds
@@ -60,7 +60,7 @@ class IngestConfig(BaseModel):
         try:
             return cls.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            raise SpecError(f"cannot use the configuration {path}: {error}") from error
+            raise SpecError(f"cannot use the configuration {path}: {explain(error)}") from error
 
     def resolve(self) -> tuple[StudentSettings, Thresholds]:
         """The two parts, validated."""
@@ -72,7 +72,7 @@ class IngestConfig(BaseModel):
         try:
             return StudentSettings.model_validate(self.student), Thresholds.model_validate(self.thresholds)
         except ValidationError as error:
-            raise SpecError(f"the configuration is not valid: {error}") from error
+            raise SpecError(f"the configuration is not valid: {explain(error)}") from error
 
     def content_auditor(self) -> ContentAuditor:
         """What looks through the packet's texts."""
@@ -83,4 +83,6 @@ class IngestConfig(BaseModel):
         try:
             return ContentAuditor(ContentConfig.model_validate({"detectors": ["patterns"], **self.content}))
         except ValidationError as error:
-            raise SpecError(f"the configuration of the content auditor is not valid: {error}") from error
+            raise SpecError(
+                f"the configuration of the content auditor is not valid: {explain(error)}"
+            ) from error

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from m2kt.errors import SpecError
+from m2kt.errors import SpecError, explain
 from m2kt.probes._answer import TEXT, compile_answer
 from m2kt.probes._template import Prompt, Template
 
@@ -133,15 +133,14 @@ class ProbeSpec(_Strict):
             ValueError,
             RecursionError,
         ) as error:  # ValueError: a date or number that is none
-            raise SpecError(f"{source} is not YAML: {error}") from error
+            raise SpecError(f"{source} is not YAML: {explain(error)}") from error
         if not isinstance(data, dict):
             came = type(data).__name__
             raise SpecError(f"{source}: expected a mapping with name, slots, templates, stop; came {came}")
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            lines = [f"  {'.'.join(map(str, e['loc'])) or 'spec'}: {e['msg']}" for e in error.errors()]
-            raise SpecError(f"{source} is not a valid probe spec:\n" + "\n".join(lines)) from error
+            raise SpecError(f"{source} is not a valid probe spec: {explain(error)}") from error
 
     @classmethod
     def from_file(cls, path: str | Path) -> ProbeSpec:
@@ -149,7 +148,7 @@ class ProbeSpec(_Strict):
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise SpecError(f"cannot read the probe spec {path}: {error}") from error
+            raise SpecError(f"cannot read the probe spec {path}: {explain(error)}") from error
         return cls.from_yaml(text, source=str(path))
 
     def to_yaml(self) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from m2kt.errors import SpecError
+from m2kt.errors import SpecError, explain
 
 
 class _Part(BaseModel):
@@ -198,9 +198,8 @@ class StudentSettings(_Part):
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SpecError(f"cannot read the student settings {path}: {error}") from error
+            raise SpecError(f"cannot read the student settings {path}: {explain(error)}") from error
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise SpecError(f"{path} does not describe a student side:\n" + "\n".join(lines)) from error
+            raise SpecError(f"{path} does not describe a student side: {explain(error)}") from error

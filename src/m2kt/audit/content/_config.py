@@ -8,7 +8,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from m2kt.errors import SpecError
+from m2kt.errors import SpecError, explain
 
 
 class ContentConfig(BaseModel):
@@ -42,4 +42,4 @@ class ContentConfig(BaseModel):
         try:
             return cls.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            raise SpecError(f"cannot use the configuration {path}: {error}") from error
+            raise SpecError(f"cannot use the configuration {path}: {explain(error)}") from error

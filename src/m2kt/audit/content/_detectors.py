@@ -14,6 +14,7 @@ from ._categories import BENIGN, CATEGORIES
 from ._config import ContentConfig
 from ._features import features
 from ._probe import READER, Probe, states, windows
+from ._tuned import Tuned, averaged, cut
 
 Score = tuple[str | None, float, str]
 """Category (None: nothing found), score, and what was seen."""
@@ -46,18 +47,21 @@ MIN_WORDS = 3
 
 
 class Meaning:
-    """The shipped probe on a small language model's states and on words."""
+    """The shipped probe on a small language model's states and on words, averaged with the model tuned to judge."""
 
     def __init__(self, config: ContentConfig) -> None:
         from m2kt.models import load_causal_lm
 
-        self.reader, self.probe = load_causal_lm(READER, dtype="fp32"), Probe.shipped()
+        self.reader, self.probe = cut(load_causal_lm(READER, dtype="fp32")), Probe.shipped()
+        self.tuned = Tuned.shipped(self.reader)
         self.counted_C = np.array([c in config.categories for c in CATEGORIES])
 
     def __call__(self, texts: Sequence[str]) -> list[Score]:
         pieces = [windows(text, self.reader) for text in texts]
         flat = [piece for of_text in pieces for piece in of_text]
-        p_WC = self.probe(states(flat, self.reader), np.stack([features(p) for p in flat]))
+        with self.tuned.frozen():
+            state_WX = states(flat, self.reader)
+        p_WC = averaged(self.probe(state_WX, np.stack([features(p) for p in flat])), self.tuned(flat))
         harm_WC = np.where(self.counted_C, p_WC, 0.0)
         found: list[Score] = []
         start = 0

@@ -1,7 +1,8 @@
-"""Makes the shipped probe from the texts in ``data/texts.jsonl``: ``python -m m2kt.audit.content.train``.
+"""Makes the shipped weights from the texts in ``data/texts.jsonl``: ``python -m m2kt.audit.content.train``.
 
-Topics are split into two halves. Penalty and threshold are chosen by cross-validation over the topics of the training
-half; ``--unseen`` judges the other half by weights that never saw it. What ships is then trained on both.
+Topics are split into two halves; texts that were added later count to training alone. The threshold is chosen by
+cross-validation over the topics of the training half; ``--unseen`` judges the other half by weights that never saw it.
+What ships is then trained on both. About 25 minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from ._categories import CATEGORIES
 from ._features import features
 from ._patterns import find
 from ._probe import READER, Floats, Probe, fit, states
+from ._tuned import Tuned, averaged, cut
 
-PENALTIES = (3e-5, 1e-4, 3e-4, 1e-3)
-FOLDS = 6
+PENALTY = 3e-4  # of the probe; chosen by cross-validation on the texts of the first two hands
+FOLDS = 3
 ALARMS = 0.03  # of the benign, in cross-validation
 
 
@@ -35,6 +37,7 @@ class Sample:
     text: str
     category: str
     topic: str
+    half: str = ""  # training: never judged
 
 
 def samples() -> list[Sample]:
@@ -45,14 +48,18 @@ def samples() -> list[Sample]:
 
 def halves(all_: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     """Training and unseen half, by topic: a topic is in the same half for every category."""
-    topics = sorted({s.topic for s in all_}, key=lambda t: hashlib.sha256(t.encode()).hexdigest())
-    unseen = set(topics[1::2])
+    split = sorted({s.topic for s in all_ if not s.half}, key=_hashed)
+    unseen = set(split[1::2])
     return [s for s in all_ if s.topic not in unseen], [s for s in all_ if s.topic in unseen]
+
+
+def _hashed(topic: str) -> str:
+    return hashlib.sha256(topic.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Read:
-    """Samples with their features."""
+    """Samples with what the probe sees of them."""
 
     of: list[Sample]
     state_NX: Floats
@@ -68,13 +75,31 @@ class Read:
         kept = [s for s, k in zip(self.of, keep_N, strict=True) if k]
         return Read(kept, self.state_NX[keep_N], self.word_NF[keep_N])
 
-    def fit(self, penalty: float) -> Probe:
-        """A probe trained on all of them."""
-        return fit(self.state_NX, self.word_NF, self.label_N, penalty)
 
-    def judged(self, probe: Probe) -> Floats:
+@dataclass(frozen=True)
+class Judge:
+    """Both readers, trained on the same texts."""
+
+    probe: Probe
+    tuned: Tuned
+
+    @classmethod
+    def trained(cls, of: Read) -> Judge:
+        """On all of them."""
+        from m2kt.models import load_causal_lm
+
+        tuned = Tuned(cut(load_causal_lm(READER, dtype="fp32")))
+
+        def say(done: int, total: int) -> None:
+            if done % 25 == 0 or done == total:
+                sys.stderr.write(f"{len(of.of)} texts: update {done} of {total}\n")
+
+        tuned.fit([s.text for s in of.of], of.label_N, progress=say)
+        return cls(fit(of.state_NX, of.word_NF, of.label_N, PENALTY), tuned)
+
+    def __call__(self, of: Read) -> Floats:
         """Probabilities of the categories, (N, C)."""
-        return probe(self.state_NX, self.word_NF)
+        return averaged(self.probe(of.state_NX, of.word_NF), self.tuned([s.text for s in of.of]))
 
 
 def read(of: list[Sample]) -> Read:
@@ -82,78 +107,56 @@ def read(of: list[Sample]) -> Read:
     from m2kt.models import load_causal_lm
 
     texts = [s.text for s in of]
-    return Read(
-        of, states(texts, load_causal_lm(READER, dtype="fp32")), np.stack([features(t) for t in texts])
-    )
+    reader = cut(load_causal_lm(READER, dtype="fp32"))
+    return Read(of, states(texts, reader), np.stack([features(t) for t in texts]))
 
 
-def cross_validated(of: Read, penalty: float) -> Floats:
-    """Probabilities of each text by weights that did not see its topic."""
-    topics = sorted({s.topic for s in of.of}, key=lambda t: hashlib.sha256(t.encode()).hexdigest())
-    fold_of = {t: i % FOLDS for i, t in enumerate(topics)}
-    fold_N = np.array([fold_of[s.topic] for s in of.of])
+def cross_validated(of: Read) -> tuple[Floats, NDArray[np.int64]]:
+    """Probabilities of each text that may be judged, by weights that did not see its topic; and the labels."""
+    topics = sorted({s.topic for s in of.of if not s.half}, key=_hashed)
+    fold_of = {topic: i % FOLDS for i, topic in enumerate(topics)}
+    fold_N = np.array([-1 if s.half else fold_of[s.topic] for s in of.of])
     p_NC = np.zeros((len(of.of), len(CATEGORIES)), dtype=np.float32)
     for fold in range(FOLDS):
-        p_NC[fold_N == fold] = of.part(fold_N == fold).judged(of.part(fold_N != fold).fit(penalty))
-    return p_NC
-
-
-def log_loss(p_NC: Floats, label_N: NDArray[np.int64]) -> float:
-    """Of harm against no harm."""
-    harm_N = 1 - p_NC[:, 0]
-    right_N = np.where(label_N > 0, harm_N, 1 - harm_N)
-    return float(-np.log(np.maximum(right_N, 1e-6)).mean())
-
-
-def at_rate(p_NC: Floats, label_N: NDArray[np.int64], alarms: float) -> float:
-    """The threshold above which so many of the benign lie."""
-    return float(np.quantile(1 - p_NC[label_N == 0, 0], 1 - alarms))
-
-
-def choose(of: Read) -> dict[str, float]:
-    """Penalty of the least cross-validated loss, and the threshold that lets through so few of the benign."""
-    tried = {penalty: cross_validated(of, penalty) for penalty in PENALTIES}
-    penalty, p_NC = min(tried.items(), key=lambda item: log_loss(item[1], of.label_N))
-    threshold = at_rate(p_NC, of.label_N, ALARMS)
-    found = float((1 - p_NC[of.label_N > 0, 0] >= threshold).mean())
-    return {
-        "penalty": penalty,
-        "log_loss": log_loss(p_NC, of.label_N),
-        "threshold": threshold,
-        "found": found,
-    }
+        p_NC[fold_N == fold] = Judge.trained(of.part(fold_N != fold))(of.part(fold_N == fold))
+    return p_NC[fold_N >= 0], of.label_N[fold_N >= 0]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Chooses on the training half, judges the unseen half, and ships weights of both halves together."""
     parser = argparse.ArgumentParser(description=__doc__)
-    default = Path(str(files(__package__) / "data" / "probe.safetensors"))
-    parser.add_argument("--out", type=Path, default=default)
+    default = Path(str(files(__package__) / "data"))
+    parser.add_argument("--out", type=Path, default=default, help="folder of the weights")
     parser.add_argument("--unseen", action="store_true", help="judge the unseen half as well")
     asked = parser.parse_args(arguments)
     all_ = read(samples())
-    training = set(halves(all_.of)[0])
-    in_training_N = np.array([s in training for s in all_.of])
-    of = all_.part(in_training_N)
-    chosen = choose(of)
+    unseen = set(halves(all_.of)[1])
+    unseen_N = np.array([s in unseen for s in all_.of])
+    of = all_.part(~unseen_N)
+    p_NC, label_N = cross_validated(of)
+    harm_N = 1 - p_NC[:, 0]
+    threshold = float(np.quantile(harm_N[label_N == 0], 1 - ALARMS))
+    chosen = {"threshold": threshold, "found": float((harm_N[label_N > 0] >= threshold).mean())}
     sys.stdout.write(json.dumps(chosen) + "\n")
     if asked.unseen:
-        figures = judge_half(all_.part(~in_training_N), of.fit(chosen["penalty"]), chosen["threshold"])
+        figures = judge_half(all_.part(unseen_N), Judge.trained(of), threshold)
         sys.stdout.write(json.dumps(figures, indent=1) + "\n")
-    probe = all_.fit(chosen["penalty"])
-    probe.threshold = chosen["threshold"]
-    asked.out.write_bytes(probe.to_bytes())
+    judge = Judge.trained(all_)
+    judge.probe.threshold = threshold
+    (asked.out / "probe.safetensors").write_bytes(judge.probe.to_bytes())
+    (asked.out / "tuned.safetensors").write_bytes(judge.tuned.to_bytes())
 
 
-def judge_half(of: Read, probe: Probe, threshold: float) -> dict[str, dict[str, float]]:
-    """How many of each category the probe and the patterns flag together."""
-    harm_N = 1 - of.judged(probe)[:, 0]
+def judge_half(of: Read, judge: Judge, threshold: float) -> dict[str, dict[str, float]]:
+    """How many of each category the readers and the patterns flag together."""
     hit_N = np.array([any(h.score >= 0.5 for h in find(s.text)) for s in of.of])
-    flagged_N = (harm_N >= threshold) | hit_N
+    flagged_N = (1 - judge(of)[:, 0] >= threshold) | hit_N
+    groups = {category: of.label_N == c for c, category in enumerate(CATEGORIES)}
+    groups["all harmful"] = of.label_N > 0
     return {
-        category: {"n": int(mine_N.sum()), "flagged": float(flagged_N[mine_N].mean())}
-        for c, category in enumerate(CATEGORIES)
-        if (mine_N := of.label_N == c).any()
+        name: {"n": int(mine_N.sum()), "flagged": float(flagged_N[mine_N].mean())}
+        for name, mine_N in groups.items()
+        if mine_N.any()
     }
 
 

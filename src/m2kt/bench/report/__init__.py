@@ -13,6 +13,7 @@ from pathlib import Path
 
 from m2kt.bench.cells import Result
 from m2kt.bench.report._books import ledger, provenance, refusals, speed
+from m2kt.bench.report._certificates import certificates
 from m2kt.bench.report._controls import controls, dials
 from m2kt.bench.report._distil import data_reduction, distillation, training
 from m2kt.bench.report._headline import tiles, transfers, verbalised
@@ -34,6 +35,7 @@ _PARTS = (
     controls,
     dials,
     steps,
+    certificates,
     losses,
     maps,
     graphs,
