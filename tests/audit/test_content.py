@@ -104,7 +104,10 @@ def test_the_audit_set_is_large_and_its_halves_share_no_topic() -> None:
     assert len({s.text for s in all_}) == len(all_)
     training, unseen = halves(all_)
     assert not {s.topic for s in training} & {s.topic for s in unseen}
-    assert all(0.2 < sum(s.category == c for s in unseen) / count[c] < 0.8 for c in CATEGORIES)
+    split = [s for s in all_ if not s.half]  # later texts count to training alone
+    assert {s.half for s in all_} == {"", "training"} and not any(s.half for s in unseen)
+    for c in CATEGORIES:
+        assert 0.2 < sum(s.category == c for s in unseen) / sum(s.category == c for s in split) < 0.8, c
 
 
 def test_a_harmful_symbol_in_a_packet_is_found() -> None:
@@ -203,18 +206,12 @@ def test_a_packet_is_audited(tmp_path: Path, quick: str) -> None:
 @pytest.mark.slow
 def test_the_unseen_half_is_judged_as_the_documentation_says() -> None:
     """The goal is 90 % found at 5 % false alarms; what is reached is less, see docs/audit-content.md."""
-    from m2kt.audit.content.train import choose, judge_half, read
+    from m2kt.audit.content.train import Judge, judge_half, read
 
     all_ = read(samples())
-    training = set(halves(all_.of)[0])
-    inside_N = np.array([s in training for s in all_.of])
-    chosen = choose(all_.part(inside_N))
-    figures = judge_half(
-        all_.part(~inside_N), all_.part(inside_N).fit(chosen["penalty"]), chosen["threshold"]
-    )
-    assert figures["benign"]["flagged"] <= 0.08
-    harmful = [c for c in figures if c != "benign"]
-    assert (
-        sum(figures[c]["n"] * figures[c]["flagged"] for c in harmful) / sum(figures[c]["n"] for c in harmful)
-        >= 0.74
-    )
+    unseen = set(halves(all_.of)[1])
+    unseen_N = np.array([s in unseen for s in all_.of])
+    judge = Judge.trained(all_.part(~unseen_N))
+    figures = judge_half(all_.part(unseen_N), judge, Probe.shipped().threshold)
+    assert figures["benign"]["flagged"] <= 0.07
+    assert figures["all harmful"]["flagged"] >= 0.84

@@ -47,6 +47,9 @@ def transfer(skill: str, seed: int, after: float, student: str = STUDENT, **meas
         "steps": {"n": 300.0, "selected": 1.0, "retrieved": 0.99, "read_out": after, "latent": after},
         "shapes": [Shape(template="{x} {x}:", n=50, accuracy=after)],
         "held_out": [Shape(template="{x} {x} {x} {x}:", n=50, accuracy=0.2)],
+        "extra": {
+            "certificate": {"confidence": 0.95, "bound": after - 0.04, "divergence_bound": after - 0.1}
+        },
         "history": rises,
         "ledger": Ledger(
             teacher_passes=4000,

@@ -241,6 +241,15 @@ def test_single_steps_by_stage_and_why_a_skill_was_not_reached() -> None:
     assert "seed 1" in cell_ and (name, says) == ("pointers slip", "Train longer.")
 
 
+def test_certificates_hold_or_do_not() -> None:
+    promised = {"certificate": {"confidence": 0.95, "bound": 0.97, "divergence_bound": 0.5}}
+    results = [transfer("secret", 0, 1.0), transfer("secret", 1, 0.9, extra=promised)]
+    row = _row(markdown(results), "Certificates", "| zoo:pico-gpt2 | errors")
+    assert row[2:] == ["95 %", "2", "1", "1 (50.0 %)", "-1.5", "-7.0", "4.0"]
+    row = _row(markdown(results), "Certificates", "| zoo:pico-gpt2 | divergences")
+    assert row[5] == "2 (100.0 %)"
+
+
 def test_the_ledger_is_a_mean_over_seeds() -> None:
     heavier = transfer("secret", 1, 1.0, ledger=Ledger(bytes=BYTES + 20_000))
     text = markdown([transfer("secret", 0, 1.0), heavier])
@@ -296,6 +305,7 @@ def test_every_section_is_filled(full: str) -> None:
         "Beside distillation",
         "Compute",
         "Controls and ablations",
+        "Certificates",
         "L_geo and accuracy",
         "Concept maps",
         "Abstraction graphs",
