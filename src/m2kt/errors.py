@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+MAX_FIELDS = 5
+"""Refused fields that are named: what is refused may be hostile and wrong in a million places."""
+
 
 def explain(error: Exception) -> str:
-    """What somebody else's error says, in one line: each field that a validation refused, or what the disk said."""
-    fields = getattr(error, "errors", None)
-    if callable(fields):  # pydantic's
-        return "; ".join(_field(e) for e in fields(include_url=False))
+    """What somebody else's error says, in one line: the fields that a validation refused, or what the disk said."""
+    validation = getattr(error, "errors", None)
+    if callable(validation):  # pydantic's
+        fields = validation(include_url=False)
+        more = [f"and {len(fields) - MAX_FIELDS} more"] if len(fields) > MAX_FIELDS else []
+        return "; ".join([_field(e) for e in fields[:MAX_FIELDS]] + more)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -12,8 +12,6 @@ from typer.testing import CliRunner
 
 from m2kt.cli import app
 from m2kt.cli._output import EXIT_CODES
-from tests.packet.samples import SPEC, sample_packet
-from tests.tiny import char_tokenizer, save_tiny
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LINES = (DOCS / "errors.md").read_text(encoding="utf-8").splitlines()
@@ -23,38 +21,6 @@ MEANINGS = [
     for line in LINES
     if (m := re.fullmatch(r"\| (\d+) \| [^`]+ \|", line) or re.match(r"\| (1) \| `bench", line))
 ]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("documented")
-    save_tiny(root / "model", "llama", char_tokenizer())
-    save_tiny(root / "short", "gpt2", char_tokenizer(), context=4)
-    save_tiny(root / "digits", "gpt2", char_tokenizer("\n 0123456789:>."))
-    packet = sample_packet()
-    packet.save(root / "packet")
-    packet.save(root / "edited")
-    (root / "edited" / "README.md").write_text("hello")
-    symbols = ["a", "b", "I will hurt you"]
-    packet.replace(graph=packet.graph.model_copy(update={"symbols": symbols})).save(root / "rude")
-    (root / "thesis").mkdir()
-    (root / "thesis" / "chapter.txt").write_text("years of work")
-    texts = {
-        "spec": SPEC.replace("truth: truth.py:answer", "truth: null"),
-        "broken": "name: [",
-        "wrong": SPEC.replace("truth: truth.py:answer", "truth: null") + "\ncolour: red\n",
-        "settings": "colour: red\n",
-        "magic": "detectors: [magic]\n",
-        "patterns": "detectors: [patterns]\n",
-        "short": "evaluation_prompts: 9\ncertificate_traces: 0\n",
-        "steep": "student: {optimiser: {reader_lr: 1.0e+30, steering_lr: 1.0e+30, warmup: 0}}\n",
-        "broken-bench": "name: p\ngroups: [{skills: [secret], students: ['zoo:pico-gpt2'], "
-        "arms: [{arm: m2kt, nonsense: 1}]}]\n",
-        "nobody": "version: 1\nkeys: []\nthresholds: {teacher: 1}\n",
-    }
-    for name, text in texts.items():
-        (root / f"{name}.yaml").write_text(text)
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -9,29 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from m2kt.cli import app
-from tests.packet.samples import SPEC, sample_packet
-from tests.tiny import char_tokenizer, save_tiny
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("bad-input")
-    save_tiny(root / "model", "llama", char_tokenizer())
-    save_tiny(root / "short", "gpt2", char_tokenizer(), context=4)
-    save_tiny(root / "digits", "gpt2", char_tokenizer("\n 0123456789:>."))
-    (root / "spec.yaml").write_text(SPEC.replace("truth: truth.py:answer", "truth: null"))
-    (root / "broken.yaml").write_text("name: [")
-    (root / "wrong.yaml").write_text("name: x\nslots: {}\ncolour: red\n")
-    (root / "settings.yaml").write_text("colour: red\n")
-    sample_packet().save(root / "packet")
-    sample_packet().save(root / "edited")
-    (root / "edited" / "README.md").write_text("hello")
-    (root / "thesis").mkdir()
-    (root / "thesis" / "chapter.txt").write_text("years of work")
-    (root / "empty").mkdir()
-    (root / "labelled.jsonl").write_text('{"prompt": "a b:"}\n')
-    return root
-
 
 CASES = {
     "no such spec": ("extract @model --probes @none.yaml --out @out", 3, "none.yaml"),

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from m2kt._libraries import quieten
 from m2kt.bench.cells import Cell, Result, read_result
 from m2kt.bench.plan import Profile
-from m2kt.errors import M2KTError, StorageError
+from m2kt.errors import M2KTError, StorageError, explain
 
 Progress = Callable[[str, int, int], None]
 
@@ -166,7 +166,7 @@ def write_result(result: Result, path: Path) -> None:
         Path(aside).chmod(0o644)
         Path(aside).rename(path)
     except OSError as error:
-        raise StorageError(f"cannot write the result {path}: {error}") from error
+        raise StorageError(f"cannot write the result {path}: {explain(error)}") from error
 
 
 def _rounded(data: Any) -> Any:

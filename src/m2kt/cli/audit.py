@@ -13,7 +13,7 @@ from rich.text import Text
 
 from m2kt.cli._options import Json
 from m2kt.cli._output import REJECTED, print_json, reported, stderr, stdout, working
-from m2kt.errors import SpecError
+from m2kt.errors import SpecError, explain
 
 NAME = "audit"
 
@@ -67,7 +67,7 @@ def _read(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot read {path}: {error}") from error
+        raise SpecError(f"cannot read {path}: {explain(error)}") from error
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip():

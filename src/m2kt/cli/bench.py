@@ -87,7 +87,7 @@ def report(
     """Say what the results of a bench say: the headline here, everything in a page or in tables."""
     from m2kt import bench
     from m2kt.bench import report as room
-    from m2kt.errors import SpecError, StorageError
+    from m2kt.errors import SpecError, StorageError, explain
 
     with working():
         found = bench.read_results(results)
@@ -100,7 +100,7 @@ def report(
             try:
                 markdown.write_text(room.markdown(found), encoding="utf-8")
             except OSError as error:
-                raise StorageError(f"cannot write the tables to {markdown}: {error}") from error
+                raise StorageError(f"cannot write the tables to {markdown}: {explain(error)}") from error
     if json_:
         print_json(headline)
         return

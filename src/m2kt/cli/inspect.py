@@ -9,7 +9,7 @@ import typer
 
 from m2kt.cli._options import Html, Json
 from m2kt.cli._output import print_json, reported, stderr, stdout
-from m2kt.errors import StorageError
+from m2kt.errors import StorageError, explain
 
 if TYPE_CHECKING:
     from m2kt.packet import Packet
@@ -54,5 +54,5 @@ def _write_bom(packet: Packet, path: Path) -> None:
     try:
         path.write_bytes(canonical_json(bill_of_materials(packet)))
     except OSError as error:
-        raise StorageError(f"cannot write the bill of materials {path}: {error}") from error
+        raise StorageError(f"cannot write the bill of materials {path}: {explain(error)}") from error
     stderr().print(f"wrote {path}", style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from m2kt._home import m2kt_home
-from m2kt.errors import ModelError
+from m2kt.errors import ModelError, explain
 
 from ._digest import MARK_FILE, digest_of_model, weight_files
 
@@ -124,7 +124,7 @@ def _checked(path: Path) -> Path:
             f"{path} is not a Hugging Face model directory: expected config.json in it"
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{config} cannot be read as JSON ({error}); restore the file") from error
+        raise ModelError(f"{config} cannot be read as JSON ({explain(error)}); restore the file") from error
     if not isinstance(content, dict) or "model_type" not in content:
         raise ModelError(f"{config} names no model_type; expected a transformers configuration")
     if not weight_files(path):

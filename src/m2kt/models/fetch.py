@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m2kt.errors import ModelError, StorageError
+from m2kt.errors import ModelError, StorageError, explain
 
 from ._digest import MARK_FILE, digest_of_model, sha256_of_file
 from ._load import load_causal_lm
@@ -116,7 +116,7 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Fetched:
             written.rename(target)
     except OSError as error:
         raise StorageError(
-            f"cannot write {target}: {error}; free some space or set M2KT_HOME elsewhere"
+            f"cannot write {target}: {explain(error)}; free some space or set M2KT_HOME elsewhere"
         ) from error
     return _fetched(name, target, mark, already_there=False)
 

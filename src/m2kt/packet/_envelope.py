@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from securesystemslib.dsse import Envelope as Dsse
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 
-from m2kt.errors import PacketError
+from m2kt.errors import PacketError, explain
 
 from ._json import canonical_json, check_canonical, parse_json
 
@@ -133,9 +133,7 @@ def _parse(content: bytes, where: str) -> Dsse:
     try:
         envelope = Envelope.model_validate(parse_json(content, where))
     except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(map(str, first["loc"])) or "its top"
-        raise PacketError(f"{where} is no DSSE envelope at {at}: {first['msg']}; it is damaged") from error
+        raise PacketError(f"{where} is no DSSE envelope ({explain(error)}); it is damaged") from error
     keyids = [signature.keyid for signature in envelope.signatures]
     if len(set(keyids)) < len(keyids):
         raise PacketError(f"{where} holds two signatures of one key; expected one")

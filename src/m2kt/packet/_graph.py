@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from m2kt.errors import PacketError
+from m2kt.errors import PacketError, explain
 from m2kt.probes import MASK, Prompt
 
 from ._json import check_canonical, parse_json
@@ -304,10 +304,7 @@ def parse_graph(raw: bytes, where: str) -> Graph:
     try:
         graph = Graph.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise PacketError(
-            f"{what} is not valid at {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from error
+        raise PacketError(f"{what} is not valid: {explain(error)}") from error
     check_canonical(raw, lambda: graph.model_dump(mode="json"), what)
     return graph
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 
 from m2kt._home import m2kt_home
-from m2kt.errors import StorageError
+from m2kt.errors import StorageError, explain
 
 LOCAL = "ed25519"
 PASSPHRASE = "M2KT_PASSPHRASE"
@@ -64,7 +64,7 @@ def local_key(path: Path | None = None) -> Path:
             pass  # another process was first: its key is the key
         except OSError as error:
             raise StorageError(
-                f"cannot write the signing key {path}: {error}; set M2KT_HOME elsewhere"
+                f"cannot write the signing key {path}: {explain(error)}; set M2KT_HOME elsewhere"
             ) from error
     return path
 
@@ -86,7 +86,9 @@ def new_key(name: str, passphrase: str | None = None) -> KeyInfo:
             f"{error.filename2} is there already and is not overwritten; choose another name"
         ) from error
     except OSError as error:
-        raise StorageError(f"cannot write the key {path}: {error}; set M2KT_HOME elsewhere") from error
+        raise StorageError(
+            f"cannot write the key {path}: {explain(error)}; set M2KT_HOME elsewhere"
+        ) from error
     return show_key(path)
 
 
@@ -157,7 +159,7 @@ def _private(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
         private = load_pem_private_key(content, password=secret.encode() if secret else None)
     except (ValueError, TypeError) as error:
         advice = "the passphrase is wrong; try again" if secret else "move it away to have a new one"
-        raise StorageError(f"cannot read the signing key {path}: {error}; {advice}") from error
+        raise StorageError(f"cannot read the signing key {path}: {explain(error)}; {advice}") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise StorageError(f"{path}: expected an Ed25519 private key, came {type(private).__name__}")
     return private
@@ -173,7 +175,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StorageError(
-            f"cannot read the signing key {path}: {error}; m2kt keys list shows what there is"
+            f"cannot read the signing key {path}: {explain(error)}; m2kt keys list shows what there is"
         ) from error
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from m2kt.errors import PacketError
+from m2kt.errors import PacketError, explain
 
 from ._json import canonical_json as canonical_json
 from ._json import check_canonical, parse_json
@@ -151,8 +151,6 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
     try:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise PacketError(f"{what} is not valid at {field}: {first['msg']}") from error
+        raise PacketError(f"{what} is not valid: {explain(error)}") from error
     check_canonical(raw, lambda: manifest.model_dump(mode="json"), what)
     return manifest

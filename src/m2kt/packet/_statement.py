@@ -8,7 +8,7 @@ from typing import Any
 
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-from m2kt.errors import PacketError
+from m2kt.errors import PacketError, explain
 
 from ._envelope import seal, unseal
 from ._keys import local_key, read_signer
@@ -94,4 +94,4 @@ def read_statement(path: str | Path) -> bytes:
         with open(path, "rb") as file:
             return file.read(MAX_STATEMENT_BYTES + 1)
     except OSError as error:
-        raise PacketError(f"cannot read the statement {path}: {error}") from error
+        raise PacketError(f"cannot read the statement {path}: {explain(error)}") from error

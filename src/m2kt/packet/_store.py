@@ -13,7 +13,7 @@ import zipfile
 from itertools import islice
 from pathlib import Path
 
-from m2kt.errors import PacketError, StorageError
+from m2kt.errors import PacketError, StorageError, explain
 
 from ._layout import MANIFEST, PARTS, SUFFIX, check_size
 from ._zip import read_zip, zip_bytes
@@ -30,7 +30,7 @@ def read_parts(path: Path) -> dict[str, bytes]:
             with open(path, "rb") as file:
                 return read_zip(file, os.fstat(file.fileno()).st_size, str(path))
     except OSError as error:
-        raise PacketError(f"cannot read the packet {path}: {error}") from error
+        raise PacketError(f"cannot read the packet {path}: {explain(error)}") from error
     raise PacketError(f"no packet at {path}; expected a packet directory or a {SUFFIX} file")
 
 
@@ -62,7 +62,7 @@ def write_parts(path: Path, files: dict[str, bytes]) -> None:
         _sync_directory(path.parent)
     except OSError as error:
         raise StorageError(
-            f"cannot write the packet {path}: {error.strerror or error}; nothing was kept, "
+            f"cannot write the packet {path}: {explain(error)}; nothing was kept, "
             "free some space or choose another place"
         ) from error
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from m2kt.errors import PacketError
+from m2kt.errors import PacketError, explain
 
 MAX_DEPTH = 16
 MAX_VALUES = 200_000
@@ -46,4 +46,4 @@ def check_yaml(text: str, what: str) -> None:
                 if len(stack) > MAX_DEPTH:
                     raise PacketError(f"{what} is nested deeper than the {MAX_DEPTH} levels allowed")
     except (yaml.YAMLError, ValueError) as error:
-        raise PacketError(f"{what} is not YAML: {error}") from error
+        raise PacketError(f"{what} is not YAML: {explain(error)}") from error

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.errors import StorageError
+from m2kt.errors import StorageError, explain
 from m2kt.pipeline._exchange import exchange
 
 VERDICT = "m2kt-verdict.json"
@@ -161,7 +161,7 @@ def _replace(path: Path, write: Callable[[Path], None], expected: str | None) ->
         # safetensors reports a full disk as an error of its own, not as an OSError
         if isinstance(error, OSError) or "SafetensorError" in type(error).__name__:
             raise StorageError(
-                f"cannot write the adapter to {path}: {error}; free some space or choose another place"
+                f"cannot write the adapter to {path}: {explain(error)}; free some space or choose another place"
             ) from error
         raise
 

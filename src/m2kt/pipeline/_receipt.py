@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2kt.errors import StorageError
+from m2kt.errors import StorageError, explain
 from m2kt.packet import RECEIPT, Packet, TrustPolicy, TrustVerdict, judge_packet, sign_statement
 from m2kt.packet import library_versions as versions
 
@@ -88,5 +88,5 @@ def write_rejected(out: Path, content: bytes) -> Path:
         finally:
             Path(aside).unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot write the receipt {path}: {error}; free some space") from error
+        raise StorageError(f"cannot write the receipt {path}: {explain(error)}; free some space") from error
     return path

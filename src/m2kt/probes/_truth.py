@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from m2kt.errors import SpecError
+from m2kt.errors import SpecError, explain
 from m2kt.probes._spec import ProbeSpec, ReasoningGym
 
 
@@ -52,7 +52,7 @@ def read_labelled(path: str | Path) -> dict[str, str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot read the labelled prompts {path}: {error}") from error
+        raise SpecError(f"cannot read the labelled prompts {path}: {explain(error)}") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2kt.errors import StorageError
+from m2kt.errors import StorageError, explain
 from m2kt.render._blocks import Figure, Note, Row, Section, Table, Tiles
 from m2kt.render._theme import DARK, LIGHT, themed
 
@@ -50,4 +50,4 @@ def save_page(html: str, path: str | Path) -> None:
     try:
         Path(path).write_text(html, encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"cannot write the page {path}: {error}; choose another place") from error
+        raise StorageError(f"cannot write the page {path}: {explain(error)}; choose another place") from error
