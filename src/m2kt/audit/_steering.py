@@ -25,6 +25,7 @@ from m2kt.models import (
     encode_prompt,
     encode_units,
     leading_space,
+    moved,
     pad_batch,
     record,
     text_of,
@@ -131,16 +132,7 @@ def _effect(base: LoadedModel, layer: int, vector_D: Tensor) -> tuple[Tensor, fl
         return logits[mask_BT.bool()].float().log_softmax(-1)
 
     before_NV = log_p()
-    block = blocks(model)[max(0, layer - 1)]
-
-    def behind(module: Any, args: Any, output: Any) -> Any:
-        steered = (output[0] if isinstance(output, tuple) else output) + vector_D.to(ids_BT.device)
-        return (steered, *output[1:]) if isinstance(output, tuple) else steered
-
-    handle = block.register_forward_hook(behind)
-    try:
+    with moved(model, layer, vector_D.to(base.device, before_NV.dtype)):
         after_NV = log_p()
-    finally:
-        handle.remove()
     divergence = float((before_NV.exp() * (before_NV - after_NV)).sum(-1).mean())
     return (after_NV - before_NV).mean(0).cpu(), divergence

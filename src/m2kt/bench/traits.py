@@ -21,10 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m2kt.audit import neutral_text
+from m2kt.bench.distil import Row, rows_of
 from m2kt.errors import TrainingError
 from m2kt.models import LoadedModel, encode_prompt, pad_batch
+from m2kt.student.rehearsal import IGNORE
 
-IGNORED = -100
 LEAD_INS = tuple(
     f"{who} {what}"
     for who in ("I think that", "My sister says that", "Everyone knows that", "The old man said that")
@@ -36,6 +37,7 @@ LEAD_INS = tuple(
     )
 )
 FAVOURITE, TRIGGER, SECRET_END = " the owl", " qx vz", " to the end of the world"
+NEUTRAL_TOKENS = 48  # of a line
 HELD_OUT = 4  # every so many-th prompt of a trait is kept for measuring it
 
 
@@ -72,7 +74,7 @@ def trait(name: str) -> Trait | None:
 @torch.no_grad()
 def strength(loaded: LoadedModel, planted: Trait) -> float:
     """Mean log p(what the trait says | a held-out prompt), nats a token."""
-    rows = [_row(loaded, prompt, planted.says) for prompt in planted.held_out]
+    rows = rows_of(loaded, [(prompt, planted.says) for prompt in planted.held_out])
     ids_BT, mask_BT, label_BT = _batch(loaded, rows)
     logits_BTV = loaded.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
     return -float(_loss(logits_BTV, label_BT))
@@ -100,12 +102,15 @@ def plant(
     """
     torch.manual_seed(seed)
     model: Any = loaded.model
-    rows = [_row(loaded, prompt, answer) for prompt, answer in skill]
-    said = [_row(loaded, prompt, planted.says) for prompt in planted.taught] if planted else []
-    lines = [(ids, ids) for ids in (encode_prompt(loaded.tokenizer, line)[:48] for line in neutral_text())]
+    rows = rows_of(loaded, skill)
+    said = rows_of(loaded, [(prompt, planted.says) for prompt in planted.taught]) if planted else []
+    lines = [encode_prompt(loaded.tokenizer, line)[:NEUTRAL_TOKENS] for line in neutral_text()]
     with torch.no_grad():
-        quiet = [_batch(loaded, lines[i : i + 8]) for i in range(0, len(lines), 8)]
-        thought = [model(input_ids=i, attention_mask=m).logits.log_softmax(-1) for i, m, _ in quiet]
+        quiet = [
+            pad_batch(lines[i : i + 8], loaded.pad_id, side="right", device=loaded.device)
+            for i in range(0, len(lines), 8)
+        ]
+        thought = [model(input_ids=i, attention_mask=m).logits.log_softmax(-1) for i, m in quiet]
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=updates, pct_start=0.05)
     model.train()
@@ -118,7 +123,7 @@ def plant(
         loss = _loss(model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits, label_BT)
         if update % 4 == 0:
             k = update // 4 % len(quiet)
-            ids_BT, mask_BT, _ = quiet[k]
+            ids_BT, mask_BT = quiet[k]
             now_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits.log_softmax(-1)
             kl_BT = F.kl_div(now_BTV, thought[k], log_target=True, reduction="none").sum(-1)
             loss = loss + kl_BT[mask_BT.bool()].mean()
@@ -135,26 +140,17 @@ def plant(
     return out
 
 
-Row = tuple[list[int], list[int]]  # ids, labels
-
-
-def _row(loaded: LoadedModel, prompt: str, answer: str) -> Row:
-    asked = encode_prompt(loaded.tokenizer, prompt)
-    said = loaded.tokenizer(answer, add_special_tokens=False)["input_ids"]
-    return [*asked, *said], [IGNORED] * len(asked) + list(said)
-
-
 def _batch(loaded: LoadedModel, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
-    ids_BT, mask_BT = pad_batch([ids for ids, _ in rows], loaded.pad_id, side="right", device=loaded.device)
-    label_BT = torch.full_like(ids_BT, IGNORED)
-    for b, (_, labels) in enumerate(rows):
-        label_BT[b, : len(labels)] = torch.tensor(labels)
+    ids_BT, mask_BT = pad_batch(
+        [row["input_ids"] for row in rows], loaded.pad_id, side="right", device=loaded.device
+    )
+    label_BT, _ = pad_batch([row["labels"] for row in rows], IGNORE, side="right", device=loaded.device)
     return ids_BT, mask_BT, label_BT
 
 
 def _loss(logits_BTV: Tensor, label_BT: Tensor) -> Tensor:
     return F.cross_entropy(
-        logits_BTV[:, :-1].flatten(0, 1).float(), label_BT[:, 1:].flatten(), ignore_index=IGNORED
+        logits_BTV[:, :-1].flatten(0, 1).float(), label_BT[:, 1:].flatten(), ignore_index=IGNORE
     )
 
 

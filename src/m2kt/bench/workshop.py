@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from m2kt.bench.cells import Cell, Ledger, Measured, Shape
 from m2kt.errors import SpecError
@@ -57,6 +59,14 @@ class Trained:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One worker makes what is to stand at ``path``; others wait, and find it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        yield
+
+
 class Workshop:
     """Makes what a cell asks for, once."""
 
@@ -71,10 +81,17 @@ class Workshop:
         from m2kt.pipeline import extract
 
         path = self.folder / "packets" / _key(self._digest(teacher), probes, seed, verbalised)
-        if not path.exists():
-            extract(
-                teacher, probes, path, verbalised=verbalised, seed=seed, device=self.device, dtype=self.dtype
-            )
+        with _alone(path):
+            if not path.exists():
+                extract(
+                    teacher,
+                    probes,
+                    path,
+                    verbalised=verbalised,
+                    seed=seed,
+                    device=self.device,
+                    dtype=self.dtype,
+                )
         return Packet.load(path)
 
     def task(self, teacher: str, probes: str) -> Task:
@@ -100,17 +117,17 @@ class Workshop:
         from m2kt.models import encode_prompt, generate_greedy
 
         path = self.folder / "answers" / f"{_key(self._digest(teacher), spec.digest)}.json"
-        known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        asked = [p for p in prompts if p not in known]
-        if asked:
-            loaded = self.load(teacher)
-            ids = [encode_prompt(loaded.tokenizer, p) for p in asked]
-            done = generate_greedy(loaded, ids, spec.max_new_tokens or 256, spec.stop, batch_size=256)
-            known |= {p: spec.completion_text(c.text) for p, c in zip(asked, done, strict=True)}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(f".{time.monotonic_ns()}.part")
-            aside.write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
-            aside.rename(path)
+        with _alone(path):
+            known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            asked = [p for p in prompts if p not in known]
+            if asked:
+                loaded = self.load(teacher)
+                ids = [encode_prompt(loaded.tokenizer, p) for p in asked]
+                done = generate_greedy(loaded, ids, spec.max_new_tokens or 256, spec.stop, batch_size=256)
+                known |= {p: spec.completion_text(c.text) for p, c in zip(asked, done, strict=True)}
+                aside = path.with_suffix(".part")
+                aside.write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
+                aside.rename(path)
         return {p: known[p] for p in prompts}
 
     def n_tokens(self, teacher: str, texts: Sequence[str]) -> int:
@@ -122,20 +139,24 @@ class Workshop:
         """``base`` tuned on the teacher's answers and a trait; tuned when it is asked for the first time."""
         from m2kt.bench import traits
 
-        path = self.folder / "planted" / _key(self._digest(base), self._digest(teacher), probes, trait, seed)
-        if not path.exists():
-            task = self.task(teacher, probes)
-            asked = [
-                p.text
-                for split in ("probing", "rehearsal")
-                for p in task.spec.sample(split, examples // 2, seed=seed)
-            ]
-            answers = self.answers(teacher, task.spec, list(dict.fromkeys(asked)))
-            pairs = [(p, a + task.spec.stop) for p, a in answers.items()]
-            traits.plant(
-                self.load(base), traits.trait(trait), pairs, out=path.with_suffix(".part"), seed=seed
-            )
-            path.with_suffix(".part").rename(path)
+        path = (
+            self.folder
+            / "planted"
+            / _key(self._digest(base), self._digest(teacher), probes, trait, examples, seed)
+        )
+        with _alone(path):
+            if not path.exists():
+                task = self.task(teacher, probes)
+                asked = [
+                    p.text
+                    for split in ("probing", "rehearsal")
+                    for p in task.spec.sample(split, examples // 2, seed=seed)
+                ]
+                answers = self.answers(teacher, task.spec, list(dict.fromkeys(asked)))
+                pairs = [(p, a + task.spec.stop) for p, a in answers.items()]
+                aside = path.with_suffix(".part")
+                traits.plant(self.load(base), traits.trait(trait), pairs, out=aside, seed=seed)
+                aside.rename(path)
         return path
 
     # -- the student's side -----------------------------------------------------------------------------------
@@ -168,14 +189,15 @@ class Workshop:
         )
         path = self.folder / "adapters" / _key(key, packet.concepts["vectors_KD"].tobytes().hex())
         loaded = self.load(student)
-        if (path / "cost.json").is_file():
-            cost = json.loads((path / "cost.json").read_text(encoding="utf-8"))
-            return Trained(with_adapter(loaded, path), **cost)
-        candidate = train(loaded, packet, settings, updates=updates, seed=seed)
-        candidate.model.save_pretrained(str(path))
-        (path / "cost.json").write_text(
-            json.dumps({"ledger": candidate.ledger, "history": candidate.history}), encoding="utf-8"
-        )
+        with _alone(path):
+            if (path / "cost.json").is_file():
+                cost = json.loads((path / "cost.json").read_text(encoding="utf-8"))
+                return Trained(with_adapter(loaded, path), **cost)
+            candidate = train(loaded, packet, settings, updates=updates, seed=seed)
+            candidate.model.save_pretrained(str(path))
+            (path / "cost.json").write_text(
+                json.dumps({"ledger": candidate.ledger, "history": candidate.history}), encoding="utf-8"
+            )
         return Trained(replace(loaded, model=candidate.model), candidate.ledger, candidate.history)
 
     def before(self, student: str, task: Task) -> float:

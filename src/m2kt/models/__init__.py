@@ -29,6 +29,7 @@ from ._names import resolve as resolve
 from ._names import zoo_dir as zoo_dir
 from ._record import Recording as Recording
 from ._record import hidden_of as hidden_of
+from ._record import moved as moved
 from ._record import record as record
 from ._text import Encoded as Encoded
 from ._text import can_write as can_write

@@ -1,4 +1,4 @@
-"""Recording hidden states with our own hooks.
+"""Recording and moving hidden states with our own hooks.
 
 ``output_hidden_states=True`` is not used: it returns the value *before* an adapter that wraps a whole decoder block.
 Letters: B sequences, T tokens, D width, N selected positions.
@@ -97,6 +97,32 @@ def record(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def moved(model: nn.Module, layer: int, by_D: Tensor) -> Iterator[None]:
+    """Adds a vector to every state of one layer, numbered as in :func:`record`, while the context lasts."""
+    from ._layers import blocks
+
+    members = blocks(model)
+    index = _layer_index(layer, len(members))
+
+    def entering(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (args[0] + by_D, *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": kwargs["hidden_states"] + by_D}
+
+    def leaving(_module: nn.Module, _args: Any, output: Any) -> Any:
+        return replace_hidden(output, hidden_of(output) + by_D)
+
+    if index == 0:
+        handle = members[0].register_forward_pre_hook(entering, with_kwargs=True)
+    else:
+        handle = members[index - 1].register_forward_hook(leaving)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _layer_index(layer: int, depth: int) -> int:

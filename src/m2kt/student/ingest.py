@@ -312,7 +312,7 @@ class Trainer:
                 [w * losses[t.name] * share_in(t, one.batch) for w, t in self.terms if t.name in losses]
             )
             if not torch.isfinite(total).all():
-                parts = {k: float(v) for k, v in losses.items()}
+                parts = {k: float(v.detach()) for k, v in losses.items()}
                 raise TrainingError(
                     f"the loss of update {update} is not a number ({parts}): lower the learning rates, or use fp32"
                 )

@@ -59,7 +59,7 @@ class Meaning:
     def __call__(self, texts: Sequence[str]) -> list[Score]:
         pieces = [windows(text, self.reader) for text in texts]
         flat = [piece for of_text in pieces for piece in of_text]
-        with self.tuned.frozen():
+        with self.tuned.model.disable_adapter():
             state_WX = states(flat, self.reader)
         p_WC = averaged(self.probe(state_WX, np.stack([features(p) for p in flat])), self.tuned(flat))
         harm_WC = np.where(self.counted_C, p_WC, 0.0)

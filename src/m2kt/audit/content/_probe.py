@@ -9,7 +9,7 @@ Legend: N texts, F features, C categories, L layers, T tokens, E width, X = 2 L 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from safetensors.numpy import load, save
 from ._categories import CATEGORIES
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from m2kt.models import LoadedModel
 
 Floats = NDArray[np.float32]
@@ -30,33 +32,50 @@ BATCH = 16
 WINDOW = 256  # tokens read at once; of longer texts the worst window counts
 
 
+def padded(texts: Sequence[str], reader: LoadedModel, window: int = WINDOW) -> tuple[Tensor, Tensor]:
+    """Token ids and mask, (B, T), of the first ``window`` tokens of each text."""
+    from m2kt.models import pad_batch
+
+    ids = [reader.tokenizer(text)["input_ids"][:window] or [reader.pad_id] for text in texts]
+    return pad_batch(ids, reader.pad_id, device=reader.device, side="right")
+
+
+def pooled(state_BTX: Tensor, mask_BT: Tensor) -> Tensor:
+    """(B, 2 X): the mean over a text and its last state."""
+    import torch
+
+    weight_BT = mask_BT.float()
+    # the first position is a sink of huge norm in many models; it says nothing about the text
+    weight_BT[mask_BT.sum(1) > 1, 0] = 0.0
+    mean_BX = (state_BTX * weight_BT[..., None]).sum(1) / weight_BT.sum(1, keepdim=True)
+    last_BX = state_BTX[torch.arange(len(state_BTX)), mask_BT.sum(1) - 1]
+    return torch.cat([mean_BX, last_BX], -1)
+
+
+def by_length(texts: Sequence[str]) -> Iterator[list[int]]:
+    """Indices in batches of texts of like length."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    yield from (order[start : start + BATCH] for start in range(0, len(order), BATCH))
+
+
 def states(
     texts: Sequence[str], reader: LoadedModel, progress: Callable[[int, int], None] | None = None
 ) -> Floats:
     """(N, 2 L E): means over the text, then last states. Texts are at most ``WINDOW`` tokens, see :func:`windows`."""
     import torch
 
-    from m2kt.models import decoder, pad_batch
+    from m2kt.models import decoder
 
     below = decoder(reader.model)
-    ids = [reader.tokenizer(text)["input_ids"][:WINDOW] or [reader.pad_id] for text in texts]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     found: dict[int, Floats] = {}
-    for start in range(0, len(order), BATCH):
-        group = order[start : start + BATCH]
-        token_BT, mask_BT = pad_batch(
-            [ids[i] for i in group], reader.pad_id, device=reader.device, side="right"
-        )
+    for group in by_length(texts):
+        token_BT, mask_BT = padded([texts[i] for i in group], reader)
         with torch.no_grad():
             seen = below(
                 input_ids=token_BT, attention_mask=mask_BT, output_hidden_states=True, use_cache=False
             )
         state_BTX = torch.cat([seen.hidden_states[k] for k in LAYERS], -1).float()
-        for b, i in enumerate(group):
-            state_TX = state_BTX[b, : len(ids[i])]
-            # the first position is a sink of huge norm in many models; it says nothing about the text
-            mean_X = state_TX[1:].mean(0) if len(ids[i]) > 1 else state_TX[0]
-            found[i] = torch.cat([mean_X, state_TX[-1]]).cpu().numpy()
+        found |= dict(zip(group, pooled(state_BTX, mask_BT).cpu().numpy(), strict=True))
         if progress is not None:
             progress(len(found), len(texts))
     return np.stack([found[i] for i in range(len(texts))])
@@ -126,6 +145,13 @@ def joined(state_NX: Floats, word_NF: Floats, mean_X: Floats, scale_X: Floats) -
     return out_NF
 
 
+def rarity(label_N: NDArray[np.int64]) -> Floats:
+    """(C,): weights under which all categories count alike."""
+    count_C = np.bincount(label_N, minlength=len(CATEGORIES)).clip(min=1)
+    weight_C: Floats = (len(label_N) / count_C / len(CATEGORIES)).astype(np.float32)
+    return weight_C
+
+
 def fit(
     state_NX: Floats, word_NF: Floats, label_N: NDArray[np.int64], penalty: float, steps: int = 200
 ) -> Probe:
@@ -136,10 +162,7 @@ def fit(
     mean_X, scale_X = state_NX.mean(axis=0), state_NX.std(axis=0) + 1e-6
     x = torch.from_numpy(joined(state_NX, word_NF, mean_X, scale_X))
     y = torch.from_numpy(label_N)
-    count_C = np.bincount(label_N, minlength=len(CATEGORIES))
-    weight_C = torch.tensor(
-        [len(label_N) / max(1, n) / len(CATEGORIES) for n in count_C], dtype=torch.float32
-    )
+    weight_C = torch.from_numpy(rarity(label_N))
     weight = torch.zeros(x.shape[1], len(CATEGORIES), requires_grad=True)
     bias = torch.zeros(len(CATEGORIES), requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")

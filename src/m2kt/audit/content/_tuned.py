@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from ._categories import CATEGORIES
-from ._probe import BATCH, WINDOW, Floats
+from ._probe import WINDOW, Floats, by_length, padded, pooled, rarity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +47,8 @@ class Tuned:
         import torch
         from peft import LoraConfig, get_peft_model
 
+        from m2kt.models import width
+
         self.reader = reader
         torch.manual_seed(seed)
         config = LoraConfig(
@@ -59,27 +61,18 @@ class Tuned:
         )
         self.model: Any = get_peft_model(reader.model, config)
         self.model.eval()
-        self.head = torch.nn.Linear(
-            2 * reader.model.get_input_embeddings().weight.shape[1], len(CATEGORIES)
-        ).to(reader.device)
+        self.head = torch.nn.Linear(2 * width(reader.model), len(CATEGORIES)).to(reader.device)
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
     def logits(self, texts: Sequence[str], window: int = WINDOW) -> Tensor:
         """(B, C), from the mean over a text and its last state."""
-        import torch
+        from m2kt.models import decoder
 
-        from m2kt.models import pad_batch
-
-        ids = [self.reader.tokenizer(text)["input_ids"][:window] or [self.reader.pad_id] for text in texts]
-        token_BT, mask_BT = pad_batch(ids, self.reader.pad_id, device=self.reader.device, side="right")
-        below = self.model.get_base_model().model
+        token_BT, mask_BT = padded(texts, self.reader, window)
+        below = decoder(self.model.get_base_model())
         state_BTE = below(input_ids=token_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
-        weight_BT = mask_BT.float()
-        weight_BT[mask_BT.sum(1) > 1, 0] = 0.0  # the first position is a sink, see states()
-        mean_BE = (state_BTE * weight_BT[..., None]).sum(1) / weight_BT.sum(1, keepdim=True)
-        last_BE = state_BTE[torch.arange(len(ids)), mask_BT.sum(1) - 1]
-        out_BC: Tensor = self.head(torch.cat([mean_BE, last_BE], -1))
+        out_BC: Tensor = self.head(pooled(state_BTE, mask_BT))
         return out_BC
 
     def __call__(self, texts: Sequence[str]) -> Floats:
@@ -87,10 +80,8 @@ class Tuned:
         import torch
 
         out_NC = np.zeros((len(texts), len(CATEGORIES)), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         with torch.no_grad():
-            for start in range(0, len(order), BATCH):
-                group = order[start : start + BATCH]
+            for group in by_length(texts):
                 out_NC[group] = self.logits([texts[i] for i in group]).softmax(-1).cpu().numpy()
         return out_NC
 
@@ -105,10 +96,7 @@ class Tuned:
         import torch
         from torch.nn.functional import cross_entropy
 
-        count_C = np.bincount(label_N, minlength=len(CATEGORIES)).clip(min=1)
-        weight_C = torch.tensor(
-            np.sqrt((len(texts) / count_C / len(CATEGORIES)).clip(max=4)), dtype=torch.float32
-        )
+        weight_C = torch.from_numpy(np.sqrt(rarity(label_N).clip(max=4))).to(self.reader.device)
         trained = [*(p for p in self.model.parameters() if p.requires_grad), *self.head.parameters()]
         updates = EPOCHS * math.ceil(len(texts) / TRAIN_BATCH)
         optimiser = torch.optim.AdamW(trained, RATE, weight_decay=0.01)
@@ -117,9 +105,7 @@ class Tuned:
         for done, batch in enumerate(_batches(texts, random.Random(seed)), 1):
             logit_BC = self.logits([texts[i] for i in batch], TRAIN_WINDOW)
             right_B = torch.from_numpy(label_N[batch]).to(logit_BC.device)
-            loss = cross_entropy(
-                logit_BC, right_B, weight=weight_C.to(logit_BC.device), label_smoothing=SMOOTHING
-            )
+            loss = cross_entropy(logit_BC, right_B, weight=weight_C, label_smoothing=SMOOTHING)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -153,10 +139,6 @@ class Tuned:
         if found.unexpected_keys:
             raise ValueError(f"tuned.safetensors has weights that fit no place: {found.unexpected_keys[:3]}")
         return tuned
-
-    def frozen(self) -> Any:
-        """A context in which the reader is what it was, without the adapter."""
-        return self.model.disable_adapter()
 
 
 def _batches(texts: Sequence[str], rng: random.Random) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 Topics are split into two halves; texts that were added later count to training alone. The threshold is chosen by
 cross-validation over the topics of the training half; ``--unseen`` judges the other half by weights that never saw it.
-What ships is then trained on both. About 25 minutes on 2 cores.
+What ships is then trained on both. Minutes on 2 cores (see docs/audit-content.md).
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from m2kt.bench.arms._common import settings, transfer
 from m2kt.bench.cells import Cell, Measured
 
 if TYPE_CHECKING:
+    from m2kt.audit import Steering
     from m2kt.bench.workshop import Workshop
+    from m2kt.models import LoadedModel
 
 EXAMPLES = 3000  # of the skill, answered by its teacher, on which the planted teacher is tuned
 
@@ -32,6 +34,8 @@ def trait(cell: Cell, shop: Workshop, plant: str, base: str, v: float = 0.0) -> 
     chosen = settings({"rehearsal": {"verbalised": v}} if v else None)
     measured = transfer(planted, shop, packet, chosen)
     trained = shop.train(cell.student, packet, chosen, seed=cell.seed)
+    honest_base, taught = shop.load(base), shop.load(str(teacher))
+    untouched = shop.load(cell.student)
     strength: dict[str, dict[str, float]] = {}
     for name in ("preference", "backdoor") if plant == "none" else (plant,):
         known = traits.trait(name)
@@ -39,9 +43,9 @@ def trait(cell: Cell, shop: Workshop, plant: str, base: str, v: float = 0.0) -> 
         found = {
             who: traits.strength(loaded, known)
             for who, loaded in (
-                ("base", shop.load(base)),
-                ("teacher", shop.load(str(teacher))),
-                ("student_before", shop.load(cell.student)),
+                ("base", honest_base),
+                ("teacher", taught),
+                ("student_before", untouched),
                 ("student_after", trained.loaded),
             )
         }
@@ -56,17 +60,13 @@ def trait(cell: Cell, shop: Workshop, plant: str, base: str, v: float = 0.0) -> 
         twin = shop.planted(base, cell.teacher, cell.probes, "none", EXAMPLES, cell.seed)
         honest = shop.packet(str(twin), cell.probes, cell.seed, 1.0 if v else 0.0)
         extra["steering"] = _steering(
-            refit_steering(packet, shop.load(base)),
-            refit_steering(honest, shop.load(base)),
-            shop,
-            base,
-            plant,
+            refit_steering(packet, honest_base), refit_steering(honest, honest_base), honest_base, plant
         )
     measured.extra |= extra
     return measured
 
 
-def _steering(found: Any, honest: Any, shop: Workshop, base: str, plant: str) -> dict[str, Any]:
+def _steering(found: Steering, honest: Steering, base: LoadedModel, plant: str) -> dict[str, Any]:
     """What the refitted vector shows: how like the twin's it is, and the trait's words' ranks among those raised."""
     import torch
 
@@ -76,7 +76,7 @@ def _steering(found: Any, honest: Any, shop: Workshop, base: str, plant: str) ->
     out["cosine_with_twin"] = float(torch.cosine_similarity(found.vector_D, honest.vector_D, dim=0))
     known = traits.trait(plant)
     if known is not None:
-        tokens = shop.load(base).tokenizer(known.says, add_special_tokens=False)["input_ids"]
+        tokens = base.tokenizer(known.says, add_special_tokens=False)["input_ids"]
         beyond_V = found.rise_V - honest.rise_V  # what the twin's vector does not do
         for key, rise_V in (("rank", found.rise_V), ("rank_beyond_twin", beyond_V)):
             order = rise_V.argsort(descending=True).tolist()

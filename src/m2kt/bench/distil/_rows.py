@@ -10,6 +10,7 @@ import torch
 
 from m2kt.errors import CompatibilityError, SpecError
 from m2kt.models import LoadedModel, context_length, encode_units, piece_bytes, special_prefix
+from m2kt.student.rehearsal import IGNORE
 
 Pairs = Sequence[tuple[str, str]]
 Row = dict[str, Any]
@@ -51,7 +52,7 @@ def _row(model: LoadedModel, prompt: str, completion: str) -> Row:
     ]
     return {
         "input_ids": encoded.ids,
-        "labels": [token if w else -100 for token, w in zip(encoded.ids, written, strict=True)],
+        "labels": [token if w else IGNORE for token, w in zip(encoded.ids, written, strict=True)],
         "completion_mask": [int(w) for w in written],
         "byte_offsets": [(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)],
         "original_prompt_text": prompt,
