@@ -125,6 +125,8 @@ def every_section() -> list[Result]:
     found.append(result(swapped, 0.97, extra={"agreement_where_wrong": 0.98}))
     rising = [{**h, "accuracy": 1 - h["geo"] / 2} for h in found[0].measured.history]  # type: ignore[union-attr]
     found.append(result(cell("seed1", "secret", 1), 0.95, history=rising))
+    on_the_way = [CurvePoint(tokens=2000, sequences=160, seconds=9.0, accuracy=1.0, n=64)]
+    found.append(result(cell("watched"), 1.0, curve=on_the_way))
     found.append(result(cell("speed"), extra={"prompts_a_second": 41.5, "first_token_ms": 12.25}))
     found += [
         Result(cell=cell("wrong", "addition"), status="refused", reason="the student cannot write '7'"),

@@ -166,6 +166,24 @@ def test_compute_to_95_percent_of_the_gap() -> None:
     assert headline(results).compute_ratio == pytest.approx(190 / 10)
 
 
+def test_a_watched_run_says_when_it_came_that_far() -> None:
+    on_the_way = [
+        CurvePoint(tokens=1000 * i, sequences=i, seconds=1.0, accuracy=a, n=64)
+        for i, a in ((1, 0.5), (2, 0.9), (3, 1.0))
+    ]
+    seen = result(cell("watched", "secret"), 1.0, curve=on_the_way)
+    results = [transfer("secret", 0, 1.0), distilled("secret", 1000, 1.0), seen]
+    found = compute(results, STUDENT, "secret")
+    assert found is not None and found.ratio is not None and found.core_tokens == 10_000
+    assert found.on_the_way == pytest.approx(2500)
+    assert found.ratio.value == pytest.approx(190 / 2.5)
+    never = result(cell("watched", "secret"), 1.0, curve=on_the_way[:1])
+    found = compute([*results[:2], never], STUDENT, "secret")
+    assert found is not None and found.on_the_way is None and found.ratio == Amount(pytest.approx(19))
+    weak = compute([transfer("secret", 0, 0.9), *results[1:]], STUDENT, "secret")
+    assert weak is not None and weak.ratio is None
+
+
 def test_compute_where_one_side_never_gets_there() -> None:
     late = compute([transfer("secret", 0, 1.0), distilled("secret", 100, 0.5)], STUDENT, "secret")
     assert late is not None and late.distil == Amount(200_000, ">")

@@ -22,6 +22,7 @@ ARMS: dict[str, Arm] = {
     "dial": transfer.dial,
     "counterfactual": transfer.counterfactual,
     "longer": transfer.longer,
+    "watched": transfer.watched,
     "seed1": transfer.seed1,
     "none": controls.none,
     "shuffled": controls.shuffled_rules,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from m2kt.bench.cells import Cell, Ledger, Measured
@@ -9,10 +10,11 @@ from m2kt.packet import Packet
 from m2kt.probes import Truth
 
 if TYPE_CHECKING:
-    from m2kt.bench.workshop import Trained, Workshop
+    from m2kt.bench.workshop import Task, Trained, Workshop
     from m2kt.student import StudentSettings
 
 
+DEV = 64  # prompts on which a run is watched and learning rates are chosen: never evaluation prompts
 NEEDED = 0.9  # of the gap, below which the reason is looked for
 
 
@@ -37,6 +39,15 @@ def _merge(into: dict[str, Any], part: dict[str, Any]) -> None:
 def packet_of(cell: Cell, shop: Workshop, v: float = 0.0) -> Packet:
     """The cell's packet; at v > 0 the one whose rows are all in words, of which rehearsal uses a share."""
     return shop.packet(cell.teacher, cell.probes, cell.seed, 1.0 if v else 0.0)
+
+
+def dev_task(shop: Workshop, task: Task, seed: int) -> Task:
+    """What a run is watched by: prompts outside the evaluation split, and what the teacher says to them as truth."""
+    spec, read = task.spec, task.spec.read_answer
+    prompts = spec.sample("rehearsal", DEV, seed=seed + 1)
+    heard = shop.answers(task.teacher, spec, [p.text for p in prompts])
+    truth = Truth({p: read(a) for p, a in heard.items()})
+    return replace(task, prompts=prompts, longer=[], answers=heard, truth=truth)
 
 
 def ledger_of(packet: Packet, trained: Trained) -> Ledger:

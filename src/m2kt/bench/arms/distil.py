@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from m2kt.bench.arms._common import packet_of, settings
+from m2kt.bench.arms._common import DEV, dev_task, packet_of, settings
 from m2kt.bench.cells import Cell, Ledger, Measured
 
 if TYPE_CHECKING:
     from m2kt.bench.workshop import Task, Workshop
-
-DEV = 64  # prompts on which a run is watched and learning rates are chosen: never evaluation prompts
 
 
 def distil(
@@ -42,10 +40,11 @@ def distil(
 
     packet = packet_of(cell, shop)
     task = shop.task(cell.teacher, cell.probes)
-    trained = shop.train(cell.student, packet, settings(), seed=cell.seed)
+    untrained = shop.train(cell.student, packet, settings(), updates=0, seed=cell.seed)
     loaded = shop.load(cell.student)
-    rank = trl.equal_rank(loaded.model, trained.ledger["trainable_parameters"])
-    watched, pairs = _answered(shop, task, cell.seed, packet.size_bytes if equal_bytes else None, examples)
+    rank = trl.equal_rank(loaded.model, untrained.ledger["trainable_parameters"])
+    watched = dev_task(shop, task, cell.seed)
+    pairs = _answered(shop, watched, cell.seed, packet.size_bytes if equal_bytes else None, examples)
 
     def evaluate(model: Any) -> tuple[float, int]:
         found = shop.score(replace(loaded, model=model), watched, watched.prompts, apart=False)
@@ -98,18 +97,12 @@ def distil(
 
 
 def _answered(
-    shop: Workshop, task: Task, seed: int, size: int | None, examples: int | None
-) -> tuple[Task, list[tuple[str, str]]]:
-    """The task of watching a run (does it say what the teacher says?), and (prompt, teacher's answer) pairs.
-
-    All from outside the evaluation split.
-    """
+    shop: Workshop, watched: Task, seed: int, size: int | None, examples: int | None
+) -> list[tuple[str, str]]:
+    """(prompt, teacher's answer) pairs, from outside the evaluation split and the prompts that are watched."""
     from m2kt.errors import SpecError
-    from m2kt.probes import Truth
 
-    spec, read = task.spec, task.spec.read_answer
-    dev = spec.sample("rehearsal", DEV, seed=seed + 1)
-    heard = shop.answers(task.teacher, spec, [p.text for p in dev])
+    spec, heard = watched.spec, watched.answers
     if examples is None:
         if size is None:
             raise SpecError("distil takes either a number of examples or equal_bytes")
@@ -124,8 +117,4 @@ def _answered(
         for p in half
         if p.text not in heard
     ][:examples]
-    answers = shop.answers(task.teacher, spec, asked)
-    watched = replace(
-        task, prompts=dev, longer=[], answers=heard, truth=Truth({p: read(a) for p, a in heard.items()})
-    )
-    return watched, [(p, a + spec.stop) for p, a in answers.items()]
+    return [(p, a + spec.stop) for p, a in shop.answers(watched.teacher, spec, asked).items()]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from m2kt.bench.arms._common import packet_of, settings, transfer
+from m2kt.bench.arms._common import dev_task, ledger_of, packet_of, settings, transfer
 from m2kt.bench.cells import Cell, CurvePoint, Measured
+from m2kt.bench.workshop import Trained
 from m2kt.packet import Packet
 
 if TYPE_CHECKING:
-    from m2kt.bench.workshop import Workshop
+    from m2kt.bench.workshop import Task, Workshop
+    from m2kt.student import StudentSettings
 
 
 def m2kt(
@@ -87,6 +91,28 @@ def counterfactual(cell: Cell, shop: Workshop, original: str, updates: int | Non
     return transfer(cell, shop, packet_of(cell, shop), settings(), updates=updates, former=former)
 
 
+def watched(cell: Cell, shop: Workshop, every: int = 5, updates: int | None = None) -> Measured:
+    """The headline transfer, asked on the way how good it is, by the prompts that distillation is watched by.
+
+    ``curve`` is over tokens of whole passes (``core_tokens``): what it costs to come as far as distillation.
+
+    Args:
+        every: updates between two looks.
+    """
+    from m2kt.pipeline import DEFAULT_UPDATES
+
+    task, packet = shop.task(cell.teacher, cell.probes), packet_of(cell, shop)
+    return _with_curve(
+        cell,
+        shop,
+        packet,
+        settings(),
+        dev_task(shop, task, cell.seed),
+        DEFAULT_UPDATES if updates is None else updates,
+        every,
+    )
+
+
 def seed1(
     cell: Cell,
     shop: Workshop,
@@ -96,31 +122,43 @@ def seed1(
     prompts: int = 60,
 ) -> Measured:
     """The paper's first seed experiment: a two-layer MLP as CAL, 100 concepts; L_geo over updates beside accuracy."""
-    from dataclasses import replace
+    packet, task = coarse(packet_of(cell, shop), concepts, cell.seed), shop.task(cell.teacher, cell.probes)
+    chosen = settings({"projector": {"kind": "mlp"}, "optimiser": {"mastered": 0}})
+    asked = replace(task, prompts=task.prompts[:prompts])
+    return _with_curve(cell, shop, packet, chosen, asked, updates, every)
 
+
+def _with_curve(
+    cell: Cell,
+    shop: Workshop,
+    packet: Packet,
+    chosen: StudentSettings,
+    asked: Task,
+    updates: int,
+    every: int,
+) -> Measured:
+    """Trains, looking at the prompts of ``asked`` on the way."""
     from m2kt.student import train
 
-    packet = coarse(packet_of(cell, shop), concepts, cell.seed)
-    task = shop.task(cell.teacher, cell.probes)
     loaded = shop.load(cell.student)
     curve: list[CurvePoint] = []
-    asked = task.prompts[:prompts]
-    chosen = settings({"projector": {"kind": "mlp"}, "optimiser": {"mastered": 0}})
+    began = time.perf_counter()
 
     def watch(done: int, model: Any, cost: dict[str, Any]) -> None:
         if done % every == 0:
-            found = shop.score(replace(loaded, model=model), task, asked, apart=True)
+            found = shop.score(replace(loaded, model=model), asked, asked.prompts, apart=True)
             curve.append(
                 CurvePoint(
-                    tokens=cost["trained_tokens"],
+                    tokens=round(cost["core_tokens"]),
                     sequences=done * chosen.rehearsal.batch,
-                    seconds=0.0,
+                    seconds=round(time.perf_counter() - began, 2),
                     accuracy=found.accuracy,
                     n=found.n,
                 )
             )
 
     candidate = train(loaded, packet, chosen, updates=updates, seed=cell.seed, watch=watch)
-    measured = shop.measure(cell, replace(loaded, model=candidate.model), packet=packet)
+    trained = Trained(replace(loaded, model=candidate.model), candidate.ledger, candidate.history)
+    measured = shop.measure(cell, trained.loaded, packet=packet, ledger=ledger_of(packet, trained))
     measured.history, measured.curve = candidate.history, curve
     return measured

@@ -234,14 +234,16 @@ class Compute:
     """Tokens to 95 % of the gap, for one skill and student."""
 
     tokens: float | None
-    """M2KT: tokens of all sequences trained on; None where it does not come that far."""
+    """M2KT: tokens of all sequences trained on to its end; None where it does not come that far."""
     core_tokens: float | None
     """M2KT: the same in tokens of one whole pass of the student."""
+    on_the_way: float | None
+    """M2KT: those that were spent when it first came that far, where it was watched."""
     distil: Amount | None
     """Distillation, at the number of examples and the rate that get there with the fewest tokens."""
     config: str
     ratio: Amount | None
-    """distil / core_tokens: how many times less M2KT needs."""
+    """distil / on_the_way, or / core_tokens where nobody watched: how many times less M2KT needs."""
 
 
 def compute(results: Sequence[Result], student: str, skill: str) -> Compute | None:
@@ -255,10 +257,15 @@ def compute(results: Sequence[Result], student: str, skill: str) -> Compute | No
         tokens = mean(r.measured.ledger.tokens or None for r in mine)
         core = mean(r.measured.ledger.core_tokens or None for r in mine)
     distil, config = _distil_tokens(results, mine, student, skill)
-    ratio = None
-    if core is not None and distil is not None:
-        ratio = Amount(distil.value / core, distil.bound)
-    return Compute(tokens, core, distil, config, ratio)
+    seen = [r for r in runs(results, "watched") if r.place == (student, skill)]
+    on_the_way = None
+    if core is not None and seen and (target := _target(mine)) is not None:
+        spent = [tokens_to(r, mean(m.measured.before for m in mine) or 0.0, target) for r in seen]
+        on_the_way = None if None in spent else mean(spent)
+    ratio, ours = None, core if on_the_way is None else on_the_way
+    if ours is not None and distil is not None:
+        ratio = Amount(distil.value / ours, distil.bound)
+    return Compute(tokens, core, on_the_way, distil, config, ratio)
 
 
 def _distil_tokens(
