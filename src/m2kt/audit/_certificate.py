@@ -86,7 +86,7 @@ def certify(
     packet: Packet,
     problems: Sequence[Prompt],
     *,
-    traces: int = 400,
+    traces: int = 600,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Certificate | None:

@@ -22,6 +22,7 @@ from ._layers import decoder as decoder
 from ._layers import linear_projections as linear_projections
 from ._layers import width as width
 from ._load import LoadedModel as LoadedModel
+from ._load import computes_bf16 as computes_bf16
 from ._load import load_causal_lm as load_causal_lm
 from ._names import licence_of as licence_of
 from ._names import list_zoo as list_zoo

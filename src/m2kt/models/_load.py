@@ -137,10 +137,10 @@ def _check_architecture(path: Path) -> None:
 
 
 def _pick_dtype(path: Path, device: torch.device) -> str:
-    return "fp32" if _count_parameters(path) < _TINY or not _computes_bf16(device) else "bf16"
+    return "fp32" if _count_parameters(path) < _TINY or not computes_bf16(device) else "bf16"
 
 
-def _computes_bf16(device: torch.device) -> bool:
+def computes_bf16(device: torch.device) -> bool:
     """Whether the device has bf16 arithmetic; where it is emulated it is several times slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -44,7 +44,7 @@ class IngestConfig(BaseModel):
         description="Strings of each length that the search for triggers tries. 0: no search.",
     )
     certificate_traces: int = Field(
-        default=400,
+        default=600,
         ge=0,
         description="Probing traces read for the certificate; more bring it nearer. 0: none.",
     )

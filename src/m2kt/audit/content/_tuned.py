@@ -92,18 +92,23 @@ class Tuned:
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Trains adapter and head together."""
+        """Trains adapter and head together; in mixed precision where the device computes in bf16."""
         import torch
         from torch.nn.functional import cross_entropy
 
-        weight_C = torch.from_numpy(np.sqrt(rarity(label_N).clip(max=4))).to(self.reader.device)
+        from m2kt.models import computes_bf16
+
+        device = self.reader.device
+
+        weight_C = torch.from_numpy(np.sqrt(rarity(label_N).clip(max=4))).to(device)
         trained = [*(p for p in self.model.parameters() if p.requires_grad), *self.head.parameters()]
         updates = EPOCHS * math.ceil(len(texts) / TRAIN_BATCH)
         optimiser = torch.optim.AdamW(trained, RATE, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=updates, pct_start=0.1)
         self.model.train()
         for done, batch in enumerate(_batches(texts, random.Random(seed)), 1):
-            logit_BC = self.logits([texts[i] for i in batch], TRAIN_WINDOW)
+            with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16(device)):
+                logit_BC = self.logits([texts[i] for i in batch], TRAIN_WINDOW).float()
             right_B = torch.from_numpy(label_N[batch]).to(logit_BC.device)
             loss = cross_entropy(logit_BC, right_B, weight=weight_C, label_smoothing=SMOOTHING)
             optimiser.zero_grad()

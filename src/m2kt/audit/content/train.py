@@ -41,7 +41,7 @@ class Sample:
 
 
 def samples() -> list[Sample]:
-    """All texts, sorted by category and topic."""
+    """All texts."""
     lines = (files(__package__) / "data" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
     return [Sample(**json.loads(line)) for line in lines]
 
