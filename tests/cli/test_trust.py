@@ -9,9 +9,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from m2kt.cli import app
-from m2kt.packet import Packet, key_path
-from tests.packet.samples import sample_packet
+from m2kt.packet import EVALUATION, VERDICT, Packet, key_path, verify_statement
+from m2kt.pipeline import schemas
+from tests.packet.samples import SPEC, sample_packet
 from tests.packet.trusting import key, policy_file, trusted
+from tests.tiny import char_tokenizer, save_tiny
 
 NOT_TRUSTED = 11
 
@@ -93,3 +95,28 @@ def test_ingest_refuses_before_anything_is_loaded(packet: Path, tmp_path: Path) 
     done = m2kt("ingest", "no/such/student", packet, "--out", tmp_path / "a", "--trust", policy)
     assert done.exit_code == NOT_TRUSTED and "role teacher needs 1" in done.stderr
     assert not (tmp_path / "a").exists()
+
+
+def test_an_evaluation_and_an_audit_are_signed_statements(packet: Path, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "model", "gpt2", char_tokenizer())
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("truth: truth.py:answer", "truth: null"))
+    (tmp_path / "patterns.yaml").write_text("detectors: [patterns]\n")
+    key("ada")
+    said = tmp_path / "evaluation.json"
+    asked = ("evaluate", tmp_path / "model", "--probes", tmp_path / "spec.yaml", "--n", 4)
+    assert m2kt(*asked, "--packet", packet).exit_code == 3
+    done = m2kt(*asked, "--packet", packet, "--statement", said, "--key", "ada", "--json")
+    assert done.exit_code == 0, done.stderr
+    audited = ("audit", packet, "--config", tmp_path / "patterns.yaml", "--key", "ada", "--json")
+    judged = tmp_path / "verdict.json"
+    found = m2kt(*audited, "--statement", judged)
+    assert found.exit_code == 0, found.stderr
+    jsonschema = pytest.importorskip("jsonschema")
+    policy = policy_file(tmp_path / "t.yaml", trusted("tom", "teacher"), trusted("ada", "auditor"))
+    for file, kind, printed in ((said, EVALUATION, done), (judged, VERDICT, found)):
+        statement = verify_statement(file.read_bytes(), expected=kind, packet=Packet.load(packet).digest)
+        assert statement.predicate.items() >= json.loads(printed.stdout).items()
+        jsonschema.validate(statement.predicate, schemas()[kind.split(":")[2]])
+        assert m2kt("verify", file, "--trust", policy, "--at", "2027-01-01").exit_code == 0
+    only_tom = policy_file(tmp_path / "u.yaml", trusted("tom", "teacher"))
+    assert m2kt("verify", judged, "--trust", only_tom, "--at", "2027-01-01").exit_code == NOT_TRUSTED

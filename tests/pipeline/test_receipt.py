@@ -1,11 +1,15 @@
-"""The receipt of an accepted ingest: signed, true to what stands there, kept through a rollback, asked of a policy."""
+"""The receipt of an ingest: signed, true to what stands there, kept through a rollback, asked of a policy."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+
+from m2kt.errors import PacketError
 from m2kt.packet import RECEIPT, Packet, TrustPolicy, judge_file, local_key, show_key, verify_statement
-from m2kt.pipeline import IngestConfig, adapter_digest, extract, ingest, rollback
+from m2kt.pipeline import IngestConfig, adapter_digest, extract, ingest, rollback, schemas, verify_adapter
 from tests.packet.trusting import policy_file
 
 ANYTHING = IngestConfig(  # is accepted: what matters here is what the receipt says
@@ -43,3 +47,30 @@ def test_an_accepted_ingest(tmp_path: Path) -> None:
     assert (out / "receipt.json").read_bytes() != content
     rollback(out)
     assert (out / "receipt.json").read_bytes() == content and adapter_digest(out) == result.adapter_digest
+
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(about, schemas()["receipt"])
+    assert verify_adapter(out, policy, packet=tmp_path / "packet.m2kp", student="zoo:pico-gpt2").trusted
+    assert not verify_adapter(out, None).trusted
+    with pytest.raises(PacketError, match="the model zoo:pico-llama has the digest"):
+        verify_adapter(out, policy, student="zoo:pico-llama")
+    other = packet.replace(manifest=packet.manifest.model_copy(update={"name": "other"}))
+    with pytest.raises(PacketError, match=r"the packet .* has the digest"):
+        verify_adapter(out, policy, packet=other.save(tmp_path / "other.m2kp"))
+    config = json.loads((out / "adapter_config.json").read_text())
+    (out / "adapter_config.json").write_text(json.dumps(config | {"flagged": [0]}))
+    with pytest.raises(PacketError, match="changed or exchanged"):
+        verify_adapter(out, policy)
+
+
+def test_every_rejection_keeps_its_receipt(tmp_path: Path) -> None:
+    extract("zoo:secret", "zoo:secret", tmp_path / "packet.m2kp")
+    strict = ANYTHING.model_copy(update={"thresholds": {"gap_recovered": 1}})
+    paths = [
+        ingest("zoo:pico-gpt2", tmp_path / "packet.m2kp", tmp_path / "A", config=strict, seed=seed).receipt
+        for seed in (0, 1)
+    ]
+    assert [Path(p).name for p in paths] == ["A.rejected.json", "A.rejected-2.json"]
+    found = [verify_statement(Path(p).read_bytes(), expected=RECEIPT).predicate for p in paths]
+    assert [about["cal"]["seed"] for about in found] == [0, 1]
+    assert all(about["verdict"] == "rejected" and about["after"]["adapter"] is None for about in found)

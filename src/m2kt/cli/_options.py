@@ -44,3 +44,14 @@ Trust = Annotated[
     Path | None,
     typer.Option("--trust", help="Trust policy: whose signatures count, and how many.", metavar="TRUST.yaml"),
 ]
+Key = Annotated[
+    str, typer.Option("--key", help="Name of a key (m2kt keys list) or its PEM file.", metavar="KEY")
+]
+StatementFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--statement",
+        help="Also write what was found as a statement about the packet, signed by --key.",
+        metavar="FILE",
+    ),
+]

@@ -11,8 +11,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from m2kt.cli._options import Json
+from m2kt.cli._options import Json, Key, StatementFile
 from m2kt.cli._output import REJECTED, print_json, reported, stderr, stdout, working
+from m2kt.cli._trust import write_statement
 from m2kt.errors import SpecError, explain
 
 NAME = "audit"
@@ -36,6 +37,8 @@ def command(
     config: Annotated[
         Path | None, typer.Option(help="Detectors and thresholds, YAML (ContentConfig).", metavar="FILE")
     ] = None,
+    statement: StatementFile = None,
+    key: Key = "ed25519",
     json_: Json = False,
 ) -> None:
     """Look through a packet, or through texts, before anybody relies on them.
@@ -46,10 +49,10 @@ def command(
     if (packet is None) == (texts is None):
         raise SpecError("expected either a PACKET or --texts FILE.jsonl")
     if texts is not None:
-        if against is not None:
-            raise SpecError("--against goes with a PACKET, not with --texts")
+        if against is not None or statement is not None:
+            raise SpecError("--against and --statement go with a PACKET, not with --texts")
         _texts(_read(texts), config, json_)
-    elif packet is not None and _packet(packet, against, config, json_):
+    elif packet is not None and not _packet(packet, against, config, statement, key, json_):
         raise typer.Exit(REJECTED)
 
 
@@ -100,38 +103,36 @@ def _texts(texts: list[str], config: Path | None, json_: bool) -> None:
     stdout().print(f"{flagged} of {len(judged)} texts flagged", markup=False, highlight=False)
 
 
-def _packet(path: Path, against: Path | None, config: Path | None, json_: bool) -> bool:
-    from m2kt.audit import check_consistency
-    from m2kt.packet import Packet
+def _packet(
+    path: Path, against: Path | None, config: Path | None, statement: Path | None, key: str, json_: bool
+) -> bool:
+    from m2kt import pipeline
+    from m2kt.packet import VERDICT, Packet
 
     packet = Packet.load(path)
     other = None if against is None else Packet.load(against)
     with working():
-        content = _auditor(config).audit_packet(packet)
-        consistency = check_consistency(packet, other)
+        found = pipeline.audit(packet, _auditor(config), other)
+    if statement is not None:
+        write_statement(statement, packet, VERDICT, found, key)
     if json_:
-        print_json(
-            {
-                "packet": packet.digest,
-                "content": content.model_dump(mode="json"),
-                "consistency": consistency.model_dump(mode="json"),
-            }
-        )
-    else:
-        table = Table("where", "text", "category", "score", "because")
-        for f in content.findings:
-            table.add_row(f.where, Text(f.text), f.category, f"{f.score:.2f}", Text(f.what))
-        if content.findings:
-            stdout().print(table)
-        for row in consistency.contradictions:
-            stdout().print(str(row), markup=False, highlight=False)
-        compared = f"{consistency.both} of {consistency.rows} rows travel as text and vector"
-        if consistency.common is not None:
-            compared += f", {consistency.common} are in the other packet too"
-        stdout().print(
-            f"{len(content.findings)} of {content.texts} texts flagged, {len(content.penalties)} concepts with a "
-            f"penalty, {len(consistency.contradictions)} contradictions ({compared})",
-            markup=False,
-            highlight=False,
-        )
-    return bool(content.findings or content.penalties) or not consistency.consistent
+        print_json(found)
+        return found.clean
+    content, consistency = found.content, found.consistency
+    table = Table("where", "text", "category", "score", "because")
+    for f in content["findings"]:
+        table.add_row(f["where"], Text(f["text"]), f["category"], f"{f['score']:.2f}", Text(f["what"]))
+    if content["findings"]:
+        stdout().print(table)
+    for row in consistency["contradictions"]:
+        stdout().print(str(row), markup=False, highlight=False)
+    compared = f"{consistency['both']} of {consistency['rows']} rows travel as text and vector"
+    if consistency["common"] is not None:
+        compared += f", {consistency['common']} are in the other packet too"
+    stdout().print(
+        f"{len(content['findings'])} of {content['texts']} texts flagged, {len(content['penalties'])} concepts with a "
+        f"penalty, {len(consistency['contradictions'])} contradictions ({compared})",
+        markup=False,
+        highlight=False,
+    )
+    return found.clean

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from m2kt.cli._options import Device, Dtype, DtypeName, Json, Probes, Seed
+from m2kt.cli._options import Device, Dtype, DtypeName, Json, Key, Probes, Seed, StatementFile
 from m2kt.cli._output import interval, percent, print_json, reported, stdout, working
+from m2kt.cli._trust import write_statement
+from m2kt.errors import SpecError
+
+if TYPE_CHECKING:
+    from m2kt.packet import Packet
 
 NAME = "evaluate"
 
@@ -30,12 +35,20 @@ def command(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Ask the shapes that are never probed.")
     ] = False,
+    packet: Annotated[
+        Path | None, typer.Option("--packet", help="The packet that --statement is about.", metavar="PACKET")
+    ] = None,
+    statement: StatementFile = None,
+    key: Key = "ed25519",
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = DtypeName.auto,
     json_: Json = False,
 ) -> None:
     """Ask a model evaluation prompts and count right answers, and agreement with a teacher."""
+    if (packet is None) != (statement is None):
+        raise SpecError("--packet and --statement go together: a statement is about a packet")
+    of = None if packet is None else _packet(packet, adapter)
     with working() as progress:
         from m2kt import pipeline
 
@@ -52,6 +65,10 @@ def command(
             dtype=dtype.value,
             progress=progress,
         )
+    if of is not None and statement is not None:
+        from m2kt.packet import EVALUATION
+
+        write_statement(statement, of, EVALUATION, result, key)
     if json_:
         print_json(result)
         return
@@ -62,3 +79,13 @@ def command(
     stdout().print(table)
     for wrong in result.wrong[:5]:
         stdout().print(f"wrong: {wrong}", markup=False, highlight=False)
+
+
+def _packet(path: Path, adapter: Path | None) -> Packet:
+    from m2kt.packet import Packet
+    from m2kt.pipeline import about
+
+    packet = Packet.load(path)
+    if adapter is not None:
+        about(adapter, packet)
+    return packet

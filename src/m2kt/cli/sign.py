@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from m2kt.cli._options import Json
+from m2kt.cli._options import Json, Key
 from m2kt.cli._output import print_json, reported, stdout
-from m2kt.cli._trust import ask_passphrase
+from m2kt.cli._trust import ask_passphrase, key_file
 
 NAME = "sign"
 
@@ -17,9 +17,7 @@ NAME = "sign"
 @reported
 def command(
     packet: Annotated[Path, typer.Argument(help="Packet directory or .m2kp file.")],
-    key: Annotated[
-        str, typer.Option("--key", help="Name of a key (m2kt keys list) or its PEM file.", metavar="KEY")
-    ] = "ed25519",
+    key: Key = "ed25519",
     json_: Json = False,
 ) -> None:
     """Add a signature to a packet. Its digest and all its parts stay as they are.
@@ -27,11 +25,9 @@ def command(
     A locked key asks for its passphrase, or takes it from M2KT_PASSPHRASE. Exit 7: the packet is damaged, or
     signed by this key already. Exit 9: the key cannot be used.
     """
-    from m2kt.packet import Packet, cosign, key_path, local_key
+    from m2kt.packet import Packet, cosign
 
-    path = key_path(key)
-    if path == key_path():
-        local_key()
+    path = key_file(key)
     loaded = Packet.load(packet)  # nobody should vouch for what does not even hold together
     signature = cosign(packet, path, ask_passphrase(path))
     if json_:

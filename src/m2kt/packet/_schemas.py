@@ -11,15 +11,17 @@ from m2kt.probes import ProbeSpec
 from ._envelope import Envelope
 from ._graph import Graph
 from ._manifest import Manifest
+from ._policy import TrustPolicy
 
 OPTIONAL = {"public"}
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """Schema by part. A probe spec is written by people as well, who may leave things out; canonical JSON may not."""
+    """Schema by part, and the policy's. What people write may leave things out; canonical JSON may not."""
     written: dict[str, type[BaseModel]] = {"manifest": Manifest, "graph": Graph, "signature": Envelope}
     found = {name: _whole(model.model_json_schema()) for name, model in written.items()}
-    return {**found, "probe-spec": ProbeSpec.model_json_schema()}
+    by_people: dict[str, type[BaseModel]] = {"probe-spec": ProbeSpec, "trust-policy": TrustPolicy}
+    return {**found, **{name: model.model_json_schema() for name, model in by_people.items()}}
 
 
 def _whole(schema: dict[str, Any]) -> dict[str, Any]:

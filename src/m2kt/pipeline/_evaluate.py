@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2kt.errors import SpecError
+from m2kt.pipeline._adapters import adapter_digest
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._results import EvaluateResult, Progress
 from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth, read_labelled
@@ -77,7 +78,10 @@ def evaluate(
         shapes=[s.model_dump() for s in scored.shapes] if scored is not None and labelled is None else [],
         held_out=held_out,
         model=model,
+        model_digest=loaded.digest,
         adapter=None if adapter is None else str(adapter),
+        adapter_digest=None if adapter is None else adapter_digest(Path(adapter)),
+        probes=spec.public().digest,
         wrong=scored.wrong if scored is not None else [],
         seconds=round(time.monotonic() - started, 2),
     )

@@ -6,17 +6,14 @@ receipt lies beside the place where one would have been.
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
-import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2kt.errors import StorageError, explain
-from m2kt.packet import RECEIPT, Packet, TrustPolicy, TrustVerdict, judge_packet, sign_statement
-from m2kt.packet import library_versions as versions
+from m2kt.packet import RECEIPT, Packet, TrustPolicy, TrustVerdict, judge_packet
+from m2kt.pipeline._statements import BaseModelId, Before, Receipt, signed, write_file
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
     from m2kt.audit import Verdict
     from m2kt.models import LoadedModel
 
-Receipt = Callable[[str | None], bytes]
+Sign = Callable[[str | None], bytes]
 """Digest of the adapter that was committed (None: rejected) to a signed receipt."""
 
 
@@ -47,46 +44,29 @@ def receipt_of(
     origin: TrustVerdict | None,
     standing: str | None,
     by: CryptoSigner,
-) -> Receipt:
+) -> Sign:
     """All that is known before the adapter is written; its digest comes last."""
     measured = json.loads(verdict.model_dump_json())  # a figure that could not be measured is null, not NaN
-    about = {
-        "base_model": {"name": student.name, "digest": student.digest},
-        "cal": config,
-        "ledger": ledger,
-        "before": {"accuracy": measured.pop("before"), "adapter": standing},
-        "verdict": measured.pop("verdict"),
-        "reasons": measured.pop("reasons"),
-        "thresholds": measured.pop("thresholds"),
-        "origin": None if origin is None else origin.model_dump(mode="json"),
-        "libraries": versions(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    before = Before(accuracy=measured.pop("before"), adapter=standing)
+    known = {name: measured.pop(name) for name in ("verdict", "reasons", "thresholds")}
 
     def write(adapter: str | None) -> bytes:
-        predicate = {**about, "after": {**measured, "adapter": adapter}}
-        return sign_statement(RECEIPT, packet.digest, predicate, name=packet.manifest.name, key=by)
+        receipt = Receipt(
+            base_model=BaseModelId(name=student.name, digest=student.digest),
+            cal=config,
+            ledger=ledger,
+            before=before,
+            after={**measured, "adapter": adapter},
+            origin=origin,
+            **known,
+        )
+        return signed(packet, RECEIPT, receipt, by)
 
     return write
 
 
-def rejected_path(out: Path) -> Path:
-    """Where the receipt of a rejection goes."""
-    return out.with_name(f"{out.name}.rejected.json")
-
-
 def write_rejected(out: Path, content: bytes) -> Path:
-    """Writes aside and renames; the adapter's own place is not touched."""
-    path = rejected_path(out.absolute())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(aside).replace(path)
-        finally:
-            Path(aside).unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot write the receipt {path}: {explain(error)}; free some space") from error
-    return path
+    """Writes the receipt of a rejection beside ``out``, under the first name that is free."""
+    out = out.absolute()
+    names = (f"{out.name}.rejected{n}.json" for n in ("", *(f"-{i}" for i in itertools.count(2))))
+    return write_file(next(path for name in names if not (path := out.with_name(name)).exists()), content)

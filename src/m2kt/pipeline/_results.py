@@ -111,9 +111,22 @@ class EvaluateResult(_Result):
     shapes: list[dict[str, Any]]
     held_out: bool
     model: str
+    model_digest: str
     adapter: str | None
+    adapter_digest: str | None
+    probes: str = Field(description="Digest of the probe spec, without its truth.")
     wrong: list[dict[str, str | None]]
     seconds: float
+
+
+class AuditResult(_Result):
+    """What ``m2kt audit PACKET`` reports."""
+
+    packet: str
+    clean: bool = Field(description="Nothing was found.")
+    against: str | None = Field(description="Digest of the packet it was compared with; null: none.")
+    content: dict[str, Any] = Field(description="Findings in its texts, and Penalty(c_k) by concept.")
+    consistency: dict[str, Any] = Field(description="Rows that contradict each other or the other packet.")
 
 
 class DemoRow(_Result):
