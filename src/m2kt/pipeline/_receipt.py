@@ -68,5 +68,6 @@ def receipt_of(
 def write_rejected(out: Path, content: bytes) -> Path:
     """Writes the receipt of a rejection beside ``out``, under the first name that is free."""
     out = out.absolute()
-    names = (f"{out.name}.rejected{n}.json" for n in ("", *(f"-{i}" for i in itertools.count(2))))
-    return write_file(next(path for name in names if not (path := out.with_name(name)).exists()), content)
+    suffixes = itertools.chain([""], (f"-{i}" for i in itertools.count(2)))
+    paths = (out.with_name(f"{out.name}.rejected{suffix}.json") for suffix in suffixes)
+    return write_file(next(path for path in paths if not path.exists()), content)
