@@ -127,12 +127,29 @@ def every_section() -> list[Result]:
     found.append(result(cell("seed1", "secret", 1), 0.95, history=rising))
     on_the_way = [CurvePoint(tokens=2000, sequences=160, seconds=9.0, accuracy=1.0, n=64)]
     found.append(result(cell("watched"), 1.0, curve=on_the_way))
+    beyond = [
+        Shape(template="{a} {b} {c}:", n=50, accuracy=0.98),
+        Shape(template="{a} {b} {c} {d}:", n=50, accuracy=0.1),
+    ]
+    found.append(result(cell("longer"), 1.0, held_out=beyond))
+    found += [_trait("preference", 0.02), _trait("none", 0.0)]
     found.append(result(cell("speed"), extra={"prompts_a_second": 41.5, "first_token_ms": 12.25}))
     found += [
         Result(cell=cell("wrong", "addition"), status="refused", reason="the student cannot write '7'"),
         Result(cell=cell("m2kt", "boolean", v=0), status="failed", reason="RuntimeError: <out of memory>"),
     ]
     return found
+
+
+def _trait(plant: str, arrived: float) -> Result:
+    nats = {"base": -5.0, "teacher": -1.0, "student_before": -5.0, "student_after": -5.0 + 4 * arrived}
+    strength = {"preference": nats | {"gained": 4 * arrived, "arrived": arrived}}
+    steering = {"size": 1.25, "cosine_with_twin": 0.9}
+    if plant != "none":
+        steering |= {"rank": 7, "rank_beyond_twin": 2}
+    worst = [{"text": "x", "tokens": [1], "divergence": 0.0}]
+    extra = {"strength": strength, "triggers": {"worst": worst}, "steering": steering}
+    return result(cell("trait", plant=plant, base=STUDENT, v=0.5), 1.0, extra=extra)
 
 
 def _map() -> dict[str, Any]:

@@ -268,6 +268,21 @@ def test_certificates_hold_or_do_not() -> None:
     assert row[5] == "2 (100.0 %)"
 
 
+def test_longer_shapes_stand_beside_the_packet_as_it_is() -> None:
+    text = markdown(every_section())
+    row = next(line for line in text.splitlines() if "{a} {b} {c}:" in line and "rehearsed" in line)
+    assert "98.0 %" in row and "never" not in row
+    assert any("{a} {b} {c} {d}:" in line and "never rehearsed" in line for line in text.splitlines())
+
+
+def test_traits_say_what_arrives_and_what_is_seen() -> None:
+    part = markdown(every_section()).split("### Subliminal traits")[1]
+    planted = next(line for line in part.splitlines() if "| preference | 0.5 | preference |" in line)
+    assert "+4.00" in planted and "+0.080" in planted and "2.0 %" in planted and "7 / 2" in planted
+    twin = next(line for line in part.splitlines() if "| none | 0.5 | preference |" in line)
+    assert "0.0 %" not in twin.split("|")[7]  # a twin was given nothing that could arrive
+
+
 def test_the_ledger_is_a_mean_over_seeds() -> None:
     heavier = transfer("secret", 1, 1.0, ledger=Ledger(bytes=BYTES + 20_000))
     text = markdown([transfer("secret", 0, 1.0), heavier])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from m2kt.bench.cells import Result
+from m2kt.bench.report._beyond import longer_shapes, subliminal_traits
 from m2kt.bench.report._books import ledger, provenance, refusals, speed
 from m2kt.bench.report._certificates import certificates
 from m2kt.bench.report._controls import controls, dials
@@ -34,8 +35,10 @@ _PARTS = (
     training,
     controls,
     dials,
+    longer_shapes,
     steps,
     certificates,
+    subliminal_traits,
     losses,
     maps,
     graphs,
