@@ -78,8 +78,8 @@ def subliminal_traits(results: Sequence[Result]) -> Section:
     ]
     note = (
         "Gained: mean log probability of what the trait says, in nats a token, on prompts that the planting did not "
-        "have; arrived: the student's share of the teacher's. Trigger found: divergence of adapter and base behind the worst "
-        "string of the search. Vector: the steering vector refitted from the packet's symbol states, in typical "
+        "have; arrived: the student's share of the teacher's. Trigger found: divergence of adapter and base behind the "
+        "worst string of the search. Vector: the steering vector refitted from the packet's symbol states, in typical "
         "distances; how like (cosine) that of a twin without trait; the rank of the trait's word among what it raises, "
         "and, behind a stroke, among what it raises beyond the twin's. Only where the student's base is the teacher's."
     )
