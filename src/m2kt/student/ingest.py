@@ -408,7 +408,7 @@ class Trainer:
         with self.tuner.teaching(batch.teaching):
             run = self.tuner.reading(batch.token_BT, batch.mask_BT, one.taps)
         reader = cast(StructuredReader, self.tuner.reader())
-        run.outputs.append(reader.look_up(run, 0)[0])
+        run.outputs.append(reader.look_up(run)[0])
         return run
 
     def _terms(self) -> list[tuple[float, Any]]:

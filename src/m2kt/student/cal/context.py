@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 import torch
@@ -15,6 +16,16 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from m2kt.errors import CompatibilityError
+
+
+class Slot(IntEnum):
+    """What a reader keeps in a cache between passes, each in a pseudo layer of its own."""
+
+    FACTS = 0  # tokens, and what stands at them
+    LOOKS = 1
+    GATHERS = 2
+    HELD = 3  # what is being written
+
 
 _BEGUN = -1  # known only as the beginning of a form
 
@@ -124,7 +135,7 @@ class Run:
     begun_BT: Tensor  # how many tokens of a unit seem to be written already, where none ends
     ordinal_BN: Tensor  # how many symbols ended up to here
     cache: DynamicCache | None
-    first_slot: int
+    first_layer: int  # of the cache's pseudo layers that this reader keeps
     teaching: Teaching | None = None
     taps: dict[int, Tensor] = field(default_factory=dict)  # states of the blocks that are read, by layer
     outputs: list[ReaderOutputs] = field(default_factory=list)
@@ -146,14 +157,19 @@ class Run:
         """The stream past the reader; in rehearsal it may be cut off from what lies above."""
         return h_BTE.detach() if self.teaching is not None and not self.teaching.stream_gradient else h_BTE
 
-    def extend_keys(self, slot: int, key_BHTW: Tensor, value_BLTV: Tensor) -> tuple[Tensor, Tensor]:
+    def kept(self, slot: Slot) -> Any:
+        """A pseudo layer of the cache."""
+        assert self.cache is not None
+        return _layer(self.cache, self.first_layer + slot)
+
+    def extend_keys(self, slot: Slot, key_BHTW: Tensor, value_BLTV: Tensor) -> tuple[Tensor, Tensor]:
         """Appends a reader's keys and values to the cache and returns all of them."""
         if self.cache is None:
             return key_BHTW, value_BLTV
-        keys, values = _layer(self.cache, self.first_slot + 1 + slot).update(key_BHTW, value_BLTV)
+        keys, values = self.kept(slot).update(key_BHTW, value_BLTV)
         return keys, values
 
-    def hold(self, slot: int, content_BTY: Tensor, going_on_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def hold(self, content_BTY: Tensor, going_on_BT: Tensor) -> tuple[Tensor, Tensor]:
         """What is being written at each position, and the how-manieth token of it.
 
         A unit once begun is kept to its end.
@@ -168,7 +184,7 @@ class Run:
         phase_B1 = torch.zeros(b, 1, dtype=torch.long, device=device)
         layer = None
         if self.cache is not None:
-            layer = _layer(self.cache, self.first_slot + 1 + slot)
+            layer = self.kept(Slot.HELD)
             if layer.get_seq_length():
                 before_B1Y, phase_B1 = layer.keys[:, 0, -1:], layer.values[:, 0, -1:, 0].long()
         index_BT = torch.arange(1, t + 1, device=device).expand(b, t)
@@ -182,20 +198,25 @@ class Run:
 
 
 class RunState:
-    """The mutable holder that the hook writes and the readers read; one per adapted model."""
+    """The mutable holder that the hook writes and the readers read; one per adapted model, for all its adapters."""
 
     def __init__(self, n_blocks: int) -> None:
         self.n_blocks = n_blocks
-        self.run: Run | None = None
+        self.runs: dict[str, Run] = {}  # of the pass that is running, by adapter
         self.teaching: Teaching | None = None
-        self.last: Run | None = None
+        self.last: Run | None = None  # of the pass before, of its first reader
         self.taps: dict[int, Any] = {}  # hook handles, by layer
-        self.matcher: UnitMatcher | None = None
+        self.matchers: dict[str, UnitMatcher] = {}  # by adapter: each has an alphabet of its own
         self.blocks: list[Any] = []  # blocks behind which readers write; found once, for every pass asks them
 
-    def begin(self, token_BT: Tensor, mask: Any, cache: Any) -> Run:
-        """Prepares a pass. ``mask`` is the two-dimensional attention mask over past and present tokens, or None."""
-        assert self.matcher is not None
+    def begin(self, adapter: str, nth: int, token_BT: Tensor, mask: Any, cache: Any) -> Run:
+        """Prepares a pass for the reader of one adapter.
+
+        Args:
+            nth: among those that are active, which decides what part of the cache is its.
+            mask: the two-dimensional attention mask over past and present tokens, or None.
+        """
+        matcher, first_layer = self.matchers[adapter], self.n_blocks + nth * len(Slot)
         if cache is not None and not isinstance(cache, DynamicCache):
             raise CompatibilityError(
                 f"the concept reader keeps its keys in a DynamicCache, got {type(cache).__name__}; "
@@ -211,11 +232,11 @@ class RunState:
         kept_token = torch.empty(token_BT.shape[0], 0, dtype=torch.long, device=device)
         kept = torch.empty(token_BT.shape[0], 0, 4, dtype=torch.long, device=device)
         if cache is not None and past:
-            layer = _layer(cache, self.n_blocks)
+            layer = _layer(cache, first_layer + Slot.FACTS)
             if layer.get_seq_length() != past:
                 raise CompatibilityError(
                     f"the cache holds {past} tokens but the concept reader saw {layer.get_seq_length()} of them: "
-                    "a cache must be filled with the adapter switched on all the time"
+                    "a cache must be filled with the same adapters switched on all the time"
                 )
             kept_token, kept = layer.keys[:, 0, :, 0].long(), layer.values[:, 0].long()
         n = past + token_BT.shape[1]
@@ -229,27 +250,30 @@ class RunState:
         else:
             mask_BN = mask.bool()
         clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
-        tail = kept_token[:, max(0, past - self.matcher.longest + 1) :]
-        fact_BT4 = self.matcher(torch.cat([tail, clean_BT], 1))[:, tail.shape[1] :]
+        tail = kept_token[:, max(0, past - matcher.longest + 1) :]
+        fact_BT4 = matcher(torch.cat([tail, clean_BT], 1))[:, tail.shape[1] :]
         if cache is not None:
-            _layer(cache, self.n_blocks).update(clean_BT[:, None, :, None].float(), fact_BT4[:, None].float())
+            _layer(cache, first_layer + Slot.FACTS).update(
+                clean_BT[:, None, :, None].float(), fact_BT4[:, None].float()
+            )
         symbol_BN, unit_BN, length_BN, looks_BN = torch.cat([kept, fact_BT4], 1).unbind(-1)
-        begun_BT = torch.where(fact_BT4[..., 1] == self.matcher.n_units, fact_BT4[..., 2], 0)
+        begun_BT = torch.where(fact_BT4[..., 1] == matcher.n_units, fact_BT4[..., 2], 0)
         at_BTG = trail(length_BN, past)
-        self.run = Run(
+        run = Run(
             token_BT=token_BT,
             mask_BN=mask_BN,
             position_BN=mask_BN.long().cumsum(1) - 1,
             symbol_BN=symbol_BN,
-            unit_BTG=along(unit_BN, at_BTG, self.matcher.n_units),
-            looks_BTG=along(looks_BN, at_BTG, self.matcher.n_looks - 1),
+            unit_BTG=along(unit_BN, at_BTG, matcher.n_units),
+            looks_BTG=along(looks_BN, at_BTG, matcher.n_looks - 1),
             begun_BT=begun_BT,
-            ordinal_BN=((symbol_BN < self.matcher.n_symbols) & mask_BN).long().cumsum(1),
+            ordinal_BN=((symbol_BN < matcher.n_symbols) & mask_BN).long().cumsum(1),
             cache=cache,
-            first_slot=self.n_blocks,
+            first_layer=first_layer,
             teaching=self.teaching,
         )
-        return self.run
+        self.runs[adapter] = run
+        return run
 
 
 TRAIL = 4  # units that a reader sees at once: the one that ends here and those before it

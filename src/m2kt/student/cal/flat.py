@@ -45,7 +45,7 @@ class FlatReader(ReaderBase):
         none_BT1 = self.none.expand(*logit_BTK.shape[:2], 1)
         return torch.cat([logit_BTK, none_BT1], -1).log_softmax(-1)
 
-    def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
+    def forward(self, h_BTE: Tensor, run: Run) -> Tensor:
         x_BTX = self.read(run)
         log_w_BTK1 = self.retrieve(x_BTX)
         usage_BTK = log_w_BTK1[..., :-1].exp()
@@ -65,5 +65,5 @@ class FlatReader(ReaderBase):
             w_BTK.sum(-1, keepdim=True),
             w_BTK.new_zeros(*w_BTK.shape[:2], n_direct),
         ]
-        content_BTY, phase_BT = run.hold(slot, torch.cat(content, -1), going_on_BT)
+        content_BTY, phase_BT = run.hold(torch.cat(content, -1), going_on_BT)
         return run.carry(h_BTE) + self.inject(content_BTY, phase_BT).to(h_BTE.dtype)

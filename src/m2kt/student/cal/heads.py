@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from m2kt.student.cal.context import Run
+from m2kt.student.cal.context import Run, Slot
 
 _BASE = 200.0  # slowest rotation takes about 2 pi * base tokens; rehearsed traces are far shorter
 
@@ -80,11 +80,11 @@ class Heads(nn.Module):
 class GatherHeads(Heads):
     """Attention on symbols, trained by the packet's edges."""
 
-    def forward(self, x_BTX: Tensor, run: Run, slot: int, n_symbols: int) -> Tensor:
+    def forward(self, x_BTX: Tensor, run: Run, n_symbols: int) -> Tensor:
         """Log attention, (B, H, T, N); very negative off the symbols."""
         q_BHTW = self.turned(self.query(x_BTX), run)
         k_BHTW = self.turned(self.key(x_BTX), run)
-        k_BHNW, _ = run.extend_keys(slot, k_BHTW, k_BHTW[..., :1])
+        k_BHNW, _ = run.extend_keys(Slot.GATHERS, k_BHTW, k_BHTW[..., :1])
         logit_BHTN = self.logits(q_BHTW, k_BHNW)
         hidden_B1TN = ~(run.seen_BTN & (run.symbol_BN < n_symbols)[:, None, :])[:, None]
         log_attention_BHTN = logit_BHTN.masked_fill(hidden_B1TN, -1e4).log_softmax(-1)
@@ -101,14 +101,14 @@ class LookHeads(Heads):
         self.value_width = value_width
         self.value = nn.Linear(width_read, n_heads * value_width)
 
-    def forward(self, x_BTX: Tensor, run: Run, slot: int) -> Tensor:
+    def forward(self, x_BTX: Tensor, run: Run) -> Tensor:
         """What the heads bring back, (B, T, Y)."""
         half = self.value_width // 2
         cos, sin = turns(run, "ordinal_BN", half // 2)
         v_BLTV = self.value(x_BTX).unflatten(-1, (self.n_heads, self.value_width)).transpose(1, 2)
         v_BLTV = torch.cat([v_BLTV[..., :half], rotate(v_BLTV[..., half:], cos, sin)], -1)
         q_BLTW = self.turned(self.query(x_BTX), run)
-        k_BLNW, v_BLNV = run.extend_keys(slot, self.turned(self.key(x_BTX), run), v_BLTV)
+        k_BLNW, v_BLNV = run.extend_keys(Slot.LOOKS, self.turned(self.key(x_BTX), run), v_BLTV)
         logit_BLTN = self.logits(q_BLTW, k_BLNW)
         found_BLTV = logit_BLTN.masked_fill(~run.seen_BTN[:, None], -1e4).softmax(-1) @ v_BLNV
         found_BLTV = torch.cat([found_BLTV[..., :half], rotate(found_BLTV[..., half:], cos, -sin)], -1)

@@ -84,7 +84,6 @@ class ReadingBlock(nn.Module, CALLayer):
         self.merged_adapters: list[str] = []
         self._active_adapter = adapter_name
         self._state = [state]  # in a list, so that nothing tries to register or copy it as a module
-        self.slots: dict[str, int] = {}
         self.update_layer(adapter_name, config, width)
 
     def update_layer(self, adapter_name: str, config: CALConfig, width: int) -> None:
@@ -104,11 +103,11 @@ class ReadingBlock(nn.Module, CALLayer):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         out = self.base_layer(*args, **kwargs)
-        run = self._state[0].run
-        if self.disable_adapters or run is None:
+        runs = self._state[0].runs
+        if self.disable_adapters or not runs:
             return out
         h_BTE: Tensor = out[0] if isinstance(out, tuple) else out
         for name in self.active_adapters:
-            if name in self.cal_reader:
-                h_BTE = self.cal_reader[name](h_BTE, run, self.slots[name])
+            if name in self.cal_reader and name in runs:
+                h_BTE = self.cal_reader[name](h_BTE, runs[name])
         return (h_BTE, *out[1:]) if isinstance(out, tuple) else h_BTE

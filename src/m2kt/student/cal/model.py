@@ -92,10 +92,13 @@ class CALModel(BaseTuner):
             target.update_layer(adapter_name, peft_config)
         elif isinstance(target, ReadingBlock):
             target.update_layer(adapter_name, peft_config, self._width())
+            self._prepare_to_read(adapter_name, peft_config)
         else:
             new: nn.Module
             if current_key.replace(".base_layer", "") in (peft_config.reader_modules or ()):
                 new = ReadingBlock(target, adapter_name, peft_config, self._width(), self.state)
+                self.state.blocks.append(new)
+                self._prepare_to_read(adapter_name, peft_config)
             else:
                 new = SteeredLinear(target, adapter_name, peft_config)
             if adapter_name not in self.active_adapters:
@@ -139,14 +142,6 @@ class CALModel(BaseTuner):
     # ------------------------------------------------------------------------------------------ running
     def _post_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         state = self.state
-        slot = 0
-        state.blocks = [m for m in model.modules() if isinstance(m, ReadingBlock)]
-        for module in state.blocks:
-            for name in module.cal_reader:
-                module.slots[name] = slot
-                slot += 3  # look heads, gather heads, what is being written
-        state.matcher = UnitMatcher(*self._alphabet())
-        self._tap(config)
         if not hasattr(model, "_m2kt_cal_hooks"):
             backbone = decoder(model)
             base_config: Any = model.config
@@ -154,8 +149,9 @@ class CALModel(BaseTuner):
             order = list(parameters)
 
             def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                state.run = None
-                if not any(map(_reads, state.blocks)):
+                state.runs = {}
+                reading = [name for block in state.blocks for name in _reading(block)]
+                if not reading:
                     return None
                 bound = dict(zip(order, args, strict=False)) | kwargs
                 token_BT = bound.get("input_ids")
@@ -170,38 +166,31 @@ class CALModel(BaseTuner):
                 if cache is None and use_cache:
                     cache = DynamicCache(config=base_config)  # made here, because the readers need it too
                     bound["past_key_values"] = cache
-                state.begin(token_BT, bound.get("attention_mask"), cache)
+                for nth, name in enumerate(reading):
+                    state.begin(name, nth, token_BT, bound.get("attention_mask"), cache)
                 return (), bound
 
             hook = backbone.register_forward_pre_hook(before, with_kwargs=True)
 
             def after(*_: Any) -> None:
-                state.last, state.run = state.run, None
+                state.last, state.runs = next(iter(state.runs.values()), None), {}
 
             ended = backbone.register_forward_hook(after, always_call=True)
             model._m2kt_cal_hooks = [hook, ended]  # type: ignore[assignment]
 
-    def _tap(self, config: CALConfig) -> None:
-        """Hooks the blocks that are read; what they hand on is kept for the rest of the pass."""
+    def _prepare_to_read(self, adapter_name: str, config: CALConfig) -> None:
+        """Hooks the blocks that an adapter reads; what they hand on is kept for the rest of the pass."""
         state, stack = self.state, blocks(self.model)
+        state.matchers[adapter_name] = UnitMatcher(*config.alphabet)
         for layer in config.read_layers:
             if layer in state.taps:
                 continue
 
             def keep(_: nn.Module, __: Any, output: Any, layer: int = layer) -> None:
-                if state.run is not None:
-                    state.run.taps[layer] = hidden_of(output)
+                for run in state.runs.values():
+                    run.taps[layer] = hidden_of(output)
 
             state.taps[layer] = _unwrap(stack[layer]).register_forward_hook(keep)
-
-    def _alphabet(self) -> tuple[list[list[list[int]]], list[list[int]], list[int]]:
-        """Spellings of symbols and structure. Adapters of one model share them: readers see one at a time."""
-        first, *others = [cast(CALConfig, config) for config in self.peft_config.values()]
-        if any(other.alphabet != first.alphabet for other in others):
-            raise CompatibilityError(
-                "adapters that spell different units cannot sit on one student at the same time yet"
-            )
-        return first.alphabet
 
     # ------------------------------------------------------------------------------------------ for training
     def reader(self, adapter_name: str | None = None) -> ReaderBase:
@@ -240,8 +229,8 @@ class CALModel(BaseTuner):
 
     def reading(self, token_BT: Tensor, mask_BT: Tensor | None, taps: dict[int, Tensor]) -> Run:
         """What a reader must know of a pass that need not be run, because the states it reads are at hand."""
-        run = self.state.begin(token_BT, mask_BT, None)
-        self.state.run = None
+        run = self.state.begin(self.active_adapters[0], 0, token_BT, mask_BT, None)
+        self.state.runs = {}
         run.taps = taps
         return run
 
@@ -266,5 +255,6 @@ def _unwrap(module: nn.Module) -> nn.Module:
     return module
 
 
-def _reads(block: ReadingBlock) -> bool:
-    return not block.disable_adapters and any(name in block.cal_reader for name in block.active_adapters)
+def _reading(block: ReadingBlock) -> list[str]:
+    """Adapters whose readers write behind a block in the pass that begins."""
+    return [] if block.disable_adapters else [n for n in block.active_adapters if n in block.cal_reader]

@@ -225,29 +225,29 @@ class StructuredReader(ReaderBase):
     def silence(self, run: Run) -> Tensor:
         """Mean log p(none) where structure alone would let the reader speak."""
         within_BT = self.within(run)
-        log_none_BT = self.select(run, 0)[1][..., CALConfig.NONE]
+        log_none_BT = self.select(run)[1][..., CALConfig.NONE]
         return (log_none_BT * within_BT).sum() / within_BT.sum().clamp(min=1)
 
-    def select(self, run: Run, slot: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def select(self, run: Run) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """What is read (B, T, X), the classes' log probabilities, the selector's thought, and its sense of place."""
         x_BTX = torch.cat([self.state(self.read(run)), self.units(run)], -1)
-        thought_BTZ = self.think(torch.cat([x_BTX, self.look(x_BTX, run, slot)], -1))
+        thought_BTZ = self.think(torch.cat([x_BTX, self.look(x_BTX, run)], -1))
         log_place_BTM = None
         if self.place is not None and self.placed is not None:
             log_place_BTM = self.place(thought_BTZ).log_softmax(-1)
             thought_BTZ = thought_BTZ + self.placed(log_place_BTM.exp())
         return x_BTX, self.selector(thought_BTZ).log_softmax(-1), thought_BTZ, log_place_BTM
 
-    def look_up(self, run: Run, slot: int) -> tuple[ReaderOutputs, Tensor]:
+    def look_up(self, run: Run) -> tuple[ReaderOutputs, Tensor]:
         """What applies at each position and where its arguments are; with the gathered symbols, (B, H, T, S)."""
-        x_BTX, log_class_BTC, thought_BTZ, log_place_BTM = self.select(run, slot)
-        log_gather_BHTN = self.gather(torch.cat([x_BTX, thought_BTZ], -1), run, slot + 1, self.n_symbols)
+        x_BTX, log_class_BTC, thought_BTZ, log_place_BTM = self.select(run)
+        log_gather_BHTN = self.gather(torch.cat([x_BTX, thought_BTZ], -1), run, self.n_symbols)
         mass_BHTS = symbol_mass(log_gather_BHTN, run, self.n_symbols)
         w_BTK = self.weights(log_class_BTC.exp(), mass_BHTS)
         return ReaderOutputs(log_class_BTC, log_gather_BHTN, log_place_BTM, w_BTK), mass_BHTS
 
-    def forward(self, h_BTE: Tensor, run: Run, slot: int) -> Tensor:
-        found, mass_BHTS = self.look_up(run, slot)
+    def forward(self, h_BTE: Tensor, run: Run) -> Tensor:
+        found, mass_BHTS = self.look_up(run)
         assert found.usage_BTK is not None
         class_BTC, w_BTK = found.class_BTC.exp(), found.usage_BTK * self.allowed_K
         copied_BTS = class_BTC[..., CALConfig.COPY, None] * mass_BHTS[:, 0]
@@ -267,7 +267,7 @@ class StructuredReader(ReaderBase):
             w_BTK.sum(-1, keepdim=True) + anchored_BTS.sum(-1, keepdim=True),
         ]
         content += [copied_BTS - anchored_BTS, class_BTC[..., self.config.class_of_literal(0) :]]
-        content_BTY, phase_BT = run.hold(slot + 2, torch.cat(content, -1), going_on_BT)
+        content_BTY, phase_BT = run.hold(torch.cat(content, -1), going_on_BT)
         out_BTE = self.inject(content_BTY, phase_BT)
         out_BTE = out_BTE.masked_fill(self.silent(run, class_BTC)[..., None], 0.0)
         return run.carry(h_BTE) + out_BTE.to(h_BTE.dtype)
