@@ -53,7 +53,7 @@ def test_parts_are_joined_checked_and_kept(
         assert gguf.read_bytes() == b"GGUF first part, second part"
         save_tiny(written, "llama", char_tokenizer())
 
-    monkeypatch.setattr(room, "_unpack_gguf", unpack)
+    monkeypatch.setattr(room, "unpack", unpack)
     monkeypatch.setattr(room, "_check_model", lambda path: load_causal_lm(path) and None)
     said: list[str] = []
     first = room.fetch("smollm2-135m", said.append)
@@ -87,9 +87,7 @@ def test_no_source_within_reach(source: room.Source, tmp_path: Path) -> None:
 def test_a_model_that_writes_nonsense_is_not_kept(
     source: room.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        room, "_unpack_gguf", lambda gguf, written: save_tiny(written, "llama", char_tokenizer())
-    )
+    monkeypatch.setattr(room, "unpack", lambda gguf, written: save_tiny(written, "llama", char_tokenizer()))
     with pytest.raises(ModelError, match=r"tokenizer is not right|writes nonsense"):
         room.fetch("smollm2-135m")
     assert list((tmp_path / "home" / "models").iterdir()) == []
@@ -99,7 +97,7 @@ def test_a_full_disk(source: room.Source, tmp_path: Path, monkeypatch: pytest.Mo
     def full(gguf: Path, written: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(room, "_unpack_gguf", full)
+    monkeypatch.setattr(room, "unpack", full)
     with pytest.raises(StorageError, match="No space left"):
         room.fetch("smollm2-135m")
     assert list((tmp_path / "home" / "models").iterdir()) == []

@@ -73,7 +73,7 @@ def load_causal_lm(
     """Load a causal LM by name.
 
     Args:
-        name: ``zoo:x``, a directory, a fetched model's short name, or a Hub id.
+        name: ``zoo:x``, a directory, a GGUF file, a fetched model's short name, or a Hub id.
         device: ``auto`` takes cuda, then mps, then cpu.
         dtype: ``auto`` is bf16 for models of 20 M parameters and more where the device computes in it, else fp32.
         device_map: handed to accelerate for models that need several devices; ``device`` is then ignored.

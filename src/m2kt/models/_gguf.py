@@ -1,0 +1,82 @@
+"""GGUF files as models: unpacked once, into a directory that transformers reads like any other."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m2kt._home import m2kt_home
+from m2kt.errors import ModelError, StorageError, explain
+
+from ._digest import sha256_of_file
+
+if TYPE_CHECKING:
+    import torch
+
+
+def unpacked(file: Path) -> Path:
+    """The directory that holds what a GGUF file holds; made when it is asked for the first time.
+
+    Raises:
+        ModelError: no GGUF, or of an architecture or quantisation that transformers does not read.
+        StorageError: the disk refused.
+    """
+    target = m2kt_home() / "models" / f"gguf-{sha256_of_file(file)[:24]}"
+    if target.is_dir():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".gguf-", dir=target.parent) as aside:
+            written = Path(aside) / "model"
+            unpack(file, written)
+            if not target.is_dir():  # another process was not faster
+                written.rename(target)
+    except OSError as error:
+        raise StorageError(
+            f"cannot unpack {file} to {target}: {explain(error)}; free some space or set M2KT_HOME elsewhere"
+        ) from error
+    return target
+
+
+def unpack(file: Path, written: Path) -> None:
+    """Writes a GGUF's weights as safetensors, in full precision where it has them so and in 16 bits elsewhere."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    from ._load import _quiet
+
+    dtype = _stored(file)
+    load: Any = AutoModelForCausalLM.from_pretrained
+    try:
+        with _quiet():
+            # dequantize: a model whose weights stay in GGUF blocks refuses to be saved
+            model: Any = load(
+                file.parent,
+                gguf_file=file.name,
+                dtype=dtype,
+                quantization_config=GgufConfig(dequantize=True),
+            )
+            tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            model.config._name_or_path = ""
+            model.save_pretrained(written)
+            tokenizer.save_pretrained(written)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ModelError(f"transformers cannot read the GGUF {file} ({explain(error)})") from error
+    for part in written.iterdir():
+        part.chmod(0o644)
+
+
+def _stored(file: Path) -> torch.dtype:
+    """What the matrices are kept in: the file's own type where it is a float, bf16 for all that is quantised."""
+    import torch
+    from gguf import GGMLQuantizationType, GGUFReader
+
+    try:
+        kinds = {t.tensor_type for t in GGUFReader(file).tensors if len(t.shape) > 1}
+    except (ValueError, IndexError, KeyError) as error:
+        raise ModelError(f"{file} is no GGUF file ({explain(error)})") from error
+    if kinds <= {GGMLQuantizationType.F32}:
+        return torch.float32
+    return torch.float16 if kinds <= {GGMLQuantizationType.F16} else torch.bfloat16

@@ -1,0 +1,58 @@
+"""Packets on the Hugging Face Hub: a repository whose files are the parts of one packet."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from m2kt.errors import PacketError
+
+from ._layout import PARTS, check_size
+
+
+def download(repo_id: str, revision: str | None, into: Path) -> None:
+    """Brings the parts of a packet, and nothing else that the repository holds.
+
+    Raises:
+        PacketError: the Hub did not give it.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PARTS)))
+        for name in PARTS:  # the Hub's cache is made of links, which a packet must not have
+            if (found / name).is_file():
+                check_size(name, (found / name).stat().st_size, repo_id)
+                shutil.copyfile(found / name, into / name)
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise PacketError(
+            f"{repo_id!r} is no packet here, and the Hub did not give it ({_reason(error)}); give a packet directory, "
+            "a .m2kp file, or the id of a repository that holds one"
+        ) from error
+
+
+def upload(folder: Path, repo_id: str, *, private: bool, token: str | None, message: str) -> str:
+    """Puts a packet directory into a repository, made where there is none; the commit's address.
+
+    Raises:
+        PacketError: the Hub refused.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repo_id, folder_path=folder, commit_message=message, allow_patterns=list(PARTS)
+        )
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        raise PacketError(
+            f"the Hub did not take the packet {repo_id!r} ({_reason(error)}); check its name and your token"
+        ) from error
+    return str(done.commit_url)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
