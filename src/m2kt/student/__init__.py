@@ -10,6 +10,6 @@ Importing it registers CAL with peft.
 from m2kt.student.cal import CALConfig as CALConfig
 from m2kt.student.cal import CALModel as CALModel
 from m2kt.student.ingest import Candidate as Candidate
-from m2kt.student.ingest import swap as swap
 from m2kt.student.ingest import train as train
+from m2kt.student.plug import swap as swap
 from m2kt.student.settings import StudentSettings as StudentSettings
