@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from m2kt.bench.arms._common import dev_task, ledger_of, packet_of, settings, transfer
@@ -91,26 +92,25 @@ def counterfactual(cell: Cell, shop: Workshop, original: str, updates: int | Non
     return transfer(cell, shop, packet_of(cell, shop), settings(), updates=updates, former=former)
 
 
-def watched(cell: Cell, shop: Workshop, every: int = 5, updates: int | None = None) -> Measured:
+def watched(
+    cell: Cell, shop: Workshop, every: int = 5, until: float = 0.98, updates: int | None = None
+) -> Measured:
     """The headline transfer, asked on the way how good it is, by the prompts that distillation is watched by.
 
-    ``curve`` is over tokens of whole passes (``core_tokens``): what it costs to come as far as distillation.
+    ``curve`` is over tokens of whole passes (``core_tokens``): what it costs to come as far as distillation. Nothing
+    else is measured: it ends there, on its way.
 
     Args:
         every: updates between two looks.
+        until: accuracy at which it is broken off.
     """
     from m2kt.pipeline import DEFAULT_UPDATES
 
     task, packet = shop.task(cell.teacher, cell.probes), packet_of(cell, shop)
-    return _with_curve(
-        cell,
-        shop,
-        packet,
-        settings(),
-        dev_task(shop, task, cell.seed),
-        DEFAULT_UPDATES if updates is None else updates,
-        every,
-    )
+    asked = dev_task(shop, task, cell.seed)
+    most = DEFAULT_UPDATES if updates is None else updates
+    _, curve = _with_curve(cell, shop, packet, settings(), asked, most, every, until)
+    return Measured(curve=curve, extra={"dev_accuracy": curve[-1].accuracy if curve else 0.0})
 
 
 def seed1(
@@ -125,7 +125,15 @@ def seed1(
     packet, task = coarse(packet_of(cell, shop), concepts, cell.seed), shop.task(cell.teacher, cell.probes)
     chosen = settings({"projector": {"kind": "mlp"}, "optimiser": {"mastered": 0}})
     asked = replace(task, prompts=task.prompts[:prompts])
-    return _with_curve(cell, shop, packet, chosen, asked, updates, every)
+    trained, curve = _with_curve(cell, shop, packet, chosen, asked, updates, every)
+    assert trained is not None
+    measured = shop.measure(cell, trained.loaded, packet=packet, ledger=ledger_of(packet, trained))
+    measured.history, measured.curve = trained.history, curve
+    return measured
+
+
+class _FarEnough(Exception):
+    """Breaks a training off; never leaves this file."""
 
 
 def _with_curve(
@@ -136,8 +144,9 @@ def _with_curve(
     asked: Task,
     updates: int,
     every: int,
-) -> Measured:
-    """Trains, looking at the prompts of ``asked`` on the way."""
+    until: float = inf,
+) -> tuple[Trained | None, list[CurvePoint]]:
+    """Trains, looking at the prompts of ``asked`` on the way; no student where it was broken off."""
     from m2kt.student import train
 
     loaded = shop.load(cell.student)
@@ -156,9 +165,11 @@ def _with_curve(
                     n=found.n,
                 )
             )
+            if found.accuracy >= until:
+                raise _FarEnough
 
-    candidate = train(loaded, packet, chosen, updates=updates, seed=cell.seed, watch=watch)
-    trained = Trained(replace(loaded, model=candidate.model), candidate.ledger, candidate.history)
-    measured = shop.measure(cell, trained.loaded, packet=packet, ledger=ledger_of(packet, trained))
-    measured.history, measured.curve = candidate.history, curve
-    return measured
+    try:
+        candidate = train(loaded, packet, chosen, updates=updates, seed=cell.seed, watch=watch)
+    except _FarEnough:
+        return None, curve
+    return Trained(replace(loaded, model=candidate.model), candidate.ledger, candidate.history), curve
