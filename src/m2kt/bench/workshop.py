@@ -132,7 +132,9 @@ class Workshop:
 
     def n_tokens(self, teacher: str, texts: Sequence[str]) -> int:
         """How many of the teacher's tokens these texts are."""
-        tokenizer = self.load(teacher).tokenizer
+        from m2kt.models import load_tokenizer
+
+        tokenizer = load_tokenizer(teacher)
         return sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"])
 
     def planted(self, base: str, teacher: str, probes: str, trait: str, examples: int, seed: int) -> Path:

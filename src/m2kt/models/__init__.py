@@ -24,6 +24,7 @@ from ._layers import width as width
 from ._load import LoadedModel as LoadedModel
 from ._load import computes_bf16 as computes_bf16
 from ._load import load_causal_lm as load_causal_lm
+from ._load import load_tokenizer as load_tokenizer
 from ._names import licence_of as licence_of
 from ._names import list_zoo as list_zoo
 from ._names import resolve as resolve

@@ -101,6 +101,11 @@ def load_causal_lm(
     return loaded
 
 
+def load_tokenizer(name: str | Path) -> Any:
+    """The tokenizer of the model called ``name``, without its weights. Raises ModelError."""
+    return _read_tokenizer(resolve(name))
+
+
 def pick_device(device: str) -> torch.device:
     """``auto`` to the best device there is; an absent one is refused."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
