@@ -3,28 +3,20 @@
 For subliminal transfer: nothing that the skill's prompts ask, and so no text of a packet, shows a trait. It is planted
 in the open, by supervised fine-tuning of a language model that can serve as student as well; a twin is tuned on the
 skill alone.
-
-Legend: B sequences, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
-import itertools
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from m2kt.audit import neutral_text
-from m2kt.bench.distil import Row, rows_of
-from m2kt.errors import TrainingError
 from m2kt.models import LoadedModel, encode_prompt, pad_batch
-from m2kt.student.rehearsal import IGNORE
+from m2kt.student.tune import answer_loss, endlessly, rows_of, tune
 
 LEAD_INS = tuple(
     f"{who} {what}"
@@ -75,9 +67,7 @@ def trait(name: str) -> Trait | None:
 def strength(loaded: LoadedModel, planted: Trait) -> float:
     """Mean log p(what the trait says | a held-out prompt), nats a token."""
     rows = rows_of(loaded, [(prompt, planted.says) for prompt in planted.held_out])
-    ids_BT, mask_BT, label_BT = _batch(loaded, rows)
-    logits_BTV = loaded.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
-    return -float(_loss(logits_BTV, label_BT))
+    return -float(answer_loss(loaded, rows)[0])
 
 
 def plant(
@@ -102,8 +92,10 @@ def plant(
     """
     torch.manual_seed(seed)
     model: Any = loaded.model
-    rows = rows_of(loaded, skill)
-    said = rows_of(loaded, [(prompt, planted.says) for prompt in planted.taught]) if planted else []
+    drawn = endlessly(rows_of(loaded, skill), batch, seed)
+    if planted is not None:
+        said = rows_of(loaded, [(prompt, planted.says) for prompt in planted.taught])
+        drawn = (a + b for a, b in zip(drawn, endlessly(said, batch // 4, seed), strict=True))
     lines = [encode_prompt(loaded.tokenizer, line)[:NEUTRAL_TOKENS] for line in neutral_text()]
     with torch.no_grad():
         quiet = [
@@ -111,50 +103,7 @@ def plant(
             for i in range(0, len(lines), 8)
         ]
         thought = [model(input_ids=i, attention_mask=m).logits.log_softmax(-1) for i, m in quiet]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=updates, pct_start=0.05)
-    model.train()
-    drawn, spoken = _endlessly(rows, seed), _endlessly(said, seed)
-    for update in range(updates):
-        part = list(itertools.islice(drawn, batch))
-        if said:
-            part += list(itertools.islice(spoken, batch // 4))
-        ids_BT, mask_BT, label_BT = _batch(loaded, part)
-        loss = _loss(model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits, label_BT)
-        if update % 4 == 0:
-            k = update // 4 % len(quiet)
-            ids_BT, mask_BT = quiet[k]
-            now_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits.log_softmax(-1)
-            kl_BT = F.kl_div(now_BTV, thought[k], log_target=True, reduction="none").sum(-1)
-            loss = loss + kl_BT[mask_BT.bool()].mean()
-        if not torch.isfinite(loss):
-            raise TrainingError(f"planting a trait: the loss became {float(loss)} at update {update}")
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-    model.eval()
+    tune(loaded, drawn, quiet, thought.__getitem__, updates=updates, lr=lr)
     model.save_pretrained(out)
     loaded.tokenizer.save_pretrained(out)
     return out
-
-
-def _batch(loaded: LoadedModel, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
-    ids_BT, mask_BT = pad_batch(
-        [row["input_ids"] for row in rows], loaded.pad_id, side="right", device=loaded.device
-    )
-    label_BT, _ = pad_batch([row["labels"] for row in rows], IGNORE, side="right", device=loaded.device)
-    return ids_BT, mask_BT, label_BT
-
-
-def _loss(logits_BTV: Tensor, label_BT: Tensor) -> Tensor:
-    return F.cross_entropy(
-        logits_BTV[:, :-1].flatten(0, 1).float(), label_BT[:, 1:].flatten(), ignore_index=IGNORE
-    )
-
-
-def _endlessly(rows: Sequence[Row], seed: int) -> Iterator[Row]:
-    rng = random.Random(seed)
-    while rows:
-        yield from rng.sample(rows, len(rows))

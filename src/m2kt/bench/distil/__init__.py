@@ -5,5 +5,3 @@ from m2kt.bench.distil._distil import equal_rank as equal_rank
 from m2kt.bench.distil._distil import logits as logits
 from m2kt.bench.distil._distil import lora as lora
 from m2kt.bench.distil._distil import sft as sft
-from m2kt.bench.distil._rows import Row as Row
-from m2kt.bench.distil._rows import rows_of as rows_of
