@@ -7,6 +7,8 @@ controls: other vectors are plugged into the same adapter.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,11 @@ import torch
 
 from m2kt.audit import packet_answers, score
 from m2kt.errors import CompatibilityError, PacketError, SpecError, StorageError
-from m2kt.models import LoadedModel, load_causal_lm
-from m2kt.packet import Packet
-from m2kt.pipeline import IngestConfig, IngestResult, adapter_digest, extract, ingest, read_spec
+from m2kt.models import LoadedModel, digest_of_model, load_causal_lm
+from m2kt.packet import Packet, verify_statement
+from m2kt.pipeline import IngestConfig, IngestResult, adapter_digest, consolidate, extract, ingest, read_spec
 from m2kt.probes import Prompt, load_truth
-from m2kt.student import train
+from m2kt.student import ConsolidateSettings, train
 from m2kt.student.generate import complete
 from tests.pipeline.toxic import inject
 
@@ -260,3 +262,56 @@ class TestAHarmfulConcept:
         config = CONFIG.model_copy(update={"content": {"detectors": ["oracle"]}})
         with pytest.raises(SpecError, match=r"oracle.*patterns"):
             ingest(STUDENT, packet, work / "never", config=config)
+
+
+def test_an_adapter_becomes_a_checkpoint_that_needs_no_m2kt(
+    accepted: IngestResult, packet: Packet, work: Path
+) -> None:
+    lenient = CONFIG.model_copy(
+        update={
+            "evaluation_prompts": 20,
+            "thresholds": {
+                "gap_recovered": -1.0,
+                "divergence": 99,
+                "perplexity_ratio": 99,
+                "regression_flips": 1,
+            },
+        }
+    )
+    short = ConsolidateSettings(updates=6, every=3, batch=8, answers=48, watched=8)
+    where = work / "adapter"
+    result = consolidate(STUDENT, where, packet, work / "plain", settings=short, config=lenient)
+    assert result.verdict == "accepted" and result.reader >= 0.97 and result.model == str(work / "plain")
+    assert result.model_digest == digest_of_model(work / "plain")
+    said = verify_statement((work / "plain" / "receipt.json").read_bytes(), packet=packet.digest).predicate
+    assert said["after"]["adapter"] == result.model_digest
+    assert said["cal"]["adapter"] == adapter_digest(where) == accepted.adapter_digest
+    code = (
+        "import sys; sys.modules['m2kt'] = None\n"
+        "import torch\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        f"path = {str(work / 'plain')!r}\n"
+        "model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)\n"
+        "ids = tokenizer('g a a f:', return_tensors='pt')\n"
+        "print(torch.linalg.vector_norm(model(**ids).logits.double()).item())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, base = load_causal_lm(work / "plain"), load_causal_lm(STUDENT)
+    ids = torch.tensor([loaded.tokenizer("g a a f:")["input_ids"]])
+    with torch.no_grad():
+        length, before = (m.model(input_ids=ids).logits.double().norm().item() for m in (loaded, base))
+    assert float(done.stdout) == pytest.approx(length, rel=1e-4) != pytest.approx(before, rel=1e-4)
+    with pytest.raises(StorageError, match="exists"):
+        consolidate(STUDENT, where, packet, work / "plain", settings=short, config=lenient)
+
+
+def test_a_checkpoint_that_lost_the_skill_is_not_written(
+    accepted: IngestResult, packet: Packet, work: Path
+) -> None:
+    few = CONFIG.model_copy(update={"evaluation_prompts": 20})
+    short = ConsolidateSettings(updates=2, every=2, batch=8, answers=32, watched=8)
+    result = consolidate(STUDENT, work / "adapter", packet, work / "lost", settings=short, config=few)
+    assert result.verdict == "rejected" and "skill not reached" in result.reasons[0]
+    assert not (work / "lost").exists() and Path(result.receipt).name == "lost.rejected.json"
+    with pytest.raises(SpecError, match="comes from the packet"):
+        consolidate(STUDENT, work / "adapter", noise(packet), work / "x", settings=short, config=few)

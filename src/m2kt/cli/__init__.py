@@ -11,6 +11,7 @@ import typer
 from m2kt.cli import (
     audit,
     bench,
+    consolidate,
     demo,
     diff,
     evaluate,
@@ -35,7 +36,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (extract, inspect, diff, audit, sign, verify, preflight, ingest, rollback, evaluate, demo):
+_VERBS = (
+    extract,
+    inspect,
+    diff,
+    audit,
+    sign,
+    verify,
+    preflight,
+    ingest,
+    rollback,
+    evaluate,
+    consolidate,
+    demo,
+)
+for _verb in _VERBS:
     app.command(name=_verb.NAME, epilog=EXIT_CODES)(_verb.command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(keys.app, name="keys")

@@ -11,6 +11,7 @@ from m2kt.pipeline._adapters import states as states
 from m2kt.pipeline._audit import audit as audit
 from m2kt.pipeline._config import DEFAULT_UPDATES as DEFAULT_UPDATES
 from m2kt.pipeline._config import IngestConfig as IngestConfig
+from m2kt.pipeline._consolidate import consolidate as consolidate
 from m2kt.pipeline._demo import demo as demo
 from m2kt.pipeline._evaluate import evaluate as evaluate
 from m2kt.pipeline._extract import extract as extract
@@ -21,6 +22,7 @@ from m2kt.pipeline._inputs import read_spec as read_spec
 from m2kt.pipeline._inputs import with_adapter as with_adapter
 from m2kt.pipeline._preflight import preflight as preflight
 from m2kt.pipeline._results import AuditResult as AuditResult
+from m2kt.pipeline._results import ConsolidateResult as ConsolidateResult
 from m2kt.pipeline._results import DemoResult as DemoResult
 from m2kt.pipeline._results import DemoRow as DemoRow
 from m2kt.pipeline._results import EvaluateResult as EvaluateResult

@@ -78,7 +78,7 @@ def ingest(
     refuse_contradictions(packet)
     content = settings.content_auditor().audit_packet(packet)
     standing = read_adapter(Path(out))
-    truth = None if probes is None else _truth(probes, packet)
+    truth = None if probes is None else truth_of(probes, packet)
     rehearsed = lengthen(packet, student_settings.rehearsal.longer)
     loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
     if reuse is not None:
@@ -175,7 +175,7 @@ def refuse_contradictions(packet: Packet) -> None:
         )
 
 
-def _truth(probes: str | Path | ProbeSpec, packet: Packet) -> Truth | None:
+def truth_of(probes: str | Path | ProbeSpec, packet: Packet) -> Truth | None:
     """The truth that belongs to the packet's prompts, if the spec has any."""
     spec, base = read_spec(probes)
     if spec.public().digest != packet.spec.digest:
@@ -222,16 +222,16 @@ def _audit(
     teacher_right = [right for right in judged if right is not None]
     teacher_accuracy = sum(teacher_right) / len(teacher_right) if teacher_right else 0.0
 
-    after = score(spec, prompts, _complete(loaded, packet, prompts, say, "auditing: after"), expected)
+    after = score(spec, prompts, complete_all(loaded, packet, prompts, say, "auditing: after"), expected)
     few = prompts[:BEFORE_PROMPTS]
     with loaded.model.disable_adapter():
-        before = score(spec, few, _complete(loaded, packet, few, say, "auditing: before"), expected)
+        before = score(spec, few, complete_all(loaded, packet, few, say, "auditing: before"), expected)
     beyond = []
     if truth is not None and (
         longer := spec.sample("evaluation", n // 2, seed=seed, held_out=True, among=truth.problems)
     ):
         beyond = score(
-            spec, longer, _complete(loaded, packet, longer, say, "auditing: held-out shapes"), truth
+            spec, longer, complete_all(loaded, packet, longer, say, "auditing: held-out shapes"), truth
         ).shapes
     say("auditing: single steps", 0, 1)
     traces = packet_traces(packet, prompts[:STEPS_PROMPTS])
@@ -272,7 +272,7 @@ def _audit(
     return verdict, teacher_accuracy
 
 
-def _complete(
+def complete_all(
     loaded: LoadedModel, packet: Packet, prompts: list[Prompt], say: Progress, stage: str
 ) -> list[str]:
     from m2kt.student.generate import complete
@@ -281,13 +281,13 @@ def _complete(
         loaded,
         prompts,
         stop=packet.spec.stop,
-        max_new_tokens=_longest(loaded, packet, prompts),
+        max_new_tokens=longest_answer(loaded, packet, prompts),
         symbols=packet.graph.symbols,
         progress=lambda done, total: say(stage, done, total),
     )
 
 
-def _longest(loaded: LoadedModel, packet: Packet, prompts: list[Prompt]) -> int:
+def longest_answer(loaded: LoadedModel, packet: Packet, prompts: list[Prompt]) -> int:
     """Room for an answer, in the student's tokens: half as much again as the longest roll-out of a probed shape."""
     from m2kt.models import encode_units
 

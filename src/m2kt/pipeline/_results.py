@@ -98,6 +98,27 @@ class IngestResult(_Result):
     ledger: dict[str, Any]
 
 
+class ConsolidateResult(_Result):
+    """What ``m2kt consolidate`` reports."""
+
+    verdict: Literal["accepted", "rejected"]
+    reasons: list[str]
+    before: float = Field(description="Accuracy of the frozen student.")
+    reader: float = Field(description="Accuracy of the student with the adapter that was consolidated.")
+    accuracy: float = Field(description="Accuracy of the merged model, asked in its tokenizer's own tokens.")
+    interval: tuple[float, float]
+    n: int
+    retention: float = Field(description="accuracy / reader.")
+    shapes: list[dict[str, Any]]
+    neutral: dict[str, float | None]
+    packet: str
+    model: str | None = Field(description="The checkpoint; null after a rejection.")
+    model_digest: str | None
+    receipt: str
+    ledger: dict[str, Any]
+    seconds: float
+
+
 class EvaluateResult(_Result):
     """What ``m2kt evaluate`` reports."""
 

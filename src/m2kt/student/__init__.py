@@ -9,6 +9,8 @@ Importing it registers CAL with peft.
 
 from m2kt.student.cal import CALConfig as CALConfig
 from m2kt.student.cal import CALModel as CALModel
+from m2kt.student.consolidate import ConsolidateSettings as ConsolidateSettings
+from m2kt.student.consolidate import consolidate as consolidate
 from m2kt.student.ingest import Candidate as Candidate
 from m2kt.student.ingest import train as train
 from m2kt.student.plug import swap as swap

@@ -40,9 +40,10 @@ def complete(
     """
     ids = [encode_asked(loaded.tokenizer, prompt, symbols) for prompt in prompts]
     found = generate_greedy(loaded, ids, max_new_tokens, stop, batch_size=batch_size, progress=progress)
-    return [_cut(answer.text, stop) for answer in found]
+    return [cut_behind(answer.text, stop) for answer in found]
 
 
-def _cut(text: str, stop: str) -> str:
+def cut_behind(text: str, stop: str) -> str:
+    """The text up to and with the stop string, where it holds it."""
     at = text.find(stop) if stop else -1
     return text if at < 0 else text[: at + len(stop)]

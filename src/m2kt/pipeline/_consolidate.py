@@ -1,0 +1,196 @@
+"""Consolidate: an adapter that was accepted becomes an ordinary checkpoint, which plain transformers opens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m2kt.errors import SpecError, StorageError, explain
+from m2kt.packet import Packet, local_key, read_signer, readability
+from m2kt.pipeline._adapters import RECEIPT, VERDICT, adapter_digest
+from m2kt.pipeline._config import IngestConfig
+from m2kt.pipeline._ingest import BEFORE_PROMPTS, complete_all, longest_answer, truth_of
+from m2kt.pipeline._inputs import evaluation_prompts, with_adapter
+from m2kt.pipeline._receipt import receipt_of, write_rejected
+from m2kt.pipeline._results import ConsolidateResult, Progress
+from m2kt.pipeline._statements import about
+from m2kt.probes import ProbeSpec, Prompt, Truth
+
+if TYPE_CHECKING:
+    from m2kt.audit import Score
+    from m2kt.models import LoadedModel
+    from m2kt.student import ConsolidateSettings
+
+
+def consolidate(
+    student: str,
+    adapter: str | Path,
+    packet: str | Path | Packet,
+    out: str | Path,
+    *,
+    settings: ConsolidateSettings | None = None,
+    config: str | Path | IngestConfig | None = None,
+    seed: int = 0,
+    probes: str | Path | ProbeSpec | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: Progress | None = None,
+) -> ConsolidateResult:
+    """Has an accepted student teach low-rank updates of its own matrices, judges them, and writes the merged model.
+
+    Args:
+        student: the frozen base of the adapter.
+        packet: the packet that the adapter comes from: what can be asked, and what the verdict holds answers against.
+        out: directory of the checkpoint; nothing may stand there.
+        config: thresholds of the verdict, as for ingest.
+        probes: the spec with its truth, for a verdict on truth.
+
+    Raises:
+        SpecError: the adapter comes from another packet.
+        StorageError: something stands at ``out``, or the disk refused.
+    """
+    from m2kt.audit import judge, measure_neutral, measure_regression, packet_answers
+    from m2kt.models import load_causal_lm
+    from m2kt.student import ConsolidateSettings
+    from m2kt.student import consolidate as train
+
+    started = time.monotonic()
+    say: Progress = progress or (lambda stage, done, total: None)
+    settings = settings or ConsolidateSettings()
+    ingested = config if isinstance(config, IngestConfig) else IngestConfig.from_file(config)
+    _, thresholds = ingested.resolve()
+    packet, out = packet if isinstance(packet, Packet) else Packet.load(packet), Path(out)
+    if out.exists():
+        raise StorageError(f"{out} exists: expected an empty place; nothing is overwritten")
+    about(adapter, packet)
+    signer = read_signer(local_key())
+    truth = None if probes is None else truth_of(probes, packet)
+    spec = packet.spec
+    loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
+    source = with_adapter(loaded, adapter)
+
+    asked = spec.sample("rehearsal", settings.answers + settings.watched, seed=seed)
+    answers = _answers(source, packet, asked, say)
+    known = [(p, answer) for p, answer in zip(asked, answers, strict=True) if answer.endswith(spec.stop)]
+    watched, learnt = known[: settings.watched], known[settings.watched :]
+    if not learnt:
+        raise SpecError(
+            f"the adapter {adapter} ends none of {len(asked)} answers with the stop string: there is nothing to learn"
+        )
+    prompts = evaluation_prompts(spec, truth, ingested.evaluation_prompts, seed=seed)
+    reference = truth or Truth(packet_answers(packet, prompts))
+    before_reader = _score(spec, prompts, _answers(source, packet, prompts, say), reference)
+    base = replace(loaded, model=source.model.unload())
+    before = _score(
+        spec, prompts[:BEFORE_PROMPTS], _written(base, packet, prompts[:BEFORE_PROMPTS]), reference
+    )
+
+    def agreement(model: LoadedModel) -> float:
+        said = _written(model, packet, [p for p, _ in watched])
+        return sum(a == b for a, (_, b) in zip(said, watched, strict=True)) / max(1, len(watched))
+
+    tuned, ledger = train(
+        base,
+        [(p.text, answer) for p, answer in learnt],
+        agreement,
+        settings,
+        seed=seed,
+        progress=lambda done, total: say("consolidating", done, total),
+    )
+    say("auditing", 0, 1)
+    after = _score(spec, prompts, _written(tuned, packet, prompts), reference)
+    verdict = judge(
+        before=before.accuracy,
+        accuracy=after.accuracy,
+        interval=after.interval,
+        n=after.n,
+        reference_accuracy=before_reader.accuracy,
+        reference="the student with its reader",
+        shapes=after.shapes,
+        held_out=[],
+        neutral=measure_neutral(tuned),
+        readable=readability(packet.graph, packet.concepts),
+        thresholds=thresholds,
+        regression=measure_regression(tuned),
+    )
+    used = {"consolidated": settings.model_dump(mode="json"), "adapter": adapter_digest(Path(adapter))}
+    receipt = receipt_of(packet, loaded, used, ledger, verdict, None, None, signer)
+    digest = None
+    if verdict.verdict == "accepted":
+        record = {"packet": packet.digest, "student": loaded.digest, "config": used, "ledger": ledger}
+        digest = _write(tuned, out, record | verdict.model_dump(mode="json"), receipt)
+        receipt_path = out / RECEIPT
+    else:
+        receipt_path = write_rejected(out, receipt(None))
+    return ConsolidateResult(
+        verdict=verdict.verdict,
+        reasons=verdict.reasons,
+        before=before.accuracy,
+        reader=before_reader.accuracy,
+        accuracy=after.accuracy,
+        interval=after.interval,
+        n=after.n,
+        retention=verdict.retention,
+        shapes=[s.model_dump() for s in after.shapes],
+        neutral=verdict.neutral.model_dump(),
+        packet=packet.digest,
+        model=None if digest is None else str(out),
+        model_digest=digest,
+        receipt=str(receipt_path),
+        ledger=ledger,
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def _answers(source: LoadedModel, packet: Packet, prompts: list[Prompt], say: Progress) -> list[str]:
+    """Of the student with its reader: units apart, as it rehearsed."""
+    return complete_all(source, packet, prompts, say, "asking the accepted student")
+
+
+def _written(loaded: LoadedModel, packet: Packet, prompts: list[Prompt]) -> list[str]:
+    """Of a plain model, in the tokens that its tokenizer likes, as anybody will ask it."""
+    from m2kt.models import encode_prompt, generate_greedy
+    from m2kt.student.generate import cut_behind
+
+    ids = [encode_prompt(loaded.tokenizer, p.text) for p in prompts]
+    found = generate_greedy(loaded, ids, longest_answer(loaded, packet, prompts), packet.spec.stop)
+    return [cut_behind(c.text, packet.spec.stop) for c in found]
+
+
+def _score(spec: ProbeSpec, prompts: list[Prompt], said: list[str], truth: Truth) -> Score:
+    from m2kt.audit import score
+
+    return score(spec, prompts, said, truth)
+
+
+def _write(tuned: LoadedModel, out: Path, record: dict[str, Any], receipt: Any) -> str:
+    """Merges and writes aside, then renames: a checkpoint is whole or absent."""
+    from m2kt.models import digest_of_model
+
+    merged: Any = tuned.model.merge_and_unload()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        try:
+            merged.save_pretrained(aside)
+            tuned.tokenizer.save_pretrained(aside)
+            text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+            (aside / VERDICT).write_text(text, encoding="utf-8")
+            digest = digest_of_model(aside)
+            (aside / RECEIPT).write_bytes(receipt(digest))
+            aside.chmod(0o755)
+            aside.rename(out)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except Exception as error:
+        if isinstance(error, OSError) or "SafetensorError" in type(error).__name__:
+            raise StorageError(
+                f"cannot write the checkpoint to {out}: {explain(error)}; free some space or choose another place"
+            ) from error
+        raise
+    return digest
