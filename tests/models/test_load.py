@@ -129,7 +129,7 @@ class TestRefusals:
         (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
         with pytest.raises(ModelError, match="holds no weights"):
             load_causal_lm(tmp_path)
-        with pytest.raises(ModelError, match="is a file"):
+        with pytest.raises(ModelError, match="is another file; name the directory"):
             load_causal_lm(tmp_path / "config.json")
 
     @pytest.fixture
