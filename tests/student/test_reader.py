@@ -51,8 +51,8 @@ def test_rotation_depends_on_distance_only() -> None:
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 
     def compared(at_q: int, at_k: int) -> torch.Tensor:
-        q_turned = rotate(q, *angles(torch.tensor([[at_q]]), 4))
-        return (q_turned * rotate(k, *angles(torch.tensor([[at_k]]), 4))).sum()
+        q_turned = rotate(q, *angles(torch.tensor([[[at_q]]]), 4))
+        return (q_turned * rotate(k, *angles(torch.tensor([[[at_k]]]), 4))).sum()
 
     near, far = compared(7, 3), compared(107, 103)
     assert (near - compared(7, 4)).abs() > 1e-4

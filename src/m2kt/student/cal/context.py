@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -139,14 +140,14 @@ class Run:
     teaching: Teaching | None = None
     taps: dict[int, Tensor] = field(default_factory=dict)  # states of the blocks that are read, by layer
     outputs: list[ReaderOutputs] = field(default_factory=list)
-    turns: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)  # rotations by a count
+    turns: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)  # rotations by counts
 
-    @property
+    @cached_property
     def n_past(self) -> int:
         """Tokens seen in earlier passes."""
         return int(self.mask_BN.shape[1] - self.token_BT.shape[1])
 
-    @property
+    @cached_property
     def seen_BTN(self) -> Tensor:
         """Which tokens each position may look at: real ones, up to and with itself."""
         n, past = self.mask_BN.shape[1], self.n_past

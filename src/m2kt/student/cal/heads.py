@@ -12,6 +12,8 @@ value width, S symbols, Y what all look heads bring.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -20,26 +22,31 @@ from m2kt.student.cal.context import Run, Slot
 _BASE = 200.0  # slowest rotation takes about 2 pi * base tokens; rehearsed traces are far shorter
 
 
-def angles(count_BT: Tensor, half: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, (B, 1, T, half), of angles proportional to a count."""
-    frequency_w = _BASE ** (-torch.arange(half, device=count_BT.device, dtype=torch.float32) / half)
-    angle_BTw = count_BT[..., None].float() * frequency_w
-    return angle_BTw.cos()[:, None], angle_BTw.sin()[:, None]
+@lru_cache
+def _frequencies(half: int, device: torch.device) -> Tensor:
+    return _BASE ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
 
 
-def turns(run: Run, count: str, half: int) -> tuple[Tensor, Tensor]:
-    """The angles of a count of ``run`` at the positions of this pass; worked out once for all heads."""
-    key = (count, half)
+def angles(count_BTc: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, (B, 1, T, counts, half), of angles proportional to some counts."""
+    angle_BTcw = count_BTc[..., None].float() * _frequencies(half, count_BTc.device)
+    return angle_BTcw.cos()[:, None], angle_BTcw.sin()[:, None]
+
+
+def turns(run: Run, counts: tuple[str, ...], half: int) -> tuple[Tensor, Tensor]:
+    """The angles of counts of ``run`` at the positions of this pass; worked out once for all heads."""
+    key = (counts, half)
     if key not in run.turns:
-        run.turns[key] = angles(getattr(run, count)[:, run.n_past :], half)
+        count_BTc = torch.stack([getattr(run, count)[:, run.n_past :] for count in counts], -1)
+        run.turns[key] = angles(count_BTc, half)
     return run.turns[key]
 
 
 def rotate(x_BHTW: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates pairs of dimensions; with the sine negated, back again."""
-    half = x_BHTW.shape[-1] // 2
-    a, b = x_BHTW[..., :half], x_BHTW[..., half:]
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+    """Rotates pairs of dimensions, a part of them for each count; with the sine negated, back again."""
+    n_counts, half = cos.shape[-2:]
+    a, b = x_BHTW.unflatten(-1, (n_counts, 2, half)).unbind(-2)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -2).flatten(-3)
 
 
 class Heads(nn.Module):
@@ -63,18 +70,18 @@ class Heads(nn.Module):
         """Compared queries and keys, (B, H, T, N)."""
         return (q_BHTW @ k_BHNW.transpose(-1, -2)) * self.log_sharpness_H.clamp(max=4.5).exp()[:, None, None]
 
-    def turned(self, x_BTY: Tensor, run: Run) -> Tensor:
-        """Heads apart, of length one, with their positions in, (B, H, T, W)."""
-        x_BHTW = nn.functional.normalize(
-            x_BTY.unflatten(-1, (self.n_heads, self.width)).transpose(1, 2), dim=-1
-        )
-        if not self.rope:
-            return x_BHTW
-        quarter = self.width // 4
-        content, tokens, symbols = x_BHTW.split([self.width - 2 * quarter, quarter, quarter], -1)
-        tokens = rotate(tokens, *turns(run, "position_BN", quarter // 2))
-        symbols = rotate(symbols, *turns(run, "ordinal_BN", quarter // 2))
-        return torch.cat([content, tokens, symbols], -1)
+    def turned(self, x_BTX: Tensor, run: Run) -> tuple[Tensor, Tensor]:
+        """Queries and keys, of length one, with their positions in, each (B, H, T, W)."""
+        # one path for both: in generation a pass is one token, and what costs is the number of operations
+        both_BTY = torch.cat([self.query(x_BTX), self.key(x_BTX)], -1)
+        both_BGTW = nn.functional.normalize(both_BTY.unflatten(-1, (-1, self.width)).transpose(1, 2), dim=-1)
+        if self.rope:
+            quarter = self.width // 4
+            content, placed = both_BGTW.split([self.width - 2 * quarter, 2 * quarter], -1)
+            placed = rotate(placed, *turns(run, ("position_BN", "ordinal_BN"), quarter // 2))
+            both_BGTW = torch.cat([content, placed], -1)
+        q_BHTW, k_BHTW = both_BGTW.split(self.n_heads, 1)
+        return q_BHTW, k_BHTW
 
 
 class GatherHeads(Heads):
@@ -82,8 +89,7 @@ class GatherHeads(Heads):
 
     def forward(self, x_BTX: Tensor, run: Run, n_symbols: int) -> Tensor:
         """Log attention, (B, H, T, N); very negative off the symbols."""
-        q_BHTW = self.turned(self.query(x_BTX), run)
-        k_BHTW = self.turned(self.key(x_BTX), run)
+        q_BHTW, k_BHTW = self.turned(x_BTX, run)
         k_BHNW, _ = run.extend_keys(Slot.GATHERS, k_BHTW, k_BHTW[..., :1])
         logit_BHTN = self.logits(q_BHTW, k_BHNW)
         hidden_B1TN = ~(run.seen_BTN & (run.symbol_BN < n_symbols)[:, None, :])[:, None]
@@ -104,11 +110,11 @@ class LookHeads(Heads):
     def forward(self, x_BTX: Tensor, run: Run) -> Tensor:
         """What the heads bring back, (B, T, Y)."""
         half = self.value_width // 2
-        cos, sin = turns(run, "ordinal_BN", half // 2)
+        cos, sin = turns(run, ("ordinal_BN",), half // 2)
         v_BLTV = self.value(x_BTX).unflatten(-1, (self.n_heads, self.value_width)).transpose(1, 2)
         v_BLTV = torch.cat([v_BLTV[..., :half], rotate(v_BLTV[..., half:], cos, sin)], -1)
-        q_BLTW = self.turned(self.query(x_BTX), run)
-        k_BLNW, v_BLNV = run.extend_keys(Slot.LOOKS, self.turned(self.key(x_BTX), run), v_BLTV)
+        q_BLTW, k_BLTW = self.turned(x_BTX, run)
+        k_BLNW, v_BLNV = run.extend_keys(Slot.LOOKS, k_BLTW, v_BLTV)
         logit_BLTN = self.logits(q_BLTW, k_BLNW)
         found_BLTV = logit_BLTN.masked_fill(~run.seen_BTN[:, None], -1e4).softmax(-1) @ v_BLNV
         found_BLTV = torch.cat([found_BLTV[..., :half], rotate(found_BLTV[..., half:], cos, -sin)], -1)
