@@ -170,11 +170,14 @@ class TracedUnit:
     sources: tuple[int, ...] = ()
 
 
+Lost = Literal["row", "branch", "node", "symbol", "length"]
+
+
 @dataclass(slots=True)
 class Missing:
     """Why a roll-out could not go on, at ``node`` of ``template``."""
 
-    what: Literal["row", "branch", "node", "symbol", "length"]
+    what: Lost
     template: int
     node: int
     detail: str = ""
@@ -203,14 +206,44 @@ class Trace:
         return "".join(u.text for u in self.units[self.n_prompt :])
 
 
+@dataclass(slots=True, frozen=True)
+class _Choice:
+    """A guard with its branches by the symbol seen: leaves to skip, and what is decided there."""
+
+    source: int
+    branches: dict[int, tuple[int, _Step]]
+
+
+_Step = TracedUnit | WriteCopy | WriteRule | _Choice  # a literal is the unit that it writes
+
+
+def _compiled(decision: Decision) -> _Step:
+    if isinstance(decision, WriteLiteral):
+        return TracedUnit(decision.text, decision.symbol, decision.lead, "literal")
+    if not isinstance(decision, Guard):
+        return decision
+    branches: dict[int, tuple[int, _Step]] = {}
+    leaf = 0
+    for case in decision.cases:
+        branch = leaf, _compiled(case.then)
+        for value in case.values:
+            branches.setdefault(value, branch)
+        leaf += n_leaves(case.then)
+    return _Choice(decision.source, branches)
+
+
 class Roller:
-    """Rolls a graph out over prompts; keeps the look-up tables that every roll-out needs."""
+    """Rolls a graph out over prompts; keeps the look-up tables that every roll-out needs.
+
+    Units of traces are shared between them: they are to be read, not changed.
+    """
 
     def __init__(self, graph: Graph, max_units: int = 4096) -> None:
         self.graph = graph
         self.symbol_id = {s: i for i, s in enumerate(graph.symbols)}
         self.rows = graph.row_index()
         self.max_units = max_units
+        self._nodes = [[(_compiled(node.step), node.children) for node in t.nodes] for t in graph.templates]
 
     def prompt_units(self, prompt: Prompt) -> list[TracedUnit]:
         """The prompt's units with their symbol ids. A slot value that the graph has not seen gets no id."""
@@ -221,80 +254,56 @@ class Roller:
 
     def __call__(self, prompt: Prompt, table: Table) -> Trace:
         """Rolls out. Never raises on what the graph lacks: ``complete`` is False then and ``missing`` says why."""
-        template = self.graph.templates[prompt.template]
+        nodes = self._nodes[prompt.template]
         units = self.prompt_units(prompt)
         trace = Trace(units, len(units), prompt.template)
         node = 0
-        if not template.nodes:
-            trace.missing = Missing(
-                "node", prompt.template, node, "no trace of this template could be explained"
-            )
+
+        def lost(what: Lost, detail: str) -> Trace:
+            trace.missing = Missing(what, prompt.template, node, detail)
             return trace
+
+        if not nodes:
+            return lost("node", "no trace of this template could be explained")
         while True:
             trace.path.append(node)
-            lost = Missing("node", prompt.template, node)
             if len(units) > self.max_units:
-                trace.missing = Missing("length", prompt.template, node, f"{self.max_units} units")
-                return trace
-            decision = template.nodes[node].step
+                return lost("length", f"{self.max_units} units")
+            step, children = nodes[node]
             leaf = 0
-            while isinstance(decision, Guard):
-                seen = units[decision.source].symbol
-                branch = None
-                for case in decision.cases:
-                    if seen in case.values:
-                        branch = case.then
-                        break
-                    leaf += n_leaves(case.then)
+            while type(step) is _Choice:
+                seen = units[step.source].symbol
+                branch = None if seen is None else step.branches.get(seen)
                 if branch is None:
-                    said = f"unit {decision.source} is {seen}"
-                    trace.missing = Missing("branch", prompt.template, node, said)
-                    return trace
-                decision = branch
+                    return lost("branch", f"unit {step.source} is {seen}")
+                leaf, step = leaf + branch[0], branch[1]
             trace.leaf.append(leaf)
-            unit = self._write(decision, units, table, lost)
-            if unit is None:
-                trace.missing = lost
-                return trace
+            if type(step) is TracedUnit:
+                unit = step
+            elif type(step) is WriteCopy:
+                symbol = units[step.source].symbol
+                if symbol is None:
+                    return lost("symbol", f"unit {step.source} holds no known symbol")
+                written = step.lead + self.graph.symbols[symbol]
+                unit = TracedUnit(written, symbol, step.lead, "copy", sources=(step.source,))
+            else:
+                assert type(step) is WriteRule
+                arguments = tuple([units[s].symbol for s in step.sources])
+                row = self.rows[step.rule].get(arguments)  # type: ignore[arg-type]
+                if row is None:
+                    return lost("row", f"{self.graph.rules[step.rule].name} has no row for {arguments}")
+                symbol = table(step.rule, row)
+                written = step.lead + self.graph.symbols[symbol]
+                unit = TracedUnit(written, symbol, step.lead, "rule", step.rule, row, tuple(step.sources))
             units.append(unit)
             if unit.symbol is None and unit.text == self.graph.stop:
                 trace.complete = True
                 return trace
             mask = unit.text if unit.symbol is None else unit.lead + MASK
-            following = template.nodes[node].children.get(mask)
+            following = children.get(mask)
             if following is None:
-                trace.missing = Missing("node", prompt.template, node, f"no way on after {mask!r}")
-                return trace
+                return lost("node", f"no way on after {mask!r}")
             node = following
-
-    def _write(
-        self, step: WriteLiteral | WriteCopy | WriteRule, units: list[TracedUnit], table: Table, lost: Missing
-    ) -> TracedUnit | None:
-        if isinstance(step, WriteLiteral):
-            return TracedUnit(step.text, step.symbol, step.lead, "literal")
-        if isinstance(step, WriteCopy):
-            symbol = units[step.source].symbol
-            if symbol is None:
-                lost.what, lost.detail = "symbol", f"unit {step.source} holds no known symbol"
-                return None
-            return TracedUnit(
-                step.lead + self.graph.symbols[symbol], symbol, step.lead, "copy", sources=(step.source,)
-            )
-        arguments = tuple(units[s].symbol for s in step.sources)
-        row = self.rows[step.rule].get(arguments)  # type: ignore[arg-type]
-        if row is None:
-            lost.what, lost.detail = "row", f"{self.graph.rules[step.rule].name} has no row for {arguments}"
-            return None
-        symbol = table(step.rule, row)
-        return TracedUnit(
-            step.lead + self.graph.symbols[symbol],
-            symbol,
-            step.lead,
-            "rule",
-            step.rule,
-            row,
-            tuple(step.sources),
-        )
 
 
 def parse_graph(raw: bytes, where: str) -> Graph:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy as copying
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -108,7 +107,7 @@ def merge(pool: Pool, draft: Draft) -> None:
             # A rule inside a guard stays: its samples are only part of the node's.
             if any(isinstance(draft.decisions[p], Guard) for p in places):
                 continue
-            trial = copying.deepcopy(draft.book)
+            trial = draft.book.copy()
             replaced: dict[Place, Decision] = {}
             avoid = frozenset(i for i in range(len(trial.rules)) if i == rule or i not in _live(draft))
             for template, node in places:

@@ -44,6 +44,11 @@ class DraftRule:
         for arguments, output in zip(map(tuple, arguments_NA.tolist()), outputs_N.tolist(), strict=True):
             self.table[arguments][output] += 1
 
+    def copy(self) -> DraftRule:
+        """One that may learn apart from this one."""
+        table = defaultdict(Counter, {arguments: seen.copy() for arguments, seen in self.table.items()})
+        return DraftRule(self.arity, table, self._dense)
+
     def look_up(self, arguments: Sequence[Ints]) -> Ints:
         """Outputs for one array an argument, -1 where unknown. The arrays broadcast against each other."""
         if self._dense is None:
@@ -154,6 +159,10 @@ class Book:
 
     rules: list[DraftRule] = field(default_factory=list)
     used: Counter[tuple[int, ...]] = field(default_factory=Counter)  # within the current template
+
+    def copy(self) -> Book:
+        """One that may be learnt from apart from this one."""
+        return Book([rule.copy() for rule in self.rules], self.used.copy())
 
 
 def argument_candidates(view: View, *, constants: bool) -> tuple[list[int], dict[int, float]]:
