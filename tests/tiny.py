@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-FAMILIES = ("gpt2", "llama", "neox", "gemma3", "qwen2")
+FAMILIES = ("gpt2", "llama", "neox", "gemma3", "qwen2", "qwen3", "mixtral", "mamba")
+ATTENTIVE = tuple(family for family in FAMILIES if family != "mamba")
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz0123456789+:;>.=,"
 
 
@@ -90,6 +91,9 @@ def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 
         "qwen2": lambda: t.Qwen2Config(
             **wide, num_attention_heads=4, num_key_value_heads=2, **rope, **shared
         ),
+        "qwen3": lambda: t.Qwen3Config(**wide, **gqa, **rope, **shared),
+        "mixtral": lambda: t.MixtralConfig(**wide, **gqa, **rope, **shared, num_local_experts=2),
+        "mamba": lambda: t.MambaConfig(hidden_size=32, state_size=8, num_hidden_layers=3, **shared),
     }
     model = t.AutoModelForCausalLM.from_config(configs[family]())
     with torch.no_grad():  # random heads are flat: make choices differ clearly

@@ -11,12 +11,13 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import StaticCache
 
 from m2kt.errors import CompatibilityError
+from m2kt.models import cache_argument
 from m2kt.student import StudentSettings, train
 from m2kt.student.cal import CALConfig
 from tests.student.helpers import WORDS, loaded, shaken, small_packet
 from tests.tiny import char_tokenizer, save_tiny
 
-FAMILIES = ["llama", "gpt2"]
+FAMILIES = ["llama", "gpt2", "mixtral", "mamba"]
 SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
 
 
@@ -79,10 +80,11 @@ def test_cache_agrees_with_none(adapted: Any) -> None:
     whole = adapted(input_ids=ids, use_cache=False).logits
     first = adapted(input_ids=ids[:, :5], use_cache=True)
     pieces = [first.logits]
-    cache = first.past_key_values
+    kept = cache_argument(adapted)
+    cache = first[kept]
     for t in range(5, ids.shape[1]):
-        out = adapted(input_ids=ids[:, t : t + 1], past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+        out = adapted(input_ids=ids[:, t : t + 1], use_cache=True, **{kept: cache})
+        cache = out[kept]
         pieces.append(out.logits)
     assert (torch.cat(pieces, 1) - whole).abs().max() < 1e-3 * whole.abs().max()
 
@@ -130,15 +132,16 @@ def test_sampling_runs(adapted: Any) -> None:
 def test_static_cache_is_refused(adapted: Any) -> None:
     cache = StaticCache(config=adapted.config, max_cache_len=32)
     with pytest.raises(CompatibilityError, match="DynamicCache"):
-        adapted(input_ids=some_ids(), past_key_values=cache)
+        adapted(input_ids=some_ids(), **{cache_argument(adapted): cache})
 
 
 def test_half_filled_cache_is_refused(adapted: Any) -> None:
     ids = some_ids()
+    kept = cache_argument(adapted)
     with torch.no_grad(), adapted.disable_adapter():
-        cache = adapted(input_ids=ids[:, :4], use_cache=True).past_key_values
+        cache = adapted(input_ids=ids[:, :4], use_cache=True)[kept]
     with pytest.raises(CompatibilityError, match="switched on all the time"):
-        adapted(input_ids=ids[:, 4:], past_key_values=cache)
+        adapted(input_ids=ids[:, 4:], **{kept: cache})
 
 
 def test_merging_is_refused(adapted: Any) -> None:

@@ -63,12 +63,16 @@ def test_a_head_that_cannot_tell_two_tokens_apart() -> None:
 
 def test_a_student_that_keeps_no_cache_of_positions() -> None:
     tokenizer = char_tokenizer()
-    config = t.MambaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=3, state_size=4, pad_token_id=0
+    config = t.RwkvConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        attention_hidden_size=32,
+        num_hidden_layers=3,
+        context_length=128,
     )
-    student = Loaded(t.MambaForCausalLM(config).eval(), tokenizer)
+    student = Loaded(t.RwkvForCausalLM(config).eval(), tokenizer)
     (check,) = failed(student)
-    assert check.name == "attention" and "MambaModel" in check.measured
+    assert check.name == "attention" and "RwkvModel" in check.measured
     with pytest.raises(CompatibilityError, match="attention"):
         train(student, small_packet(), updates=1)
 

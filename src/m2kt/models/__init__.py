@@ -17,6 +17,7 @@ from ._forward import pad_batch as pad_batch
 from ._generate import Completion as Completion
 from ._generate import generate_greedy as generate_greedy
 from ._layers import blocks as blocks
+from ._layers import cache_argument as cache_argument
 from ._layers import context_length as context_length
 from ._layers import decoder as decoder
 from ._layers import linear_projections as linear_projections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -42,6 +43,21 @@ def decoder(model: nn.Module) -> nn.Module:
     prefix = getattr(model, "base_model_prefix", "")
     backbone = getattr(model, prefix, None) if prefix else None
     return backbone if isinstance(backbone, nn.Module) else model
+
+
+def cache_argument(model: nn.Module) -> str:
+    """By what name passes take the cache of those before: attention and state-space models differ.
+
+    Raises:
+        ModelError: the model takes none.
+    """
+    parameters = inspect.signature(decoder(model).forward).parameters
+    for name in ("past_key_values", "cache_params"):
+        if name in parameters:
+            return name
+    raise ModelError(
+        f"{type(decoder(model)).__name__} takes no cache: expected past_key_values or cache_params"
+    )
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:

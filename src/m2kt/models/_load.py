@@ -68,7 +68,7 @@ def load_causal_lm(
     device: str = "auto",
     dtype: Dtype = "auto",
     device_map: Any = None,
-    attn: Attention = "sdpa",
+    attn: Attention | None = None,
 ) -> LoadedModel:
     """Load a causal LM by name.
 
@@ -77,7 +77,8 @@ def load_causal_lm(
         device: ``auto`` takes cuda, then mps, then cpu.
         dtype: ``auto`` is bf16 for models of 20 M parameters and more where the device computes in it, else fp32.
         device_map: handed to accelerate for models that need several devices; ``device`` is then ignored.
-        attn: ``eager`` where attention patterns are read; it is verified that they come.
+        attn: ``eager`` where attention patterns are read; it is verified that they come. None: what transformers picks,
+            which every model has, those without attention too.
 
     Raises:
         ModelError: unreadable, not causal, tokenizer and vocabulary disagree, device or attention not to be had.
@@ -178,7 +179,7 @@ def _count_parameters(path: Path) -> int:
     return total
 
 
-def _read_model(path: Path, dtype: torch.dtype, device_map: Any, attn: str) -> Any:
+def _read_model(path: Path, dtype: torch.dtype, device_map: Any, attn: str | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     load: Any = AutoModelForCausalLM.from_pretrained

@@ -8,7 +8,6 @@ Letters: D teacher width, E student width, T tokens.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,17 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from m2kt.errors import CompatibilityError, ModelError
-from m2kt.models import blocks, context_length, decoder, encode_units, record, text_of, width, writing_problem
+from m2kt.models import (
+    blocks,
+    cache_argument,
+    context_length,
+    decoder,
+    encode_units,
+    record,
+    text_of,
+    width,
+    writing_problem,
+)
 from m2kt.packet import Trace
 from m2kt.student.build import depths, resolve_flagged
 from m2kt.student.cal.context import UnitMatcher
@@ -226,8 +235,8 @@ def context(longest: int, room: int) -> Check:
 def attention(model: Any, ids: list[int], reads: list[int]) -> Check:
     """The blocks that are read can be hooked, and a cached pass repeats a whole one.
 
-    The reader's own keys ride in the student's key-value cache. A student with attention of any kind has one; a
-    recurrent one keeps a state from which earlier positions cannot be read.
+    The reader's own keys ride in the student's cache, in layers of their own: it matters not whether the student keeps
+    keys and values there or the states of a state-space model.
     """
     kind = getattr(model.config.get_text_config(), "_attn_implementation", None)
     try:
@@ -238,12 +247,12 @@ def attention(model: Any, ids: list[int], reads: list[int]) -> Check:
     except Exception as error:  # other people's code: whatever it raises is the finding
         fit, slack = False, SAME_PASS_LOW
         lines = str(error).splitlines() or [""]
-        measured = f"a pass with a key-value cache failed ({type(error).__name__}: {lines[0]})"
+        measured = f"a pass with a cache failed ({type(error).__name__}: {lines[0]})"
     return Check(
         name="attention",
         fit=fit,
         measured=measured,
-        needed=f"states to read, and a key-value cache under which they differ by no more than {slack:g}",
+        needed=f"states to read, and a cache under which they differ by no more than {slack:g}",
         advice="" if fit else "choose a student whose every pass can go on from a DynamicCache",
     )
 
@@ -251,15 +260,14 @@ def attention(model: Any, ids: list[int], reads: list[int]) -> Check:
 def _cached_pass_differs(model: Any, ids_BT: Tensor, reads: list[int]) -> float:
     """Largest deviation of the states read at the last token, with all before it cached or not."""
     backbone = decoder(model)
-    if "past_key_values" not in inspect.signature(backbone.forward).parameters:
-        raise TypeError(f"{type(backbone).__name__} takes no past_key_values")
+    kept = cache_argument(model)
     layers = [layer + 1 for layer in reads]  # its layer i + 1 is what block i returns
     with record(model, layers) as seen:
         backbone(input_ids=ids_BT, use_cache=False)
         whole_TX = torch.cat([seen[layer][0].float() for layer in layers], -1)
         cache = DynamicCache(config=model.config)
-        backbone(input_ids=ids_BT[:, :-1], past_key_values=cache, use_cache=True)
-        backbone(input_ids=ids_BT[:, -1:], past_key_values=cache, use_cache=True)
+        backbone(input_ids=ids_BT[:, :-1], use_cache=True, **{kept: cache})
+        backbone(input_ids=ids_BT[:, -1:], use_cache=True, **{kept: cache})
         last_X = torch.cat([seen[layer][0, -1].float() for layer in layers], -1)
     return float((whole_TX[-1] - last_X).abs().max() / whole_TX.std())
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from m2kt.models import decoder, special_prefix
+from m2kt.models import cache_argument, decoder, special_prefix
 from m2kt.student.cal import CALConfig, CALModel, Run
 
 OWN_LINES = 16
@@ -54,11 +54,12 @@ def _own_lines(model: Any, prefix: Tensor, usable_V: Tensor, length: int, seed: 
     first = usable_V[torch.randint(len(usable_V), (OWN_LINES,), generator=generator)]
     ids_LT = torch.cat([prefix.expand(OWN_LINES, -1), first[:, None]], 1).to(device)
     cache: Any = None
+    kept = cache_argument(model)
     step = ids_LT
     mask_LT = torch.ones_like(ids_LT)
     for _ in range(length - ids_LT.shape[1]):
-        out = model(input_ids=step, attention_mask=mask_LT, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+        out = model(input_ids=step, attention_mask=mask_LT, use_cache=True, **{kept: cache})
+        cache = out[kept]
         chances = out.logits[:, -1].float().softmax(-1).cpu()
         step = torch.multinomial(chances, 1, generator=generator).to(device)
         ids_LT = torch.cat([ids_LT, step], 1)

@@ -229,7 +229,7 @@ class RunState:
                 + (f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__)
             )
         device = token_BT.device
-        past = cache.get_seq_length() if cache is not None else 0
+        past = _tokens_in(cache) if cache is not None else 0
         kept_token = torch.empty(token_BT.shape[0], 0, dtype=torch.long, device=device)
         kept = torch.empty(token_BT.shape[0], 0, 4, dtype=torch.long, device=device)
         if cache is not None and past:
@@ -298,6 +298,18 @@ def along(what_BN: Tensor, at_BTG: Tensor, nothing: int) -> Tensor:
     """What is found along a trail, (B, T, G)."""
     found_BX = what_BN.gather(1, at_BTG.clamp(min=0).flatten(1))
     return torch.where(at_BTG >= 0, found_BX.view(at_BTG.shape), nothing)
+
+
+def _tokens_in(cache: DynamicCache) -> int:
+    """Tokens seen in earlier passes. Where the model keeps no keys, the readers' own layers count them."""
+    if any(isinstance(layer, DynamicLayer) for layer in cache.layers):
+        return int(cache.get_seq_length())
+    if cache.layers and cache.has_previous_state():
+        raise CompatibilityError(
+            "the cache holds states of earlier passes that the concept reader did not see: a cache must be filled with "
+            "the same adapters switched on all the time"
+        )
+    return 0
 
 
 def _layer(cache: DynamicCache, index: int) -> Any:

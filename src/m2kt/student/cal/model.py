@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
 from m2kt.errors import CompatibilityError
-from m2kt.models import blocks, decoder, hidden_of
+from m2kt.models import blocks, cache_argument, decoder, hidden_of
 from m2kt.student.cal._compat import PREFIX
 from m2kt.student.cal.config import CALConfig
 from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher
@@ -147,6 +147,7 @@ class CALModel(BaseTuner):
             base_config: Any = model.config
             parameters = inspect.signature(backbone.forward).parameters
             order = list(parameters)
+            kept = cache_argument(model)
 
             def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
                 state.runs = {}
@@ -159,13 +160,13 @@ class CALModel(BaseTuner):
                     raise CompatibilityError(
                         "the concept reader needs input_ids; inputs_embeds alone do not say what is written"
                     )
-                cache = bound.get("past_key_values")
+                cache = bound.get(kept)
                 use_cache = bound.get("use_cache")
                 if use_cache is None:
                     use_cache = getattr(base_config.get_text_config(), "use_cache", False)
                 if cache is None and use_cache:
                     cache = DynamicCache(config=base_config)  # made here, because the readers need it too
-                    bound["past_key_values"] = cache
+                    bound[kept] = cache
                 for nth, name in enumerate(reading):
                     state.begin(name, nth, token_BT, bound.get("attention_mask"), cache)
                 return (), bound
