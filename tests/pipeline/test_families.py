@@ -1,0 +1,69 @@
+"""One packet file, students of many families with random cores: the CAL finds its places by looking at the model."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m2kt.pipeline import IngestConfig, evaluate, extract, ingest
+
+TOKENIZER = "zoo/pico-gpt2"
+CONFIG = IngestConfig(evaluation_prompts=100)
+
+
+@pytest.fixture(scope="session")
+def packet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("families") / "secret.packet"
+    extract("zoo:secret", "zoo:secret", path)
+    return path
+
+
+def core(family: str, folder: Path) -> Path:
+    """An untrained student of the family, as wide as the pico students."""
+    import torch
+    import transformers as t
+
+    tokenizer = t.AutoTokenizer.from_pretrained(Path(__file__).parents[2] / TOKENIZER)
+    shared: dict[str, Any] = {
+        "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
+        "eos_token_id": None, "hidden_size": 128, "num_hidden_layers": 6,
+    }  # fmt: skip
+    heads = {"num_attention_heads": 4, "max_position_embeddings": 384, "intermediate_size": 256}
+    grouped = heads | {"num_key_value_heads": 2, "head_dim": 32}
+    configs = {
+        "mamba": lambda: t.MambaConfig(state_size=16, **shared),
+        "qwen3": lambda: t.Qwen3Config(**grouped, **shared),
+        "mixtral": lambda: t.MixtralConfig(num_local_experts=4, **grouped, **shared),
+        "gemma3": lambda: t.Gemma3TextConfig(sliding_window=64, **grouped, **shared),
+        "neox": lambda: t.GPTNeoXConfig(**heads, **shared),
+    }
+    torch.manual_seed(0)
+    t.AutoModelForCausalLM.from_config(configs[family]()).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def digest(folder: Path) -> str:
+    """Of all files of the packet."""
+    found = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["mamba", *(pytest.param(f, marks=pytest.mark.slow) for f in ("qwen3", "mixtral", "gemma3", "neox"))],
+)
+def test_one_packet_goes_into_every_family(family: str, packet: Path, tmp_path: Path) -> None:
+    before = digest(packet)
+    student = core(family, tmp_path / family)
+    result = ingest(str(student), packet, tmp_path / "adapter", config=CONFIG, probes="zoo:secret")
+    assert digest(packet) == before
+    assert (result.before, result.verdict) == (0.0, "accepted")
+    assert result.accuracy >= 0.9
+    # in a cache of the family's own kind, and by the words of the truth alone
+    assert evaluate(str(student), "zoo:secret", adapter=tmp_path / "adapter", n=50).accuracy >= 0.9
