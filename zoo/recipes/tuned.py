@@ -57,10 +57,10 @@ class TunedRecipe:
     batch: int = 8  # sequences of each shape, an update
     lr: float = 2e-3
     max_updates: int = 1500
-    cool_down: float = 0.3  # of the updates done when the goal is met
-    goal: float = 0.995  # share of held-out problems whose whole answer is right, in every shape
+    cool_down: float = 0.4  # of the updates done by then
+    ready: float = 0.9  # share of held-out answers, in every shape, at which the rate begins to fall: it wavers before
     words: int = 2048  # drawn from the vocabulary an update, beside those of the answers
-    look_every: int = 25
+    look_every: int = 20
 
     @property
     def name(self) -> str:
@@ -101,7 +101,7 @@ def tune(recipe: TunedRecipe, folder: Path) -> dict[Shape, float]:
             reached = accuracy(loaded, held_out) if running < 0.3 else {}
             if cooling_since is None:
                 _keep(state, loaded, adam, update)
-                if reached and min(reached.values()) >= recipe.goal:
+                if reached and min(reached.values()) >= recipe.ready:
                     cooling_since = update
                     last = min(last, update + max(20, round(recipe.cool_down * update)))
             shares = " ".join(f"{100 * share:.1f}" for share in reached.values())
