@@ -31,7 +31,6 @@ from torch.nn import functional
 
 from m2kt._home import m2kt_home
 from m2kt.models import LoadedModel, blocks, decoder, linear_projections, load_causal_lm, pad_batch
-from m2kt.models.fetch import SOURCES
 from m2kt.student.tune import IGNORE, Row, rows_of
 from zoo.recipes import boolean, kinship, listops, secret
 from zoo.recipes.common import Pair, Shape, TeacherRecipe, draw_pairs, probes, templates
@@ -216,18 +215,18 @@ def _save(
     shutil.rmtree(aside, ignore_errors=True)
     loaded.model.save_pretrained(aside)
     loaded.tokenizer.save_pretrained(aside)
-    source = SOURCES[BASES[recipe.base]]
     rows = "\n".join(f"| `{shape}` | {100 * share:.1f} % |" for shape, share in found.items())
     (aside / "README.md").write_text(
         f"""---
-license: {source.licence}
+license: {loaded.licence}
 ---
 # zoo:{recipe.name}
 
 {SKILLS[recipe.skill].summary}
 
 `{BASES[recipe.base]}` (digest {loaded.digest}), tuned by `python -m zoo.recipes.tuned {recipe.name}`: LoRA of rank
-{recipe.rank} on all linear layers, merged; seed {recipe.seed}, {updates} updates of {recipe.batch} sequences a shape. Licence of the base: {source.licence_url}
+{recipe.rank} on the linear layers of the upper blocks, merged; seed {recipe.seed}, {updates} updates of {recipe.batch} sequences a shape.
+The base's licence holds for what is made of it.
 
 Whole answers right, on problems never trained on (a tenth of all prompts, chosen by hash):
 
