@@ -97,6 +97,10 @@ class ProbeSpec(_Strict):
         description="Regular expression of characters, classes, groups and alternatives; its first group is the"
         " answer. null: the whole completion.",
     )
+    answer_symbol: bool = Field(
+        default=False,
+        description="The answer is one symbol, whatever words it is made of ('New Delhi'): for answers of one step.",
+    )
     truth: str | ReasoningGym | None = Field(
         default=None,
         description="Evaluation only: 'file.py:function', a JSONL of {prompt, answer}, or {reasoning_gym: dataset}.",
@@ -163,6 +167,8 @@ class ProbeSpec(_Strict):
     def digest(self) -> str:
         """sha256 over the canonical form, without truth and prose."""
         data = self.model_dump(mode="json", exclude={"truth", "description", "licence"})
+        if not self.answer_symbol:  # came later than the digests of specs that do without
+            del data["answer_symbol"]
         return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     # -- asking -------------------------------------------------------------------------------------------------
