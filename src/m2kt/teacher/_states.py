@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from m2kt.models import decoder, record
+from m2kt.models import decoder, hidden_of, record
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._pool import Sample
 
 Floats = NDArray[np.float32]
+IN_FRONT_OF_HEAD = 1 << 20  # a layer of its own: behind the final norm
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,11 @@ def states(
     items = [teacher.force([u.text for u in samples[k].units], samples[k].n_prompt) for k in keys]
     done = 0
     below = decoder(teacher.model)  # no logits are needed here
-    with record(teacher.model, layers) as recorded:
+    with record(teacher.model, [layer for layer in layers if layer != IN_FRONT_OF_HEAD]) as recorded:
         for chunk, ids, mask in teacher.batches(items):
-            below(input_ids=ids, attention_mask=mask, use_cache=False)
+            recorded.states[IN_FRONT_OF_HEAD] = hidden_of(
+                below(input_ids=ids, attention_mask=mask, use_cache=False)
+            )
             h_LBTD = torch.stack([recorded[layer].float() for layer in layers])
             for row, item in enumerate(chunk):
                 for i in wanted[keys[item]]:
