@@ -34,7 +34,7 @@ def test_every_family_loads_and_shows_its_parts(family: str, tmp_path: Path) -> 
     assert loaded.model.dtype == torch.float32 and not loaded.model.training
     assert loaded.tokenizer.padding_side == "left"
     projections = linear_projections(blocks(loaded.model)[0])
-    assert len(projections) >= 4
+    assert len(projections) >= (2 if family == "gru" else 4)
     assert all(module.weight.ndim == 2 for module in projections.values())
 
 

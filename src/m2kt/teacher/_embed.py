@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from m2kt.errors import ExtractionError
 from m2kt.models import blocks
 from m2kt.packet import Graph, RidgeProbe, WriteCopy, WriteLiteral
+from m2kt.probes import Unit
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._condense import Draft, leaf_rows, rule_uses
-from m2kt.teacher._pool import Pool
+from m2kt.teacher._pool import Pool, Sample
 from m2kt.teacher._probe import cross_validated
 from m2kt.teacher._space import Space, in_front_of_head
 from m2kt.teacher._states import IN_FRONT_OF_HEAD, Floats, Request, gather
@@ -29,6 +30,7 @@ Mix = tuple[Request, ...]  # a pool state is the mean over these
 CONTEXTS = 12  # a concept
 SPARE = 36  # more of them, where none of the first is read as what the teacher wrote
 POOL = 48  # states a symbol
+ECHOES = 12  # states of a symbol that one row alone writes
 ROWS_MIXED = 3  # rows whose states are averaged for a symbol that only rules write
 PROBED = 2000  # states on which the layer is chosen, and at least 4 a concept
 SPREAD_RANK = 2
@@ -178,7 +180,7 @@ def _pool_requests(
     """Up to POOL states of each symbol, taken where no rule is at work: copies, else symbols that never vary.
 
     A symbol that only rules write is said. Its states are means over steps of *different* rows: no row's own vector
-    stands in the pool with its output beside it.
+    stands in the pool with its output beside it. Where there is one row alone, it is echoed.
     """
     places: dict[type, dict[int, list[Request]]] = {
         WriteCopy: defaultdict(list),
@@ -199,14 +201,19 @@ def _pool_requests(
     chosen: dict[int, list[Mix]] = {
         s: [(r,) for r in _spread_out(some, POOL, rng)] for s, some in found.items()
     }
-    lacking = sorted(set(outputs) - set(chosen))
     notes = []
-    if lacking:
-        names = ", ".join(pool.symbols[s] for s in lacking[:12])
-        alone = [pool.symbols[s] for s in lacking if outputs.count(s) == 1]
+    alone = [s for s in sorted(set(outputs) - set(chosen)) if outputs.count(s) == 1]
+    chosen |= {s: [(r,) for r in _echoes(concepts[outputs.index(s)], concepts, rng)] for s in alone}
+    if alone:
         notes.append(
-            f"{len(lacking)} symbols are written by rules only ({names}): their symbol states are means over steps of "
-            f"{ROWS_MIXED} rows" + (f", of one row for {', '.join(alone[:12])}" if alone else "")
+            f"{len(alone)} symbols are written by one row only ({_few(pool, alone)}): their symbol states are of "
+            f"repeating them, behind {ECHOES} questions that were answered so by force"
+        )
+    lacking = sorted(set(outputs) - set(chosen))
+    if lacking:
+        notes.append(
+            f"{len(lacking)} symbols are written by rules only ({_few(pool, lacking)}): their symbol states are means "
+            f"over steps of {ROWS_MIXED} rows"
         )
     for s in lacking:
         writing = [requests for k, requests in concepts.items() if outputs[k] == s]
@@ -215,6 +222,25 @@ def _pool_requests(
     if not chosen:
         raise ExtractionError("no step copies or computes a symbol: there is nothing to embed")
     return chosen, notes
+
+
+def _echoes(writing: list[Request], concepts: dict[int, list[Request]], rng: random.Random) -> list[Request]:
+    """Where a symbol is about to be repeated: a question of *another* row, answered by it, and the question once more.
+
+    The teacher then copies what it has just been made to say, so the state says the symbol and nothing of its row.
+    """
+    found = []
+    others = [requests[0] for requests in concepts.values() if requests[0] not in writing]
+    for at in (rng.choice(others) for _ in range(ECHOES if others else 0)):
+        said, written = writing[0], at.sample.units[: at.unit]
+        answer = said.sample.units[said.unit :]
+        context = Unit("".join(u.text for u in (*written, *answer, *written)))
+        found.append(Request(Sample(at.sample.prompt, [context, *answer], 1), 1))
+    return found
+
+
+def _few(pool: Pool, symbols: list[int]) -> str:
+    return ", ".join(pool.symbols[s] for s in symbols[:12])
 
 
 def _mixed(teacher: Teacher, mixes: list[Mix], layers: list[int], stage: str) -> Floats:
