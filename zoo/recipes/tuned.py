@@ -56,8 +56,8 @@ class TunedRecipe:
     batch: int = 8  # sequences of each shape, an update
     lr: float = 2e-3
     max_updates: int = 1500
-    cool_down: float = 0.4  # of the updates done by then
-    ready: float = 0.9  # share of held-out answers, in every shape, at which the rate begins to fall: it wavers before
+    cool_down: float = 0.5  # of the updates done by then
+    ready: float = 0.75  # share of held-out answers, in every shape, at which the rate begins to fall: it wavers before
     words: int = 2048  # drawn from the vocabulary an update, beside those of the answers
     look_every: int = 20
 
