@@ -169,7 +169,13 @@ class Teacher:
             asked_BT = mask_BT.bool()
             for row, i in enumerate(chunk):
                 asked_BT[row, : items[i].first_answered] = False
-            best_N = next_tokens(self.model, ids_BT, mask_BT, asked_BT).argmax(dim=-1).to(torch.int32).cpu().numpy()
+            best_N = (
+                next_tokens(self.model, ids_BT, mask_BT, asked_BT)
+                .argmax(dim=-1)
+                .to(torch.int32)
+                .cpu()
+                .numpy()
+            )
             at = 0
             for i in chunk:
                 written = chosen[i][items[i].first_answered :]
