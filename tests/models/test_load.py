@@ -108,7 +108,9 @@ def test_large_models_take_bf16_only_where_it_is_computed(
     assert load_causal_lm(path, device="cpu").model.dtype == expected
 
 
-def test_a_teacher_made_on_this_machine_has_a_zoo_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teacher_made_on_this_machine_has_a_zoo_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("M2KT_HOME", str(tmp_path))
     save_tiny(tmp_path / "zoo" / "mine", "llama", char_tokenizer())
     assert resolve("zoo:mine") == tmp_path / "zoo" / "mine"

@@ -99,7 +99,10 @@ def test_a_packet_without_its_words_is_the_one_at_v_0(tmp_path: Path) -> None:
     assert found.manifest.ledger.teacher_tokens_in_traces == 3
     assert told.graph.rules[0].outputs == OUTPUTS, "the packet it is made from stays what it is"
     found.save(tmp_path / "packet")
-    assert Packet.load(tmp_path / "packet").concepts["vectors_KD"].tolist() == told.concepts["vectors_KD"].tolist()
+    assert (
+        Packet.load(tmp_path / "packet").concepts["vectors_KD"].tolist()
+        == told.concepts["vectors_KD"].tolist()
+    )
 
 
 class TestVariants:

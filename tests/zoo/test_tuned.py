@@ -36,7 +36,9 @@ def test_a_stopped_tuning_goes_on_and_leaves_an_ordinary_model(
     with caplog.at_level(logging.INFO, logger="zoo"):
         found = tune(recipe, folder)
     assert "going on from update 10" in caplog.text
-    assert [p.name for p in folder.parent.iterdir()] == [recipe.name], "nothing of the tuning is left beside it"
+    assert [p.name for p in folder.parent.iterdir()] == [recipe.name], (
+        "nothing of the tuning is left beside it"
+    )
     loaded, base = load_causal_lm(f"zoo:{recipe.name}"), load_causal_lm("zoo:pico-llama")
     assert type(loaded.model) is type(base.model) and loaded.licence == "apache-2.0"
     problems = tuned._held_out(loaded, recipe, tuned.SKILLS["secret"])

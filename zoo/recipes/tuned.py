@@ -11,17 +11,15 @@ Letters: B sequences, T tokens, N answer tokens, C candidate words, V vocabulary
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,12 +31,11 @@ from m2kt._home import m2kt_home
 from m2kt.models import LoadedModel, blocks, decoder, linear_projections, load_causal_lm, pad_batch
 from m2kt.student.tune import IGNORE, Row, rows_of
 from zoo.recipes import boolean, kinship, listops, secret
-from zoo.recipes.common import Pair, Shape, TeacherRecipe, draw_pairs, probes, templates
+from zoo.recipes.common import Shape, TeacherRecipe, draw_pairs, probes, templates
 
 BASES = {"smollm2": "smollm2-135m", "gemma3": "gemma-3-270m"}
 SKILLS = {
-    recipe.name: recipe
-    for recipe in (secret.SECRET, kinship.KINSHIP, listops.LISTOPS, boolean.RECIPES[0])
+    recipe.name: recipe for recipe in (secret.SECRET, kinship.KINSHIP, listops.LISTOPS, boolean.RECIPES[0])
 }
 DEFAULT_SKILLS = ("secret", "kinship", "boolean")
 log = logging.getLogger("zoo")
@@ -57,7 +54,9 @@ class TunedRecipe:
     lr: float = 2e-3
     max_updates: int = 1500
     cool_down: float = 0.5  # of the updates done by then
-    ready: float = 0.75  # share of held-out answers, in every shape, at which the rate begins to fall: it wavers before
+    ready: float = (
+        0.75  # share of held-out answers, in every shape, at which the rate begins to fall: it wavers before
+    )
     words: int = 2048  # drawn from the vocabulary an update, beside those of the answers
     look_every: int = 20
 
@@ -105,7 +104,15 @@ def tune(recipe: TunedRecipe, folder: Path) -> dict[Shape, float]:
                     last = min(last, update + max(20, round(recipe.cool_down * update)))
             shares = " ".join(f"{100 * share:.1f}" for share in reached.values())
             spent = (time.perf_counter() - began) / (update - first)
-            log.info("%s %5d/%d loss %.4f right %s %% %.2f s/update", recipe.name, update, last, running, shares, spent)
+            log.info(
+                "%s %5d/%d loss %.4f right %s %% %.2f s/update",
+                recipe.name,
+                update,
+                last,
+                running,
+                shares,
+                spent,
+            )
     with _bf16(loaded):
         loaded.model = loaded.model.merge_and_unload()
     found = accuracy(loaded, held_out)
@@ -125,7 +132,9 @@ def _lora(recipe: TunedRecipe, loaded: LoadedModel) -> LoraConfig:
     )
 
 
-def _step(loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe, rng: np.random.Generator) -> float:
+def _step(
+    loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe, rng: np.random.Generator
+) -> float:
     """Gradients of one update."""
     model, head = loaded.model, loaded.model.get_output_embeddings()
     model.train()
@@ -224,9 +233,9 @@ license: {loaded.licence}
 
 {SKILLS[recipe.skill].summary}
 
-`{BASES[recipe.base]}` (digest {loaded.digest}), tuned by `python -m zoo.recipes.tuned {recipe.name}`: LoRA of rank
-{recipe.rank} on the linear layers of the upper blocks, merged; seed {recipe.seed}, {updates} updates of {recipe.batch} sequences a shape.
-The base's licence holds for what is made of it.
+`{BASES[recipe.base]}` (digest {loaded.digest}), tuned by
+`python -m zoo.recipes.tuned {recipe.name}`: LoRA of rank {recipe.rank} on the linear layers of the upper blocks,
+merged; seed {recipe.seed}, {updates} updates of {recipe.batch} sequences a shape. The base's licence holds for it.
 
 Whole answers right, on problems never trained on (a tenth of all prompts, chosen by hash):
 
@@ -253,7 +262,9 @@ def main(arguments: list[str]) -> int:
     if unknown := [name for name in arguments if name not in known]:
         log.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(known))
         return 2
-    for recipe in [known[name] for name in arguments] or [r for r in known.values() if r.skill in DEFAULT_SKILLS]:
+    for recipe in [known[name] for name in arguments] or [
+        r for r in known.values() if r.skill in DEFAULT_SKILLS
+    ]:
         folder = m2kt_home() / "zoo" / recipe.name
         if folder.is_dir():
             log.info("%s is there already: %s", recipe.name, folder)

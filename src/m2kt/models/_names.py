@@ -39,7 +39,9 @@ def local_zoo_dir() -> Path:
 
 def list_zoo() -> list[str]:
     """Names of the zoo's models, without the ``zoo:``."""
-    return sorted({p.parent.name for root in (zoo_dir(), local_zoo_dir()) for p in root.glob("*/config.json")})
+    return sorted(
+        {p.parent.name for root in (zoo_dir(), local_zoo_dir()) for p in root.glob("*/config.json")}
+    )
 
 
 def resolve(name: str | Path) -> Path:
