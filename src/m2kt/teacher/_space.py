@@ -51,8 +51,7 @@ class Space:
         """States as vectors, (N, D)."""
         if self.read_DR is None:
             return state_ND
-        weighted: Floats = state_ND + GAIN * (state_ND @ self.read_DR) @ self.read_DR.T
-        return weighted
+        return (state_ND + GAIN * (state_ND @ self.read_DR) @ self.read_DR.T).astype(np.float32)
 
     def anchors(self, pool_PD: Floats, symbol_P: Ints) -> dict[int, Floats]:
         """What vectors are compared with, by symbol: the mean of its states, or in front of the head what it reads."""
