@@ -251,8 +251,9 @@ def _audit(
         accuracy=after.accuracy,
         interval=after.interval,
         n=after.n,
-        # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small.
-        reference_accuracy=1.0 if truth is not None else teacher_accuracy,
+        # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small. Of facts the
+        # packet holds all that the teacher knows: right or wrong, there is no more to be had.
+        reference_accuracy=1.0 if truth is not None and not spec.facts else teacher_accuracy,
         reference=reference,
         shapes=after.shapes,
         held_out=beyond,

@@ -31,6 +31,7 @@ CONTEXTS = 12  # a concept
 SPARE = 36  # more of them, where none of the first is read as what the teacher wrote
 POOL = 48  # states a symbol
 ECHOES = 6  # states of a symbol that one row alone writes
+ECHOED = 3  # times that it stands there before the first of them
 ROWS_MIXED = 3  # rows whose states are averaged for a symbol that only rules write
 PROBED = 2000  # states on which the layer is chosen, and at least 4 a concept
 SPREAD_RANK = 2
@@ -203,11 +204,11 @@ def _pool_requests(
     }
     notes = []
     alone = [s for s in sorted(set(outputs) - set(chosen)) if outputs.count(s) == 1]
-    chosen |= {s: [(r,) for r in _echoes(pool, concepts[outputs.index(s)], concepts, rng)] for s in alone}
+    chosen |= {s: [(r,) for r in _echoes(concepts[outputs.index(s)], rng)] for s in alone}
     if alone:
         notes.append(
             f"{len(alone)} symbols are written by one row only ({_few(pool, alone)}): their symbol states are of "
-            f"repeating them, behind {ECHOES} questions that were answered so by force"
+            f"repeating them, from {ECHOED} times on"
         )
     lacking = sorted(set(outputs) - set(chosen))
     if lacking:
@@ -224,23 +225,17 @@ def _pool_requests(
     return chosen, notes
 
 
-def _echoes(
-    pool: Pool, writing: list[Request], concepts: dict[int, list[Request]], rng: random.Random
-) -> list[Request]:
-    """Where a symbol is about to be repeated: a question of *another* row, answered by it, and the question once more.
+def _echoes(writing: list[Request], rng: random.Random) -> list[Request]:
+    """Where a symbol is about to be repeated: an answer without its question, over and over.
 
-    The teacher then copies what it has just been made to say, so the state says the symbol and nothing of its row.
+    The teacher copies what stands there, so the state says the symbol and nothing of its row. A question in front
+    would be answered: a teacher that knows better does not repeat what it was made to say.
     """
-    found = []
-    others = [r for requests in concepts.values() if requests is not writing for r in requests]
-    for at in (rng.choice(others) for _ in range(ECHOES if others else 0)):
-        said, written = writing[0], at.sample.units[: at.unit]
-        answer = said.sample.units[said.unit :]
-        question = "".join(u.text for u in written)
-        again = question.rpartition(pool.spec.stop)[2]  # without the examples that a prompt may begin with
-        context = Unit(question + "".join(u.text for u in answer) + again)
-        found.append(Request(Sample(at.sample.prompt, [context, *answer], 1), 1))
-    return found
+    said = rng.choice(writing)
+    answer = said.sample.units[said.unit :]
+    line = "".join(u.text for u in answer)
+    repeated = [Unit(line * times) for times in range(ECHOED, ECHOED + ECHOES)]
+    return [Request(Sample(said.sample.prompt, [lines, *answer], 1), 1) for lines in repeated]
 
 
 def _few(pool: Pool, symbols: list[int]) -> str:

@@ -91,7 +91,8 @@ def extract(
         raise ExtractionError(f"unknown concept source {config.concepts!r}; there are: {', '.join(SOURCES)}")
     source = SOURCES[config.concepts]()
     teacher = Teacher(loaded, spec, progress)
-    reserved = {p.text for p in _fidelity_prompts(spec, config)}
+    # Facts have no other prompts than those that are asked: fidelity then says that the graph holds what was said.
+    reserved = set() if spec.facts else {p.text for p in _fidelity_prompts(spec, config)}
     pool = Pool(spec)
     n = config.probes_per_template * spec.n_templates
     prompts = spec.sample("probing", n, seed=config.seed)
@@ -151,7 +152,9 @@ def extract(
 
 
 def _fidelity_prompts(spec: ProbeSpec, config: ExtractionConfig) -> list[Prompt]:
-    """Set aside before anything is asked; small shapes keep two thirds of their probing split for probing."""
+    """Set aside before anything is asked, unless they are facts; small shapes keep two thirds of theirs for probing."""
+    if spec.facts:
+        return spec.sample("probing", config.fidelity_prompts, seed=config.seed)
     prompts: list[Prompt] = []
     for t in range(spec.n_templates):
         n = 3 * config.fidelity_prompts // spec.n_templates
