@@ -54,6 +54,7 @@ class Embedding:
     anchor_count_S: Ints
     probe_accuracy: float  # cross-validated over concepts
     readout_accuracy: float  # symbol states alone read what the concept vectors write
+    read_K: Ints  # what they read
     notes: list[str] = field(default_factory=list)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -141,6 +142,7 @@ def embed(
         counts,
         probe_accuracy,
         readout,
+        read.astype(np.int32),
         notes,
     )
 

@@ -131,6 +131,11 @@ def extract(
     traces = _traces(teacher, pool, draft, embedding.space, config)
     _verbalise(graph, outputs, config)
     notes = [*embedding.notes, *([attention.note] if attention.note else [])]
+    if replaced := _speak_plainly(graph, embedding):
+        notes.append(
+            f"{replaced} rows in words are read as something else in the teacher's own state: the symbol state of what "
+            "they write travels in its place"
+        )
     notes += [f"unexplained: {r}" for r in draft.resisted]
     if rounds and rounds[-1]["disagreed"]:
         notes.append(
@@ -271,6 +276,15 @@ def _verbalise(graph: Graph, outputs: list[int], config: ExtractionConfig) -> No
         rule.outputs = [
             outputs[rule.offset + i] if rule.offset + i in chosen else None for i in range(len(rule.rows))
         ]
+
+
+def _speak_plainly(graph: Graph, embedding: Embedding) -> int:
+    """Text and vector of a row must say the same; a row without text keeps its own state, however it is read."""
+    said = [(rule.offset + i, o) for rule in graph.rules for i, o in enumerate(rule.outputs) if o is not None]
+    misread = [(k, o) for k, o in said if embedding.read_K[k] != o and embedding.anchor_count_S[o]]
+    for k, o in misread:
+        embedding.vectors_KD[k] = embedding.anchors_SD[o]
+    return len(misread)
 
 
 def _text_in_graph(teacher: Teacher, graph: Graph) -> int:
