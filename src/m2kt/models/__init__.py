@@ -12,6 +12,7 @@ from ._digest import digest_of_model as digest_of_model
 from ._digest import digest_of_tokenizer as digest_of_tokenizer
 from ._forward import attention_patterns as attention_patterns
 from ._forward import forward_arguments as forward_arguments
+from ._forward import hand_over_whole as hand_over_whole
 from ._forward import next_tokens as next_tokens
 from ._forward import pad_batch as pad_batch
 from ._generate import Completion as Completion

@@ -16,7 +16,7 @@ from m2kt.errors import ModelError
 
 from . import gru as _gru  # noqa: F401 (makes the family known to transformers)
 from ._digest import digest_of_model, weight_files
-from ._forward import attention_patterns, input_device
+from ._forward import attention_patterns, hand_over_whole, input_device
 from ._layers import blocks, width
 from ._names import licence_of, resolve
 
@@ -92,6 +92,7 @@ def load_causal_lm(
     if target is not None:
         model = model.to(target)
     model.eval()
+    hand_over_whole(model)
     tokenizer = _read_tokenizer(path)
     _forget_sampling(model)
     loaded = LoadedModel(model, tokenizer, str(name), path, digest_of_model(path), pad_id=0)

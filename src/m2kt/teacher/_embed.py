@@ -90,6 +90,8 @@ def embed(
     flat_pool = [(s, mix) for s, mixes in sorted(pool_requests.items()) for mix in mixes]
     pool_PD = space(_mixed(teacher, [mix for _, mix in flat_pool], [space.place], "embedding symbols")[:, 0])
     pool_symbol = np.array([s for s, _ in flat_pool], dtype=np.int32)
+    anchor_of = space.anchors(pool_PD, pool_symbol)
+    pool_PD, pool_symbol = space.widened(pool_PD, pool_symbol, np.random.default_rng(seed))
     probe = RidgeProbe(pool_PD, pool_symbol)
 
     flat = [(k, r) for k, requests in concept_requests.items() for r in requests]
@@ -122,8 +124,8 @@ def embed(
 
     anchors = np.zeros((len(graph.symbols), vectors_KD.shape[1]), dtype=np.float32)
     counts = np.bincount(pool_symbol, minlength=len(graph.symbols)).astype(np.int32)
-    for s in np.unique(pool_symbol):
-        anchors[s] = pool_PD[pool_symbol == s].mean(axis=0)
+    for s, anchor_D in anchor_of.items():
+        anchors[s] = anchor_D
     read = probe.predict(vectors_KD)
     readout = float((read == np.array(outputs)).mean())
     if readout < 1.0:
@@ -275,26 +277,27 @@ def _choose_space(
     pool_y = np.array([s for s, _ in flat_pool], dtype=np.int32)
 
     def judged(i: int, space: Space) -> tuple[float, int, float, float, Space]:
-        x_ND, pool_ND = space(x_NLD[:, i]), space(pool_NLD[:, i])
+        x_ND = space(x_NLD[:, i])
         own = cross_validated(x_ND, y, group)
-        read = float((RidgeProbe(pool_ND, pool_y).predict(x_ND) == y).mean())
+        probe = RidgeProbe(*space.widened(space(pool_NLD[:, i]), pool_y, np.random.default_rng(0)))
+        read = float((probe.predict(x_ND) == y).mean())
         return round(np.nan_to_num(own) + read, 3), space.layer, own, read, space
 
     best = max((judged(i, space) for i, space in enumerate(spaces)), key=lambda found: found[:2])
     if best[3] < READ:
-        written = [r for _, r in flat] + [r for _, mix in flat_pool for r in mix]
-        head = in_front_of_head(teacher, depth, _first_tokens(teacher, written))
+        head = in_front_of_head(teacher, depth, _spelling(teacher, pools))
         if head is not None:
             best = max(best, judged(len(layers), head), key=lambda found: found[0])
     return best[4], best[2]
 
 
-def _first_tokens(teacher: Teacher, requests: list[Request]) -> set[int]:
-    """What the teacher begins these units with, a bare leading space apart."""
-    found = set()
-    for request in requests:
+def _spelling(teacher: Teacher, pools: dict[int, list[Mix]]) -> dict[int, list[int]]:
+    """The tokens with which the teacher writes each symbol, a bare leading space apart."""
+    found = {}
+    for symbol, mixes in pools.items():
+        request = mixes[0][0]
         forced = teacher.force([u.text for u in request.sample.units], request.sample.n_prompt)
-        found.add(forced.ids[forced.content[request.unit][0]])
+        found[symbol] = [forced.ids[t] for t in forced.content[request.unit]]
     return found
 
 

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
 from m2kt.errors import CompatibilityError
-from m2kt.models import blocks, cache_argument, decoder, hidden_of
+from m2kt.models import blocks, cache_argument, decoder, hand_over_whole, hidden_of
 from m2kt.student.cal._compat import PREFIX
 from m2kt.student.cal.config import CALConfig
 from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher
@@ -71,6 +71,7 @@ class CALModel(BaseTuner):
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         if not hasattr(model, "_m2kt_cal_state"):
             model._m2kt_cal_state = RunState(len(blocks(model)))  # type: ignore[assignment]
+            hand_over_whole(model)  # its head is frozen now
 
     @property
     def state(self) -> RunState:
