@@ -14,6 +14,12 @@ from ._digest import sha256_of_file
 if TYPE_CHECKING:
     import torch
 
+_NOT_TAKEN = {
+    "gpt2.context_length": "n_positions",
+    "gpt2.feed_forward_length": "n_inner",
+    "qwen3.attention.key_length": "head_dim",
+}
+
 
 def unpacked(file: Path) -> Path:
     """The directory that holds what a GGUF file holds; made when it is asked for the first time.
@@ -41,31 +47,43 @@ def unpacked(file: Path) -> Path:
 
 def unpack(file: Path, written: Path) -> None:
     """Writes a GGUF's weights as safetensors, in full precision where it has them so and in 16 bits elsewhere."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    from ._load import _quiet
-
     dtype = _stored(file)
-    load: Any = AutoModelForCausalLM.from_pretrained
     try:
-        with _quiet():
-            # dequantize: a model whose weights stay in GGUF blocks refuses to be saved
-            model: Any = load(
-                file.parent,
-                gguf_file=file.name,
-                dtype=dtype,
-                quantization_config=GgufConfig(dequantize=True),
-            )
-            tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            model.config._name_or_path = ""
-            model.save_pretrained(written)
-            tokenizer.save_pretrained(written)
+        model, tokenizer = read_gguf(file, dtype)
+        model.config._name_or_path = ""
+        model.save_pretrained(written)
+        tokenizer.save_pretrained(written)
     except OSError:
         raise
     except Exception as error:
         raise ModelError(f"transformers cannot read the GGUF {file} ({explain(error)})") from error
     for part in written.iterdir():
         part.chmod(0o644)
+
+
+def read_gguf(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Model and tokenizer of a GGUF file, its blocks unpacked. Raises whatever transformers does."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    from ._load import _quiet
+
+    load: Any = AutoModelForCausalLM.from_pretrained
+    with _quiet():
+        # dequantize: a model whose weights stay in GGUF blocks refuses to be saved
+        packed = GgufConfig(dequantize=True)
+        model = load(
+            file.parent, gguf_file=file.name, dtype=dtype, quantization_config=packed, **left_out(file)
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    return model, tokenizer
+
+
+def left_out(file: Path) -> dict[str, int]:
+    """Options that transformers does not take from a GGUF's metadata and must be told, where a file has them."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(file).fields
+    return {ours: int(fields[theirs].contents()) for theirs, ours in _NOT_TAKEN.items() if theirs in fields}
 
 
 def _stored(file: Path) -> torch.dtype:
