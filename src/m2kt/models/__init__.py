@@ -16,6 +16,8 @@ from ._forward import next_tokens as next_tokens
 from ._forward import pad_batch as pad_batch
 from ._generate import Completion as Completion
 from ._generate import generate_greedy as generate_greedy
+from ._gguf import left_out as left_out
+from ._gguf_write import write_gguf as write_gguf
 from ._layers import blocks as blocks
 from ._layers import cache_argument as cache_argument
 from ._layers import context_length as context_length

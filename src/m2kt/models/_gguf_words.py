@@ -86,10 +86,14 @@ def _order(
     writer.add_tokenizer_pre(pre or "default")
     if not merges:
         writer.add_token_scores([0.0] * rows)
-        return ["the vocabulary has no merges, for which llama.cpp asks: transformers reads the file, llama.cpp does not"]
+        return [
+            "the vocabulary has no merges, for which llama.cpp asks: transformers reads the file, llama.cpp does not"
+        ]
     writer.add_token_merges(merges)
     if pre is None:
-        return [f"llama.cpp has no name for how this tokenizer cuts text ({', '.join(steps)}): it may cut it otherwise"]
+        return [
+            f"llama.cpp has no name for how this tokenizer cuts text ({', '.join(steps)}): it may cut it otherwise"
+        ]
     return []
 
 

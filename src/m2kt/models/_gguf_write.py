@@ -60,8 +60,8 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, *, name: str) -> list[str
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise ModelError(
-            f"a {config.model_type} model cannot be written as GGUF here: expected one of {', '.join(sorted(FAMILIES))}; "
-            "write an ordinary checkpoint (--format hf) and convert it with llama.cpp's own script"
+            f"a {config.model_type} model cannot be written as GGUF here: expected one of "
+            f"{', '.join(sorted(FAMILIES))}; write an ordinary checkpoint (--format hf) and convert it with llama.cpp's own script"
         )
     writer = GGUFWriter(path, family.arch.name.lower())
     writer.add_name(name)
@@ -93,10 +93,14 @@ def _check_gguf(path: Path, model: Any, tokenizer: Any) -> None:
     try:
         read, words = read_gguf(path, model.dtype)
     except Exception as error:
-        raise ModelError(f"{path} was written but transformers does not read it ({explain(error)})") from error
+        raise ModelError(
+            f"{path} was written but transformers does not read it ({explain(error)})"
+        ) from error
     check_words(tokenizer, words)
     generator = torch.Generator().manual_seed(0)
-    ids_BT = torch.randint(0, model.config.get_text_config().vocab_size, (_PROBES, _LENGTH), generator=generator)
+    ids_BT = torch.randint(
+        0, model.config.get_text_config().vocab_size, (_PROBES, _LENGTH), generator=generator
+    )
     want_BTV = model(input_ids=ids_BT.to(model.device)).logits.float().cpu()
     came_BTV = read.eval()(input_ids=ids_BT).logits.float()
     off = float((want_BTV - came_BTV).abs().max() / want_BTV.std())

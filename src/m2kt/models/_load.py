@@ -17,7 +17,7 @@ from m2kt.errors import ModelError
 from ._digest import digest_of_model, weight_files
 from ._forward import attention_patterns, input_device
 from ._layers import blocks, width
-from ._names import licence_of, resolve
+from ._names import hub_id_of, licence_of, resolve, snapshot_of
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "bf16", "fp32", "fp16"]
@@ -55,6 +55,16 @@ class LoadedModel:
     def licence(self) -> str | None:
         """What the model's own directory says of its licence."""
         return licence_of(self.path)
+
+    @property
+    def hub_id(self) -> str | None:
+        """The repository on the Hub that it is, or was converted from; None for all else."""
+        return hub_id_of(self.name, self.path)
+
+    @property
+    def reference(self) -> tuple[str, str | None]:
+        """What an adapter calls its base: Hub id and commit, which every machine can load, or else the directory."""
+        return snapshot_of(self.path) or (str(self.path), None)
 
     @property
     def parameters(self) -> int:

@@ -22,7 +22,12 @@ def write_card(manifest: Manifest, graph: Graph, spec: ProbeSpec) -> str:
         _ledger(manifest),
         _limits(manifest, spec),
     ]
-    return _TAG.sub("&lt;", "\n\n".join(sections)) + "\n"
+    return without_html("\n\n".join(sections)) + "\n"
+
+
+def without_html(text: str) -> str:
+    """The text with nothing in it that a browser would take for a tag."""
+    return _TAG.sub("&lt;", text)
 
 
 def _head(manifest: Manifest, spec: ProbeSpec) -> str:

@@ -26,7 +26,7 @@ from m2kt.student.cal.reader import ReaderBase
 
 
 class CALModel(BaseTuner):
-    """The Concept Alignment Layer around a frozen causal language model. Cannot be merged: it depends on the input."""
+    """The Concept Alignment Layer around a frozen causal language model; of it steering merges, a reader does not."""
 
     prefix = PREFIX
     tuner_layer_cls = CALLayer
@@ -116,13 +116,29 @@ class CALModel(BaseTuner):
         setattr(parent, child_name, new_module)  # our layers keep their base layer untouched: nothing to copy
 
     def _check_merge_allowed(self) -> None:
-        raise CompatibilityError(
-            "a concept reader depends on what it reads: it cannot be merged into the weights"
-        )
+        configs = cast(dict[str, CALConfig], self.peft_config)
+        behind = [name for config in configs.values() for name in config.reader_modules or ()]
+        if behind:
+            raise CompatibilityError(
+                f"a concept reader depends on what it reads: the one behind {behind[0]} cannot be merged into weights; "
+                "run `m2kt consolidate` for a checkpoint that imitates it"
+            )
 
-    def unload(self) -> nn.Module:
-        """The untouched base model, with hooks and holder removed."""
-        base: nn.Module = super().unload()
+    def drop_readers(self) -> list[str]:
+        """Takes all readers out and leaves the steering, which can be merged; names of the blocks they were behind."""
+        behind = [name for name, module in self.model.named_modules() if isinstance(module, ReadingBlock)]
+        for name in behind:
+            parent, _, child = name.rpartition(".")
+            setattr(self.model.get_submodule(parent), child, self.model.get_submodule(name).base_layer)
+        self.state.blocks.clear()
+        for config in cast(dict[str, CALConfig], self.peft_config).values():
+            config.reader, config.reader_modules = "none", []
+        return behind
+
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:  # type: ignore[override]
+        """The base model, with hooks and holder removed."""
+        unload: Any = super()._unload_and_optionally_merge
+        base: nn.Module = unload(*args, **kwargs)
         for handle in (*getattr(base, "_m2kt_cal_hooks", ()), *self.state.taps.values()):
             handle.remove()
         for name in ("_m2kt_cal_hooks", "_m2kt_cal_state"):
