@@ -61,7 +61,7 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, *, name: str) -> list[str
     if family is None:
         raise ModelError(
             f"a {config.model_type} model cannot be written as GGUF here: expected one of "
-            f"{', '.join(sorted(FAMILIES))}; write an ordinary checkpoint (--format hf) and convert it with llama.cpp's own script"
+            f"{', '.join(sorted(FAMILIES))}; write an ordinary checkpoint (--format hf), which other converters read"
         )
     writer = GGUFWriter(path, family.arch.name.lower())
     writer.add_name(name)

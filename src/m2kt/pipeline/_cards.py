@@ -119,7 +119,7 @@ def _of_draft(
 
 
 def _metadata(library: str, base_model: str | None, relation: str, licence: str | None) -> str:
-    """The block of YAML that the Hub reads; it takes ids alone, so a base that is not on the Hub is left to the text."""
+    """The block of YAML that the Hub reads; it takes ids alone: a base that is not there is left to the text."""
     from huggingface_hub import ModelCardData
 
     tags = ["m2kt", "knowledge-packet"]

@@ -20,7 +20,7 @@ from m2kt.errors import CompatibilityError
 from m2kt.models import blocks, cache_argument, decoder, hidden_of
 from m2kt.student.cal._compat import PREFIX
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher
+from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher, tokens_in
 from m2kt.student.cal.layer import CALLayer, ReadingBlock, SteeredLinear
 from m2kt.student.cal.reader import ReaderBase
 
@@ -183,8 +183,9 @@ class CALModel(BaseTuner):
                 if cache is None and use_cache:
                     cache = DynamicCache(config=base_config)  # made here, because the readers need it too
                     bound[kept] = cache
+                past = tokens_in(cache)
                 for nth, name in enumerate(reading):
-                    state.begin(name, nth, token_BT, bound.get("attention_mask"), cache)
+                    state.begin(name, nth, token_BT, bound.get("attention_mask"), cache, past)
                 return (), bound
 
             hook = backbone.register_forward_pre_hook(before, with_kwargs=True)
@@ -246,7 +247,7 @@ class CALModel(BaseTuner):
 
     def reading(self, token_BT: Tensor, mask_BT: Tensor | None, taps: dict[int, Tensor]) -> Run:
         """What a reader must know of a pass that need not be run, because the states it reads are at hand."""
-        run = self.state.begin(self.active_adapters[0], 0, token_BT, mask_BT, None)
+        run = self.state.begin(self.active_adapters[0], 0, token_BT, mask_BT)
         self.state.runs = {}
         run.taps = taps
         return run
