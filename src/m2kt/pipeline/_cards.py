@@ -63,15 +63,22 @@ def plain_card(draft: Draft, student: LoadedModel) -> str:
 
 
 def exported_card(
-    said: tuple[Statement, Receipt] | None, source: str, base: LoadedModel, aside: Path, left_out: list[str]
+    said: tuple[Statement, Receipt] | None,
+    source: str,
+    base: LoadedModel,
+    aside: Path,
+    *,
+    changed: bool,
+    left_out: list[str],
 ) -> str:
     """Card of an export, from the receipt beside its source where there is one.
 
     Args:
         aside: the directory that the card will lie in; a GGUF in it is asked what transformers must be told.
+        changed: the weights are not those of a model that somebody else made.
         left_out: blocks behind which a reader was.
     """
-    limits = [_CHANGED]
+    limits = [_CHANGED] if changed else []
     limits += [f"The reader behind {name} is not in it, nor what that reader knows." for name in left_out]
     options, words = "", '"DIR"'
     file = next(aside.glob("*.gguf"), None)
@@ -147,8 +154,10 @@ def _page(
     """The card's text from its parts."""
     parts = [head, f"# {title}", about or "", _table(("", ""), rows.items())]
     if receipt is not None:
-        parts += ["## Figures", _figures(receipt), "## Ledger", _ledger(receipt)]
-    parts += ["## How to load it", loading, "## What it cannot do", "\n".join(f"* {x}" for x in limits)]
+        parts += ["## Figures, from the receipt", _figures(receipt), "## Ledger", _ledger(receipt)]
+    parts += ["## How to load it", loading]
+    if limits:
+        parts += ["## What it cannot do", "\n".join(f"* {x}" for x in limits)]
     return without_html("\n\n".join(part for part in parts if part)) + "\n"
 
 

@@ -80,7 +80,9 @@ def export(
         loaded.model,
         loaded.tokenizer,
         out,
-        lambda aside: exported_card(said, f"`{source}`, `{digest}`", loaded, aside, left_out),
+        lambda aside: exported_card(
+            said, f"`{source}`, `{digest}`", loaded, aside, changed=bool(merged or said), left_out=left_out
+        ),
         form=form,
     )
     return ExportResult(
@@ -125,7 +127,16 @@ def _merge(
 
     model: Any = with_adapter(loaded, adapter).model
     tuner = model.base_model
-    left_out = tuner.drop_readers() if without_reader and isinstance(tuner, CALModel) else []
+    readers = tuner.readers() if isinstance(tuner, CALModel) else []
+    steering = sum(isinstance(m, BaseTunerLayer) for m in tuner.modules()) - len(readers)
+    if readers and not without_reader:
+        raise CompatibilityError(
+            f"the reader of {adapter} behind {readers[0]} cannot be merged, for it depends on the text; run "
+            f"`m2kt consolidate` for a checkpoint that imitates it, or --without-reader for its {steering} matrices of "
+            "steering alone"
+        )
+    if readers:
+        tuner.drop_readers()
     merged = [name for name, module in tuner.named_modules() if isinstance(module, BaseTunerLayer)]
     if not merged:
         raise CompatibilityError(f"nothing of {adapter} can be merged: it has no low-rank steering")
@@ -136,4 +147,4 @@ def _merge(
         raise CompatibilityError(
             f"a {kind} adapter cannot be merged into weights ({error}); serve it by peft"
         ) from error
-    return replace(loaded, model=plain), [n.removeprefix("model.") for n in merged], left_out
+    return replace(loaded, model=plain), [n.removeprefix("model.") for n in merged], readers

@@ -116,24 +116,24 @@ class CALModel(BaseTuner):
         setattr(parent, child_name, new_module)  # our layers keep their base layer untouched: nothing to copy
 
     def _check_merge_allowed(self) -> None:
-        configs = cast(dict[str, CALConfig], self.peft_config)
-        behind = [name for config in configs.values() for name in config.reader_modules or ()]
-        if behind:
+        if behind := self.readers():
             raise CompatibilityError(
                 f"a concept reader depends on what it reads: the one behind {behind[0]} cannot be merged into weights; "
                 "run `m2kt consolidate` for a checkpoint that imitates it"
             )
 
-    def drop_readers(self) -> list[str]:
-        """Takes all readers out and leaves the steering, which can be merged; names of the blocks they were behind."""
-        behind = [name for name, module in self.model.named_modules() if isinstance(module, ReadingBlock)]
-        for name in behind:
+    def readers(self) -> list[str]:
+        """Names of the blocks behind which there are readers."""
+        return [name for name, module in self.model.named_modules() if isinstance(module, ReadingBlock)]
+
+    def drop_readers(self) -> None:
+        """Takes all readers out and leaves the steering, which can be merged."""
+        for name in self.readers():
             parent, _, child = name.rpartition(".")
             setattr(self.model.get_submodule(parent), child, self.model.get_submodule(name).base_layer)
         self.state.blocks.clear()
         for config in cast(dict[str, CALConfig], self.peft_config).values():
             config.reader, config.reader_modules = "none", []
-        return behind
 
     def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:  # type: ignore[override]
         """The base model, with hooks and holder removed."""
