@@ -67,6 +67,11 @@ class LoadedModel:
         return snapshot_of(self.path) or (str(self.path), None)
 
     @property
+    def quantised(self) -> bool:
+        """Whether weights are held in fewer bits than they compute in: such weights take no merged update."""
+        return getattr(self.model, "hf_quantizer", None) is not None
+
+    @property
     def parameters(self) -> int:
         """How many parameters the model has."""
         return sum(p.numel() for p in self.model.parameters())
@@ -85,7 +90,8 @@ def load_causal_lm(
     Args:
         name: ``zoo:x``, a directory, a GGUF file, a fetched model's short name, or a Hub id.
         device: ``auto`` takes cuda, then mps, then cpu.
-        dtype: ``auto`` is bf16 for models of 20 M parameters and more where the device computes in it, else fp32.
+        dtype: ``auto`` is bf16 for models of 20 M parameters and more where the device computes in it, else fp32;
+            quantised models keep the type that they were saved in.
         device_map: handed to accelerate for models that need several devices; ``device`` is then ignored.
         attn: ``eager`` where attention patterns are read; it is verified that they come. None: what transformers picks,
             which every model has, those without attention too.
@@ -96,7 +102,13 @@ def load_causal_lm(
     path = resolve(name)
     _check_architecture(path)
     target = None if device_map is not None else pick_device(device)
-    torch_dtype = _DTYPES[_pick_dtype(path, target or pick_device("auto")) if dtype == "auto" else dtype]
+    torch_dtype: torch.dtype | Literal["auto"]
+    if dtype == "auto" and _is_quantised(path):
+        torch_dtype = (
+            "auto"  # what stands beside quantised weights must be of the type that they were packed for
+        )
+    else:
+        torch_dtype = _DTYPES[_pick_dtype(path, target or pick_device("auto")) if dtype == "auto" else dtype]
     model = _read_model(path, torch_dtype, device_map, attn)
     if target is not None:
         model = model.to(target)
@@ -104,6 +116,7 @@ def load_causal_lm(
     tokenizer = _read_tokenizer(path)
     _forget_sampling(model)
     loaded = LoadedModel(model, tokenizer, str(name), path, digest_of_model(path), pad_id=0)
+    model.name_or_path = loaded.reference[0]  # from there peft takes the base that an adapter names
     _choose_padding(loaded)
     _check_vocabulary(loaded)
     _check_causal(loaded)
@@ -152,6 +165,10 @@ def _check_architecture(path: Path) -> None:
         raise ModelError(f"{path} is a {kind} model; expected one that transformers can load as a causal LM")
 
 
+def _is_quantised(path: Path) -> bool:
+    return "quantization_config" in json.loads((path / "config.json").read_text(encoding="utf-8"))
+
+
 def _pick_dtype(path: Path, device: torch.device) -> str:
     return "fp32" if _count_parameters(path) < _TINY or not computes_bf16(device) else "bf16"
 
@@ -189,7 +206,7 @@ def _count_parameters(path: Path) -> int:
     return total
 
 
-def _read_model(path: Path, dtype: torch.dtype, device_map: Any, attn: str | None) -> Any:
+def _read_model(path: Path, dtype: torch.dtype | Literal["auto"], device_map: Any, attn: str | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     load: Any = AutoModelForCausalLM.from_pretrained

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2kt.errors import SpecError
+from m2kt.errors import CompatibilityError, SpecError
 from m2kt.packet import Packet, local_key, read_signer, readability
 from m2kt.pipeline._adapters import RECEIPT, VERDICT, adapter_digest
 from m2kt.pipeline._cards import plain_card
@@ -52,6 +52,7 @@ def consolidate(
 
     Raises:
         SpecError: the adapter comes from another packet.
+        CompatibilityError: the student is quantised.
         StorageError: something stands at ``out``, or the disk refused.
     """
     from m2kt.audit import judge, measure_neutral, measure_regression, packet_answers
@@ -71,6 +72,11 @@ def consolidate(
     truth = None if probes is None else truth_of(probes, packet)
     spec = packet.spec
     loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
+    if loaded.quantised:
+        raise CompatibilityError(
+            f"{student} is quantised: low-rank updates would be rounded when they are merged, after they were judged; "
+            "name the same model unquantised"
+        )
     source = with_adapter(loaded, adapter)
 
     asked = spec.sample("rehearsal", settings.answers + settings.watched, seed=seed)
