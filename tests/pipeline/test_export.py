@@ -141,4 +141,6 @@ def test_what_is_plain_already_is_only_converted(tmp_path: Path) -> None:
         export(base, tmp_path / "x", form="gguf")
     with pytest.raises(ModelError, match="a gpt_neox model cannot be written as GGUF"):
         export(based(tmp_path, "neox"), tmp_path / "y", form="gguf")
+    with pytest.raises(CompatibilityError, match="m2kt's own class"):
+        export(based(tmp_path, "gru"), tmp_path / "y", form="gguf")
     assert not (tmp_path / "y").exists() and not list(tmp_path.glob(".y-*"))

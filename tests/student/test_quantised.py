@@ -1,6 +1,6 @@
 """Bases in 8 and 4 bits, as transformers loads them on a CPU: taken in, saved, opened again, and left as they were.
 
-``make quantised`` installs what they need; without it these tests are skipped.
+``make optional`` installs what they need; without it these tests are skipped.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from m2kt.pipeline import export
 from tests.student.helpers import shaken, small_packet
 from tests.tiny import char_tokenizer, tiny_model
 
+pytestmark = pytest.mark.optional
 SETTINGS = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
 
 

@@ -15,7 +15,7 @@ from m2kt.pipeline._cards import plain_card
 from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._ingest import BEFORE_PROMPTS, complete_all, longest_answer, truth_of
 from m2kt.pipeline._inputs import evaluation_prompts, with_adapter
-from m2kt.pipeline._plain import check_empty, write_plain
+from m2kt.pipeline._plain import check_empty, check_plain, write_plain
 from m2kt.pipeline._receipt import Draft, receipt_of, write_rejected
 from m2kt.pipeline._results import ConsolidateResult, Progress
 from m2kt.pipeline._statements import about
@@ -52,7 +52,7 @@ def consolidate(
 
     Raises:
         SpecError: the adapter comes from another packet.
-        CompatibilityError: the student is quantised.
+        CompatibilityError: the student is quantised, or of m2kt's own class.
         StorageError: something stands at ``out``, or the disk refused.
     """
     from m2kt.audit import judge, measure_neutral, measure_regression, packet_answers
@@ -72,6 +72,7 @@ def consolidate(
     truth = None if probes is None else truth_of(probes, packet)
     spec = packet.spec
     loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
+    check_plain(loaded.model, student)
     if loaded.quantised:
         raise CompatibilityError(
             f"{student} is quantised: low-rank updates would be rounded when they are merged, after they were judged; "

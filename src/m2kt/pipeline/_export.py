@@ -12,7 +12,7 @@ from m2kt.errors import CompatibilityError, ModelError, SpecError
 from m2kt.pipeline._adapters import RECEIPT, adapter_digest
 from m2kt.pipeline._cards import exported_card
 from m2kt.pipeline._inputs import with_adapter
-from m2kt.pipeline._plain import GGUF_FILE, Form, check_empty, write_plain
+from m2kt.pipeline._plain import GGUF_FILE, Form, check_empty, check_plain, write_plain
 from m2kt.pipeline._results import ExportResult, Progress
 from m2kt.pipeline._statements import read_receipt
 
@@ -44,7 +44,8 @@ def export(
         dtype: ``auto`` is what the base's file is kept in.
 
     Raises:
-        CompatibilityError: there is a reader, nothing can be merged, or the base is not the adapter's.
+        CompatibilityError: there is a reader, nothing can be merged, the base is not the adapter's, or of m2kt's own
+            class.
         ModelError: an architecture that GGUF does not know here, or a plain model that is to be made plain.
         StorageError: something stands at ``out``, or the disk refused.
     """
@@ -62,6 +63,7 @@ def export(
     say("loading", 0, 1)
     base = str(source) if adapter is None else student or _base_of(adapter)
     loaded = _load(base, device, dtype)
+    check_plain(loaded.model, base)
     digest = loaded.digest if adapter is None else adapter_digest(adapter)
     folder = adapter or loaded.path
     said = read_receipt(folder, digest) if (folder / RECEIPT).is_file() else None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from m2kt.errors import StorageError, explain
+from m2kt.errors import CompatibilityError, StorageError, explain
 from m2kt.pipeline._adapters import CARD
 
 Form = Literal["hf", "gguf"]
@@ -19,6 +19,15 @@ def check_empty(out: Path) -> None:
     """Raises StorageError where something stands at ``out``."""
     if out.exists():
         raise StorageError(f"{out} exists: expected an empty place; nothing is overwritten")
+
+
+def check_plain(model: Any, name: str) -> None:
+    """Raises CompatibilityError for a model whose class is ours: no checkpoint of it opens without m2kt."""
+    if type(model).__module__.startswith("m2kt."):
+        raise CompatibilityError(
+            f"{name} is a {type(model).__name__}, which is m2kt's own class: expected one that transformers knows, "
+            "for a checkpoint that opens without m2kt"
+        )
 
 
 def write_plain(
