@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
 
 from m2kt._home import m2kt_home
 from m2kt.errors import ModelError, StorageError, explain
@@ -75,7 +78,26 @@ def read_gguf(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             file.parent, gguf_file=file.name, dtype=dtype, quantization_config=packed, **left_out(file)
         )
         tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    return model, tokenizer
+    return model, _plain_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0])
+
+
+def _plain_tokenizer(tokenizer: Any, rows: int) -> Any:
+    """The tokenizer as it was read, apart from the class that transformers chose by the model's family.
+
+    That class, saved and loaded again, rebuilds the tokenizer in the family's usual way; and behind a vocabulary that
+    lacks it, it puts an end of its own, with an id that the model has no embedding for.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend["added_tokens"] = [token for token in backend["added_tokens"] if token["id"] < rows]
+    known = backend["model"]["vocab"].keys() | {token["content"] for token in backend["added_tokens"]}
+    special = {name: token for name, token in tokenizer.special_tokens_map.items() if str(token) in known}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(backend)),
+        chat_template=getattr(tokenizer, "chat_template", None),
+        **special,
+    )
 
 
 def left_out(file: Path) -> dict[str, int]:
