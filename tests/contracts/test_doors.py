@@ -11,9 +11,9 @@ import torch
 
 import m2kt.student as room
 from m2kt.errors import CompatibilityError
-from m2kt.models import load_causal_lm
+from m2kt.models import load_causal_lm, write_gguf
 from tests.student.helpers import LETTERS, shaken, small_packet
-from tests.tiny import char_tokenizer, save_tiny
+from tests.tiny import char_tokenizer, save_tiny, tiny_model
 
 NEW = 12
 PROMPT, ELSEWHERE = "a b:", "0 1:"
@@ -224,6 +224,45 @@ def test_a_deleted_skill_is_gone_and_the_other_is_as_it_was(saved: Saved) -> Non
     digits = PeftModel.from_pretrained(base(saved), str(saved.digits))
     assert torch.equal(logits(model, ELSEWHERE), logits(digits, ELSEWHERE))
     assert torch.equal(logits(model, PROMPT), logits(base(saved), PROMPT))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_base_in_bf16_is_opened_as_it_was_taken_in(family: str, tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    tiny_model(family, len(char_tokenizer())).bfloat16().save_pretrained(tmp_path / "base")
+    char_tokenizer().save_pretrained(tmp_path / "base")
+    loaded = load_causal_lm(tmp_path / "base", dtype="bf16")
+    plain = logits(loaded.model)
+    model = shaken(room.train(loaded, small_packet(), updates=2).model)
+    want = logits(model)
+    model.save_pretrained(str(tmp_path / "adapter"))
+    for door in (AutoPeftModelForCausalLM, AutoModelForCausalLM):
+        opened = door.from_pretrained(str(tmp_path / "adapter"))
+        assert opened.dtype == torch.bfloat16 and torch.equal(logits(opened), want)
+    assert not torch.equal(want, plain)
+    with model.disable_adapter():
+        assert torch.equal(logits(model), plain)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_gguf_file_is_a_base(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
+    write_gguf(
+        tiny_model(family, len(char_tokenizer())), char_tokenizer(), tmp_path / "base.gguf", name="base"
+    )
+    loaded = load_causal_lm(tmp_path / "base.gguf")
+    plain = logits(loaded.model)
+    model = shaken(room.train(loaded, small_packet(), updates=2).model)
+    want = logits(model)
+    model.save_pretrained(str(tmp_path / "adapter"))
+    opened = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "adapter"))
+    assert torch.equal(logits(opened), want) and not torch.equal(want, plain)
+    with opened.disable_adapter():
+        assert torch.equal(logits(opened), plain)
 
 
 def test_a_reader_is_not_merged(saved: Saved) -> None:
