@@ -25,13 +25,13 @@ from ._layers import decoder as decoder
 from ._layers import linear_projections as linear_projections
 from ._layers import width as width
 from ._load import LoadedModel as LoadedModel
-from ._load import computes_bf16 as computes_bf16
 from ._load import load_causal_lm as load_causal_lm
 from ._load import load_tokenizer as load_tokenizer
 from ._names import licence_of as licence_of
 from ._names import list_zoo as list_zoo
 from ._names import resolve as resolve
 from ._names import zoo_dir as zoo_dir
+from ._precision import computes_bf16 as computes_bf16
 from ._record import Recording as Recording
 from ._record import hidden_of as hidden_of
 from ._record import moved as moved
