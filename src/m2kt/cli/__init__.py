@@ -15,6 +15,7 @@ from m2kt.cli import (
     demo,
     diff,
     evaluate,
+    export,
     extract,
     ingest,
     inspect,
@@ -48,6 +49,7 @@ _VERBS = (
     rollback,
     evaluate,
     consolidate,
+    export,
     demo,
 )
 for _verb in _VERBS:
