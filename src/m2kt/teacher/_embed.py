@@ -31,7 +31,7 @@ CONTEXTS = 12  # a concept
 SPARE = 36  # more of them, where none of the first is read as what the teacher wrote
 POOL = 48  # states a symbol
 ECHOES = 6  # states of a symbol that one row alone writes
-ECHOED = 3  # times that it stands there before the first of them
+SHOWN = 4  # other words that are repeated in front of each
 ROWS_MIXED = 3  # rows whose states are averaged for a symbol that only rules write
 PROBED = 2000  # states on which the layer is chosen, and at least 4 a concept
 SPREAD_RANK = 2
@@ -207,12 +207,17 @@ def _pool_requests(
         s: [(r,) for r in _spread_out(some, POOL, rng)] for s, some in found.items()
     }
     notes = []
-    alone = [s for s in sorted(set(outputs) - set(chosen)) if outputs.count(s) == 1]
-    chosen |= {s: [(r,) for r in _echoes(concepts[outputs.index(s)], rng)] for s in alone}
+    # With one row its mean would be the row's own vector; of facts, rows that share an answer would be few, too.
+    ruled = sorted(set(outputs) - set(chosen))
+    alone = [s for s in ruled if outputs.count(s) == 1 or pool.spec.facts]
+    words = [pool.symbols[s] for s in sorted(set(outputs))]
+    for s in alone:
+        said = rng.choice(concepts[outputs.index(s)])
+        chosen[s] = [(request,) for request in _echoes(pool, said, words, rng)]
     if alone:
         notes.append(
-            f"{len(alone)} symbols are written by one row only ({_few(pool, alone)}): their symbol states are of "
-            f"repeating them, from {ECHOED} times on"
+            f"{len(alone)} symbols are never copied, and written by one row only or as facts ({_few(pool, alone)}): "
+            "their symbol states are of repeating them in the form of their row"
         )
     lacking = sorted(set(outputs) - set(chosen))
     if lacking:
@@ -229,17 +234,28 @@ def _pool_requests(
     return chosen, notes
 
 
-def _echoes(writing: list[Request], rng: random.Random) -> list[Request]:
-    """Where a symbol is about to be repeated: an answer without its question, over and over.
+def _echoes(pool: Pool, said: Request, words: list[str], rng: random.Random) -> list[Request]:
+    """Where a symbol is about to be repeated, in the form of its row: "The capital of Lima is Lima", and so on.
 
-    The teacher copies what stands there, so the state says the symbol and nothing of its row. A question in front
-    would be answered: a teacher that knows better does not repeat what it was made to say.
+    A few words that are asked and answered by themselves, then the symbol's own question: the teacher copies, so the
+    state says the symbol and nothing of its row. With the row's own argument it would answer what it knows.
     """
-    said = rng.choice(writing)
     answer = said.sample.units[said.unit :]
-    line = "".join(u.text for u in answer)
-    repeated = [Unit(line * times) for times in range(ECHOED, ECHOED + ECHOES)]
-    return [Request(Sample(said.sample.prompt, [lines, *answer], 1), 1) for lines in repeated]
+    word = answer[0].symbol or ""
+
+    def line(word: str, units: list[Unit]) -> str:
+        return "".join(u.text if u.symbol is None else u.lead + word for u in units)
+
+    def question(word: str) -> str:
+        """Without the examples that a prompt may begin with."""
+        return line(word, said.sample.units[: said.unit]).rpartition(pool.spec.stop)[2]
+
+    found = []
+    for _ in range(ECHOES):
+        shown = rng.sample([w for w in words if w != word], min(SHOWN, len(words) - 1))
+        context = Unit("".join(question(w) + line(w, answer) for w in shown) + question(word))
+        found.append(Request(Sample(said.sample.prompt, [context, *answer], 1), 1))
+    return found
 
 
 def _few(pool: Pool, symbols: list[int]) -> str:
