@@ -11,6 +11,7 @@ import typer
 from m2kt.cli import (
     audit,
     bench,
+    broker,
     consolidate,
     demo,
     diff,
@@ -21,7 +22,10 @@ from m2kt.cli import (
     keys,
     models,
     preflight,
+    publish,
+    pull,
     rollback,
+    serve,
     sign,
     verify,
 )
@@ -48,11 +52,15 @@ _VERBS = (
     rollback,
     evaluate,
     consolidate,
+    publish,
+    pull,
+    serve,
     demo,
 )
 for _verb in _VERBS:
     app.command(name=_verb.NAME, epilog=EXIT_CODES)(_verb.command)
 app.add_typer(bench.app, name="bench")
+app.add_typer(broker.app, name="broker")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 

@@ -166,6 +166,11 @@ class Packet:
         return "sha256:" + hashlib.sha256(self._current_parts()[MANIFEST]).hexdigest()
 
     @property
+    def card(self) -> str:
+        """The card, for people: Markdown without HTML, written by whoever made the packet."""
+        return self._current_parts()[CARD].decode()
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of all parts but manifest, card and signature: what the ledger counts."""
         return _payload_size(self._content_parts())

@@ -1,0 +1,22 @@
+"""The thin index over a store: rows that find packets. It holds nothing that the store does not."""
+
+from .apply import ORDER as ORDER
+from .apply import Loaded as Loaded
+from .apply import apply as apply
+from .database import Database as Database
+from .entries import predicate_of as predicate_of
+from .entries import space_of as space_of
+from .models import Base as Base
+from .models import KeyRow as KeyRow
+from .models import LabelRow as LabelRow
+from .models import PacketRow as PacketRow
+from .models import RecordRow as RecordRow
+from .models import SignerRow as SignerRow
+from .models import StatementRow as StatementRow
+from .models import VectorsRow as VectorsRow
+from .queries import Filters as Filters
+from .queries import adapters_of as adapters_of
+from .queries import count_packets as count_packets
+from .queries import find_packets as find_packets
+from .queries import labels_like as labels_like
+from .queries import siblings_of as siblings_of
