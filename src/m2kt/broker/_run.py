@@ -5,11 +5,13 @@ from __future__ import annotations
 import uvicorn
 
 from .app import create_app
+from .observe import configure_logs
 from .settings import BrokerSettings
 
 
 def serve(settings: BrokerSettings, host: str, port: int) -> None:
     """Blocks until SIGTERM or SIGINT."""
+    configure_logs()
     config = uvicorn.Config(
         create_app(settings),
         host=host,

@@ -6,15 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import metadata
 
-import anyio
 from fastapi import Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from . import _problems
 from .keys import SCHEME
-from .routes import packets, statements
+from .metrics import Metrics
+from .observe import Observed
+from .routes import health, lineage, packets, search, statements
 from .service import Broker
 from .settings import BrokerSettings
+from .uploads import Gate
+
+GUARDED = (packets, statements, search, lineage)
 
 
 def create_app(settings: BrokerSettings) -> FastAPI:
@@ -23,7 +27,7 @@ def create_app(settings: BrokerSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         broker = app.state.broker = Broker(settings)
-        app.state.upload_slots = anyio.Semaphore(settings.max_uploads_at_once)
+        app.state.gate = Gate(settings)
         await run_in_threadpool(broker.start)
         yield
         broker.close()
@@ -37,7 +41,10 @@ def create_app(settings: BrokerSettings) -> FastAPI:
         docs_url=None,  # its page would come from a CDN
         redoc_url=None,
     )
+    app.state.metrics = Metrics()
+    app.add_middleware(Observed, metrics=app.state.metrics)
     _problems.install(app)
-    for router in (packets.router, statements.router):
-        app.include_router(router, dependencies=[Depends(SCHEME)])
+    app.include_router(health.router)
+    for room in GUARDED:
+        app.include_router(room.router, dependencies=[Depends(SCHEME)])
     return app

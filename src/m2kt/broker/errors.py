@@ -52,6 +52,12 @@ class TooLarge(Refusal):
     status, title = 413, "Too large"
 
 
+class TooSlow(Refusal):
+    """It did not come in time."""
+
+    status, title = 408, "Too slow"
+
+
 class Unacceptable(Refusal):
     """Understood, and not valid."""
 

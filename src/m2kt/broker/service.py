@@ -62,6 +62,13 @@ class Broker:
         """Lets go of the database."""
         self.database.close()
 
+    def check(self) -> None:
+        """Raises StorageError unless database and store answer; brings in what a failure left behind."""
+        self.database.check()
+        self.store.check()
+        if self.behind:
+            self.catch_up()
+
     def publish(self, digest: str, file: Path, caller: Caller) -> tuple[PacketRow, bool]:
         """Takes a packet in; the file may be moved away. Returns its row, and whether anything is new.
 

@@ -23,6 +23,7 @@ class BrokerSettings(BaseModel):
     max_uploads_at_once: int = Field(
         default=8, ge=1, description="Uploads beyond are told to come back (429)."
     )
+    upload_seconds: int = Field(default=600, ge=1, description="Time that an upload may take to arrive.")
     drain_seconds: int = Field(default=30, ge=0, description="How long a stop waits for requests to end.")
 
     @property

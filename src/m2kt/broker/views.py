@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Sequence
 
-from .catalogue import PacketRow, StatementRow
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from .catalogue import PacketRow, StatementRow, verdict_counts
 from .records import State
 
 
 class View(BaseModel):
+    """Base of all answers."""
+
     model_config = ConfigDict(extra="forbid")
 
 
@@ -68,23 +73,22 @@ class PacketList(View):
     next: str | None = Field(description="Cursor of the next page; null on the last.")
 
 
-class Labelled(View):
-    """Why a packet was found."""
-
-    kind: str
-    text: str
-
-
 Owners = dict[str, str]
 """Key id to owner."""
 
 
-def packet_view(row: PacketRow, owners: Owners) -> PacketView:
-    """From a row."""
-    verdicts: dict[str, int] = {}
-    for statement in row.statements:
-        if statement.verdict is not None:
-            verdicts[statement.verdict] = verdicts.get(statement.verdict, 0) + 1
+def packet_views(session: Session, rows: Sequence[PacketRow], owners: Owners) -> list[PacketView]:
+    """From rows, with what was said about each."""
+    counts = verdict_counts(session, [row.digest for row in rows])
+    return [_packet_view(row, counts[row.digest], owners) for row in rows]
+
+
+def packet_view(session: Session, row: PacketRow, owners: Owners) -> PacketView:
+    """From one row."""
+    return packet_views(session, [row], owners)[0]
+
+
+def _packet_view(row: PacketRow, verdicts: dict[str, int], owners: Owners) -> PacketView:
     return PacketView(
         digest=row.digest,
         skill=row.skill,
@@ -104,7 +108,7 @@ def packet_view(row: PacketRow, owners: Owners) -> PacketView:
         published_at=row.published_at,
         publisher=row.publisher,
         signers=[SignerView(keyid=s.keyid, writer=s.writer, owner=owners.get(s.keyid)) for s in row.signers],
-        verdicts=dict(sorted(verdicts.items())),
+        verdicts=verdicts,
     )
 
 

@@ -15,8 +15,11 @@ from .models import SignerRow as SignerRow
 from .models import StatementRow as StatementRow
 from .models import VectorsRow as VectorsRow
 from .queries import Filters as Filters
-from .queries import adapters_of as adapters_of
+from .queries import Near as Near
 from .queries import count_packets as count_packets
+from .queries import descended as descended
 from .queries import find_packets as find_packets
 from .queries import labels_like as labels_like
-from .queries import siblings_of as siblings_of
+from .queries import nearest as nearest
+from .queries import receipts_of as receipts_of
+from .queries import verdict_counts as verdict_counts

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
@@ -31,7 +29,7 @@ class Database:
         if parsed.drivername in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {"pool_pre_ping": True}
+        options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 50}
         if self.is_sqlite:
             options["connect_args"] = {"timeout": BUSY_SECONDS}
         self.engine: Engine = create_engine(parsed, **options)
@@ -41,6 +39,9 @@ class Database:
 
     def migrate(self) -> None:
         """Brings tables to the form that this release expects. Raises StorageError."""
+        from alembic import command
+        from alembic.config import Config
+
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with reachable(), self._writing.begin() as connection:

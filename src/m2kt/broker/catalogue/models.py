@@ -79,9 +79,7 @@ class PacketRow(Base):
     card: Mapped[str] = mapped_column(Text)
 
     signers: Mapped[list[SignerRow]] = relationship(order_by="SignerRow.keyid", lazy="selectin")
-    statements: Mapped[list[StatementRow]] = relationship(
-        order_by="StatementRow.at, StatementRow.digest", lazy="selectin"
-    )
+    statements: Mapped[list[StatementRow]] = relationship(order_by="StatementRow.at, StatementRow.digest")
 
 
 class SignerRow(Base):
@@ -133,7 +131,7 @@ class StatementRow(Base):
     student_digest: Mapped[str | None] = mapped_column(String(SHOWN))
     adapter: Mapped[str | None] = mapped_column(String(SHOWN), doc="Digest of what an ingest wrote.")
     accuracy: Mapped[float | None] = mapped_column(Float)
-    envelope: Mapped[str] = mapped_column(Text)
+    envelope: Mapped[str] = mapped_column(Text, deferred=True)
 
 
 class KeyRow(Base):

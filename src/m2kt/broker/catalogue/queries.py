@@ -5,12 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Select, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from .models import LabelRow, PacketRow, SignerRow, StatementRow
+from m2kt.packet import RECEIPT
+
+from .models import LabelRow, PacketRow, SignerRow, StatementRow, VectorsRow
 
 T = TypeVar("T")
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Near:
+    """A concept near a vector."""
+
+    packet: str
+    skill: str
+    concept: str
+    row: int
+    cosine: float
 
 
 @dataclass(frozen=True)
@@ -59,18 +75,60 @@ def count_packets(session: Session, filters: Filters) -> int:
     return session.scalar(_filtered(select(func.count(PacketRow.digest)), filters)) or 0
 
 
-def adapters_of(session: Session, packet: str) -> list[StatementRow]:
-    """Receipts of ingests that left an adapter, oldest first."""
-    query = select(StatementRow).where(StatementRow.packet == packet, StatementRow.adapter.is_not(None))
+def receipts_of(session: Session, packet: str) -> list[StatementRow]:
+    """Receipts of ingests, oldest first."""
+    query = select(StatementRow).where(StatementRow.packet == packet, StatementRow.kind == RECEIPT)
     return list(session.scalars(query.order_by(StatementRow.at, StatementRow.digest)))
 
 
-def siblings_of(session: Session, row: PacketRow, limit: int = 100) -> list[PacketRow]:
-    """Other packets of the same teacher, newest first."""
-    query = select(PacketRow).where(
-        PacketRow.teacher_digest == row.teacher_digest, PacketRow.digest != row.digest
+def verdict_counts(session: Session, packets: list[str]) -> dict[str, dict[str, int]]:
+    """By packet, how many statements there are with each verdict."""
+    query = (
+        select(StatementRow.packet, StatementRow.verdict, func.count())
+        .where(StatementRow.packet.in_(packets), StatementRow.verdict.is_not(None))
+        .group_by(StatementRow.packet, StatementRow.verdict)
+        .order_by(StatementRow.packet, StatementRow.verdict)
     )
-    return list(session.scalars(query.order_by(PacketRow.published_at.desc(), PacketRow.digest).limit(limit)))
+    found: dict[str, dict[str, int]] = {digest: {} for digest in packets}
+    for packet, verdict, count in session.execute(query):
+        found[packet][str(verdict)] = count
+    return found
+
+
+def descended(session: Session, digest: str, limit: int) -> list[PacketRow]:
+    """Packets that are this, come from this teacher, or became this adapter; oldest first."""
+    became = PacketRow.statements.any(StatementRow.adapter == digest)
+    query = select(PacketRow).where(
+        or_(PacketRow.digest == digest, PacketRow.teacher_digest == digest, became)
+    )
+    return list(session.scalars(query.order_by(PacketRow.published_at, PacketRow.digest).limit(limit)))
+
+
+def nearest(session: Session, space: str, vector_D: Floats, limit: int) -> list[Near] | None:
+    """The concepts of listed packets in one space that point most nearly where the vector does; None: no such space.
+
+    Exact: every vector of the space is looked at, a packet at a time, so memory does not grow with the space.
+    """
+    query = (
+        select(VectorsRow.packet, PacketRow.skill, PacketRow.width, VectorsRow.vectors_KD, VectorsRow.names)
+        .join(PacketRow, PacketRow.digest == VectorsRow.packet)
+        .where(VectorsRow.space == space, PacketRow.state == "listed")
+        .order_by(VectorsRow.packet)
+        .execution_options(yield_per=1)
+    )
+    best: list[Near] = []
+    seen = False
+    for packet, skill, width, raw, names in session.execute(query):
+        seen = True
+        if width != len(vector_D):
+            raise ValueError(f"vectors of this space have {width} numbers, came {len(vector_D)}")
+        vectors_KD = np.frombuffer(raw, dtype="<f4").reshape(-1, width)
+        lengths_K = np.linalg.norm(vectors_KD, axis=1) * np.linalg.norm(vector_D)
+        cosine_K = vectors_KD @ vector_D / np.maximum(lengths_K, 1e-12)
+        rows = np.argsort(-cosine_K, kind="stable")[:limit]
+        best += [Near(packet, skill, names[k], int(k), float(cosine_K[k])) for k in rows]
+        best = sorted(best, key=lambda near: (-near.cosine, near.packet, near.row))[:limit]
+    return best if seen else None
 
 
 def labels_like(session: Session, packets: list[str], text: str, each: int = 5) -> dict[str, list[LabelRow]]:

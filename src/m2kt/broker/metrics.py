@@ -1,0 +1,47 @@
+"""Figures for Prometheus, of this one process."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from sqlalchemy import func, select
+
+from .catalogue import PacketRow
+from .service import Broker
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """What is counted; a registry of its own, so that two applications in one process do not meet."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "m2kt_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "m2kt_request_seconds",
+            "Time to the end of the answer.",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.received = Counter("m2kt_received_bytes", "Bytes of request bodies.", registry=self.registry)
+        self.sent = Counter("m2kt_sent_bytes", "Bytes of answers.", registry=self.registry)
+        self.under_way = Gauge(
+            "m2kt_requests_under_way", "Requests not answered yet.", registry=self.registry
+        )
+        self._packets = Gauge("m2kt_packets", "Packets by state.", ("state",), registry=self.registry)
+        self._behind = Gauge(
+            "m2kt_catalogue_behind", "1: the store may hold what the catalogue lacks.", registry=self.registry
+        )
+
+    def count(self, broker: Broker) -> None:
+        """Brings up to date what is asked of the database."""
+        with broker.database.read() as session:
+            found = dict(
+                session.execute(select(PacketRow.state, func.count()).group_by(PacketRow.state)).tuples()
+            )
+        for state in ("listed", "yanked", "revoked"):
+            self._packets.labels(state).set(found.get(state, 0))
+        self._behind.set(broker.behind)
