@@ -20,14 +20,17 @@ from m2kt.cli import (
     ingest,
     inspect,
     keys,
+    lineage,
     models,
     preflight,
     publish,
     pull,
     rollback,
+    search,
     serve,
     sign,
     verify,
+    yank,
 )
 from m2kt.cli._output import EXIT_CODES
 
@@ -54,6 +57,9 @@ _VERBS = (
     consolidate,
     publish,
     pull,
+    search,
+    yank,
+    lineage,
     serve,
     demo,
 )

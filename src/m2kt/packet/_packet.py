@@ -166,6 +166,11 @@ class Packet:
         return "sha256:" + hashlib.sha256(self._current_parts()[MANIFEST]).hexdigest()
 
     @property
+    def space(self) -> str:
+        """Teacher and layer: vectors of two teachers, or of two layers of one, cannot be compared."""
+        return f"{self.manifest.teacher.digest}/{self.manifest.embedding.layer}"
+
+    @property
     def card(self) -> str:
         """The card, for people: Markdown without HTML, written by whoever made the packet."""
         return self._current_parts()[CARD].decode()

@@ -30,6 +30,7 @@ from m2kt.packet import (
 from m2kt.pipeline._adapters import RECEIPT as RECEIPT_FILE
 from m2kt.pipeline._adapters import adapter_digest
 from m2kt.pipeline._results import AuditResult, EvaluateResult
+from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
@@ -161,7 +162,7 @@ def verify_adapter(
         raise PacketError(f"{where} is no receipt: {explain(error)}") from error
     _same(f"the adapter {path}", adapter_digest(path), receipt.after.get("adapter"), where)
     if packet is not None:
-        _same(f"the packet {packet}", Packet.load(packet).digest, statement.packet, where)
+        _same(f"the packet {packet}", open_packet(packet).digest, statement.packet, where)
     if student is not None:
         from m2kt.models import digest_of_model, resolve
 

@@ -73,6 +73,19 @@ class BrokerClient:
         given = {name: value for name, value in filters.items() if value is not None}
         return self._json("GET", "/v1/packets", params=given)
 
+    def search(self, word: str, limit: int = 20) -> dict[str, Any]:
+        """Packets by a word."""
+        return self._json("GET", "/v1/search", params={"q": word, "limit": limit})
+
+    def near(self, space: str, vector: list[float], limit: int = 10) -> dict[str, Any]:
+        """Concepts near a vector of a teacher's space."""
+        example = {"space": space, "vector": vector, "limit": limit}
+        return self._json("POST", "/v1/search/vectors", json=example)
+
+    def lineage(self, digest: str) -> dict[str, Any]:
+        """Of a teacher, a packet or an adapter."""
+        return self._json("GET", f"/v1/lineage/{digest}")
+
     def set_state(self, digest: str, state: str, reason: str) -> dict[str, Any]:
         """Yank, list again, revoke."""
         return self._json("PUT", f"/v1/packets/{digest}/state", json={"state": state, "reason": reason})
@@ -82,17 +95,20 @@ class BrokerClient:
         return self._json("POST", f"/v1/packets/{digest}/verdicts", content=envelope)
 
     def fetch(self, digest: str, into: Path, said: Said | None = None) -> None:
-        """The bytes of a packet at ``into``; an earlier part of them beside it is gone on with.
+        """The bytes of a packet at ``into``; nothing is sent that is here, and an earlier part is gone on with.
 
         Raises:
             BrokerError: refused, or what came are not the bytes that the broker's ETag names.
             StorageError: the disk refused.
         """
         part = into.with_name(f"{into.name}.part")
+        here = f'"{digest_of(into)}"' if into.is_file() else None
         try:
             into.parent.mkdir(parents=True, exist_ok=True)
-            etag = patiently(f"fetching {digest}", lambda: self._fetch_rest(digest, part, said))
-            came = _digest(part)
+            etag = patiently(f"fetching {digest}", lambda: self._fetch_rest(digest, part, here, said))
+            if etag == here:
+                return
+            came = digest_of(part)
             if etag != f'"{came}"':
                 part.unlink()
                 raise BrokerError(f"{digest} came as {came}, expected {etag}: damaged on its way; try again")
@@ -100,15 +116,19 @@ class BrokerClient:
         except OSError as error:
             raise StorageError(f"cannot write {into}: {explain(error)}; free some space") from error
 
-    def _fetch_rest(self, digest: str, part: Path, said: Said | None) -> str:
-        """Continues where the part ends, if it is of the same bytes: the ETag beside it says so."""
+    def _fetch_rest(self, digest: str, part: Path, here: str | None, said: Said | None) -> str:
+        """Continues where the part ends, if it is of the same bytes: the ETag beside it says so. Returns the ETag."""
         note = part.with_name(f"{part.name}.etag")
         done = part.stat().st_size if part.is_file() and note.is_file() else 0
         headers = {"Range": f"bytes={done}-", "If-Range": note.read_text()} if done else {}
+        if here is not None:
+            headers["If-None-Match"] = here
         with self._http.stream("GET", f"/v1/packets/{digest}", headers=headers) as response:
             if response.status_code == 416:  # all of it is here
                 return note.read_text()
             check(response)
+            if response.status_code == 304 and here is not None:
+                return here
             etag = response.headers["etag"]
             note.write_text(etag)
             done = done if response.status_code == 206 else 0
@@ -131,6 +151,7 @@ class BrokerClient:
         return patiently(f"{method} {self.url}{path}", once)
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """``sha256:...`` of a file."""
     with open(path, "rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

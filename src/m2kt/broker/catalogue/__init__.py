@@ -5,7 +5,6 @@ from .apply import Loaded as Loaded
 from .apply import apply as apply
 from .database import Database as Database
 from .entries import predicate_of as predicate_of
-from .entries import space_of as space_of
 from .models import Base as Base
 from .models import KeyRow as KeyRow
 from .models import LabelRow as LabelRow

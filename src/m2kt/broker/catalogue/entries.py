@@ -9,12 +9,7 @@ import numpy as np
 
 from m2kt.packet import Packet, Statement
 
-from .models import SHOWN, LabelRow, PacketRow, SignerRow, StatementRow, VectorsRow
-
-
-def space_of(teacher_digest: str, layer: int) -> str:
-    """Name of the space that vectors live in: vectors of two teachers, or of two layers, cannot be compared."""
-    return f"{teacher_digest[:SHOWN]}/{layer}"
+from .models import SHOWN, SPACE, LabelRow, PacketRow, SignerRow, StatementRow, VectorsRow
 
 
 def packet_row(packet: Packet, blob: str, size: int, at: str, by: str) -> PacketRow:
@@ -34,7 +29,7 @@ def packet_row(packet: Packet, blob: str, size: int, at: str, by: str) -> Packet
         teacher_digest=manifest.teacher.digest[:SHOWN],
         architecture=manifest.teacher.architecture,
         licence=manifest.teacher.licence and manifest.teacher.licence[:SHOWN],
-        space=space_of(manifest.teacher.digest, manifest.embedding.layer),
+        space=packet.space[:SPACE],
         width=manifest.teacher.width,
         concepts=packet.n_concepts,
         verbalised=manifest.verbalised,
@@ -72,15 +67,16 @@ def label_rows(packet: Packet) -> list[LabelRow]:
 
 def vectors_row(packet: Packet) -> VectorsRow:
     """Concept vectors and what each stands for: its rule and arguments. What it writes is the student's to read."""
-    manifest, graph = packet.manifest, packet.graph
+    graph = packet.graph
     names = [
         f"{rule.name}({', '.join(graph.symbols[a] for a in row)})"
         for rule in graph.rules
         for row in rule.rows
     ]
     vectors_KD = np.ascontiguousarray(packet.concepts["vectors_KD"], dtype="<f4")
-    space = space_of(manifest.teacher.digest, manifest.embedding.layer)
-    return VectorsRow(packet=packet.digest, space=space, vectors_KD=vectors_KD.tobytes(), names=names)
+    return VectorsRow(
+        packet=packet.digest, space=packet.space[:SPACE], vectors_KD=vectors_KD.tobytes(), names=names
+    )
 
 
 def statement_row(statement: Statement, digest: str, envelope: str, at: str, by: str) -> StatementRow:

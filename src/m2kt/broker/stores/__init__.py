@@ -24,4 +24,12 @@ def open_store(url: str) -> Store:
         from .directory import DirectoryStore
 
         return DirectoryStore(Path(rest))
+    if scheme == "s3":
+        from .bucket import BucketStore
+
+        return BucketStore(rest)
+    if scheme == "oci":
+        from .oci import RegistryStore
+
+        return RegistryStore(rest)
     raise SpecError(f"expected a store such as DIR, s3://bucket/prefix or oci://registry/name, came {url!r}")
