@@ -178,7 +178,7 @@ class Broker:
             if digest not in known
             for record in [parse_record(read_all(self.store, "records", digest))]
         ]
-        missing.sort(key=lambda item: (ORDER.index(item[0].kind), item[0].at, item[1]))
+        missing.sort(key=lambda item: (ORDER.index(item[0].kind), *by_time(*item)))
         for record, digest in missing:
             with self.database.write() as session:
                 apply(session, record, digest, Loaded(self._stored_packet))
@@ -231,3 +231,8 @@ class Broker:
         self.store.put("records", digest, content)
         session.info["stored"] = True
         apply(session, record, digest, loaded or Loaded(self._stored_packet))
+
+
+def by_time(record: Record, digest: str) -> tuple[str, str]:
+    """The order in which records of one kind are read; the outcome does not depend on it."""
+    return record.at, digest
