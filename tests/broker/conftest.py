@@ -56,7 +56,7 @@ def speaker(tmp_path: Path) -> Iterator[Speaker]:
         yield speaker
 
 
-class speaking_to:  # noqa: N801  used as a function is
+class speaking_to:
     """A broker with these settings, in this process."""
 
     def __init__(self, settings: BrokerSettings) -> None:

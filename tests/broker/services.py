@@ -31,7 +31,10 @@ def free_port() -> int:
 
 def program(name: str, package: str) -> str:
     """Where a program lies; fails with what to install, for a test that is skipped tests nothing."""
-    places = [os.environ.get("PATH", ""), *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)]
+    places = [
+        os.environ.get("PATH", ""),
+        *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True),
+    ]
     found = shutil.which(name, path=os.pathsep.join(places))
     if found is None:
         raise RuntimeError(f"{name} is not installed: apt-get install {package}")
@@ -96,7 +99,18 @@ class Server:
 
     def key(self, name: str, role: str) -> str:
         """A new API key."""
-        words = ["broker", "keys", "new", name, "--role", role, "--json", "--data", str(self.data), *self.place()]
+        words = [
+            "broker",
+            "keys",
+            "new",
+            name,
+            "--role",
+            role,
+            "--json",
+            "--data",
+            str(self.data),
+            *self.place(),
+        ]
         made = m2kt(*words, **self.environment)
         assert made.returncode == 0, made.stderr
         return str(json.loads(made.stdout)["key"])
@@ -138,7 +152,15 @@ class Postgres:
             for above in self.folder.parents:  # pytest's folders are for root alone
                 if above.stat().st_uid == 0 and str(above).startswith("/tmp/"):
                     above.chmod(above.stat().st_mode | 0o011)
-        words = [program("initdb", "postgresql"), "-D", str(self.folder / "data"), "-A", "trust", "-U", "m2kt"]
+        words = [
+            program("initdb", "postgresql"),
+            "-D",
+            str(self.folder / "data"),
+            "-A",
+            "trust",
+            "-U",
+            "m2kt",
+        ]
         subprocess.run([*self._as, *words], check=True, capture_output=True, cwd="/")
 
     @property
@@ -173,7 +195,12 @@ class Postgres:
 
     def _takes_connections(self) -> bool:
         words = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "m2kt", "-d", "postgres", "-c", "select 1"]
-        return subprocess.run([program("psql", "postgresql"), *words], capture_output=True, check=False).returncode == 0
+        return (
+            subprocess.run(
+                [program("psql", "postgresql"), *words], capture_output=True, check=False
+            ).returncode
+            == 0
+        )
 
 
 @contextlib.contextmanager

@@ -23,8 +23,13 @@ class Speaker:
     client: TestClient
     keys: dict[str, str]
 
-    def __call__(self, method: str, path: str, role: str | None = "publisher", **request: Any) -> httpx2.Response:
-        headers = {**({"Authorization": f"Bearer {self.keys[role]}"} if role else {}), **request.pop("headers", {})}
+    def __call__(
+        self, method: str, path: str, role: str | None = "publisher", **request: Any
+    ) -> httpx2.Response:
+        headers = {
+            **({"Authorization": f"Bearer {self.keys[role]}"} if role else {}),
+            **request.pop("headers", {}),
+        }
         answer: httpx2.Response = self.client.request(method, path, headers=headers, **request)
         return answer
 
@@ -50,7 +55,9 @@ def made(seed: int = 0, signer: str | None = None, width: int = 4, **manifest: A
     """A small packet, another for each seed."""
     packet = sample_packet(seed=seed, width=width, **manifest)
     with tempfile.TemporaryDirectory() as folder:
-        file = packet.save(Path(folder) / "packet.m2kp", key=None if signer is None else Path(key(signer).path))
+        file = packet.save(
+            Path(folder) / "packet.m2kp", key=None if signer is None else Path(key(signer).path)
+        )
         return Made(Packet.load(file).digest, file.read_bytes())
 
 
@@ -64,7 +71,9 @@ def cosigned(packet: Made, signer: str) -> Made:
         return Made(packet.digest, file.read_bytes())
 
 
-def receipt(digest: str, verdict: str = "accepted", adapter: str | None = "sha256:" + "a" * 64, **more: Any) -> bytes:
+def receipt(
+    digest: str, verdict: str = "accepted", adapter: str | None = "sha256:" + "a" * 64, **more: Any
+) -> bytes:
     """What m2kt ingest writes, as far as a broker reads it; signed by the local key."""
     predicate = {
         "base_model": {"name": "zoo:pico-llama", "digest": "sha256:" + "5" * 64},

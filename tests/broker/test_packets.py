@@ -61,7 +61,9 @@ def test_conditions(speaker: Speaker) -> None:
     assert speaker("GET", path, headers={"If-None-Match": f'"x", W/{etag}'}).status_code == 304
     assert speaker("GET", path, headers={"If-None-Match": '"x"'}).status_code == 200
     assert speaker("GET", path, headers={"Range": "bytes=0-3", "If-Range": '"x"'}).content == packet.content
-    assert speaker("GET", path, headers={"Range": "bytes=0-3", "If-Range": etag}).content == packet.content[:4]
+    assert (
+        speaker("GET", path, headers={"Range": "bytes=0-3", "If-Range": etag}).content == packet.content[:4]
+    )
     head = speaker("HEAD", path)
     assert (head.content, head.headers["content-length"]) == (b"", str(len(packet.content)))
 
@@ -107,13 +109,19 @@ def test_filters_and_pages(speaker: Speaker) -> None:
     assert found() == [p.digest for p in reversed(packets)]
     assert found(skill="skill-1") == [packets[3].digest, packets[1].digest]
     assert found(verdict="accepted") == [packets[0].digest]
-    assert found(verdict="rejected") == found(licence="MIT") == found(fidelity="1.0") == found(teacher="x") == []
-    assert len(found(licence="Apache-2.0")) == len(found(fidelity="0.99")) == len(found(teacher="zoo:tiny")) == 5
+    assert (
+        found(verdict="rejected") == found(licence="MIT") == found(fidelity="1.0") == found(teacher="x") == []
+    )
+    assert (
+        len(found(licence="Apache-2.0")) == len(found(fidelity="0.99")) == len(found(teacher="zoo:tiny")) == 5
+    )
     keyid = speaker("GET", "/v1/packets").json()["packets"][0]["signers"][0]["keyid"]
     assert len(found(signer=keyid[:12])) == 5 and found(signer="0" * 64) == []
     seen, cursor = [], None
     while True:
-        page = speaker("GET", "/v1/packets", params={"limit": "2", **({"cursor": cursor} if cursor else {})}).json()
+        page = speaker(
+            "GET", "/v1/packets", params={"limit": "2", **({"cursor": cursor} if cursor else {})}
+        ).json()
         seen += [p["digest"] for p in page["packets"]]
         cursor = page["next"]
         if cursor is None:
@@ -129,7 +137,9 @@ def test_yanked_is_hidden_and_handed_out_revoked_is_refused_for_ever(speaker: Sp
     path = f"/v1/packets/{packet.digest}"
 
     def state(name: str, role: str = "publisher") -> int:
-        return speaker("PUT", f"{path}/state", role, json={"state": name, "reason": "poisoned rows"}).status_code
+        return speaker(
+            "PUT", f"{path}/state", role, json={"state": name, "reason": "poisoned rows"}
+        ).status_code
 
     def listed() -> int:
         return len(speaker("GET", "/v1/packets").json()["packets"])
@@ -166,7 +176,9 @@ def test_statements_are_verified_kept_and_told(speaker: Speaker) -> None:
     assert added.status_code == 201
     assert speaker("POST", path, content=envelope).status_code == 200
     said = speaker("GET", path, "reader").json()["statements"]
-    assert [(s["verdict"], s["student"], s["accuracy"]) for s in said] == [("accepted", "zoo:pico-llama", 0.98)]
+    assert [(s["verdict"], s["student"], s["accuracy"]) for s in said] == [
+        ("accepted", "zoo:pico-llama", 0.98)
+    ]
     name = added.json()["statement"]
     assert speaker("GET", f"/v1/statements/{name}", "reader").content == envelope
     assert speaker("GET", "/v1/packets").json()["packets"][0]["verdicts"] == {"accepted": 1}
@@ -174,13 +186,18 @@ def test_statements_are_verified_kept_and_told(speaker: Speaker) -> None:
     assert foreign.status_code == 422 and "is about the packet" in foreign.json()["detail"]
     forged = speaker("POST", path, content=envelope.replace(b"MDAwMDAw", b"MDAwMDAx", 1)[:-20] + b"\n")
     assert forged.status_code == 422
-    assert speaker("POST", f"/v1/packets/{other.digest}/verdicts", content=receipt(other.digest)).status_code == 404
+    assert (
+        speaker("POST", f"/v1/packets/{other.digest}/verdicts", content=receipt(other.digest)).status_code
+        == 404
+    )
 
 
 def test_a_strange_predicate_does_no_harm(speaker: Speaker) -> None:
     packet = made()
     speaker.publish(packet)
-    strange = receipt(packet.digest, base_model=[1], after={"accuracy": "high", "adapter": {"a": 1}}, verdict=7)
+    strange = receipt(
+        packet.digest, base_model=[1], after={"accuracy": "high", "adapter": {"a": 1}}, verdict=7
+    )
     assert speaker("POST", f"/v1/packets/{packet.digest}/verdicts", content=strange).status_code == 201
     said = speaker("GET", f"/v1/packets/{packet.digest}/verdicts").json()["statements"][0]
     assert (said["verdict"], said["student"], said["accuracy"], said["adapter"]) == (None, None, None, None)
@@ -196,7 +213,9 @@ def test_words_and_vectors_find_packets(speaker: Speaker, tmp_path: Path) -> Non
     space = found[0]["packet"]["space"]
     loaded = Packet.load(packets[1].at(tmp_path / "p.m2kp"))
     vector = (loaded.concepts["vectors_KD"][4] * 3).tolist()  # length does not count, direction does
-    near = speaker("POST", "/v1/search/vectors", "reader", json={"space": space, "vector": vector}).json()["near"]
+    near = speaker("POST", "/v1/search/vectors", "reader", json={"space": space, "vector": vector}).json()[
+        "near"
+    ]
     assert near[0]["packet"] == packets[1].digest and near[0]["row"] == 4
     assert near[0]["concept"] == "rule 1(b, b)" and np.isclose(near[0]["cosine"], 1.0)
     assert [n["cosine"] for n in near] == sorted((n["cosine"] for n in near), reverse=True)
@@ -217,5 +236,8 @@ def test_lineage_from_either_end(speaker: Speaker) -> None:
     for digest in (packet.digest, adapter, "sha256:" + "0" * 64):
         line = speaker("GET", f"/v1/lineage/{digest}", "reader").json()["lines"][0]
         assert line["packet"]["digest"] == packet.digest
-        assert [(r["verdict"], r["adapter"]) for r in line["receipts"]] == [("accepted", adapter), ("rejected", None)]
+        assert [(r["verdict"], r["adapter"]) for r in line["receipts"]] == [
+            ("accepted", adapter),
+            ("rejected", None),
+        ]
     assert speaker("GET", f"/v1/lineage/sha256:{'b' * 64}").status_code == 404

@@ -39,7 +39,9 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> BrokerSettings:
     pg: services.Postgres = request.getfixturevalue("pg")
     registry = request.getfixturevalue("registry")
     name = f"b{random.randrange(10**9)}"
-    return BrokerSettings(data=tmp_path / "broker", database=pg.new_database(name), store=f"oci://{registry}/{name}")
+    return BrokerSettings(
+        data=tmp_path / "broker", database=pg.new_database(name), store=f"oci://{registry}/{name}"
+    )
 
 
 def opened(settings: BrokerSettings) -> Broker:
@@ -112,7 +114,9 @@ def test_the_order_of_records_does_not_matter(tmp_path: Path, monkeypatch: pytes
     broker.close()
 
 
-def test_a_record_that_the_database_missed_is_brought_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_the_database_missed_is_brought_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stored, and then the database failed: not acknowledged, and there after the next call."""
     from m2kt.broker import service
 

@@ -39,9 +39,8 @@ class Metrics:
     def count(self, broker: Broker) -> None:
         """Brings up to date what is asked of the database."""
         with broker.database.read() as session:
-            found = dict(
-                session.execute(select(PacketRow.state, func.count()).group_by(PacketRow.state)).tuples()
-            )
+            query = select(PacketRow.state, func.count()).group_by(PacketRow.state)
+            found = {state: count for state, count in session.execute(query)}  # noqa: C416  rows are no pairs
         for state in ("listed", "yanked", "revoked"):
             self._packets.labels(state).set(found.get(state, 0))
         self._behind.set(broker.behind)

@@ -80,7 +80,7 @@ def check_length(request: Request, limit: int) -> None:
     length = request.headers.get("content-length")
     if length is None:
         return
-    if not length.isdecimal():
+    if not length.isdecimal() or len(length) > 18:
         raise Unacceptable(f"expected a number as Content-Length, came {length[:20]!r}")
     if int(length) > limit:
         raise TooLarge(_says(limit))
