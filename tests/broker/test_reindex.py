@@ -108,7 +108,9 @@ def test_the_order_of_records_does_not_matter(tmp_path: Path, monkeypatch: pytes
         random.Random(seed).shuffle(names)
         in_this_order = {name: place for place, name in enumerate(names)}
         with monkeypatch.context() as patch:
-            patch.setattr(service, "by_time", lambda record, digest: (str(in_this_order[digest]), digest))
+            patch.setattr(
+                service, "by_time", lambda _, digest, order=in_this_order: (str(order[digest]), digest)
+            )
             broker.reindex()
         assert rows_of(broker) == before
     broker.close()
