@@ -220,7 +220,12 @@ def test_words_and_vectors_find_packets(speaker: Speaker, tmp_path: Path) -> Non
     assert near[0]["concept"] == "rule 1(b, b)" and np.isclose(near[0]["cosine"], 1.0)
     assert [n["cosine"] for n in near] == sorted((n["cosine"] for n in near), reverse=True)
     wrong = speaker("POST", "/v1/search/vectors", json={"space": space, "vector": [1.0]})
-    assert wrong.status_code == 422 and "4 numbers, came 1" in wrong.json()["detail"]
+    assert wrong.status_code == 404 and "vectors of 1 numbers" in wrong.json()["detail"]
+    speaker.publish(made(9, width=8))  # says it is of the same teacher, which cannot be
+    assert (
+        len(speaker("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"])
+        == 10
+    )
     nowhere = {"space": "sha256:9/1", "vector": vector}
     assert speaker("POST", "/v1/search/vectors", json=nowhere).status_code == 404
     speaker("PUT", f"/v1/packets/{packets[1].digest}/state", json={"state": "yanked", "reason": "old"})

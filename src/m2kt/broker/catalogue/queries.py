@@ -104,45 +104,29 @@ def descended(session: Session, digest: str, limit: int) -> list[PacketRow]:
     return list(session.scalars(query.order_by(PacketRow.published_at, PacketRow.digest).limit(limit)))
 
 
-def nearest(session: Session, space: str, vector_D: Floats, limit: int) -> list[Near] | None:
-    """The concepts of listed packets in one space that point most nearly where the vector does; None: no such space.
+def nearest(session: Session, space: str, vector_D: Floats, limit: int) -> list[Near]:
+    """The concepts of listed packets in one space that point most nearly where the vector does.
 
-    Exact: every vector of the space is looked at, a packet at a time, so memory does not grow with the space.
+    Exact: every vector of the space is looked at, a packet at a time, so memory does not grow with the space. Packets of
+    another width are passed over: one that lies about its teacher must not spoil the search for others.
     """
+    width = len(vector_D)
     query = (
-        select(VectorsRow.packet, PacketRow.skill, PacketRow.width, VectorsRow.vectors_KD, VectorsRow.names)
+        select(VectorsRow.packet, PacketRow.skill, VectorsRow.vectors_KD, VectorsRow.names)
         .join(PacketRow, PacketRow.digest == VectorsRow.packet)
-        .where(VectorsRow.space == space, PacketRow.state == "listed")
+        .where(VectorsRow.space == space, PacketRow.width == width, PacketRow.state == "listed")
         .order_by(VectorsRow.packet)
         .execution_options(yield_per=1)
     )
     best: list[Near] = []
-    seen = False
-    for packet, skill, width, raw, names in session.execute(query):
-        seen = True
-        if width != len(vector_D):
-            raise ValueError(f"vectors of this space have {width} numbers, came {len(vector_D)}")
+    for packet, skill, raw, names in session.execute(query):
         vectors_KD = np.frombuffer(raw, dtype="<f4").reshape(-1, width)
         lengths_K = np.linalg.norm(vectors_KD, axis=1) * np.linalg.norm(vector_D)
         cosine_K = vectors_KD @ vector_D / np.maximum(lengths_K, 1e-12)
         rows = np.argsort(-cosine_K, kind="stable")[:limit]
         best += [Near(packet, skill, names[k], int(k), float(cosine_K[k])) for k in rows]
         best = sorted(best, key=lambda near: (-near.cosine, near.packet, near.row))[:limit]
-    return best if seen else None
-
-
-def labels_like(session: Session, packets: list[str], text: str, each: int = 5) -> dict[str, list[LabelRow]]:
-    """Which labels of these packets hold the text: why they were found."""
-    query = (
-        select(LabelRow)
-        .where(LabelRow.packet.in_(packets), LabelRow.folded.contains(text.casefold(), autoescape=True))
-        .order_by(LabelRow.packet, LabelRow.kind, LabelRow.text)
-    )
-    found: dict[str, list[LabelRow]] = {digest: [] for digest in packets}
-    for label in session.scalars(query):
-        if len(found[label.packet]) < each:
-            found[label.packet].append(label)
-    return found
+    return best
 
 
 def _filtered(query: Select[T], filters: Filters) -> Select[T]:

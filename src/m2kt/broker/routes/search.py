@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from ..catalogue import Filters, find_packets, labels_like, nearest
-from ..errors import NotFound, Unacceptable
+from ..errors import NotFound
 from ..keys import Reader
 from ..views import PacketView, View, packet_views
 from ._common import TheBroker, TheOwners
@@ -86,10 +86,10 @@ def by_word(
 def by_vector(example: Example, broker: TheBroker, _: Reader) -> NearList:
     vector_D = np.asarray(example.vector, dtype=np.float32)
     with broker.database.read() as session:
-        try:
-            found = nearest(session, example.space, vector_D, example.limit)
-        except ValueError as error:
-            raise Unacceptable(str(error)) from error
-    if found is None:
-        raise NotFound(f"no packet is listed in the space {example.space}; a packet's record names its own")
+        found = nearest(session, example.space, vector_D, example.limit)
+    if not found:
+        raise NotFound(
+            f"no packet with vectors of {len(vector_D)} numbers is listed in the space {example.space}; "
+            "a packet's record names its own"
+        )
     return NearList(near=[NearConcept(**vars(near)) for near in found])
