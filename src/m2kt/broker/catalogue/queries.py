@@ -107,8 +107,8 @@ def descended(session: Session, digest: str, limit: int) -> list[PacketRow]:
 def nearest(session: Session, space: str, vector_D: Floats, limit: int) -> list[Near]:
     """The concepts of listed packets in one space that point most nearly where the vector does.
 
-    Exact: every vector of the space is looked at, a packet at a time, so memory does not grow with the space. Packets of
-    another width are passed over: one that lies about its teacher must not spoil the search for others.
+    Exact: every vector of the space is looked at, a packet at a time, so memory does not grow with the space. Packets
+    of another width are passed over: one that lies about its teacher must not spoil the search for others.
     """
     width = len(vector_D)
     query = (
@@ -127,6 +127,20 @@ def nearest(session: Session, space: str, vector_D: Floats, limit: int) -> list[
         best += [Near(packet, skill, names[k], int(k), float(cosine_K[k])) for k in rows]
         best = sorted(best, key=lambda near: (-near.cosine, near.packet, near.row))[:limit]
     return best
+
+
+def labels_like(session: Session, packets: list[str], text: str, each: int = 5) -> dict[str, list[LabelRow]]:
+    """Which labels of these packets hold the text: why they were found."""
+    query = (
+        select(LabelRow)
+        .where(LabelRow.packet.in_(packets), LabelRow.folded.contains(text.casefold(), autoescape=True))
+        .order_by(LabelRow.packet, LabelRow.kind, LabelRow.text)
+    )
+    found: dict[str, list[LabelRow]] = {digest: [] for digest in packets}
+    for label in session.scalars(query):
+        if len(found[label.packet]) < each:
+            found[label.packet].append(label)
+    return found
 
 
 def _filtered(query: Select[T], filters: Filters) -> Select[T]:
