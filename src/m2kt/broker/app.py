@@ -9,7 +9,7 @@ from importlib import metadata
 from fastapi import Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from . import _problems
+from . import _problems, pages
 from .keys import SCHEME
 from .metrics import Metrics
 from .observe import Observed
@@ -47,4 +47,5 @@ def create_app(settings: BrokerSettings) -> FastAPI:
     app.include_router(health.router)
     for room in GUARDED:
         app.include_router(room.router, dependencies=[Depends(SCHEME)])
+    pages.mount(app)
     return app
