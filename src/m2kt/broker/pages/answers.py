@@ -49,7 +49,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("brief", "short", "size", "visible", "when"):
+    for name in ("brief", "day", "short", "size", "visible", "when"):
         environment.filters[name] = getattr(text, name)
     environment.filters |= {"percent": percent, "shown": shown}
     environment.globals |= {

@@ -39,6 +39,11 @@ def when(at: str) -> str:
     return f"{moment.day} {moment:%b %Y, %H:%M}"
 
 
+def day(at: str) -> str:
+    """:func:`when` without the hour."""
+    return when(at).partition(", ")[0]
+
+
 def size(count: int) -> str:
     """Bytes for people."""
     if count < 1000:
