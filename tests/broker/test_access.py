@@ -42,6 +42,10 @@ MATRIX = [
     ("GET /v1/search", "/v1/search?q=a", {}, (401, 200, 200, 200)),
     ("POST /v1/search/vectors", "/v1/search/vectors", {"json": NEAR}, (401, 200, 200, 200)),
     ("GET /v1/lineage/{digest}", f"/v1/lineage/{PACKET.digest}", {}, (401, 200, 200, 200)),
+    ("GET /", "/", {}, (401, 200, 200, 200)),
+    ("GET /packets/{digest}", f"/packets/{PACKET.digest}", {}, (401, 200, 200, 200)),
+    ("GET /statements/{statement}", None, {}, (401, 200, 200, 200)),
+    ("GET /assets/{name}", "/assets/mark.svg", {}, (200, 200, 200, 200)),
 ]
 ROLES = (None, "reader", "publisher", "admin")
 CELLS = [
@@ -72,7 +76,7 @@ def test_cell(
     elif path is None:
         said = receipt(PACKET.digest, "rejected", note=f"read by {role}")
         name = speaker("POST", f"{AT}/verdicts", content=said).json()["statement"]
-        path = f"/v1/statements/{name}"
+        path = route.split()[1].format(statement=name)
     assert path is not None
     answer = speaker(route.split()[0], path, role, **request_)
     assert answer.status_code == status, answer.text

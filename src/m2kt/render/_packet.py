@@ -69,7 +69,7 @@ def graph_blocks(graph: GraphSummary, of: str = "") -> list[Block]:
         title, caption = f"{of}  {template.template}".strip(), size
         if template.skeletons > 1:
             caption += f"; drawn is the one that {percent(template.share, 0)} of fresh prompts take"
-        blocks.append(Figure(partial(draw_template, template, graph.rules), caption, title, wide=True))
+        blocks.append(Figure(partial(draw_template, template, graph.rules), caption, title))
     return blocks
 
 

@@ -68,7 +68,7 @@ def _glance(manifest: Manifest, stored: int) -> list[Any]:
             Tile("Concepts", f"{manifest.ledger.concepts:,}", "rows of its rules"),
             Tile("Graph = teacher", percent(fidelity.agreement), "on fresh prompts"),
             Tile("Covered", percent(fidelity.coverage), "rolled out to the end"),
-            Tile("Causal edges", percent(fidelity.causal_edge_share), "change the step when cut"),
+            Tile("Causal edges", percent(fidelity.causal_edge_share), "matter when cut"),
             Tile("As text", percent(manifest.verbalised, 0), "of the rows' outputs (v)"),
             Tile("Size", size(stored), "as one file"),
         ]
