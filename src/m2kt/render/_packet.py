@@ -46,12 +46,18 @@ def packet_page(packet: Packet) -> str:
     sections = [
         Section("At a glance", _glance(about)),
         Section("Card", [_card(about)]),
-        Section("Fidelity", [fidelity_table(about["fidelity"])], "Measured on prompts never used for extraction."),
+        Section(
+            "Fidelity", [fidelity_table(about["fidelity"])], "Measured on prompts never used for extraction."
+        ),
         Section("Rules", rule_blocks(about)),
         Section("Concept map", map_blocks(packet)),
         Section("Abstraction graph", graph_blocks(summarise_graph(packet)), READING),
         Section("Attention along edges", attention_blocks(packet)),
-        Section("Data ledger", [ledger_table(about["ledger"])], "What the extraction used: how “data-free” is counted."),
+        Section(
+            "Data ledger",
+            [ledger_table(about["ledger"])],
+            "What the extraction used: how “data-free” is counted.",
+        ),
         Section("Signature", _signature(about)),
     ]
     teacher = about["teacher"]["name"]

@@ -25,7 +25,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 Given = BeforeValidator(lambda value: value or None)
 """Forms send empty fields; they ask for nothing."""
-Word = Annotated[str | None, Given, Field(max_length=300)]
+Word = Annotated[Annotated[str, Field(max_length=300)] | None, Given]
 
 
 class ListQuery(BaseModel):
@@ -35,13 +35,13 @@ class ListQuery(BaseModel):
     skill: Word = None
     teacher: Word = None
     licence: Word = None
-    signer: Annotated[str | None, Given, Field(pattern="^[0-9a-f]{1,64}$")] = None
-    fidelity: Annotated[float | None, Given, Field(ge=0, le=1)] = None
+    signer: Annotated[Annotated[str, Field(pattern="^[0-9a-f]{1,64}$")] | None, Given] = None
+    fidelity: Annotated[Annotated[float, Field(ge=0, le=1)] | None, Given] = None
     verdict: Word = None
     state: Annotated[
         Literal["listed", "yanked", "revoked", "any"], BeforeValidator(lambda v: v or "listed")
     ] = "listed"
-    after: Annotated[str | None, Given, Field(pattern=f"^{_DIGEST.pattern}$")] = None
+    after: Annotated[Annotated[str, Field(pattern=f"^{_DIGEST.pattern}$")] | None, Given] = None
 
     def filters(self) -> Filters:
         """Without the paging."""
@@ -51,7 +51,8 @@ class ListQuery(BaseModel):
     def link(self, **changed: str | None) -> str:
         """The list with these changed; from its beginning, if not told otherwise."""
         told = self.model_dump(exclude_defaults=True) | {"after": None} | changed
-        return "/?" + urlencode({name: value for name, value in told.items() if value is not None})
+        words = urlencode({name: value for name, value in told.items() if value is not None})
+        return f"/?{words}" if words else "/"
 
 
 @dataclass(frozen=True)

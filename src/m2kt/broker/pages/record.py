@@ -57,7 +57,7 @@ def record(session: Session, row: PacketRow, owners: Owners) -> dict[str, Any]:
 def said(row: StatementRow, owners: Owners) -> Said:
     """One statement."""
     return Said(
-        statement_view(row, owners), KINDS.get(row.kind, "statement"), GOOD.get(row.verdict or "", None)
+        statement_view(row, owners), KINDS.get(row.kind, "statement"), GOOD.get(row.verdict or "")
     )
 
 
@@ -76,7 +76,5 @@ def _glance(manifest: Manifest, stored: int) -> list[Any]:
     notes = [Note(note) for note in manifest.notes]
     if manifest.fallback:
         reason = manifest.fallback_reason or "no reason given"
-        notes.insert(
-            0, Note(f"Fallback to plain traces, not a full extraction: {reason}", tone="bad")
-        )
+        notes.insert(0, Note(f"Fallback to plain traces, not a full extraction: {reason}", tone="bad"))
     return [tiles, *notes]

@@ -64,11 +64,15 @@ def _markdown() -> MarkdownIt:
 def card_html(card: str) -> str:
     """A packet's card, Markdown, as HTML; its headings begin below the page's own."""
     tokens = _markdown().parse(visible(card[:MAX_CARD]))
-    for token in tokens:
+    for i, token in enumerate(tokens):
+        if token.type == "th_open" and not tokens[i + 1].content:
+            token.tag = tokens[i + 2].tag = "td"  # an empty heading is none
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
         if token.type in ("th_open", "td_open"):
             token.attrs.clear()  # alignment is an inline style
+        if token.type == "th_open" and token.tag == "th":
+            token.attrSet("scope", "col")
         if token.type == "table_open":
             token.attrSet("class", "plain")
     return str(_markdown().renderer.render(tokens, _markdown().options, {}))
