@@ -1,7 +1,7 @@
 """A broker's pages: what a browser shows of it. Server-rendered, without scripts, cookies or foreign requests.
 
 ``/`` lists packets, ``/packets/{digest}`` shows one, ``/statements/{digest}`` what somebody signed about it. All text
-that came with a packet is a stranger's: templates escape it, and the policy that goes with each page would run nothing::
+that came with a packet is a stranger's: templates escape it, and the policy that goes with each page runs nothing::
 
     routes -> listing, record, statement    from the catalogue to what a template wants
            -> inside                        a packet's own pictures, drawn by m2kt.render and kept

@@ -1,4 +1,4 @@
-"""A stranger's text, as pages show it. Escaping is the templates'; here is what escaping leaves: order, length, signs."""
+"""A stranger's text, as pages show it. Escaping is the templates'; here is what that leaves: order, length, signs."""
 
 from __future__ import annotations
 
