@@ -13,6 +13,7 @@ import numpy as np
 from m2kt.packet import Packet, Statement
 
 from ..records import Published
+from ..texts import is_plain
 from .models import SHOWN, SPACE, LabelRow, PacketRow, SignerRow, StatementRow, VectorsRow
 
 
@@ -114,7 +115,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return value[:SHOWN] if isinstance(value, str) else None
+    return value[:SHOWN] if isinstance(value, str) and is_plain(value) else None
 
 
 def _share(value: Any) -> float | None:
