@@ -1,10 +1,10 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install -q -c constraints.txt
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types zoo bench slow fuzz format clean
+.PHONY: help install demo test lint types zoo zoo-llm bench slow fuzz format clean
 
 help:                                    ## what can be made
-	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 .venv/.installed: pyproject.toml constraints.txt ; $(PYTHON) -m venv .venv && $(PIP) -e . && touch $@
 .venv/.dev: .venv/.installed ; $(PIP) -e '.[dev]' && touch $@
 
@@ -19,6 +19,8 @@ types: .venv/.dev                        ## mypy --strict on src
 	.venv/bin/mypy --strict src
 zoo: .venv/.installed                    ## rebuild the tiny teachers and students (minutes, seeded)
 	.venv/bin/python -m zoo.recipes.build
+zoo-llm: .venv/.installed                ## tune real LLMs as teachers (about an hour; m2kt models get both before)
+	.venv/bin/python -m zoo.recipes.tuned
 bench: .venv/.dev                        ## the quick bench: skills under controls on a tiny student, and its page
 	.venv/bin/m2kt bench run quick --jobs 2 && .venv/bin/m2kt bench report bench/results/quick --html bench/quick.html
 slow: .venv/.dev                         ## the slow tests: real pretrained students (make them once by m2kt models get)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-FAMILIES = ("gpt2", "llama", "neox", "gemma3", "qwen2", "qwen3", "mixtral", "mamba")
-ATTENTIVE = tuple(family for family in FAMILIES if family != "mamba")
+FAMILIES = ("gpt2", "llama", "neox", "gemma3", "qwen2", "qwen3", "mixtral", "mamba", "gru")
+ATTENTIVE = tuple(family for family in FAMILIES if family not in ("mamba", "gru"))
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz0123456789+:;>.=,"
 
 
@@ -76,6 +76,8 @@ def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 
     import torch
     import transformers as t
 
+    from m2kt.models.gru import GruLMConfig
+
     torch.manual_seed(seed)
     shared = {"vocab_size": vocabulary, "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
     gqa = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
@@ -94,6 +96,7 @@ def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 
         "qwen3": lambda: t.Qwen3Config(**wide, **gqa, **rope, **shared),
         "mixtral": lambda: t.MixtralConfig(**wide, **gqa, **rope, **shared, num_local_experts=2),
         "mamba": lambda: t.MambaConfig(hidden_size=32, state_size=8, num_hidden_layers=3, **shared),
+        "gru": lambda: GruLMConfig(hidden_size=32, num_hidden_layers=3, **shared),
     }
     model = t.AutoModelForCausalLM.from_config(configs[family]())
     with torch.no_grad():  # random heads are flat: make choices differ clearly

@@ -87,6 +87,13 @@ def memory(server: Server) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
+def processor_seconds(server: Server) -> float:
+    """What the server has used so far."""
+    assert server.process is not None
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def _watch(server: Server, until: float, seen: list[tuple[float, float]]) -> None:
     started = time.monotonic()
     while time.monotonic() < until:
@@ -123,7 +130,7 @@ def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any
         key = server.key("load", "publisher")
         server.start()
         stack.callback(server.kill)
-        before = memory(server)
+        before, used = memory(server), processor_seconds(server)
         seen = asyncio.run(_run(server, key, load, clients, seconds))
         unforeseen = server.log.read_text().count('"unforeseen"')
         return {
@@ -132,6 +139,7 @@ def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any
             "place": place,
             "load average": os.getloadavg(),
             "requests": sum(load.statuses.values()),
+            "server's processor, s": round(processor_seconds(server) - used, 1),
             "statuses": {
                 f"{kind} {status}": count for (kind, status), count in sorted(load.statuses.items())
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from m2kt.broker import BrokerSettings
 from m2kt.packet._layout import MANIFEST, PARTS
 from m2kt.packet._zip import zip_bytes
 from tests.broker.conftest import speaking_to
-from tests.broker.speaking import Speaker, made
+from tests.broker.speaking import Speaker, made, receipt
 
 assert MODULES  # importing them registers the attacks
 
@@ -130,3 +131,30 @@ def test_an_upload_that_does_not_end_is_ended(tmp_path: Path) -> None:
 
         speaker.client.portal.call(call)  # type: ignore[union-attr]
         assert sent[0]["status"] == 408
+
+
+@pytest.mark.parametrize("place", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b", "a\u202eb"], ids=["nul", "surrogate", "direction"])
+def test_texts_that_no_database_takes(
+    place: str, text: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Refused where they are asked for; left out of the index where a signed statement holds them."""
+    database = None
+    if place == "postgres":
+        name = f"texts{ord(text[1])}"
+        database = request.getfixturevalue("pg").new_database(name)
+    with speaking_to(BrokerSettings(data=tmp_path / "broker", database=database)) as speaker:
+        packet = made()
+        speaker.publish(packet)
+        encoded = "".join(f"%{byte:02x}" for byte in text.encode(errors="surrogatepass"))
+        for query in ("skill", "teacher", "licence", "verdict", "label", "cursor"):
+            assert speaker("GET", f"/v1/packets?{query}={encoded}").status_code in (200, 422)
+        assert speaker("GET", f"/v1/search?q={encoded}").status_code in (200, 422)
+        body = json.dumps({"state": "yanked", "reason": text}).encode()
+        refused = speaker("PUT", f"/v1/packets/{packet.digest}/state", content=body)
+        assert refused.status_code == 422 and refused.headers["content-type"] == "application/problem+json"
+        if "\ud800" not in text:  # which cannot be signed
+            strange = receipt(packet.digest, base_model={"name": text})
+            path = f"/v1/packets/{packet.digest}/verdicts"
+            assert speaker("POST", path, content=strange).status_code in (201, 422)
+            assert [s["student"] for s in speaker("GET", path).json()["statements"]] in ([None], [])

@@ -36,10 +36,18 @@ def _as_it_is(_: object, value: object) -> bytes:
     return raw if isinstance(raw, bytes) else str(raw).encode()
 
 
-@pytest.fixture(scope="module")
-def lively(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.postgres])],
+)
+def lively(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Server, str]]:
     """A broker in a process of its own, with something in it, and an admin's key."""
-    server = Server(tmp_path_factory.mktemp("openapi") / "broker")
+    options: tuple[str, ...] = ()
+    if request.param == "postgres":
+        options = ("--database", request.getfixturevalue("pg").new_database("openapi"))
+    server = Server(tmp_path_factory.mktemp("openapi") / "broker", options)
     key = server.key("root", "admin")
     server.start()
     with BrokerClient(server.url, key) as client:

@@ -15,6 +15,7 @@ from m2kt.models import (
     context_length,
     digest_of_model,
     linear_projections,
+    list_zoo,
     load_causal_lm,
     resolve,
     width,
@@ -33,7 +34,7 @@ def test_every_family_loads_and_shows_its_parts(family: str, tmp_path: Path) -> 
     assert loaded.model.dtype == torch.float32 and not loaded.model.training
     assert loaded.tokenizer.padding_side == "left"
     projections = linear_projections(blocks(loaded.model)[0])
-    assert len(projections) >= 4
+    assert len(projections) >= (2 if family == "gru" else 4)
     assert all(module.weight.ndim == 2 for module in projections.values())
 
 
@@ -105,6 +106,15 @@ def test_large_models_take_bf16_only_where_it_is_computed(
     path = save_tiny(tmp_path / "m", "llama", char_tokenizer())
     expected = torch.bfloat16 if native else torch.float32
     assert load_causal_lm(path, device="cpu").model.dtype == expected
+
+
+def test_a_teacher_made_on_this_machine_has_a_zoo_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M2KT_HOME", str(tmp_path))
+    save_tiny(tmp_path / "zoo" / "mine", "llama", char_tokenizer())
+    assert resolve("zoo:mine") == tmp_path / "zoo" / "mine"
+    assert {"mine", "secret"} <= set(list_zoo())
 
 
 class TestRefusals:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2kt.errors import PacketError, StorageError
-from m2kt.packet import Packet, _layout, local_key
+from m2kt.packet import Packet, _layout, local_key, wordless
 from tests.packet.samples import OUTPUTS, sample_graph, sample_packet
 
 forms = pytest.mark.parametrize("name", ["packet", "packet.m2kp"])
@@ -88,6 +88,21 @@ def test_at_v_0_no_text_part_holds_an_output() -> None:
     silent, speaking = (sample_packet(verbalised=v)._fresh_parts() for v in (False, True))
     assert json.loads(silent["graph.json"])["rules"][0]["outputs"] == [None] * 9
     assert json.loads(speaking["graph.json"])["rules"][0]["outputs"] == OUTPUTS
+
+
+def test_a_packet_without_its_words_is_the_one_at_v_0(tmp_path: Path) -> None:
+    told, silent = sample_packet(verbalised=True), sample_packet()
+    ledger = told.manifest.ledger.model_copy(update={"teacher_tokens_in_traces": 12})
+    told = told.replace(manifest=told.manifest.model_copy(update={"ledger": ledger}))
+    found = wordless(told, 9)
+    assert found.graph == silent.graph and found.manifest.verbalised == 0
+    assert found.manifest.ledger.teacher_tokens_in_traces == 3
+    assert told.graph.rules[0].outputs == OUTPUTS, "the packet it is made from stays what it is"
+    found.save(tmp_path / "packet")
+    assert (
+        Packet.load(tmp_path / "packet").concepts["vectors_KD"].tolist()
+        == told.concepts["vectors_KD"].tolist()
+    )
 
 
 class TestVariants:

@@ -17,7 +17,7 @@ from m2kt.student.cal import CALConfig
 from tests.student.helpers import WORDS, loaded, shaken, small_packet
 from tests.tiny import char_tokenizer, save_tiny
 
-FAMILIES = ["llama", "gpt2", "mixtral", "mamba"]
+FAMILIES = ["llama", "gpt2", "mixtral", "mamba", "gru"]
 SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
 
 

@@ -66,6 +66,10 @@ def refit_steering(packet: Packet, base: LoadedModel, seed: int = 0) -> Steering
     model, layer = base.model, packet.manifest.embedding.layer
     pool_PD = torch.from_numpy(np.array(packet.concepts["pool_PD"], dtype=np.float32))
     symbol_P = np.asarray(packet.concepts["pool_symbol_P"])
+    if packet.manifest.config.get("space", "stream") != "stream":
+        raise CompatibilityError(
+            "a steering vector is compared in the stream: this packet's vectors stand in front of the teacher's head"
+        )
     if pool_PD.shape[1] != width(model) or layer > len(blocks(model)):
         raise CompatibilityError(
             f"a steering vector is compared in one space: expected a base of width {pool_PD.shape[1]} with at least "

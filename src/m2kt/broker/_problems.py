@@ -10,10 +10,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from m2kt.errors import M2KTError, StorageError, TrustError
+from m2kt.errors import BrokerError, M2KTError, StorageError, TrustError
 
 from .errors import Refusal
 
+FULL = ("No space left", "quota", "disk is full")
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -47,8 +48,8 @@ def install(app: FastAPI) -> None:
             return problem(error.status, error.title, str(error), error.headers)
         if isinstance(error, TrustError):
             return problem(403, "Not trusted", str(error))
-        if isinstance(error, StorageError):
-            full = "No space left" in str(error) or "quota" in str(error)
+        if isinstance(error, StorageError | BrokerError):
+            full = any(word in str(error) for word in FULL)
             status, title = (507, "No space left") if full else (503, "Storage does not answer")
             return problem(status, title, str(error), {"Retry-After": "5"})
         return problem(422, "Not acceptable", str(error))

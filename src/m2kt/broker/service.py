@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from m2kt.errors import PacketError, StorageError, explain
@@ -33,7 +33,11 @@ from .records import (
 )
 from .settings import BrokerSettings
 from .stores import Store, open_store, read_all
+from .texts import is_plain
 from .verify import file_digest, load_packet, stored_packet
+
+MAX_STATEMENTS = 1000
+"""Of one packet: its record holds them all in short."""
 
 
 class Broker:
@@ -111,6 +115,11 @@ class Broker:
             self.row(session, digest)
             if session.get(StatementRow, name) is not None:
                 return name, False
+            count = select(func.count()).where(StatementRow.packet == digest)
+            if (session.scalar(count) or 0) >= MAX_STATEMENTS:
+                raise Conflict(
+                    f"{digest} has {MAX_STATEMENTS} statements, the most that are kept of one packet"
+                )
             record = Stated(by=caller.name, packet=statement.packet, envelope=envelope.decode())
             self._record(session, record)
             return name, True
@@ -135,6 +144,8 @@ class Broker:
 
     def make_key(self, name: str, role: Role, by: str) -> tuple[KeyMade, str]:
         """A new API key: what is kept of it, and the secret, which is shown once."""
+        if not (0 < len(name) <= 128 and is_plain(name)):
+            raise Unacceptable(f"expected a name of 1 to 128 characters on one line, came {name[:40]!r}")
         identity, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         token = f"m2kt_{identity}_{secret}"
         record = KeyMade(by=by, id=identity, name=name, role=role, sha256=hashed(token))

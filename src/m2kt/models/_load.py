@@ -14,6 +14,7 @@ import torch
 
 from m2kt.errors import ModelError
 
+from . import gru as _gru  # noqa: F401 (makes the family known to transformers)
 from ._digest import digest_of_model, weight_files
 from ._forward import attention_patterns, input_device
 from ._layers import blocks, width

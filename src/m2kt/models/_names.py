@@ -32,10 +32,16 @@ def zoo_dir() -> Path:
     return checkout if checkout.is_dir() else package / "_zoo"
 
 
+def local_zoo_dir() -> Path:
+    """The zoo's models that are made on this machine and not shipped (``make zoo-llm``)."""
+    return m2kt_home() / "zoo"
+
+
 def list_zoo() -> list[str]:
     """Names of the zoo's models, without the ``zoo:``."""
-    root = zoo_dir()
-    return sorted(p.parent.name for p in root.glob("*/config.json")) if root.is_dir() else []
+    return sorted(
+        {p.parent.name for root in (zoo_dir(), local_zoo_dir()) for p in root.glob("*/config.json")}
+    )
 
 
 def resolve(name: str | Path) -> Path:
@@ -83,11 +89,11 @@ def licence_of(path: Path) -> str | None:
 
 
 def _resolve_zoo(short: str) -> Path:
-    path = zoo_dir() / short
-    if not re.fullmatch(r"[\w-]+", short) or not path.is_dir():
-        known = ", ".join(f"zoo:{n}" for n in list_zoo()) or "none"
-        raise ModelError(f"the zoo at {zoo_dir()} has no model zoo:{short}; it has: {known}")
-    return _checked(path)
+    for path in (zoo_dir() / short, local_zoo_dir() / short):
+        if re.fullmatch(r"[\w-]+", short) and path.is_dir():
+            return _checked(path)
+    known = ", ".join(f"zoo:{n}" for n in list_zoo()) or "none"
+    raise ModelError(f"the zoo at {zoo_dir()} has no model zoo:{short}; it has: {known}")
 
 
 def _resolve_fetched(name: str) -> Path:

@@ -23,7 +23,7 @@ from m2kt.errors import ModelError, StorageError, explain
 from ._digest import MARK_FILE, digest_of_model, sha256_of_file
 from ._gguf import unpack
 from ._load import load_causal_lm
-from ._names import FETCHED_NAMES, fetched_dir, list_zoo, resolve, zoo_dir
+from ._names import FETCHED_NAMES, fetched_dir, licence_of, list_zoo, resolve
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Fetched:
 
 def list_models() -> list[dict[str, Any]]:
     """All models that have a name of their own, with whether they are here."""
-    rows: list[dict[str, Any]] = [
-        {"name": f"zoo:{n}", "available": True, "path": str(zoo_dir() / n), "licence": "Apache-2.0"}
-        for n in list_zoo()
-    ]
+    rows: list[dict[str, Any]] = []
+    for name in (f"zoo:{n}" for n in list_zoo()):
+        path = resolve(name)
+        rows.append({"name": name, "available": True, "path": str(path), "licence": licence_of(path)})
     for name, source in SOURCES.items():
         path = fetched_dir(name)
         rows.append({"name": name, "available": path.is_dir(), "path": str(path), "licence": source.licence})

@@ -78,3 +78,4 @@ from m2kt.packet._trust import judge_packet as judge_packet
 from m2kt.packet._trust import judge_statement as judge_statement
 from m2kt.packet._variants import noise as noise
 from m2kt.packet._variants import shuffled as shuffled
+from m2kt.packet._variants import wordless as wordless

@@ -1,4 +1,4 @@
-"""Altered packets for controls: well formed, but what they say is not what the teacher holds."""
+"""Variants of a packet: wordless, and altered ones for controls, whose vectors say what the teacher does not hold."""
 
 from __future__ import annotations
 
@@ -12,6 +12,26 @@ def noise(packet: Packet, seed: int) -> Packet:
     v_KD = packet.concepts["vectors_KD"]
     drawn_KD = np.random.default_rng(seed).normal(v_KD.mean(axis=0), v_KD.std(axis=0), v_KD.shape)
     return packet.replace(concepts={**packet.concepts, "vectors_KD": drawn_KD.astype(np.float32)})
+
+
+def wordless(packet: Packet, spelt_tokens: int) -> Packet:
+    """The packet at v = 0: what the rows write travels as vectors alone.
+
+    Args:
+        spelt_tokens: teacher tokens of the words that are taken out, for the ledger.
+    """
+    rules = [rule.model_copy(update={"outputs": [None] * len(rule.rows)}) for rule in packet.graph.rules]
+    ledger = packet.manifest.ledger
+    left = max(0, ledger.teacher_tokens_in_traces - spelt_tokens)
+    return packet.replace(
+        graph=packet.graph.model_copy(update={"rules": rules}),
+        manifest=packet.manifest.model_copy(
+            update={
+                "verbalised": 0.0,
+                "ledger": ledger.model_copy(update={"teacher_tokens_in_traces": left}),
+            }
+        ),
+    )
 
 
 def shuffled(packet: Packet, seed: int) -> Packet:

@@ -136,7 +136,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
             layers=len(blocks(loaded.model)),
             licence=loaded.licence,
         ),
-        embedding=Embedding(layer=e.embedding.layer, source=config.concepts),
+        embedding=Embedding(layer=e.embedding.space.layer, source=config.concepts),
         verbalised=config.verbalised,
         fidelity=Fidelity(
             agreement=e.fidelity.agreement,
@@ -153,7 +153,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
             seconds=round(e.seconds, 2),
         ),
         seed=config.seed,
-        config=config.model_dump(mode="json"),
+        config=config.model_dump(mode="json") | {"space": e.embedding.space.name},
         notes=e.notes,
     )
     return Packet(

@@ -97,6 +97,10 @@ class ProbeSpec(_Strict):
         description="Regular expression of characters, classes, groups and alternatives; its first group is the"
         " answer. null: the whole completion.",
     )
+    answer_symbol: bool = Field(
+        default=False,
+        description="The answer is one symbol, whatever words it is made of ('New Delhi'): for answers of one step.",
+    )
     truth: str | ReasoningGym | None = Field(
         default=None,
         description="Evaluation only: 'file.py:function', a JSONL of {prompt, answer}, or {reasoning_gym: dataset}.",
@@ -153,7 +157,14 @@ class ProbeSpec(_Strict):
 
     def to_yaml(self) -> str:
         """YAML that parses back to an equal spec."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self._fields(), sort_keys=False, allow_unicode=True)
+
+    def _fields(self) -> dict[str, Any]:
+        """All fields; one that came later than the first packets, only where it is used, so that bytes stay theirs."""
+        data = self.model_dump(mode="json")
+        if not self.answer_symbol:
+            del data["answer_symbol"]
+        return data
 
     def public(self) -> ProbeSpec:
         """The spec as it travels in a packet: without the truth."""
@@ -162,7 +173,7 @@ class ProbeSpec(_Strict):
     @property
     def digest(self) -> str:
         """sha256 over the canonical form, without truth and prose."""
-        data = self.model_dump(mode="json", exclude={"truth", "description", "licence"})
+        data = {k: v for k, v in self._fields().items() if k not in ("truth", "description", "licence")}
         return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     # -- asking -------------------------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from m2kt.errors import SpecError, StorageError, explain
+from m2kt.errors import BrokerError, SpecError, explain
 
 PIECE = 1 << 20
 
 
 class Bucket:
-    """Objects below ``BUCKET/PREFIX``. Every call may raise StorageError."""
+    """Objects below ``BUCKET/PREFIX``. Every call may raise BrokerError."""
 
     def __init__(self, place: str) -> None:
         self._root = place.rstrip("/")
@@ -50,7 +50,7 @@ class Bucket:
         """Bytes from ``start`` to before ``end``."""
         size = self.size(name)
         if size is None:
-            raise StorageError(f"there is no s3://{self._at(name)}")
+            raise BrokerError(f"there is no s3://{self._at(name)}")
         end = size if end is None else min(end, size)
         for at in range(start, end, PIECE):
             with self._asking(f"read {name}"):
@@ -68,7 +68,7 @@ class Bucket:
             yield path.rpartition("/")[2]
 
     def check(self) -> None:
-        """Raises StorageError where the bucket does not answer."""
+        """Raises BrokerError where the bucket does not answer."""
         with self._asking("ask the bucket"):
             self._files.ls(self._root.partition("/")[0])
 
@@ -83,6 +83,6 @@ class Bucket:
             yield
         except (OSError, BotoCoreError, ClientError) as error:
             reason = explain(error) or type(error).__name__
-            raise StorageError(
+            raise BrokerError(
                 f"cannot {what} in s3://{self._root}: {reason}; check keys and endpoint"
             ) from error

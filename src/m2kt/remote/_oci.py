@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m2kt.errors import SpecError, StorageError, explain
+from m2kt.errors import BrokerError, SpecError, explain
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
@@ -54,7 +54,7 @@ class Repository:
 
     Raises:
         SpecError: the name is none, or oras is not installed.
-        StorageError, from every call: the registry refused or did not answer.
+        BrokerError, from every call: the registry refused or did not answer.
     """
 
     def __init__(self, place: str) -> None:
@@ -105,12 +105,12 @@ class Repository:
                 return None
             _expect(answer, (200,))
             if mark == "@" and _sha256(answer.content) != reference:
-                raise StorageError(
+                raise BrokerError(
                     f"{self.place}@{reference} came with another digest; do not use this registry"
                 )
             layers = answer.json().get("layers", [])
             if len(layers) != 1:
-                raise StorageError(
+                raise BrokerError(
                     f"{self.place}{mark}{reference} has {len(layers)} files, expected a packet's one"
                 )
             return Layer(str(layers[0]["digest"]), int(layers[0]["size"]), str(layers[0]["mediaType"]))
@@ -138,7 +138,7 @@ class Repository:
             return list(registry.get_tags(container))
 
     def check(self) -> None:
-        """Raises StorageError where the registry does not answer."""
+        """Raises BrokerError where the registry does not answer."""
         with self._asking("ask the registry") as registry:
             _expect(registry.do_request(f"{registry.prefix}://{self._host}/v2/"), (200,))
 
@@ -150,7 +150,7 @@ class Repository:
         try:
             yield self._registry()
         except (requests.RequestException, AuthenticationException, ValueError, KeyError, OSError) as error:
-            raise StorageError(
+            raise BrokerError(
                 f"cannot {what} at {self.place}: {explain(error)[:200]}; is the registry up?"
             ) from error
 

@@ -20,6 +20,7 @@ from m2kt.models import (
     encode_units,
     generate_greedy,
     leading_space,
+    next_tokens,
     piece_bytes,
 )
 from m2kt.probes import ProbeSpec, Prompt
@@ -27,6 +28,7 @@ from m2kt.teacher._pool import Answer
 
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
 TOKENS_A_BATCH = 16_384
+LOGITS_A_BATCH = 2**28  # tokens x V at most: a large vocabulary would otherwise need gigabytes
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Forced:
     unit_of_token: list[int]
     tokens_of_unit: list[list[int]]
     content: list[list[int]]  # per unit: tokens that carry more than the leading space
+    first_answered: int  # the token that predicts the answer's first
 
 
 class Teacher:
@@ -130,15 +133,21 @@ class Teacher:
             own[leading_space(self.tokenizer, text, [encoded.ids[t] for t in own]) :]
             for text, own in zip(texts, tokens, strict=True)
         ]
-        return Forced(encoded.ids, owners, tokens, content)
+        first = next((t for t, unit in enumerate(owners) if unit >= n_prompt), len(owners))
+        return Forced(encoded.ids, owners, tokens, content, first - 1)
 
-    def batches(self, items: Sequence[Forced]) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-        """Right-padded batches of like length: (indices into items, ids_BT, mask_BT)."""
+    def batches(
+        self, items: Sequence[Forced], *, logits: bool = False
+    ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+        """Right-padded batches of like length: (indices into items, ids_BT, mask_BT); smaller ones for ``logits``."""
+        limit = TOKENS_A_BATCH
+        if logits:
+            limit = min(limit, LOGITS_A_BATCH // int(self.model.get_output_embeddings().weight.shape[0]))
         order = sorted(range(len(items)), key=lambda i: len(items[i].ids))
         start = 0
         while start < len(order):
             end = start
-            while end < len(order) and (end - start + 1) * len(items[order[end]].ids) <= TOKENS_A_BATCH:
+            while end < len(order) and (end - start + 1) * len(items[order[end]].ids) <= limit:
                 end += 1
             chunk = order[start : max(end, start + 1)]
             width = len(items[chunk[-1]].ids)
@@ -153,14 +162,25 @@ class Teacher:
 
     @torch.no_grad()
     def choices(self, items: Sequence[Forced], stage: str = "interrogating") -> list[NDArray[np.int32]]:
-        """The teacher's next-token choice at every position of every item, argmax over V."""
-        chosen: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)] * len(items)
+        """The teacher's next-token choice at every position that predicts an answer token, argmax over V; else -1."""
+        chosen = [np.full(len(item.ids), -1, dtype=np.int32) for item in items]
         done = 0
-        for chunk, ids, mask in self.batches(items):
-            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            best = logits.argmax(dim=-1).to(torch.int32).cpu().numpy()
+        for chunk, ids_BT, mask_BT in self.batches(items, logits=True):
+            asked_BT = mask_BT.bool()
             for row, i in enumerate(chunk):
-                chosen[i] = best[row, : len(items[i].ids)]
+                asked_BT[row, : items[i].first_answered] = False
+            best_N = (
+                next_tokens(self.model, ids_BT, mask_BT, asked_BT)
+                .argmax(dim=-1)
+                .to(torch.int32)
+                .cpu()
+                .numpy()
+            )
+            at = 0
+            for i in chunk:
+                written = chosen[i][items[i].first_answered :]
+                written[:] = best_N[at : at + len(written)]
+                at += len(written)
             done += len(chunk)
             self.progress(stage, done, len(items))
         return chosen

@@ -158,7 +158,7 @@ def _cut(teacher: Teacher, edges: list[_Edge], forced: dict[tuple[int, int], For
             items.append(forced[edge.head[0], i])
             owner.append(e)
     dtype = next(teacher.model.parameters()).dtype
-    for chunk, ids, mask in teacher.batches(items):
+    for chunk, ids, mask in teacher.batches(items, logits=True):
         width = ids.shape[1]
         allowed = torch.ones(width, width, dtype=torch.bool).tril()[None].repeat(len(chunk), 1, 1)
         allowed &= mask.bool().cpu()[:, None, :] | torch.eye(width, dtype=torch.bool)[None]

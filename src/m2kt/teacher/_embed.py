@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from m2kt.errors import ExtractionError
 from m2kt.models import blocks
 from m2kt.packet import Graph, RidgeProbe, WriteCopy, WriteLiteral
+from m2kt.probes import Unit
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._condense import Draft, leaf_rows, rule_uses
-from m2kt.teacher._pool import Pool
+from m2kt.teacher._pool import Pool, Sample
 from m2kt.teacher._probe import cross_validated
-from m2kt.teacher._states import Floats, Request, gather
+from m2kt.teacher._space import Space, in_front_of_head
+from m2kt.teacher._states import IN_FRONT_OF_HEAD, Floats, Request, gather
 from m2kt.teacher.sources import ConceptSource
 
 Ints = NDArray[np.int32]
@@ -28,17 +30,19 @@ Mix = tuple[Request, ...]  # a pool state is the mean over these
 CONTEXTS = 12  # a concept
 SPARE = 36  # more of them, where none of the first is read as what the teacher wrote
 POOL = 48  # states a symbol
+ECHOES = 6  # states of a symbol that one row alone writes
 ROWS_MIXED = 3  # rows whose states are averaged for a symbol that only rules write
 PROBED = 2000  # states on which the layer is chosen, and at least 4 a concept
 SPREAD_RANK = 2
 MAX_LAYERS_PROBED = 12
+READ = 0.98  # share of rule states that symbol states must read, or the space in front of the head is tried
 
 
 @dataclass
 class Embedding:
     """Vectors of a packet, with how well they can be read."""
 
-    layer: int
+    space: Space
     vectors_KD: Floats
     support_K: Ints
     spread_basis_KrD: Floats
@@ -67,33 +71,37 @@ def embed(
     *,
     seed: int,
 ) -> Embedding:
-    """Chooses the layer, then averages states over contexts."""
+    """Chooses the space, then averages states over contexts."""
     rng = random.Random(f"embed/{seed}")
     found = _concept_requests(pool, draft, graph, rng)
     concept_requests = {k: requests[:CONTEXTS] for k, requests in found.items()}
     spare_requests = {k: requests[CONTEXTS:] for k, requests in found.items()}
     pool_requests, notes = _pool_requests(pool, draft, concept_requests, outputs, rng)
-    layer, probe_accuracy = _choose_layer(teacher, concept_requests, pool_requests, outputs)
+    space, probe_accuracy = _choose_space(teacher, concept_requests, pool_requests, outputs)
+    if space.read_DR is not None:
+        notes.append(
+            f"vectors are states in front of the teacher's head; the {space.read_DR.shape[1]} directions by which it "
+            "tells the skill's words apart are weighted"
+        )
     k_total = graph.n_concepts
 
     flat_pool = [(s, mix) for s, mixes in sorted(pool_requests.items()) for mix in mixes]
-    pool_PD = _mixed(teacher, [mix for _, mix in flat_pool], [layer], "embedding symbols")[:, 0]
+    pool_PD = space(_mixed(teacher, [mix for _, mix in flat_pool], [space.place], "embedding symbols")[:, 0])
     pool_symbol = np.array([s for s, _ in flat_pool], dtype=np.int32)
     probe = RidgeProbe(pool_PD, pool_symbol)
 
     flat = [(k, r) for k, requests in concept_requests.items() for r in requests]
-    state_ND = gather(teacher, [r for _, r in flat], [layer], "embedding concepts")[:, 0]
+    state_ND = space(gather(teacher, [r for _, r in flat], [space.place], "embedding concepts")[:, 0])
     # A context in which the symbol states read something else than the teacher wrote is a poor picture of the concept.
     clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
     unread = set(range(k_total)) - {k for (k, _), clear in zip(flat, clear_N, strict=True) if clear}
     more = [(k, r) for k in sorted(unread) for r in spare_requests[k]]
     if more:
         flat += more
-        state_ND = np.concatenate(
-            [state_ND, gather(teacher, [r for _, r in more], [layer], "more contexts")[:, 0]]
-        )
+        further_ND = space(gather(teacher, [r for _, r in more], [space.place], "more contexts")[:, 0])
+        state_ND = np.concatenate([state_ND, further_ND])
         clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
-    weight_N = source.weigh(teacher, [r for _, r in flat], layer)
+    weight_N = source.weigh(teacher, [r for _, r in flat], space.layer)
     of_concept: dict[int, list[int]] = defaultdict(list)
     for i, (k, _) in enumerate(flat):
         of_concept[k].append(i)
@@ -121,7 +129,7 @@ def embed(
             f"{int((read != np.array(outputs)).sum())} concept vectors are misread by the symbol states"
         )
     return Embedding(
-        layer,
+        space,
         vectors_KD.astype(np.float32),
         support,
         basis,
@@ -172,7 +180,7 @@ def _pool_requests(
     """Up to POOL states of each symbol, taken where no rule is at work: copies, else symbols that never vary.
 
     A symbol that only rules write is said. Its states are means over steps of *different* rows: no row's own vector
-    stands in the pool with its output beside it.
+    stands in the pool with its output beside it. Where there is one row alone, it is echoed.
     """
     places: dict[type, dict[int, list[Request]]] = {
         WriteCopy: defaultdict(list),
@@ -193,14 +201,19 @@ def _pool_requests(
     chosen: dict[int, list[Mix]] = {
         s: [(r,) for r in _spread_out(some, POOL, rng)] for s, some in found.items()
     }
-    lacking = sorted(set(outputs) - set(chosen))
     notes = []
-    if lacking:
-        names = ", ".join(pool.symbols[s] for s in lacking[:12])
-        alone = [pool.symbols[s] for s in lacking if outputs.count(s) == 1]
+    alone = [s for s in sorted(set(outputs) - set(chosen)) if outputs.count(s) == 1]
+    chosen |= {s: [(r,) for r in _echoes(pool, concepts[outputs.index(s)], concepts, rng)] for s in alone}
+    if alone:
         notes.append(
-            f"{len(lacking)} symbols are written by rules only ({names}): their symbol states are means over steps of "
-            f"{ROWS_MIXED} rows" + (f", of one row for {', '.join(alone[:12])}" if alone else "")
+            f"{len(alone)} symbols are written by one row only ({_few(pool, alone)}): their symbol states are of "
+            f"repeating them, behind {ECHOES} questions that were answered so by force"
+        )
+    lacking = sorted(set(outputs) - set(chosen))
+    if lacking:
+        notes.append(
+            f"{len(lacking)} symbols are written by rules only ({_few(pool, lacking)}): their symbol states are means "
+            f"over steps of {ROWS_MIXED} rows"
         )
     for s in lacking:
         writing = [requests for k, requests in concepts.items() if outputs[k] == s]
@@ -209,6 +222,29 @@ def _pool_requests(
     if not chosen:
         raise ExtractionError("no step copies or computes a symbol: there is nothing to embed")
     return chosen, notes
+
+
+def _echoes(
+    pool: Pool, writing: list[Request], concepts: dict[int, list[Request]], rng: random.Random
+) -> list[Request]:
+    """Where a symbol is about to be repeated: a question of *another* row, answered by it, and the question once more.
+
+    The teacher then copies what it has just been made to say, so the state says the symbol and nothing of its row.
+    """
+    found = []
+    others = [r for requests in concepts.values() if requests is not writing for r in requests]
+    for at in (rng.choice(others) for _ in range(ECHOES if others else 0)):
+        said, written = writing[0], at.sample.units[: at.unit]
+        answer = said.sample.units[said.unit :]
+        question = "".join(u.text for u in written)
+        again = question.rpartition(pool.spec.stop)[2]  # without the examples that a prompt may begin with
+        context = Unit(question + "".join(u.text for u in answer) + again)
+        found.append(Request(Sample(at.sample.prompt, [context, *answer], 1), 1))
+    return found
+
+
+def _few(pool: Pool, symbols: list[int]) -> str:
+    return ", ".join(pool.symbols[s] for s in symbols[:12])
 
 
 def _mixed(teacher: Teacher, mixes: list[Mix], layers: list[int], stage: str) -> Floats:
@@ -221,27 +257,48 @@ def _mixed(teacher: Teacher, mixes: list[Mix], layers: list[int], stage: str) ->
     return means
 
 
-def _choose_layer(
+def _choose_space(
     teacher: Teacher, concepts: dict[int, list[Request]], pools: dict[int, list[Mix]], outputs: list[int]
-) -> tuple[int, float]:
-    """The layer whose states say best what comes next: cross-validated over concepts, and read by symbol states."""
+) -> tuple[Space, float]:
+    """The layer whose states say best what comes next: cross-validated over concepts, and read by symbol states.
+
+    Where symbol states read no layer well, the space in front of the head is compared with the best one.
+    """
     depth = len(blocks(teacher.model))
     layers = sorted({round(i) for i in np.linspace(1, depth, min(depth, MAX_LAYERS_PROBED)).tolist()})
     each = max(4, PROBED // len(concepts))
     flat = [(k, r) for k, requests in concepts.items() for r in requests[:each]]
     flat_pool = [(s, mix) for s, mixes in pools.items() for mix in mixes[:16]]
-    x_NLD = gather(teacher, [r for _, r in flat], layers, "choosing the layer")
-    pool_NLD = _mixed(teacher, [mix for _, mix in flat_pool], layers, "choosing the layer: symbols")
+    spaces: list[Space] = [Space(layer) for layer in layers]
+    places = [*layers, IN_FRONT_OF_HEAD]
+    x_NLD = gather(teacher, [r for _, r in flat], places, "choosing the layer")
+    pool_NLD = _mixed(teacher, [mix for _, mix in flat_pool], places, "choosing the layer: symbols")
     group = np.array([k for k, _ in flat], dtype=np.int32)
     y = np.array([outputs[k] for k, _ in flat], dtype=np.int32)
     pool_y = np.array([s for s, _ in flat_pool], dtype=np.int32)
-    scored = []
-    for i, layer in enumerate(layers):
-        own = cross_validated(x_NLD[:, i], y, group)
-        read = float((RidgeProbe(pool_NLD[:, i], pool_y).predict(x_NLD[:, i]) == y).mean())
-        scored.append((round(np.nan_to_num(own) + read, 3), layer, own))
-    _, layer, own = max(scored)
-    return layer, own
+
+    def judged(i: int, space: Space) -> tuple[float, int, float, float, Space]:
+        x_ND, pool_ND = space(x_NLD[:, i]), space(pool_NLD[:, i])
+        own = cross_validated(x_ND, y, group)
+        read = float((RidgeProbe(pool_ND, pool_y).predict(x_ND) == y).mean())
+        return round(np.nan_to_num(own) + read, 3), space.layer, own, read, space
+
+    best = max((judged(i, space) for i, space in enumerate(spaces)), key=lambda found: found[:2])
+    if best[3] < READ:
+        written = [r for _, r in flat] + [r for _, mix in flat_pool for r in mix]
+        head = in_front_of_head(teacher, depth, _first_tokens(teacher, written))
+        if head is not None:
+            best = max(best, judged(len(layers), head), key=lambda found: found[0])
+    return best[4], best[2]
+
+
+def _first_tokens(teacher: Teacher, requests: list[Request]) -> set[int]:
+    """What the teacher begins these units with, a bare leading space apart."""
+    found = set()
+    for request in requests:
+        forced = teacher.force([u.text for u in request.sample.units], request.sample.n_prompt)
+        found.add(forced.ids[forced.content[request.unit][0]])
+    return found
 
 
 def _spread(deviations_ND: Floats) -> tuple[Floats, Floats]:

@@ -105,6 +105,9 @@ class Pool:
         """Adds answers; call :meth:`arrange` afterwards."""
         for answer in answers:
             self.answers[answer.prompt.text] = answer
+            said = (self.spec.read_answer(answer.completion) or "").strip() if self.spec.answer_symbol else ""
+            if said and said not in self.discovered:
+                self.discovered.append(said)
 
     def arrange(self) -> None:
         """Cuts all answers into units, finds symbols the spec does not name, and builds the tries.

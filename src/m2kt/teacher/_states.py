@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from m2kt.models import decoder, record
+from m2kt.models import decoder, hidden_of, record
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._pool import Sample
 
 Floats = NDArray[np.float32]
+IN_FRONT_OF_HEAD = 1 << 20  # a layer of its own: behind the final norm
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,26 @@ def states(
     items = [teacher.force([u.text for u in samples[k].units], samples[k].n_prompt) for k in keys]
     done = 0
     below = decoder(teacher.model)  # no logits are needed here
-    with record(teacher.model, layers) as recorded:
-        for chunk, ids, mask in teacher.batches(items):
-            below(input_ids=ids, attention_mask=mask, use_cache=False)
-            h_LBTD = torch.stack([recorded[layer].float() for layer in layers])
-            for row, item in enumerate(chunk):
-                for i in wanted[keys[item]]:
-                    positions = [t - 1 for t in items[item].content[requests[i].unit]]
-                    yield i, h_LBTD[:, row, positions].mean(dim=1).cpu().numpy()
-            done += len(chunk)
-            teacher.progress(stage, done, len(items))
+    inside = [layer for layer in layers if layer != IN_FRONT_OF_HEAD]
+    for chunk, ids, mask in teacher.batches(items):
+        asked = [(row, i) for row, item in enumerate(chunk) for i in wanted[keys[item]]]
+        before = {i: [t - 1 for t in items[chunk[row]].content[requests[i].unit]] for row, i in asked}
+        rows: list[list[int]] = [[] for _ in chunk]
+        for row, i in asked:
+            rows[row] += before[i]
+        most = max(map(len, rows))
+        index_BP = torch.tensor([row + [0] * (most - len(row)) for row in rows], device=ids.device)
+        with record(teacher.model, inside, select=index_BP) as recorded:
+            last_BTD = hidden_of(below(input_ids=ids, attention_mask=mask, use_cache=False))
+        recorded.states[IN_FRONT_OF_HEAD] = torch.take_along_dim(last_BTD, index_BP[..., None], dim=1)
+        h_LBPD = torch.stack([recorded[layer].float() for layer in layers])
+        taken = [0] * len(chunk)
+        for row, i in asked:
+            start = taken[row]
+            taken[row] = end = start + len(before[i])
+            yield i, h_LBPD[:, row, start:end].mean(dim=1).cpu().numpy()
+        done += len(chunk)
+        teacher.progress(stage, done, len(items))
 
 
 def gather(teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str) -> Floats:

@@ -23,6 +23,7 @@ from m2kt.teacher._condense import Draft, condense, write_graph
 from m2kt.teacher._embed import Embedding, embed
 from m2kt.teacher._fidelity import Fidelity, compare, roll_all
 from m2kt.teacher._pool import Pool
+from m2kt.teacher._space import Space
 from m2kt.teacher._states import Request, gather
 from m2kt.teacher.sources import SOURCES, ConceptSource
 
@@ -126,7 +127,7 @@ def extract(
     embedding = embed(teacher, pool, draft, graph, outputs, source, seed=config.seed)
     live = sorted({x.rule for d in draft.decisions.values() for x in leaves(d) if isinstance(x, WriteRule)})
     attention = attend(teacher, pool, draft, {old: new for new, old in enumerate(live)})
-    traces = _traces(teacher, pool, draft, embedding.layer, config)
+    traces = _traces(teacher, pool, draft, embedding.space, config)
     _verbalise(graph, outputs, config)
     notes = [*embedding.notes, *([attention.note] if attention.note else [])]
     notes += [f"unexplained: {r}" for r in draft.resisted]
@@ -239,7 +240,7 @@ def _resistance(reason: str, draft: Draft, fidelity: Fidelity | None) -> str:
 
 
 def _traces(
-    teacher: Teacher, pool: Pool, draft: Draft, layer: int, config: ExtractionConfig
+    teacher: Teacher, pool: Pool, draft: Draft, space: Space, config: ExtractionConfig
 ) -> dict[str, NDArray[np.generic]]:
     """R: latent chains s_1..s_M of a few traces a template. No symbols: they would give the rules away.
 
@@ -256,7 +257,7 @@ def _traces(
                     requests.append(Request(sample, sample.n_prompt + step))
                     where.append((shape.template, trace, position[node]))
             trace += 1
-    states_MD = gather(teacher, requests, [layer], "recording traces")[:, 0]
+    states_MD = space(gather(teacher, requests, [space.place], "recording traces")[:, 0])
     return {"states_MD": states_MD, "where_M3": np.array(where, dtype=np.int32).reshape(-1, 3)}
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from m2kt.bench.cells import Cell, Ledger, Measured
-from m2kt.packet import Packet
+from m2kt.packet import Packet, wordless
 from m2kt.probes import Truth
 
 if TYPE_CHECKING:
@@ -36,9 +36,20 @@ def _merge(into: dict[str, Any], part: dict[str, Any]) -> None:
             into[key] = value
 
 
-def packet_of(cell: Cell, shop: Workshop, v: float = 0.0) -> Packet:
-    """The cell's packet; at v > 0 the one whose rows are all in words, of which rehearsal uses a share."""
-    return shop.packet(cell.teacher, cell.probes, cell.seed, 1.0 if v else 0.0)
+def packet_of(cell: Cell, shop: Workshop, v: float = 0.0, *, once: bool = False) -> Packet:
+    """The cell's packet; at v > 0 the one whose rows are all in words, of which rehearsal uses a share.
+
+    Args:
+        once: one extraction, of seed 0, serves all seeds and shares (at v = 0 its words are taken out), where the
+            teacher is large.
+    """
+    if not once:
+        return shop.packet(cell.teacher, cell.probes, cell.seed, 1.0 if v else 0.0)
+    packet = shop.packet(cell.teacher, cell.probes, 0, 1.0)
+    if v:
+        return packet
+    words = [packet.graph.symbols[o] for rule in packet.graph.rules for o in rule.outputs if o is not None]
+    return wordless(packet, shop.n_tokens(cell.teacher, words))
 
 
 def dev_task(shop: Workshop, task: Task, seed: int) -> Task:

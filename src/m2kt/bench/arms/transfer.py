@@ -23,10 +23,16 @@ def m2kt(
     v: float = 0.0,
     updates: int | None = None,
     student: dict[str, Any] | None = None,
+    once: bool = False,
 ) -> Measured:
-    """The transfer at verbalised share ``v``, with the defaults that ``m2kt ingest`` has."""
+    """The transfer at verbalised share ``v``, with the defaults that ``m2kt ingest`` has.
+
+    Args:
+        once: one extraction serves all seeds and shares, see :func:`packet_of`.
+    """
     share = {"rehearsal": {"verbalised": v}} if v else None
-    return transfer(cell, shop, packet_of(cell, shop, v), settings(share, student), updates=updates)
+    packet = packet_of(cell, shop, v, once=once)
+    return transfer(cell, shop, packet, settings(share, student), updates=updates)
 
 
 def plain(cell: Cell, shop: Workshop, updates: int | None = None) -> Measured:

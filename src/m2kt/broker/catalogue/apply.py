@@ -57,14 +57,14 @@ def apply(session: Session, record: Record, digest: str, loaded: Loaded) -> None
 def _published(session: Session, record: Published, packet: Packet) -> None:
     row = session.get(PacketRow, record.packet)
     if row is None:
-        session.add(packet_row(packet, record.blob, record.size, record.at, record.by))
+        session.add(packet_row(packet, record))
         session.flush()
-        session.add_all(label_rows(packet))
-        session.add(vectors_row(packet))
+        session.add_all(label_rows(packet, record.packet))
+        session.add(vectors_row(packet, record.packet))
         return
     if record.at < row.published_at:
         row.published_at, row.publisher = record.at, record.by
-    signers = signer_rows(packet)
+    signers = signer_rows(packet, record.packet)
     # the form with the most signatures is handed out; with as many, the digest decides, so that order never does
     if (len(signers), record.blob) > (len(row.signers), row.blob):
         session.execute(delete(SignerRow).where(SignerRow.packet == record.packet))

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from m2kt.errors import SpecError, StorageError
 
 BUSY_SECONDS = 30
+CACHE_KIB = 256  # a connection; there may be as many as threads
 _LOCK = text("select pg_advisory_xact_lock(20250)")
 
 
@@ -29,7 +30,9 @@ class Database:
         if parsed.drivername in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 50}
+        # a connection a thread of the server, and some; SQLite's cost nothing to keep
+        size = 50 if self.is_sqlite else 10
+        options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": size, "max_overflow": 60 - size}
         if self.is_sqlite:
             options["connect_args"] = {"timeout": BUSY_SECONDS}
         self.engine: Engine = create_engine(parsed, **options)
@@ -90,7 +93,7 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions are ours: begun by what begins them, not by guess
-        for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on"):
+        for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on", f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"pragma {pragma}")
 
     @event.listens_for(engine, "begin")

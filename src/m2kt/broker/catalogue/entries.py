@@ -1,4 +1,7 @@
-"""From a verified packet or statement to the rows that find it."""
+"""From a verified packet or statement to the rows that find it.
+
+A packet works its digest out anew each time it is asked, hence the ``digest`` that is passed along.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,21 @@ import numpy as np
 
 from m2kt.packet import Packet, Statement
 
+from ..records import Published
+from ..texts import is_plain
 from .models import SHOWN, SPACE, LabelRow, PacketRow, SignerRow, StatementRow, VectorsRow
 
 
-def packet_row(packet: Packet, blob: str, size: int, at: str, by: str) -> PacketRow:
+def packet_row(packet: Packet, record: Published) -> PacketRow:
     """A packet's row, with who signed it."""
     manifest, fidelity = packet.manifest, packet.manifest.fidelity
     known = fidelity.agreement is not None and fidelity.coverage is not None
     return PacketRow(
-        digest=packet.digest,
-        blob=blob,
-        size=size,
-        published_at=at,
-        publisher=by,
+        digest=record.packet,
+        blob=record.blob,
+        size=record.size,
+        published_at=record.at,
+        publisher=record.by,
         state="listed",
         skill=manifest.name[:SHOWN],
         description=packet.spec.description or "",
@@ -36,20 +41,18 @@ def packet_row(packet: Packet, blob: str, size: int, at: str, by: str) -> Packet
         fidelity=(fidelity.agreement or 0.0) * (fidelity.coverage or 0.0) if known else None,
         manifest=manifest.model_dump(mode="json"),
         card=packet.card,
-        signers=signer_rows(packet),
+        signers=signer_rows(packet, record.packet),
     )
 
 
-def signer_rows(packet: Packet) -> list[SignerRow]:
+def signer_rows(packet: Packet, digest: str) -> list[SignerRow]:
     """Who signed; a packet that was loaded has a signature."""
     assert packet.signature is not None
     writer = packet.signature.keyid
-    return [
-        SignerRow(packet=packet.digest, keyid=k, writer=k == writer) for k in sorted(packet.signature.keyids)
-    ]
+    return [SignerRow(packet=digest, keyid=k, writer=k == writer) for k in sorted(packet.signature.keyids)]
 
 
-def label_rows(packet: Packet) -> list[LabelRow]:
+def label_rows(packet: Packet, digest: str) -> list[LabelRow]:
     """The words that find a packet, each once a kind."""
     manifest = packet.manifest
     found = {
@@ -59,13 +62,13 @@ def label_rows(packet: Packet) -> list[LabelRow]:
         "symbol": list(packet.graph.symbols),
     }
     return [
-        LabelRow(packet=packet.digest, kind=kind, text=label, folded=label.casefold())
+        LabelRow(packet=digest, kind=kind, text=label, folded=label.casefold())
         for kind, labels in found.items()
         for label in sorted({label[:SHOWN] for label in labels})
     ]
 
 
-def vectors_row(packet: Packet) -> VectorsRow:
+def vectors_row(packet: Packet, digest: str) -> VectorsRow:
     """Concept vectors and what each stands for: its rule and arguments. What it writes is the student's to read."""
     graph = packet.graph
     names = [
@@ -112,7 +115,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return value[:SHOWN] if isinstance(value, str) else None
+    return value[:SHOWN] if isinstance(value, str) and is_plain(value) else None
 
 
 def _share(value: Any) -> float | None:

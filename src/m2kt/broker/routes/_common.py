@@ -1,4 +1,4 @@
-"""What routes share."""
+"""What routes share. These are coroutines so that they are not sent to a thread for nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DigestPath = Annotated[
 ]
 
 
-def _broker(request: Request) -> Broker:
+async def _broker(request: Request) -> Broker:
     broker: Broker = request.app.state.broker
     return broker
 
@@ -22,7 +22,7 @@ def _broker(request: Request) -> Broker:
 TheBroker = Annotated[Broker, Depends(_broker)]
 
 
-def _owners(broker: TheBroker) -> Owners:
+async def _owners(broker: TheBroker) -> Owners:
     return {} if broker.policy is None else {key.keyid: key.owner for key in broker.policy.keys}
 
 

@@ -16,6 +16,7 @@ from ..errors import Gone, Unacceptable
 from ..keys import Caller, Publisher, Reader
 from ..records import State
 from ..service import Broker
+from ..texts import Plain
 from ..uploads import Gate
 from ..views import (
     Owners,
@@ -47,7 +48,7 @@ class NewState(View):
     state: State = Field(
         description="yanked: hidden from lists, still handed out; revoked: for ever, bytes refused."
     )
-    reason: str = Field(min_length=1, max_length=1000, description="Shown to whoever asks for the packet.")
+    reason: Plain = Field(min_length=1, max_length=1000, description="Shown to whoever asks for the packet.")
 
 
 class ListQuery(BaseModel):
@@ -55,22 +56,22 @@ class ListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    skill: str | None = Field(None, description="Name of the skill.")
-    teacher: str | None = Field(None, description="Name or digest of the teacher.")
-    licence: str | None = Field(None, description="Of the teacher's weights.")
+    skill: Plain | None = Field(None, description="Name of the skill.")
+    teacher: Plain | None = Field(None, description="Name or digest of the teacher.")
+    licence: Plain | None = Field(None, description="Of the teacher's weights.")
     signer: str | None = Field(
         None, pattern="^[0-9a-f]{1,64}$", description="A signer's key id, or its beginning."
     )
     fidelity: float | None = Field(None, ge=0, le=1, description="At least this agreement times coverage.")
-    verdict: str | None = Field(
+    verdict: Plain | None = Field(
         None, description="Some statement has it: accepted, rejected, clean, unclean."
     )
     state: State = Field("listed", description="listed, yanked or revoked.")
-    label: str | None = Field(
+    label: Plain | None = Field(
         None, min_length=1, description="Some symbol, rule, skill or teacher holds this text."
     )
     limit: int = Field(50, ge=1, le=200, description="Packets a page.")
-    cursor: str | None = Field(None, max_length=300, description="As the page before gave it.")
+    cursor: Plain | None = Field(None, max_length=300, description="As the page before gave it.")
 
     def filters(self) -> Filters:
         """Without the paging."""

@@ -11,6 +11,7 @@ from pydantic import Field
 from ..catalogue import Filters, find_packets, labels_like, nearest
 from ..errors import NotFound
 from ..keys import Reader
+from ..texts import Plain
 from ..views import PacketView, View, packet_views
 from ._common import TheBroker, TheOwners
 
@@ -40,7 +41,7 @@ class FoundList(View):
 class Example(View):
     """What to look for."""
 
-    space: str = Field(max_length=300, description="As a packet's record gives it: teacher and layer.")
+    space: Plain = Field(max_length=300, description="As a packet's record gives it: teacher and layer.")
     vector: list[Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]] = Field(
         min_length=1, max_length=65_536, description="A hidden state of that teacher at that layer."
     )
@@ -65,7 +66,7 @@ class NearList(View):
 
 @router.get("", summary="Packets with a symbol, rule, skill or teacher that holds a word")
 def by_word(
-    q: Annotated[str, Query(min_length=1, max_length=200, description="The word; case does not count.")],
+    q: Annotated[Plain, Query(min_length=1, max_length=200, description="The word; case does not count.")],
     broker: TheBroker,
     owners: TheOwners,
     _: Reader,

@@ -12,7 +12,10 @@ CHUNK = 1 << 20
 
 
 class Store(Protocol):
-    """A place for bytes. Digests are ``sha256:...`` of what is stored; kinds keep packets and records apart."""
+    """A place for bytes. Digests are ``sha256:...`` of what is stored; kinds keep packets and records apart.
+
+    Every call may raise StorageError (of a disk) or BrokerError (of a bucket or registry).
+    """
 
     def put(
         self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None
@@ -23,21 +26,20 @@ class Store(Protocol):
             source: the bytes, or a file that holds them; the file may be moved away.
             labels: shown beside the bytes where the store can do that.
 
-        Raises:
-            StorageError: the store refused; nothing is visible then.
+        When it fails nothing is visible.
         """
 
     def size(self, kind: Kind, digest: str) -> int | None:
         """Bytes, or None where there is no such thing."""
 
     def read(self, kind: Kind, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from ``start`` to before ``end``, in pieces. Raises StorageError."""
+        """The bytes from ``start`` to before ``end``, in pieces."""
 
     def digests(self, kind: Kind) -> Iterator[str]:
         """All that is there, in no order."""
 
     def check(self) -> None:
-        """Raises StorageError where nothing could be stored now."""
+        """Raises where nothing could be stored now."""
 
 
 def read_all(store: Store, kind: Kind, digest: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from m2kt.errors import StorageError
+from m2kt.errors import BrokerError
 from m2kt.remote import PACKET_ARTEFACT, RECORD_ARTEFACT, Repository
 
 from ._base import KINDS, Kind
@@ -31,7 +31,7 @@ class RegistryStore:
     def size(self, kind: Kind, digest: str) -> int | None:
         layer = self._repositories[kind].layer(_tag(digest))
         if layer is not None and layer.digest != digest:
-            raise StorageError(
+            raise BrokerError(
                 f"the registry holds {layer.digest} under the name of {digest}; it was changed by hand"
             )
         return None if layer is None else layer.size
