@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from m2kt.broker import BrokerSettings
+from m2kt.broker.pages import inside as pages_inside
 from m2kt.broker.pages import listing as pages_listing
 from m2kt.broker.pages.styles import moved
 from m2kt.broker.pages.text import brief, card_html, short, visible, when
@@ -242,6 +243,37 @@ def test_a_packet_whose_bytes_do_not_come_still_has_its_record(tmp_path: Path) -
                 file.unlink()
         page = packet_page(speaker, made(0))
         assert "cannot be drawn now" in page.says and "3,700" in page.says and not page.all("svg")
+
+
+def _attended(weight: float) -> Made:
+    attention = {
+        "edges_M6": np.array([[0, 0, 0, 0, 0, 0]], np.int32),
+        "weight_MLH": np.full((1, 3, 2), weight, np.float32),
+        "effect_M": np.ones(1, np.float32),
+        "causal_M": np.ones(1, np.int8),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = sample_packet().replace(attention=attention).save(Path(folder) / "packet.m2kp")
+        return Made(Packet.load(file).digest, file.read_bytes())
+
+
+def test_numbers_that_cannot_be_are_drawn_within_bounds(speaker: Speaker) -> None:
+    packet = _attended(1e30)
+    speaker.publish(packet)
+    page = packet_page(speaker, packet)
+    assert "cannot be drawn" not in page.says and len(page.all("svg")) == 4
+
+
+def test_a_drawing_that_fails_leaves_the_record(speaker: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pages_inside, "summarise_graph", fails)
+    speaker.publish(made(0))
+    page = packet_page(speaker, made(0))
+    assert "a bug of ours" in page.says and "3,700" in page.says
+    monkeypatch.undo()
+    assert packet_page(speaker, made(0)).all("svg", class_="graph")  # it is tried anew
 
 
 def test_nothing_here_is_a_page_for_people_and_a_problem_for_machines(speaker: Speaker) -> None:

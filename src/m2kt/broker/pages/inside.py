@@ -12,6 +12,7 @@ from m2kt.errors import M2KTError
 from m2kt.packet import describe
 from m2kt.render import attention_blocks, blocks_html, graph_blocks, map_blocks, rule_blocks, summarise_graph
 
+from ..observe import log
 from ..service import Broker
 from ..verify import stored_packet
 
@@ -48,6 +49,9 @@ class Drawings:
                 await run_sync(self._draw, broker, blob, limiter=self._lane)
             except M2KTError as error:
                 return str(error)
+            except Exception:  # whatever a stranger's numbers do to a drawing, the record can be read
+                log.exception("not drawn", packet=blob)
+                return "drawing it failed, which is a bug of ours; the server's log has more"
         self._kept.move_to_end(blob)
         return self._kept[blob]
 
