@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import yaml
 
+from tests.broker.reading import read_page
 from tests.broker.services import Server, m2kt, postgres, registry
 
 SKILL = "zoo:secret"
@@ -79,6 +81,10 @@ def main_job(server: Server, work: Path, student: str, updates: int | None = Non
     record = taker("publish", place, "--statement", taken["receipt"])
     assert [s["verdict"] for s in record["statements"]] == [taken["verdict"]]
     assert record["statements"][0]["adapter"] == taken["adapter_digest"]
+    headers = {"Authorization": f"Bearer {taker.api_key}", "accept": "text/html"}
+    page = read_page(httpx2.get(f"{server.url}/packets/{digest}", headers=headers, timeout=120))
+    (said,) = page.all("table", class_="said")
+    assert taken["verdict"] in said.text and student in said.text
 
     maker("yank", digest, "--reason", "the end of the test", "--revoke")
     refused = taker("ingest", student, pulled, "--out", str(taker.folder / "second"), codes=(11,))

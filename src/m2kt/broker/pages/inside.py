@@ -19,8 +19,8 @@ from ..verify import stored_packet
 KEPT = 64
 READING = (
     "For each shape, the trace that most prompts take. Boxes are symbols, plain text is structure, numbers are "
-    "units. Arcs above: what a rule reads; below: copies, and dotted which unit decides how to go on. Thicker: more attention of "
-    "the teacher; dashed: without effect when cut; faint: not tested."
+    "units. Arcs above: what a rule reads; below: copies, and dotted which unit decides how to go on. Thicker: more "
+    "attention of the teacher; dashed: without effect when cut; faint: not tested."
 )
 
 

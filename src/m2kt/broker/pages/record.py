@@ -56,9 +56,7 @@ def record(session: Session, row: PacketRow, owners: Owners) -> dict[str, Any]:
 
 def said(row: StatementRow, owners: Owners) -> Said:
     """One statement."""
-    return Said(
-        statement_view(row, owners), KINDS.get(row.kind, "statement"), GOOD.get(row.verdict or "")
-    )
+    return Said(statement_view(row, owners), KINDS.get(row.kind, "statement"), GOOD.get(row.verdict or ""))
 
 
 def _glance(manifest: Manifest, stored: int) -> list[Any]:
