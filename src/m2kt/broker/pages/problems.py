@@ -11,6 +11,8 @@ from starlette.responses import Response
 from .answers import rendered, wants_page
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
+CHALLENGE = 'Basic realm="M2KT broker", charset="UTF-8"'
+"""Alone, because Chromium asks nobody where a line names Bearer first."""
 _SENT_ANEW = ("content-length", "content-type")
 
 
@@ -34,6 +36,8 @@ def _with_page(handler: Handler) -> Handler:
         for name, value in found.headers.items():
             if name not in _SENT_ANEW:
                 page.headers[name] = value
+        if status == 401:
+            page.headers["WWW-Authenticate"] = CHALLENGE
         return page
 
     return answer
