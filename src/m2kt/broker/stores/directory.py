@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from m2kt.errors import StorageError, explain
@@ -36,7 +37,7 @@ class DirectoryStore:
         self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None
     ) -> None:
         path = self._path(kind, digest)
-        if path.is_file():
+        if path.is_file() and _digest(path) == digest:  # what has rotted is written anew
             return
         self._attempt("write", lambda: self._write(path, source))
 
@@ -88,13 +89,18 @@ class DirectoryStore:
         finally:
             aside.unlink(missing_ok=True)
 
-    def _attempt(self, what: str, act) -> None:  # type: ignore[no-untyped-def]
+    def _attempt(self, what: str, act: Callable[[], object]) -> None:
         try:
             act()
         except OSError as error:
             raise StorageError(
                 f"cannot {what} in {self._root}: {explain(error)}; free some space or choose another place"
             ) from error
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(folder: Path) -> None:
