@@ -26,8 +26,7 @@ class DirectoryStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._aside = root / "incoming"
-        for kind in (*KINDS, "incoming"):
-            self._attempt("make", lambda kind=kind: (root / kind).mkdir(parents=True, exist_ok=True))
+        self._attempt("make folders", self._make)
         for left in self._aside.iterdir():  # of a process that died: it was never acknowledged
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > STALE_SECONDS:
@@ -65,6 +64,10 @@ class DirectoryStore:
 
     def check(self) -> None:
         self._attempt("write", lambda: tempfile.TemporaryFile(dir=self._aside).close())
+
+    def _make(self) -> None:
+        for folder in (*(self._root / kind for kind in KINDS), self._aside):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def _path(self, kind: Kind, digest: str) -> Path:
         name = digest.removeprefix("sha256:")
