@@ -24,8 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def pg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Postgres]:
-    with services.postgres(tmp_path_factory.mktemp("pg") / "cluster") as server:
+def pg() -> Iterator[services.Postgres]:
+    with services.postgres() as server:
         yield server
 
 

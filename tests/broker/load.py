@@ -123,7 +123,7 @@ def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any
         load = Load([made(seed, width=WIDTHS[seed % len(WIDTHS)]) for seed in range(packets)])
         options: tuple[str, ...] = ()
         if place == "postgres":
-            database = stack.enter_context(postgres(work / "pg" / "cluster"))
+            database = stack.enter_context(postgres())
             blobs = stack.enter_context(registry(work / "registry"))
             options = ("--database", database.new_database("broker"), "--store", f"oci://{blobs}/m2kt")
         server = Server(work / "broker", options)

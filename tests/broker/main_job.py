@@ -98,7 +98,7 @@ def run(place: str, student: str, updates: int | None = None) -> dict[str, Any]:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="m2kt-job-")))
         options: tuple[str, ...] = ()
         if place == "postgres":
-            database = stack.enter_context(postgres(work / "pg" / "cluster"))
+            database = stack.enter_context(postgres())
             blobs = stack.enter_context(registry(work / "registry"))
             options = ("--database", database.new_database("broker"), "--store", f"oci://{blobs}/m2kt")
         server = Server(work / "broker", options).start()

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -145,13 +146,9 @@ class Postgres:
 
     def __post_init__(self) -> None:
         self._as: list[str] = []
-        self.folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             self._as = [program("runuser", "util-linux"), "-u", "postgres", "--"]
             shutil.chown(self.folder, "postgres")
-            for above in self.folder.parents:  # pytest's folders are for root alone
-                if above.stat().st_uid == 0 and str(above).startswith("/tmp/"):
-                    above.chmod(above.stat().st_mode | 0o011)
         words = [
             program("initdb", "postgresql"),
             "-D",
@@ -169,7 +166,7 @@ class Postgres:
 
     def start(self) -> Postgres:
         options = ["-D", str(self.folder / "data"), "-p", str(self.port), "-k", "", "-h", "127.0.0.1"]
-        with open(self.folder.parent / "postgres.log", "ab") as log:
+        with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
                 [*self._as, program("postgres", "postgresql"), *options], stdout=log, stderr=log, cwd="/"
             )
@@ -204,15 +201,16 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
-    """PostgreSQL, until the end of the block."""
-    server = Postgres(folder).start()
-    try:
-        yield server
-    finally:
-        assert server.process is not None
-        if server.process.poll() is None:
-            server.kill()
+def postgres() -> Iterator[Postgres]:
+    """PostgreSQL, until the end of the block. In a folder of its own: pytest's are closed to all others."""
+    with tempfile.TemporaryDirectory(prefix="m2kt-pg-", ignore_cleanup_errors=True) as folder:
+        server = Postgres(Path(folder)).start()
+        try:
+            yield server
+        finally:
+            assert server.process is not None
+            if server.process.poll() is None:
+                server.kill()
 
 
 @contextlib.contextmanager

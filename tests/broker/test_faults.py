@@ -127,7 +127,7 @@ def test_kill_9_of_the_server_in_the_middle_of_uploads(tmp_path: Path) -> None:
 @pytest.mark.postgres
 @pytest.mark.registry
 def test_kill_9_of_postgresql_and_of_the_server(tmp_path: Path, registry: str) -> None:
-    with postgres(tmp_path / "pg" / "cluster") as pg:
+    with postgres() as pg:
         name = f"faults{random.randrange(10**9)}"
         settings = BrokerSettings(
             data=tmp_path / "broker", database=pg.new_database(name), store=f"oci://{registry}/{name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,29 @@ def test_a_record_that_the_database_missed_is_brought_in(
     before = rows_of(broker)
     broker.reindex()
     assert rows_of(broker) == before
+    broker.close()
+
+
+def test_damage_in_the_store_is_said_and_hides_nothing_else(tmp_path: Path) -> None:
+    settings = BrokerSettings(data=tmp_path / "broker")
+    broker = opened(settings)
+    for seed in (0, 1):
+        publish(broker, made(seed), tmp_path)
+    broker.state(made(0).digest, receipt(made(0).digest), ANN)
+    assert broker.damaged() == []
+    blob = next(r["blob"] for r in rows_of(broker)["packets"] if r["digest"] == made(0).digest)
+    broker.close()
+    name = blob.removeprefix("sha256:")
+    (settings.data / "store" / "packets" / name[:2] / name).write_bytes(b"rot")
+    place = ["--data", str(settings.data), "--json"]
+    assert json.loads(services.m2kt("broker", "check", *place).stdout) == {"damaged": [f"packets {blob}"]}
+    again = services.m2kt("broker", "reindex", *place)
+    assert again.returncode == 9 and "2 records cannot be read" in again.stderr
+    broker = opened(settings)
+    assert [row["digest"] for row in rows_of(broker)["packets"]] == [made(1).digest]
+    assert len(broker.lost) == 2  # the packet, and what was said about it
+    publish(broker, made(0), tmp_path)  # as the message advises
+    assert broker.damaged() == [] and broker.reindex() == 4 and not broker.lost
     broker.close()
 
 

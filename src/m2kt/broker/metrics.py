@@ -5,6 +5,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import func, select
 
+from m2kt.errors import StorageError
+
 from .catalogue import PacketRow
 from .service import Broker
 
@@ -32,15 +34,25 @@ class Metrics:
             "m2kt_requests_under_way", "Requests not answered yet.", registry=self.registry
         )
         self._packets = Gauge("m2kt_packets", "Packets by state.", ("state",), registry=self.registry)
+        self._database = Gauge("m2kt_database_up", "Whether the database answers.", registry=self.registry)
+        self._lost = Gauge(
+            "m2kt_records_lost", "Records in the store that cannot be read.", registry=self.registry
+        )
         self._behind = Gauge(
             "m2kt_catalogue_behind", "1: the store may hold what the catalogue lacks.", registry=self.registry
         )
 
     def count(self, broker: Broker) -> None:
         """Brings up to date what is asked of the database."""
-        with broker.database.read() as session:
-            query = select(PacketRow.state, func.count()).group_by(PacketRow.state)
-            found = {state: count for state, count in session.execute(query)}  # noqa: C416  rows are no pairs
+        self._behind.set(broker.behind)
+        self._lost.set(len(broker.lost))
+        try:
+            with broker.database.read() as session:
+                query = select(PacketRow.state, func.count()).group_by(PacketRow.state)
+                found = {state: count for state, count in session.execute(query)}  # noqa: C416  rows are no pairs
+        except StorageError:  # figures are wanted most when something is down
+            self._database.set(0)
+            return
+        self._database.set(1)
         for state in ("listed", "yanked", "revoked"):
             self._packets.labels(state).set(found.get(state, 0))
-        self._behind.set(broker.behind)

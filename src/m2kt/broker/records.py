@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -86,8 +86,3 @@ def parse_record(content: bytes) -> Record:
 def digest_of(content: bytes) -> str:
     """``sha256:...``, the name of some bytes."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def dump(record: Record) -> dict[str, Any]:
-    """For the database."""
-    return record.model_dump(mode="json")

@@ -5,12 +5,15 @@ A crash in between leaves bytes that nobody sees, or a record that the next star
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
 from sqlalchemy import func, select
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from m2kt.errors import PacketError, StorageError, explain
@@ -32,10 +35,11 @@ from .records import (
     parse_record,
 )
 from .settings import BrokerSettings
-from .stores import Store, open_store, read_all
+from .stores import KINDS, Store, open_store, read_all
 from .texts import is_plain
 from .verify import file_digest, load_packet, stored_packet
 
+log = structlog.get_logger("m2kt.broker")
 MAX_STATEMENTS = 1000
 """Of one packet: its record holds them all in short."""
 
@@ -56,6 +60,8 @@ class Broker:
         self.policy = None if settings.trust is None else TrustPolicy.from_file(settings.trust)
         self.behind = True
         """Whether the store may hold records that the catalogue lacks."""
+        self.lost: dict[str, str] = {}
+        """Records that could not be read, or whose packet could not, and why: damage in the store."""
 
     def start(self) -> None:
         """Brings the database up to date, in form and in content."""
@@ -180,21 +186,50 @@ class Broker:
         return row
 
     def catch_up(self) -> int:
-        """Brings every record of the store into the catalogue; how many it lacked."""
+        """Brings every record of the store into the catalogue; how many it lacked.
+
+        One that cannot be read is left out and said: it must not keep all others from being found.
+        """
         with self.database.read() as session:
             known = set(session.scalars(select(RecordRow.digest)))
-        missing = [
-            (record, digest)
-            for digest in self.store.digests("records")
-            if digest not in known
-            for record in [parse_record(read_all(self.store, "records", digest))]
-        ]
+        self.lost = {}
+        missing: list[tuple[Record, str]] = []
+        for digest in self.store.digests("records"):
+            if digest not in known:
+                with self._losing(digest):
+                    missing.append((self._stored_record(digest), digest))
         missing.sort(key=lambda item: (ORDER.index(item[0].kind), *by_time(*item)))
         for record, digest in missing:
-            with self.database.write() as session:
+            with self._losing(digest), self.database.write() as session:
                 apply(session, record, digest, Loaded(self._stored_packet))
         self.behind = False
         return len(missing)
+
+    def damaged(self) -> list[str]:
+        """What in the store is not what its name says; every byte is read."""
+        found = []
+        for kind in KINDS:
+            for digest in self.store.digests(kind):
+                seen = hashlib.sha256()
+                for piece in self.store.read(kind, digest):
+                    seen.update(piece)
+                if f"sha256:{seen.hexdigest()}" != digest:
+                    found.append(f"{kind} {digest}")
+        return sorted(found)
+
+    @contextmanager
+    def _losing(self, digest: str) -> Iterator[None]:
+        try:
+            yield
+        except (Unacceptable, PacketError, ValueError, NoResultFound) as error:
+            self.lost[digest] = explain(error)
+            log.warning("lost", record=digest, reason=explain(error))
+
+    def _stored_record(self, digest: str) -> Record:
+        content = read_all(self.store, "records", digest)
+        if digest_of(content) != digest:
+            raise ValueError("its bytes are not those that its name says")
+        return parse_record(content)
 
     def reindex(self) -> int:
         """Empties the catalogue and fills it from the store; how many records there are."""

@@ -1,4 +1,4 @@
-"""``m2kt broker keys new|list|end``, ``m2kt broker reindex``: on the broker's own machine."""
+"""``m2kt broker keys new|list|end``, ``m2kt broker reindex|check``: on the broker's own machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from m2kt.cli._broker import Data, DatabaseUrl, StoreUrl, broker_room, settings_of
 from m2kt.cli._options import Json
 from m2kt.cli._output import EXIT_CODES, print_json, reported, stderr, stdout
+from m2kt.errors import StorageError
 
 if TYPE_CHECKING:
     from m2kt.broker import Broker
@@ -81,11 +82,28 @@ def end(
 @reported
 def reindex(data: Data, database: DatabaseUrl = None, store: StoreUrl = None, json_: Json = False) -> None:
     """Build the database anew from the store alone. Stop the server first."""
-    count = _open(data, database, store).reindex()
+    broker = _open(data, database, store)
+    count = broker.reindex()
     if json_:
-        print_json({"records": count})
-        return
-    stdout().print(f"{count} records read", highlight=False)
+        print_json({"records": count, "lost": broker.lost})
+    else:
+        stdout().print(f"{count} records read", highlight=False)
+    if broker.lost:
+        lost = "; ".join(f"{digest}: {reason}" for digest, reason in broker.lost.items())
+        raise StorageError(f"{len(broker.lost)} records cannot be read and were left out: {lost}")
+
+
+@app.command("check", epilog=EXIT_CODES)
+@reported
+def check(data: Data, database: DatabaseUrl = None, store: StoreUrl = None, json_: Json = False) -> None:
+    """Read every byte of the store and hold it against its name. Exit 9: something is damaged."""
+    found = _open(data, database, store).damaged()
+    if json_:
+        print_json({"damaged": found})
+    if found:
+        raise StorageError(f"damaged: {', '.join(found)}; put them back from a copy, or publish them again")
+    if not json_:
+        stdout().print("all of it is what its name says", highlight=False)
 
 
 def _open(data: object, database: str | None, store: str | None) -> Broker:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import httpx2
+from filelock import FileLock
 
 from m2kt.errors import BrokerError, SpecError, StorageError, explain
 
@@ -101,20 +102,25 @@ class BrokerClient:
             BrokerError: refused, or what came are not the bytes that the broker's ETag names.
             StorageError: the disk refused.
         """
-        part = into.with_name(f"{into.name}.part")
-        here = f'"{digest_of(into)}"' if into.is_file() else None
         try:
             into.parent.mkdir(parents=True, exist_ok=True)
-            etag = patiently(f"fetching {digest}", lambda: self._fetch_rest(digest, part, here, said))
-            if etag == here:
-                return
-            came = digest_of(part)
-            if etag != f'"{came}"':
-                part.unlink()
-                raise BrokerError(f"{digest} came as {came}, expected {etag}: damaged on its way; try again")
-            part.replace(into)
+            with FileLock(into.with_name(f"{into.name}.lock")):  # two commands may want the same packet
+                self._fetch(digest, into, said)
         except OSError as error:
             raise StorageError(f"cannot write {into}: {explain(error)}; free some space") from error
+
+    def _fetch(self, digest: str, into: Path, said: Said | None) -> None:
+        part = into.with_name(f"{into.name}.part")
+        here = f'"{digest_of(into)}"' if into.is_file() else None
+        etag = patiently(f"fetching {digest}", lambda: self._fetch_rest(digest, part, here, said))
+        if etag == here:
+            return
+        part.with_name(f"{part.name}.etag").unlink()
+        came = digest_of(part)
+        if etag != f'"{came}"':
+            part.unlink()
+            raise BrokerError(f"{digest} came as {came}, expected {etag}: damaged on its way; try again")
+        part.replace(into)
 
     def _fetch_rest(self, digest: str, part: Path, here: str | None, said: Said | None) -> str:
         """Continues where the part ends, if it is of the same bytes: the ETag beside it says so. Returns the ETag."""
@@ -139,7 +145,6 @@ class BrokerClient:
                     done += len(piece)
                     if said is not None:
                         said(done, total)
-            note.unlink()
             return str(etag)
 
     def _json(self, method: str, path: str, *, content: Any = None, **request: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from m2kt.packet import Packet, Statement, verify_statement
 
 from ..records import KeyEnded, KeyMade, Noticed, Published, Record, Stated, digest_of
 from .entries import label_rows, packet_row, signer_rows, statement_row, vectors_row
-from .models import KeyRow, PacketRow, RecordRow, SignerRow
+from .models import KeyRow, PacketRow, RecordRow, SignerRow, StatementRow
 
 ORDER = ("key-made", "key-ended", "published", "stated", "noticed")
 """Each kind speaks of what the kinds before it brought; clocks of several servers need not agree."""
@@ -75,8 +75,7 @@ def _published(session: Session, record: Published, packet: Packet) -> None:
 
 
 def _stated(session: Session, record: Stated, statement: Statement, digest: str) -> None:
-    from .models import StatementRow
-
+    session.get_one(PacketRow, record.packet)
     known = session.get(StatementRow, digest)
     if known is None:
         session.add(statement_row(statement, digest, record.envelope, record.at, record.by))

@@ -7,6 +7,7 @@ from pathlib import Path
 from m2kt.errors import SpecError
 
 from ._base import CHUNK as CHUNK
+from ._base import KINDS as KINDS
 from ._base import Kind as Kind
 from ._base import Store as Store
 from ._base import read_all as read_all

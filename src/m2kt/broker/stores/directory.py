@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from m2kt.errors import StorageError, explain
@@ -25,8 +26,7 @@ class DirectoryStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._aside = root / "incoming"
-        for kind in (*KINDS, "incoming"):
-            self._attempt("make", lambda kind=kind: (root / kind).mkdir(parents=True, exist_ok=True))
+        self._attempt("make folders", self._make)
         for left in self._aside.iterdir():  # of a process that died: it was never acknowledged
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > STALE_SECONDS:
@@ -36,7 +36,7 @@ class DirectoryStore:
         self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None
     ) -> None:
         path = self._path(kind, digest)
-        if path.is_file():
+        if path.is_file() and _digest(path) == digest:  # what has rotted is written anew
             return
         self._attempt("write", lambda: self._write(path, source))
 
@@ -65,6 +65,10 @@ class DirectoryStore:
     def check(self) -> None:
         self._attempt("write", lambda: tempfile.TemporaryFile(dir=self._aside).close())
 
+    def _make(self) -> None:
+        for folder in (*(self._root / kind for kind in KINDS), self._aside):
+            folder.mkdir(parents=True, exist_ok=True)
+
     def _path(self, kind: Kind, digest: str) -> Path:
         name = digest.removeprefix("sha256:")
         return self._root / kind / name[:2] / name
@@ -88,13 +92,18 @@ class DirectoryStore:
         finally:
             aside.unlink(missing_ok=True)
 
-    def _attempt(self, what: str, act) -> None:  # type: ignore[no-untyped-def]
+    def _attempt(self, what: str, act: Callable[[], object]) -> None:
         try:
             act()
         except OSError as error:
             raise StorageError(
                 f"cannot {what} in {self._root}: {explain(error)}; free some space or choose another place"
             ) from error
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(folder: Path) -> None:
