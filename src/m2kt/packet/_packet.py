@@ -171,6 +171,16 @@ class Packet:
         return "sha256:" + hashlib.sha256(self._current_parts()[MANIFEST]).hexdigest()
 
     @property
+    def space(self) -> str:
+        """Teacher and layer: vectors of two teachers, or of two layers of one, cannot be compared."""
+        return f"{self.manifest.teacher.digest}/{self.manifest.embedding.layer}"
+
+    @property
+    def card(self) -> str:
+        """The card, for people: Markdown without HTML, written by whoever made the packet."""
+        return self._current_parts()[CARD].decode()
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of all parts but manifest, card and signature: what the ledger counts."""
         return _payload_size(self._content_parts())

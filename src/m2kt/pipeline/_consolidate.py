@@ -20,6 +20,7 @@ from m2kt.pipeline._receipt import Draft, receipt_of, write_rejected
 from m2kt.pipeline._results import ConsolidateResult, Progress
 from m2kt.pipeline._statements import about
 from m2kt.probes import ProbeSpec, Prompt, Truth
+from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
     from m2kt.audit import Score
@@ -65,7 +66,7 @@ def consolidate(
     settings = settings or ConsolidateSettings()
     ingested = config if isinstance(config, IngestConfig) else IngestConfig.from_file(config)
     _, thresholds = ingested.resolve()
-    packet, out = packet if isinstance(packet, Packet) else Packet.load(packet), Path(out)
+    packet, out = open_packet(packet), Path(out)
     check_empty(out)
     about(adapter, packet)
     signer = read_signer(local_key())

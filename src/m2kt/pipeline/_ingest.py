@@ -26,6 +26,7 @@ from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._receipt import check_origin, receipt_of, write_rejected
 from m2kt.pipeline._results import IngestResult, Progress
 from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
+from m2kt.remote import open_packet, refuse_revoked
 
 if TYPE_CHECKING:
     from m2kt.audit import Thresholds, Verdict
@@ -55,14 +56,14 @@ def ingest(
 
     Args:
         student: a directory, a Hub id, or a ``zoo:`` name; its weights stay frozen.
-        packet: a packet or its path.
+        packet: a packet, its path, or a reference (:mod:`m2kt.remote`).
         out: where the adapter goes. What stands there stays untouched by a rejection.
         reuse: a trained adapter (same graph, same teacher's space): its vectors are exchanged, nothing is trained.
         probes: the spec with its truth, for a verdict on truth rather than on the packet's own roll-out.
         trust: the policy that must accept the packet before any training; without one, origin is not checked.
 
     Raises:
-        TrustError: the policy does not accept the packet.
+        TrustError: the policy does not accept the packet, or it was revoked.
         PacketError, CompatibilityError, ModelError, StorageError: see :mod:`m2kt.errors`.
     """
     import m2kt.student as room
@@ -73,7 +74,8 @@ def ingest(
     settings = config if isinstance(config, IngestConfig) else IngestConfig.from_file(config)
     student_settings, thresholds = settings.resolve()
     updates = settings.updates if updates is None else updates
-    packet = packet if isinstance(packet, Packet) else Packet.load(packet)
+    packet = open_packet(packet, lambda done, size: say("bringing the packet", done, size))
+    refuse_revoked(packet.digest)
     origin = check_origin(packet, trust)
     signer = read_signer(local_key())  # a receipt that cannot be signed should not cost a training first
     refuse_contradictions(packet)

@@ -31,6 +31,7 @@ from m2kt.packet import (
 from m2kt.pipeline._adapters import RECEIPT as RECEIPT_FILE
 from m2kt.pipeline._adapters import adapter_digest
 from m2kt.pipeline._results import AuditResult, EvaluateResult
+from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
@@ -157,7 +158,7 @@ def verify_adapter(
     where = str(path / RECEIPT_FILE)
     statement, receipt = read_receipt(path, adapter_digest(path))
     if packet is not None:
-        _same(f"the packet {packet}", Packet.load(packet).digest, statement.packet, where)
+        _same(f"the packet {packet}", open_packet(packet).digest, statement.packet, where)
     if student is not None:
         from m2kt.models import digest_of_model, resolve
 
