@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = {"postgres": ("initdb", "postgresql"), "registry": ("docker-registry", "docker-registry")}
 POSTGRES = ("initdb", "postgres", "pg_ctl", "psql")
 PATIENCE = 60.0
 
@@ -30,16 +31,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def program(name: str, package: str) -> str:
-    """Where a program lies; fails with what to install, for a test that is skipped tests nothing."""
+def found(name: str) -> str | None:
+    """Where a program lies, if it does; Debian keeps PostgreSQL's off the path."""
     places = [
         os.environ.get("PATH", ""),
         *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True),
     ]
-    found = shutil.which(name, path=os.pathsep.join(places))
-    if found is None:
+    return shutil.which(name, path=os.pathsep.join(places))
+
+
+def program(name: str, package: str) -> str:
+    """Where a program lies; fails with what to install."""
+    place = found(name)
+    if place is None:
         raise RuntimeError(f"{name} is not installed: apt-get install {package}")
-    return found
+    return place
 
 
 def wait_until(ready: Callable[[], bool], what: str, process: subprocess.Popen[bytes] | None = None) -> None:
