@@ -20,7 +20,8 @@ REQUIRED = os.environ.get("M2KT_SERVICES") == "required"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """These tests speak to services on this machine, and to nobody else.
 
-    Without Debian's programs those that need them are skipped, and say so; in CI (``M2KT_SERVICES=required``) they fail.
+    Without Debian's programs those that need them are skipped and say so; with ``M2KT_SERVICES=required``, as in CI,
+    they fail.
     """
     for item in items:
         if HERE in item.path.parents:
