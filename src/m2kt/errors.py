@@ -82,3 +82,16 @@ class TrustError(M2KTError):
     """Intact, and not accepted by the trust policy, or there is no policy to accept it."""
 
     exit_code = 11
+
+
+class BrokerError(M2KTError):
+    """A broker, a registry or the net between refused or did not answer.
+
+    ``status`` is that of HTTP; None where there was no answer.
+    """
+
+    exit_code = 12
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

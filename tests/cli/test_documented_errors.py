@@ -51,6 +51,7 @@ def keys(place: Path) -> Path:
 @pytest.mark.parametrize(("code", "command", "says"), ROWS, ids=[f"{c} {line}" for c, line, _ in ROWS])
 def test_row(code: str, command: str, says: str, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(keys)
+    monkeypatch.setenv("M2KT_OFFLINE", "1")
     done = CliRunner().invoke(app, command.split())
     printed = " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.stdout + "\n" + done.stderr).split())
     pattern = ".*".join(re.escape(part.strip()) for part in says.split("…"))

@@ -82,7 +82,17 @@ def test_exit_codes_are_documented_and_distinct() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["m2kt", "m2kt.probes", "m2kt.packet", "m2kt.cli", "m2kt.pipeline", "m2kt.render"]
+    "module",
+    [
+        "m2kt",
+        "m2kt.probes",
+        "m2kt.packet",
+        "m2kt.cli",
+        "m2kt.pipeline",
+        "m2kt.render",
+        "m2kt.remote",
+        "m2kt.broker",
+    ],
 )
 def test_light_imports(module: str) -> None:
     script = f"import sys, {module}; heavy = {HEAVY}; print([n for n in heavy if n in sys.modules])"

@@ -179,4 +179,9 @@ def test_templates_are_shipped() -> None:
     import m2kt.render
 
     folder = Path(m2kt.render.__file__).parent / "templates"
-    assert {p.name for p in folder.iterdir()} == {"page.html.j2", "graph.svg.j2", "style.css"}
+    assert {p.name for p in folder.iterdir()} == {
+        "blocks.html.j2",
+        "page.html.j2",
+        "graph.svg.j2",
+        "style.css",
+    }

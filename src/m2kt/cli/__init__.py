@@ -11,19 +11,27 @@ import typer
 from m2kt.cli import (
     audit,
     bench,
+    broker,
     consolidate,
     demo,
     diff,
     evaluate,
+    export,
     extract,
     ingest,
     inspect,
     keys,
+    lineage,
     models,
     preflight,
+    publish,
+    pull,
     rollback,
+    search,
+    serve,
     sign,
     verify,
+    yank,
 )
 from m2kt.cli._output import EXIT_CODES
 
@@ -48,11 +56,19 @@ _VERBS = (
     rollback,
     evaluate,
     consolidate,
+    export,
+    publish,
+    pull,
+    search,
+    yank,
+    lineage,
+    serve,
     demo,
 )
 for _verb in _VERBS:
     app.command(name=_verb.NAME, epilog=EXIT_CODES)(_verb.command)
 app.add_typer(bench.app, name="bench")
+app.add_typer(broker.app, name="broker")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 

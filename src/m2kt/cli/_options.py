@@ -47,6 +47,8 @@ Trust = Annotated[
 Key = Annotated[
     str, typer.Option("--key", help="Name of a key (m2kt keys list) or its PEM file.", metavar="KEY")
 ]
+PACKET_HELP = "A packet's path, or a reference: m2kt://, oci://, hf://, s3://."
+PacketPlace = Annotated[str, typer.Argument(help=PACKET_HELP, metavar="PACKET")]
 StatementFile = Annotated[
     Path | None,
     typer.Option(

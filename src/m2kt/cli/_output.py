@@ -20,7 +20,7 @@ REJECTED = 5
 EXIT_CODES = (
     "Exit codes: 0 done (ingest: accepted), 2 usage, 3 probe spec or configuration, 4 model, "
     "5 rejected and rolled back, 6 extraction, 7 packet, 8 student cannot take the packet in, 9 storage, "
-    "10 training, 11 not trusted, 1 any other failure."
+    "10 training, 11 not trusted, 12 broker or network, 1 any other failure."
 )
 
 P = ParamSpec("P")

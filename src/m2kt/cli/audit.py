@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from m2kt.cli._options import Json, Key, StatementFile
+from m2kt.cli._options import PACKET_HELP, Json, Key, StatementFile
 from m2kt.cli._output import REJECTED, print_json, reported, stderr, stdout, working
 from m2kt.cli._trust import write_statement
 from m2kt.errors import SpecError, explain
@@ -21,15 +21,13 @@ NAME = "audit"
 
 @reported
 def command(
-    packet: Annotated[
-        Path | None, typer.Argument(help="Packet directory or .m2kp file.", metavar="PACKET")
-    ] = None,
+    packet: Annotated[str | None, typer.Argument(help=PACKET_HELP, metavar="PACKET")] = None,
     texts: Annotated[
         Path | None,
         typer.Option(help='Judge these texts instead: a file of lines {"text": ...}.', metavar="FILE.jsonl"),
     ] = None,
     against: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Packet of a teacher that is trusted, to compare the rules with.", metavar="PACKET"
         ),
@@ -104,13 +102,14 @@ def _texts(texts: list[str], config: Path | None, json_: bool) -> None:
 
 
 def _packet(
-    path: Path, against: Path | None, config: Path | None, statement: Path | None, key: str, json_: bool
+    place: str, against: str | None, config: Path | None, statement: Path | None, key: str, json_: bool
 ) -> bool:
     from m2kt import pipeline
-    from m2kt.packet import VERDICT, Packet
+    from m2kt.packet import VERDICT
+    from m2kt.remote import open_packet
 
-    packet = Packet.load(path)
-    other = None if against is None else Packet.load(against)
+    packet = open_packet(place)
+    other = None if against is None else open_packet(against)
     with working():
         found = pipeline.audit(packet, _auditor(config), other)
     if statement is not None:

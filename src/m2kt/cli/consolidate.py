@@ -20,9 +20,7 @@ def command(
     adapter: Annotated[
         Path, typer.Option("--adapter", help="Adapter that ingest accepted.", metavar="ADAPTER")
     ],
-    packet: Annotated[
-        Path, typer.Option("--packet", help="The packet that it comes from.", metavar="PACKET")
-    ],
+    packet: Annotated[str, typer.Option("--packet", help="The packet that it comes from.", metavar="PACKET")],
     out: Annotated[Path, typer.Option("--out", help="Where the checkpoint goes.", metavar="DIR")],
     config: Annotated[
         Path | None, typer.Option("--config", help="Thresholds, as for ingest.", metavar="CAL.yaml")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from m2kt.cli._options import Html, Json
+from m2kt.cli._options import PACKET_HELP, Html, Json
 from m2kt.cli._output import print_json, reported, stderr, stdout
 
 NAME = "diff"
@@ -15,8 +14,8 @@ NAME = "diff"
 
 @reported
 def command(
-    a: Annotated[Path, typer.Argument(help="Packet directory or .m2kp file.", metavar="A")],
-    b: Annotated[Path, typer.Argument(help="The packet to compare it with.", metavar="B")],
+    a: Annotated[str, typer.Argument(help=PACKET_HELP, metavar="A")],
+    b: Annotated[str, typer.Argument(help="The packet to compare it with.", metavar="B")],
     html: Html = None,
     json_: Json = False,
 ) -> None:
@@ -24,9 +23,10 @@ def command(
 
     Exit 0 whenever they could be compared, alike or not.
     """
-    from m2kt.packet import Packet, diff_packets
+    from m2kt.packet import diff_packets
+    from m2kt.remote import open_packet
 
-    found = diff_packets(Packet.load(a), Packet.load(b))
+    found = diff_packets(open_packet(a), open_packet(b))
     if html is not None:
         from m2kt.render import diff_page, save_page
 

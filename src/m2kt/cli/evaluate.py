@@ -36,7 +36,7 @@ def command(
         bool, typer.Option("--held-out", help="Ask the shapes that are never probed.")
     ] = False,
     packet: Annotated[
-        Path | None, typer.Option("--packet", help="The packet that --statement is about.", metavar="PACKET")
+        str | None, typer.Option("--packet", help="The packet that --statement is about.", metavar="PACKET")
     ] = None,
     statement: StatementFile = None,
     key: Key = "ed25519",
@@ -81,11 +81,11 @@ def command(
         stdout().print(f"wrong: {wrong}", markup=False, highlight=False)
 
 
-def _packet(path: Path, adapter: Path | None) -> Packet:
-    from m2kt.packet import Packet
+def _packet(place: str, adapter: Path | None) -> Packet:
     from m2kt.pipeline import about
+    from m2kt.remote import open_packet
 
-    packet = Packet.load(path)
+    packet = open_packet(place)
     if adapter is not None:
         about(adapter, packet)
     return packet

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from m2kt.cli._options import Device, Dtype, DtypeName, Json, Seed, Trust
+from m2kt.cli._options import Device, Dtype, DtypeName, Json, PacketPlace, Seed, Trust
 from m2kt.cli._output import REJECTED, interval, percent, print_json, reported, stderr, stdout, working
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ NAME = "ingest"
 @reported
 def command(
     student: Annotated[str, typer.Argument(help="A directory, a Hub id, a fetched model, or a zoo: name.")],
-    packet: Annotated[Path, typer.Argument(help="Packet directory or .m2kp file.")],
+    packet: PacketPlace,
     out: Annotated[Path, typer.Option("--out", help="Where the adapter goes.", metavar="ADAPTER")],
     config: Annotated[
         Path | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m2kt.cli._options import Html, Json
+from m2kt.cli._options import Html, Json, PacketPlace
 from m2kt.cli._output import print_json, reported, stderr, stdout
 from m2kt.errors import StorageError, explain
 
@@ -19,7 +19,7 @@ NAME = "inspect"
 
 @reported
 def command(
-    packet: Annotated[Path, typer.Argument(help="Packet directory or .m2kp file.")],
+    packet: PacketPlace,
     html: Html = None,
     bom: Annotated[
         Path | None,
@@ -28,9 +28,10 @@ def command(
     json_: Json = False,
 ) -> None:
     """Verify a packet and show its symbols, rules, graph, fidelity, ledger and signer."""
-    from m2kt.packet import Packet, describe
+    from m2kt.packet import describe
+    from m2kt.remote import open_packet
 
-    loaded = Packet.load(packet)
+    loaded = open_packet(packet)
     if html is not None:
         from m2kt.render import packet_page, save_page
 

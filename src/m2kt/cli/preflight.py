@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from m2kt.cli._options import Device, Dtype, DtypeName, Json, Seed, Trust
+from m2kt.cli._options import Device, Dtype, DtypeName, Json, PacketPlace, Seed, Trust
 from m2kt.cli._output import print_json, reported, stdout, working
 from m2kt.errors import CompatibilityError
 
@@ -23,7 +23,7 @@ WORDS = {True: ("fit", "green"), False: ("unfit", "red"), None: ("not judged", "
 @reported
 def command(
     student: Annotated[str, typer.Argument(help="A directory, a Hub id, a fetched model, or a zoo: name.")],
-    packet: Annotated[Path, typer.Argument(help="Packet directory or .m2kp file.")],
+    packet: PacketPlace,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="Settings of student side and verdict.", metavar="CAL.yaml"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +18,8 @@ NAME = "verify"
 @reported
 def command(
     file: Annotated[
-        Path, typer.Argument(help="A packet, an adapter, or a signed statement such as receipt.json.")
+        str,
+        typer.Argument(help="A packet or its reference, an adapter, or a signed statement: receipt.json."),
     ],
     trust: Trust = None,
     at: Annotated[
@@ -27,7 +27,7 @@ def command(
         typer.Option(help="Check expiry against this time (UTC) instead of now.", metavar="TIME"),
     ] = None,
     packet: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--packet", help="An adapter: it must come from this packet.", metavar="PACKET"),
     ] = None,
     student: Annotated[
@@ -45,15 +45,17 @@ def command(
     """
     from m2kt.packet import TrustPolicy, judge_file
     from m2kt.pipeline import verify_adapter
+    from m2kt.remote import local_packet
 
+    path = local_packet(file)
     policy = None if trust is None else TrustPolicy.from_file(trust)
     at = at if at is None or at.tzinfo else at.replace(tzinfo=UTC)
-    if (file / "adapter_config.json").is_file():
-        verdict = verify_adapter(file, policy, packet=packet, student=student, at=at)
+    if (path / "adapter_config.json").is_file():
+        verdict = verify_adapter(path, policy, packet=packet, student=student, at=at)
     elif packet is not None or student is not None:
         raise SpecError(f"--packet and --student go with an adapter; there is none at {file}")
     else:
-        verdict = judge_file(file, policy, at=at)
+        verdict = judge_file(path, policy, at=at)
     if json_:
         print_json(verdict)
     else:

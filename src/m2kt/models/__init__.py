@@ -17,6 +17,8 @@ from ._forward import next_tokens as next_tokens
 from ._forward import pad_batch as pad_batch
 from ._generate import Completion as Completion
 from ._generate import generate_greedy as generate_greedy
+from ._gguf import left_out as left_out
+from ._gguf_write import write_gguf as write_gguf
 from ._layers import blocks as blocks
 from ._layers import cache_argument as cache_argument
 from ._layers import context_length as context_length
@@ -24,13 +26,13 @@ from ._layers import decoder as decoder
 from ._layers import linear_projections as linear_projections
 from ._layers import width as width
 from ._load import LoadedModel as LoadedModel
-from ._load import computes_bf16 as computes_bf16
 from ._load import load_causal_lm as load_causal_lm
 from ._load import load_tokenizer as load_tokenizer
 from ._names import licence_of as licence_of
 from ._names import list_zoo as list_zoo
 from ._names import resolve as resolve
 from ._names import zoo_dir as zoo_dir
+from ._precision import computes_bf16 as computes_bf16
 from ._record import Recording as Recording
 from ._record import hidden_of as hidden_of
 from ._record import moved as moved

@@ -20,11 +20,13 @@ from m2kt.packet import (
     readability,
 )
 from m2kt.pipeline._adapters import RECEIPT, adapter_digest, commit_adapter, read_adapter
+from m2kt.pipeline._cards import adapter_card
 from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._receipt import check_origin, receipt_of, write_rejected
 from m2kt.pipeline._results import IngestResult, Progress
 from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
+from m2kt.remote import open_packet, refuse_revoked
 
 if TYPE_CHECKING:
     from m2kt.audit import Thresholds, Verdict
@@ -54,14 +56,14 @@ def ingest(
 
     Args:
         student: a directory, a Hub id, or a ``zoo:`` name; its weights stay frozen.
-        packet: a packet or its path.
+        packet: a packet, its path, or a reference (:mod:`m2kt.remote`).
         out: where the adapter goes. What stands there stays untouched by a rejection.
         reuse: a trained adapter (same graph, same teacher's space): its vectors are exchanged, nothing is trained.
         probes: the spec with its truth, for a verdict on truth rather than on the packet's own roll-out.
         trust: the policy that must accept the packet before any training; without one, origin is not checked.
 
     Raises:
-        TrustError: the policy does not accept the packet.
+        TrustError: the policy does not accept the packet, or it was revoked.
         PacketError, CompatibilityError, ModelError, StorageError: see :mod:`m2kt.errors`.
     """
     import m2kt.student as room
@@ -72,7 +74,8 @@ def ingest(
     settings = config if isinstance(config, IngestConfig) else IngestConfig.from_file(config)
     student_settings, thresholds = settings.resolve()
     updates = settings.updates if updates is None else updates
-    packet = packet if isinstance(packet, Packet) else Packet.load(packet)
+    packet = open_packet(packet, lambda done, size: say("bringing the packet", done, size))
+    refuse_revoked(packet.digest)
     origin = check_origin(packet, trust)
     signer = read_signer(local_key())  # a receipt that cannot be signed should not cost a training first
     refuse_contradictions(packet)
@@ -123,12 +126,12 @@ def ingest(
         "ledger": ledger,
         **verdict.model_dump(mode="json"),
     }
-    receipt = receipt_of(packet, loaded, config_used, ledger, verdict, origin, standing, signer)
+    draft = receipt_of(packet, loaded, config_used, ledger, verdict, origin, standing, signer)
     if verdict.verdict == "accepted":
-        commit_adapter(model, Path(out), record, standing, receipt)
+        commit_adapter(model, Path(out), record, standing, draft.sign, adapter_card(draft, loaded))
         receipt_path = Path(out) / RECEIPT
     else:
-        receipt_path = write_rejected(Path(out), receipt(None))
+        receipt_path = write_rejected(Path(out), draft.sign(None))
     return IngestResult(
         verdict=verdict.verdict,
         reasons=verdict.reasons,
@@ -251,8 +254,9 @@ def _audit(
         accuracy=after.accuracy,
         interval=after.interval,
         n=after.n,
-        # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small.
-        reference_accuracy=1.0 if truth is not None else teacher_accuracy,
+        # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small. Of facts the
+        # packet holds all that the teacher knows: right or wrong, there is no more to be had.
+        reference_accuracy=1.0 if truth is not None and not spec.facts else teacher_accuracy,
         reference=reference,
         shapes=after.shapes,
         held_out=beyond,

@@ -10,6 +10,7 @@ from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._ingest import refuse_contradictions
 from m2kt.pipeline._receipt import check_origin
 from m2kt.pipeline._results import PreflightResult, Progress
+from m2kt.remote import open_packet, refuse_revoked
 
 
 def preflight(
@@ -27,13 +28,13 @@ def preflight(
 
     Args:
         student: a directory, a Hub id, or a ``zoo:`` name.
-        packet: a packet or its path.
+        packet: a packet, its path, or a reference (:mod:`m2kt.remote`).
         config: as for :func:`ingest`: settings of the student side, content auditor, thresholds.
         seed: of the made-up traces.
         trust: the policy that must accept the packet; without one, origin is not checked.
 
     Raises:
-        TrustError: the policy does not accept the packet.
+        TrustError: the policy does not accept the packet, or it was revoked.
         PacketError, ModelError, SpecError: see :mod:`m2kt.errors`.
     """
     import m2kt.student.preflight as room
@@ -43,7 +44,8 @@ def preflight(
     say: Progress = progress or (lambda stage, done, total: None)
     settings = config if isinstance(config, IngestConfig) else IngestConfig.from_file(config)
     student_settings, thresholds = settings.resolve()
-    packet = packet if isinstance(packet, Packet) else Packet.load(packet)
+    packet = open_packet(packet, lambda done, size: say("bringing the packet", done, size))
+    refuse_revoked(packet.digest)
     check_origin(packet, trust)
     refuse_contradictions(packet)
     say("reading the packet's texts", 0, 1)

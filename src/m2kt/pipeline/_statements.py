@@ -19,6 +19,7 @@ from m2kt.packet import (
     RECEIPT,
     VERDICT,
     Packet,
+    Statement,
     TrustPolicy,
     TrustVerdict,
     judge_statement,
@@ -30,6 +31,7 @@ from m2kt.packet import (
 from m2kt.pipeline._adapters import RECEIPT as RECEIPT_FILE
 from m2kt.pipeline._adapters import adapter_digest
 from m2kt.pipeline._results import AuditResult, EvaluateResult
+from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
@@ -154,19 +156,34 @@ def verify_adapter(
     """
     path = Path(path)
     where = str(path / RECEIPT_FILE)
-    statement = verify_statement(read_statement(path / RECEIPT_FILE), where, expected=RECEIPT)
-    try:
-        receipt = Receipt.model_validate(statement.predicate)
-    except ValueError as error:
-        raise PacketError(f"{where} is no receipt: {explain(error)}") from error
-    _same(f"the adapter {path}", adapter_digest(path), receipt.after.get("adapter"), where)
+    statement, receipt = read_receipt(path, adapter_digest(path))
     if packet is not None:
-        _same(f"the packet {packet}", Packet.load(packet).digest, statement.packet, where)
+        _same(f"the packet {packet}", open_packet(packet).digest, statement.packet, where)
     if student is not None:
         from m2kt.models import digest_of_model, resolve
 
         _same(f"the model {student}", digest_of_model(resolve(student)), receipt.base_model.digest, where)
     return judge_statement(statement, policy, at=at)
+
+
+def read_receipt(folder: Path, digest: str | None) -> tuple[Statement, Receipt]:
+    """The receipt that lies in a folder.
+
+    Args:
+        digest: of the adapter or checkpoint there, as it is now.
+
+    Raises:
+        PacketError: there is none, it does not verify, or it is about something else.
+    """
+    where = str(folder / RECEIPT_FILE)
+    statement = verify_statement(read_statement(folder / RECEIPT_FILE), where, expected=RECEIPT)
+    try:
+        receipt = Receipt.model_validate(statement.predicate)
+    except ValueError as error:
+        raise PacketError(f"{where} is no receipt: {explain(error)}") from error
+    kind = "adapter" if (folder / "adapter_config.json").is_file() else "model"
+    _same(f"the {kind} {folder}", digest, receipt.after.get("adapter"), where)
+    return statement, receipt
 
 
 def about(adapter: str | Path, packet: Packet) -> None:

@@ -4,6 +4,7 @@ Sections are made of blocks (tables, figures, tiles, remarks); :func:`page` turn
 nothing else, :func:`to_markdown` into tables. matplotlib and jinja2 are loaded when something is drawn.
 """
 
+from m2kt.render._attention import attention_blocks as attention_blocks
 from m2kt.render._blocks import Block as Block
 from m2kt.render._blocks import Cell as Cell
 from m2kt.render._blocks import Figure as Figure
@@ -24,10 +25,16 @@ from m2kt.render._graph import GraphSummary as GraphSummary
 from m2kt.render._graph import summarise_graph as summarise_graph
 from m2kt.render._map import draw_transfer_map as draw_transfer_map
 from m2kt.render._packet import READING as READING
+from m2kt.render._packet import fidelity_table as fidelity_table
 from m2kt.render._packet import graph_blocks as graph_blocks
+from m2kt.render._packet import ledger_table as ledger_table
+from m2kt.render._packet import map_blocks as map_blocks
 from m2kt.render._packet import packet_page as packet_page
+from m2kt.render._packet import rule_blocks as rule_blocks
+from m2kt.render._page import blocks_html as blocks_html
 from m2kt.render._page import page as page
 from m2kt.render._page import save_page as save_page
+from m2kt.render._page import stylesheet as stylesheet
 from m2kt.render._text import LEGEND as LEGEND
 from m2kt.render._text import MAX_ROWS as MAX_ROWS
 from m2kt.render._text import Grid as Grid

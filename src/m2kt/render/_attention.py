@@ -82,4 +82,5 @@ def _heat_maps(maps: dict[str, NDArray[np.float32]]) -> str:
 def _square(x: int, y: int, value: float) -> Rectangle:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, facecolor=SERIES[0], alpha=0.04 + 0.96 * value, lw=0)
+    alpha = 0.04 + 0.96 * min(1.0, max(0.0, value))  # a packet may say any number
+    return Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, facecolor=SERIES[0], alpha=alpha, lw=0)

@@ -42,13 +42,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its caption. A ``wide`` one keeps its size and scrolls sideways where there is no room."""
+    """A picture with its caption. One that keeps its size scrolls sideways where there is no room."""
 
     draw: Callable[[], str]
     """Returns an inline SVG. Called when a page is made: tables alone need no picture."""
     caption: str = ""
     title: str = ""
-    wide: bool = False
 
 
 @dataclass(frozen=True)

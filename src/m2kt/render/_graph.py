@@ -200,7 +200,7 @@ def _arc(boxes: list[dict[str, Any]], edge: EdgeSummary, rules: list[str]) -> di
         "height": _height(step, source),
         "rule": edge.rule,
         "causal": edge.causal,
-        "width": 1.0 + 2.2 * (edge.attention or 0.0),
+        "width": 1.0 + 2.2 * min(1.0, max(0.0, edge.attention or 0.0)),
         "about": about,
         "decision": False,
     }

@@ -46,12 +46,18 @@ def packet_page(packet: Packet) -> str:
     sections = [
         Section("At a glance", _glance(about)),
         Section("Card", [_card(about)]),
-        Section("Fidelity", [_fidelity(about)], "Measured on prompts never used for extraction."),
-        Section("Rules", _rules(about)),
-        Section("Concept map", _map(packet)),
+        Section(
+            "Fidelity", [fidelity_table(about["fidelity"])], "Measured on prompts never used for extraction."
+        ),
+        Section("Rules", rule_blocks(about)),
+        Section("Concept map", map_blocks(packet)),
         Section("Abstraction graph", graph_blocks(summarise_graph(packet)), READING),
         Section("Attention along edges", attention_blocks(packet)),
-        Section("Data ledger", [_ledger(about)], "What the extraction used: how “data-free” is counted."),
+        Section(
+            "Data ledger",
+            [ledger_table(about["ledger"])],
+            "What the extraction used: how “data-free” is counted.",
+        ),
         Section("Signature", _signature(about)),
     ]
     teacher = about["teacher"]["name"]
@@ -69,7 +75,7 @@ def graph_blocks(graph: GraphSummary, of: str = "") -> list[Block]:
         title, caption = f"{of}  {template.template}".strip(), size
         if template.skeletons > 1:
             caption += f"; drawn is the one that {percent(template.share, 0)} of fresh prompts take"
-        blocks.append(Figure(partial(draw_template, template, graph.rules), caption, title, wide=True))
+        blocks.append(Figure(partial(draw_template, template, graph.rules), caption, title))
     return blocks
 
 
@@ -119,8 +125,8 @@ def _pairs(rows: dict[str, str]) -> Table:
     return Table(["", ""], [[name, value] for name, value in rows.items()])
 
 
-def _fidelity(about: dict[str, Any]) -> Table:
-    fidelity = about["fidelity"]
+def fidelity_table(fidelity: dict[str, Any]) -> Table:
+    """A manifest's fidelity, by shape."""
     rows: list[list[Cell | str]] = [
         [s["template"], share_cell(s["agreement"]), share_cell(s["coverage"]), f"{s['n']:,}"]
         for s in fidelity["shapes"]
@@ -135,7 +141,8 @@ def _fidelity(about: dict[str, Any]) -> Table:
     )
 
 
-def _rules(about: dict[str, Any]) -> list[Block]:
+def rule_blocks(about: dict[str, Any]) -> list[Block]:
+    """What each rule writes, as grids or lists, from :func:`m2kt.packet.describe`."""
     if not about["rules"]:
         return [Note("No rules.")]
     colours = dict(zip(about["symbols"], symbol_colours(len(about["symbols"])), strict=True))
@@ -171,7 +178,8 @@ def _titled(rule: dict[str, Any], about: str) -> str:
     return f"{rule['name']}, {about}" if about else rule_title(rule)
 
 
-def _map(packet: Packet) -> list[Block]:
+def map_blocks(packet: Packet) -> list[Block]:
+    """Concepts in two dimensions, where there are enough."""
     if packet.n_concepts < 2:
         return [Note("Too few concepts for a map.")]
     caption = (
@@ -181,8 +189,8 @@ def _map(packet: Packet) -> list[Block]:
     return [Figure(partial(draw_packet_map, packet), caption)]
 
 
-def _ledger(about: dict[str, Any]) -> Table:
-    ledger = about["ledger"]
+def ledger_table(ledger: dict[str, Any]) -> Table:
+    """What a manifest says was used."""
     return _pairs(
         {
             "labelled examples": f"{ledger['labelled_examples']:,}",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2kt.errors import StorageError, explain
-from m2kt.render._blocks import Figure, Note, Row, Section, Table, Tiles
+from m2kt.render._blocks import Block, Figure, Note, Row, Section, Table, Tiles
 from m2kt.render._theme import DARK, LIGHT, themed
 
 if TYPE_CHECKING:
@@ -34,6 +34,17 @@ def _environment() -> Environment:
 def render_template(name: str, **context: Any) -> str:
     """A template of this package, filled; its colours follow the page's."""
     return themed(_environment().get_template(name).render(**context))
+
+
+def blocks_html(blocks: list[Block]) -> str:
+    """Blocks as a part of another page, which brings :func:`stylesheet`."""
+    show = _environment().get_template("blocks.html.j2").module.show  # type: ignore[attr-defined]
+    return "".join(show(block) for block in blocks)
+
+
+def stylesheet() -> str:
+    """Colours, light and dark, and the looks of blocks and pictures: what :func:`page` carries within itself."""
+    return _environment().get_template("style.css").render(light=LIGHT, dark=DARK)
 
 
 def page(title: str, sections: list[Section], *, subtitle: str = "", foot: str = "") -> str:

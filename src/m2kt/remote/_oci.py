@@ -1,0 +1,208 @@
+"""A repository of an OCI registry, by ``oras``: artefacts of one file each, found by tag or digest."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2kt.errors import BrokerError, SpecError, explain
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+EMPTY = b"{}"
+SECONDS = (5, 60)  # to connect, and between two bytes
+PIECE = 1 << 20
+_NAME = re.compile(
+    r"(?P<host>[^/@\s]+)/(?P<name>[a-z0-9][a-z0-9._/-]*?)"
+    r"(?::(?P<tag>[\w][\w.-]{0,127})|@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What a file in a registry is called there."""
+
+    artefact_type: str
+    media_type: str
+
+
+PACKET_ARTEFACT = Artefact("application/vnd.m2kt.packet.v1", "application/vnd.m2kt.packet.v1+zip")
+RECORD_ARTEFACT = Artefact("application/vnd.m2kt.record.v1", "application/vnd.m2kt.record.v1+json")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The one file of an artefact."""
+
+    digest: str
+    size: int
+    media_type: str
+
+
+class Repository:
+    """``HOST/NAME``. A registry on this machine is spoken to without TLS, any other with it.
+
+    Who we are is taken from docker's own configuration (``docker login``, ``oras login``).
+
+    Raises:
+        SpecError: the name is none, or oras is not installed.
+        BrokerError, from every call: the registry refused or did not answer.
+    """
+
+    def __init__(self, place: str) -> None:
+        host, name, _ = split(place)
+        self.place = f"{host}/{name}"
+        self._insecure = re.split(r":\d+$", host)[0] in ("localhost", "127.0.0.1", "[::1]")
+        self._host, self._threads = host, threading.local()
+
+    def push(
+        self,
+        tag: str,
+        source: Path | bytes,
+        digest: str,
+        kind: Artefact,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        """One file as an artefact; the tag is set last, so that it never points at half of one."""
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        title = (labels or {}).get("title")
+        layer: dict[str, Any] = {"mediaType": kind.media_type, "digest": digest, "size": size}
+        if title is not None:
+            layer["annotations"] = {"org.opencontainers.image.title": title}
+        empty = {"mediaType": EMPTY_TYPE, "digest": _sha256(EMPTY), "size": len(EMPTY)}
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "artifactType": kind.artefact_type,
+            "config": empty,
+            "layers": [layer],
+            "annotations": {
+                f"urn.m2kt.{name}": value for name, value in (labels or {}).items() if name != "title"
+            },
+        }
+        with self._asking(f"push {tag}") as registry, _as_file(source) as file, _as_file(EMPTY) as nothing:
+            container = registry.get_container(f"{self.place}:{tag}")
+            for path, described in ((nothing, empty), (file, layer)):
+                _expect(registry.upload_blob(str(path), container, described), (200, 201, 202))
+            _expect(registry.upload_manifest(manifest, container), (200, 201))
+
+    def layer(self, reference: str) -> Layer | None:
+        """The file behind a tag or a manifest's digest; None where there is none."""
+        mark = "@" if reference.startswith("sha256:") else ":"
+        with self._asking(f"look for {reference}") as registry:
+            container = registry.get_container(f"{self.place}{mark}{reference}")
+            url = f"{registry.prefix}://{container.manifest_url()}"
+            answer = registry.do_request(url, headers={"Accept": MANIFEST_TYPE})
+            if answer.status_code == 404:
+                return None
+            _expect(answer, (200,))
+            if mark == "@" and _sha256(answer.content) != reference:
+                raise BrokerError(
+                    f"{self.place}@{reference} came with another digest; do not use this registry"
+                )
+            layers = answer.json().get("layers", [])
+            if len(layers) != 1:
+                raise BrokerError(
+                    f"{self.place}{mark}{reference} has {len(layers)} files, expected a packet's one"
+                )
+            return Layer(str(layers[0]["digest"]), int(layers[0]["size"]), str(layers[0]["mediaType"]))
+
+    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes of a file, from ``start`` to before ``end``."""
+        if end is not None and end <= start:
+            return
+        with self._asking(f"read {digest}") as registry:
+            container = registry.get_container(self.place)
+            url = f"{registry.prefix}://{container.get_blob_url(digest)}"
+            whole = start == 0 and end is None
+            headers = {} if whole else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+            with registry.do_request(url, headers=headers, stream=True) as answer:
+                _expect(answer, (200,) if whole else (206,))
+                yield from answer.iter_content(PIECE)
+
+    def tags(self) -> list[str]:
+        """All tags."""
+        with self._asking("list tags") as registry:
+            container = registry.get_container(self.place)
+            url = f"{registry.prefix}://{container.tags_url()}"
+            if registry.do_request(url).status_code == 404:  # a repository begins with its first artefact
+                return []
+            return list(registry.get_tags(container))
+
+    def check(self) -> None:
+        """Raises BrokerError where the registry does not answer."""
+        with self._asking("ask the registry") as registry:
+            _expect(registry.do_request(f"{registry.prefix}://{self._host}/v2/"), (200,))
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[Any]:
+        import requests
+        from oras.auth import AuthenticationException
+
+        try:
+            yield self._registry()
+        except (requests.RequestException, AuthenticationException, ValueError, KeyError, OSError) as error:
+            raise BrokerError(
+                f"cannot {what} at {self.place}: {explain(error)[:200]}; is the registry up?"
+            ) from error
+
+    def _registry(self) -> Any:
+        """One session a thread: requests does not promise that threads may share one."""
+        if not hasattr(self._threads, "registry"):
+            self._threads.registry = _impatient()(hostname=self._host, insecure=self._insecure)
+            registry = self._threads.registry
+            registry.session.request = functools.partial(registry.session.request, timeout=SECONDS)
+            registry.auth.load_configs(registry.get_container(self.place))
+        return self._threads.registry
+
+
+def split(place: str) -> tuple[str, str, str | None]:
+    """Host, name, and tag or digest of ``HOST/NAME[:TAG|@DIGEST]``."""
+    match = _NAME.fullmatch(place)
+    if match is None:
+        raise SpecError(f"expected oci://host/name:tag or oci://host/name@sha256:..., came oci://{place}")
+    return match["host"], match["name"], match["tag"] or match["digest"]
+
+
+@functools.cache
+def _impatient() -> Any:
+    """oras' registry without its retries, which sleep for minutes: whoever calls us may hold a lock."""
+    try:
+        from oras.provider import Registry
+    except ModuleNotFoundError as error:
+        raise SpecError("oci:// needs oras: pip install 'm2kt[broker]'") from error
+    once: Callable[..., Any] = Registry.do_request.__wrapped__
+
+    class Impatient(Registry):  # type: ignore[misc]
+        def do_request(self, *args: Any, **kwargs: Any) -> Any:
+            return once(self, *args, **kwargs)
+
+    return Impatient
+
+
+@contextmanager
+def _as_file(source: Path | bytes) -> Iterator[Path]:
+    if isinstance(source, Path):
+        yield source
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(source)
+        file.flush()
+        yield Path(file.name)
+
+
+def _expect(answer: Any, statuses: tuple[int, ...]) -> None:
+    if answer.status_code not in statuses:
+        raise ValueError(f"it answered {answer.status_code} {answer.text[:200]}")
+
+
+def _sha256(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()

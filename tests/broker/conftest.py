@@ -1,0 +1,84 @@
+"""Brokers to speak to: one in this process for most tests, services of their own where a process matters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from m2kt.broker import Broker, BrokerSettings, create_app
+from tests.broker import services
+from tests.broker.speaking import Speaker
+
+HERE = Path(__file__).parent
+REQUIRED = os.environ.get("M2KT_SERVICES") == "required"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """These tests speak to services on this machine, and to nobody else.
+
+    Without Debian's programs those that need them are skipped and say so; with ``M2KT_SERVICES=required``, as in CI,
+    they fail.
+    """
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.allow_hosts(["127.0.0.1"]))
+            for marker, (name, package) in services.PROGRAMS.items():
+                if item.get_closest_marker(marker) and not services.found(name) and not REQUIRED:
+                    item.add_marker(pytest.mark.skip(reason=f"{name} is missing: apt-get install {package}"))
+
+
+@pytest.fixture(scope="session")
+def pg() -> Iterator[services.Postgres]:
+    with services.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with services.registry(tmp_path_factory.mktemp("registry")) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment leads there as long as the session lasts."""
+    with services.s3(tmp_path_factory.mktemp("s3")) as environment:
+        before = {name: os.environ.get(name) for name in environment}
+        os.environ.update(environment)
+        yield environment
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@pytest.fixture
+def speaker(tmp_path: Path) -> Iterator[Speaker]:
+    """A broker in this process, and a key of each role."""
+    with speaking_to(BrokerSettings(data=tmp_path / "broker")) as speaker:
+        yield speaker
+
+
+class speaking_to:
+    """A broker with these settings, in this process."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        broker = Broker(settings)
+        broker.start()
+        self._keys = {
+            role: broker.make_key(f"a {role}", role, "tests")[1] for role in ("reader", "publisher", "admin")
+        }
+        broker.close()
+        self._client = TestClient(create_app(settings), raise_server_exceptions=False)
+
+    def __enter__(self) -> Speaker:
+        self._client.__enter__()
+        return Speaker(self._client, self._keys)
+
+    def __exit__(self, *error: object) -> None:
+        self._client.__exit__(*error)  # type: ignore[arg-type]

@@ -1,0 +1,130 @@
+"""Who may do what: every role at every route, cell by cell."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from m2kt.broker import BrokerSettings
+from tests.broker.conftest import speaking_to
+from tests.broker.speaking import Speaker, made, receipt
+
+PACKET, VICTIM = made(0), made(1)
+FRESH = {role: made(10 + i) for i, role in enumerate((None, "reader", "publisher", "admin"))}
+AT = f"/v1/packets/{PACKET.digest}"
+NEAR = {"space": "sha256:" + "0" * 64 + "/2", "vector": [1.0, 0.0, 0.0, 0.0]}
+YANK = {"state": "yanked", "reason": "a test"}
+
+# route, how it is called, and what nobody (no key), a reader, a publisher and an admin are answered
+MATRIX = [
+    ("GET /healthz", "/healthz", {}, (200, 200, 200, 200)),
+    ("GET /readyz", "/readyz", {}, (200, 200, 200, 200)),
+    ("GET /metrics", "/metrics", {}, (200, 200, 200, 200)),
+    ("GET /v1/packets", "/v1/packets", {}, (401, 200, 200, 200)),
+    ("PUT /v1/packets/{digest}", None, {}, (401, 403, 201, 201)),
+    ("GET /v1/packets/{digest}", AT, {}, (401, 200, 200, 200)),
+    ("HEAD /v1/packets/{digest}", AT, {}, (401, 200, 200, 200)),
+    ("GET /v1/packets/{digest}/record", f"{AT}/record", {}, (401, 200, 200, 200)),
+    (
+        "PUT /v1/packets/{digest}/state",
+        f"/v1/packets/{VICTIM.digest}/state",
+        {"json": YANK},
+        (401, 403, 200, 200),
+    ),
+    ("GET /v1/packets/{digest}/verdicts", f"{AT}/verdicts", {}, (401, 200, 200, 200)),
+    ("POST /v1/packets/{digest}/verdicts", f"{AT}/verdicts", {}, (401, 403, 201, 201)),
+    ("GET /v1/statements/{statement}", None, {}, (401, 200, 200, 200)),
+    ("GET /v1/search", "/v1/search?q=a", {}, (401, 200, 200, 200)),
+    ("POST /v1/search/vectors", "/v1/search/vectors", {"json": NEAR}, (401, 200, 200, 200)),
+    ("GET /v1/lineage/{digest}", f"/v1/lineage/{PACKET.digest}", {}, (401, 200, 200, 200)),
+    ("GET /", "/", {}, (401, 200, 200, 200)),
+    ("GET /packets/{digest}", f"/packets/{PACKET.digest}", {}, (401, 200, 200, 200)),
+    ("GET /statements/{statement}", None, {}, (401, 200, 200, 200)),
+    ("GET /assets/{name}", "/assets/mark.svg", {}, (200, 200, 200, 200)),
+]
+ROLES = (None, "reader", "publisher", "admin")
+CELLS = [
+    pytest.param(route, path, request, role, status, id=f"{route.replace('/', '|')}-{role or 'nobody'}")
+    for route, path, request, statuses in MATRIX
+    for role, status in zip(ROLES, statuses, strict=True)
+]
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speaker]:
+    """A broker with something in it; each cell leaves what the others look at as it was."""
+    with speaking_to(BrokerSettings(data=tmp_path_factory.mktemp("access") / "broker")) as speaker:
+        speaker.publish(PACKET)
+        speaker.publish(VICTIM)
+        yield speaker
+
+
+@pytest.mark.parametrize(("route", "path", "request_", "role", "status"), CELLS)
+def test_cell(
+    settled: Speaker, route: str, path: str | None, request_: dict[str, Any], role: str | None, status: int
+) -> None:
+    speaker = settled
+    if route == "PUT /v1/packets/{digest}":
+        path, request_ = f"/v1/packets/{FRESH[role].digest}", {"content": FRESH[role].content}
+    elif route == "POST /v1/packets/{digest}/verdicts":
+        request_ = {"content": receipt(PACKET.digest, note=str(role))}
+    elif path is None:
+        said = receipt(PACKET.digest, "rejected", note=f"read by {role}")
+        name = speaker("POST", f"{AT}/verdicts", content=said).json()["statement"]
+        path = route.split()[1].format(statement=name)
+    assert path is not None
+    answer = speaker(route.split()[0], path, role, **request_)
+    assert answer.status_code == status, answer.text
+    if status == 401:
+        assert "Bearer" in answer.headers["www-authenticate"]
+    if status in (401, 403) and route.split()[0] != "HEAD":
+        assert (
+            answer.headers["content-type"] == "application/problem+json" and answer.json()["status"] == status
+        )
+
+
+def test_the_matrix_has_every_route(speaker: Speaker) -> None:
+    told = {
+        f"{method} {context.path}"
+        for context in iter_route_contexts(speaker.client.app.routes)  # type: ignore[attr-defined]
+        if isinstance(context.original_route, APIRoute)
+        for method in context.methods or ()
+    }
+    assert {route for route, *_ in MATRIX} == told
+
+
+def test_a_public_broker_lets_anybody_read_and_nobody_write(tmp_path: Path) -> None:
+    with speaking_to(BrokerSettings(data=tmp_path / "broker", public=True)) as speaker:
+        assert speaker.publish(PACKET).status_code == 201
+        assert speaker("GET", AT, None).status_code == 200
+        assert speaker("PUT", f"/v1/packets/{VICTIM.digest}", None, content=VICTIM.content).status_code == 401
+        assert speaker("PUT", f"{AT}/state", None, json=YANK).status_code == 401
+        assert speaker("GET", AT, None, headers={"Authorization": "Bearer m2kt_x_y"}).status_code == 401
+
+
+def test_a_browser_gives_the_key_as_its_password(speaker: Speaker) -> None:
+    speaker.publish(PACKET)
+
+    def asked(value: str) -> int:
+        return speaker("GET", AT, None, headers={"Authorization": value}).status_code
+
+    def basic(text: str) -> str:
+        return "Basic " + base64.b64encode(text.encode()).decode()
+
+    assert asked(basic(f"me:{speaker.keys['reader']}")) == 200
+    assert asked(basic("me:wrong")) == asked(basic("me")) == asked("Basic !!") == asked("Digest x") == 401
+
+
+def test_an_ended_key_opens_nothing(speaker: Speaker) -> None:
+    speaker.publish(PACKET)
+    broker = speaker.client.app.state.broker  # type: ignore[attr-defined]
+    key, token = broker.make_key("for a while", "reader", "tests")
+    headers = {"Authorization": f"Bearer {token}"}
+    assert speaker("GET", AT, None, headers=headers).status_code == 200
+    broker.end_key(key.id, "tests")
+    assert speaker("GET", AT, None, headers=headers).status_code == 401

@@ -1,0 +1,294 @@
+"""What a user's machine does: publish, pull, search, take back, with patience and without surprises."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from m2kt.errors import BrokerError, PacketError, SpecError, TrustError
+from m2kt.packet import Packet
+from m2kt.remote import BrokerClient, Bucket, Repository, local_packet, open_packet, refuse_revoked
+from m2kt.remote import _http as http
+from tests.broker.services import Server
+from tests.broker.speaking import made, receipt
+from tests.packet.trusting import policy_file, trusted
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+    server = Server(tmp_path_factory.mktemp("client") / "broker")
+    key = server.key("ann", "publisher")
+    yield server.start(), key
+    server.kill()
+
+
+@pytest.fixture
+def at_home(
+    server: tuple[Server, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[BrokerClient]:
+    """A machine that knows the broker, and keeps nothing yet."""
+    monkeypatch.setenv("M2KT_BROKER_URL", server[0].url)
+    monkeypatch.setenv("M2KT_API_KEY", server[1])
+    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
+    with BrokerClient() as client:
+        yield client
+
+
+def published(client: BrokerClient, tmp_path: Path, seed: int) -> str:
+    packet = made(seed)
+    client.publish(packet.digest, packet.at(tmp_path / f"{seed}.m2kp"))
+    return packet.digest
+
+
+class Faulty(BaseHTTPRequestHandler):
+    """Stands before a packet and fails as networks do: what to do is taken from a list, a request each."""
+
+    content: bytes = b""
+    etag = '"sha256:none"'
+    script: list[str] = []  # noqa: RUF012
+    asked: list[dict[str, str]] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        Faulty.asked.append(dict(self.headers))
+        act = Faulty.script.pop(0) if Faulty.script else "whole"
+        if act.isdecimal():
+            self.send_response(int(act))
+            self.send_header("Content-Length", "0")
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            return
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        body = Faulty.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", Faulty.etag)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(
+            body[: len(body) // 2] if act == "half" else b"x" * len(body) if act == "noise" else body
+        )
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Faulty]]:
+    from m2kt.broker.records import digest_of
+
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.0)
+    Faulty.content, Faulty.script, Faulty.asked = made(5).content, [], []
+    Faulty.etag = f'"{digest_of(Faulty.content)}"'
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
+    Thread(target=listener.serve_forever, daemon=True).start()
+    monkeypatch.setenv("M2KT_BROKER_URL", f"http://127.0.0.1:{listener.server_port}")
+    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
+    yield Faulty
+    listener.shutdown()
+    listener.server_close()
+
+
+def test_a_reference_is_a_packet_wherever_one_is(at_home: BrokerClient, tmp_path: Path) -> None:
+    digest = published(at_home, tmp_path, 0)
+    assert open_packet(f"m2kt://{digest}").digest == digest
+    assert open_packet(str(tmp_path / "0.m2kp")).digest == digest
+    assert local_packet(tmp_path / "0.m2kp") == tmp_path / "0.m2kp"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["m2kt://secret", "ftp://host/x", "oci://host/name", "oci://host", "hf://secret", "m2kt://sha256:12"],
+)
+def test_a_reference_of_another_form_is_said(place: str) -> None:
+    with pytest.raises(SpecError, match="expected"):
+        local_packet(place)
+
+
+def test_what_is_here_is_not_sent_again(at_home: BrokerClient, tmp_path: Path) -> None:
+    place = f"m2kt://{published(at_home, tmp_path, 1)}"
+    sent: list[int] = []
+    local_packet(place, lambda done, size: sent.append(done))
+    assert sent
+    sent.clear()
+    local_packet(place, lambda done, size: sent.append(done))
+    assert not sent
+
+
+def test_a_broken_transfer_goes_on_where_it_stopped(faulty: type[Faulty]) -> None:
+    faulty.script[:] = ["half", "half", "503", "429", "rest"]
+    path = local_packet(f"m2kt://{made(5).digest}")
+    assert path.read_bytes() == made(5).content
+    starts = [int(a.get("Range", "bytes=0-")[6:-1]) for a in faulty.asked]
+    half = len(made(5).content) // 2
+    assert starts[:3] == [0, half, half + (len(made(5).content) - half) // 2]
+    assert not list(path.parent.glob("*.part*"))
+
+
+def test_patience_ends(faulty: type[Faulty]) -> None:
+    faulty.script[:] = ["503"] * 99
+    with pytest.raises(BrokerError, match="failed 6 times, last: 503"):
+        local_packet(f"m2kt://{made(5).digest}")
+    assert len(faulty.asked) == http.ATTEMPTS
+
+
+def test_noise_is_not_taken_for_a_packet(faulty: type[Faulty]) -> None:
+    faulty.script[:] = ["noise"]
+    with pytest.raises(BrokerError, match="damaged on its way"):
+        local_packet(f"m2kt://{made(5).digest}")
+    assert open_packet(f"m2kt://{made(5).digest}").digest == made(5).digest
+
+
+def test_a_lying_broker_is_found_out(faulty: type[Faulty]) -> None:
+    with pytest.raises(PacketError, match="do not use this broker"):
+        local_packet(f"m2kt://{made(6).digest}")
+    with pytest.raises(PacketError, match="do not use this broker"):
+        local_packet(f"m2kt://{made(6).digest}")  # and it was not kept
+
+
+def test_offline_is_said_and_obeyed(
+    at_home: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = published(at_home, tmp_path, 2)
+    local_packet(f"m2kt://{digest}")
+    monkeypatch.setenv("M2KT_BROKER_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.0)
+    with pytest.raises(BrokerError, match="M2KT_OFFLINE=1 uses the copy"):
+        local_packet(f"m2kt://{digest}")
+    with pytest.raises(BrokerError, match="M2KT_OFFLINE=1 goes on without"):
+        refuse_revoked(digest)
+    monkeypatch.setenv("M2KT_OFFLINE", "1")
+    assert open_packet(f"m2kt://{digest}").digest == digest
+    refuse_revoked(digest)
+    with pytest.raises(BrokerError, match="is not here"):
+        local_packet(f"m2kt://{made(3).digest}")
+
+
+def test_revoked_is_refused_and_remembered(
+    at_home: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = published(at_home, tmp_path, 4)
+    file = tmp_path / "4.m2kp"
+    refuse_revoked(digest)
+    local_packet(f"m2kt://{digest}")
+    at_home.set_state(digest, "revoked", "poisoned rows")
+    with pytest.raises(TrustError, match="poisoned rows"):
+        local_packet(f"m2kt://{digest}")
+    from m2kt import pipeline
+
+    with pytest.raises(TrustError, match="poisoned rows"):  # before the student is even looked for
+        pipeline.ingest("no-such-student", file, tmp_path / "out")
+    with pytest.raises(TrustError, match="poisoned rows"):
+        pipeline.preflight("no-such-student", file)
+    monkeypatch.delenv("M2KT_BROKER_URL")
+    with pytest.raises(TrustError, match="poisoned rows"):
+        pipeline.ingest("no-such-student", file, tmp_path / "out")
+
+
+def test_the_commands(at_home: BrokerClient, tmp_path: Path) -> None:
+    def run(*words: str, code: int = 0) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-m", "m2kt.cli", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout) if "--json" in words else done.stdout + done.stderr
+
+    packet = made(20, signer="tom")
+    file, trust = packet.at(tmp_path / "p.m2kp"), policy_file(tmp_path / "t.yaml", trusted("tom", "teacher"))
+    stranger = policy_file(tmp_path / "s.yaml", trusted("eve", "teacher"))
+    said = tmp_path / "receipt.json"
+    said.write_bytes(receipt(packet.digest))
+    view = run("publish", str(file), "--statement", str(said), "--json")
+    assert view["digest"] == packet.digest and view["verdicts"] == {"accepted": 1}
+    assert packet.digest in {f["packet"]["digest"] for f in run("search", "tiny", "--json")["found"]}
+    near = run("search", "--like", str(file), "--row", "3", "--json")["near"]
+    assert (near[0]["packet"], near[0]["row"]) == (packet.digest, 3)
+    assert "adapter" in run("lineage", packet.digest)
+    out = tmp_path / "out.m2kp"
+    assert "not trusted" in run("pull", packet.digest, "--out", str(out), "--trust", str(stranger), code=11)
+    assert not out.exists()
+    run("pull", packet.digest, "--out", str(out), "--trust", str(trust))
+    assert out.read_bytes() == packet.content
+    run("inspect", f"m2kt://{packet.digest}", "--json")
+    run("verify", f"m2kt://{packet.digest}", "--trust", str(trust))
+    assert "is yanked: old" in run("yank", packet.digest, "--reason", "old")
+    assert packet.digest not in {f["packet"]["digest"] for f in run("search", "tiny", "--json")["found"]}
+    run("yank", packet.digest, "--reason", "bad", "--revoke")
+    assert "bad" in run("pull", packet.digest, "--out", str(tmp_path / "x"), code=11)
+    assert "404" in run("lineage", "sha256:" + "9" * 64, code=12)
+
+
+def test_a_bucket_by_reference(s3: dict[str, str], at_home: BrokerClient, tmp_path: Path) -> None:
+    packet = made(30)
+    Bucket("packets/team").put("secret.m2kp", packet.at(tmp_path / "p.m2kp"))
+    assert open_packet("s3://packets/team/secret.m2kp").digest == packet.digest
+    sent: list[int] = []
+    local_packet("s3://packets/team/secret.m2kp", lambda done, size: sent.append(done))
+    assert not sent
+    Bucket("packets/team").put("secret.m2kp", made(31).content)
+    assert open_packet("s3://packets/team/secret.m2kp").digest == made(31).digest
+    Bucket("packets/team").put("secret.m2kp", b"edited")
+    with pytest.raises(PacketError):
+        open_packet("s3://packets/team/secret.m2kp")
+    with pytest.raises(BrokerError, match="there is no"):
+        local_packet("s3://packets/team/nothing.m2kp")
+
+
+@pytest.mark.registry
+def test_a_registry_by_reference(registry: str, at_home: BrokerClient, tmp_path: Path) -> None:
+    from m2kt.broker.records import digest_of
+    from m2kt.remote import PACKET_ARTEFACT, RECORD_ARTEFACT
+
+    packet, repository = made(32), Repository(f"{registry}/team/secret")
+    repository.push(
+        "v1", packet.content, digest_of(packet.content), PACKET_ARTEFACT, {"title": "secret.m2kp"}
+    )
+    assert open_packet(f"oci://{registry}/team/secret:v1").digest == packet.digest
+    repository.push("log", b"{}", digest_of(b"{}"), RECORD_ARTEFACT)
+    with pytest.raises(PacketError, match="expected a packet"):
+        local_packet(f"oci://{registry}/team/secret:log")
+    with pytest.raises(BrokerError, match="there is no"):
+        local_packet(f"oci://{registry}/team/secret:v2")
+
+
+def test_the_hub_by_reference(tmp_path: Path) -> None:
+    """Through the Hub's own client, against the hub of tests/packet."""
+    from tests.packet.hub import Hub
+
+    saved = Packet.load(made(33).at(tmp_path / "p.m2kp")).save(tmp_path / "hub" / "ann" / "tiny")
+    assert saved.is_dir() and Hub
+    root = Path(__file__).parents[2]
+    words = [sys.executable, "-m", "tests.packet.hub", str(tmp_path / "hub")]
+    hub = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=root)
+    assert hub.stdout is not None
+    port = hub.stdout.readline().strip()
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(tmp_path / "cache"),
+        "M2KT_HOME": str(tmp_path / "home"),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "m2kt.cli", "inspect", "hf://ann/tiny@main", "--json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        hub.kill()
+        hub.wait()
+    assert json.loads(done.stdout)["digest"] == made(33).digest, done.stderr

@@ -1,0 +1,160 @@
+"""What strangers send: hostile packets, too much, too many, too slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attacks.__main__ import MODULES
+from attacks._forge import ATTACKS, Attack
+from m2kt.broker import BrokerSettings
+from m2kt.packet._layout import MANIFEST, PARTS
+from m2kt.packet._zip import zip_bytes
+from tests.broker.conftest import speaking_to
+from tests.broker.speaking import Speaker, made, receipt
+
+assert MODULES  # importing them registers the attacks
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speaker]:
+    settings = BrokerSettings(data=tmp_path_factory.mktemp("target") / "broker", max_upload=20 << 20)
+    with speaking_to(settings) as speaker:
+        yield speaker
+
+
+def as_upload(path: Path) -> tuple[str, bytes]:
+    """What an attacker would send: the file, or the directory in the frame of a single file, and a fitting digest."""
+    if path.is_file():
+        content = path.read_bytes()
+        manifest = _manifest_in(content)
+    else:
+        files = {p.name: p.read_bytes() for p in sorted(path.iterdir()) if p.is_file() and not p.is_symlink()}
+        manifest = files.get(MANIFEST, b"")
+        content = zip_bytes(files) if set(files) == set(PARTS) else _any_zip(files)
+    return "sha256:" + hashlib.sha256(manifest).hexdigest(), content
+
+
+def _manifest_in(content: bytes) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return archive.read(MANIFEST)
+    except Exception:  # whatever an attack makes of a zip
+        return b""
+
+
+def _any_zip(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+# What these do happens on a disk: sent as bytes they are a good packet, or a terabyte.
+ON_DISK = {"hard-link", "sparse-text", "sparse-tensors"}
+
+
+@pytest.mark.parametrize(
+    "attack", [a for a in ATTACKS.values() if a.name not in ON_DISK], ids=lambda a: a.name
+)
+def test_a_hostile_packet_is_refused_and_leaves_nothing(
+    attack: Attack, target: Speaker, tmp_path: Path
+) -> None:
+    path = attack.write(tmp_path / attack.name)
+    digest, content = as_upload(path)
+    answer = target("PUT", f"/v1/packets/{digest}", content=content)
+    assert answer.status_code in (413, 422), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    broker, detail = target.client.app.state.broker, answer.json()["detail"]  # type: ignore[attr-defined]
+    assert detail.isprintable() and len(detail) < 700 and str(broker.settings.data) not in detail
+    assert list(broker.store.digests("packets")) == [] and list(broker.settings.spool.iterdir()) == []
+
+
+def test_too_much_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with speaking_to(BrokerSettings(data=tmp_path / "broker", max_upload=1000)) as speaker:
+        packet = made()
+        path = f"/v1/packets/{packet.digest}"
+        said = speaker("PUT", path, content=packet.content)
+        assert said.status_code == 413 and "1000 bytes" in said.json()["detail"]
+        pieces = (packet.content[i : i + 100] for i in range(0, len(packet.content), 100))
+        came = speaker("PUT", path, content=pieces)  # without a Content-Length: counted on the way
+        assert came.status_code == 413
+        assert speaker("PUT", path, content=b"", headers={"Content-Length": "9" * 5000}).status_code in (
+            413,
+            422,
+        )
+        assert list((tmp_path / "broker" / "spool").iterdir()) == []
+
+
+def test_a_large_statement_is_refused(speaker: Speaker) -> None:
+    packet = made()
+    speaker.publish(packet)
+    answer = speaker("POST", f"/v1/packets/{packet.digest}/verdicts", content=b" " * (5 << 20))
+    assert answer.status_code == 413
+
+
+def test_an_upload_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    settings = BrokerSettings(data=tmp_path / "broker", upload_seconds=1)
+    with speaking_to(settings) as speaker:
+        packet = made()
+        messages: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+        sent: list[dict[str, object]] = []
+
+        async def call() -> None:
+            await messages.put({"type": "http.request", "body": packet.content[:50], "more_body": True})
+
+            async def send(message: dict[str, object]) -> None:
+                sent.append(message)
+
+            authorization = (b"authorization", f"Bearer {speaker.keys['publisher']}".encode())
+            scope = {
+                "type": "http",
+                "method": "PUT",
+                "path": f"/v1/packets/{packet.digest}",
+                "raw_path": b"",
+                "query_string": b"",
+                "headers": [authorization],
+                "http_version": "1.1",
+                "scheme": "http",
+                "server": ("test", 80),
+                "client": ("test", 1),
+            }
+            await speaker.client.app(scope, messages.get, send)  # type: ignore[arg-type]
+
+        speaker.client.portal.call(call)  # type: ignore[union-attr]
+        assert sent[0]["status"] == 408
+
+
+@pytest.mark.parametrize("place", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b", "a\u202eb"], ids=["nul", "surrogate", "direction"])
+def test_texts_that_no_database_takes(
+    place: str, text: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Refused where they are asked for; left out of the index where a signed statement holds them."""
+    database = None
+    if place == "postgres":
+        name = f"texts{ord(text[1])}"
+        database = request.getfixturevalue("pg").new_database(name)
+    with speaking_to(BrokerSettings(data=tmp_path / "broker", database=database)) as speaker:
+        packet = made()
+        speaker.publish(packet)
+        encoded = "".join(f"%{byte:02x}" for byte in text.encode(errors="surrogatepass"))
+        for query in ("skill", "teacher", "licence", "verdict", "label", "cursor"):
+            assert speaker("GET", f"/v1/packets?{query}={encoded}").status_code in (200, 422)
+        assert speaker("GET", f"/v1/search?q={encoded}").status_code in (200, 422)
+        body = json.dumps({"state": "yanked", "reason": text}).encode()
+        refused = speaker("PUT", f"/v1/packets/{packet.digest}/state", content=body)
+        assert refused.status_code == 422 and refused.headers["content-type"] == "application/problem+json"
+        if "\ud800" not in text:  # which cannot be signed
+            strange = receipt(packet.digest, base_model={"name": text})
+            path = f"/v1/packets/{packet.digest}/verdicts"
+            assert speaker("POST", path, content=strange).status_code in (201, 422)
+            assert [s["student"] for s in speaker("GET", path).json()["statements"]] in ([None], [])

@@ -1,0 +1,18 @@
+"""The main job over a broker, as on two machines. Minutes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.broker.main_job import run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "place", ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.registry])]
+)
+def test_the_main_job_over_a_broker(place: str) -> None:
+    found = run(place, "zoo:pico-llama")
+    line = found["lineage"]["lines"][0]
+    assert found["verdict"] == "accepted" and found["accuracy"] > 0.9
+    assert line["packet"]["state"] == "revoked" and line["receipts"][0]["adapter"]

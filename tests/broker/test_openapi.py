@@ -1,0 +1,87 @@
+"""What the OpenAPI description says is what happens, whatever is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from m2kt.broker import BrokerSettings, create_app
+from m2kt.remote import BrokerClient
+from tests.broker.services import Server
+from tests.broker.speaking import made, receipt
+
+PACKET_TYPE = "application/vnd.m2kt.packet.v1+zip"
+SCHEMA = schemathesis.openapi.from_dict(create_app(BrokerSettings(data=Path("unused"))).openapi())
+schemathesis.openapi.media_type(PACKET_TYPE, st.binary(max_size=2000))
+OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations()]
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@schemathesis.serializer(PACKET_TYPE)
+def _as_it_is(_: object, value: object) -> bytes:
+    """Of a packet's bytes; a value of another kind becomes bytes in some way."""
+    raw = getattr(value, "data", value)  # a marked binary
+    return raw if isinstance(raw, bytes) else str(raw).encode()
+
+
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.postgres])],
+)
+def lively(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Server, str]]:
+    """A broker in a process of its own, with something in it, and an admin's key."""
+    options: tuple[str, ...] = ()
+    if request.param == "postgres":
+        options = ("--database", request.getfixturevalue("pg").new_database("openapi"))
+    server = Server(tmp_path_factory.mktemp("openapi") / "broker", options)
+    key = server.key("root", "admin")
+    server.start()
+    with BrokerClient(server.url, key) as client:
+        for seed in range(3):
+            client.publish(made(seed).digest, made(seed).at(server.data / "packet.m2kp"))
+        client.add_statement(made(0).digest, receipt(made(0).digest))
+    yield server, key
+    server.kill()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_every_route_as_described(operation: schemathesis.APIOperation, lively: tuple[Server, str]) -> None:  # type: ignore[type-arg,name-defined]
+    server, key = lively
+
+    @settings(
+        max_examples=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],
+    )
+    @given(case=operation.as_strategy())
+    def holds(case: schemathesis.Case) -> None:
+        response = case.call(base_url=server.url, headers={"Authorization": f"Bearer {key}"})
+        case.validate_response(response, checks=CHECKS)
+
+    holds()
+
+
+def test_the_description_is_served_and_complete(lively: tuple[Server, str]) -> None:
+    told = httpx2.get(f"{lively[0].url}/openapi.json").json()
+    assert told == SCHEMA.raw_schema
+    for path, methods in told["paths"].items():
+        for method, operation in methods.items():
+            assert operation.get("summary"), (method, path)
+            assert "default" in operation["responses"], (method, path)

@@ -1,0 +1,188 @@
+"""The database is a function of the store: deleted, it comes back row for row."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from m2kt.broker import Broker, BrokerSettings
+from m2kt.broker.catalogue import Base
+from m2kt.broker.keys import Caller
+from m2kt.broker.records import parse_record
+from m2kt.broker.stores import read_all
+from m2kt.errors import StorageError
+from tests.broker import services
+from tests.broker.speaking import Made, cosigned, made, receipt
+
+ANN, BOB = Caller("ann", "publisher"), Caller("bob", "admin")
+PLACES = ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.registry])]
+
+
+def rows_of(broker: Broker) -> dict[str, list[dict[str, Any]]]:
+    """Everything that the database holds, in an order of its own."""
+    with broker.database.read() as session:
+        found = {}
+        for table in Base.metadata.sorted_tables:
+            rows = [dict(row) for row in session.execute(select(table)).mappings()]
+            found[table.name] = sorted(rows, key=lambda row: [str(row[c.name]) for c in table.primary_key])
+        return found
+
+
+@pytest.fixture(params=PLACES)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> BrokerSettings:
+    if request.param == "sqlite":
+        return BrokerSettings(data=tmp_path / "broker")
+    pg: services.Postgres = request.getfixturevalue("pg")
+    registry = request.getfixturevalue("registry")
+    name = f"b{random.randrange(10**9)}"
+    return BrokerSettings(
+        data=tmp_path / "broker", database=pg.new_database(name), store=f"oci://{registry}/{name}"
+    )
+
+
+def opened(settings: BrokerSettings) -> Broker:
+    broker = Broker(settings)
+    broker.start()
+    return broker
+
+
+def publish(broker: Broker, packet: Made, tmp_path: Path, caller: Caller = ANN) -> None:
+    broker.publish(packet.digest, packet.at(tmp_path / "packet.m2kp"), caller)
+
+
+def lived_in(broker: Broker, tmp_path: Path) -> None:
+    """Some of everything that a broker keeps."""
+    broker.make_key("ann", "publisher", "tests")
+    key, _ = broker.make_key("tom", "reader", "tests")
+    broker.end_key(key.id, "tests")
+    broker.make_key("tom", "admin", "tests")
+    packets = [made(seed, name=f"skill {seed}") for seed in range(4)]
+    for packet in packets:
+        publish(broker, packet, tmp_path)
+    publish(broker, cosigned(packets[0], "ada"), tmp_path, BOB)
+    for verdict in ("accepted", "rejected"):
+        broker.state(packets[1].digest, receipt(packets[1].digest, verdict), ANN)
+    broker.notice(packets[1].digest, "yanked", "old", ANN)
+    broker.notice(packets[1].digest, "listed", "new again", BOB)
+    broker.notice(packets[2].digest, "yanked", "worse", ANN)
+    broker.notice(packets[3].digest, "revoked", "poisoned", BOB)
+
+
+def test_a_database_comes_back_row_for_row(settings: BrokerSettings, tmp_path: Path) -> None:
+    broker = opened(settings)
+    lived_in(broker, tmp_path)
+    before = rows_of(broker)
+    assert all(before.values()), "every table should have been used"
+    broker.reindex()
+    assert rows_of(broker) == before
+    broker.close()
+
+
+def test_a_deleted_file_comes_back_at_the_next_start(tmp_path: Path) -> None:
+    settings = BrokerSettings(data=tmp_path / "broker")
+    broker = opened(settings)
+    lived_in(broker, tmp_path)
+    before = rows_of(broker)
+    broker.close()
+    for file in settings.data.glob("broker.db*"):
+        file.unlink()
+    again = opened(settings)
+    assert rows_of(again) == before
+    again.close()
+
+
+def test_the_order_of_records_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two servers, or of one whose clock was put back: any order within a kind gives the same rows."""
+    from m2kt.broker import service
+
+    settings = BrokerSettings(data=tmp_path / "broker")
+    broker = opened(settings)
+    lived_in(broker, tmp_path)
+    before = rows_of(broker)
+    names = list(broker.store.digests("records"))
+    for seed in range(5):
+        random.Random(seed).shuffle(names)
+        in_this_order = {name: place for place, name in enumerate(names)}
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                service, "by_time", lambda _, digest, order=in_this_order: (str(order[digest]), digest)
+            )
+            broker.reindex()
+        assert rows_of(broker) == before
+    broker.close()
+
+
+def test_a_record_that_the_database_missed_is_brought_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored, and then the database failed: not acknowledged, and there after the next call."""
+    from m2kt.broker import service
+
+    settings = BrokerSettings(data=tmp_path / "broker")
+    broker = opened(settings)
+    with monkeypatch.context() as patch:
+
+        def fails(*_: object) -> None:
+            raise StorageError("the database does not answer")
+
+        patch.setattr(service, "apply", fails)
+        with pytest.raises(StorageError):
+            publish(broker, made(0), tmp_path)
+    assert broker.behind and rows_of(broker)["packets"] == []
+    publish(broker, made(1), tmp_path)
+    assert not broker.behind
+    assert {row["digest"] for row in rows_of(broker)["packets"]} == {made(0).digest, made(1).digest}
+    before = rows_of(broker)
+    broker.reindex()
+    assert rows_of(broker) == before
+    broker.close()
+
+
+def test_damage_in_the_store_is_said_and_hides_nothing_else(tmp_path: Path) -> None:
+    settings = BrokerSettings(data=tmp_path / "broker")
+    broker = opened(settings)
+    for seed in (0, 1):
+        publish(broker, made(seed), tmp_path)
+    broker.state(made(0).digest, receipt(made(0).digest), ANN)
+    assert broker.damaged() == []
+    blob = next(r["blob"] for r in rows_of(broker)["packets"] if r["digest"] == made(0).digest)
+    broker.close()
+    name = blob.removeprefix("sha256:")
+    (settings.data / "store" / "packets" / name[:2] / name).write_bytes(b"rot")
+    place = ["--data", str(settings.data), "--json"]
+    assert json.loads(services.m2kt("broker", "check", *place).stdout) == {"damaged": [f"packets {blob}"]}
+    again = services.m2kt("broker", "reindex", *place)
+    assert again.returncode == 9 and "2 records cannot be read" in again.stderr
+    broker = opened(settings)
+    assert [row["digest"] for row in rows_of(broker)["packets"]] == [made(1).digest]
+    assert len(broker.lost) == 2  # the packet, and what was said about it
+    publish(broker, made(0), tmp_path)  # as the message advises
+    assert broker.damaged() == [] and broker.reindex() == 4 and not broker.lost
+    broker.close()
+
+
+def test_records_hold_no_secret(tmp_path: Path) -> None:
+    broker = opened(BrokerSettings(data=tmp_path / "broker"))
+    record, token = broker.make_key("ann", "publisher", "tests")
+    broker.close()
+    secret = token.rpartition("_")[2]
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            assert secret.encode() not in file.read_bytes(), file
+    stored = [read_all(broker.store, "records", d) for d in broker.store.digests("records")]
+    assert [parse_record(content) for content in stored] == [record]
+
+
+def test_the_tables_are_those_of_the_migrations(tmp_path: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    broker = opened(BrokerSettings(data=tmp_path / "broker"))
+    with broker.database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    broker.close()

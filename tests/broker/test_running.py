@@ -1,0 +1,142 @@
+"""The service as a process: it starts without torch, stops politely, says what it does, and bounds what it takes on."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from m2kt.remote import BrokerClient
+from tests.broker.services import Server, wait_until
+from tests.broker.speaking import made
+
+WITHOUT = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "peft", "accelerate", "tokenizers", "gguf"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+    """A broker that takes two uploads at once, and a publisher's key."""
+    server = Server(tmp_path_factory.mktemp("running") / "broker", ("--uploads", "2"))
+    key = server.key("ann", "publisher")
+    yield server.start(), key
+    server.kill()
+
+
+def slow_upload(server: Server, key: str, seed: int) -> tuple[http.client.HTTPConnection, bytes]:
+    """An upload whose end is not sent yet, and that end."""
+    packet = made(seed)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.putrequest("PUT", f"/v1/packets/{packet.digest}")
+    connection.putheader("Authorization", f"Bearer {key}")
+    connection.putheader("Content-Length", str(len(packet.content)))
+    connection.endheaders(packet.content[:1000])
+    return connection, packet.content[1000:]
+
+
+def under_way(server: Server) -> int:
+    figures = httpx2.get(f"{server.url}/metrics").text
+    line = next(line for line in figures.splitlines() if line.startswith("m2kt_requests_under_way "))
+    return int(float(line.split()[1])) - 1  # without the question itself
+
+
+def test_the_room_and_the_command_need_no_torch() -> None:
+    script = WITHOUT + (
+        "import m2kt.broker, m2kt.cli\n"
+        "print(sorted({'fastapi', 'sqlalchemy', 'alembic', 'numpy'} & set(sys.modules)))\n"
+        "from m2kt.broker import Broker, BrokerSettings, create_app, serve\n"
+        "print(sorted({'alembic', 'fsspec', 'oras', 'matplotlib', 'jinja2'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["[]", "[]"], done.stdout + done.stderr
+
+
+def test_it_serves_without_torch(tmp_path: Path) -> None:
+    server = Server(tmp_path / "broker")
+    words = [sys.executable, "-c", WITHOUT + "from m2kt.cli import main; main()"]
+    process = subprocess.Popen([*words, "serve", "--data", str(server.data), "--port", str(server.port)])
+    try:
+        wait_until(lambda: _alive(server), "the broker", process)
+        assert httpx2.get(f"{server.url}/readyz").json() == {"status": "ok"}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_uploads_at_once_are_bounded(server: tuple[Server, str]) -> None:
+    slow = [slow_upload(*server, seed) for seed in (0, 1)]
+    wait_until(lambda: under_way(server[0]) == 2, "two uploads")
+    packet = made(2)
+    headers = {"Authorization": f"Bearer {server[1]}"}
+    busy = httpx2.put(f"{server[0].url}/v1/packets/{packet.digest}", content=packet.content, headers=headers)
+    assert busy.status_code == 429 and busy.headers["retry-after"] == "1"
+    for connection, rest in slow:
+        connection.send(rest)
+        assert connection.getresponse().status == 201
+    again = httpx2.put(f"{server[0].url}/v1/packets/{packet.digest}", content=packet.content, headers=headers)
+    assert again.status_code == 201
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(server: tuple[Server, str]) -> None:
+    connection, _ = slow_upload(*server, 50)
+    wait_until(lambda: under_way(server[0]) == 1, "an upload")
+    assert connection.sock is not None
+    connection.sock.shutdown(socket.SHUT_RDWR)
+    connection.close()
+    wait_until(lambda: under_way(server[0]) == 0, "the end of the upload")
+    assert list((server[0].data / "spool").iterdir()) == []
+    headers = {"Authorization": f"Bearer {server[1]}"}
+    assert httpx2.get(f"{server[0].url}/v1/packets/{made(50).digest}", headers=headers).status_code == 404
+
+
+def test_every_request_is_a_line_and_a_figure(server: tuple[Server, str]) -> None:
+    headers = {"X-Request-ID": "abc-1", "Authorization": f"Bearer {server[1]}"}
+    answer = httpx2.get(f"{server[0].url}/v1/packets/nonsense", headers=headers)
+    assert answer.headers["x-request-id"] == "abc-1"
+    wait_until(lambda: '"abc-1"' in server[0].log.read_text(), "the line of the request")
+    lines = [json.loads(line) for line in server[0].log.read_text().splitlines()]
+    line = next(line for line in lines if line.get("request") == "abc-1")
+    assert (line["status"], line["method"], line["route"]) == (422, "GET", "/v1/packets/{digest}")
+    assert line["level"] == "info" and line["timestamp"] and "key" not in line
+    assert server[1] not in server[0].log.read_text()
+    figures = httpx2.get(f"{server[0].url}/metrics").text
+    assert 'm2kt_requests_total{method="GET",route="/v1/packets/{digest}",status="422"}' in figures
+
+
+def test_sigterm_waits_for_what_is_under_way(tmp_path: Path) -> None:
+    server = Server(tmp_path / "broker")
+    key = server.key("ann", "publisher")
+    server.start()
+    connection, rest = slow_upload(server, key, 3)
+    wait_until(lambda: under_way(server) == 1, "an upload")
+    assert server.process is not None
+    server.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not _alive(server), "the end of listening")
+    connection.send(rest)
+    assert connection.getresponse().status == 201
+    assert server.process.wait(timeout=60) in (0, -signal.SIGTERM)  # uvicorn passes the signal on, when done
+    server.start()
+    with BrokerClient(server.url, key) as client:
+        assert client.record(made(3).digest)["digest"] == made(3).digest
+    server.kill()
+
+
+def _alive(server: Server) -> bool:
+    try:
+        return httpx2.get(f"{server.url}/healthz").status_code == 200
+    except httpx2.TransportError:
+        return False

@@ -1,0 +1,115 @@
+"""Every store keeps the same promises: a directory, an S3 bucket, an OCI registry."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from m2kt.broker.records import digest_of
+from m2kt.broker.stores import Store, open_store, read_all
+from m2kt.errors import BrokerError, SpecError, StorageError
+from m2kt.packet import Packet
+from m2kt.remote import Repository, local_packet
+from tests.broker.speaking import made
+
+STORES = ["directory", "s3", pytest.param("oci", marks=pytest.mark.registry)]
+
+
+@pytest.fixture(params=STORES)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+    """Opens a store that nobody used before, each time anew."""
+    name = hashlib.sha256(str(tmp_path).encode()).hexdigest()[:8]
+    match request.param:
+        case "directory":
+            url = str(tmp_path / "store")
+        case "s3":
+            request.getfixturevalue("s3")
+            url = f"s3://packets/{name}"
+        case _:
+            url = f"oci://{request.getfixturevalue('registry')}/test-{name}"
+    return lambda: open_store(url)
+
+
+def test_what_was_put_is_there_for_everybody(opened: Callable[[], Store], tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    digest = digest_of(content)
+    store = opened()
+    store.check()
+    assert store.size("packets", digest) is None and list(store.digests("packets")) == []
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    store.put("packets", digest, file, {"title": "secret.m2kp", "packet": "sha256:1"})
+    store.put("packets", digest, file)
+    other = opened()
+    assert other.size("packets", digest) == len(content)
+    assert read_all(other, "packets", digest) == content
+    assert b"".join(other.read("packets", digest, 1_000_000, 1_500_007)) == content[1_000_000:1_500_007]
+    assert b"".join(other.read("packets", digest, 2_999_999)) == content[-1:]
+    assert list(other.digests("packets")) == [digest] and list(other.digests("records")) == []
+
+
+def test_records_and_packets_are_kept_apart(opened: Callable[[], Store]) -> None:
+    store = opened()
+    names = [digest_of(text.encode()) for text in ("one", "two", "three")]
+    for name, text in zip(names, ("one", "two", "three"), strict=True):
+        store.put("records", name, text.encode())
+    assert sorted(store.digests("records")) == sorted(names) and list(store.digests("packets")) == []
+    assert read_all(store, "records", names[1]) == b"two"
+
+
+def test_what_is_not_there_is_said(opened: Callable[[], Store]) -> None:
+    with pytest.raises((StorageError, BrokerError)):
+        read_all(opened(), "packets", digest_of(b"nothing"))
+
+
+def test_unknown_stores_are_named() -> None:
+    with pytest.raises(SpecError, match=r"oci://registry/name, came 'ftp://x'"):
+        open_store("ftp://x")
+
+
+@pytest.mark.parametrize("url", ["s3://packets/x", "oci://127.0.0.1:9/x"])
+def test_a_store_that_does_not_answer_is_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("AWS_MAX_ATTEMPTS", "1"),
+    ):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BrokerError):
+        open_store(url).check()
+
+
+def test_a_half_written_file_is_never_seen(tmp_path: Path) -> None:
+    """A name in the directory is there with all its bytes; what lies aside is not listed, and goes after an hour."""
+    store = open_store(str(tmp_path))
+    aside = tmp_path / "incoming" / "tmp123"
+    aside.write_bytes(b"half")
+    assert list(store.digests("packets")) == []
+    open_store(str(tmp_path))
+    assert aside.is_file()  # another server may be writing it now
+    os.utime(aside, (0, 0))
+    open_store(str(tmp_path))
+    assert not aside.exists()
+
+
+@pytest.mark.registry
+def test_a_registry_shows_a_packet_to_everybody(registry: str, tmp_path: Path) -> None:
+    """By media type, title and digest; m2kt reads it without a broker."""
+    packet = made(11)
+    store = open_store(f"oci://{registry}/shown")
+    name = digest_of(packet.content)
+    store.put("packets", name, packet.at(tmp_path / "p.m2kp"), {"title": "s.m2kp", "packet": packet.digest})
+    repository = Repository(f"{registry}/shown/packets")
+    layer = repository.layer(name.removeprefix("sha256:"))
+    assert (
+        layer is not None
+        and layer.digest == name
+        and layer.media_type.startswith("application/vnd.m2kt.packet")
+    )
+    path = local_packet(f"oci://{registry}/shown/packets:{name.removeprefix('sha256:')}")
+    assert Packet.load(path).digest == packet.digest
