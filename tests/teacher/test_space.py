@@ -9,7 +9,7 @@ from m2kt.packet import RidgeProbe
 from m2kt.probes import ProbeSpec
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._pool import Pool
-from m2kt.teacher._space import Space, in_front_of_head
+from m2kt.teacher._space import Space, head_space, in_front_of_head
 from m2kt.teacher._states import IN_FRONT_OF_HEAD, Floats, Request, gather
 
 
@@ -36,16 +36,17 @@ def test_the_heads_own_directions_read_rules_that_copies_do_not() -> None:
     )
     pool_PD = (row_SD + copied)[symbol_P] + rng.normal(size=(96, 96)).astype(np.float32)
     rule_ND = (row_SD + ruled)[symbol_N] + rng.normal(size=(30, 96)).astype(np.float32)
-    plain, head = Space(3), Space(3, basis_DR, dict(enumerate(row_SD)))
+    plain, head = Space(3), head_space(3, row_SD, range(6), {s: [s] for s in range(6)})
+    assert head is not None
     share = {}
     for space in (plain, head):
-        pool, rules = space(pool_PD), space(rule_ND)
+        pool, rules = space.symbols(pool_PD), space(rule_ND)
         read = nearest(rules, space.anchors(pool, symbol_P), pool.mean(axis=0))
         share[space.name] = float(np.mean(np.array(read) == symbol_N))
     assert share["stream"] < 0.5 and share["head"] == 1.0
-    wide_PD, wide_P = head.widened(head(pool_PD), symbol_P, rng)
+    wide_PD, wide_P = head.widened(head.symbols(pool_PD), symbol_P, rng)
     assert len(wide_PD) == len(wide_P) > len(pool_PD) and set(wide_P.tolist()) == set(range(6))
-    before, after = RidgeProbe(head(pool_PD), symbol_P), RidgeProbe(wide_PD, wide_P)
+    before, after = RidgeProbe(head.symbols(pool_PD), symbol_P), RidgeProbe(wide_PD, wide_P)
     assert np.mean(after.predict(head(rule_ND)) == symbol_N) >= np.mean(
         before.predict(head(rule_ND)) == symbol_N
     )
@@ -71,5 +72,5 @@ def test_what_stands_in_front_of_the_head_is_what_the_head_reads() -> None:
     assert (state_ND @ weight_VD.T).argmax(axis=1).tolist() == written
     symbols = {s: teacher.tokenizer.encode(s, add_special_tokens=False) for s in spec.values}
     space = in_front_of_head(teacher, len(blocks(teacher.model)), dict(enumerate(symbols.values())))
-    assert space is not None and space.name == "head" and space.read_DR is not None
-    assert space.read_DR.shape == (128, len(symbols) - 1), "words are told apart by their differences"
+    assert space is not None and space.name == "head" and space.basis_DR is not None
+    assert space.basis_DR.shape == (128, len(symbols) - 1), "words are told apart by their differences"

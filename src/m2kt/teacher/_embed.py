@@ -80,15 +80,16 @@ def embed(
     spare_requests = {k: requests[CONTEXTS:] for k, requests in found.items()}
     pool_requests, notes = _pool_requests(pool, draft, concept_requests, outputs, rng)
     space, probe_accuracy = _choose_space(teacher, concept_requests, pool_requests, outputs)
-    if space.read_DR is not None:
+    if space.basis_DR is not None:
         notes.append(
-            f"vectors are states in front of the teacher's head; the {space.read_DR.shape[1]} directions by which it "
+            f"vectors are states in front of the teacher's head; the {space.basis_DR.shape[1]} directions by which it "
             "tells the skill's words apart are weighted"
         )
     k_total = graph.n_concepts
 
     flat_pool = [(s, mix) for s, mixes in sorted(pool_requests.items()) for mix in mixes]
-    pool_PD = space(_mixed(teacher, [mix for _, mix in flat_pool], [space.place], "embedding symbols")[:, 0])
+    mixes = [mix for _, mix in flat_pool]
+    pool_PD = space.symbols(_mixed(teacher, mixes, [space.place], "embedding symbols")[:, 0])
     pool_symbol = np.array([s for s, _ in flat_pool], dtype=np.int32)
     anchor_of = space.anchors(pool_PD, pool_symbol)
     pool_PD, pool_symbol = space.widened(pool_PD, pool_symbol, np.random.default_rng(seed))
@@ -295,7 +296,7 @@ def _choose_space(
     def judged(i: int, space: Space) -> tuple[float, int, float, float, Space]:
         x_ND = space(x_NLD[:, i])
         own = cross_validated(x_ND, y, group)
-        probe = RidgeProbe(*space.widened(space(pool_NLD[:, i]), pool_y, np.random.default_rng(0)))
+        probe = RidgeProbe(*space.widened(space.symbols(pool_NLD[:, i]), pool_y, np.random.default_rng(0)))
         read = float((probe.predict(x_ND) == y).mean())
         return round(np.nan_to_num(own) + read, 3), space.layer, own, read, space
 
