@@ -31,8 +31,8 @@ PART = 0.5  # of its usual size: how strongly a symbol speaks in them
 class Space:
     """States of ``place``, those directions weighted that its head reads.
 
-    In their span, what a state says is turned into the head's logits of the words that the skill writes: one axis a word
-    (``axis_D``), all at right angles as far as that goes, so that the nearest word by cosine is the head's choice.
+    In their span, what a state says is turned into the head's logits of the words that the skill writes: one axis a
+    word (``axis_D``), all at right angles as far as that goes, so that the nearest by cosine is the head's choice.
     """
 
     layer: int  # as packets count it
