@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install -q -c constraints.txt
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types zoo zoo-llm bench slow fuzz format clean
+.PHONY: help install demo test lint types zoo zoo-llm bench slow optional fuzz format clean
 
 help:                                    ## what can be made
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,8 @@ bench: .venv/.dev                        ## the quick bench: skills under contro
 	.venv/bin/m2kt bench run quick --jobs 2 && .venv/bin/m2kt bench report bench/results/quick --html bench/quick.html
 slow: .venv/.dev                         ## the slow tests: real pretrained students (make them once by m2kt models get)
 	.venv/bin/pytest -q -m slow
+optional: .venv/.dev                     ## what needs packages that few want: students in 8 and 4 bits, llama.cpp
+	$(PIP) -e '.[quantised,llamacpp]' && HF_HUB_OFFLINE=1 .venv/bin/pytest -q -m optional
 fuzz: .venv/.dev                         ## mutated packets, N with the signature kept and N signed anew; then atheris, if installed
 	.venv/bin/python -m tests.fuzz.campaign --mutations $(or $(N),100000) && .venv/bin/python -m tests.fuzz.guided $(or $(SECONDS),60)
 format: .venv/.dev                       ## ruff format and fix

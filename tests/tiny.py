@@ -71,8 +71,8 @@ def metaspace_tokenizer() -> Any:
     )
 
 
-def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 0) -> Any:
-    """A random model of the family: 3 blocks of width 32."""
+def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 0, width: int = 32) -> Any:
+    """A random model of the family: 3 blocks."""
     import torch
     import transformers as t
 
@@ -80,11 +80,11 @@ def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 
 
     torch.manual_seed(seed)
     shared = {"vocab_size": vocabulary, "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
-    gqa = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    wide = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
+    gqa = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": width // 4}
+    wide = {"hidden_size": width, "intermediate_size": 3 * width // 2, "num_hidden_layers": 3}
     rope = {"max_position_embeddings": context}
     configs: dict[str, Any] = {
-        "gpt2": lambda: t.GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=context, **shared),
+        "gpt2": lambda: t.GPT2Config(n_embd=width, n_layer=3, n_head=4, n_positions=context, **shared),
         "llama": lambda: t.LlamaConfig(**wide, **gqa, **rope, **shared),
         "neox": lambda: t.GPTNeoXConfig(**wide, num_attention_heads=4, **rope, **shared),
         "gemma3": lambda: t.Gemma3TextConfig(
@@ -95,8 +95,8 @@ def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 
         ),
         "qwen3": lambda: t.Qwen3Config(**wide, **gqa, **rope, **shared),
         "mixtral": lambda: t.MixtralConfig(**wide, **gqa, **rope, **shared, num_local_experts=2),
-        "mamba": lambda: t.MambaConfig(hidden_size=32, state_size=8, num_hidden_layers=3, **shared),
-        "gru": lambda: GruLMConfig(hidden_size=32, num_hidden_layers=3, **shared),
+        "mamba": lambda: t.MambaConfig(hidden_size=width, state_size=8, num_hidden_layers=3, **shared),
+        "gru": lambda: GruLMConfig(hidden_size=width, num_hidden_layers=3, **shared),
     }
     model = t.AutoModelForCausalLM.from_config(configs[family]())
     with torch.no_grad():  # random heads are flat: make choices differ clearly

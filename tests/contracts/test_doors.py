@@ -11,9 +11,9 @@ import torch
 
 import m2kt.student as room
 from m2kt.errors import CompatibilityError
-from m2kt.models import load_causal_lm
+from m2kt.models import load_causal_lm, write_gguf
 from tests.student.helpers import LETTERS, shaken, small_packet
-from tests.tiny import char_tokenizer, save_tiny
+from tests.tiny import char_tokenizer, save_tiny, tiny_model
 
 NEW = 12
 PROMPT, ELSEWHERE = "a b:", "0 1:"
@@ -29,7 +29,7 @@ class Saved:
     digits: Path
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2"])
+@pytest.fixture(scope="module", params=["llama", "gpt2", "mamba"])
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     root = tmp_path_factory.mktemp(request.param)
     found = Saved(root / "base", root / "letters", root / "digits")
@@ -101,12 +101,58 @@ def test_every_door_opens_on_the_same(door: Any, saved: Saved) -> None:
     assert written(model) == written(want) != written(base(saved))
 
 
-def test_a_pipeline_writes_the_same(saved: Saved) -> None:
+WAYS = {
+    "greedy": {"do_sample": False},
+    "sampled": {"do_sample": True, "temperature": 0.9, "top_k": 20},
+    "beams": {"num_beams": 3, "do_sample": False},
+    "without a cache": {"do_sample": False, "use_cache": False},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_generate_reads_and_writes_the_same(way: str, saved: Saved) -> None:
+    said = []
+    for door in DOORS:
+        torch.manual_seed(0)
+        model = door(saved).eval()
+        out = model.generate(input_ids=ids(PROMPT), max_new_tokens=NEW, pad_token_id=0, **WAYS[way])
+        said.append(out[0].tolist())
+    assert all(one == said[0] for one in said)
+
+
+def test_what_is_padded_in_a_batch_is_what_it_is_alone(saved: Saved) -> None:
+    from m2kt.models import generate_greedy
+    from m2kt.student.generate import complete
+
+    loaded = load_causal_lm(str(saved.base))
+    model = by_auto_peft(saved).eval()
+    texts = [PROMPT, "c a:", "b b: b b b.\na d:"]
+    batch = loaded.tokenizer(texts, return_tensors="pt", padding=True)
+    out = model.generate(**batch, max_new_tokens=NEW, do_sample=False, pad_token_id=0)
+    came = out[:, batch["input_ids"].shape[1] :].tolist()
+    loaded.model = model
+    alone = [generate_greedy(loaded, [ids(text)[0].tolist()], NEW, None)[0] for text in texts]
+    assert came == [a.ids for a in alone]
+    # and by the way that evaluation asks, which encodes by the skill's own units
+    asked = complete(loaded, texts, stop="", max_new_tokens=NEW, symbols=LETTERS)
+    assert asked == [a.text for a in alone]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_pipeline_finds_base_and_tokenizer_by_itself(batch_size: int, saved: Saved) -> None:
     from transformers import pipeline
 
-    writer = pipeline("text-generation", model=str(saved.letters), tokenizer=str(saved.base))
-    (said,) = writer(PROMPT, max_new_tokens=NEW, do_sample=False, return_tensors=True)
-    assert said["generated_token_ids"] == written(by_peft(saved))
+    writer = pipeline("text-generation", model=str(saved.letters))
+    said = writer(
+        [PROMPT, "b b: b b b.\n" + PROMPT],
+        max_new_tokens=NEW,
+        do_sample=False,
+        return_tensors=True,
+        batch_size=batch_size,
+        pad_token_id=0,
+    )
+    want = written(by_peft(saved))
+    assert said[0][0]["generated_token_ids"][-len(want) :] == want  # what is before is padding
 
 
 def test_an_adapter_is_switched_off_and_taken_out(saved: Saved) -> None:
@@ -147,6 +193,76 @@ def test_two_skills_on_one_base_are_switched_and_stacked(saved: Saved) -> None:
     assert torch.equal(logits(model, ELSEWHERE), alone["digits"][ELSEWHERE])
     # with a cache, too: generation is the single adapter's
     assert written(model) == written(by_peft(saved))
+    with model.disable_adapter():
+        assert torch.equal(logits(model, PROMPT), logits(plain, PROMPT))
+
+
+def test_skills_are_stacked_by_transformers_too_and_deleted(saved: Saved) -> None:
+    model = base(saved)
+    plain = logits(model)
+    model.load_adapter(str(saved.letters), adapter_name="letters")
+    model.load_adapter(str(saved.digits), adapter_name="digits")
+    model.set_adapter(["letters", "digits"])
+    letters = logits(by_peft(saved))
+    assert torch.equal(logits(model), letters)
+    model.delete_adapter("digits")
+    model.set_adapter("letters")
+    assert torch.equal(logits(model), letters)
+    model.disable_adapters()
+    assert torch.equal(logits(model), plain)
+
+
+def test_a_deleted_skill_is_gone_and_the_other_is_as_it_was(saved: Saved) -> None:
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(base(saved), str(saved.letters), adapter_name="letters")
+    model.load_adapter(str(saved.digits), adapter_name="digits")
+    both = sum(p.numel() for p in model.parameters())
+    model.delete_adapter("letters")
+    assert sum(p.numel() for p in model.parameters()) < both and list(model.peft_config) == ["digits"]
+    model.set_adapter("digits")
+    digits = PeftModel.from_pretrained(base(saved), str(saved.digits))
+    assert torch.equal(logits(model, ELSEWHERE), logits(digits, ELSEWHERE))
+    assert torch.equal(logits(model, PROMPT), logits(base(saved), PROMPT))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_base_in_bf16_is_opened_as_it_was_taken_in(family: str, tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    tiny_model(family, len(char_tokenizer())).bfloat16().save_pretrained(tmp_path / "base")
+    char_tokenizer().save_pretrained(tmp_path / "base")
+    loaded = load_causal_lm(tmp_path / "base", dtype="bf16")
+    plain = logits(loaded.model)
+    model = shaken(room.train(loaded, small_packet(), updates=2).model)
+    want = logits(model)
+    model.save_pretrained(str(tmp_path / "adapter"))
+    for door in (AutoPeftModelForCausalLM, AutoModelForCausalLM):
+        opened = door.from_pretrained(str(tmp_path / "adapter"))
+        assert opened.dtype == torch.bfloat16 and torch.equal(logits(opened), want)
+    assert not torch.equal(want, plain)
+    with model.disable_adapter():
+        assert torch.equal(logits(model), plain)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_gguf_file_is_a_base(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
+    write_gguf(
+        tiny_model(family, len(char_tokenizer())), char_tokenizer(), tmp_path / "base.gguf", name="base"
+    )
+    loaded = load_causal_lm(tmp_path / "base.gguf")
+    plain = logits(loaded.model)
+    model = shaken(room.train(loaded, small_packet(), updates=2).model)
+    want = logits(model)
+    model.save_pretrained(str(tmp_path / "adapter"))
+    opened = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "adapter"))
+    assert torch.equal(logits(opened), want) and not torch.equal(want, plain)
+    with opened.disable_adapter():
+        assert torch.equal(logits(opened), plain)
 
 
 def test_a_reader_is_not_merged(saved: Saved) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from m2kt.errors import ModelError
-from m2kt.models import load_causal_lm, resolve
-from tests.tiny import bpe_tokenizer, tiny_model
+from m2kt.models import load_causal_lm, resolve, write_gguf
+from tests.tiny import bpe_tokenizer, char_tokenizer, metaspace_tokenizer, tiny_model
 
 gguf = pytest.importorskip("gguf")
 
@@ -74,6 +74,74 @@ def test_a_gguf_file_gives_the_models_logits(tmp_path: Path, monkeypatch: pytest
     assert torch.allclose(found, model(input_ids=torch.tensor([ids])).logits, atol=1e-4)
     again = resolve(tmp_path / "tiny.gguf")
     assert again == loaded.path and again.is_relative_to(tmp_path / "home")
+
+
+TOKENIZERS = {"bytes": bpe_tokenizer, "pieces": metaspace_tokenizer, "characters": char_tokenizer}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("words", TOKENIZERS)
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
+def test_what_is_written_is_what_is_read(
+    family: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
+    tokenizer = TOKENIZERS[words]()
+    model = tiny_model(family, len(tokenizer) + 8)
+    notes = write_gguf(model, tokenizer, tmp_path / "x.gguf", name="x")
+    assert [n for n in notes if "merges" in n] == (notes if words == "characters" else [])
+    loaded = load_causal_lm(str(tmp_path / "x.gguf"))
+    ids = torch.tensor([tokenizer("12+34: uncle")["input_ids"]])
+    assert loaded.tokenizer("12+34: uncle")["input_ids"] == ids[0].tolist()
+    assert torch.allclose(loaded.model(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-4)
+
+
+def test_the_writer_agrees_with_another_one(tmp_path: Path) -> None:
+    tokenizer = bpe_tokenizer()
+    model = tiny_model("llama", len(tokenizer)).eval()
+    write_llama(tmp_path / "theirs.gguf", model, tokenizer)
+    write_gguf(model, tokenizer, tmp_path / "ours.gguf", name="x")
+    ours, theirs = (
+        {t.name: t.data for t in gguf.GGUFReader(tmp_path / f"{who}.gguf").tensors}
+        for who in ("ours", "theirs")
+    )
+    for name, array in ours.items():  # theirs writes the tied head once more
+        assert np.array_equal(array, theirs[name]), name
+
+
+@pytest.mark.parametrize(
+    ("family", "says"),
+    [
+        ("neox", "a gpt_neox model cannot be written as GGUF"),
+        ("mamba", "a mamba model cannot be written as GGUF"),
+        (
+            "gemma3",
+            "gives other logits than the model",
+        ),  # this one squeezes its logits, which GGUF cannot say
+    ],
+)
+def test_what_gguf_cannot_say_is_refused(family: str, says: str, tmp_path: Path) -> None:
+    tokenizer = bpe_tokenizer()
+    with pytest.raises(ModelError, match=says):
+        write_gguf(tiny_model(family, len(tokenizer)), tokenizer, tmp_path / "x.gguf", name="x")
+
+
+@torch.no_grad()
+@pytest.mark.optional
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
+def test_llama_cpp_writes_the_same(family: str, tmp_path: Path) -> None:
+    xllamacpp = pytest.importorskip("xllamacpp")
+    tokenizer, text = bpe_tokenizer(), "12+34: uncle"
+    model = tiny_model(family, len(tokenizer)).eval()
+    write_gguf(model, tokenizer, tmp_path / "x.gguf", name="x")
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path, parameters.n_ctx, parameters.warmup = str(tmp_path / "x.gguf"), 64, False
+    asked = {"prompt": text, "n_predict": 12, "temperature": 0}
+    said = xllamacpp.Server(parameters).handle_completions(asked)
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    assert said["usage"]["prompt_tokens"] == ids.shape[1]
+    out = model.generate(input_ids=ids, max_new_tokens=12, do_sample=False, pad_token_id=0)
+    assert said["choices"][0]["text"] == tokenizer.decode(out[0, ids.shape[1] :])
 
 
 def test_what_is_no_gguf_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

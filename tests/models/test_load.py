@@ -101,7 +101,7 @@ def test_dtype_and_device_are_honoured(tmp_path: Path) -> None:
 def test_large_models_take_bf16_only_where_it_is_computed(
     native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("m2kt.models._load._TINY", 0)  # every model is a large one
+    monkeypatch.setattr("m2kt.models._precision._TINY", 0)  # every model is a large one
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
     path = save_tiny(tmp_path / "m", "llama", char_tokenizer())
     expected = torch.bfloat16 if native else torch.float32

@@ -6,14 +6,48 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
 SHA = "a" * 40
+
+
+@contextlib.contextmanager
+def serving(folder: Path, cache: Path) -> Iterator[dict[str, str]]:
+    """A hub over ``folder``; the environment of a client that knows this hub alone."""
+    command = [sys.executable, "-m", "tests.packet.hub", str(folder)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert server.stdout is not None
+    port = server.stdout.readline().strip()
+    try:
+        yield {
+            **os.environ,
+            "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(cache),
+            "HF_TOKEN": "hf_nobody",
+            "HF_HUB_DISABLE_XET": "1",
+            "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+        }
+    finally:
+        server.kill()
+        server.wait()
+
+
+def run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A client of the hub, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -33,7 +67,10 @@ class Hub(BaseHTTPRequestHandler):
             files = [{"path": f["path"], "uploadMode": "regular"} for f in json.loads(body)["files"]]
             self._json({"files": [f | {"shouldIgnore": False} for f in files]})
         elif "/commit/" in self.path:
-            repo = self.folder / self.path.removeprefix("/api/models/").split("/commit/")[0]
+            name, _, branch = self.path.removeprefix("/api/models/").split("?")[0].partition("/commit/")
+            repo = self.folder / name
+            with open(self.folder / "pushes.txt", "a") as pushes:
+                pushes.write(f"{name} {branch}\n")
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     (repo / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
@@ -43,6 +80,8 @@ class Hub(BaseHTTPRequestHandler):
                     "commitOid": SHA,
                 }
             )
+        elif "/branch/" in self.path:
+            self._json({})
         elif self.path == "/api/validate-yaml":
             self._json({"errors": [], "warnings": []})
         else:
@@ -56,7 +95,7 @@ class Hub(BaseHTTPRequestHandler):
             name, _, what = self.path.removeprefix("/api/models/").split("?")[0].partition("/tree/")
             name = name.split("/revision/")[0]
             if not (self.folder / name).is_dir():
-                self.send_error(404)
+                self._absent("RepoNotFound")
                 return
             files = sorted((self.folder / name).iterdir())
             if what:
@@ -68,7 +107,7 @@ class Hub(BaseHTTPRequestHandler):
         name, _, file = self.path.lstrip("/").partition("/resolve/")
         path = self.folder / name / file.split("/", 1)[-1]
         if not path.is_file():
-            self.send_error(404)
+            self._absent("EntryNotFound")
             return
         content = path.read_bytes()
         self.send_response(200)
@@ -78,6 +117,12 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content)
+
+    def _absent(self, kind: str) -> None:
+        self.send_response(404)
+        self.send_header("X-Error-Code", kind)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _json(self, data: Any) -> None:
         content = json.dumps(data).encode()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,37 +9,14 @@ import pytest
 
 from m2kt.errors import PacketError
 from m2kt.packet import Packet
+from tests.packet.hub import run, serving
 from tests.packet.samples import sample_packet
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Environment of a client that knows this hub alone."""
-    command = [sys.executable, "-m", "tests.packet.hub", str(tmp_path / "hub")]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert server.stdout is not None
-    port = server.stdout.readline().strip()
-    try:
-        yield {
-            **os.environ,
-            "HF_ENDPOINT": f"http://127.0.0.1:{port}",
-            "HF_HUB_OFFLINE": "0",
-            "HF_HOME": str(tmp_path / "cache"),
-            "HF_TOKEN": "hf_nobody",
-            "HF_HUB_DISABLE_XET": "1",
-            "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
-        }
-    finally:
-        server.kill()
-        server.wait()
-
-
-def run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    with serving(tmp_path / "hub", tmp_path / "cache") as environment:
+        yield environment
 
 
 def test_there_and_back(hub: dict[str, str], tmp_path: Path) -> None:
@@ -59,6 +33,20 @@ def test_there_and_back(hub: dict[str, str], tmp_path: Path) -> None:
     stranger = hub | {"HF_HOME": str(tmp_path / "other-cache")}
     edited = run("from m2kt import Packet; Packet.from_pretrained('ann/tiny', revision='main')", stranger)
     assert "README.md was edited after signing" in edited.stderr
+
+
+def test_a_branch_is_asked_for_by_name(hub: dict[str, str], tmp_path: Path) -> None:
+    saved = sample_packet().save_pretrained(tmp_path / "packet")
+    code = f"from m2kt import Packet; Packet.load({str(saved)!r}).push_to_hub('ann/tiny', branch='next')"
+    assert run(code, hub).returncode == 0
+    assert (tmp_path / "hub" / "pushes.txt").read_text() == "ann/tiny next\n"
+
+
+def test_the_card_says_to_the_hub_what_it_is(tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(sample_packet().save_pretrained(tmp_path / "packet") / "README.md")
+    assert card.data.library_name == "m2kt" and "knowledge-packet" in card.data.tags
 
 
 def test_what_is_not_there_is_named(hub: dict[str, str]) -> None:

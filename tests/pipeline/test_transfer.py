@@ -19,7 +19,16 @@ from m2kt.audit import packet_answers, score
 from m2kt.errors import CompatibilityError, PacketError, SpecError, StorageError
 from m2kt.models import LoadedModel, digest_of_model, load_causal_lm
 from m2kt.packet import Packet, verify_statement
-from m2kt.pipeline import IngestConfig, IngestResult, adapter_digest, consolidate, extract, ingest, read_spec
+from m2kt.pipeline import (
+    IngestConfig,
+    IngestResult,
+    adapter_digest,
+    consolidate,
+    export,
+    extract,
+    ingest,
+    read_spec,
+)
 from m2kt.probes import Prompt, load_truth
 from m2kt.student import ConsolidateSettings, train
 from m2kt.student.generate import complete
@@ -303,6 +312,11 @@ def test_an_adapter_becomes_a_checkpoint_that_needs_no_m2kt(
     assert float(done.stdout) == pytest.approx(length, rel=1e-4) != pytest.approx(before, rel=1e-4)
     with pytest.raises(StorageError, match="exists"):
         consolidate(STUDENT, where, packet, work / "plain", settings=short, config=lenient)
+    file = export(work / "plain", work / "one-file", form="gguf").written
+    with torch.no_grad():
+        again = load_causal_lm(file).model(input_ids=ids).logits.double().norm().item()
+    assert again == pytest.approx(length, rel=1e-4)
+    assert packet.digest in (work / "one-file" / "README.md").read_text()
 
 
 def test_a_checkpoint_that_lost_the_skill_is_not_written(

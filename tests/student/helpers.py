@@ -34,6 +34,7 @@ class Loaded:
     name: str = "tiny"
     path: str = "tiny"
     pad_id: int = 0
+    reference: tuple[str, str | None] = ("tiny", None)
 
 
 def loaded(family: str, **options: Any) -> Loaded:

@@ -72,6 +72,7 @@ class CurvePoint(BaseModel):
 class Ledger(BaseModel):
     """What was used, as DESIGN section 7 counts it."""
 
+    packet: str | None = Field(default=None, description="Digest of the packet that went in; null: none did.")
     labelled_examples: int = Field(default=0, description="Prompts whose answer the student side was given.")
     teacher_passes: int = Field(default=0, description="Forward passes of single sequences at the teacher.")
     teacher_tokens: int = Field(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
 
 from m2kt._home import m2kt_home
 from m2kt.errors import ModelError, StorageError, explain
@@ -13,6 +16,12 @@ from ._digest import sha256_of_file
 
 if TYPE_CHECKING:
     import torch
+
+_NOT_TAKEN = {
+    "gpt2.context_length": "n_positions",
+    "gpt2.feed_forward_length": "n_inner",
+    "qwen3.attention.key_length": "head_dim",
+}
 
 
 def unpacked(file: Path) -> Path:
@@ -41,31 +50,62 @@ def unpacked(file: Path) -> Path:
 
 def unpack(file: Path, written: Path) -> None:
     """Writes a GGUF's weights as safetensors, in full precision where it has them so and in 16 bits elsewhere."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    from ._load import _quiet
-
     dtype = _stored(file)
-    load: Any = AutoModelForCausalLM.from_pretrained
     try:
-        with _quiet():
-            # dequantize: a model whose weights stay in GGUF blocks refuses to be saved
-            model: Any = load(
-                file.parent,
-                gguf_file=file.name,
-                dtype=dtype,
-                quantization_config=GgufConfig(dequantize=True),
-            )
-            tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            model.config._name_or_path = ""
-            model.save_pretrained(written)
-            tokenizer.save_pretrained(written)
+        model, tokenizer = read_gguf(file, dtype)
+        model.config._name_or_path = ""
+        model.save_pretrained(written)
+        tokenizer.save_pretrained(written)
     except OSError:
         raise
     except Exception as error:
         raise ModelError(f"transformers cannot read the GGUF {file} ({explain(error)})") from error
     for part in written.iterdir():
         part.chmod(0o644)
+
+
+def read_gguf(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Model and tokenizer of a GGUF file, its blocks unpacked. Raises whatever transformers does."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    from ._load import _quiet
+
+    load: Any = AutoModelForCausalLM.from_pretrained
+    with _quiet():
+        # dequantize: a model whose weights stay in GGUF blocks refuses to be saved
+        packed = GgufConfig(dequantize=True)
+        model = load(
+            file.parent, gguf_file=file.name, dtype=dtype, quantization_config=packed, **left_out(file)
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    return model, _plain_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0])
+
+
+def _plain_tokenizer(tokenizer: Any, rows: int) -> Any:
+    """The tokenizer as it was read, apart from the class that transformers chose by the model's family.
+
+    That class, saved and loaded again, rebuilds the tokenizer in the family's usual way; and behind a vocabulary that
+    lacks it, it puts an end of its own, with an id that the model has no embedding for.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend["added_tokens"] = [token for token in backend["added_tokens"] if token["id"] < rows]
+    known = backend["model"]["vocab"].keys() | {token["content"] for token in backend["added_tokens"]}
+    special = {name: token for name, token in tokenizer.special_tokens_map.items() if str(token) in known}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(backend)),
+        chat_template=getattr(tokenizer, "chat_template", None),
+        **special,
+    )
+
+
+def left_out(file: Path) -> dict[str, int]:
+    """Options that transformers does not take from a GGUF's metadata and must be told, where a file has them."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(file).fields
+    return {ours: int(fields[theirs].contents()) for theirs, ours in _NOT_TAKEN.items() if theirs in fields}
 
 
 def _stored(file: Path) -> torch.dtype:

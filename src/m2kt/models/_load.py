@@ -15,18 +15,16 @@ import torch
 from m2kt.errors import ModelError
 
 from . import gru as _gru  # noqa: F401 (makes the family known to transformers)
-from ._digest import digest_of_model, weight_files
-from ._forward import attention_patterns, input_device
+from ._digest import digest_of_model
+from ._forward import attention_patterns, hand_over_whole, input_device
 from ._layers import blocks, width
-from ._names import licence_of, resolve
+from ._names import hub_id_of, licence_of, resolve, snapshot_of
+from ._precision import Dtype, pick_dtype
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Dtype = Literal["auto", "bf16", "fp32", "fp16"]
 Attention = Literal["sdpa", "eager"]
 
-_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
-_TINY = 20_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +56,21 @@ class LoadedModel:
         return licence_of(self.path)
 
     @property
+    def hub_id(self) -> str | None:
+        """The repository on the Hub that it is, or was converted from; None for all else."""
+        return hub_id_of(self.name, self.path)
+
+    @property
+    def reference(self) -> tuple[str, str | None]:
+        """What an adapter calls its base: Hub id and commit, which every machine can load, or else the directory."""
+        return snapshot_of(self.path) or (str(self.path), None)
+
+    @property
+    def quantised(self) -> bool:
+        """Whether weights are held in fewer bits than they compute in: such weights take no merged update."""
+        return getattr(self.model, "hf_quantizer", None) is not None
+
+    @property
     def parameters(self) -> int:
         """How many parameters the model has."""
         return sum(p.numel() for p in self.model.parameters())
@@ -76,7 +89,8 @@ def load_causal_lm(
     Args:
         name: ``zoo:x``, a directory, a GGUF file, a fetched model's short name, or a Hub id.
         device: ``auto`` takes cuda, then mps, then cpu.
-        dtype: ``auto`` is bf16 for models of 20 M parameters and more where the device computes in it, else fp32.
+        dtype: ``auto`` is bf16 for models of 20 M parameters and more where the device computes in it, else fp32;
+            quantised models keep the type that they were saved in.
         device_map: handed to accelerate for models that need several devices; ``device`` is then ignored.
         attn: ``eager`` where attention patterns are read; it is verified that they come. None: what transformers picks,
             which every model has, those without attention too.
@@ -87,14 +101,16 @@ def load_causal_lm(
     path = resolve(name)
     _check_architecture(path)
     target = None if device_map is not None else pick_device(device)
-    torch_dtype = _DTYPES[_pick_dtype(path, target or pick_device("auto")) if dtype == "auto" else dtype]
-    model = _read_model(path, torch_dtype, device_map, attn)
+    chosen = pick_dtype(path, dtype, target or pick_device("auto"))
+    model = _read_model(path, chosen, device_map, attn)
     if target is not None:
         model = model.to(target)
     model.eval()
+    hand_over_whole(model)
     tokenizer = _read_tokenizer(path)
     _forget_sampling(model)
     loaded = LoadedModel(model, tokenizer, str(name), path, digest_of_model(path), pad_id=0)
+    model.name_or_path = loaded.reference[0]  # from there peft takes the base that an adapter names
     _choose_padding(loaded)
     _check_vocabulary(loaded)
     _check_causal(loaded)
@@ -143,44 +159,7 @@ def _check_architecture(path: Path) -> None:
         raise ModelError(f"{path} is a {kind} model; expected one that transformers can load as a causal LM")
 
 
-def _pick_dtype(path: Path, device: torch.device) -> str:
-    return "fp32" if _count_parameters(path) < _TINY or not computes_bf16(device) else "bf16"
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """Whether the device has bf16 arithmetic; where it is emulated it is several times slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return True
-    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
-
-
-def _count_parameters(path: Path) -> int:
-    """Read from the safetensors headers; older files by size at four bytes each."""
-    from safetensors import safe_open
-
-    total = 0
-    for file in weight_files(path):
-        if file.suffix != ".safetensors":
-            total += file.stat().st_size // 4
-            continue
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                for key in tensors.keys():  # noqa: SIM118 (not a dict)
-                    size = 1
-                    for n in tensors.get_slice(key).get_shape():
-                        size *= n
-                    total += size
-        except Exception as error:  # safetensors raises its own classes, all meaning the same here
-            raise ModelError(
-                f"{file} is damaged ({_first_line(error)}); expected safetensors weights"
-            ) from error
-    return total
-
-
-def _read_model(path: Path, dtype: torch.dtype, device_map: Any, attn: str | None) -> Any:
+def _read_model(path: Path, dtype: torch.dtype | Literal["auto"], device_map: Any, attn: str | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     load: Any = AutoModelForCausalLM.from_pretrained

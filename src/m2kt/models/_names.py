@@ -12,7 +12,11 @@ from m2kt.errors import ModelError, explain
 
 from ._digest import MARK_FILE, digest_of_model, weight_files
 
-FETCHED_NAMES = ("smollm2-135m", "gemma-3-270m")
+FETCHED_NAMES = {
+    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "gemma-3-270m": "google/gemma-3-270m",
+}
+"""Models that ``m2kt models get`` knows, and the repositories on the Hub that they come from."""
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
@@ -86,6 +90,20 @@ def licence_of(path: Path) -> str | None:
         found = re.search(r"^licen[sc]e:\s*['\"]?([^'\"\n]+)", front, re.MULTILINE)
         return found.group(1).strip() if found else None
     return None
+
+
+def snapshot_of(path: Path) -> tuple[str, str] | None:
+    """Repository and commit of a directory in the Hub's cache; None for any other."""
+    repository = path.parents[1].name if len(path.parents) > 1 else ""
+    if path.parent.name != "snapshots" or not repository.startswith("models--"):
+        return None
+    return repository.removeprefix("models--").replace("--", "/"), path.name
+
+
+def hub_id_of(name: str, path: Path) -> str | None:
+    """The repository on the Hub behind a model, as far as its name or its place says."""
+    snapshot = snapshot_of(path)
+    return snapshot[0] if snapshot else FETCHED_NAMES.get(name)
 
 
 def _resolve_zoo(short: str) -> Path:

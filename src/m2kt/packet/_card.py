@@ -9,12 +9,14 @@ from m2kt.probes import ProbeSpec
 from ._graph import Graph
 from ._manifest import Manifest
 
+_LICENCE_ID = re.compile(r"[a-z][a-z0-9.-]*")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")  # what a browser would take for HTML
 
 
 def write_card(manifest: Manifest, graph: Graph, spec: ProbeSpec) -> str:
     """Markdown text of the card."""
     sections = [
+        _metadata(manifest),
         _head(manifest, spec),
         _teacher(manifest),
         _rules(manifest, graph),
@@ -22,7 +24,21 @@ def write_card(manifest: Manifest, graph: Graph, spec: ProbeSpec) -> str:
         _ledger(manifest),
         _limits(manifest, spec),
     ]
-    return _TAG.sub("&lt;", "\n\n".join(sections)) + "\n"
+    return without_html("\n\n".join(sections)) + "\n"
+
+
+def without_html(text: str) -> str:
+    """The text with nothing in it that a browser would take for a tag."""
+    return _TAG.sub("&lt;", text)
+
+
+def _metadata(manifest: Manifest) -> str:
+    """The block that the Hub reads. The licence is the teacher's, whose states travel."""
+    lines = ["---", "library_name: m2kt", "tags:", "- m2kt", "- knowledge-packet"]
+    licence = (manifest.teacher.licence or "").lower()
+    if _LICENCE_ID.fullmatch(licence):
+        lines.append(f"license: {licence}")
+    return "\n".join([*lines, "---"])
 
 
 def _head(manifest: Manifest, spec: ProbeSpec) -> str:

@@ -10,7 +10,7 @@ from m2kt.errors import PacketError
 from ._layout import PARTS, check_size
 
 
-def download(repo_id: str, revision: str | None, into: Path) -> None:
+def download(repo_id: str, revision: str | None, into: Path, *, token: str | None = None) -> None:
     """Brings the parts of a packet, and nothing else that the repository holds.
 
     Raises:
@@ -20,7 +20,7 @@ def download(repo_id: str, revision: str | None, into: Path) -> None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PARTS)))
+        found = Path(snapshot_download(repo_id, revision=revision, token=token, allow_patterns=list(PARTS)))
         for name in PARTS:  # the Hub's cache is made of links, which a packet must not have
             if (found / name).is_file():
                 check_size(name, (found / name).stat().st_size, repo_id)
@@ -32,7 +32,9 @@ def download(repo_id: str, revision: str | None, into: Path) -> None:
         ) from error
 
 
-def upload(folder: Path, repo_id: str, *, private: bool, token: str | None, message: str) -> str:
+def upload(
+    folder: Path, repo_id: str, *, private: bool, token: str | None, message: str, branch: str | None = None
+) -> str:
     """Puts a packet directory into a repository, made where there is none; the commit's address.
 
     Raises:
@@ -44,8 +46,14 @@ def upload(folder: Path, repo_id: str, *, private: bool, token: str | None, mess
     api = HfApi(token=token)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
+        if branch is not None:
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
         done = api.upload_folder(
-            repo_id=repo_id, folder_path=folder, commit_message=message, allow_patterns=list(PARTS)
+            repo_id=repo_id,
+            folder_path=folder,
+            commit_message=message,
+            revision=branch,
+            allow_patterns=list(PARTS),
         )
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise PacketError(

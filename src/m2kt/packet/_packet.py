@@ -104,18 +104,21 @@ class Packet:
         return Path(path)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Packet:
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> Packet:
         """A packet by path, or by the id of a repository on the Hub. Checked as :meth:`load` does it.
 
         Args:
             revision: branch, tag or commit of the repository.
+            token: of the Hub; by default the one that is logged in.
         """
         if Path(name).exists() or isinstance(name, Path):
             return cls.load(name)
         from ._hub import download
 
         with tempfile.TemporaryDirectory() as folder:
-            download(name, revision, Path(folder))
+            download(name, revision, Path(folder), token=token)
             return cls.load(folder)
 
     def save_pretrained(self, path: str | Path) -> Path:
@@ -128,13 +131,15 @@ class Packet:
         *,
         private: bool = False,
         token: str | None = None,
-        message: str = "Knowledge packet",
+        commit_message: str = "Knowledge packet",
+        branch: str | None = None,
         key: Path | None = None,
     ) -> str:
         """Puts the packet into a repository on the Hub, made where there is none; the commit's address.
 
         Args:
             token: of the Hub; by default the one that is logged in.
+            branch: made where there is none; the main one by default.
             key: as for :meth:`save`.
 
         Raises:
@@ -144,7 +149,7 @@ class Packet:
 
         with tempfile.TemporaryDirectory() as folder:
             saved = self.save(Path(folder) / "packet", key=key)
-            return upload(saved, repo_id, private=private, token=token, message=message)
+            return upload(saved, repo_id, private=private, token=token, message=commit_message, branch=branch)
 
     def replace(self, **changes: Any) -> Packet:
         """A variant with some members exchanged, unsigned until saved. Arrays are not copied."""

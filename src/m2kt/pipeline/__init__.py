@@ -14,6 +14,7 @@ from m2kt.pipeline._config import IngestConfig as IngestConfig
 from m2kt.pipeline._consolidate import consolidate as consolidate
 from m2kt.pipeline._demo import demo as demo
 from m2kt.pipeline._evaluate import evaluate as evaluate
+from m2kt.pipeline._export import export as export
 from m2kt.pipeline._extract import extract as extract
 from m2kt.pipeline._extract import extract_packet as extract_packet
 from m2kt.pipeline._ingest import ingest as ingest
@@ -26,6 +27,7 @@ from m2kt.pipeline._results import ConsolidateResult as ConsolidateResult
 from m2kt.pipeline._results import DemoResult as DemoResult
 from m2kt.pipeline._results import DemoRow as DemoRow
 from m2kt.pipeline._results import EvaluateResult as EvaluateResult
+from m2kt.pipeline._results import ExportResult as ExportResult
 from m2kt.pipeline._results import ExtractResult as ExtractResult
 from m2kt.pipeline._results import IngestResult as IngestResult
 from m2kt.pipeline._results import PreflightResult as PreflightResult

@@ -26,6 +26,7 @@ from m2kt.pipeline._exchange import exchange
 
 VERDICT = "m2kt-verdict.json"
 RECEIPT = "receipt.json"
+CARD = "README.md"
 RECORDS = {VERDICT, RECEIPT}
 """Files that lie beside an adapter and say how it came to be: no part of its state, and of no digest."""
 _ASIDE = "aside-"
@@ -67,12 +68,14 @@ def commit_adapter(
     verdict: dict[str, Any],
     expected: str | None = None,
     receipt: Callable[[str | None], bytes] | None = None,
+    card: str | None = None,
 ) -> None:
     """Puts an adapter and its verdict at ``path``, wholly or not at all; what stood there is kept as a state.
 
     Args:
         expected: digest of what stood there when the work began.
         receipt: writes the signed receipt, given the digest of the new adapter.
+        card: its README.md, in place of peft's; part of the state, so that the receipt vouches for it.
 
     Raises:
         StorageError: the disk refused, or somebody else has changed what stands there meanwhile.
@@ -80,6 +83,8 @@ def commit_adapter(
 
     def write(aside: Path) -> None:
         model.save_pretrained(str(aside))
+        if card is not None:
+            (aside / CARD).write_text(card, encoding="utf-8")
         text = json.dumps(verdict, indent=1, ensure_ascii=False) + "\n"
         (aside / VERDICT).write_text(text, encoding="utf-8")
         if receipt is not None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2kt.errors import SpecError, StorageError, explain
+from m2kt.errors import CompatibilityError, SpecError
 from m2kt.packet import Packet, local_key, read_signer, readability
 from m2kt.pipeline._adapters import RECEIPT, VERDICT, adapter_digest
+from m2kt.pipeline._cards import plain_card
 from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._ingest import BEFORE_PROMPTS, complete_all, longest_answer, truth_of
 from m2kt.pipeline._inputs import evaluation_prompts, with_adapter
-from m2kt.pipeline._receipt import receipt_of, write_rejected
+from m2kt.pipeline._plain import check_empty, check_plain, write_plain
+from m2kt.pipeline._receipt import Draft, receipt_of, write_rejected
 from m2kt.pipeline._results import ConsolidateResult, Progress
 from m2kt.pipeline._statements import about
 from m2kt.probes import ProbeSpec, Prompt, Truth
@@ -53,6 +53,7 @@ def consolidate(
 
     Raises:
         SpecError: the adapter comes from another packet.
+        CompatibilityError: the student is quantised, or of m2kt's own class.
         StorageError: something stands at ``out``, or the disk refused.
     """
     from m2kt.audit import judge, measure_neutral, measure_regression, packet_answers
@@ -66,13 +67,18 @@ def consolidate(
     ingested = config if isinstance(config, IngestConfig) else IngestConfig.from_file(config)
     _, thresholds = ingested.resolve()
     packet, out = open_packet(packet), Path(out)
-    if out.exists():
-        raise StorageError(f"{out} exists: expected an empty place; nothing is overwritten")
+    check_empty(out)
     about(adapter, packet)
     signer = read_signer(local_key())
     truth = None if probes is None else truth_of(probes, packet)
     spec = packet.spec
     loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
+    check_plain(loaded.model, student)
+    if loaded.quantised:
+        raise CompatibilityError(
+            f"{student} is quantised: low-rank updates would be rounded when they are merged, after they were judged; "
+            "name the same model unquantised"
+        )
     source = with_adapter(loaded, adapter)
 
     asked = spec.sample("rehearsal", settings.answers + settings.watched, seed=seed)
@@ -120,14 +126,14 @@ def consolidate(
         regression=measure_regression(tuned),
     )
     used = {"consolidated": settings.model_dump(mode="json"), "adapter": adapter_digest(Path(adapter))}
-    receipt = receipt_of(packet, loaded, used, ledger, verdict, None, None, signer)
+    draft = receipt_of(packet, loaded, used, ledger, verdict, None, None, signer)
     digest = None
     if verdict.verdict == "accepted":
         record = {"packet": packet.digest, "student": loaded.digest, "config": used, "ledger": ledger}
-        digest = _write(tuned, out, record | verdict.model_dump(mode="json"), receipt)
+        digest = _write(tuned, out, record | verdict.model_dump(mode="json"), draft)
         receipt_path = out / RECEIPT
     else:
-        receipt_path = write_rejected(out, receipt(None))
+        receipt_path = write_rejected(out, draft.sign(None))
     return ConsolidateResult(
         verdict=verdict.verdict,
         reasons=verdict.reasons,
@@ -169,29 +175,15 @@ def _score(spec: ProbeSpec, prompts: list[Prompt], said: list[str], truth: Truth
     return score(spec, prompts, said, truth)
 
 
-def _write(tuned: LoadedModel, out: Path, record: dict[str, Any], receipt: Any) -> str:
-    """Merges and writes aside, then renames: a checkpoint is whole or absent."""
+def _write(tuned: LoadedModel, out: Path, record: dict[str, Any], draft: Draft) -> str:
+    """The merged checkpoint with its records; its digest."""
     from m2kt.models import digest_of_model
 
+    def finish(aside: Path) -> None:
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        (aside / VERDICT).write_text(text, encoding="utf-8")
+        (aside / RECEIPT).write_bytes(draft.sign(digest_of_model(aside)))
+
     merged: Any = tuned.model.merge_and_unload()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        try:
-            merged.save_pretrained(aside)
-            tuned.tokenizer.save_pretrained(aside)
-            text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-            (aside / VERDICT).write_text(text, encoding="utf-8")
-            digest = digest_of_model(aside)
-            (aside / RECEIPT).write_bytes(receipt(digest))
-            aside.chmod(0o755)
-            aside.rename(out)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    except Exception as error:
-        if isinstance(error, OSError) or "SafetensorError" in type(error).__name__:
-            raise StorageError(
-                f"cannot write the checkpoint to {out}: {explain(error)}; free some space or choose another place"
-            ) from error
-        raise
-    return digest
+    write_plain(merged, tuned.tokenizer, out, lambda aside: plain_card(draft, tuned), finish=finish)
+    return digest_of_model(out)

@@ -20,6 +20,7 @@ from m2kt.packet import (
     readability,
 )
 from m2kt.pipeline._adapters import RECEIPT, adapter_digest, commit_adapter, read_adapter
+from m2kt.pipeline._cards import adapter_card
 from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._receipt import check_origin, receipt_of, write_rejected
@@ -125,12 +126,12 @@ def ingest(
         "ledger": ledger,
         **verdict.model_dump(mode="json"),
     }
-    receipt = receipt_of(packet, loaded, config_used, ledger, verdict, origin, standing, signer)
+    draft = receipt_of(packet, loaded, config_used, ledger, verdict, origin, standing, signer)
     if verdict.verdict == "accepted":
-        commit_adapter(model, Path(out), record, standing, receipt)
+        commit_adapter(model, Path(out), record, standing, draft.sign, adapter_card(draft, loaded))
         receipt_path = Path(out) / RECEIPT
     else:
-        receipt_path = write_rejected(Path(out), receipt(None))
+        receipt_path = write_rejected(Path(out), draft.sign(None))
     return IngestResult(
         verdict=verdict.verdict,
         reasons=verdict.reasons,
@@ -253,8 +254,9 @@ def _audit(
         accuracy=after.accuracy,
         interval=after.interval,
         n=after.n,
-        # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small.
-        reference_accuracy=1.0 if truth is not None else teacher_accuracy,
+        # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small. Of facts the
+        # packet holds all that the teacher knows: right or wrong, there is no more to be had.
+        reference_accuracy=1.0 if truth is not None and not spec.facts else teacher_accuracy,
         reference=reference,
         shapes=after.shapes,
         held_out=beyond,

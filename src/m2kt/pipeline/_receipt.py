@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,29 @@ if TYPE_CHECKING:
     from m2kt.audit import Verdict
     from m2kt.models import LoadedModel
 
-Sign = Callable[[str | None], bytes]
-"""Digest of the adapter that was committed (None: rejected) to a signed receipt."""
+
+@dataclass(frozen=True)
+class Draft:
+    """A receipt that lacks one thing, which comes last: the digest of what was committed."""
+
+    packet: Packet
+    receipt: Receipt
+    by: CryptoSigner
+
+    @property
+    def keyid(self) -> str:
+        """Of the key that will sign."""
+        return str(self.by.public_key.keyid)
+
+    def sign(self, committed: str | None) -> bytes:
+        """The signed receipt.
+
+        Args:
+            committed: digest of the adapter or checkpoint; None after a rejection.
+        """
+        after = {**self.receipt.after, "adapter": committed}
+        receipt = self.receipt.model_copy(update={"after": after})
+        return signed(self.packet, RECEIPT, receipt, self.by)
 
 
 def check_origin(packet: Packet, trust: str | Path | TrustPolicy | None) -> TrustVerdict | None:
@@ -44,25 +65,21 @@ def receipt_of(
     origin: TrustVerdict | None,
     standing: str | None,
     by: CryptoSigner,
-) -> Sign:
-    """All that is known before the adapter is written; its digest comes last."""
+) -> Draft:
+    """All that is known before anything is written."""
     measured = json.loads(verdict.model_dump_json())  # a figure that could not be measured is null, not NaN
     before = Before(accuracy=measured.pop("before"), adapter=standing)
     known = {name: measured.pop(name) for name in ("verdict", "reasons", "thresholds")}
-
-    def write(adapter: str | None) -> bytes:
-        receipt = Receipt(
-            base_model=BaseModelId(name=student.name, digest=student.digest),
-            cal=config,
-            ledger=ledger,
-            before=before,
-            after={**measured, "adapter": adapter},
-            origin=origin,
-            **known,
-        )
-        return signed(packet, RECEIPT, receipt, by)
-
-    return write
+    receipt = Receipt(
+        base_model=BaseModelId(name=student.name, digest=student.digest),
+        cal=config,
+        ledger=ledger,
+        before=before,
+        after=measured,
+        origin=origin,
+        **known,
+    )
+    return Draft(packet, receipt, by)
 
 
 def write_rejected(out: Path, content: bytes) -> Path:

@@ -119,6 +119,21 @@ class ConsolidateResult(_Result):
     seconds: float
 
 
+class ExportResult(_Result):
+    """What ``m2kt export`` reports."""
+
+    source: str
+    source_digest: str = Field(description="Of the adapter, or of the model.")
+    base: str
+    format: Literal["hf", "gguf"]
+    merged: list[str] = Field(description="Matrices that an update was added to.")
+    left_out: list[str] = Field(description="Blocks behind which a reader was that is not in the checkpoint.")
+    notes: list[str] = Field(description="What a user of the form should know.")
+    written: str
+    written_bytes: int
+    seconds: float
+
+
 class EvaluateResult(_Result):
     """What ``m2kt evaluate`` reports."""
 

@@ -19,6 +19,7 @@ from m2kt.packet import (
     RECEIPT,
     VERDICT,
     Packet,
+    Statement,
     TrustPolicy,
     TrustVerdict,
     judge_statement,
@@ -155,12 +156,7 @@ def verify_adapter(
     """
     path = Path(path)
     where = str(path / RECEIPT_FILE)
-    statement = verify_statement(read_statement(path / RECEIPT_FILE), where, expected=RECEIPT)
-    try:
-        receipt = Receipt.model_validate(statement.predicate)
-    except ValueError as error:
-        raise PacketError(f"{where} is no receipt: {explain(error)}") from error
-    _same(f"the adapter {path}", adapter_digest(path), receipt.after.get("adapter"), where)
+    statement, receipt = read_receipt(path, adapter_digest(path))
     if packet is not None:
         _same(f"the packet {packet}", open_packet(packet).digest, statement.packet, where)
     if student is not None:
@@ -168,6 +164,26 @@ def verify_adapter(
 
         _same(f"the model {student}", digest_of_model(resolve(student)), receipt.base_model.digest, where)
     return judge_statement(statement, policy, at=at)
+
+
+def read_receipt(folder: Path, digest: str | None) -> tuple[Statement, Receipt]:
+    """The receipt that lies in a folder.
+
+    Args:
+        digest: of the adapter or checkpoint there, as it is now.
+
+    Raises:
+        PacketError: there is none, it does not verify, or it is about something else.
+    """
+    where = str(folder / RECEIPT_FILE)
+    statement = verify_statement(read_statement(folder / RECEIPT_FILE), where, expected=RECEIPT)
+    try:
+        receipt = Receipt.model_validate(statement.predicate)
+    except ValueError as error:
+        raise PacketError(f"{where} is no receipt: {explain(error)}") from error
+    kind = "adapter" if (folder / "adapter_config.json").is_file() else "model"
+    _same(f"the {kind} {folder}", digest, receipt.after.get("adapter"), where)
+    return statement, receipt
 
 
 def about(adapter: str | Path, packet: Packet) -> None:

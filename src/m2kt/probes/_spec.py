@@ -97,9 +97,10 @@ class ProbeSpec(_Strict):
         description="Regular expression of characters, classes, groups and alternatives; its first group is the"
         " answer. null: the whole completion.",
     )
-    answer_symbol: bool = Field(
+    facts: bool = Field(
         default=False,
-        description="The answer is one symbol, whatever words it is made of ('New Delhi'): for answers of one step.",
+        description="Prompts are the rows of what is known, not problems made of rows: each is asked, rehearsed over"
+        " made-up answers, and evaluated. An answer is one symbol, of however many words.",
     )
     truth: str | ReasoningGym | None = Field(
         default=None,
@@ -162,8 +163,8 @@ class ProbeSpec(_Strict):
     def _fields(self) -> dict[str, Any]:
         """All fields; one that came later than the first packets, only where it is used, so that bytes stay theirs."""
         data = self.model_dump(mode="json")
-        if not self.answer_symbol:
-            del data["answer_symbol"]
+        if not self.facts:
+            del data["facts"]
         return data
 
     def public(self) -> ProbeSpec:
@@ -228,7 +229,7 @@ class ProbeSpec(_Strict):
         return ProbeSpec.model_validate(self.model_dump() | changes)
 
     def split_of(self, prompt: str) -> Split:
-        """The split a prompt belongs to: a hash of its text decides, so splits cannot overlap."""
+        """The split a prompt belongs to: a hash of its text decides, so splits cannot overlap. Facts are not split."""
         u = int.from_bytes(hashlib.sha256(f"{self.name}\0{prompt}".encode()).digest()[:8], "big") / 2**64
         return next(name for name, upper in SPLITS if u < upper)
 
@@ -284,7 +285,7 @@ class ProbeSpec(_Strict):
         among: Collection[str] | None,
     ) -> list[Prompt]:
         def belongs(text: str) -> bool:
-            return self.split_of(text) == split
+            return self.facts or self.split_of(text) == split
 
         if among is not None:
             here = (text for text in dict.fromkeys(among) if belongs(text))

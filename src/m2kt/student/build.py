@@ -77,6 +77,7 @@ def configure(
     graph, concepts = packet.graph, packet.concepts
     depth = len(blocks(loaded.model))
     reads, write = depths(settings, depth)
+    base, revision = loaded.reference
     writes_literals = settings.reader.write_literals and settings.reader.kind == "structured"
     config = CALConfig(
         task_type="CAUSAL_LM",
@@ -122,7 +123,8 @@ def configure(
         penalties=[penalties[k] for k in sorted(penalties)],
         graph_digest=graph_digest(graph),
         space_digest=space_digest(concepts["pool_PD"]),
-        base_model_name_or_path=str(getattr(loaded, "path", loaded.name)),
+        base_model_name_or_path=base,
+        revision=revision,
     )
     config.trails = trails(config, spelling)
     return config

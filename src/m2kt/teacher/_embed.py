@@ -31,6 +31,7 @@ CONTEXTS = 12  # a concept
 SPARE = 36  # more of them, where none of the first is read as what the teacher wrote
 POOL = 48  # states a symbol
 ECHOES = 6  # states of a symbol that one row alone writes
+SHOWN = 4  # other words that are repeated in front of each
 ROWS_MIXED = 3  # rows whose states are averaged for a symbol that only rules write
 PROBED = 2000  # states on which the layer is chosen, and at least 4 a concept
 SPREAD_RANK = 2
@@ -53,6 +54,7 @@ class Embedding:
     anchor_count_S: Ints
     probe_accuracy: float  # cross-validated over concepts
     readout_accuracy: float  # symbol states alone read what the concept vectors write
+    read_K: Ints  # what they read
     notes: list[str] = field(default_factory=list)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -88,6 +90,8 @@ def embed(
     flat_pool = [(s, mix) for s, mixes in sorted(pool_requests.items()) for mix in mixes]
     pool_PD = space(_mixed(teacher, [mix for _, mix in flat_pool], [space.place], "embedding symbols")[:, 0])
     pool_symbol = np.array([s for s, _ in flat_pool], dtype=np.int32)
+    anchor_of = space.anchors(pool_PD, pool_symbol)
+    pool_PD, pool_symbol = space.widened(pool_PD, pool_symbol, np.random.default_rng(seed))
     probe = RidgeProbe(pool_PD, pool_symbol)
 
     flat = [(k, r) for k, requests in concept_requests.items() for r in requests]
@@ -120,8 +124,8 @@ def embed(
 
     anchors = np.zeros((len(graph.symbols), vectors_KD.shape[1]), dtype=np.float32)
     counts = np.bincount(pool_symbol, minlength=len(graph.symbols)).astype(np.int32)
-    for s in np.unique(pool_symbol):
-        anchors[s] = pool_PD[pool_symbol == s].mean(axis=0)
+    for s, anchor_D in anchor_of.items():
+        anchors[s] = anchor_D
     read = probe.predict(vectors_KD)
     readout = float((read == np.array(outputs)).mean())
     if readout < 1.0:
@@ -140,6 +144,7 @@ def embed(
         counts,
         probe_accuracy,
         readout,
+        read.astype(np.int32),
         notes,
     )
 
@@ -202,12 +207,17 @@ def _pool_requests(
         s: [(r,) for r in _spread_out(some, POOL, rng)] for s, some in found.items()
     }
     notes = []
-    alone = [s for s in sorted(set(outputs) - set(chosen)) if outputs.count(s) == 1]
-    chosen |= {s: [(r,) for r in _echoes(pool, concepts[outputs.index(s)], concepts, rng)] for s in alone}
+    # With one row its mean would be the row's own vector; of facts, rows that share an answer would be few, too.
+    ruled = sorted(set(outputs) - set(chosen))
+    alone = [s for s in ruled if outputs.count(s) == 1 or pool.spec.facts]
+    words = [pool.symbols[s] for s in sorted(set(outputs))]
+    for s in alone:
+        said = rng.choice(concepts[outputs.index(s)])
+        chosen[s] = [(request,) for request in _echoes(pool, said, words, rng)]
     if alone:
         notes.append(
-            f"{len(alone)} symbols are written by one row only ({_few(pool, alone)}): their symbol states are of "
-            f"repeating them, behind {ECHOES} questions that were answered so by force"
+            f"{len(alone)} symbols are never copied, and written by one row only or as facts ({_few(pool, alone)}): "
+            "their symbol states are of repeating them in the form of their row"
         )
     lacking = sorted(set(outputs) - set(chosen))
     if lacking:
@@ -224,22 +234,27 @@ def _pool_requests(
     return chosen, notes
 
 
-def _echoes(
-    pool: Pool, writing: list[Request], concepts: dict[int, list[Request]], rng: random.Random
-) -> list[Request]:
-    """Where a symbol is about to be repeated: a question of *another* row, answered by it, and the question once more.
+def _echoes(pool: Pool, said: Request, words: list[str], rng: random.Random) -> list[Request]:
+    """Where a symbol is about to be repeated, in the form of its row: "The capital of Lima is Lima", and so on.
 
-    The teacher then copies what it has just been made to say, so the state says the symbol and nothing of its row.
+    A few words that are asked and answered by themselves, then the symbol's own question: the teacher copies, so the
+    state says the symbol and nothing of its row. With the row's own argument it would answer what it knows.
     """
+    answer = said.sample.units[said.unit :]
+    word = answer[0].symbol or ""
+
+    def line(word: str, units: list[Unit]) -> str:
+        return "".join(u.text if u.symbol is None else u.lead + word for u in units)
+
+    def question(word: str) -> str:
+        """Without the examples that a prompt may begin with."""
+        return line(word, said.sample.units[: said.unit]).rpartition(pool.spec.stop)[2]
+
     found = []
-    others = [r for requests in concepts.values() if requests is not writing for r in requests]
-    for at in (rng.choice(others) for _ in range(ECHOES if others else 0)):
-        said, written = writing[0], at.sample.units[: at.unit]
-        answer = said.sample.units[said.unit :]
-        question = "".join(u.text for u in written)
-        again = question.rpartition(pool.spec.stop)[2]  # without the examples that a prompt may begin with
-        context = Unit(question + "".join(u.text for u in answer) + again)
-        found.append(Request(Sample(at.sample.prompt, [context, *answer], 1), 1))
+    for _ in range(ECHOES):
+        shown = rng.sample([w for w in words if w != word], min(SHOWN, len(words) - 1))
+        context = Unit("".join(question(w) + line(w, answer) for w in shown) + question(word))
+        found.append(Request(Sample(said.sample.prompt, [context, *answer], 1), 1))
     return found
 
 
@@ -278,26 +293,27 @@ def _choose_space(
     pool_y = np.array([s for s, _ in flat_pool], dtype=np.int32)
 
     def judged(i: int, space: Space) -> tuple[float, int, float, float, Space]:
-        x_ND, pool_ND = space(x_NLD[:, i]), space(pool_NLD[:, i])
+        x_ND = space(x_NLD[:, i])
         own = cross_validated(x_ND, y, group)
-        read = float((RidgeProbe(pool_ND, pool_y).predict(x_ND) == y).mean())
+        probe = RidgeProbe(*space.widened(space(pool_NLD[:, i]), pool_y, np.random.default_rng(0)))
+        read = float((probe.predict(x_ND) == y).mean())
         return round(np.nan_to_num(own) + read, 3), space.layer, own, read, space
 
     best = max((judged(i, space) for i, space in enumerate(spaces)), key=lambda found: found[:2])
     if best[3] < READ:
-        written = [r for _, r in flat] + [r for _, mix in flat_pool for r in mix]
-        head = in_front_of_head(teacher, depth, _first_tokens(teacher, written))
+        head = in_front_of_head(teacher, depth, _spelling(teacher, pools))
         if head is not None:
             best = max(best, judged(len(layers), head), key=lambda found: found[0])
     return best[4], best[2]
 
 
-def _first_tokens(teacher: Teacher, requests: list[Request]) -> set[int]:
-    """What the teacher begins these units with, a bare leading space apart."""
-    found = set()
-    for request in requests:
+def _spelling(teacher: Teacher, pools: dict[int, list[Mix]]) -> dict[int, list[int]]:
+    """The tokens with which the teacher writes each symbol, a bare leading space apart."""
+    found = {}
+    for symbol, mixes in pools.items():
+        request = mixes[0][0]
         forced = teacher.force([u.text for u in request.sample.units], request.sample.n_prompt)
-        found.add(forced.ids[forced.content[request.unit][0]])
+        found[symbol] = [forced.ids[t] for t in forced.content[request.unit]]
     return found
 
 

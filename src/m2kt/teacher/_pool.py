@@ -105,7 +105,7 @@ class Pool:
         """Adds answers; call :meth:`arrange` afterwards."""
         for answer in answers:
             self.answers[answer.prompt.text] = answer
-            said = (self.spec.read_answer(answer.completion) or "").strip() if self.spec.answer_symbol else ""
+            said = (self.spec.read_answer(answer.completion) or "").strip() if self.spec.facts else ""
             if said and said not in self.discovered:
                 self.discovered.append(said)
 

@@ -91,7 +91,8 @@ def extract(
         raise ExtractionError(f"unknown concept source {config.concepts!r}; there are: {', '.join(SOURCES)}")
     source = SOURCES[config.concepts]()
     teacher = Teacher(loaded, spec, progress)
-    reserved = {p.text for p in _fidelity_prompts(spec, config)}
+    # Facts have no other prompts than those that are asked: fidelity then says that the graph holds what was said.
+    reserved = set() if spec.facts else {p.text for p in _fidelity_prompts(spec, config)}
     pool = Pool(spec)
     n = config.probes_per_template * spec.n_templates
     prompts = spec.sample("probing", n, seed=config.seed)
@@ -130,6 +131,11 @@ def extract(
     traces = _traces(teacher, pool, draft, embedding.space, config)
     _verbalise(graph, outputs, config)
     notes = [*embedding.notes, *([attention.note] if attention.note else [])]
+    if replaced := _speak_plainly(graph, embedding):
+        notes.append(
+            f"{replaced} rows in words are read as something else in the teacher's own state: the symbol state of what "
+            "they write travels in its place"
+        )
     notes += [f"unexplained: {r}" for r in draft.resisted]
     if rounds and rounds[-1]["disagreed"]:
         notes.append(
@@ -151,7 +157,9 @@ def extract(
 
 
 def _fidelity_prompts(spec: ProbeSpec, config: ExtractionConfig) -> list[Prompt]:
-    """Set aside before anything is asked; small shapes keep two thirds of their probing split for probing."""
+    """Set aside before anything is asked, unless they are facts; small shapes keep two thirds of theirs for probing."""
+    if spec.facts:
+        return spec.sample("probing", config.fidelity_prompts, seed=config.seed)
     prompts: list[Prompt] = []
     for t in range(spec.n_templates):
         n = 3 * config.fidelity_prompts // spec.n_templates
@@ -268,6 +276,15 @@ def _verbalise(graph: Graph, outputs: list[int], config: ExtractionConfig) -> No
         rule.outputs = [
             outputs[rule.offset + i] if rule.offset + i in chosen else None for i in range(len(rule.rows))
         ]
+
+
+def _speak_plainly(graph: Graph, embedding: Embedding) -> int:
+    """Text and vector of a row must say the same; a row without text keeps its own state, however it is read."""
+    said = [(rule.offset + i, o) for rule in graph.rules for i, o in enumerate(rule.outputs) if o is not None]
+    misread = [(k, o) for k, o in said if embedding.read_K[k] != o and embedding.anchor_count_S[o]]
+    for k, o in misread:
+        embedding.vectors_KD[k] = embedding.anchors_SD[o]
+    return len(misread)
 
 
 def _text_in_graph(teacher: Teacher, graph: Graph) -> int:

@@ -65,6 +65,7 @@ def ledger_of(packet: Packet, trained: Trained) -> Ledger:
     """What a transfer used. The packet is all that reached the student side."""
     spent = trained.ledger
     return Ledger(
+        packet=packet.digest,
         labelled_examples=0,
         teacher_passes=packet.manifest.ledger.teacher_passes,
         teacher_tokens=packet.manifest.ledger.teacher_tokens_in_traces,

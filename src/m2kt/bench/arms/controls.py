@@ -17,15 +17,15 @@ def none(cell: Cell, shop: Workshop) -> Measured:
     return shop.measure(cell, shop.load(cell.student), apart=False)
 
 
-def shuffled_rules(cell: Cell, shop: Workshop) -> Measured:
+def shuffled_rules(cell: Cell, shop: Workshop, once: bool = False) -> Measured:
     """Each rule's vectors dealt out anew: the student must follow them, and so lose the truth."""
-    packet = packet_of(cell, shop)
+    packet = packet_of(cell, shop, once=once)
     return transfer(cell, shop, packet, settings(), plugged=shuffled(packet, cell.seed))
 
 
-def random_embeddings(cell: Cell, shop: Workshop) -> Measured:
+def random_embeddings(cell: Cell, shop: Workshop, once: bool = False) -> Measured:
     """Noise for the concept vectors: only chance is left."""
-    packet = packet_of(cell, shop)
+    packet = packet_of(cell, shop, once=once)
     return transfer(cell, shop, packet, settings(), plugged=noise(packet, cell.seed))
 
 

@@ -210,26 +210,23 @@ class RunState:
         self.matchers: dict[str, UnitMatcher] = {}  # by adapter: each has an alphabet of its own
         self.blocks: list[Any] = []  # blocks behind which readers write; found once, for every pass asks them
 
-    def begin(self, adapter: str, nth: int, token_BT: Tensor, mask: Any, cache: Any) -> Run:
+    def begin(
+        self, adapter: str, nth: int, token_BT: Tensor, mask: Any, cache: Any = None, past: int = 0
+    ) -> Run:
         """Prepares a pass for the reader of one adapter.
 
         Args:
             nth: among those that are active, which decides what part of the cache is its.
             mask: the two-dimensional attention mask over past and present tokens, or None.
+            past: ``tokens_in`` the cache before any reader of this pass put the present ones there.
         """
         matcher, first_layer = self.matchers[adapter], self.n_blocks + nth * len(Slot)
-        if cache is not None and not isinstance(cache, DynamicCache):
-            raise CompatibilityError(
-                f"the concept reader keeps its keys in a DynamicCache, got {type(cache).__name__}; "
-                "generate without cache_implementation, or with use_cache=False"
-            )
         if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
             raise CompatibilityError(
                 "the concept reader expects a two-dimensional attention mask of shape (batch, tokens so far), got "
                 + (f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__)
             )
         device = token_BT.device
-        past = _tokens_in(cache) if cache is not None else 0
         kept_token = torch.empty(token_BT.shape[0], 0, dtype=torch.long, device=device)
         kept = torch.empty(token_BT.shape[0], 0, 4, dtype=torch.long, device=device)
         if cache is not None and past:
@@ -300,8 +297,15 @@ def along(what_BN: Tensor, at_BTG: Tensor, nothing: int) -> Tensor:
     return torch.where(at_BTG >= 0, found_BX.view(at_BTG.shape), nothing)
 
 
-def _tokens_in(cache: DynamicCache) -> int:
+def tokens_in(cache: Any) -> int:
     """Tokens seen in earlier passes. Where the model keeps no keys, the readers' own layers count them."""
+    if cache is None:
+        return 0
+    if not isinstance(cache, DynamicCache):
+        raise CompatibilityError(
+            f"the concept reader keeps its keys in a DynamicCache, got {type(cache).__name__}; "
+            "generate without cache_implementation, or with use_cache=False"
+        )
     if any(isinstance(layer, DynamicLayer) for layer in cache.layers):
         return int(cache.get_seq_length())
     if cache.layers and cache.has_previous_state():

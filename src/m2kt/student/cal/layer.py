@@ -5,10 +5,10 @@ A low-rank update of a linear layer, and a block with a reader behind it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -59,14 +59,46 @@ class SteeredLinear(nn.Module, CALLayer):
         self.cal_B[adapter_name].data = self.cal_B[adapter_name].data.to(device)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.disable_adapters and self.merged:
+            self.unmerge()
         y: Tensor = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return y
         for name in self.active_adapters:
-            if name in self.cal_A:
+            if name in self.cal_A and name not in self.merged_adapters:
                 a, b = self.cal_A[name].to(x.dtype), (self.cal_B[name] * self.cal_scale[name]).to(x.dtype)
                 y = y + nn.functional.linear(nn.functional.linear(x, a), b).to(y.dtype)
         return y
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Adds the updates to the weight. Raises CompatibilityError where that is quantised or the sum not finite."""
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name in self.cal_A:
+                self._add(name, 1, safe_merge)
+                self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Takes merged updates out again, up to rounding."""
+        while self.merged_adapters:
+            self._add(self.merged_adapters.pop(), -1, False)
+
+    @torch.no_grad()
+    def _add(self, name: str, sign: int, check: bool) -> None:
+        weight = cast(Tensor, self.base_layer.weight)
+        if type(weight.data) is not Tensor or not weight.is_floating_point():
+            raise CompatibilityError(
+                f"steering cannot be merged into quantised weights ({type(self.base_layer).__name__}): "
+                "load the base unquantised"
+            )
+        change = sign * self.cal_scale[name] * (self.cal_B[name].float() @ self.cal_A[name].float())
+        merged = (weight.float() + (change.T if isinstance(self.base_layer, Conv1D) else change)).to(
+            weight.dtype
+        )
+        if check and not torch.isfinite(merged).all():
+            raise CompatibilityError(
+                f"the update {name} makes weights that are not finite; nothing was merged"
+            )
+        weight.copy_(merged)
 
 
 class ReadingBlock(nn.Module, CALLayer):

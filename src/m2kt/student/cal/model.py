@@ -17,16 +17,16 @@ from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
 from m2kt.errors import CompatibilityError
-from m2kt.models import blocks, cache_argument, decoder, hidden_of
+from m2kt.models import blocks, cache_argument, decoder, hand_over_whole, hidden_of
 from m2kt.student.cal._compat import PREFIX
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher
+from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher, tokens_in
 from m2kt.student.cal.layer import CALLayer, ReadingBlock, SteeredLinear
 from m2kt.student.cal.reader import ReaderBase
 
 
 class CALModel(BaseTuner):
-    """The Concept Alignment Layer around a frozen causal language model. Cannot be merged: it depends on the input."""
+    """The Concept Alignment Layer around a frozen causal language model; of it steering merges, a reader does not."""
 
     prefix = PREFIX
     tuner_layer_cls = CALLayer
@@ -71,6 +71,7 @@ class CALModel(BaseTuner):
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         if not hasattr(model, "_m2kt_cal_state"):
             model._m2kt_cal_state = RunState(len(blocks(model)))  # type: ignore[assignment]
+            hand_over_whole(model)  # its head is frozen now
 
     @property
     def state(self) -> RunState:
@@ -116,13 +117,29 @@ class CALModel(BaseTuner):
         setattr(parent, child_name, new_module)  # our layers keep their base layer untouched: nothing to copy
 
     def _check_merge_allowed(self) -> None:
-        raise CompatibilityError(
-            "a concept reader depends on what it reads: it cannot be merged into the weights"
-        )
+        if behind := self.readers():
+            raise CompatibilityError(
+                f"a concept reader depends on what it reads: the one behind {behind[0]} cannot be merged into weights; "
+                "run `m2kt consolidate` for a checkpoint that imitates it"
+            )
 
-    def unload(self) -> nn.Module:
-        """The untouched base model, with hooks and holder removed."""
-        base: nn.Module = super().unload()
+    def readers(self) -> list[str]:
+        """Names of the blocks behind which there are readers."""
+        return [name for name, module in self.model.named_modules() if isinstance(module, ReadingBlock)]
+
+    def drop_readers(self) -> None:
+        """Takes all readers out and leaves the steering, which can be merged."""
+        for name in self.readers():
+            parent, _, child = name.rpartition(".")
+            setattr(self.model.get_submodule(parent), child, self.model.get_submodule(name).base_layer)
+        self.state.blocks.clear()
+        for config in cast(dict[str, CALConfig], self.peft_config).values():
+            config.reader, config.reader_modules = "none", []
+
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:  # type: ignore[override]
+        """The base model, with hooks and holder removed."""
+        unload: Any = super()._unload_and_optionally_merge
+        base: nn.Module = unload(*args, **kwargs)
         for handle in (*getattr(base, "_m2kt_cal_hooks", ()), *self.state.taps.values()):
             handle.remove()
         for name in ("_m2kt_cal_hooks", "_m2kt_cal_state"):
@@ -167,8 +184,9 @@ class CALModel(BaseTuner):
                 if cache is None and use_cache:
                     cache = DynamicCache(config=base_config)  # made here, because the readers need it too
                     bound[kept] = cache
+                past = tokens_in(cache)
                 for nth, name in enumerate(reading):
-                    state.begin(name, nth, token_BT, bound.get("attention_mask"), cache)
+                    state.begin(name, nth, token_BT, bound.get("attention_mask"), cache, past)
                 return (), bound
 
             hook = backbone.register_forward_pre_hook(before, with_kwargs=True)
@@ -230,7 +248,7 @@ class CALModel(BaseTuner):
 
     def reading(self, token_BT: Tensor, mask_BT: Tensor | None, taps: dict[int, Tensor]) -> Run:
         """What a reader must know of a pass that need not be run, because the states it reads are at hand."""
-        run = self.state.begin(self.active_adapters[0], 0, token_BT, mask_BT, None)
+        run = self.state.begin(self.active_adapters[0], 0, token_BT, mask_BT)
         self.state.runs = {}
         run.taps = taps
         return run
