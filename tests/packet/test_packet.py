@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2kt.errors import PacketError, StorageError
-from m2kt.packet import Packet, _layout, local_key, wordless
+from m2kt.packet import SPOKEN_PLAINLY, Packet, _layout, local_key, wordless
 from tests.packet.samples import OUTPUTS, sample_graph, sample_packet
 
 forms = pytest.mark.parametrize("name", ["packet", "packet.m2kp"])
@@ -103,6 +103,14 @@ def test_a_packet_without_its_words_is_the_one_at_v_0(tmp_path: Path) -> None:
         Packet.load(tmp_path / "packet").concepts["vectors_KD"].tolist()
         == told.concepts["vectors_KD"].tolist()
     )
+
+
+def test_vectors_made_from_words_are_no_packet_without_words() -> None:
+    told = sample_packet(verbalised=True)
+    fidelity = told.manifest.fidelity.model_copy(update={"other": {SPOKEN_PLAINLY: 2.0}})
+    told = told.replace(manifest=told.manifest.model_copy(update={"fidelity": fidelity}))
+    with pytest.raises(PacketError, match="2 rows of this packet travel by the symbol state"):
+        wordless(told, 9)
 
 
 class TestVariants:

@@ -185,3 +185,9 @@ def test_templates_are_shipped() -> None:
         "graph.svg.j2",
         "style.css",
     }
+
+
+def test_figures_share_no_id_and_labels_keep_their_halo() -> None:
+    html = packet_page(_attended())
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids)) and sum(name.startswith("halo-") for name in ids) == 3

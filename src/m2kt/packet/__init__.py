@@ -77,6 +77,7 @@ from m2kt.packet._trust import TrustVerdict as TrustVerdict
 from m2kt.packet._trust import judge_file as judge_file
 from m2kt.packet._trust import judge_packet as judge_packet
 from m2kt.packet._trust import judge_statement as judge_statement
+from m2kt.packet._variants import SPOKEN_PLAINLY as SPOKEN_PLAINLY
 from m2kt.packet._variants import noise as noise
 from m2kt.packet._variants import shuffled as shuffled
 from m2kt.packet._variants import wordless as wordless

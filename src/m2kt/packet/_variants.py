@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from m2kt.errors import PacketError
+
 from ._packet import Packet
+
+SPOKEN_PLAINLY = "spoken_plainly"  # among the manifest's other measurements
 
 
 def noise(packet: Packet, seed: int) -> Packet:
@@ -19,7 +23,15 @@ def wordless(packet: Packet, spelt_tokens: int) -> Packet:
 
     Args:
         spelt_tokens: teacher tokens of the words that are taken out, for the ledger.
+
+    Raises:
+        PacketError: vectors of rows were made from their words.
     """
+    if plain := int(packet.manifest.fidelity.other.get(SPOKEN_PLAINLY, 0)):
+        raise PacketError(
+            f"{plain} rows of this packet travel by the symbol state of their word, which at v = 0 would be the "
+            "answer; extract it at v = 0 instead"
+        )
     rules = [rule.model_copy(update={"outputs": [None] * len(rule.rows)}) for rule in packet.graph.rules]
     ledger = packet.manifest.ledger
     left = max(0, ledger.teacher_tokens_in_traces - spelt_tokens)

@@ -6,7 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2kt.packet import Embedding, Fidelity, Ledger, Manifest, Packet, ShapeFidelity, TeacherCard
+from m2kt.packet import (
+    SPOKEN_PLAINLY,
+    Embedding,
+    Fidelity,
+    Ledger,
+    Manifest,
+    Packet,
+    ShapeFidelity,
+    TeacherCard,
+)
 from m2kt.pipeline._inputs import read_spec
 from m2kt.pipeline._results import ExtractResult, Progress
 from m2kt.probes import ProbeSpec
@@ -143,7 +152,8 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
             coverage=e.fidelity.coverage,
             floor=config.floor,
             shapes=shapes,
-            other={"readout_accuracy": e.embedding.readout_accuracy},
+            other={"readout_accuracy": e.embedding.readout_accuracy}
+            | ({SPOKEN_PLAINLY: e.spoken_plainly} if e.spoken_plainly else {}),
             **{name: value for name, value in finite.items() if value == value},
         ),
         ledger=Ledger(

@@ -226,7 +226,7 @@ def _audit(
     teacher_accuracy = sum(teacher_right) / len(teacher_right) if teacher_right else 0.0
 
     after = score(spec, prompts, complete_all(loaded, packet, prompts, say, "auditing: after"), expected)
-    few = prompts[:BEFORE_PROMPTS]
+    few = prompts if spec.facts else prompts[:BEFORE_PROMPTS]  # facts it may know by itself, and each counts
     with loaded.model.disable_adapter():
         before = score(spec, few, complete_all(loaded, packet, few, say, "auditing: before"), expected)
     beyond = []

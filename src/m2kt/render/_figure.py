@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -69,7 +70,12 @@ def inline_svg(figure: Canvas, label: str) -> str:
     text = re.sub(r"\s*<(metadata|style)\b.*?</\1>", "", text, flags=re.S)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text).replace("xlink:href", "href")
     used = set(re.findall(r"#([\w-]+)", text))  # other ids would repeat on a page
-    text = re.sub(r' id="([^"]*)"', lambda m: m.group() if m.group(1) in used else "", text)
+    text = re.sub(r' id="(?!halo)([^"]*)"', lambda m: m.group() if m.group(1) in used else "", text)
+    # what looks the same has the same id in matplotlib, and would have it twice on a page of several figures
+    ids, mark = set(re.findall(r' id="([^"]+)"', text)), hashlib.sha256(text.encode()).hexdigest()[:8]
+    text = re.sub(
+        r'( id="|#)([\w-]+)', lambda m: f"{m.group()}-{mark}" if m.group(2) in ids else m.group(), text
+    )
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     assert size is not None
     head = (

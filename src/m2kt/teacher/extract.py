@@ -64,6 +64,7 @@ class Extraction:
     embedding: Embedding
     attention: Attention
     traces: dict[str, NDArray[np.generic]]
+    spoken_plainly: int  # rows in words whose vector is the symbol state of what they write
     fidelity: Fidelity
     teacher_passes: int
     trace_tokens: int
@@ -131,9 +132,9 @@ def extract(
     traces = _traces(teacher, pool, draft, embedding.space, config)
     _verbalise(graph, outputs, config)
     notes = [*embedding.notes, *([attention.note] if attention.note else [])]
-    if replaced := _speak_plainly(graph, embedding):
+    if plain := _speak_plainly(graph, embedding):
         notes.append(
-            f"{replaced} rows in words are read as something else in the teacher's own state: the symbol state of what "
+            f"{plain} rows in words are read as something else in the teacher's own state: the symbol state of what "
             "they write travels in its place"
         )
     notes += [f"unexplained: {r}" for r in draft.resisted]
@@ -147,6 +148,7 @@ def extract(
         embedding=embedding,
         attention=attention,
         traces=traces,
+        spoken_plainly=plain,
         fidelity=fidelity,
         teacher_passes=teacher.passes,
         trace_tokens=_text_in_graph(teacher, graph),
