@@ -52,7 +52,7 @@ class Space:
 
     def __call__(self, state_ND: Floats) -> Floats:
         """States as vectors, (N, D)."""
-        if self.basis_DR is None:
+        if self.basis_DR is None or self.weight_R is None:
             return state_ND
         return (state_ND + GAIN * (state_ND @ self.basis_DR * self.weight_R) @ self.basis_DR.T).astype(
             np.float32
@@ -63,7 +63,9 @@ class Space:
         vector_PD = self(state_PD)
         if self.basis_DR is None:
             return vector_PD
-        return vector_PD - vector_PD.mean(axis=0) @ self.basis_DR @ self.basis_DR.T
+        middle_D = vector_PD.mean(axis=0)
+        centred: Floats = vector_PD - middle_D @ self.basis_DR @ self.basis_DR.T
+        return centred
 
     def anchors(self, pool_PD: Floats, symbol_P: Ints) -> dict[int, Floats]:
         """What vectors are compared with, by symbol: the mean of its states, or its axis, at their middle and size."""
