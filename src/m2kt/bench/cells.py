@@ -72,7 +72,6 @@ class CurvePoint(BaseModel):
 class Ledger(BaseModel):
     """What was used, as DESIGN section 7 counts it."""
 
-    packet: str | None = Field(default=None, description="Digest of the packet that went in; null: none did.")
     labelled_examples: int = Field(default=0, description="Prompts whose answer the student side was given.")
     teacher_passes: int = Field(default=0, description="Forward passes of single sequences at the teacher.")
     teacher_tokens: int = Field(
@@ -95,6 +94,7 @@ class Ledger(BaseModel):
 class Measured(BaseModel):
     """What an arm returns."""
 
+    packet: str | None = Field(default=None, description="Digest of the packet that went in; null: none did.")
     after: float | None = Field(
         default=None, description="Accuracy against the truth, probed shapes, unseen prompts."
     )

@@ -65,7 +65,6 @@ def ledger_of(packet: Packet, trained: Trained) -> Ledger:
     """What a transfer used. The packet is all that reached the student side."""
     spent = trained.ledger
     return Ledger(
-        packet=packet.digest,
         labelled_examples=0,
         teacher_passes=packet.manifest.ledger.teacher_passes,
         teacher_tokens=packet.manifest.ledger.teacher_tokens_in_traces,
@@ -147,6 +146,7 @@ def transfer(
         ledger=ledger_of(plugged or packet, trained),
     )
     _look_inside(cell, shop, measured, trained, plugged or packet)
+    measured.packet = (plugged or packet).digest
     measured.history = trained.history
     measured.extra["updates"] = trained.ledger["updates"]
     measured.extra["tokens_by_kind"] = trained.ledger["tokens_by_kind"]
