@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -106,8 +107,7 @@ def check(data: Data, database: DatabaseUrl = None, store: StoreUrl = None, json
         stdout().print("all of it is what its name says", highlight=False)
 
 
-def _open(data: object, database: str | None, store: str | None) -> Broker:
-    room = broker_room()
-    broker: Broker = room.Broker(settings_of(data, database, store))  # type: ignore[arg-type]
+def _open(data: Path, database: str | None, store: str | None) -> Broker:
+    broker: Broker = broker_room().Broker(settings_of(data, database, store))
     broker.start()
     return broker

@@ -137,38 +137,44 @@ def rollback(path: Path, to: str | None = None) -> State:
 
 
 # -- the exchange -----------------------------------------------------------------------------------------------------
-def _replace(path: Path, write: Callable[[Path], None], expected: str | None) -> None:
+@contextmanager
+def writing(what: str, path: Path) -> Iterator[None]:
+    """Says a refusal of the disk as StorageError."""
     try:
-        with _locked(path) as store:
-            for rubbish in store.glob(f"{_ASIDE}*"):
-                shutil.rmtree(rubbish)
-            aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=store))
-            try:
-                write(aside)
-                aside.chmod(0o755)
-                _sync(aside)
-                now = read_adapter(path)
-                if now != expected:
-                    raise StorageError(
-                        f"{path} was changed by somebody else meanwhile: expected {expected}, came {now}; run it again"
-                    )
-                if now is not None:
-                    _keep(path, now)
-                    exchange(aside, path)
-                else:
-                    if path.is_dir():
-                        path.rmdir()  # empty
-                    aside.rename(path)
-                _sync_folder(path.parent)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+        yield
     except Exception as error:
         # safetensors reports a full disk as an error of its own, not as an OSError
         if isinstance(error, OSError) or "SafetensorError" in type(error).__name__:
             raise StorageError(
-                f"cannot write the adapter to {path}: {explain(error)}; free some space or choose another place"
+                f"cannot write {what} to {path}: {explain(error)}; free some space or choose another place"
             ) from error
         raise
+
+
+def _replace(path: Path, write: Callable[[Path], None], expected: str | None) -> None:
+    with writing("the adapter", path), _locked(path) as store:
+        for rubbish in store.glob(f"{_ASIDE}*"):
+            shutil.rmtree(rubbish)
+        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=store))
+        try:
+            write(aside)
+            aside.chmod(0o755)
+            _sync(aside)
+            now = read_adapter(path)
+            if now != expected:
+                raise StorageError(
+                    f"{path} was changed by somebody else meanwhile: expected {expected}, came {now}; run it again"
+                )
+            if now is not None:
+                _keep(path, now)
+                exchange(aside, path)
+            else:
+                if path.is_dir():
+                    path.rmdir()  # empty
+                aside.rename(path)
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _keep(path: Path, digest: str) -> None:

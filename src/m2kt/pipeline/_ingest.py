@@ -26,7 +26,7 @@ from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._receipt import check_origin, receipt_of, write_rejected
 from m2kt.pipeline._results import IngestResult, Progress
 from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
-from m2kt.remote import open_packet, refuse_revoked
+from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
     from m2kt.audit import Thresholds, Verdict
@@ -75,7 +75,6 @@ def ingest(
     student_settings, thresholds = settings.resolve()
     updates = settings.updates if updates is None else updates
     packet = open_packet(packet, lambda done, size: say("bringing the packet", done, size))
-    refuse_revoked(packet.digest)
     origin = check_origin(packet, trust)
     signer = read_signer(local_key())  # a receipt that cannot be signed should not cost a training first
     refuse_contradictions(packet)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from m2kt.errors import CompatibilityError, StorageError, explain
-from m2kt.pipeline._adapters import CARD
+from m2kt.errors import CompatibilityError, StorageError
+from m2kt.pipeline._adapters import CARD, writing
 
 Form = Literal["hf", "gguf"]
 GGUF_FILE = "model.gguf"
@@ -54,7 +54,7 @@ def write_plain(
         ModelError: the model cannot be said in GGUF.
     """
     notes: list[str] = []
-    try:
+    with writing("the checkpoint", out):
         out.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         try:
@@ -72,11 +72,4 @@ def write_plain(
             aside.rename(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    except Exception as error:
-        # safetensors reports a full disk as an error of its own, not as an OSError
-        if isinstance(error, OSError) or "SafetensorError" in type(error).__name__:
-            raise StorageError(
-                f"cannot write the checkpoint to {out}: {explain(error)}; free some space or choose another place"
-            ) from error
-        raise
     return notes

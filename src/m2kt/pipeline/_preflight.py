@@ -10,7 +10,7 @@ from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._ingest import refuse_contradictions
 from m2kt.pipeline._receipt import check_origin
 from m2kt.pipeline._results import PreflightResult, Progress
-from m2kt.remote import open_packet, refuse_revoked
+from m2kt.remote import open_packet
 
 
 def preflight(
@@ -45,7 +45,6 @@ def preflight(
     settings = config if isinstance(config, IngestConfig) else IngestConfig.from_file(config)
     student_settings, thresholds = settings.resolve()
     packet = open_packet(packet, lambda done, size: say("bringing the packet", done, size))
-    refuse_revoked(packet.digest)
     check_origin(packet, trust)
     refuse_contradictions(packet)
     say("reading the packet's texts", 0, 1)

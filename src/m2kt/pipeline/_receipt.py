@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from m2kt.packet import RECEIPT, Packet, TrustPolicy, TrustVerdict, judge_packet
 from m2kt.pipeline._statements import BaseModelId, Before, Receipt, signed, write_file
+from m2kt.remote import refuse_revoked
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
@@ -47,7 +48,8 @@ class Draft:
 
 
 def check_origin(packet: Packet, trust: str | Path | TrustPolicy | None) -> TrustVerdict | None:
-    """Raises TrustError for a packet that the policy does not accept; None where there is no policy to ask."""
+    """Raises TrustError for a packet that was revoked or that the policy does not accept; None without a policy."""
+    refuse_revoked(packet.digest)
     if trust is None:
         return None
     policy = trust if isinstance(trust, TrustPolicy) else TrustPolicy.from_file(trust)

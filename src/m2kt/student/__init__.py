@@ -7,6 +7,7 @@ Importing it registers CAL with peft.
     swap(candidate.model, other_packet)                                        # same graph, other vectors: no training
 """
 
+from m2kt.models import gru as _gru  # noqa: F401 (a base of this family opens by transformers' own doors)
 from m2kt.student.cal import CALConfig as CALConfig
 from m2kt.student.cal import CALModel as CALModel
 from m2kt.student.consolidate import ConsolidateSettings as ConsolidateSettings

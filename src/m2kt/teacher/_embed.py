@@ -30,7 +30,7 @@ Mix = tuple[Request, ...]  # a pool state is the mean over these
 CONTEXTS = 12  # a concept
 SPARE = 36  # more of them, where none of the first is read as what the teacher wrote
 POOL = 48  # states a symbol
-ECHOES = 6  # states of a symbol that one row alone writes
+ECHOES = 6  # states of a symbol that is never copied and has no other rows to be mixed of
 SHOWN = 4  # other words that are repeated in front of each
 ROWS_MIXED = 3  # rows whose states are averaged for a symbol that only rules write
 PROBED = 2000  # states on which the layer is chosen, and at least 4 a concept
@@ -186,7 +186,7 @@ def _pool_requests(
     """Up to POOL states of each symbol, taken where no rule is at work: copies, else symbols that never vary.
 
     A symbol that only rules write is said. Its states are means over steps of *different* rows: no row's own vector
-    stands in the pool with its output beside it. Where there is one row alone, it is echoed.
+    stands in the pool with its output beside it. Where that would leave one row alone, and of facts, it is echoed.
     """
     places: dict[type, dict[int, list[Request]]] = {
         WriteCopy: defaultdict(list),
@@ -243,6 +243,7 @@ def _echoes(pool: Pool, said: Request, words: list[str], rng: random.Random) -> 
     """
     answer = said.sample.units[said.unit :]
     word = answer[0].symbol or ""
+    others = [w for w in words if w != word]
 
     def line(word: str, units: list[Unit]) -> str:
         return "".join(u.text if u.symbol is None else u.lead + word for u in units)
@@ -253,7 +254,7 @@ def _echoes(pool: Pool, said: Request, words: list[str], rng: random.Random) -> 
 
     found = []
     for _ in range(ECHOES):
-        shown = rng.sample([w for w in words if w != word], min(SHOWN, len(words) - 1))
+        shown = rng.sample(others, min(SHOWN, len(others)))
         context = Unit("".join(question(w) + line(w, answer) for w in shown) + question(word))
         found.append(Request(Sample(said.sample.prompt, [context, *answer], 1), 1))
     return found
@@ -285,7 +286,6 @@ def _choose_space(
     each = max(4, PROBED // len(concepts))
     flat = [(k, r) for k, requests in concepts.items() for r in requests[:each]]
     flat_pool = [(s, mix) for s, mixes in pools.items() for mix in mixes[:16]]
-    spaces: list[Space] = [Space(layer) for layer in layers]
     places = [*layers, IN_FRONT_OF_HEAD]
     x_NLD = gather(teacher, [r for _, r in flat], places, "choosing the layer")
     pool_NLD = _mixed(teacher, [mix for _, mix in flat_pool], places, "choosing the layer: symbols")
@@ -300,7 +300,7 @@ def _choose_space(
         read = float((probe.predict(x_ND) == y).mean())
         return round(np.nan_to_num(own) + read, 3), space.layer, own, read, space
 
-    best = max((judged(i, space) for i, space in enumerate(spaces)), key=lambda found: found[:2])
+    best = max((judged(i, Space(layer)) for i, layer in enumerate(layers)), key=lambda found: found[:2])
     if best[3] < READ:
         head = in_front_of_head(teacher, depth, _spelling(teacher, pools))
         if head is not None:

@@ -48,22 +48,21 @@ def states(
     below = decoder(teacher.model)  # no logits are needed here
     inside = [layer for layer in layers if layer != IN_FRONT_OF_HEAD]
     for chunk, ids, mask in teacher.batches(items):
-        asked = [(row, i) for row, item in enumerate(chunk) for i in wanted[keys[item]]]
-        before = {i: [t - 1 for t in items[chunk[row]].content[requests[i].unit]] for row, i in asked}
         rows: list[list[int]] = [[] for _ in chunk]
-        for row, i in asked:
-            rows[row] += before[i]
+        kept: list[tuple[int, int, slice]] = []  # request, row, its part of what is kept of the row
+        for row, item in enumerate(chunk):
+            for i in wanted[keys[item]]:
+                start = len(rows[row])
+                rows[row] += [t - 1 for t in items[item].content[requests[i].unit]]
+                kept.append((i, row, slice(start, len(rows[row]))))
         most = max(map(len, rows))
         index_BP = torch.tensor([row + [0] * (most - len(row)) for row in rows], device=ids.device)
         with record(teacher.model, inside, select=index_BP) as recorded:
             last_BTD = hidden_of(below(input_ids=ids, attention_mask=mask, use_cache=False))
         recorded.states[IN_FRONT_OF_HEAD] = torch.take_along_dim(last_BTD, index_BP[..., None], dim=1)
         h_LBPD = torch.stack([recorded[layer].float() for layer in layers])
-        taken = [0] * len(chunk)
-        for row, i in asked:
-            start = taken[row]
-            taken[row] = end = start + len(before[i])
-            yield i, h_LBPD[:, row, start:end].mean(dim=1).cpu().numpy()
+        for i, row, part in kept:
+            yield i, h_LBPD[:, row, part].mean(dim=1).cpu().numpy()
         done += len(chunk)
         teacher.progress(stage, done, len(items))
 

@@ -92,8 +92,9 @@ def extract(
         raise ExtractionError(f"unknown concept source {config.concepts!r}; there are: {', '.join(SOURCES)}")
     source = SOURCES[config.concepts]()
     teacher = Teacher(loaded, spec, progress)
+    checks = _fidelity_prompts(spec, config)
     # Facts have no other prompts than those that are asked: fidelity then says that the graph holds what was said.
-    reserved = set() if spec.facts else {p.text for p in _fidelity_prompts(spec, config)}
+    reserved = set() if spec.facts else {p.text for p in checks}
     pool = Pool(spec)
     n = config.probes_per_template * spec.n_templates
     prompts = spec.sample("probing", n, seed=config.seed)
@@ -115,7 +116,7 @@ def extract(
 
     if not graph.rules and not any(t.nodes for t in graph.templates):
         raise ExtractionError(_resistance("no step of the answers could be explained", draft, None))
-    fidelity = compare(teacher, graph, outputs, _fidelity_prompts(spec, config), "measuring fidelity")
+    fidelity = compare(teacher, graph, outputs, checks, "measuring fidelity")
     reached = fidelity.coverage * fidelity.agreement
     if reached < config.floor:
         reason = (

@@ -37,7 +37,9 @@ def wrong_packet(cell: Cell, shop: Workshop, of: str) -> Measured:
     """
     packet = shop.packet(of, of, cell.seed)
     trained = shop.train(cell.student, packet, settings(), seed=cell.seed)
-    return shop.measure(cell, trained.loaded, ledger=ledger_of(packet, trained))
+    measured = shop.measure(cell, trained.loaded, ledger=ledger_of(packet, trained))
+    measured.packet = packet.digest
+    return measured
 
 
 def text_lora(cell: Cell, shop: Workshop, v: float = 0.0, updates: int | None = None) -> Measured:

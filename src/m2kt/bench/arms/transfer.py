@@ -134,6 +134,7 @@ def seed1(
     trained, curve = _with_curve(cell, shop, packet, chosen, asked, updates, every)
     assert trained is not None
     measured = shop.measure(cell, trained.loaded, packet=packet, ledger=ledger_of(packet, trained))
+    measured.packet = packet.digest
     measured.history, measured.curve = trained.history, curve
     return measured
 

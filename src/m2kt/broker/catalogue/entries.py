@@ -5,6 +5,7 @@ A packet works its digest out anew each time it is asked, hence the ``digest`` t
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -77,9 +78,7 @@ def vectors_row(packet: Packet, digest: str) -> VectorsRow:
         for row in rule.rows
     ]
     vectors_KD = np.ascontiguousarray(packet.concepts["vectors_KD"], dtype="<f4")
-    return VectorsRow(
-        packet=packet.digest, space=packet.space[:SPACE], vectors_KD=vectors_KD.tobytes(), names=names
-    )
+    return VectorsRow(packet=digest, space=packet.space[:SPACE], vectors_KD=vectors_KD.tobytes(), names=names)
 
 
 def statement_row(statement: Statement, digest: str, envelope: str, at: str, by: str) -> StatementRow:
@@ -124,7 +123,5 @@ def _share(value: Any) -> float | None:
 
 def predicate_of(row: StatementRow) -> dict[str, Any]:
     """What a stored statement says."""
-    import base64
-
     payload = base64.b64decode(json.loads(row.envelope)["payload"])
     return dict(json.loads(payload)["predicate"])
