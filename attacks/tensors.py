@@ -14,6 +14,7 @@ from ._forge import Parts, parts_attack
 
 CONCEPTS = "concepts.safetensors"
 ATTENTION = "attention.safetensors"
+TRACES = "traces.safetensors"
 
 Header = dict[str, Any]
 
@@ -45,6 +46,10 @@ def _array(part: str, name: str, change: Callable[[np.ndarray[Any, Any]], Any]) 
         return parts | {part: write_arrays(arrays, part)}
 
     return apply
+
+
+def _added(part: str, name: str, array: np.ndarray[Any, Any]) -> Callable[[Parts], Parts]:
+    return lambda parts: parts | {part: write_arrays({**read_arrays(parts[part], part), name: array}, part)}
 
 
 def _first(value: float) -> Callable[[np.ndarray[Any, Any]], None]:
@@ -95,6 +100,7 @@ for name, tries, refusal, change in (
     ("label-out-of-range", "a state labelled with a symbol that is not there", "names symbol", _array(CONCEPTS, "pool_symbol_P", _first(99))),
     ("label-negative", "a negative label, which counts from the end in Python", "names symbol", _array(CONCEPTS, "pool_symbol_P", _first(-1))),
     ("support-negative", "a count below zero", "negative", _array(CONCEPTS, "support_K", _first(-5))),
+    ("confidence-of-more-than-one", "a teacher that is surer than sure, so that no row counts as doubted", "probabilities", _added(TRACES, "confidence_K", np.full(9, 2, np.float32))),
     ("edge-out-of-range", "an attention edge at a template that is not there", "names template", _array(ATTENTION, "edges_M6", _first(7))),
     ("edge-negative-node", "an attention edge at a negative node", "not there", _array(ATTENTION, "edges_M6", lambda a: a.reshape(-1).__setitem__(1, -1))),
 ):  # fmt: skip

@@ -62,7 +62,8 @@ def written(model: Any) -> list[int]:
 def base(saved: Saved) -> Any:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(saved.base)
+    # frozen as it is under an adapter: for weights that may be trained, torch takes another kernel on some machines
+    return AutoModelForCausalLM.from_pretrained(saved.base).requires_grad_(False)
 
 
 def by_peft(saved: Saved) -> Any:

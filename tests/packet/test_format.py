@@ -315,8 +315,14 @@ def test_F24_attention(refused: Refused) -> None:
             packet.replace(attention={**packet.attention, "edges_M6": edges}).check()
 
 
-def test_F25_traces() -> None:
+def test_F25_traces(refused: Refused) -> None:
+    refused("confidence-of-more-than-one")
     packet = whole_packet()
+    for number in (-0.1, 1.1):
+        with pytest.raises(PacketError, match="probabilities"):
+            packet.replace(traces={"confidence_K": np.full(packet.n_concepts, number, np.float32)}).check()
+    with pytest.raises(PacketError, match="rule rows"):
+        packet.replace(traces={"confidence_K": np.ones(packet.n_concepts + 1, np.float32)}).check()
     assert {"states_MD", "where_M3"} == packet.traces.keys()
     for row in ([2, 0, 0], [0, -1, 0], [0, 0, 3]):
         with pytest.raises(PacketError):

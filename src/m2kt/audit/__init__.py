@@ -5,6 +5,8 @@ Imports probes, packet and models, and of the student room what it takes to look
 
 from m2kt.audit._certificate import Certificate as Certificate
 from m2kt.audit._certificate import certify as certify
+from m2kt.audit._confidence import Confidence as Confidence
+from m2kt.audit._confidence import measure_confidence as measure_confidence
 from m2kt.audit._consistency import Consistency as Consistency
 from m2kt.audit._consistency import Contradiction as Contradiction
 from m2kt.audit._consistency import check_consistency as check_consistency
@@ -23,6 +25,7 @@ from m2kt.audit._safety import Safety as Safety
 from m2kt.audit._safety import measure_safety as measure_safety
 from m2kt.audit._skill import Score as Score
 from m2kt.audit._skill import ShapeScore as ShapeScore
+from m2kt.audit._skill import gap_recovered as gap_recovered
 from m2kt.audit._skill import packet_answers as packet_answers
 from m2kt.audit._skill import packet_traces as packet_traces
 from m2kt.audit._skill import score as score
@@ -36,5 +39,4 @@ from m2kt.audit._triggers import Triggers as Triggers
 from m2kt.audit._triggers import search_triggers as search_triggers
 from m2kt.audit._verdict import Thresholds as Thresholds
 from m2kt.audit._verdict import Verdict as Verdict
-from m2kt.audit._verdict import gap_recovered as gap_recovered
 from m2kt.audit._verdict import judge as judge

@@ -51,6 +51,13 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return (max(0.0, centre - half), min(1.0, centre + half))
 
 
+def gap_recovered(before: float, after: float, reference: float) -> float:
+    """(after - before) / (reference - before); 1 where there was no gap and none was opened."""
+    if reference <= before:
+        return 1.0 if after >= reference else 0.0
+    return (after - before) / (reference - before)
+
+
 def score(
     spec: ProbeSpec,
     prompts: Sequence[Prompt],

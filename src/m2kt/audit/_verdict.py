@@ -8,12 +8,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.audit._certificate import Certificate
+from m2kt.audit._confidence import Confidence
 from m2kt.audit._diagnose import Diagnosis, diagnose
 from m2kt.audit._geometry import Geometry
 from m2kt.audit._regression import Regression
 from m2kt.audit._retention import Neutral
 from m2kt.audit._safety import Safety
-from m2kt.audit._skill import ShapeScore
+from m2kt.audit._skill import ShapeScore, gap_recovered
 from m2kt.audit._steps import Steps
 from m2kt.audit._triggers import Triggers
 from m2kt.audit.content import ContentReport
@@ -26,6 +27,15 @@ class Thresholds(BaseModel):
 
     gap_recovered: float = Field(
         default=0.9, le=1, description="Least (after - before) / (reference - before)."
+    )
+    doubt: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A prompt is doubted where the teacher gives what it writes at one of its rows less than this.",
+    )
+    doubted: float = Field(
+        default=0.5, ge=0, le=1, description="Largest share of prompts that the teacher itself may doubt."
     )
     readable: float = Field(
         default=0.8,
@@ -92,6 +102,9 @@ class Verdict(BaseModel):
     readable: float = Field(
         description="Share of concept vectors read clearly by the packet's own symbol states."
     )
+    confidence: Confidence | None = Field(
+        description="What the teacher itself is sure of, and what of that arrived; null: the packet does not say."
+    )
     steps: Steps | None = Field(description="Single rule steps, the prefix given; null: not measured.")
     geometry: Geometry | None = Field(
         description="Where phi puts the packet's vectors; null: no phi, or not measured."
@@ -120,6 +133,7 @@ def judge(
     neutral: Neutral,
     readable: float,
     thresholds: Thresholds,
+    confidence: Confidence | None = None,
     steps: Steps | None = None,
     geometry: Geometry | None = None,
     certificate: Certificate | None = None,
@@ -138,6 +152,18 @@ def judge(
     if gap < thresholds.gap_recovered:
         reasons.append(
             f"skill not reached: gap recovered {gap:.3f}, expected at least {thresholds.gap_recovered}"
+        )
+    elif confidence is not None and confidence.doubted and confidence.sure is not None:
+        sure = confidence.sure
+        if sure.gap_recovered < thresholds.gap_recovered:
+            reasons.append(
+                f"skill not reached where the teacher is sure: gap recovered {sure.gap_recovered:.3f} on {sure.n} of "
+                f"{confidence.n} prompts, expected at least {thresholds.gap_recovered}"
+            )
+    if confidence is not None and confidence.doubted > thresholds.doubted * confidence.n:
+        reasons.append(
+            f"the teacher guesses: in {confidence.doubted} of {confidence.n} prompts it gives what it writes less than "
+            f"{confidence.limit:g}, at most a share of {thresholds.doubted}"
         )
     if readable < thresholds.readable:
         reasons.append(
@@ -207,6 +233,7 @@ def judge(
         regression=regression,
         triggers=triggers,
         readable=readable,
+        confidence=confidence,
         steps=steps,
         geometry=geometry,
         certificate=certificate,
@@ -215,10 +242,3 @@ def judge(
         diagnosis=diagnosis,
         thresholds=thresholds,
     )
-
-
-def gap_recovered(before: float, after: float, reference: float) -> float:
-    """(after - before) / (reference - before); 1 where there was no gap and none was opened."""
-    if reference <= before:
-        return 1.0 if after >= reference else 0.0
-    return (after - before) / (reference - before)

@@ -91,6 +91,7 @@ def _print(r: IngestResult, accepted: bool) -> None:
         ("retention", percent(r.retention)),
         ("gap recovered", percent(r.gap_recovered)),
         ("single steps, prefix given", _steps(r.steps)),
+        ("the teacher is sure of", _confidence(r.confidence)),
         ("certified: as the packet", _certified(r.certificate)),
         ("judged by", r.reference),
         ("prompts", str(r.n)),
@@ -107,6 +108,15 @@ def _print(r: IngestResult, accepted: bool) -> None:
         stdout().print(f"because: {reason}", markup=False, highlight=False)
     for found in r.diagnosis:
         stdout().print(f"diagnosis: {found['name']}. {found['says']}", markup=False, highlight=False)
+
+
+def _confidence(confidence: dict[str, Any] | None) -> str:
+    if confidence is None:
+        return "-"
+    of = f"{confidence['n'] - confidence['doubted']} of {confidence['n']} prompts"
+    named = (("sure", confidence["sure"]), ("doubted", confidence["unsure"]))
+    parts = [f"{percent(part['as_packet'])} of the {name} as the packet" for name, part in named if part]
+    return ", ".join([of, *parts])
 
 
 def _certified(certificate: dict[str, Any] | None) -> str:

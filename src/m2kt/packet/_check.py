@@ -34,8 +34,10 @@ KNOWN = {  # members of the other two parts whose meaning is fixed; others may b
     "causal_M": "iu",
     "where_M3": "iu",
     "states_MD": "f",
+    "confidence_K": "f",
 }
 NOT_NEGATIVE = {"support_K", "anchor_count_S", "spread_scale_Kr", "weight_MLH"}
+PROBABILITIES = {"confidence_K"}
 LARGEST = 1e9  # far beyond any hidden state, and its squares can still be summed in float32
 _AXES = re.compile(r"_([A-Za-z0-9]+)$")
 _HTML = re.compile(r"<[A-Za-z/!?]")
@@ -103,6 +105,8 @@ def _check_values(name: str, array: np.ndarray[Any, Any], what: str) -> None:
             raise PacketError(f"{what} holds values beyond {LARGEST:g}; no hidden state is that large")
     if name in NOT_NEGATIVE and array.size and array.min() < 0:
         raise PacketError(f"{what} holds negative values; expected none")
+    if name in PROBABILITIES and array.size and (array.min() < 0 or array.max() > 1):
+        raise PacketError(f"{what} holds {array.min():g} to {array.max():g}; expected probabilities")
     kinds = {**CONCEPTS, **KNOWN}.get(name)
     if kinds is not None and array.dtype.kind not in kinds:
         raise PacketError(

@@ -19,9 +19,12 @@ def read_outputs(packet: Packet) -> list[int | None]:
 
 
 def describe(packet: Packet) -> dict[str, Any]:
-    """All of a packet but its numbers. ``output`` is what travels as text, ``decoded`` what the vectors say."""
+    """All of a packet but its numbers. ``output`` is what travels as text, ``decoded`` what the vectors say.
+
+    ``confidence`` is the teacher's probability of what it writes at the row.
+    """
     graph, manifest = packet.graph, packet.manifest
-    decoded = read_outputs(packet)
+    decoded, sure_K = read_outputs(packet), packet.confidence_K
 
     def named(symbol: int | None) -> str | None:
         return None if symbol is None else graph.symbols[symbol]
@@ -34,6 +37,7 @@ def describe(packet: Packet) -> dict[str, Any]:
                 "output": named(rule.outputs[i]),
                 "decoded": named(decoded[rule.offset + i]),
                 "support": int(packet.concepts["support_K"][rule.offset + i]),
+                "confidence": None if sure_K is None else round(float(sure_K[rule.offset + i]), 4),
             }
             for i, row in enumerate(rule.rows)
         ]

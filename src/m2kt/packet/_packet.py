@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from m2kt.errors import PacketError, SpecError
 from m2kt.probes import ProbeSpec
 
@@ -43,7 +45,7 @@ class Packet:
     attention: Arrays = field(default_factory=dict)
     """A: what the teacher attends to along the graph's edges."""
     traces: Arrays = field(default_factory=dict)
-    """R: the chains of latent states."""
+    """R: the chains of latent states, and ``confidence_K``."""
     signature: Signature | None = None
     """Who signed; None for a packet that was just made, or loaded without verification."""
     _parts: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
@@ -164,6 +166,11 @@ class Packet:
     def n_concepts(self) -> int:
         """K."""
         return self.graph.n_concepts
+
+    @property
+    def confidence_K(self) -> np.ndarray[Any, Any] | None:
+        """The teacher's probability of what it writes at each row, mean over contexts; None: not said."""
+        return self.traces.get("confidence_K")
 
     @property
     def digest(self) -> str:

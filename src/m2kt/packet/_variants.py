@@ -55,4 +55,7 @@ def shuffled(packet: Packet, seed: int) -> Packet:
         order_K[rows] = rng.permutation(order_K[rows])
     by_row = ("vectors_KD", "spread_basis_KrD", "spread_scale_Kr", "support_K")
     moved = {name: np.ascontiguousarray(packet.concepts[name][order_K]) for name in by_row}
-    return packet.replace(concepts={**packet.concepts, **moved})
+    traces = packet.traces
+    if packet.confidence_K is not None:
+        traces = {**traces, "confidence_K": np.ascontiguousarray(packet.confidence_K[order_K])}
+    return packet.replace(concepts={**packet.concepts, **moved}, traces=traces)

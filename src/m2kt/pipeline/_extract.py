@@ -152,7 +152,10 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
             coverage=e.fidelity.coverage,
             floor=config.floor,
             shapes=shapes,
-            other={"readout_accuracy": e.embedding.readout_accuracy}
+            other={
+                "readout_accuracy": e.embedding.readout_accuracy,
+                "mean_confidence": float(e.embedding.confidence_K.mean()),
+            }
             | ({SPOKEN_PLAINLY: e.spoken_plainly} if e.spoken_plainly else {}),
             **{name: value for name, value in finite.items() if value == value},
         ),

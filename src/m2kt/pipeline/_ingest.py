@@ -145,6 +145,7 @@ def ingest(
         shapes=[s.model_dump() for s in verdict.shapes],
         held_out=[s.model_dump() for s in verdict.held_out],
         neutral=verdict.neutral.model_dump(),
+        confidence=None if verdict.confidence is None else verdict.confidence.model_dump(),
         steps=None if verdict.steps is None else verdict.steps.model_dump(),
         geometry=None if verdict.geometry is None else verdict.geometry.model_dump(),
         certificate=None if verdict.certificate is None else verdict.certificate.model_dump(),
@@ -202,12 +203,12 @@ def _audit(
     from m2kt.audit import (
         certify,
         judge,
+        measure_confidence,
         measure_geometry,
         measure_neutral,
         measure_regression,
         measure_safety,
         measure_steps,
-        packet_answers,
         packet_traces,
         score,
         search_triggers,
@@ -215,7 +216,11 @@ def _audit(
 
     spec, n = packet.spec, settings.evaluation_prompts
     prompts = evaluation_prompts(spec, truth, n, seed=seed)
-    own = packet_answers(packet, prompts)
+    rolled = packet_traces(packet, prompts)
+    own = {
+        p.text: spec.read_answer(t.completion) if t.complete else None
+        for p, t in zip(prompts, rolled, strict=True)
+    }
     expected = truth or Truth(own)
     reference = (
         "truth of the probe spec" if truth else "the packet's own roll-out, vectors decoded by symbol states"
@@ -224,10 +229,25 @@ def _audit(
     teacher_right = [right for right in judged if right is not None]
     teacher_accuracy = sum(teacher_right) / len(teacher_right) if teacher_right else 0.0
 
-    after = score(spec, prompts, complete_all(loaded, packet, prompts, say, "auditing: after"), expected)
+    written = complete_all(loaded, packet, prompts, say, "auditing: after")
+    after = score(spec, prompts, written, expected)
     few = prompts if spec.facts else prompts[:BEFORE_PROMPTS]  # facts it may know by itself, and each counts
     with loaded.model.disable_adapter():
-        before = score(spec, few, complete_all(loaded, packet, few, say, "auditing: before"), expected)
+        written_before = complete_all(loaded, packet, few, say, "auditing: before")
+    before = score(spec, few, written_before, expected)
+    # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small. Of facts the packet
+    # holds all that the teacher knows: right or wrong, there is no more to be had.
+    reference_is_packet = truth is None or spec.facts
+    confidence = measure_confidence(
+        packet,
+        prompts,
+        rolled,
+        after=_answers(spec, prompts, written),
+        before=_answers(spec, few, written_before),
+        truth=expected,
+        reference=None if reference_is_packet else 1.0,
+        limit=thresholds.doubt,
+    )
     beyond = []
     if truth is not None and (
         longer := spec.sample("evaluation", n // 2, seed=seed, held_out=True, among=truth.problems)
@@ -236,7 +256,7 @@ def _audit(
             spec, longer, complete_all(loaded, packet, longer, say, "auditing: held-out shapes"), truth
         ).shapes
     say("auditing: single steps", 0, 1)
-    traces = packet_traces(packet, prompts[:STEPS_PROMPTS])
+    traces = rolled[:STEPS_PROMPTS]
     steps, geometry = measure_steps(loaded, packet, traces), measure_geometry(loaded, packet, traces)
     say("auditing: certificate", 0, 1)
     certificate = None
@@ -253,15 +273,14 @@ def _audit(
         accuracy=after.accuracy,
         interval=after.interval,
         n=after.n,
-        # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small. Of facts the
-        # packet holds all that the teacher knows: right or wrong, there is no more to be had.
-        reference_accuracy=1.0 if truth is not None and not spec.facts else teacher_accuracy,
+        reference_accuracy=teacher_accuracy if reference_is_packet else 1.0,
         reference=reference,
         shapes=after.shapes,
         held_out=beyond,
         neutral=measure_neutral(loaded),
         readable=readability(packet.graph, packet.concepts),
         thresholds=thresholds,
+        confidence=confidence,
         steps=steps,
         geometry=geometry,
         certificate=certificate,
@@ -273,6 +292,10 @@ def _audit(
         history=history,
     )
     return verdict, teacher_accuracy
+
+
+def _answers(spec: ProbeSpec, prompts: list[Prompt], completions: list[str]) -> dict[str, str | None]:
+    return {p.text: spec.read_answer(c) for p, c in zip(prompts, completions, strict=True)}
 
 
 def complete_all(

@@ -73,6 +73,9 @@ class IngestResult(_Result):
     shapes: list[dict[str, Any]]
     held_out: list[dict[str, Any]]
     neutral: dict[str, float]
+    confidence: dict[str, Any] | None = Field(
+        description="What the teacher itself is sure of, and what of that arrived."
+    )
     steps: dict[str, Any] | None = Field(description="Single rule steps, the prefix given: right by stage.")
     geometry: dict[str, Any] | None = Field(description="Where phi puts the packet's vectors.")
     certificate: dict[str, Any] | None = Field(

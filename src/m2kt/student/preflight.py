@@ -18,6 +18,7 @@ from m2kt.student.checks import Check, Ground, examine, unfit
 from m2kt.student.separability import ArgumentKeys, keys_apart, read_cues
 from m2kt.student.settings import StudentSettings
 
+GUESSED = 0.5  # a row that the teacher takes for less likely than not
 PROMPTS = 200  # over which the packet is rolled out
 
 
@@ -74,6 +75,7 @@ def preflight(
         config = configure(loaded, packet, settings, ground.spelling, ground.penalties)
         keys = keys_apart(read_cues(loaded.model, ground.rehearsal, config), config)
         checks.append(_states(keys, judged=settings.reader.kind == "flat"))
+    checks.append(_confidence(packet))
     expected = expected_retention(packet, ground, keys if settings.reader.kind == "flat" else [], seed)
     checks.append(
         Check(
@@ -87,6 +89,19 @@ def preflight(
         )
     )
     return Preflight(fit=not unfit(checks), checks=checks, keys=keys, expected_retention=expected)
+
+
+def _confidence(packet: Any) -> Check:
+    """A student does what its teacher does, guesses too."""
+    confidence_K, measured = packet.confidence_K, "the packet does not say"
+    if confidence_K is not None:
+        guessed = int((confidence_K < GUESSED).sum())
+        measured = (
+            f"probability of what it writes {confidence_K.mean():.3f} in the mean, below {GUESSED} at {guessed} of "
+            f"{len(confidence_K)} rows"
+        )
+    needed = "not judged before training: the verdict looks at the prompts that need those rows"
+    return Check(name="the teacher's confidence", fit=None, measured=measured, needed=needed)
 
 
 def _states(keys: list[ArgumentKeys], judged: bool) -> Check:

@@ -22,7 +22,7 @@ from m2kt.teacher._condense import Draft, leaf_rows, rule_uses
 from m2kt.teacher._pool import Pool, Sample
 from m2kt.teacher._probe import cross_validated
 from m2kt.teacher._space import Space, in_front_of_head
-from m2kt.teacher._states import IN_FRONT_OF_HEAD, Floats, Request, gather
+from m2kt.teacher._states import IN_FRONT_OF_HEAD, Floats, Request, gather, sureness
 from m2kt.teacher.sources import ConceptSource
 
 Ints = NDArray[np.int32]
@@ -34,6 +34,7 @@ ECHOES = 6  # states of a symbol that is never copied and has no other rows to b
 SHOWN = 4  # other words that are repeated in front of each
 ROWS_MIXED = 3  # rows whose states are averaged for a symbol that only rules write
 PROBED = 2000  # states on which the layer is chosen, and at least 4 a concept
+ASKED = 4  # contexts of a concept in which the teacher's probability of what it writes is looked at
 SPREAD_RANK = 2
 MAX_LAYERS_PROBED = 12
 READ = 0.98  # share of rule states that symbol states must read, or the space in front of the head is tried
@@ -55,6 +56,7 @@ class Embedding:
     probe_accuracy: float  # cross-validated over concepts
     readout_accuracy: float  # symbol states alone read what the concept vectors write
     read_K: Ints  # what they read
+    confidence_K: Floats  # the teacher's probability of what it writes, mean over contexts
     notes: list[str] = field(default_factory=list)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -146,8 +148,19 @@ def embed(
         probe_accuracy,
         readout,
         read.astype(np.int32),
+        _confidence(teacher, concept_requests, k_total),
         notes,
     )
+
+
+def _confidence(teacher: Teacher, requests: dict[int, list[Request]], k_total: int) -> Floats:
+    """How sure the teacher is of each row: it writes what it holds likeliest, be that ever so unlikely."""
+    flat = [(k, r) for k, some in requests.items() for r in some[:ASKED]]
+    sure_N = sureness(teacher, [r for _, r in flat], "asking how sure it is")
+    k_N = np.array([k for k, _ in flat])
+    counted_K = np.maximum(1, np.bincount(k_N, minlength=k_total))
+    mean_K: Floats = (np.bincount(k_N, sure_N, minlength=k_total) / counted_K).astype(np.float32)
+    return mean_K.clip(0.0, 1.0)
 
 
 def _concept_requests(pool: Pool, draft: Draft, graph: Graph, rng: random.Random) -> dict[int, list[Request]]:

@@ -67,6 +67,13 @@ def states(
         teacher.progress(stage, done, len(items))
 
 
+def sureness(teacher: Teacher, requests: Sequence[Request], stage: str) -> list[float]:
+    """The teacher's probability of what it writes at each request, a bare leading space apart."""
+    items = [teacher.force([u.text for u in r.sample.units], r.sample.n_prompt) for r in requests]
+    tokens = [item.content[r.unit] for item, r in zip(items, requests, strict=True)]
+    return teacher.sureness(items, tokens, stage)
+
+
 def gather(teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str) -> Floats:
     """All states at once: (N, L, D). For bounded requests only."""
     found: Floats | None = None

@@ -131,6 +131,7 @@ def extract(
     live = sorted({x.rule for d in draft.decisions.values() for x in leaves(d) if isinstance(x, WriteRule)})
     attention = attend(teacher, pool, draft, {old: new for new, old in enumerate(live)})
     traces = _traces(teacher, pool, draft, embedding.space, config)
+    traces["confidence_K"] = embedding.confidence_K
     _verbalise(graph, outputs, config)
     notes = [*embedding.notes, *([attention.note] if attention.note else [])]
     if plain := _speak_plainly(graph, embedding):

@@ -1,0 +1,54 @@
+"""The teacher's probability of what it writes, against a plain softmax over the same text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from m2kt.models import LoadedModel, encode_prompt, load_causal_lm
+from m2kt.pipeline import extract_packet, read_spec
+from m2kt.probes import ProbeSpec, Unit
+from m2kt.teacher import ExtractionConfig
+from m2kt.teacher._ask import Teacher
+from m2kt.teacher._pool import Sample
+from m2kt.teacher._states import Request, sureness
+
+
+def plain(loaded: LoadedModel, before: str, written: str) -> float:
+    """P(written | before), token by token, one prefix at a time."""
+    ids = encode_prompt(loaded.tokenizer, before)
+    p = 1.0
+    for token in loaded.tokenizer.encode(written, add_special_tokens=False):
+        with torch.no_grad():
+            logits = loaded.model(input_ids=torch.tensor([ids])).logits[0, -1]
+        p *= float(logits.double().softmax(-1)[token])
+        ids.append(token)
+    return p
+
+
+def test_it_is_a_softmax_over_what_was_written_likely_or_not() -> None:
+    loaded = load_causal_lm("zoo:secret")
+    spec, _ = read_spec("zoo:secret")
+    prompts = spec.sample("probing", 6, seed=0)
+    requests, expected = [], []
+    for prompt, word in zip(prompts, "abcdef", strict=True):
+        written = [Unit(" " + word, word, " "), Unit(">")]
+        sample = Sample(prompt, [*prompt.units, *written], len(prompt.units))
+        requests.append(Request(sample, sample.n_prompt))
+        expected.append(plain(loaded, prompt.text + " ", word))  # a bare leading space is not counted
+    found = sureness(Teacher(loaded, spec), requests, "")
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_a_teacher_in_doubt_says_so_in_the_packet() -> None:
+    spec, _ = read_spec("zoo:secret")
+    facts = ProbeSpec.model_validate(
+        spec.model_dump() | {"templates": spec.templates[:1], "held_out": [], "facts": True}
+    )
+    config = ExtractionConfig(floor=0.0, rounds=0)
+    sure, _ = extract_packet("zoo:secret", facts, config=config)
+    assert sure.confidence_K is not None and sure.confidence_K.shape == (sure.n_concepts,)
+    assert sure.confidence_K.min() > 0.9  # it was trained to the end
+    assert sure.manifest.fidelity.other["mean_confidence"] == pytest.approx(float(sure.confidence_K.mean()))
+    assert np.all(sure.confidence_K <= 1)
