@@ -85,6 +85,6 @@ def test_a_student_must_have_what_the_teacher_is_sure_of() -> None:
 
 
 def test_a_teacher_that_mostly_guesses_is_rejected() -> None:
-    guessing, _ = measured(packet(sure=0.3), spoilt=0.0)
-    assert guessing.doubted == guessing.n
+    guessing, _ = measured(packet(sure=0.24), spoilt=0.0)
+    assert verdict(confidence=measured(packet(sure=0.4), spoilt=0.0)[0]).verdict == "accepted"
     assert any("the teacher guesses" in reason for reason in verdict(confidence=guessing).reasons)

@@ -34,8 +34,11 @@ class Thresholds(BaseModel):
         le=1,
         description="A prompt is doubted where the teacher gives what it writes at one of its rows less than this.",
     )
-    doubted: float = Field(
-        default=0.5, ge=0, le=1, description="Largest share of prompts that the teacher itself may doubt."
+    confidence: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="Least mean over prompts of the probability that the teacher gives its least sure row.",
     )
     readable: float = Field(
         default=0.8,
@@ -160,10 +163,10 @@ def judge(
                 f"skill not reached where the teacher is sure: gap recovered {sure.gap_recovered:.3f} on {sure.n} of "
                 f"{confidence.n} prompts, expected at least {thresholds.gap_recovered}"
             )
-    if confidence is not None and confidence.doubted > thresholds.doubted * confidence.n:
+    if confidence is not None and confidence.mean < thresholds.confidence:
         reasons.append(
-            f"the teacher guesses: in {confidence.doubted} of {confidence.n} prompts it gives what it writes less than "
-            f"{confidence.limit:g}, at most a share of {thresholds.doubted}"
+            f"the teacher guesses: what it writes at its least sure row it gives {confidence.mean:.2f} in the mean of "
+            f"{confidence.n} prompts, expected at least {thresholds.confidence}"
         )
     if readable < thresholds.readable:
         reasons.append(
