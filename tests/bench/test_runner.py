@@ -80,7 +80,9 @@ def test_shipped_profiles_are_whole(name: str) -> None:
 
 
 def test_missing_profile_says_what_there_is() -> None:
-    with pytest.raises(SpecError, match=r"expected a YAML file or one of families, full, llm, native, quick, traits"):
+    with pytest.raises(
+        SpecError, match=r"expected a YAML file or one of families, full, llm, native, quick, traits"
+    ):
         read_profile("nothing")
 
 

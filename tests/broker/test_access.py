@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ MATRIX = [
     ("GET /packets/{digest}", f"/packets/{PACKET.digest}", {}, (401, 200, 200, 200)),
     ("GET /statements/{statement}", None, {}, (401, 200, 200, 200)),
     ("GET /assets/{name}", "/assets/mark.svg", {}, (200, 200, 200, 200)),
+]
+# a page's head is told to whom the page is shown
+MATRIX += [
+    (f"HEAD {route.split()[1]}", *cells)
+    for route, *cells in MATRIX
+    if re.match(r"GET /(?!v1/|\w+z$|metrics)", route)
 ]
 ROLES = (None, "reader", "publisher", "admin")
 CELLS = [

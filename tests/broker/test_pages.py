@@ -421,3 +421,11 @@ def test_text_can_be_read_in_light_and_dark(shelf: Speaker, dark: bool) -> None:
             colours |= dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6})", body))
     for name in ("ink", "muted", "s0", "good", "bad", "warn"):
         assert _contrast(colours[name], colours["page"]) >= 4.5, name
+
+
+def test_what_watches_a_site_may_ask_for_heads_alone(shelf: Speaker) -> None:
+    whole = shelf("GET", "/", "reader", headers=BROWSER)
+    head = shelf("HEAD", "/", "reader", headers=BROWSER)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert shelf("HEAD", "/packets/sha256:" + "0" * 64, "reader", headers=BROWSER).status_code == 404

@@ -80,7 +80,9 @@ def test_recorded_states_are_those_of_the_model(loaded: LoadedModel) -> None:
         with record(loaded.model, [0, 1, -1]) as states:
             loaded.model(**arguments)
     assert sorted(states.states) == [0, 1, 3]
-    if loaded.model.config.model_type == "mamba":  # reports no embeddings, and the last states before the norm too
+    if (
+        loaded.model.config.model_type == "mamba"
+    ):  # reports no embeddings, and the last states before the norm too
         reported = (loaded.model.get_input_embeddings()(ids), *reported[:2], reported[-1])
     for layer in (0, 1):
         torch.testing.assert_close(states[layer], reported[layer])
@@ -191,5 +193,7 @@ def test_a_frozen_head_gets_states_in_one_piece(tmp_path: Path) -> None:
     met: list[tuple[int, bool]] = []
     head = loaded.model.get_output_embeddings()
     head.register_forward_pre_hook(lambda _, args: met.append((args[0].shape[0], args[0].is_contiguous())))
-    generate_greedy(loaded, [encode_prompt(loaded.tokenizer, t) for t in ("abc 12+34:", "uncle", "aunt")], 3, None)
+    generate_greedy(
+        loaded, [encode_prompt(loaded.tokenizer, t) for t in ("abc 12+34:", "uncle", "aunt")], 3, None
+    )
     assert met[0] == (3, True), "else the head is copied once a row: 21 GB for 64 rows over 262,144 words"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from m2kt.models import LoadedModel
 
-_LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_LICENCE_ID = re.compile(r"[a-z][a-z0-9.-]*")  # as packet cards have it: no YAML reader takes it for a number
 _LOAD_ADAPTER = """```python
 import m2kt.student                                   # registers the adapter type with peft
 from peft import AutoPeftModelForCausalLM, PeftModel

@@ -94,6 +94,7 @@ def embed(
     pool_PD = space.symbols(_mixed(teacher, mixes, [space.place], "embedding symbols")[:, 0])
     pool_symbol = np.array([s for s, _ in flat_pool], dtype=np.int32)
     anchor_of = space.anchors(pool_PD, pool_symbol)
+    counts = np.bincount(pool_symbol, minlength=len(graph.symbols)).astype(np.int32)  # of recorded ones
     pool_PD, pool_symbol = space.widened(pool_PD, pool_symbol, np.random.default_rng(seed))
     probe = RidgeProbe(pool_PD, pool_symbol)
 
@@ -126,7 +127,6 @@ def embed(
     vectors_KD = source.refine(vectors_KD, np.array(outputs, dtype=np.int32))
 
     anchors = np.zeros((len(graph.symbols), vectors_KD.shape[1]), dtype=np.float32)
-    counts = np.bincount(pool_symbol, minlength=len(graph.symbols)).astype(np.int32)
     for s, anchor_D in anchor_of.items():
         anchors[s] = anchor_D
     read = probe.predict(vectors_KD)

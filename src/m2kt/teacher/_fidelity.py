@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from m2kt.packet import Graph, Roller, Trace, fixed_table
 from m2kt.probes import Prompt
-from m2kt.teacher._ask import Teacher
+from m2kt.teacher._ask import Teacher, distinct
 from m2kt.teacher._pool import Answer
 
 
@@ -51,13 +52,18 @@ def roll_all(graph: Graph, outputs: Sequence[int], prompts: Sequence[Prompt]) ->
 
 
 def compare(
-    teacher: Teacher, graph: Graph, outputs: Sequence[int], prompts: Sequence[Prompt], stage: str
+    teacher: Teacher,
+    graph: Graph,
+    outputs: Sequence[int],
+    prompts: Sequence[Prompt],
+    stage: str,
+    known: Mapping[str, Answer] = MappingProxyType({}),
 ) -> Fidelity:
-    """Rolls the graph out over ``prompts`` and asks the teacher for each of them."""
+    """Rolls the graph out over ``prompts`` and asks the teacher for each of them that is not among the ``known``."""
     traces = {p.text: t for p, t in zip(prompts, roll_all(graph, outputs, prompts), strict=True)}
-    answers, unstopped = teacher.answer(prompts, stage)
+    answers, unstopped = teacher.answer(distinct(prompts, known), stage)
     found = Fidelity(unstopped=unstopped, answers=answers)
-    by_prompt = {a.prompt.text: a for a in answers}
+    by_prompt = {**known, **{a.prompt.text: a for a in answers}}
     for prompt in prompts:
         shape = found.shapes[prompt.template]
         shape.asked += 1

@@ -116,7 +116,8 @@ def extract(
 
     if not graph.rules and not any(t.nodes for t in graph.templates):
         raise ExtractionError(_resistance("no step of the answers could be explained", draft, None))
-    fidelity = compare(teacher, graph, outputs, checks, "measuring fidelity")
+    known = pool.answers if spec.facts else {}  # a teacher asked again says the same
+    fidelity = compare(teacher, graph, outputs, checks, "measuring fidelity", known)
     reached = fidelity.coverage * fidelity.agreement
     if reached < config.floor:
         reason = (
