@@ -35,8 +35,9 @@ def test_it_is_a_softmax_over_what_was_written_likely_or_not() -> None:
     for prompt, word in zip(prompts, "abcdef", strict=True):
         written = [Unit(" " + word, word, " "), Unit(">")]
         sample = Sample(prompt, [*prompt.units, *written], len(prompt.units))
-        requests.append(Request(sample, sample.n_prompt))
+        requests += [Request(sample, sample.n_prompt), Request(sample, sample.n_prompt + 1)]
         expected.append(plain(loaded, prompt.text + " ", word))  # a bare leading space is not counted
+        expected.append(plain(loaded, prompt.text + " " + word, ">"))
     found = sureness(Teacher(loaded, spec), requests, "")
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import exp
 
 import numpy as np
 import torch
@@ -187,9 +186,11 @@ class Teacher:
         return chosen
 
     @torch.no_grad()
-    def sureness(self, items: Sequence[Forced], tokens: Sequence[Sequence[int]], stage: str) -> list[float]:
-        """P(those tokens of each item | all before them), a product over the tokens; softmax over V in float32."""
-        found = [1.0] * len(items)
+    def log_p(
+        self, items: Sequence[Forced], tokens: Sequence[Sequence[int]], stage: str
+    ) -> list[dict[int, float]]:
+        """log P(token | all before it) at those tokens of each item, by token; softmax over V in float32, nats."""
+        found: list[dict[int, float]] = [{} for _ in items]
         done = 0
         for chunk, ids_BT, mask_BT in self.batches(items, logits=True):
             asked_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
@@ -197,11 +198,9 @@ class Teacher:
                 asked_BT[row, [t - 1 for t in tokens[i]]] = True
             row_N, before_N = asked_BT.nonzero(as_tuple=True)
             log_p_NV = next_tokens(self.model, ids_BT, mask_BT, asked_BT).float().log_softmax(dim=-1)
-            log_p_N = log_p_NV.gather(1, ids_BT[row_N, before_N + 1][:, None])[:, 0].double()
-            log_p_B = torch.zeros(len(chunk), dtype=torch.float64, device=log_p_N.device)
-            log_p_B.index_add_(0, row_N, log_p_N)
-            for i, log_p in zip(chunk, log_p_B.tolist(), strict=True):
-                found[i] = min(1.0, exp(log_p))
+            log_p_N = log_p_NV.gather(1, ids_BT[row_N, before_N + 1][:, None])[:, 0]
+            for row, before, log_p in zip(row_N.tolist(), before_N.tolist(), log_p_N.tolist(), strict=True):
+                found[chunk[row]][before + 1] = log_p
             done += len(chunk)
             self.progress(stage, done, len(items))
         return found

@@ -148,14 +148,22 @@ def embed(
         probe_accuracy,
         readout,
         read.astype(np.int32),
-        _confidence(teacher, concept_requests, k_total),
+        _confidence(teacher, found, k_total),
         notes,
     )
 
 
 def _confidence(teacher: Teacher, requests: dict[int, list[Request]], k_total: int) -> Floats:
-    """How sure the teacher is of each row: it writes what it holds likeliest, be that ever so unlikely."""
-    flat = [(k, r) for k, some in requests.items() for r in some[:ASKED]]
+    """How sure the teacher is of each row: it writes what it holds likeliest, be that ever so unlikely.
+
+    Rows share contexts as far as they can, for each is a pass.
+    """
+    flat: list[tuple[int, Request]] = []
+    read: set[int] = set()
+    for k, some in sorted(requests.items(), key=lambda own: len(own[1])):
+        chosen = sorted(some, key=lambda r: id(r.sample) not in read)[:ASKED]
+        read.update(id(r.sample) for r in chosen)
+        flat += [(k, r) for r in chosen]
     sure_N = sureness(teacher, [r for _, r in flat], "asking how sure it is")
     k_N = np.array([k for k, _ in flat])
     counted_K = np.maximum(1, np.bincount(k_N, minlength=k_total))

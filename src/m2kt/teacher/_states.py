@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import exp
 
 import numpy as np
 import torch
@@ -68,10 +69,23 @@ def states(
 
 
 def sureness(teacher: Teacher, requests: Sequence[Request], stage: str) -> list[float]:
-    """The teacher's probability of what it writes at each request, a bare leading space apart."""
-    items = [teacher.force([u.text for u in r.sample.units], r.sample.n_prompt) for r in requests]
-    tokens = [item.content[r.unit] for item, r in zip(items, requests, strict=True)]
-    return teacher.sureness(items, tokens, stage)
+    """The teacher's probability of what it writes at each request, a bare leading space apart.
+
+    A sample is read once, however many requests it serves.
+    """
+    samples = {id(r.sample): r.sample for r in requests}
+    number = {key: i for i, key in enumerate(samples)}
+    items = [teacher.force([u.text for u in s.units], s.n_prompt) for s in samples.values()]
+    wanted: list[set[int]] = [set() for _ in items]
+    for request in requests:
+        item = number[id(request.sample)]
+        wanted[item].update(items[item].content[request.unit])
+    log_p = teacher.log_p(items, [sorted(tokens) for tokens in wanted], stage)
+    found = []
+    for request in requests:
+        item = number[id(request.sample)]
+        found.append(min(1.0, exp(sum(log_p[item][t] for t in items[item].content[request.unit]))))
+    return found
 
 
 def gather(teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str) -> Floats:
