@@ -58,6 +58,14 @@ def test_the_card_quotes_the_receipt(made: tuple[Packet, Path, str]) -> None:
         assert str(fact) in card.text, fact
 
 
+def test_the_card_says_what_the_teacher_is_sure_of(made: tuple[Packet, Path, str]) -> None:
+    packet, adapter, digest = made
+    assert packet.confidence_K is not None
+    sure = read_receipt(adapter, digest)[1].after["confidence"]["sure"]
+    said = f"{100 * sure['as_packet']:.1f} % of {sure['n']} prompts of which the teacher is sure"
+    assert said in (adapter / "README.md").read_text()
+
+
 def test_the_receipt_vouches_for_the_card(made: tuple[Packet, Path, str]) -> None:
     _, adapter, _ = made
     verify_adapter(adapter, None)

@@ -197,6 +197,13 @@ def _figures(receipt: Receipt) -> str:
     rows["perplexity on neutral text"] = (
         f"{neutral['perplexity_before']:.4g} before, {neutral['perplexity_after']:.4g} after"
     )
+    if confidence := after.get("confidence"):  # receipts of earlier versions have none
+        kinds = (("sure", confidence["sure"]), ("in doubt", confidence["unsure"]))
+        rows["as the packet says"] = ", ".join(
+            f"{_percent(part['as_packet'])} of {part['n']} prompts of which the teacher is {kind}"
+            for kind, part in kinds
+            if part
+        )
     certificate = after.get("certificate")
     if certificate:
         rows["certificate"] = (
