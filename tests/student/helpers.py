@@ -25,6 +25,7 @@ class SmallPacket:
     spec: ProbeSpec
     concepts: dict[str, Any]
     outputs: list[int]
+    confidence_K: Any = None
 
 
 @dataclass

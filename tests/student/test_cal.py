@@ -59,7 +59,8 @@ def test_save_and_load(family: str, tmp_path: Path) -> None:
 
     student.model = AutoModelForCausalLM.from_pretrained(base_dir)
     candidate = train(student, small_packet(WORDS), StudentSettings.model_validate(SMALL), updates=2)
-    model = shaken(candidate.model).eval()
+    # frozen as what is loaded will be: for weights that may be trained, torch takes another kernel on some machines
+    model = shaken(candidate.model).eval().requires_grad_(False)
     ids = some_ids()
     expected = model(input_ids=ids).logits
     model.save_pretrained(tmp_path / "adapter")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers as t
@@ -163,3 +164,14 @@ def test_gain_is_what_the_norm_does() -> None:
         torch.nn.init.normal_(norm.weight)
         expected = norm.weight + (family == "gemma3")
         assert torch.allclose(final_gain(model), expected, atol=1e-3), family
+
+
+def test_what_the_teacher_doubts_is_said_and_not_judged() -> None:
+    packet = small_packet()
+    silent = [c for c in preflight(loaded("gpt2"), packet).checks if "confidence" in c.name]
+    packet.confidence_K = np.linspace(0.3, 1.0, packet.graph.n_concepts)
+    told = [c for c in preflight(loaded("gpt2"), packet).checks if "confidence" in c.name]
+    assert [c.fit for c in (*silent, *told)] == [None, None]
+    assert "does not say" in silent[0].measured
+    guessed = int((packet.confidence_K < 0.5).sum())
+    assert f"below 0.5 at {guessed} of {packet.graph.n_concepts} rows" in told[0].measured and guessed
