@@ -35,7 +35,7 @@ def measured(made: Packet, spoilt: float, **changes: Any) -> tuple[Confidence, l
     }
     after = {text: "?" if least[text] <= spoilt else answer for text, answer in own.items()}
     known: dict[str, Any] = {
-        "after": after, "before": dict.fromkeys(own), "truth": Truth(own), "reference": None, "limit": 0.5
+        "own": own, "after": after, "before": dict.fromkeys(own), "truth": Truth(own), "reference": None, "limit": 0.5
     }  # fmt: skip
     found = measure_confidence(made, prompts, traces, **(known | changes))
     assert found is not None
@@ -50,6 +50,24 @@ def test_prompts_are_told_apart_by_their_least_sure_row() -> None:
     assert (found.sure.as_packet, found.sure.gap_recovered) == (1.0, 1.0)
     assert (found.unsure.as_packet, found.unsure.gap_recovered) == (0.0, 0.0)
     assert found.mean == pytest.approx((0.9 * found.sure.n + 0.2 * found.doubted) / found.n)
+
+
+def test_one_row_in_doubt_is_enough() -> None:
+    made = packet()
+    prompts = made.spec.sample("evaluation", 30, seed=0)
+    traces = packet_traces(made, prompts)
+    rows = [(t, u) for t in traces for u in t.units if u.kind == "rule"]
+    doubted = next(u for _, u in rows if made.graph.concept(u) < DOUBTED)
+    sure, prompt = next(
+        (t, p) for (t, u), p in zip(rows, prompts, strict=True) if made.graph.concept(u) >= DOUBTED
+    )
+    sure.units.append(doubted)
+    own: dict[str, str | None] = {prompt.text: "a"}
+    found = measure_confidence(
+        made, [prompt], [sure], own=own, after=own, before={}, truth=Truth(own), reference=None, limit=0.5
+    )
+    assert found is not None and (found.doubted, found.n) == (1, 1)
+    assert found.mean == pytest.approx(0.2)
 
 
 def test_nothing_is_doubted_at_limit_zero_and_all_at_one() -> None:
@@ -67,7 +85,15 @@ def test_a_packet_that_does_not_say_is_not_judged_by_it() -> None:
     assert plain.confidence_K is None
     assert (
         measure_confidence(
-            plain, prompts, traces, after=answers, before={}, truth=Truth(answers), reference=None, limit=0.5
+            plain,
+            prompts,
+            traces,
+            own=answers,
+            after=answers,
+            before={},
+            truth=Truth(answers),
+            reference=None,
+            limit=0.5,
         )
         is None
     )

@@ -74,9 +74,8 @@ def test_exit_codes_are_documented_and_distinct() -> None:
         return [kind, *(k for direct in kind.__subclasses__() for k in below(direct))]
 
     kinds = [kind for kind in below(M2KTError) if kind.__module__ == M2KTError.__module__]
-    codes = {
-        kind.__name__: kind.exit_code for kind in kinds
-    }  # rooms may have finer ones, with the codes of these
+    # rooms may have finer ones, with the codes of these
+    codes = {kind.__name__: kind.exit_code for kind in kinds}
     assert len(set(codes.values())) == len(codes), codes
     assert not {0, 2, 5} & set(codes.values())
     for name, code in codes.items():

@@ -80,9 +80,8 @@ def test_recorded_states_are_those_of_the_model(loaded: LoadedModel) -> None:
         with record(loaded.model, [0, 1, -1]) as states:
             loaded.model(**arguments)
     assert sorted(states.states) == [0, 1, 3]
-    if (
-        loaded.model.config.model_type == "mamba"
-    ):  # reports no embeddings, and the last states before the norm too
+    # reports no embeddings, and the last states before the norm too
+    if loaded.model.config.model_type == "mamba":
         reported = (loaded.model.get_input_embeddings()(ids), *reported[:2], reported[-1])
     for layer in (0, 1):
         torch.testing.assert_close(states[layer], reported[layer])

@@ -29,6 +29,7 @@ from m2kt.audit._skill import gap_recovered as gap_recovered
 from m2kt.audit._skill import packet_answers as packet_answers
 from m2kt.audit._skill import packet_traces as packet_traces
 from m2kt.audit._skill import score as score
+from m2kt.audit._skill import trace_answers as trace_answers
 from m2kt.audit._skill import wilson as wilson
 from m2kt.audit._steering import Steering as Steering
 from m2kt.audit._steering import refit_steering as refit_steering

@@ -41,6 +41,7 @@ def measure_confidence(
     prompts: Sequence[Prompt],
     traces: Sequence[Trace],
     *,
+    own: Mapping[str, str | None],
     after: Mapping[str, str | None],
     before: Mapping[str, str | None],
     truth: Truth,
@@ -51,6 +52,7 @@ def measure_confidence(
 
     Args:
         traces: the packet's own roll-outs over ``prompts``; prompts that it does not cover are passed over.
+        own: what these answer, by prompt (:func:`trace_answers`).
         after: what the student answers with the adapter, by prompt.
         before: what it answered without, of those that were asked.
         reference: accuracy that is held against; None: the packet's own, of the same prompts.
@@ -59,12 +61,8 @@ def measure_confidence(
     if confidence_K is None:
         return None
     least: dict[str, float] = {}
-    own: dict[str, str | None] = {}
     for prompt, trace in zip(prompts, traces, strict=True):
-        if not trace.complete:
-            continue
-        own[prompt.text] = packet.spec.read_answer(trace.completion)
-        if truth.judge(prompt.text, own[prompt.text]) is not None:
+        if trace.complete and truth.judge(prompt.text, own[prompt.text]) is not None:
             rows = [packet.graph.concept(unit) for unit in trace.units if unit.kind == "rule"]
             least[prompt.text] = float(confidence_K[rows].min()) if rows else 1.0
     if not least:

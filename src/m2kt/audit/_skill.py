@@ -29,6 +29,7 @@ class Score:
     n: int
     shapes: list[ShapeScore] = field(default_factory=list)
     wrong: list[dict[str, str | None]] = field(default_factory=list)  # a few, for people
+    answers: dict[str, str | None] = field(default_factory=dict)  # by prompt, judged or not
 
     @property
     def accuracy(self) -> float:
@@ -71,8 +72,9 @@ def score(
     truth = truth if isinstance(truth, Truth) else Truth(truth)
     counts: dict[tuple[int, bool], list[int]] = {}
     wrong: list[dict[str, str | None]] = []
+    answers: dict[str, str | None] = {}
     for prompt, completion in zip(prompts, completions, strict=True):
-        came = spec.read_answer(completion)
+        came = answers[prompt.text] = spec.read_answer(completion)
         right = truth.judge(prompt.text, came)
         if right is None:
             continue
@@ -87,7 +89,7 @@ def score(
         for (t, h), (hits, n) in sorted(counts.items(), key=lambda c: (c[0][1], c[0][0]))
     ]
     hits, n = (sum(c[i] for c in counts.values()) for i in (0, 1))
-    return Score(hits, n, shapes, wrong)
+    return Score(hits, n, shapes, wrong, answers)
 
 
 def packet_traces(packet: Packet, prompts: Sequence[Prompt]) -> list[Trace]:
@@ -99,7 +101,14 @@ def packet_traces(packet: Packet, prompts: Sequence[Prompt]) -> list[Trace]:
 
 def packet_answers(packet: Packet, prompts: Sequence[Prompt]) -> dict[str, str | None]:
     """What the packet itself answers; None where its roll-out does not reach the end."""
+    return trace_answers(packet, prompts, packet_traces(packet, prompts))
+
+
+def trace_answers(
+    packet: Packet, prompts: Sequence[Prompt], traces: Sequence[Trace]
+) -> dict[str, str | None]:
+    """The answers in the roll-outs over ``prompts``; None where one does not reach the end."""
     return {
         prompt.text: packet.spec.read_answer(trace.completion) if trace.complete else None
-        for prompt, trace in zip(prompts, packet_traces(packet, prompts), strict=True)
+        for prompt, trace in zip(prompts, traces, strict=True)
     }

@@ -212,15 +212,13 @@ def _audit(
         packet_traces,
         score,
         search_triggers,
+        trace_answers,
     )
 
     spec, n = packet.spec, settings.evaluation_prompts
     prompts = evaluation_prompts(spec, truth, n, seed=seed)
     rolled = packet_traces(packet, prompts)
-    own = {
-        p.text: spec.read_answer(t.completion) if t.complete else None
-        for p, t in zip(prompts, rolled, strict=True)
-    }
+    own = trace_answers(packet, prompts, rolled)
     expected = truth or Truth(own)
     reference = (
         "truth of the probe spec" if truth else "the packet's own roll-out, vectors decoded by symbol states"
@@ -229,12 +227,10 @@ def _audit(
     teacher_right = [right for right in judged if right is not None]
     teacher_accuracy = sum(teacher_right) / len(teacher_right) if teacher_right else 0.0
 
-    written = complete_all(loaded, packet, prompts, say, "auditing: after")
-    after = score(spec, prompts, written, expected)
+    after = score(spec, prompts, complete_all(loaded, packet, prompts, say, "auditing: after"), expected)
     few = prompts if spec.facts else prompts[:BEFORE_PROMPTS]  # facts it may know by itself, and each counts
     with loaded.model.disable_adapter():
-        written_before = complete_all(loaded, packet, few, say, "auditing: before")
-    before = score(spec, few, written_before, expected)
+        before = score(spec, few, complete_all(loaded, packet, few, say, "auditing: before"), expected)
     # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small. Of facts the packet
     # holds all that the teacher knows: right or wrong, there is no more to be had.
     reference_is_packet = truth is None or spec.facts
@@ -242,8 +238,9 @@ def _audit(
         packet,
         prompts,
         rolled,
-        after=_answers(spec, prompts, written),
-        before=_answers(spec, few, written_before),
+        own=own,
+        after=after.answers,
+        before=before.answers,
         truth=expected,
         reference=None if reference_is_packet else 1.0,
         limit=thresholds.doubt,
@@ -292,10 +289,6 @@ def _audit(
         history=history,
     )
     return verdict, teacher_accuracy
-
-
-def _answers(spec: ProbeSpec, prompts: list[Prompt], completions: list[str]) -> dict[str, str | None]:
-    return {p.text: spec.read_answer(c) for p, c in zip(prompts, completions, strict=True)}
 
 
 def complete_all(

@@ -5,8 +5,9 @@ Legend: B batch, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -160,47 +161,56 @@ class Teacher:
             yield chunk, ids.to(self.device), mask.to(self.device)
             start += len(chunk)
 
-    @torch.no_grad()
     def choices(self, items: Sequence[Forced], stage: str = "interrogating") -> list[NDArray[np.int32]]:
         """The teacher's next-token choice at every position that predicts an answer token, argmax over V; else -1."""
-        chosen = [np.full(len(item.ids), -1, dtype=np.int32) for item in items]
-        done = 0
-        for chunk, ids_BT, mask_BT in self.batches(items, logits=True):
-            asked_BT = mask_BT.bool()
-            for row, i in enumerate(chunk):
-                asked_BT[row, : items[i].first_answered] = False
-            best_N = (
-                next_tokens(self.model, ids_BT, mask_BT, asked_BT)
-                .argmax(dim=-1)
-                .to(torch.int32)
-                .cpu()
-                .numpy()
-            )
-            at = 0
-            for i in chunk:
-                written = chosen[i][items[i].first_answered :]
-                written[:] = best_N[at : at + len(written)]
-                at += len(written)
-            done += len(chunk)
-            self.progress(stage, done, len(items))
-        return chosen
 
-    @torch.no_grad()
+        def likeliest(logits_NV: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+            return logits_NV.argmax(dim=-1).to(torch.int32)
+
+        answered = [range(item.first_answered, len(item.ids)) for item in items]
+        found = self._predictions(items, answered, likeliest, stage)
+        unasked = [np.full(item.first_answered, -1, dtype=np.int32) for item in items]
+        return [np.concatenate(parts) for parts in zip(unasked, found, strict=True)]
+
     def log_p(
-        self, items: Sequence[Forced], tokens: Sequence[Sequence[int]], stage: str
+        self, items: Sequence[Forced], tokens: Sequence[Collection[int]], stage: str
     ) -> list[dict[int, float]]:
         """log P(token | all before it) at those tokens of each item, by token; softmax over V in float32, nats."""
-        found: list[dict[int, float]] = [{} for _ in items]
+
+        def of_next(logits_NV: torch.Tensor, next_N: torch.Tensor) -> torch.Tensor:
+            return logits_NV.float().log_softmax(dim=-1).gather(1, next_N[:, None])[:, 0]
+
+        ordered = [sorted(some) for some in tokens]
+        found = self._predictions(items, [[t - 1 for t in some] for some in ordered], of_next, stage)
+        return [
+            dict(zip(some, log_p_N.tolist(), strict=True))
+            for some, log_p_N in zip(ordered, found, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _predictions(
+        self,
+        items: Sequence[Forced],
+        asked: Sequence[Sequence[int]],
+        read: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        stage: str,
+    ) -> list[NDArray[Any]]:
+        """What ``read`` makes of the logits (N, V) and next tokens (N,) at the ``asked`` positions, by item.
+
+        Positions ascend.
+        """
+        found: list[NDArray[Any]] = [np.empty(0)] * len(items)
         done = 0
         for chunk, ids_BT, mask_BT in self.batches(items, logits=True):
             asked_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
             for row, i in enumerate(chunk):
-                asked_BT[row, [t - 1 for t in tokens[i]]] = True
-            row_N, before_N = asked_BT.nonzero(as_tuple=True)
-            log_p_NV = next_tokens(self.model, ids_BT, mask_BT, asked_BT).float().log_softmax(dim=-1)
-            log_p_N = log_p_NV.gather(1, ids_BT[row_N, before_N + 1][:, None])[:, 0]
-            for row, before, log_p in zip(row_N.tolist(), before_N.tolist(), log_p_N.tolist(), strict=True):
-                found[chunk[row]][before + 1] = log_p
+                asked_BT[row, list(asked[i])] = True
+            next_N = ids_BT.roll(-1, dims=1)[asked_BT]
+            read_N = read(next_tokens(self.model, ids_BT, mask_BT, asked_BT), next_N).cpu().numpy()
+            at = 0
+            for i in chunk:
+                found[i] = read_N[at : at + len(asked[i])]
+                at += len(asked[i])
             done += len(chunk)
             self.progress(stage, done, len(items))
         return found

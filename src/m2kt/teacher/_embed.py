@@ -148,12 +148,12 @@ def embed(
         probe_accuracy,
         readout,
         read.astype(np.int32),
-        _confidence(teacher, found, k_total),
+        _confidence(teacher, found),
         notes,
     )
 
 
-def _confidence(teacher: Teacher, requests: dict[int, list[Request]], k_total: int) -> Floats:
+def _confidence(teacher: Teacher, requests: dict[int, list[Request]]) -> Floats:
     """How sure the teacher is of each row: it writes what it holds likeliest, be that ever so unlikely.
 
     Rows share contexts as far as they can, for each is a pass.
@@ -166,9 +166,8 @@ def _confidence(teacher: Teacher, requests: dict[int, list[Request]], k_total: i
         flat += [(k, r) for r in chosen]
     sure_N = sureness(teacher, [r for _, r in flat], "asking how sure it is")
     k_N = np.array([k for k, _ in flat])
-    counted_K = np.maximum(1, np.bincount(k_N, minlength=k_total))
-    mean_K: Floats = (np.bincount(k_N, sure_N, minlength=k_total) / counted_K).astype(np.float32)
-    return mean_K.clip(0.0, 1.0)
+    mean_K: Floats = (np.bincount(k_N, sure_N) / np.bincount(k_N)).astype(np.float32)
+    return mean_K
 
 
 def _concept_requests(pool: Pool, draft: Draft, graph: Graph, rng: random.Random) -> dict[int, list[Request]]:

@@ -5,7 +5,6 @@ Legend: N requests, L recorded layers, D width, T tokens.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from m2kt.models import decoder, hidden_of, record
-from m2kt.teacher._ask import Teacher
+from m2kt.teacher._ask import Forced, Teacher
 from m2kt.teacher._pool import Sample
 
 Floats = NDArray[np.float32]
@@ -30,6 +29,17 @@ class Request:
     unit: int
 
 
+def _samples(teacher: Teacher, requests: Sequence[Request]) -> tuple[list[Forced], list[int]]:
+    """The samples in the teacher's tokens, each once, and of every request the sample that it is of."""
+    number: dict[int, int] = {}
+    items: list[Forced] = []
+    for sample in (request.sample for request in requests):
+        if id(sample) not in number:
+            number[id(sample)] = len(items)
+            items.append(teacher.force([u.text for u in sample.units], sample.n_prompt))
+    return items, [number[id(request.sample)] for request in requests]
+
+
 @torch.no_grad()
 def states(
     teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str
@@ -38,13 +48,10 @@ def states(
 
     A bare leading space is not counted: the choice falls behind it. Memory is bounded by one batch.
     """
-    wanted: dict[int, list[int]] = defaultdict(list)
-    samples: dict[int, Sample] = {}
-    for i, request in enumerate(requests):
-        wanted[id(request.sample)].append(i)
-        samples[id(request.sample)] = request.sample
-    keys = list(wanted)
-    items = [teacher.force([u.text for u in samples[k].units], samples[k].n_prompt) for k in keys]
+    items, item_of = _samples(teacher, requests)
+    wanted: list[list[int]] = [[] for _ in items]
+    for i, item in enumerate(item_of):
+        wanted[item].append(i)
     done = 0
     below = decoder(teacher.model)  # no logits are needed here
     inside = [layer for layer in layers if layer != IN_FRONT_OF_HEAD]
@@ -52,7 +59,7 @@ def states(
         rows: list[list[int]] = [[] for _ in chunk]
         kept: list[tuple[int, int, slice]] = []  # request, row, its part of what is kept of the row
         for row, item in enumerate(chunk):
-            for i in wanted[keys[item]]:
+            for i in wanted[item]:
                 start = len(rows[row])
                 rows[row] += [t - 1 for t in items[item].content[requests[i].unit]]
                 kept.append((i, row, slice(start, len(rows[row]))))
@@ -73,19 +80,14 @@ def sureness(teacher: Teacher, requests: Sequence[Request], stage: str) -> list[
 
     A sample is read once, however many requests it serves.
     """
-    samples = {id(r.sample): r.sample for r in requests}
-    number = {key: i for i, key in enumerate(samples)}
-    items = [teacher.force([u.text for u in s.units], s.n_prompt) for s in samples.values()]
+    items, item_of = _samples(teacher, requests)
+    tokens = [items[item].content[request.unit] for item, request in zip(item_of, requests, strict=True)]
     wanted: list[set[int]] = [set() for _ in items]
-    for request in requests:
-        item = number[id(request.sample)]
-        wanted[item].update(items[item].content[request.unit])
-    log_p = teacher.log_p(items, [sorted(tokens) for tokens in wanted], stage)
-    found = []
-    for request in requests:
-        item = number[id(request.sample)]
-        found.append(min(1.0, exp(sum(log_p[item][t] for t in items[item].content[request.unit]))))
-    return found
+    for item, own in zip(item_of, tokens, strict=True):
+        wanted[item].update(own)
+    log_p = teacher.log_p(items, wanted, stage)
+    found = (sum(log_p[item][t] for t in own) for item, own in zip(item_of, tokens, strict=True))
+    return [min(1.0, exp(log)) for log in found]
 
 
 def gather(teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str) -> Floats:

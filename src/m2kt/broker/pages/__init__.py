@@ -14,7 +14,6 @@ jinja2 and matplotlib are loaded when the first page is asked for.
 from __future__ import annotations
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 
 from . import problems, routes
 from .inside import Drawings
@@ -23,8 +22,5 @@ from .inside import Drawings
 def mount(app: FastAPI) -> None:
     """Adds the pages to a broker's application, whose error handlers are there already."""
     app.state.drawings = Drawings()
-    for route in routes.router.routes:
-        if isinstance(route, APIRoute) and route.methods:
-            route.methods.add("HEAD")  # what watches a site asks for no more; the server leaves the body out
     app.include_router(routes.router)
     problems.install(app)

@@ -25,6 +25,7 @@ FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-T
 FOR_A_DAY = {"Cache-Control": "public, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
 
+@router.head("/")
 @router.get("/")
 def list_page(
     request: Request, query: Annotated[ListQuery, Query()], broker: TheBroker, owners: TheOwners, _: Reader
@@ -36,6 +37,7 @@ def list_page(
     return rendered(request, "list.html.j2", **found)
 
 
+@router.head("/packets/{digest}")
 @router.get("/packets/{digest}")
 async def packet_page(
     request: Request, digest: DigestPath, broker: TheBroker, owners: TheOwners, _: Reader
@@ -63,6 +65,7 @@ def _record(broker: Broker, digest: str, owners: Owners) -> dict[str, Any]:
         return record(session, broker.row(session, digest), owners)
 
 
+@router.head("/statements/{statement}")
 @router.get("/statements/{statement}")
 def statement_page(
     request: Request,
@@ -80,6 +83,7 @@ def statement_page(
         return rendered(request, "statement.html.j2", **statement(session, row, owners))
 
 
+@router.head("/assets/{name}")
 @router.get("/assets/{name}")
 def assets(name: str) -> Response:
     if name == sheet_name():
