@@ -155,11 +155,11 @@ def test_heads_that_look_elsewhere(good: LoadedModel, packet: Packet) -> None:
 
 
 def test_a_reader_silenced_by_structure(good: LoadedModel, packet: Packet) -> None:
-    reader = good.model.base_model.reader()
-    trails = reader.trail_M
-    reader.trail_M = trails[:1]
+    matcher = good.model.base_model.state.matchers["default"]
+    trails = matcher.trails
+    matcher.trails = frozenset(sorted(trails)[:1])
     steps, geometry = look(good, packet)
-    reader.trail_M = trails
+    matcher.trails = trails
     assert steps.retrieved is not None and steps.retrieved >= 0.95
     assert names((steps, geometry)) == ["reader silenced"]
 

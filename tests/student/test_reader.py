@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from m2kt.student import StudentSettings, train
-from m2kt.student.cal.context import UnitMatcher
+from m2kt.student.cal.context import Fact, UnitMatcher
 from m2kt.student.cal.heads import angles, rotate
 from tests.student.helpers import LETTERS, WORDS, loaded, shaken, small_packet
 
@@ -18,15 +18,31 @@ SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"ran
 def test_matcher_takes_the_longest_spelling() -> None:
     matcher = UnitMatcher([[[5]], [[4, 5]], [[3, 4, 5], [9]]], [[7, 8], [5]], spaces=[4])
     found = matcher(torch.tensor([[5, 4, 5, 3, 4, 5, 9, 1, -1, 7, 8, 7]]))
-    symbol, unit, length, looks = found.unbind(-1)
+    symbol, unit, looks = (found[..., fact] for fact in (Fact.SYMBOL, Fact.UNITS, Fact.LOOKS))
     assert symbol.tolist() == [[0, 3, 1, 3, 3, 2, 2, 3, 3, 3, 3, 3]]
     assert unit.tolist() == [
         [0, 5, 1, 5, 5, 2, 2, 5, 5, 5, 3, 5]
     ]  # a literal spelled like a symbol is the symbol
-    assert length.tolist() == [[1, 1, 2, 1, 2, 3, 1, 1, 1, 1, 2, 1]]
+    assert found[..., Fact.BEGUN].tolist() == [[0, 1, 0, 1, 2, 0, 0, 1, 1, 1, 0, 1]]
+    assert found[..., Fact.POSITION].tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9, 10]]
+    assert found[..., Fact.ORDINAL].tolist() == [[1, 1, 2, 2, 2, 3, 4, 4, 4, 4, 4, 4]]
+    # "7" begins a literal; what is before it are padding, something unknown, and the symbol 2
+    assert found[0, 9, Fact.UNITS : Fact.LOOKS].tolist() == [5, 5, 5, 2]
+    assert found[0, 10, Fact.UNITS : Fact.LOOKS].tolist() == [3, 5, 5, 2]
     assert looks.tolist() == [
         [0, 4, 1, 4, 4, 0, 0, 4, 4, 4, 2, 4]
     ]  # symbols masked, those behind a space told apart
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_matcher_goes_on_from_what_it_found_before(cut: int) -> None:
+    matcher = UnitMatcher(
+        [[[5]], [[4, 5]], [[3, 4, 5], [9]]], [[7, 8], [5]], spaces=[4], trails=[[0, 4, 1, 4], [2, 4, 4, 0]]
+    )
+    row = torch.tensor([[5, 4, 5, 3, 4, 5, 9, 1, -1, 7, 8, 7], [-1, -1, 9, 7, 8, 4, 5, 5, 3, 4, 5, 1]])
+    whole = matcher(row)
+    assert whole[..., Fact.FAMILIAR].any() and not whole[..., Fact.FAMILIAR].all()
+    assert torch.equal(matcher(row[:, cut:], whole[:, :cut]), whole[:, cut:])
 
 
 @torch.no_grad()
@@ -51,8 +67,8 @@ def test_rotation_depends_on_distance_only() -> None:
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 
     def compared(at_q: int, at_k: int) -> torch.Tensor:
-        q_turned = rotate(q, *angles(torch.tensor([[[at_q]]]), 4))
-        return (q_turned * rotate(k, *angles(torch.tensor([[[at_k]]]), 4))).sum()
+        q_turned = rotate(q, *angles(torch.tensor([[[at_q]]]), 8), n_counts=1)
+        return (q_turned * rotate(k, *angles(torch.tensor([[[at_k]]]), 8), n_counts=1)).sum()
 
     near, far = compared(7, 3), compared(107, 103)
     assert (near - compared(7, 4)).abs() > 1e-4

@@ -17,7 +17,7 @@ from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks, decoder, special_prefix
 from m2kt.packet import Graph
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase
-from m2kt.student.cal.context import UnitMatcher, along, trail
+from m2kt.student.cal.context import Fact, UnitMatcher
 from m2kt.student.calibrate import OwnStates, own_states
 from m2kt.student.rehearsal import IGNORE, Rehearsal, collate
 from m2kt.student.settings import StudentSettings
@@ -173,9 +173,8 @@ def trails(config: CALConfig, spelling: Spelling) -> list[list[int]]:
     matcher = UnitMatcher(*config.alphabet)
     found: set[tuple[int, ...]] = set()
     for trace, first in zip(spelling.traces, spelling.first_answers, strict=True):
-        *_, length_BN, looks_BN = matcher(torch.tensor([trace])).unbind(-1)
-        trail_TG = along(looks_BN, trail(length_BN, 0), matcher.n_looks - 1)[0]
-        found.update(map(tuple, trail_TG[first:].tolist()))
+        looks_TG = matcher(torch.tensor([trace]))[0, first:, Fact.LOOKS :]
+        found.update(map(tuple, looks_TG.tolist()))
     return [list(t) for t in sorted(found)]
 
 

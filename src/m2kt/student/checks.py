@@ -32,7 +32,7 @@ from m2kt.models import (
 )
 from m2kt.packet import Trace
 from m2kt.student.build import depths, resolve_flagged
-from m2kt.student.cal.context import UnitMatcher
+from m2kt.student.cal.context import Fact, UnitMatcher
 from m2kt.student.rehearsal import Rehearsal
 from m2kt.student.separability import singled_out
 from m2kt.student.settings import StudentSettings
@@ -301,7 +301,7 @@ def cues(tokenizer: Any, graph: Any, spelling: Spelling, traces: list[Trace]) ->
     for trace in traces:
         encoded = encode_units(tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
         last = {u: t for t, u in enumerate(encoded.unit_of_token)}
-        said_N = matcher(torch.tensor([encoded.ids]))[0, :, 0].tolist()
+        said_N = matcher(torch.tensor([encoded.ids]))[0, :, Fact.SYMBOL].tolist()
         for u in {source for unit in trace.units for source in unit.sources}:
             n += 1
             true, said = trace.units[u].symbol, said_N[last[u]]

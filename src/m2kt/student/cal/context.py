@@ -31,10 +31,37 @@ class Slot(IntEnum):
 _BEGUN = -1  # known only as the beginning of a form
 
 
+TRAIL = 4  # units that a reader sees at once: the one that ends here and those before it
+
+
+class Fact(IntEnum):
+    """What is known of a token from the tokens alone; columns of what ``UnitMatcher`` finds."""
+
+    TOKEN = 0  # negative: padding
+    SYMBOL = 1  # that ends here; n_symbols: none
+    BEGUN = 2  # how many tokens of a unit seem to be written already, where none ends
+    POSITION = 3  # counts real tokens only, so left padding is harmless
+    ORDINAL = 4  # how many symbols ended up to here
+    FAMILIAR = 5  # whether the last units look like some that the packet's traces show
+    UNITS = 6  # the last few, the one that ends here first; n_units: none
+    LOOKS = (
+        UNITS + TRAIL
+    )  # theirs, symbols masked: 0 for any symbol, 1 for one behind a space, then structure
+
+
+N_FACTS = Fact.LOOKS + TRAIL
+
+
 class UnitMatcher:
-    """Reads units off tokens: which symbol or literal ends here, and whether a unit seems to be under way.
+    """Reads units off tokens: which symbol or literal ends here, and which ones ended before.
 
     Matching is by n-gram suffix and the longest match wins. Where a literal is spelled like a symbol, the symbol wins.
+
+    Args:
+        symbol_tokens: spellings of each symbol.
+        literal_tokens: that of each unit of structure.
+        spaces: tokens of symbols that begin with a space.
+        trails: what the last units may look like to be familiar; none given: anything.
     """
 
     def __init__(
@@ -42,8 +69,10 @@ class UnitMatcher:
         symbol_tokens: Sequence[Sequence[Sequence[int]]],
         literal_tokens: Sequence[Sequence[int]] = (),
         spaces: Sequence[int] = (),
+        trails: Sequence[Sequence[int]] = (),
     ) -> None:
         self.spaces = frozenset(spaces)
+        self.trails = frozenset(map(tuple, trails))
         self.n_symbols = len(symbol_tokens)
         self.n_units = self.n_symbols + len(literal_tokens)
         symbols = {tuple(form): s for s, forms in enumerate(symbol_tokens) for form in forms}
@@ -53,21 +82,48 @@ class UnitMatcher:
         self.longest = max(map(len, spelled), default=1)
         self._known = {form: spelled.get(form, _BEGUN) for form in begun | spelled.keys()}
         self._begun = begun
+        no_units = (self.n_units,) * TRAIL
+        self._before = (-1, self.n_symbols, 0, -1, 0, 0, *no_units, *map(self._look, no_units))
 
-    def __call__(self, token_BN: Tensor) -> Tensor:
-        """What stands at each token, (B, N, 4): symbol, unit, length, looks.
+    def __call__(self, token_BT: Tensor, before_BNX: Tensor | None = None) -> Tensor:
+        """The facts of each token, (B, T, N_FACTS).
 
-        Symbol that ends there (``n_symbols``: none), unit that does (``n_units``: none). The length says how many
-        tokens back what came before ends: that of the unit, of one under way, or one. Looks are those of the unit with
-        symbols masked: 0 for any symbol, 1 for one behind a space, then structure.
-
-        Padding is marked by negative tokens.
+        Args:
+            token_BT: padding is marked by negative tokens, and belongs to nothing.
+            before_BNX: the facts of earlier tokens, at least of the last ``longest`` ones.
         """
         # In Python: a step of generation is one token a row, for which a dictionary beats dozens of tiny tensor ops.
-        found = [[self._at(row, end) for end in range(1, len(row) + 1)] for row in token_BN.tolist()]
-        return torch.tensor(found, dtype=torch.long, device=token_BN.device).reshape(*token_BN.shape, 4)
+        rows = token_BT.tolist()
+        tails = [[]] * len(rows) if before_BNX is None else before_BNX[:, -self.longest :].tolist()
+        found = [self._facts(row, tail) for row, tail in zip(rows, tails, strict=True)]
+        return torch.tensor(found, dtype=torch.long, device=token_BT.device).reshape(*token_BT.shape, N_FACTS)
+
+    def _facts(self, row: list[int], tail: list[Any]) -> list[Any]:
+        tokens, facts = [fact[Fact.TOKEN] for fact in tail], list(tail)
+        for token in row:
+            tokens.append(token)
+            last = facts[-1] if facts else self._before
+            symbol, unit, length, look = self._at(tokens, len(tokens))
+            # the units before are those of where this one, or what seems to be under way, began
+            earlier = facts[-length] if length <= len(facts) else self._before
+            looks = (look, *earlier[Fact.LOOKS : N_FACTS - 1])
+            facts.append(
+                (
+                    token,
+                    symbol,
+                    length if unit == self.n_units else 0,
+                    last[Fact.POSITION] + (token >= 0),
+                    last[Fact.ORDINAL] + (symbol < self.n_symbols),
+                    not self.trails or looks in self.trails,
+                    unit,
+                    *earlier[Fact.UNITS : Fact.LOOKS - 1],
+                    *looks,
+                )
+            )
+        return facts[len(tail) :]
 
     def _at(self, row: list[int], end: int) -> tuple[int, int, int, int]:
+        """Symbol and unit that end there, how many tokens back what came before ends, and how the unit looks."""
         literal, length, under_way = self.n_units, 1, 0
         for n in range(min(self.longest, end), 0, -1):
             form = tuple(row[end - n : end])
@@ -82,12 +138,10 @@ class UnitMatcher:
                 literal, length = unit, n
         if literal == self.n_units:
             length = max(1, under_way)
-        return self.n_symbols, literal, length, literal - self.n_symbols + 2
+        return self.n_symbols, literal, length, self._look(literal)
 
-    @property
-    def n_looks(self) -> int:
-        """How many looks there are, that of no unit included."""
-        return self.n_units - self.n_symbols + 3
+    def _look(self, literal: int) -> int:
+        return literal - self.n_symbols + 2
 
 
 @dataclass
@@ -129,12 +183,8 @@ class Run:
 
     token_BT: Tensor
     mask_BN: Tensor  # real tokens
-    position_BN: Tensor  # counts real tokens only, so left padding is harmless
-    symbol_BN: Tensor
-    unit_BTG: Tensor  # the last G units before each token of this pass, the one that ends there first
-    looks_BTG: Tensor  # how they look, symbols masked
-    begun_BT: Tensor  # how many tokens of a unit seem to be written already, where none ends
-    ordinal_BN: Tensor  # how many symbols ended up to here
+    symbol_BN: Tensor  # that ends there
+    fact_BTX: Tensor  # of the tokens of this pass, by ``Fact``
     cache: DynamicCache | None
     first_layer: int  # of the cache's pseudo layers that this reader keeps
     teaching: Teaching | None = None
@@ -148,11 +198,23 @@ class Run:
         return int(self.mask_BN.shape[1] - self.token_BT.shape[1])
 
     @cached_property
-    def seen_BTN(self) -> Tensor:
-        """Which tokens each position may look at: real ones, up to and with itself."""
-        n, past = self.mask_BN.shape[1], self.n_past
-        at_N = torch.arange(n, device=self.mask_BN.device)
-        return (at_N[None, :] <= at_N[past:, None])[None] & self.mask_BN[:, None, :]
+    def hidden_BTN(self) -> Tensor:
+        """Which tokens each position may not look at: padding, and those behind itself."""
+        padding_B1N = ~self.mask_BN[:, None]
+        if self.token_BT.shape[1] == 1:
+            return padding_B1N
+        at_N = torch.arange(self.mask_BN.shape[1], device=self.mask_BN.device)
+        return padding_B1N | (at_N[None, :] > at_N[self.n_past :, None])
+
+    @cached_property
+    def unit_BTG(self) -> Tensor:
+        """The last units at each token of this pass, the one that ends there first."""
+        return self.fact_BTX[..., Fact.UNITS : Fact.LOOKS]
+
+    @cached_property
+    def familiar_BT(self) -> Tensor:
+        """Where the last units look like some that the packet's traces show."""
+        return self.fact_BTX[..., Fact.FAMILIAR] > 0
 
     def carry(self, h_BTE: Tensor) -> Tensor:
         """The stream past the reader; in rehearsal it may be cut off from what lies above."""
@@ -179,22 +241,24 @@ class Run:
             content_BTY: what a unit begun at t would be.
             going_on_BT: positions that go on with what an earlier one began.
         """
-        b, t, _ = content_BTY.shape
-        device = content_BTY.device
-        before_B1Y = content_BTY.new_zeros(b, 1, content_BTY.shape[2])
-        phase_B1 = torch.zeros(b, 1, dtype=torch.long, device=device)
-        layer = None
-        if self.cache is not None:
-            layer = self.kept(Slot.HELD)
-            if layer.get_seq_length():
-                before_B1Y, phase_B1 = layer.keys[:, 0, -1:], layer.values[:, 0, -1:, 0].long()
-        index_BT = torch.arange(1, t + 1, device=device).expand(b, t)
-        start_BT = torch.where(going_on_BT, 0, index_BT).cummax(1).values  # 0: begun in an earlier pass
-        every_BTY = torch.cat([before_B1Y, content_BTY], 1)
-        held_BTY = every_BTY.gather(1, start_BT[..., None].expand(-1, -1, every_BTY.shape[2]))
-        phase_BT = index_BT - start_BT + torch.where(start_BT == 0, phase_B1, 0)
+        b, t, n_content = content_BTY.shape
+        layer = None if self.cache is None else self.kept(Slot.HELD)
+        if layer is not None and layer.get_seq_length():
+            before_B1Y, phase_B1 = layer.keys[:, 0, -1:, :-1], layer.keys[:, 0, -1:, -1]
+        else:  # nothing is held that could go on
+            before_B1Y, phase_B1 = content_BTY.new_zeros(b, 1, n_content), content_BTY.new_zeros(b, 1)
+        if t == 1:
+            held_BTY = torch.where(going_on_BT[..., None], before_B1Y, content_BTY)
+            phase_BT = (phase_B1 + 1) * going_on_BT
+        else:
+            index_BT = torch.arange(1, t + 1, device=content_BTY.device).expand(b, t)
+            start_BT = torch.where(going_on_BT, 0, index_BT).cummax(1).values  # 0: begun in an earlier pass
+            every_BTY = torch.cat([before_B1Y, content_BTY], 1)
+            held_BTY = every_BTY.gather(1, start_BT[..., None].expand(-1, -1, n_content))
+            phase_BT = index_BT - start_BT + torch.where(start_BT == 0, phase_B1, 0.0)
         if layer is not None:
-            layer.update(held_BTY[:, None], phase_BT[:, None, :, None].to(held_BTY.dtype))
+            kept_BTY = torch.cat([held_BTY, phase_BT[..., None]], -1)
+            layer.update(kept_BTY[:, None], kept_BTY[:, None, :, :0])
         return held_BTY, phase_BT
 
 
@@ -226,75 +290,43 @@ class RunState:
                 "the concept reader expects a two-dimensional attention mask of shape (batch, tokens so far), got "
                 + (f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__)
             )
-        device = token_BT.device
-        kept_token = torch.empty(token_BT.shape[0], 0, dtype=torch.long, device=device)
-        kept = torch.empty(token_BT.shape[0], 0, 4, dtype=torch.long, device=device)
-        if cache is not None and past:
+        layer, before_BNX = None, None
+        if cache is not None:
             layer = _layer(cache, first_layer + Slot.FACTS)
             if layer.get_seq_length() != past:
                 raise CompatibilityError(
                     f"the cache holds {past} tokens but the concept reader saw {layer.get_seq_length()} of them: "
                     "a cache must be filled with the same adapters switched on all the time"
                 )
-            kept_token, kept = layer.keys[:, 0, :, 0].long(), layer.values[:, 0].long()
+            before_BNX = layer.keys[:, 0] if past else None
         n = past + token_BT.shape[1]
         if mask is None:
-            mask_BN = kept_token.ge(0) if past else token_BT.new_ones(token_BT.shape[0], 0, dtype=torch.bool)
-            mask_BN = torch.cat([mask_BN, torch.ones_like(token_BT, dtype=torch.bool)], 1)
+            mask_BN = torch.ones_like(token_BT, dtype=torch.bool)
+            if before_BNX is not None:
+                mask_BN = torch.cat([before_BNX[..., Fact.TOKEN] >= 0, mask_BN], 1)
+            clean_BT = token_BT
         elif mask.shape[1] != n:
             raise CompatibilityError(
                 f"expected an attention mask over {n} tokens, got one over {mask.shape[1]}"
             )
         else:
             mask_BN = mask.bool()
-        clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
-        tail = kept_token[:, max(0, past - matcher.longest + 1) :]
-        fact_BT4 = matcher(torch.cat([tail, clean_BT], 1))[:, tail.shape[1] :]
-        if cache is not None:
-            _layer(cache, first_layer + Slot.FACTS).update(
-                clean_BT[:, None, :, None].float(), fact_BT4[:, None].float()
-            )
-        symbol_BN, unit_BN, length_BN, looks_BN = torch.cat([kept, fact_BT4], 1).unbind(-1)
-        begun_BT = torch.where(fact_BT4[..., 1] == matcher.n_units, fact_BT4[..., 2], 0)
-        at_BTG = trail(length_BN, past)
+            clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
+        fact_BTX = matcher(clean_BT, before_BNX)
+        every_BNX = fact_BTX
+        if layer is not None:
+            every_BNX = layer.update(fact_BTX[:, None], fact_BTX[:, None, :, :0])[0][:, 0]
         run = Run(
             token_BT=token_BT,
             mask_BN=mask_BN,
-            position_BN=mask_BN.long().cumsum(1) - 1,
-            symbol_BN=symbol_BN,
-            unit_BTG=along(unit_BN, at_BTG, matcher.n_units),
-            looks_BTG=along(looks_BN, at_BTG, matcher.n_looks - 1),
-            begun_BT=begun_BT,
-            ordinal_BN=((symbol_BN < matcher.n_symbols) & mask_BN).long().cumsum(1),
+            symbol_BN=every_BNX[..., Fact.SYMBOL],
+            fact_BTX=fact_BTX,
             cache=cache,
             first_layer=first_layer,
             teaching=self.teaching,
         )
         self.runs[adapter] = run
         return run
-
-
-TRAIL = 4  # units that a reader sees at once: the one that ends here and those before it
-
-
-def trail(length_BN: Tensor, past: int) -> Tensor:
-    """Where the last few units end at each token from ``past`` on, (B, T, G), stepping back over whole units.
-
-    Negative before the first one.
-    """
-    at_BT = torch.arange(past, length_BN.shape[1], device=length_BN.device).expand(length_BN.shape[0], -1)
-    steps = [at_BT]
-    for _ in range(TRAIL - 1):
-        # a step back from before the first token stays there
-        at_BT = at_BT - length_BN.gather(1, at_BT.clamp(min=0))
-        steps.append(at_BT)
-    return torch.stack(steps, -1)
-
-
-def along(what_BN: Tensor, at_BTG: Tensor, nothing: int) -> Tensor:
-    """What is found along a trail, (B, T, G)."""
-    found_BX = what_BN.gather(1, at_BTG.clamp(min=0).flatten(1))
-    return torch.where(at_BTG >= 0, found_BX.view(at_BTG.shape), nothing)
 
 
 def tokens_in(cache: Any) -> int:
@@ -319,5 +351,32 @@ def tokens_in(cache: Any) -> int:
 def _layer(cache: DynamicCache, index: int) -> Any:
     """A pseudo layer behind the model's own: beams, crops and batch selection then move it along by themselves."""
     while len(cache.layers) <= index:
-        cache.layers.append(DynamicLayer())
+        cache.layers.append(_Room())
     return cache.layers[index]
+
+
+class _Room(DynamicLayer):
+    """A layer with room to grow: a step writes one token where ``DynamicLayer`` copies all those before it."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Appends keys and values, (B, H, T, width each), and returns all of them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._rooms: list[Tensor] = [key_states[:, :, :0], value_states[:, :, :0]]
+        past = self.get_seq_length()
+        self.keys, self.values = (
+            self._grown(nth, kept, new, past)
+            for nth, (kept, new) in enumerate(((self.keys, key_states), (self.values, value_states)))
+        )
+        return self.keys, self.values
+
+    def _grown(self, nth: int, kept: Tensor, new: Tensor, past: int) -> Tensor:
+        room, end = self._rooms[nth], past + new.shape[2]
+        # beams and selections put other tensors in place of ours
+        if end > room.shape[2] or (past and kept.data_ptr() != room.data_ptr()):
+            room = new.new_empty(*new.shape[:2], max(end, 2 * past), new.shape[3])
+            if past:
+                room[:, :, :past] = kept
+            self._rooms[nth] = room
+        room[:, :, past:end] = new
+        return room[:, :, :end]

@@ -58,12 +58,7 @@ class FlatReader(ReaderBase):
         )
         if teaching is not None:
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE
-        concept_KF, _ = self.features(teaching)
-        n_direct = self.n_symbols + self.literal_UJE.shape[0]
-        content = [
-            w_BTK @ concept_KF,
-            w_BTK.sum(-1, keepdim=True),
-            w_BTK.new_zeros(*w_BTK.shape[:2], n_direct),
-        ]
-        content_BTY, phase_BT = run.hold(torch.cat(content, -1), going_on_BT)
+        concept_KY, _ = self.contents(teaching)
+        said_BTU = w_BTK.new_zeros(*w_BTK.shape[:2], self.literal_UJE.shape[0])
+        content_BTY, phase_BT = run.hold(torch.cat([w_BTK @ concept_KY, said_BTU], -1), going_on_BT)
         return run.carry(h_BTE) + self.inject(content_BTY, phase_BT).to(h_BTE.dtype)

@@ -12,41 +12,72 @@ value width, S symbols, Y what all look heads bring.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from m2kt.student.cal.context import Run, Slot
+from m2kt.student.cal.context import Fact, Run, Slot
 
+PLACES = slice(Fact.POSITION, Fact.ORDINAL + 1)
+SYMBOLS_AGO = slice(Fact.ORDINAL, Fact.ORDINAL + 1)
 _BASE = 200.0  # slowest rotation takes about 2 pi * base tokens; rehearsed traces are far shorter
 
 
 @lru_cache
-def _frequencies(half: int, device: torch.device) -> Tensor:
-    return _BASE ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
+def _frequencies(width: int, n_counts: int, device: torch.device) -> Tensor:
+    """How fast each dimension turns with each count, (counts, W): the first half not at all, the rest shared out.
+
+    Dimensions turn in pairs half a share apart; the first of a pair has the other sign, so that one sine serves both.
+    """
+    n_pairs = width // 2 // n_counts // 2
+    speed_P = _BASE ** (-torch.arange(n_pairs, dtype=torch.float32) / n_pairs)
+    share_S = torch.cat([-speed_P, speed_P])
+    out_CW = torch.zeros(n_counts, width)
+    for c in range(n_counts):
+        first = width - (n_counts - c) * len(share_S)
+        out_CW[c, first : first + len(share_S)] = share_S
+    return out_CW.to(device)
 
 
-def angles(count_BTc: Tensor, half: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, (B, 1, T, counts, half), of angles proportional to some counts."""
-    angle_BTcw = count_BTc[..., None].float() * _frequencies(half, count_BTc.device)
-    return angle_BTcw.cos()[:, None], angle_BTcw.sin()[:, None]
+def angles(count_BTC: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines, (B, 1, T, W), of angles proportional to some counts."""
+    angle_BTW = count_BTC.float() @ _frequencies(width, count_BTC.shape[-1], count_BTC.device)
+    return angle_BTW.cos()[:, None], angle_BTW.sin()[:, None]
 
 
-def turns(run: Run, counts: tuple[str, ...], half: int) -> tuple[Tensor, Tensor]:
-    """The angles of counts of ``run`` at the positions of this pass; worked out once for all heads."""
-    key = (counts, half)
+def turns(run: Run, counts: slice, width: int) -> tuple[Tensor, Tensor]:
+    """The angles of the facts that count, at the positions of this pass; worked out once for all heads."""
+    key = (counts.start, counts.stop, width)
     if key not in run.turns:
-        count_BTc = torch.stack([getattr(run, count)[:, run.n_past :] for count in counts], -1)
-        run.turns[key] = angles(count_BTc, half)
+        run.turns[key] = angles(run.fact_BTX[..., counts], width)
     return run.turns[key]
 
 
-def rotate(x_BHTW: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates pairs of dimensions, a part of them for each count; with the sine negated, back again."""
-    n_counts, half = cos.shape[-2:]
-    a, b = x_BHTW.unflatten(-1, (n_counts, 2, half)).unbind(-2)
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], -2).flatten(-3)
+def rotate(x_BHTW: Tensor, cos: Tensor, sin: Tensor, n_counts: int, back: bool = False) -> Tensor:
+    """Turns the second half of the dimensions, a part of it for each count; or back again."""
+    n_pairs = x_BHTW.shape[-1] // 2 // n_counts // 2
+    other_BHTW = x_BHTW.unflatten(-1, (-1, 2, n_pairs)).flip(-2).flatten(-3)
+    return torch.addcmul(x_BHTW * cos, other_BHTW, sin, value=-1.0 if back else 1.0)
+
+
+class Kept:
+    """What was worked out from parameters, as long as they stay what they are. Nothing is kept where gradients flow."""
+
+    def __init__(self) -> None:
+        self._of: tuple[tuple[int, int], ...] = ()
+        self._value: Any = None
+
+    def __call__(self, make: Callable[[], Any], parameters: Sequence[Tensor]) -> Any:
+        """The value of ``make()``, which reads these parameters and no others."""
+        if torch.is_grad_enabled() or any(p.is_inference() for p in parameters):
+            return make()
+        of = tuple((p.data_ptr(), p._version) for p in parameters)
+        if self._value is None or of != self._of:
+            self._of, self._value = of, make()
+        return self._value
 
 
 class Heads(nn.Module):
@@ -65,23 +96,35 @@ class Heads(nn.Module):
                 layer.bias.normal_(std=0.1)
         # Queries and keys are compared by direction and sharpened by a learnt factor: logits then cannot run away.
         self.log_sharpness_H = nn.Parameter(torch.full((n_heads,), 2.0))
+        self._together = Kept()
 
-    def logits(self, q_BHTW: Tensor, k_BHNW: Tensor) -> Tensor:
-        """Compared queries and keys, (B, H, T, N)."""
-        return (q_BHTW @ k_BHNW.transpose(-1, -2)) * self.log_sharpness_H.clamp(max=4.5).exp()[:, None, None]
+    @property
+    def projections(self) -> list[nn.Linear]:
+        """The maps that are taken together, for in generation a pass is one token and what costs is the number of operations."""
+        return [self.query, self.key]
 
-    def turned(self, x_BTX: Tensor, run: Run) -> tuple[Tensor, Tensor]:
-        """Queries and keys, of length one, with their positions in, each (B, H, T, W)."""
-        # one path for both: in generation a pass is one token, and what costs is the number of operations
-        both_BTY = torch.cat([self.query(x_BTX), self.key(x_BTX)], -1)
-        both_BGTW = nn.functional.normalize(both_BTY.unflatten(-1, (-1, self.width)).transpose(1, 2), dim=-1)
+    def turned(self, x_BTX: Tensor, run: Run) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (sharpened) and keys, of directions alone with their positions in, (B, H, T, W); and the rest, (B, T, Y)."""
+        maps = self.projections
+        sources = [self.log_sharpness_H, *(p for m in maps for p in (m.weight, m.bias))]
+        weight_YX, bias_Y, sharpness_G11 = self._together(self._stacked, sources)
+        n_both = 2 * self.n_heads * self.width
+        all_BTY = nn.functional.linear(x_BTX, weight_YX, bias_Y)
+        both_BGTW = all_BTY[..., :n_both].unflatten(-1, (-1, self.width)).transpose(1, 2)
+        both_BGTW = nn.functional.normalize(both_BGTW, dim=-1) * sharpness_G11
         if self.rope:
-            quarter = self.width // 4
-            content, placed = both_BGTW.split([self.width - 2 * quarter, 2 * quarter], -1)
-            placed = rotate(placed, *turns(run, ("position_BN", "ordinal_BN"), quarter // 2))
-            both_BGTW = torch.cat([content, placed], -1)
+            both_BGTW = rotate(both_BGTW, *turns(run, PLACES, self.width), n_counts=2)
         q_BHTW, k_BHTW = both_BGTW.split(self.n_heads, 1)
-        return q_BHTW, k_BHTW
+        return q_BHTW, k_BHTW, all_BTY[..., n_both:]
+
+    def _stacked(self) -> tuple[Tensor, Tensor, Tensor]:
+        maps = self.projections
+        sharpness_H = self.log_sharpness_H.clamp(max=4.5).exp()
+        return (
+            torch.cat([m.weight for m in maps]),
+            torch.cat([m.bias for m in maps]),
+            torch.cat([sharpness_H, torch.ones_like(sharpness_H)])[:, None, None],
+        )
 
 
 class GatherHeads(Heads):
@@ -89,14 +132,12 @@ class GatherHeads(Heads):
 
     def forward(self, x_BTX: Tensor, run: Run, n_symbols: int) -> Tensor:
         """Log attention, (B, H, T, N); very negative off the symbols."""
-        q_BHTW, k_BHTW = self.turned(x_BTX, run)
-        k_BHNW, _ = run.extend_keys(Slot.GATHERS, k_BHTW, k_BHTW[..., :1])
-        logit_BHTN = self.logits(q_BHTW, k_BHNW)
-        hidden_B1TN = ~(run.seen_BTN & (run.symbol_BN < n_symbols)[:, None, :])[:, None]
-        log_attention_BHTN = logit_BHTN.masked_fill(hidden_B1TN, -1e4).log_softmax(-1)
-        return log_attention_BHTN.masked_fill(
-            hidden_B1TN, -1e4
-        )  # again: with nothing to see it would be spread evenly
+        q_BHTW, k_BHTW, _ = self.turned(x_BTX, run)
+        k_BHNW, _ = run.extend_keys(Slot.GATHERS, k_BHTW, k_BHTW[..., :0])
+        hidden_B1TN = (run.hidden_BTN | (run.symbol_BN == n_symbols)[:, None])[:, None]
+        logit_BHTN = (q_BHTW @ k_BHNW.transpose(-1, -2)).masked_fill(hidden_B1TN, -1e4)
+        # again: with nothing to see it would be spread evenly
+        return logit_BHTN.log_softmax(-1).masked_fill(hidden_B1TN, -1e4)
 
 
 class LookHeads(Heads):
@@ -107,22 +148,23 @@ class LookHeads(Heads):
         self.value_width = value_width
         self.value = nn.Linear(width_read, n_heads * value_width)
 
+    @property
+    def projections(self) -> list[nn.Linear]:
+        return [self.query, self.key, self.value]
+
     def forward(self, x_BTX: Tensor, run: Run) -> Tensor:
         """What the heads bring back, (B, T, Y)."""
-        half = self.value_width // 2
-        cos, sin = turns(run, ("ordinal_BN",), half // 2)
-        v_BLTV = self.value(x_BTX).unflatten(-1, (self.n_heads, self.value_width)).transpose(1, 2)
-        v_BLTV = torch.cat([v_BLTV[..., :half], rotate(v_BLTV[..., half:], cos, sin)], -1)
-        q_BLTW, k_BLTW = self.turned(x_BTX, run)
-        k_BLNW, v_BLNV = run.extend_keys(Slot.LOOKS, k_BLTW, v_BLTV)
-        logit_BLTN = self.logits(q_BLTW, k_BLNW)
-        found_BLTV = logit_BLTN.masked_fill(~run.seen_BTN[:, None], -1e4).softmax(-1) @ v_BLNV
-        found_BLTV = torch.cat([found_BLTV[..., :half], rotate(found_BLTV[..., half:], cos, -sin)], -1)
+        turn = turns(run, SYMBOLS_AGO, self.value_width)
+        q_BLTW, k_BLTW, v_BTY = self.turned(x_BTX, run)
+        v_BLTV = v_BTY.unflatten(-1, (self.n_heads, self.value_width)).transpose(1, 2)
+        k_BLNW, v_BLNV = run.extend_keys(Slot.LOOKS, k_BLTW, rotate(v_BLTV, *turn, n_counts=1))
+        logit_BLTN = (q_BLTW @ k_BLNW.transpose(-1, -2)).masked_fill(run.hidden_BTN[:, None], -1e4)
+        found_BLTV = rotate(logit_BLTN.softmax(-1) @ v_BLNV, *turn, n_counts=1, back=True)
         return found_BLTV.transpose(1, 2).flatten(2)
 
 
 def symbol_mass(log_attention_BHTN: Tensor, run: Run, n_symbols: int) -> Tensor:
     """p(symbol): the attention that lies on positions writing each symbol, (B, H, T, S)."""
-    hit_BNS = nn.functional.one_hot(run.symbol_BN, n_symbols + 1)[..., :n_symbols]
-    hit_BNS = hit_BNS.to(log_attention_BHTN.dtype) * run.mask_BN[..., None]
-    return torch.einsum("bhtn,bns->bhts", log_attention_BHTN.exp(), hit_BNS)
+    hit_BNS = run.symbol_BN[..., None] == torch.arange(n_symbols, device=run.symbol_BN.device)
+    attention_BXN = log_attention_BHTN.exp().flatten(1, 2)
+    return (attention_BXN @ hit_BNS.to(attention_BXN.dtype)).unflatten(1, log_attention_BHTN.shape[1:3])

@@ -200,7 +200,7 @@ class CALModel(BaseTuner):
     def _prepare_to_read(self, adapter_name: str, config: CALConfig) -> None:
         """Hooks the blocks that an adapter reads; what they hand on is kept for the rest of the pass."""
         state, stack = self.state, blocks(self.model)
-        state.matchers[adapter_name] = UnitMatcher(*config.alphabet)
+        state.matchers[adapter_name] = UnitMatcher(*config.alphabet, config.trails)
         for layer in config.read_layers:
             if layer in state.taps:
                 continue

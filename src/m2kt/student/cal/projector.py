@@ -107,15 +107,9 @@ class Projector(nn.Module):
             self.head_JFE[j].copy_(w_FE)
             self.bias_JE[j].copy_(b_E)
 
-    def write(self, feature_BTF: Tensor, mass_BT: Tensor, phase_BT: Tensor) -> Tensor:
-        """Carries mixtures of features into the student's width, each phase by its own head."""
-        head_JFE = self.head_JFE
-        if head_JFE.shape[0] == 1:
-            return feature_BTF @ head_JFE[0] + mass_BT[..., None] * self.bias_JE[0]
-        out_BTE = mass_BT[..., None] * self.bias_JE[phase_BT]
-        for j in range(head_JFE.shape[0]):
-            out_BTE = out_BTE + ((phase_BT == j)[..., None] * feature_BTF) @ head_JFE[j]
-        return out_BTE
+    def trunk_reads(self) -> list[Tensor]:
+        """All that ``features_of`` depends on, beside its arguments."""
+        return [self.mean_D, self.scale_D, *self.trunk.parameters()]
 
     def image(self, vector_KD: Tensor, anchor_SD: Tensor) -> Tensor:
         """phi(c_k) for every phase, (K, J, E)."""

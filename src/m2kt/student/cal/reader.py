@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import TRAIL, ReaderOutputs, Run, Teaching
-from m2kt.student.cal.heads import GatherHeads, LookHeads, symbol_mass
+from m2kt.student.cal.context import TRAIL, Fact, ReaderOutputs, Run, Teaching
+from m2kt.student.cal.heads import GatherHeads, Kept, LookHeads, symbol_mass
 from m2kt.student.cal.projector import Projector
 
 
@@ -65,7 +65,7 @@ class ReaderBase(nn.Module):
         # Used for symbols of which the teacher sent no state; the closed-form start fills it.
         self.spare_SJE = nn.Parameter(torch.zeros(n_symbols, config.phases, student_width))
         self.literal_UJE = nn.Parameter(torch.zeros(len(config.literals), config.phases, student_width))
-        self._features: tuple[Tensor, Tensor] | None = None
+        self._plugged, self._written = Kept(), Kept()
         self.pool_PD: Tensor | None = None  # rehearsal only; never saved
         self.noise = 0.0  # on the pool in rehearsal, in units of its spread
 
@@ -77,17 +77,11 @@ class ReaderBase(nn.Module):
         """States standardised by what the frozen student showed there; clamped, for its first tokens are huge."""
         return ((h_BTX - self.mean_X) / self.scale_X).clamp(-8.0, 8.0)
 
-    def train(self, mode: bool = True) -> ReaderBase:
-        """Leaving or entering training forgets the cached features of the bank."""
-        self._features = None
-        return super().train(mode)
-
     def set_bank(self, bank_KD: Tensor, anchor_SD: Tensor, has_anchor_S: Tensor) -> None:
         """Plugs in the packet's true vectors."""
         self.bank_KD.copy_(bank_KD)
         self.anchor_SD.copy_(anchor_SD)
         self.has_anchor_S.copy_(has_anchor_S.float())
-        self._features = None
 
     def silence(self, run: Run) -> Tensor:
         """Mean log p(none) over a pass."""
@@ -97,50 +91,58 @@ class ReaderBase(nn.Module):
         """The weight on writing nothing in the pass just made, 1 where the reader is silenced, (B, T)."""
         raise NotImplementedError
 
-    def features(self, teaching: Teaching | None) -> tuple[Tensor, Tensor]:
-        """Trunk features of the concepts, (K, F) or (B, K, F) in rehearsal, and of the symbol anchors, (S, F)."""
+    def contents(self, teaching: Teaching | None) -> tuple[Tensor, Tensor]:
+        """What there is to write: of the concepts, (K, Y) or (B, K, Y) in rehearsal, and of the symbols, (S, Y).
+
+        Y: phi's features | how much is written by phi | which symbol is, of which the teacher sent no state.
+        """
         if teaching is None:
-            if self._features is not None and not torch.is_grad_enabled():
-                return self._features
-            found = (
-                self.projector.features_of(self.bank_KD, self.anchor_SD),
-                self.projector.features_of(self.anchor_SD, self.anchor_SD),
-            )
-            if not torch.is_grad_enabled():
-                self._features = found
-            return found
+            parts = [self.bank_KD, self.anchor_SD, self.has_anchor_S, *self.projector.trunk_reads()]
+            return self._plugged(lambda: (self._concepts(self.bank_KD), self._symbols()), parts)
         assert self.pool_PD is not None, "rehearsal needs the pool"
         pool_PD = self.pool_PD
         if self.training and self.noise:  # a rule's own state is not quite like any state before a copy
             pool_PD = pool_PD + self.noise * self.projector.scale_D * torch.randn_like(pool_PD)
-        every_XF = self.projector.features_of(torch.cat([pool_PD, self.bank_KD]), self.anchor_SD)
-        concept_BKF = nn.functional.embedding(teaching.bank_index_BK, every_XF)
-        return concept_BKF, self.projector.features_of(self.anchor_SD, self.anchor_SD)
+        every_XY = self._concepts(torch.cat([pool_PD, self.bank_KD]))
+        return nn.functional.embedding(teaching.bank_index_BK, every_XY), self._symbols()
+
+    def _concepts(self, vector_KD: Tensor) -> Tensor:
+        feature_KF = self.projector.features_of(vector_KD, self.anchor_SD)
+        return nn.functional.pad(nn.functional.pad(feature_KF, (0, 1), value=1.0), (0, self.n_symbols))
+
+    def _symbols(self) -> Tensor:
+        has_S1 = self.has_anchor_S[:, None]
+        feature_SF = self.projector.features_of(self.anchor_SD, self.anchor_SD)
+        return torch.cat([feature_SF * has_S1, has_S1, torch.diag(1 - self.has_anchor_S)], 1)
+
+    def _maps(self) -> Tensor:
+        """From what is written to the student's width, in its own scale, by phase, (J, Y + U, E)."""
+        projector = self.projector
+        direct_XJE = torch.cat([self.spare_SJE, self.literal_UJE])
+        parts = [projector.head_JFE, projector.bias_JE[:, None], direct_XJE.transpose(0, 1)]
+        return torch.cat(parts, 1) * self.level
 
     def inject(self, content_BTY: Tensor, phase_BT: Tensor) -> Tensor:
-        """The vector to add, (B, T, E), in the student's own scale. Content.
-
-        Features | mass | lost copies | literals.
-        """
-        n_literals = self.literal_UJE.shape[0]
-        parts = [self.projector.features, 1, self.n_symbols, n_literals]
-        mixture_BTF, mass_BT1, lost_BTS, said_BTU = content_BTY.split(parts, -1)
-        phase_BT = phase_BT.clamp(max=self.config.phases - 1)
-        out_BTE = self.projector.write(mixture_BTF, mass_BT1[..., 0], phase_BT)
-        direct_BTX = torch.cat([lost_BTS, said_BTU], -1)
-        direct_XJE = torch.cat([self.spare_SJE, self.literal_UJE])
-        for j in range(self.config.phases):
-            out_BTE = out_BTE + ((phase_BT == j)[..., None] * direct_BTX) @ direct_XJE[:, j]
-        return out_BTE * self.level
+        """The vector to add, (B, T, E), in the student's own scale. Content: as in ``contents``, then literals."""
+        projector = self.projector
+        parts = [projector.head_JFE, projector.bias_JE, self.spare_SJE, self.literal_UJE, self.level]
+        map_JYE = self._written(self._maps, parts)
+        last = self.config.phases - 1
+        if not last:
+            return content_BTY @ map_JYE[0]
+        phase_BT = phase_BT.clamp(max=last)
+        out_BTE = torch.zeros((), device=content_BTY.device)
+        for j, map_YE in enumerate(map_JYE):
+            out_BTE = out_BTE + ((phase_BT == j)[..., None] * content_BTY) @ map_YE
+        return out_BTE
 
 
 class StructuredReader(ReaderBase):
     """Selector, gather heads and the product of arguments."""
 
-    argument_KA: Tensor
-    head_KA: Tensor
+    at_AK: Tensor
     class_K: Tensor
-    trail_M: Tensor
+    alike_U: Tensor
 
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
@@ -177,46 +179,38 @@ class StructuredReader(ReaderBase):
             argument_KA[rows, :n] = torch.tensor(rule["rows"], dtype=torch.long).reshape(-1, n)
             head_KA[rows, :n] = torch.tensor([config.head_of(r, a) for a in range(n)])
             class_K[rows] = config.class_of_rule(r)
-        self.n_looks = n_units - self.n_symbols + 3
-        trail_MG = torch.tensor(config.trails, dtype=torch.long).reshape(-1, TRAIL)
-        self.register_buffer("trail_M", self.number(trail_MG).sort().values, persistent=False)
-        self.register_buffer("argument_KA", argument_KA, persistent=False)
-        self.register_buffer("head_KA", head_KA, persistent=False)
+        at_AK = (head_KA * (self.n_symbols + 1) + argument_KA).T.contiguous()
+        self.register_buffer("at_AK", at_AK, persistent=False)
         self.register_buffer("class_K", class_K, persistent=False)
+        alike_U = torch.arange(n_units + 1)
+        alike_U[: self.n_symbols] = n_units + 1
+        self.register_buffer("alike_U", alike_U, persistent=False)
+        self._unit_table = Kept()
 
     def units(self, run: Run) -> Tensor:
         """Embeddings of the last units, each by what it is and by whether it is a symbol at all, (B, T, G * width)."""
-        alike_BTG = torch.where(run.unit_BTG < self.n_symbols, self.kind.num_embeddings - 1, run.unit_BTG)
-        out_BTGU = self.unit(run.unit_BTG) + self.kind(alike_BTG)
-        begun_BT1U = self.begun(run.begun_BT.clamp(max=self.begun.num_embeddings - 1))[:, :, None]
-        return torch.cat([out_BTGU[:, :, :1] + begun_BT1U, out_BTGU[:, :, 1:]], 2).flatten(2)
+        unit, kind = self.unit.weight, self.kind.weight
+        table_UW = self._unit_table(lambda: unit + kind[self.alike_U], [unit, kind])
+        begun_BT = run.fact_BTX[..., Fact.BEGUN].clamp(max=self.begun.num_embeddings - 1)
+        out_BTX = nn.functional.embedding(run.unit_BTG, table_UW).flatten(2)
+        return torch.cat(
+            [out_BTX[..., : kind.shape[1]] + self.begun(begun_BT), out_BTX[..., kind.shape[1] :]], -1
+        )
 
     def weights(self, class_BTC: Tensor, mass_BHTS: Tensor) -> Tensor:
         """w_k = p(rule) prod_i p_i(argument i of k), (B, T, K)."""
-        one = mass_BHTS.new_ones(*mass_BHTS.shape[:3], 1)
-        flat_BTX = torch.cat([mass_BHTS, one], -1).transpose(1, 2).flatten(2)  # (B, T, H * (S + 1))
-        w_BTK = class_BTC[..., self.class_K]
-        for a in range(self.argument_KA.shape[1]):
-            w_BTK = w_BTK * flat_BTX[..., self.head_KA[:, a] * (self.n_symbols + 1) + self.argument_KA[:, a]]
+        one_more_BTHS = nn.functional.pad(mass_BHTS, (0, 1), value=1.0).transpose(1, 2)
+        found_BTX = one_more_BTHS.flatten(2).index_select(-1, self.at_AK.flatten())
+        w_BTK = class_BTC.index_select(-1, self.class_K)
+        for p_BTK in found_BTX.unflatten(-1, self.at_AK.shape).unbind(-2):
+            w_BTK = w_BTK * p_BTK
         return w_BTK
-
-    def number(self, looks_MG: Tensor) -> Tensor:
-        """One number for each trail of looks, (M,)."""
-        return (looks_MG * self.n_looks ** torch.arange(TRAIL, device=looks_MG.device)).sum(-1)
-
-    def within(self, run: Run) -> Tensor:
-        """Where the last units look like some that the packet's traces show, (B, T)."""
-        if not len(self.trail_M):
-            return torch.ones_like(run.token_BT, dtype=torch.bool)
-        number_BT = self.number(run.looks_BTG)
-        at_BT = torch.searchsorted(self.trail_M, number_BT).clamp(max=len(self.trail_M) - 1)
-        return self.trail_M[at_BT] == number_BT
 
     def silent(self, run: Run, class_BTC: Tensor) -> Tensor:
         """Where nothing is written, by p(none) or by structure, (B, T)."""
         if self.config.silence >= 1.0:
             return torch.zeros_like(run.token_BT, dtype=torch.bool)
-        return (class_BTC[..., CALConfig.NONE] >= self.config.silence) | ~self.within(run)
+        return (class_BTC[..., CALConfig.NONE] >= self.config.silence) | ~run.familiar_BT
 
     def null_mass(self, run: Run) -> Tensor:
         class_BTC = run.outputs[-1].class_BTC.exp()
@@ -224,9 +218,8 @@ class StructuredReader(ReaderBase):
 
     def silence(self, run: Run) -> Tensor:
         """Mean log p(none) where structure alone would let the reader speak."""
-        within_BT = self.within(run)
         log_none_BT = self.select(run)[1][..., CALConfig.NONE]
-        return (log_none_BT * within_BT).sum() / within_BT.sum().clamp(min=1)
+        return (log_none_BT * run.familiar_BT).sum() / run.familiar_BT.sum().clamp(min=1)
 
     def select(self, run: Run) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """What is read (B, T, X), the classes' log probabilities, the selector's thought, and its sense of place."""
@@ -260,14 +253,10 @@ class StructuredReader(ReaderBase):
                 class_BTC, w_BTK, copied_BTS = class_BTC.detach(), w_BTK.detach(), copied_BTS.detach()
         else:
             going_on_BT = class_BTC.argmax(-1) == CALConfig.CONTINUE
-        concept_KF, anchor_SF = self.features(teaching)
-        anchored_BTS = copied_BTS * self.has_anchor_S
-        content = [
-            w_BTK @ concept_KF + anchored_BTS @ anchor_SF,
-            w_BTK.sum(-1, keepdim=True) + anchored_BTS.sum(-1, keepdim=True),
-        ]
-        content += [copied_BTS - anchored_BTS, class_BTC[..., self.config.class_of_literal(0) :]]
-        content_BTY, phase_BT = run.hold(torch.cat(content, -1), going_on_BT)
+        concept_KY, symbol_SY = self.contents(teaching)
+        content_BTY = w_BTK @ concept_KY + copied_BTS @ symbol_SY
+        said_BTU = class_BTC[..., self.config.class_of_literal(0) :]
+        content_BTY, phase_BT = run.hold(torch.cat([content_BTY, said_BTU], -1), going_on_BT)
         out_BTE = self.inject(content_BTY, phase_BT)
         out_BTE = out_BTE.masked_fill(self.silent(run, class_BTC)[..., None], 0.0)
         return run.carry(h_BTE) + out_BTE.to(h_BTE.dtype)
