@@ -63,6 +63,49 @@ def test_outside_the_shapes_of_its_traces_the_reader_is_silent_by_structure() ->
     assert changed("a b: a b")[-1]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("symbols", [LETTERS, WORDS])
+def test_what_is_put_off_outside_the_skill_is_read_as_soon_as_it_matters(
+    symbols: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step by step, with a rejected guess taken back on the way, as in one pass; and hardly any step is read."""
+    model, _ = adapted_with(small_packet(symbols), steering={"rank": 0})
+    reader, tokenizer = model.base_model.reader(), loaded("llama").tokenizer
+    lines = [f"dada bad cab.\n{a} {b}: {a} {b} {c}.\n" for a, b, c in (symbols[:3], symbols[1:4])]
+    rows = [tokenizer.encode(line) for line in lines]
+    n = min(map(len, rows))
+    ids = torch.tensor([row[:n] for row in rows])
+    mask = torch.ones_like(ids)
+    mask[0, :2] = 0
+    whole = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    with model.disable_adapter():
+        bare = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    assert (whole != bare).any(-1)[1].nonzero()[0] > 10  # it speaks, and late
+    read: list[int] = []
+    look_up = reader.look_up
+
+    def counted(run: Any) -> Any:
+        read.append(run.fact_BTX.shape[1])
+        return look_up(run)
+
+    monkeypatch.setattr(reader, "look_up", counted)
+    out = model(input_ids=ids[:, :6], attention_mask=mask[:, :6], use_cache=True)
+    for t in range(6, n):
+        if t in (9, n - 2):  # a guess of two tokens is taken back
+            guessed = torch.cat([mask[:, :t], torch.ones_like(mask[:, :2])], 1)
+            model(input_ids=ids[:, 5:7], attention_mask=guessed, past_key_values=out.past_key_values)
+            out.past_key_values.crop(-2)
+        out = model(
+            input_ids=ids[:, t : t + 1],
+            attention_mask=mask[:, : t + 1],
+            past_key_values=out.past_key_values,
+        )
+        torch.testing.assert_close(
+            out.logits[mask[:, t] > 0, 0], whole[mask[:, t] > 0, t], atol=1e-4, rtol=1e-3
+        )
+    assert max(read) > 6 and len(read) < n - 6
+
+
 def test_rotation_depends_on_distance_only() -> None:
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 

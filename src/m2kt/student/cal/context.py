@@ -23,9 +23,10 @@ class Slot(IntEnum):
     """What a reader keeps in a cache between passes, each in a pseudo layer of its own."""
 
     FACTS = 0  # tokens, and what stands at them
-    LOOKS = 1
-    GATHERS = 2
-    HELD = 3  # what is being written
+    STATES = 1  # what is read of the student
+    LOOKS = 2
+    GATHERS = 3
+    HELD = 4  # what is being written
 
 
 _BEGUN = -1  # known only as the beginning of a form
@@ -39,10 +40,10 @@ class Fact(IntEnum):
 
     TOKEN = 0  # negative: padding
     SYMBOL = 1  # that ends here; n_symbols: none
-    BEGUN = 2  # how many tokens of a unit seem to be written already, where none ends
-    POSITION = 3  # counts real tokens only, so left padding is harmless
-    ORDINAL = 4  # how many symbols ended up to here
-    FAMILIAR = 5  # whether the last units look like some that the packet's traces show
+    POSITION = 2  # counts real tokens only, so left padding is harmless
+    ORDINAL = 3  # how many symbols ended up to here
+    FAMILIAR = 4  # whether the last units look like some that the packet's traces show
+    BEGUN = 5  # how many tokens of a unit seem to be written already, where none ends
     UNITS = 6  # the last few, the one that ends here first; n_units: none
     LOOKS = (
         UNITS + TRAIL
@@ -83,10 +84,10 @@ class UnitMatcher:
         self._known = {form: spelled.get(form, _BEGUN) for form in begun | spelled.keys()}
         self._begun = begun
         no_units = (self.n_units,) * TRAIL
-        self._before = (-1, self.n_symbols, 0, -1, 0, 0, *no_units, *map(self._look, no_units))
+        self._before = (-1, self.n_symbols, -1, 0, 0, 0, *no_units, *map(self._look, no_units))
 
     def __call__(self, token_BT: Tensor, before_BNX: Tensor | None = None) -> Tensor:
-        """The facts of each token, (B, T, N_FACTS).
+        """The facts of each token, (B, T, N_FACTS), wherever the tokens are.
 
         Args:
             token_BT: padding is marked by negative tokens, and belongs to nothing.
@@ -111,10 +112,10 @@ class UnitMatcher:
                 (
                     token,
                     symbol,
-                    length if unit == self.n_units else 0,
                     last[Fact.POSITION] + (token >= 0),
                     last[Fact.ORDINAL] + (symbol < self.n_symbols),
                     not self.trails or looks in self.trails,
+                    length if unit == self.n_units else 0,
                     unit,
                     *earlier[Fact.UNITS : Fact.LOOKS - 1],
                     *looks,
@@ -181,10 +182,10 @@ class ReaderOutputs:
 class Run:
     """One forward pass. Created by the model's pre-hook, read by every reader."""
 
-    token_BT: Tensor
     mask_BN: Tensor  # real tokens
     symbol_BN: Tensor  # that ends there
-    fact_BTX: Tensor  # of the tokens of this pass, by ``Fact``
+    fact_BTX: Tensor  # by ``Fact``, of the tokens of this pass and of those that are owed
+    speaks: bool  # whether something in this pass is familiar
     cache: DynamicCache | None
     first_layer: int  # of the cache's pseudo layers that this reader keeps
     teaching: Teaching | None = None
@@ -192,24 +193,19 @@ class Run:
     outputs: list[ReaderOutputs] = field(default_factory=list)
     turns: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)  # rotations by counts
 
-    @cached_property
+    @property
     def n_past(self) -> int:
-        """Tokens seen in earlier passes."""
-        return int(self.mask_BN.shape[1] - self.token_BT.shape[1])
+        """Tokens that the reader has done with."""
+        return int(self.mask_BN.shape[1] - self.fact_BTX.shape[1])
 
     @cached_property
     def hidden_BTN(self) -> Tensor:
         """Which tokens each position may not look at: padding, and those behind itself."""
         padding_B1N = ~self.mask_BN[:, None]
-        if self.token_BT.shape[1] == 1:
+        if self.fact_BTX.shape[1] == 1:
             return padding_B1N
         at_N = torch.arange(self.mask_BN.shape[1], device=self.mask_BN.device)
         return padding_B1N | (at_N[None, :] > at_N[self.n_past :, None])
-
-    @cached_property
-    def unit_BTG(self) -> Tensor:
-        """The last units at each token of this pass, the one that ends there first."""
-        return self.fact_BTX[..., Fact.UNITS : Fact.LOOKS]
 
     @cached_property
     def familiar_BT(self) -> Tensor:
@@ -224,6 +220,21 @@ class Run:
         """A pseudo layer of the cache."""
         assert self.cache is not None
         return _layer(self.cache, self.first_layer + slot)
+
+    def catch_up(self, layers: Sequence[int]) -> bool:
+        """Takes in what is owed: this pass, and earlier ones in which the reader had nothing to say.
+
+        False where that may be put off once more, because nothing here is familiar. A student that writes of other
+        things then does not wait for its readers.
+        """
+        state_B1TX = torch.cat([self.taps[layer] for layer in layers], -1)[:, None]
+        every_B1NX, _ = self.kept(Slot.STATES).update(state_B1TX, state_B1TX[..., :0])
+        if not self.speaks:
+            return False
+        done = self.kept(Slot.LOOKS).get_seq_length()
+        self.fact_BTX = self.kept(Slot.FACTS).keys[:, 0, done:]
+        self.taps = dict(zip(layers, every_B1NX[:, 0, done:].chunk(len(layers), -1), strict=True))
+        return True
 
     def extend_keys(self, slot: Slot, key_BHTW: Tensor, value_BLTV: Tensor) -> tuple[Tensor, Tensor]:
         """Appends a reader's keys and values to the cache and returns all of them."""
@@ -313,14 +324,17 @@ class RunState:
             mask_BN = mask.bool()
             clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
         fact_BTX = matcher(clean_BT, before_BNX)
-        every_BNX = fact_BTX
+        speaks = bool(
+            fact_BTX[..., Fact.FAMILIAR].any()
+        )  # before it leaves the processor: later that were a wait
+        fact_BTX = every_BNX = fact_BTX.to(token_BT.device)
         if layer is not None:
             every_BNX = layer.update(fact_BTX[:, None], fact_BTX[:, None, :, :0])[0][:, 0]
         run = Run(
-            token_BT=token_BT,
             mask_BN=mask_BN,
             symbol_BN=every_BNX[..., Fact.SYMBOL],
             fact_BTX=fact_BTX,
+            speaks=speaks,
             cache=cache,
             first_layer=first_layer,
             teaching=self.teaching,
@@ -351,7 +365,7 @@ def tokens_in(cache: Any) -> int:
 def _layer(cache: DynamicCache, index: int) -> Any:
     """A pseudo layer behind the model's own: beams, crops and batch selection then move it along by themselves."""
     while len(cache.layers) <= index:
-        cache.layers.append(_Room())
+        cache.layers.append(_Room())  # type: ignore[no-untyped-call]
     return cache.layers[index]
 
 
@@ -360,23 +374,22 @@ class _Room(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Appends keys and values, (B, H, T, width each), and returns all of them."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self._rooms: list[Tensor] = [key_states[:, :, :0], value_states[:, :, :0]]
         past = self.get_seq_length()
-        self.keys, self.values = (
-            self._grown(nth, kept, new, past)
-            for nth, (kept, new) in enumerate(((self.keys, key_states), (self.values, value_states)))
-        )
+        if not past:
+            self.lazy_initialization(key_states, value_states)
+            self._rooms: list[Tensor | None] = [None, None]
+        self.keys = self._grown(0, self.keys, key_states, past)
+        empty = value_states.shape[3] == 0
+        self.values = self.keys[..., :0] if empty else self._grown(1, self.values, value_states, past)
         return self.keys, self.values
 
-    def _grown(self, nth: int, kept: Tensor, new: Tensor, past: int) -> Tensor:
+    def _grown(self, nth: int, kept: Any, new: Tensor, past: int) -> Tensor:
         room, end = self._rooms[nth], past + new.shape[2]
         # beams and selections put other tensors in place of ours
-        if end > room.shape[2] or (past and kept.data_ptr() != room.data_ptr()):
+        if room is None or end > room.shape[2] or kept.data_ptr() != room.data_ptr():
             room = new.new_empty(*new.shape[:2], max(end, 2 * past), new.shape[3])
             if past:
-                room[:, :, :past] = kept
+                room.narrow(2, 0, past).copy_(kept)
             self._rooms[nth] = room
-        room[:, :, past:end] = new
-        return room[:, :, :end]
+        room.narrow(2, past, end - past).copy_(new)
+        return room.narrow(2, 0, end)

@@ -60,5 +60,5 @@ class FlatReader(ReaderBase):
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE
         concept_KY, _ = self.contents(teaching)
         said_BTU = w_BTK.new_zeros(*w_BTK.shape[:2], self.literal_UJE.shape[0])
-        content_BTY, phase_BT = run.hold(torch.cat([w_BTK @ concept_KY, said_BTU], -1), going_on_BT)
-        return run.carry(h_BTE) + self.inject(content_BTY, phase_BT).to(h_BTE.dtype)
+        out_BTE = self.inject(run, torch.cat([w_BTK @ concept_KY, said_BTU], -1), going_on_BT)
+        return run.carry(h_BTE) + out_BTE.to(h_BTE.dtype)

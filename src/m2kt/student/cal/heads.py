@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from m2kt.student.cal.context import Fact, Run, Slot
 
+T = TypeVar("T")
 PLACES = slice(Fact.POSITION, Fact.ORDINAL + 1)
 SYMBOLS_AGO = slice(Fact.ORDINAL, Fact.ORDINAL + 1)
 _BASE = 200.0  # slowest rotation takes about 2 pi * base tokens; rehearsed traces are far shorter
@@ -58,30 +59,55 @@ def turns(run: Run, counts: slice, width: int) -> tuple[Tensor, Tensor]:
 
 def rotate(x_BHTW: Tensor, cos: Tensor, sin: Tensor, n_counts: int, back: bool = False) -> Tensor:
     """Turns the second half of the dimensions, a part of it for each count; or back again."""
-    n_pairs = x_BHTW.shape[-1] // 2 // n_counts // 2
-    other_BHTW = x_BHTW.unflatten(-1, (-1, 2, n_pairs)).flip(-2).flatten(-3)
+    b, h, t, width = x_BHTW.shape
+    n_pairs = width // 2 // n_counts // 2
+    other_BHTW = x_BHTW.view(b, h, t, -1, 2, n_pairs).flip(-2).view(x_BHTW.shape)
     return torch.addcmul(x_BHTW * cos, other_BHTW, sin, value=-1.0 if back else 1.0)
 
 
-class Kept:
-    """What was worked out from parameters, as long as they stay what they are. Nothing is kept where gradients flow."""
+class Kept(Generic[T]):
+    """What is worked out from tensors, as long as nobody writes to them. Nothing is kept where gradients flow.
 
-    def __init__(self) -> None:
-        self._of: tuple[tuple[int, int], ...] = ()
-        self._value: Any = None
+    Args:
+        make: works it out.
+        sources: the tensors that ``make`` reads. Where others are put in their place, ``forget`` must be called.
+    """
 
-    def __call__(self, make: Callable[[], Any], parameters: Sequence[Tensor]) -> Any:
-        """The value of ``make()``, which reads these parameters and no others."""
-        if torch.is_grad_enabled() or any(p.is_inference() for p in parameters):
-            return make()
-        of = tuple((p.data_ptr(), p._version) for p in parameters)
-        if self._value is None or of != self._of:
-            self._of, self._value = of, make()
+    def __init__(self, make: Callable[[], T], sources: Callable[[], Sequence[Tensor]]) -> None:
+        self._make, self._sources = make, sources
+        self.forget()
+
+    def forget(self) -> None:
+        """The next call works it out anew."""
+        self._of: Sequence[Tensor] | None = None
+        self._version = -1
+        self._value: T | None = None
+
+    def __call__(self) -> T:
+        """The value, on whatever the tensors hold now."""
+        if torch.is_grad_enabled():
+            return self._make()
+        if self._of is None:
+            self._of = self._sources()
+        if any(t.is_inference() for t in self._of):  # those count no writing
+            return self._make()
+        version = sum(t._version for t in self._of)  # it only ever rises
+        if self._value is None or version != self._version:
+            self._version, self._value = version, self._make()
         return self._value
 
 
+def _by_head(x_BTY: Tensor, width: int) -> Tensor:
+    """(B, H, T, W)."""
+    b, t, _ = x_BTY.shape
+    return x_BTY.view(b, t, -1, width).transpose(1, 2)
+
+
 class Heads(nn.Module):
-    """Queries and keys of a set of heads, turned by position."""
+    """Queries and keys of a set of heads, turned by position.
+
+    A reader maps what it reads by ``stacked`` itself, and hands in the result.
+    """
 
     def __init__(self, width_read: int, n_heads: int, width: int, rope: bool) -> None:
         super().__init__()
@@ -96,43 +122,40 @@ class Heads(nn.Module):
                 layer.bias.normal_(std=0.1)
         # Queries and keys are compared by direction and sharpened by a learnt factor: logits then cannot run away.
         self.log_sharpness_H = nn.Parameter(torch.full((n_heads,), 2.0))
-        self._together = Kept()
 
     @property
     def projections(self) -> list[nn.Linear]:
-        """The maps that are taken together, for in generation a pass is one token and what costs is the number of operations."""
+        """The maps that are taken together: in generation a pass is one token, and operations are what costs."""
         return [self.query, self.key]
 
-    def turned(self, x_BTX: Tensor, run: Run) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (sharpened) and keys, of directions alone with their positions in, (B, H, T, W); and the rest, (B, T, Y)."""
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """All maps in one: weight (Y, X) and bias (Y)."""
         maps = self.projections
-        sources = [self.log_sharpness_H, *(p for m in maps for p in (m.weight, m.bias))]
-        weight_YX, bias_Y, sharpness_G11 = self._together(self._stacked, sources)
-        n_both = 2 * self.n_heads * self.width
-        all_BTY = nn.functional.linear(x_BTX, weight_YX, bias_Y)
-        both_BGTW = all_BTY[..., :n_both].unflatten(-1, (-1, self.width)).transpose(1, 2)
-        both_BGTW = nn.functional.normalize(both_BGTW, dim=-1) * sharpness_G11
+        return torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
+
+    def sharpness(self) -> Tensor:
+        """Factors of queries, and of keys (none), (2 H, 1, 1)."""
+        sharpness_H = self.log_sharpness_H.clamp(max=4.5).exp()
+        return torch.cat([sharpness_H, torch.ones_like(sharpness_H)])[:, None, None]
+
+    def turned(self, mapped_BTY: Tensor, sharpness_G11: Tensor, run: Run) -> tuple[Tensor, Tensor]:
+        """Queries (sharpened) and keys, of directions alone with their positions in, each (B, H, T, W)."""
+        both_BTY = mapped_BTY[..., : 2 * self.n_heads * self.width]
+        both_BGTW = _by_head(both_BTY, self.width)
+        length_BGT1 = torch.linalg.vector_norm(both_BGTW, dim=-1, keepdim=True).clamp(min=1e-12)
+        both_BGTW = both_BGTW * (sharpness_G11 / length_BGT1)
         if self.rope:
             both_BGTW = rotate(both_BGTW, *turns(run, PLACES, self.width), n_counts=2)
         q_BHTW, k_BHTW = both_BGTW.split(self.n_heads, 1)
-        return q_BHTW, k_BHTW, all_BTY[..., n_both:]
-
-    def _stacked(self) -> tuple[Tensor, Tensor, Tensor]:
-        maps = self.projections
-        sharpness_H = self.log_sharpness_H.clamp(max=4.5).exp()
-        return (
-            torch.cat([m.weight for m in maps]),
-            torch.cat([m.bias for m in maps]),
-            torch.cat([sharpness_H, torch.ones_like(sharpness_H)])[:, None, None],
-        )
+        return q_BHTW, k_BHTW
 
 
 class GatherHeads(Heads):
     """Attention on symbols, trained by the packet's edges."""
 
-    def forward(self, x_BTX: Tensor, run: Run, n_symbols: int) -> Tensor:
+    def forward(self, mapped_BTY: Tensor, sharpness_G11: Tensor, run: Run, n_symbols: int) -> Tensor:
         """Log attention, (B, H, T, N); very negative off the symbols."""
-        q_BHTW, k_BHTW, _ = self.turned(x_BTX, run)
+        q_BHTW, k_BHTW = self.turned(mapped_BTY, sharpness_G11, run)
         k_BHNW, _ = run.extend_keys(Slot.GATHERS, k_BHTW, k_BHTW[..., :0])
         hidden_B1TN = (run.hidden_BTN | (run.symbol_BN == n_symbols)[:, None])[:, None]
         logit_BHTN = (q_BHTW @ k_BHNW.transpose(-1, -2)).masked_fill(hidden_B1TN, -1e4)
@@ -152,19 +175,19 @@ class LookHeads(Heads):
     def projections(self) -> list[nn.Linear]:
         return [self.query, self.key, self.value]
 
-    def forward(self, x_BTX: Tensor, run: Run) -> Tensor:
+    def forward(self, mapped_BTY: Tensor, sharpness_G11: Tensor, run: Run) -> Tensor:
         """What the heads bring back, (B, T, Y)."""
         turn = turns(run, SYMBOLS_AGO, self.value_width)
-        q_BLTW, k_BLTW, v_BTY = self.turned(x_BTX, run)
-        v_BLTV = v_BTY.unflatten(-1, (self.n_heads, self.value_width)).transpose(1, 2)
+        q_BLTW, k_BLTW = self.turned(mapped_BTY, sharpness_G11, run)
+        v_BLTV = _by_head(mapped_BTY[..., -self.n_heads * self.value_width :], self.value_width)
         k_BLNW, v_BLNV = run.extend_keys(Slot.LOOKS, k_BLTW, rotate(v_BLTV, *turn, n_counts=1))
         logit_BLTN = (q_BLTW @ k_BLNW.transpose(-1, -2)).masked_fill(run.hidden_BTN[:, None], -1e4)
         found_BLTV = rotate(logit_BLTN.softmax(-1) @ v_BLNV, *turn, n_counts=1, back=True)
         return found_BLTV.transpose(1, 2).flatten(2)
 
 
-def symbol_mass(log_attention_BHTN: Tensor, run: Run, n_symbols: int) -> Tensor:
+def symbol_mass(log_attention_BHTN: Tensor, hit_BNS: Tensor) -> Tensor:
     """p(symbol): the attention that lies on positions writing each symbol, (B, H, T, S)."""
-    hit_BNS = run.symbol_BN[..., None] == torch.arange(n_symbols, device=run.symbol_BN.device)
-    attention_BXN = log_attention_BHTN.exp().flatten(1, 2)
-    return (attention_BXN @ hit_BNS.to(attention_BXN.dtype)).unflatten(1, log_attention_BHTN.shape[1:3])
+    n_heads, n_tokens = log_attention_BHTN.shape[1:3]
+    mass_BXS = log_attention_BHTN.exp().flatten(1, 2) @ hit_BNS
+    return mass_BXS.view(-1, n_heads, n_tokens, hit_BNS.shape[-1])

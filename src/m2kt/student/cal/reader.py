@@ -8,7 +8,8 @@ It executes the packet's graph softly, at every position, from the student's own
     h_t      <- h_t + sum_k w_k phi(c_k) + p(copy) sum_s p_copy(s) phi(anchor_s) + sum_u p(u) lit_u
 
 Nothing is added where p(none) is high, nor where the last few units, symbols masked, are none that the packet's
-traces show: outside the skill the reader is silent by structure, not by training alone. During rehearsal some
+traces show: outside the skill the reader is silent by structure, not by training alone, and in generation it does
+not even read there before something familiar comes up. During rehearsal some
 sequences are *told* class, row and sources (``Teaching``), so that writing and pointing are learnt side by side.
 
 Letters: B sequences, T tokens, N tokens so far, E student width, X widths of all blocks read, D teacher
@@ -16,6 +17,8 @@ width, F trunk width, C classes, J phases, H gather heads, S symbols, K concepts
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +68,20 @@ class ReaderBase(nn.Module):
         # Used for symbols of which the teacher sent no state; the closed-form start fills it.
         self.spare_SJE = nn.Parameter(torch.zeros(n_symbols, config.phases, student_width))
         self.literal_UJE = nn.Parameter(torch.zeros(len(config.literals), config.phases, student_width))
-        self._plugged, self._written = Kept(), Kept()
+        self._plugged = Kept(
+            lambda: (self._concepts(self.bank_KD), self._symbols()),
+            lambda: [self.bank_KD, self.anchor_SD, self.has_anchor_S, *self.projector.trunk_reads()],
+        )
+        self._maps = Kept(
+            self._make_maps,
+            lambda: [
+                self.projector.head_JFE,
+                self.projector.bias_JE,
+                self.spare_SJE,
+                self.literal_UJE,
+                self.level,
+            ],
+        )
         self.pool_PD: Tensor | None = None  # rehearsal only; never saved
         self.noise = 0.0  # on the pool in rehearsal, in units of its spread
 
@@ -76,6 +92,19 @@ class ReaderBase(nn.Module):
     def normalise(self, h_BTX: Tensor) -> Tensor:
         """States standardised by what the frozen student showed there; clamped, for its first tokens are huge."""
         return ((h_BTX - self.mean_X) / self.scale_X).clamp(-8.0, 8.0)
+
+    def _forget(self) -> None:
+        for kept in vars(self).values():
+            if isinstance(kept, Kept):
+                kept.forget()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._forget()
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._forget()
+        super()._load_from_state_dict(*args, **kwargs)
 
     def set_bank(self, bank_KD: Tensor, anchor_SD: Tensor, has_anchor_S: Tensor) -> None:
         """Plugs in the packet's true vectors."""
@@ -97,8 +126,7 @@ class ReaderBase(nn.Module):
         Y: phi's features | how much is written by phi | which symbol is, of which the teacher sent no state.
         """
         if teaching is None:
-            parts = [self.bank_KD, self.anchor_SD, self.has_anchor_S, *self.projector.trunk_reads()]
-            return self._plugged(lambda: (self._concepts(self.bank_KD), self._symbols()), parts)
+            return self._plugged()
         assert self.pool_PD is not None, "rehearsal needs the pool"
         pool_PD = self.pool_PD
         if self.training and self.noise:  # a rule's own state is not quite like any state before a copy
@@ -115,26 +143,38 @@ class ReaderBase(nn.Module):
         feature_SF = self.projector.features_of(self.anchor_SD, self.anchor_SD)
         return torch.cat([feature_SF * has_S1, has_S1, torch.diag(1 - self.has_anchor_S)], 1)
 
-    def _maps(self) -> Tensor:
+    def _make_maps(self) -> Tensor:
         """From what is written to the student's width, in its own scale, by phase, (J, Y + U, E)."""
         projector = self.projector
         direct_XJE = torch.cat([self.spare_SJE, self.literal_UJE])
         parts = [projector.head_JFE, projector.bias_JE[:, None], direct_XJE.transpose(0, 1)]
         return torch.cat(parts, 1) * self.level
 
-    def inject(self, content_BTY: Tensor, phase_BT: Tensor) -> Tensor:
-        """The vector to add, (B, T, E), in the student's own scale. Content: as in ``contents``, then literals."""
-        projector = self.projector
-        parts = [projector.head_JFE, projector.bias_JE, self.spare_SJE, self.literal_UJE, self.level]
-        map_JYE = self._written(self._maps, parts)
-        last = self.config.phases - 1
-        if not last:
+    def inject(self, run: Run, content_BTY: Tensor, going_on_BT: Tensor) -> Tensor:
+        """The vector to add, (B, T, E), in the student's own scale.
+
+        Args:
+            content_BTY: of a unit begun at each position: as in ``contents``, then literals.
+            going_on_BT: where the unit goes on that an earlier position began.
+        """
+        map_JYE, last = self._maps(), self.config.phases - 1
+        if not last:  # every unit is one token: none goes on
             return content_BTY @ map_JYE[0]
+        held_BTY, phase_BT = run.hold(content_BTY, going_on_BT)
         phase_BT = phase_BT.clamp(max=last)
         out_BTE = torch.zeros((), device=content_BTY.device)
         for j, map_YE in enumerate(map_JYE):
-            out_BTE = out_BTE + ((phase_BT == j)[..., None] * content_BTY) @ map_YE
+            out_BTE = out_BTE + ((phase_BT == j)[..., None] * held_BTY) @ map_YE
         return out_BTE
+
+
+class Prepared(NamedTuple):
+    """What a structured reader works out of its weights before it sees anything."""
+
+    table_RY: Tensor  # what all maps make of each unit in each place, biases included
+    rest_XY: list[Tensor]  # of look heads, thought and gather heads: the maps of what is no unit
+    look_G11: Tensor  # how sharply heads look
+    gather_G11: Tensor
 
 
 class StructuredReader(ReaderBase):
@@ -142,7 +182,10 @@ class StructuredReader(ReaderBase):
 
     at_AK: Tensor
     class_K: Tensor
+    hit_SS: Tensor
     alike_U: Tensor
+    begun_X: Tensor
+    row_G: Tensor
 
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
@@ -182,20 +225,46 @@ class StructuredReader(ReaderBase):
         at_AK = (head_KA * (self.n_symbols + 1) + argument_KA).T.contiguous()
         self.register_buffer("at_AK", at_AK, persistent=False)
         self.register_buffer("class_K", class_K, persistent=False)
+        self.register_buffer("hit_SS", torch.eye(self.n_symbols + 1)[:, :-1].contiguous(), persistent=False)
         alike_U = torch.arange(n_units + 1)
         alike_U[: self.n_symbols] = n_units + 1
         self.register_buffer("alike_U", alike_U, persistent=False)
-        self._unit_table = Kept()
+        forms = [
+            *(f for forms in config.symbol_tokens for f in forms),
+            *config.literal_tokens,
+            *config.context_tokens,
+        ]
+        begun_X = torch.arange(max(map(len, forms), default=1) + 1).clamp(max=self.begun.num_embeddings - 1)
+        self.register_buffer("begun_X", begun_X, persistent=False)
+        # rows of the table that ``_prepare`` makes: those of units begun, then those of each of the last units
+        row_G = torch.tensor([0, *(len(begun_X) + g * (n_units + 1) for g in range(TRAIL))])
+        self.register_buffer("row_G", row_G, persistent=False)
+        self._prepared = Kept(self._prepare, self._prepared_from)
 
-    def units(self, run: Run) -> Tensor:
-        """Embeddings of the last units, each by what it is and by whether it is a symbol at all, (B, T, G * width)."""
-        unit, kind = self.unit.weight, self.kind.weight
-        table_UW = self._unit_table(lambda: unit + kind[self.alike_U], [unit, kind])
-        begun_BT = run.fact_BTX[..., Fact.BEGUN].clamp(max=self.begun.num_embeddings - 1)
-        out_BTX = nn.functional.embedding(run.unit_BTG, table_UW).flatten(2)
-        return torch.cat(
-            [out_BTX[..., : kind.shape[1]] + self.begun(begun_BT), out_BTX[..., kind.shape[1] :]], -1
+    @property
+    def _thinking(self) -> nn.Linear:
+        return cast(nn.Linear, self.think[0])
+
+    def _prepared_from(self) -> list[Tensor]:
+        linear = [*self.look.projections, *self.gather.projections, self._thinking]
+        sources = [self.unit.weight, self.kind.weight, self.begun.weight]
+        sources += [p for map_ in linear for p in (map_.weight, map_.bias)]
+        return [*sources, self.look.log_sharpness_H, self.gather.log_sharpness_H]
+
+    def _prepare(self) -> Prepared:
+        """The last units are few, so what maps make of each is looked up, not computed at every position."""
+        n_state, n_units = self.config.state_width, self.config.unit_width * TRAIL
+        maps = [self.look.stacked(), (self._thinking.weight, self._thinking.bias), self.gather.stacked()]
+        weight_GWY = torch.cat([w_YX[:, n_state : n_state + n_units] for w_YX, _ in maps]).T.unflatten(
+            0, (TRAIL, -1)
         )
+        unit_UW = (
+            self.unit.weight + self.kind.weight[self.alike_U]
+        )  # what it is, and whether it is a symbol at all
+        begun_XY = self.begun.weight[self.begun_X] @ weight_GWY[0] + torch.cat([bias_Y for _, bias_Y in maps])
+        rest_XY = [torch.cat([w_YX[:, :n_state], w_YX[:, n_state + n_units :]], 1).T for w_YX, _ in maps]
+        table_RY = torch.cat([begun_XY, (unit_UW @ weight_GWY).flatten(0, 1)])
+        return Prepared(table_RY, rest_XY, self.look.sharpness(), self.gather.sharpness())
 
     def weights(self, class_BTC: Tensor, mass_BHTS: Tensor) -> Tensor:
         """w_k = p(rule) prod_i p_i(argument i of k), (B, T, K)."""
@@ -209,7 +278,7 @@ class StructuredReader(ReaderBase):
     def silent(self, run: Run, class_BTC: Tensor) -> Tensor:
         """Where nothing is written, by p(none) or by structure, (B, T)."""
         if self.config.silence >= 1.0:
-            return torch.zeros_like(run.token_BT, dtype=torch.bool)
+            return torch.zeros_like(run.familiar_BT)
         return (class_BTC[..., CALConfig.NONE] >= self.config.silence) | ~run.familiar_BT
 
     def null_mass(self, run: Run) -> Tensor:
@@ -218,31 +287,47 @@ class StructuredReader(ReaderBase):
 
     def silence(self, run: Run) -> Tensor:
         """Mean log p(none) where structure alone would let the reader speak."""
-        log_none_BT = self.select(run)[1][..., CALConfig.NONE]
+        log_none_BT = self.select(run, self._prepared())[0][..., CALConfig.NONE]
         return (log_none_BT * run.familiar_BT).sum() / run.familiar_BT.sum().clamp(min=1)
 
-    def select(self, run: Run) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """What is read (B, T, X), the classes' log probabilities, the selector's thought, and its sense of place."""
-        x_BTX = torch.cat([self.state(self.read(run)), self.units(run)], -1)
-        thought_BTZ = self.think(torch.cat([x_BTX, self.look(x_BTX, run)], -1))
+    def select(self, run: Run, ready: Prepared) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The classes' log probabilities, what gather heads look by, (B, T, Y), and the sense of place."""
+        look_XY, think_XZ, gather_XY = ready.rest_XY
+        row_NG = (run.fact_BTX[..., Fact.BEGUN : Fact.LOOKS] + self.row_G).flatten(0, 1)
+        of_units = nn.functional.embedding_bag(row_NG, ready.table_RY, mode="sum")
+        look_NY, think_NZ, gather_NY = of_units.split([m.shape[1] for m in ready.rest_XY], -1)
+        size = run.fact_BTX.shape[:2]
+        state_NX = self.state(self.read(run)).flatten(0, 1)
+        looked_BTY = torch.addmm(look_NY, state_NX, look_XY).unflatten(0, size)
+        around_NY = self.look(looked_BTY, ready.look_G11, run).flatten(0, 1)
+        thought_NZ = self.think[1](torch.addmm(think_NZ, torch.cat([state_NX, around_NY], -1), think_XZ))
         log_place_BTM = None
         if self.place is not None and self.placed is not None:
-            log_place_BTM = self.place(thought_BTZ).log_softmax(-1)
-            thought_BTZ = thought_BTZ + self.placed(log_place_BTM.exp())
-        return x_BTX, self.selector(thought_BTZ).log_softmax(-1), thought_BTZ, log_place_BTM
+            log_place_NM = self.place(thought_NZ).log_softmax(-1)
+            thought_NZ = thought_NZ + self.placed(log_place_NM.exp())
+            log_place_BTM = log_place_NM.unflatten(0, size)
+        gather_NY = torch.addmm(gather_NY, torch.cat([state_NX, thought_NZ], -1), gather_XY)
+        log_class_NC = self.selector(thought_NZ).log_softmax(-1)
+        return log_class_NC.unflatten(0, size), gather_NY.unflatten(0, size), log_place_BTM
 
     def look_up(self, run: Run) -> tuple[ReaderOutputs, Tensor]:
         """What applies at each position and where its arguments are; with the gathered symbols, (B, H, T, S)."""
-        x_BTX, log_class_BTC, thought_BTZ, log_place_BTM = self.select(run)
-        log_gather_BHTN = self.gather(torch.cat([x_BTX, thought_BTZ], -1), run, self.n_symbols)
-        mass_BHTS = symbol_mass(log_gather_BHTN, run, self.n_symbols)
+        ready = self._prepared()
+        log_class_BTC, gather_BTY, log_place_BTM = self.select(run, ready)
+        log_gather_BHTN = self.gather(gather_BTY, ready.gather_G11, run, self.n_symbols)
+        mass_BHTS = symbol_mass(log_gather_BHTN, nn.functional.embedding(run.symbol_BN, self.hit_SS))
         w_BTK = self.weights(log_class_BTC.exp(), mass_BHTS)
         return ReaderOutputs(log_class_BTC, log_gather_BHTN, log_place_BTM, w_BTK), mass_BHTS
 
     def forward(self, h_BTE: Tensor, run: Run) -> Tensor:
+        puts_off = run.cache is not None and self.config.silence < 1.0  # else it may speak anywhere
+        if puts_off and not run.catch_up(self.config.read_layers):
+            return h_BTE
         found, mass_BHTS = self.look_up(run)
         assert found.usage_BTK is not None
-        class_BTC, w_BTK = found.class_BTC.exp(), found.usage_BTK * self.allowed_K
+        class_BTC, w_BTK = found.class_BTC.exp(), found.usage_BTK
+        if self.config.flagged:
+            w_BTK = w_BTK * self.allowed_K
         copied_BTS = class_BTC[..., CALConfig.COPY, None] * mass_BHTS[:, 0]
         teaching = run.teaching
         run.outputs.append(found)
@@ -256,10 +341,9 @@ class StructuredReader(ReaderBase):
         concept_KY, symbol_SY = self.contents(teaching)
         content_BTY = w_BTK @ concept_KY + copied_BTS @ symbol_SY
         said_BTU = class_BTC[..., self.config.class_of_literal(0) :]
-        content_BTY, phase_BT = run.hold(torch.cat([content_BTY, said_BTU], -1), going_on_BT)
-        out_BTE = self.inject(content_BTY, phase_BT)
+        out_BTE = self.inject(run, torch.cat([content_BTY, said_BTU], -1), going_on_BT)
         out_BTE = out_BTE.masked_fill(self.silent(run, class_BTC)[..., None], 0.0)
-        return run.carry(h_BTE) + out_BTE.to(h_BTE.dtype)
+        return run.carry(h_BTE) + out_BTE[:, -h_BTE.shape[1] :].to(h_BTE.dtype)
 
     def force(
         self, teaching: Teaching, class_BTC: Tensor, w_BTK: Tensor, copied_BTS: Tensor
