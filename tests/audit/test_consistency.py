@@ -28,7 +28,11 @@ def readable_packet(*, verbalised: bool = True, turn: int = 0) -> Packet:
         drawn = direction_SD[np.asarray(symbols)] + rng.normal(0, NOISE, (len(symbols), 4))
         return drawn.astype(np.float32)
 
-    concepts = {"vectors_KD": states(OUTPUTS), "pool_PD": states(pool_symbol_P)}
+    concepts = {
+        "vectors_KD": states(OUTPUTS),
+        "pool_PD": states(pool_symbol_P),
+        "anchors_SD": direction_SD.astype(np.float32),
+    }
     return packet.replace(concepts={**packet.concepts, **concepts})
 
 

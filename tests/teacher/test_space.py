@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from m2kt.models import blocks, load_causal_lm, zoo_dir
-from m2kt.packet import RidgeProbe
 from m2kt.probes import ProbeSpec
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._pool import Pool
+from m2kt.teacher._probe import RidgeProbe
 from m2kt.teacher._space import Space, head_space, in_front_of_head
 from m2kt.teacher._states import IN_FRONT_OF_HEAD, Floats, Request, gather
 

@@ -1,7 +1,8 @@
 """Reading a packet's vectors through its own symbol states: what does each concept write?
 
-The symbol states (the teacher about to copy a symbol) label the teacher's space. A ridge probe fitted on them alone
-names the output of every concept vector. Legend: N states, D width, C classes, K concepts.
+The symbol states (the teacher about to copy a symbol) label the teacher's space, and each symbol has an anchor there. A
+vector says the symbol whose anchor is nearest, by cosine between deviations from the symbol states' mean, in units of
+their spread: as phi hears it. Legend: N states, D width, C classes, K concepts.
 """
 
 from __future__ import annotations
@@ -15,41 +16,76 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 
-class RidgeProbe:
-    """One-against-all ridge classifier on standardised states."""
+class NearestAnchor:
+    """Reads states by the nearest of the symbols' anchors.
 
-    def __init__(self, x_ND: Floats, y_N: Ints, penalty: float = 1e-2) -> None:
-        self.mean_D = x_ND.mean(axis=0)
-        self.scale_D = x_ND.std(axis=0) + 1e-6
-        z = self._standardise(x_ND)
-        self.classes = np.unique(y_N)
-        target = (y_N[:, None] == self.classes[None]).astype(np.float64)
-        self.bias_C = target.mean(axis=0)
-        gram = z.T @ z + penalty * len(z) * np.eye(z.shape[1])
-        self.weight_DC = np.linalg.solve(gram, z.T @ (target - self.bias_C))
+    Args:
+        pool_PD: symbol states, by which all is centred and scaled.
+        symbol_P: their symbols.
+        anchors_SD: by symbol; zeros where there is none.
+    """
 
-    def _standardise(self, x_ND: Floats) -> NDArray[np.float64]:
-        z: NDArray[np.float64] = ((x_ND - self.mean_D) / self.scale_D).astype(np.float64)
-        return z
+    def __init__(self, pool_PD: Floats, symbol_P: Ints, anchors_SD: Floats) -> None:
+        self.mean_D = pool_PD.mean(axis=0)
+        self.scale_D = np.maximum(pool_PD.std(axis=0), 1e-4 * pool_PD.std() + 1e-8)
+        self.classes = np.unique(symbol_P)
+        self._anchor_CD = self._directions(anchors_SD[self.classes])
+        self._absent_C = ~anchors_SD[self.classes].any(axis=1)
+        self.unit = self._unit(pool_PD, symbol_P)
+
+    def _unit(self, pool_PD: Floats, symbol_P: Ints) -> float:
+        """By how much symbol states are nearer to their own anchor than to another, median; anchors that are not theirs
+        read nothing, as if all were infinitely far."""
+        score_PC = self._cosines(pool_PD)
+        own_PC = symbol_P[:, None] == self.classes
+        best_other_P = np.where(own_PC, -1.0, score_PC).max(axis=1)
+        unit = float(np.median(score_PC[own_PC] - best_other_P))
+        return unit if unit > 0 else float("inf")
+
+    def _directions(self, x_ND: Floats) -> NDArray[np.float64]:
+        z = ((x_ND - self.mean_D) / self.scale_D).astype(np.float64)
+        directions: NDArray[np.float64] = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+        return directions
+
+    @property
+    def heard_CD(self) -> Floats:
+        """The directions along which states are compared with each class's anchor."""
+        found: Floats = (self._anchor_CD / self.scale_D).astype(np.float32)
+        return found
 
     def scores(self, x_ND: Floats) -> NDArray[np.float64]:
-        """(N, C), near 1 for the class that a state belongs to."""
-        found: NDArray[np.float64] = self._standardise(x_ND) @ self.weight_DC + self.bias_C
+        """Cosines, (N, C), in units of the margin by which the symbol states themselves are told apart (median)."""
+        return self._cosines(x_ND) / self.unit
+
+    def _cosines(self, x_ND: Floats) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = np.where(
+            self._absent_C, -1.0, self._directions(x_ND) @ self._anchor_CD.T
+        )
         return found
 
     def predict(self, x_ND: Floats) -> Ints:
-        """The class of each state."""
+        """The symbol that each state says, (N,)."""
         best: Ints = self.classes[self.scores(x_ND).argmax(axis=1)].astype(np.int32)
         return best
 
 
+def margins(score_NC: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the best class over the next, (N,); infinite where there is only one."""
+    if score_NC.shape[1] == 1:
+        return np.full(len(score_NC), np.inf)
+    ranked_NC = np.sort(score_NC, axis=1)
+    found: NDArray[np.float64] = ranked_NC[:, -1] - ranked_NC[:, -2]
+    return found
+
+
 def symbol_scores(concepts: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.float64], Ints]:
-    """How much each concept vector looks like each symbol's states, (K, C), and the C symbols there are states of."""
-    probe = RidgeProbe(
+    """How near each concept vector is to each symbol's anchor, (K, C), and the C symbols there are states of."""
+    reading = NearestAnchor(
         np.asarray(concepts["pool_PD"], dtype=np.float32),
         np.asarray(concepts["pool_symbol_P"], dtype=np.int32),
+        np.asarray(concepts["anchors_SD"], dtype=np.float32),
     )
-    return probe.scores(np.asarray(concepts["vectors_KD"], dtype=np.float32)), probe.classes
+    return reading.scores(np.asarray(concepts["vectors_KD"], dtype=np.float32)), reading.classes
 
 
 def decode_outputs(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> list[int]:
@@ -66,7 +102,9 @@ def decode_outputs(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> li
     return outputs
 
 
-CLEAR = 0.25  # margin of the best symbol over the next, in units of the probe's one-hot target
+CLEAR = 0.15
+"""Least margin of a vector that is read clearly. Seen: 91 % of rows or more in every honest packet, those of real
+LLMs included; 1 to 42 % of vectors of noise."""
 
 
 def readability(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> float:
@@ -76,8 +114,5 @@ def readability(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> float
 
 def read_clearly(concepts: dict[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
     """Which of the K concept vectors are read clearly."""
-    score_KC = np.sort(symbol_scores(concepts)[0], axis=1)
-    if score_KC.shape[1] == 1:
-        return np.ones(len(score_KC), dtype=np.bool_)
-    clear_K: NDArray[np.bool_] = (score_KC[:, -1] - score_KC[:, -2]) >= CLEAR
+    clear_K: NDArray[np.bool_] = margins(symbol_scores(concepts)[0]) >= CLEAR
     return clear_K

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from m2kt.errors import ExtractionError
 from m2kt.models import blocks
-from m2kt.packet import Graph, RidgeProbe, WriteCopy, WriteLiteral
+from m2kt.packet import Graph, NearestAnchor, WriteCopy, WriteLiteral
 from m2kt.probes import Unit
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._condense import Draft, leaf_rows, rule_uses
 from m2kt.teacher._pool import Pool, Sample
-from m2kt.teacher._probe import cross_validated
+from m2kt.teacher._probe import RidgeProbe, cross_validated
 from m2kt.teacher._space import Space, in_front_of_head
 from m2kt.teacher._states import IN_FRONT_OF_HEAD, Floats, Request, gather, sureness
 from m2kt.teacher.sources import ConceptSource
@@ -96,19 +96,22 @@ def embed(
     anchor_of = space.anchors(pool_PD, pool_symbol)
     counts = np.bincount(pool_symbol, minlength=len(graph.symbols)).astype(np.int32)  # of recorded ones
     pool_PD, pool_symbol = space.widened(pool_PD, pool_symbol, np.random.default_rng(seed))
-    probe = RidgeProbe(pool_PD, pool_symbol)
+    anchors = np.zeros((len(graph.symbols), pool_PD.shape[1]), dtype=np.float32)
+    for s, anchor_D in anchor_of.items():
+        anchors[s] = anchor_D
+    reading = NearestAnchor(pool_PD, pool_symbol, anchors)
 
     flat = [(k, r) for k, requests in concept_requests.items() for r in requests]
     state_ND = space(gather(teacher, [r for _, r in flat], [space.place], "embedding concepts")[:, 0])
     # A context in which the symbol states read something else than the teacher wrote is a poor picture of the concept.
-    clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
+    clear_N = reading.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
     unread = set(range(k_total)) - {k for (k, _), clear in zip(flat, clear_N, strict=True) if clear}
     more = [(k, r) for k in sorted(unread) for r in spare_requests[k]]
     if more:
         flat += more
         further_ND = space(gather(teacher, [r for _, r in more], [space.place], "more contexts")[:, 0])
         state_ND = np.concatenate([state_ND, further_ND])
-        clear_N = probe.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
+        clear_N = reading.predict(state_ND) == np.array([outputs[k] for k, _ in flat])
     weight_N = source.weigh(teacher, [r for _, r in flat], space.layer)
     of_concept: dict[int, list[int]] = defaultdict(list)
     for i, (k, _) in enumerate(flat):
@@ -124,12 +127,9 @@ def embed(
         vectors_KD[k] = (state_ND[rows] * w[:, None]).sum(0) / w.sum()
         support[k] = len(rows)
         basis[k], scale[k] = _spread(state_ND[rows] - vectors_KD[k])
-    vectors_KD = source.refine(vectors_KD, np.array(outputs, dtype=np.int32))
+    vectors_KD = source.refine(vectors_KD, np.array(outputs, dtype=np.int32), reading.heard_CD)
 
-    anchors = np.zeros((len(graph.symbols), vectors_KD.shape[1]), dtype=np.float32)
-    for s, anchor_D in anchor_of.items():
-        anchors[s] = anchor_D
-    read = probe.predict(vectors_KD)
+    read = reading.predict(vectors_KD)
     readout = float((read == np.array(outputs)).mean())
     if readout < 1.0:
         notes.append(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from m2kt.models import blocks
-from m2kt.packet import RidgeProbe
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._pool import Pool
+from m2kt.teacher._probe import RidgeProbe
 from m2kt.teacher._states import gather
 from m2kt.teacher.sources._base import Floats, Ints, Plain, node_requests
 
@@ -45,12 +45,14 @@ class Probe(Plain):
                 gain = (right - chance) / max(1e-6, 1 - chance)
                 trie.causes.effect[p] = gain if gain > 0.1 else 0.0
 
-    def refine(self, vectors_KD: Floats, outputs_K: Ints) -> Floats:
-        """Projection on the probe's directions around the mean: what the probe cannot read is dropped."""
+    def refine(self, vectors_KD: Floats, outputs_K: Ints, heard_CD: Floats) -> Floats:
+        """Projection on the probe's directions around the mean, and on what is heard: the rest is dropped."""
         if len(set(outputs_K.tolist())) < 2:
             return vectors_KD
         probe = RidgeProbe(vectors_KD, outputs_K)
-        basis, _ = np.linalg.qr(probe.weight_DC / probe.scale_D[:, None])
+        basis, _ = np.linalg.qr(
+            np.concatenate([probe.weight_DC / probe.scale_D[:, None], heard_CD.T], axis=1)
+        )
         mean = vectors_KD.mean(axis=0)
         kept: Floats = (mean + (vectors_KD - mean) @ basis @ basis.T).astype(np.float32)
         return kept
