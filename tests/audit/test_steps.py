@@ -112,13 +112,12 @@ def test_a_good_adapter_is_right_at_every_stage(good: LoadedModel, packet: Packe
 
 
 def test_noise_is_found_and_cannot_be_read(good: LoadedModel, packet: Packet) -> None:
+    """The student writes what the packet's own symbols make of noise: right steps that mean nothing."""
     v = packet.concepts["vectors_KD"]
     with plugged(good, packet, np.random.default_rng(1).normal(v.mean(0), v.std(0), v.shape)) as noise:
-        steps, geometry = found = look(good, noise)
+        steps, _ = found = look(good, noise)
     assert min(steps.selected or 0, steps.gathered or 0, steps.retrieved or 0) >= 0.95
-    assert steps.read_out is not None and steps.read_out <= 0.5
-    assert steps.failed["readable"] >= 0.5
-    assert geometry is not None and geometry.nearest <= 0.6
+    assert steps.readable is not None and steps.readable <= 0.2
     assert names(found) == ["vectors unreadable"]
     assert names(found, packet_accuracy=0.1) == ["vectors unreadable", "packet wrong"]
 

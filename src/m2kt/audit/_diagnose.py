@@ -110,6 +110,11 @@ def diagnose(
     found: list[Diagnosis] = []
     if steps_fail:
         found += _steps(steps, geometry)
+    # A student hears noise as the packet's own symbols do: then its steps are right, and mean nothing.
+    name, says = _STAGES["readable"]
+    if steps.readable is not None and steps.readable < MOST and all(d.name != name for d in found):
+        evidence = {"readable": steps.readable}
+        found.append(Diagnosis(name=name, says=says.format(share=steps.readable), evidence=evidence))
     # What is chosen rightly between the steps and written wrongly goes the way of the steps; it is named with them.
     if explains(steps.structure) and not (steps_fail and steps.procedure and not explains(steps.procedure)):
         found += _structure(steps)

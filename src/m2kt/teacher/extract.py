@@ -6,6 +6,7 @@ Nothing here knows a task: what is asked comes from the probe spec, what is answ
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -224,7 +225,7 @@ def _complete(
     covered = [p for p, t in zip(scouts, traces, strict=True) if t.complete]
     paths = [tuple(t.path) for t in traces if t.complete]
     # Rare ways through the graph are checked first: that is where a guess of a guard would be wrong.
-    common = {path: paths.count(path) for path in set(paths)}
+    common = Counter(paths)
     order = sorted(range(len(covered)), key=lambda i: (common[paths[i]] * rng.random(), i))
     asked = [covered[i] for i in order[:check]]
     found = compare(teacher, graph, outputs, asked, f"checking, round {number}")
