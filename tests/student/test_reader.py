@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -201,6 +203,43 @@ def test_plugging_a_bank_changes_what_is_said() -> None:
     before = model(input_ids=ids).logits
     model.base_model.set_bank(reader.bank_KD + 5, reader.anchor_SD, reader.has_anchor_S)
     assert not torch.equal(before, model(input_ids=ids).logits)
+
+
+@torch.no_grad()
+def test_what_is_kept_follows_the_weights() -> None:
+    model, _ = adapted_with(small_packet(), steering={"rank": 0})
+    reader = model.base_model.reader()
+    ids = torch.tensor([loaded("llama").tokenizer.encode("a b: a b")])
+
+    def said() -> torch.Tensor:
+        return model(input_ids=ids, use_cache=False).logits
+
+    before = said()
+    state = {name: tensor.clone() for name, tensor in reader.state_dict().items()}
+    for name in (
+        "look.query.weight",
+        "unit.weight",
+        "projector.head_JFE",
+        "gather.log_sharpness_H",
+        "bank_KD",
+    ):
+        tensor, was = attrgetter(name)(reader), said()
+        tensor.add_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)))
+        assert not torch.equal(said(), was), name
+    reader.load_state_dict(state, assign=True)
+    assert torch.equal(said(), before)
+
+
+@torch.no_grad()
+def test_a_copy_of_the_model_reads_by_its_own_weights() -> None:
+    model, _ = adapted_with(small_packet(), steering={"rank": 0})
+    ids = torch.tensor([loaded("llama").tokenizer.encode("a b: a b")])
+    before = model(input_ids=ids, use_cache=False).logits
+    other = deepcopy(model)
+    assert torch.equal(other(input_ids=ids, use_cache=False).logits, before)
+    other.base_model.reader().unit.weight.add_(torch.randn(other.base_model.reader().unit.weight.shape))
+    assert not torch.equal(other(input_ids=ids, use_cache=False).logits, before)
+    assert torch.equal(model(input_ids=ids, use_cache=False).logits, before)
 
 
 @pytest.mark.parametrize("symbols", [LETTERS, WORDS])

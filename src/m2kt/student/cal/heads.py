@@ -71,6 +71,7 @@ class Kept(Generic[T]):
     Args:
         make: works it out.
         sources: the tensors that ``make`` reads. Where others are put in their place, ``forget`` must be called.
+            Both are methods of their module, so that a copy of it works things out from its own tensors.
     """
 
     def __init__(self, make: Callable[[], T], sources: Callable[[], Sequence[Tensor]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -161,40 +162,10 @@ class CALModel(BaseTuner):
         state = self.state
         if not hasattr(model, "_m2kt_cal_hooks"):
             backbone = decoder(model)
-            base_config: Any = model.config
-            parameters = inspect.signature(backbone.forward).parameters
-            order = list(parameters)
-            kept = cache_argument(model)
-
-            def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                state.runs = {}
-                reading = [name for block in state.blocks for name in _reading(block)]
-                if not reading:
-                    return None
-                bound = dict(zip(order, args, strict=False)) | kwargs
-                token_BT = bound.get("input_ids")
-                if token_BT is None:
-                    raise CompatibilityError(
-                        "the concept reader needs input_ids; inputs_embeds alone do not say what is written"
-                    )
-                cache = bound.get(kept)
-                use_cache = bound.get("use_cache")
-                if use_cache is None:
-                    use_cache = getattr(base_config.get_text_config(), "use_cache", False)
-                if cache is None and use_cache:
-                    cache = DynamicCache(config=base_config)  # made here, because the readers need it too
-                    bound[kept] = cache
-                past = tokens_in(cache)
-                for nth, name in enumerate(reading):
-                    state.begin(name, nth, token_BT, bound.get("attention_mask"), cache, past)
-                return (), bound
-
-            hook = backbone.register_forward_pre_hook(before, with_kwargs=True)
-
-            def after(*_: Any) -> None:
-                state.last, state.runs = next(iter(state.runs.values()), None), {}
-
-            ended = backbone.register_forward_hook(after, always_call=True)
+            order = list(inspect.signature(backbone.forward).parameters)
+            begin = _Begin(state, order, cache_argument(model), model.config)
+            hook = backbone.register_forward_pre_hook(begin, with_kwargs=True)
+            ended = backbone.register_forward_hook(_End(state), always_call=True)
             model._m2kt_cal_hooks = [hook, ended]  # type: ignore[assignment]
 
     def _prepare_to_read(self, adapter_name: str, config: CALConfig) -> None:
@@ -202,14 +173,8 @@ class CALModel(BaseTuner):
         state, stack = self.state, blocks(self.model)
         state.matchers[adapter_name] = UnitMatcher(*config.alphabet, config.trails)
         for layer in config.read_layers:
-            if layer in state.taps:
-                continue
-
-            def keep(_: nn.Module, __: Any, output: Any, layer: int = layer) -> None:
-                for run in state.runs.values():
-                    run.taps[layer] = hidden_of(output)
-
-            state.taps[layer] = _unwrap(stack[layer]).register_forward_hook(keep)
+            if layer not in state.taps:
+                state.taps[layer] = _unwrap(stack[layer]).register_forward_hook(_Tap(state, layer))
 
     # ------------------------------------------------------------------------------------------ for training
     def reader(self, adapter_name: str | None = None) -> ReaderBase:
@@ -262,6 +227,64 @@ class CALModel(BaseTuner):
             yield runs
         finally:
             self.state.teaching = None
+
+
+# Hooks are objects, not functions: a deep copy of the model then has hooks that know the copy's state.
+
+
+@dataclass
+class _Begin:
+    """Begins a pass for every reader that is switched on."""
+
+    state: RunState
+    order: list[str]  # parameters of the backbone
+    kept: str  # which of them is the cache
+    config: Any
+
+    def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.state.runs = {}
+        reading = [name for block in self.state.blocks for name in _reading(block)]
+        if not reading:
+            return None
+        bound = dict(zip(self.order, args, strict=False)) | kwargs
+        token_BT = bound.get("input_ids")
+        if token_BT is None:
+            raise CompatibilityError(
+                "the concept reader needs input_ids; inputs_embeds alone do not say what is written"
+            )
+        cache = bound.get(self.kept)
+        use_cache = bound.get("use_cache")
+        if use_cache is None:
+            use_cache = getattr(self.config.get_text_config(), "use_cache", False)
+        if cache is None and use_cache:
+            cache = DynamicCache(config=self.config)  # made here, because the readers need it too
+            bound[self.kept] = cache
+        past = tokens_in(cache)
+        for nth, name in enumerate(reading):
+            self.state.begin(name, nth, token_BT, bound.get("attention_mask"), cache, past)
+        return (), bound
+
+
+@dataclass
+class _End:
+    """Ends a pass."""
+
+    state: RunState
+
+    def __call__(self, *_: Any) -> None:
+        self.state.last, self.state.runs = next(iter(self.state.runs.values()), None), {}
+
+
+@dataclass
+class _Tap:
+    """Keeps what a block hands on, for the rest of the pass."""
+
+    state: RunState
+    layer: int
+
+    def __call__(self, _: nn.Module, __: Any, output: Any) -> None:
+        for run in self.state.runs.values():
+            run.taps[self.layer] = hidden_of(output)
 
 
 class _Enough(Exception):

@@ -68,20 +68,8 @@ class ReaderBase(nn.Module):
         # Used for symbols of which the teacher sent no state; the closed-form start fills it.
         self.spare_SJE = nn.Parameter(torch.zeros(n_symbols, config.phases, student_width))
         self.literal_UJE = nn.Parameter(torch.zeros(len(config.literals), config.phases, student_width))
-        self._plugged = Kept(
-            lambda: (self._concepts(self.bank_KD), self._symbols()),
-            lambda: [self.bank_KD, self.anchor_SD, self.has_anchor_S, *self.projector.trunk_reads()],
-        )
-        self._maps = Kept(
-            self._make_maps,
-            lambda: [
-                self.projector.head_JFE,
-                self.projector.bias_JE,
-                self.spare_SJE,
-                self.literal_UJE,
-                self.level,
-            ],
-        )
+        self._plugged = Kept(self._plug, self._plugs_in)
+        self._maps = Kept(self._make_maps, self._made_of)
         self.pool_PD: Tensor | None = None  # rehearsal only; never saved
         self.noise = 0.0  # on the pool in rehearsal, in units of its spread
 
@@ -134,6 +122,12 @@ class ReaderBase(nn.Module):
         every_XY = self._concepts(torch.cat([pool_PD, self.bank_KD]))
         return nn.functional.embedding(teaching.bank_index_BK, every_XY), self._symbols()
 
+    def _plug(self) -> tuple[Tensor, Tensor]:
+        return self._concepts(self.bank_KD), self._symbols()
+
+    def _plugs_in(self) -> list[Tensor]:
+        return [self.bank_KD, self.anchor_SD, self.has_anchor_S, *self.projector.trunk_reads()]
+
     def _concepts(self, vector_KD: Tensor) -> Tensor:
         feature_KF = self.projector.features_of(vector_KD, self.anchor_SD)
         return nn.functional.pad(nn.functional.pad(feature_KF, (0, 1), value=1.0), (0, self.n_symbols))
@@ -149,6 +143,10 @@ class ReaderBase(nn.Module):
         direct_XJE = torch.cat([self.spare_SJE, self.literal_UJE])
         parts = [projector.head_JFE, projector.bias_JE[:, None], direct_XJE.transpose(0, 1)]
         return torch.cat(parts, 1) * self.level
+
+    def _made_of(self) -> list[Tensor]:
+        projector = self.projector
+        return [projector.head_JFE, projector.bias_JE, self.spare_SJE, self.literal_UJE, self.level]
 
     def inject(self, run: Run, content_BTY: Tensor, going_on_BT: Tensor) -> Tensor:
         """The vector to add, (B, T, E), in the student's own scale.
