@@ -6,11 +6,14 @@ from copy import deepcopy
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from m2kt.student import StudentSettings, train
-from m2kt.student.cal.context import Fact, UnitMatcher
+from m2kt.student.cal.context import Fact, UnitMatcher, _layer
 from m2kt.student.cal.heads import angles, rotate
 from tests.student.helpers import LETTERS, WORDS, loaded, shaken, small_packet
 
@@ -106,6 +109,30 @@ def test_what_is_put_off_outside_the_skill_is_read_as_soon_as_it_matters(
             out.logits[mask[:, t] > 0, 0], whole[mask[:, t] > 0, t], atol=1e-4, rtol=1e-3
         )
     assert max(read) > 6 and len(read) < n - 6
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_cache_with_room_does_what_a_plain_one_does(seed: int) -> None:
+    """Whatever beams, selections and rejected guesses do to it between steps."""
+    rng = np.random.default_rng(seed)
+    ours, plain = DynamicCache(), DynamicLayer()
+    rows = 3
+    for _ in range(40):
+        new = torch.from_numpy(rng.normal(size=(rows, 2, int(rng.integers(1, 4)), 5)))
+        room = _layer(ours, 0)
+        for a, b in zip(room.update(new, new[..., :0]), plain.update(new, new[..., :0]), strict=True):
+            assert torch.equal(a, b) and a.shape == b.shape
+        does = rng.integers(5)
+        index, dropped = torch.from_numpy(rng.integers(0, rows, rows)), min(2, plain.get_seq_length() - 1)
+        for layer in (room, plain):
+            if does == 0:
+                layer.reorder_cache(index)
+            elif does == 1:
+                layer.crop(-dropped)
+            elif does == 2:
+                layer.batch_select_indices(index[:2])
+                layer.batch_repeat_interleave(2)
+        rows = plain.keys.shape[0]
 
 
 def test_rotation_depends_on_distance_only() -> None:
