@@ -23,7 +23,8 @@ def _saying(outputs: list[int], packet: Packet | None = None) -> Packet:
     packet = packet or sample_packet()
     pool = DIRECTIONS[packet.concepts["pool_symbol_P"]] + 0.01 * packet.concepts["pool_PD"]
     vectors = DIRECTIONS[outputs].astype(np.float32)
-    return packet.replace(concepts={**packet.concepts, "pool_PD": pool, "vectors_KD": vectors})
+    readable = {"pool_PD": pool, "vectors_KD": vectors, "anchors_SD": DIRECTIONS}
+    return packet.replace(concepts={**packet.concepts, **readable})
 
 
 def _turned(packet: Packet) -> Packet:

@@ -19,9 +19,8 @@ def _readable(packet: Packet) -> Packet:
     """The sample with vectors that the symbol states read as OUTPUTS."""
     directions = np.eye(3, 4, dtype=np.float32)
     pool = directions[packet.concepts["pool_symbol_P"]] + 0.01 * packet.concepts["pool_PD"]
-    return packet.replace(
-        concepts={**packet.concepts, "pool_PD": pool, "vectors_KD": directions[OUTPUTS].astype(np.float32)}
-    )
+    readable = {"pool_PD": pool, "vectors_KD": directions[OUTPUTS], "anchors_SD": directions}
+    return packet.replace(concepts={**packet.concepts, **readable})
 
 
 @pytest.fixture(params=["packet", "packet.m2kp"])

@@ -19,7 +19,7 @@ from m2kt.audit._steps import STAGES, Stage, Steps
 PART = 0.2
 # Share of vectors, arguments or rehearsed positions from which on a part counts as learnt: what skills must reach.
 LEARNT = 0.9
-# Edges that moved the teacher are at least the greater part of those that teach a skill.
+# Edges that moved the teacher, and vectors that are clear, are at least the greater part of those that teach a skill.
 MOST = 0.5
 
 Name = Literal[
@@ -99,8 +99,10 @@ def diagnose(
         packet_accuracy: that of the packet's own roll-out against the same reference; None: not known.
         history: losses and hits of the rehearsal, by update; none where nothing was trained.
     """
+    # A student hears noise as the packet's own symbols do: then its steps are right, and mean nothing.
+    unreadable = _unreadable(steps)
     if accuracy >= needed or not steps.n:
-        return []
+        return unreadable
 
     def explains(share: float | None) -> bool:
         """Whether what is not right here is a good part of the answers lost."""
@@ -110,11 +112,7 @@ def diagnose(
     found: list[Diagnosis] = []
     if steps_fail:
         found += _steps(steps, geometry)
-    # A student hears noise as the packet's own symbols do: then its steps are right, and mean nothing.
-    name, says = _STAGES["readable"]
-    if steps.readable is not None and steps.readable < MOST and all(d.name != name for d in found):
-        evidence = {"readable": steps.readable}
-        found.append(Diagnosis(name=name, says=says.format(share=steps.readable), evidence=evidence))
+    found += [d for d in unreadable if all(d.name != other.name for other in found)]
     # What is chosen rightly between the steps and written wrongly goes the way of the steps; it is named with them.
     if explains(steps.structure) and not (steps_fail and steps.procedure and not explains(steps.procedure)):
         found += _structure(steps)
@@ -170,6 +168,15 @@ def _steps(steps: Steps, geometry: Geometry | None) -> list[Diagnosis]:
             evidence["causal edges"] = steps.causal_failed
         found.append(Diagnosis(name=name, says=says, evidence=evidence))
     return found
+
+
+def _unreadable(steps: Steps) -> list[Diagnosis]:
+    """Vectors that say nothing, whatever the student makes of them."""
+    if steps.readable is None or steps.readable >= MOST:
+        return []
+    name, says = _STAGES["readable"]
+    says = says.format(share=steps.readable)
+    return [Diagnosis(name=name, says=says, evidence={"readable": steps.readable})]
 
 
 def _structure(steps: Steps) -> list[Diagnosis]:

@@ -211,7 +211,7 @@ def judge(
             f"at most {thresholds.safety} ({safety.flagged} concepts flagged)"
         )
     diagnosis: list[Diagnosis] = []
-    if gap < thresholds.gap_recovered and steps is not None:
+    if steps is not None and (gap < thresholds.gap_recovered or readable < thresholds.readable):
         diagnosis = diagnose(
             steps,
             geometry,
