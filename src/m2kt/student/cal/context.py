@@ -45,9 +45,8 @@ class Fact(IntEnum):
     FAMILIAR = 4  # whether the last units look like some that the packet's traces show
     BEGUN = 5  # how many tokens of a unit seem to be written already, where none ends
     UNITS = 6  # the last few, the one that ends here first; n_units: none
-    LOOKS = (
-        UNITS + TRAIL
-    )  # theirs, symbols masked: 0 for any symbol, 1 for one behind a space, then structure
+    # theirs, symbols masked: 0 for any symbol, 1 for one behind a space, then structure
+    LOOKS = UNITS + TRAIL
 
 
 N_FACTS = Fact.LOOKS + TRAIL

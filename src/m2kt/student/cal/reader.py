@@ -253,12 +253,10 @@ class StructuredReader(ReaderBase):
         """The last units are few, so what maps make of each is looked up, not computed at every position."""
         n_state, n_units = self.config.state_width, self.config.unit_width * TRAIL
         maps = [self.look.stacked(), (self._thinking.weight, self._thinking.bias), self.gather.stacked()]
-        weight_GWY = torch.cat([w_YX[:, n_state : n_state + n_units] for w_YX, _ in maps]).T.unflatten(
-            0, (TRAIL, -1)
-        )
-        unit_UW = (
-            self.unit.weight + self.kind.weight[self.alike_U]
-        )  # what it is, and whether it is a symbol at all
+        weight_XY = torch.cat([w_YX[:, n_state : n_state + n_units] for w_YX, _ in maps]).T
+        weight_GWY = weight_XY.unflatten(0, (TRAIL, -1))
+        # what it is, and whether it is a symbol at all
+        unit_UW = self.unit.weight + self.kind.weight[self.alike_U]
         begun_XY = self.begun.weight[self.begun_X] @ weight_GWY[0] + torch.cat([bias_Y for _, bias_Y in maps])
         rest_XY = [torch.cat([w_YX[:, :n_state], w_YX[:, n_state + n_units :]], 1).T for w_YX, _ in maps]
         table_RY = torch.cat([begun_XY, (unit_UW @ weight_GWY).flatten(0, 1)])
