@@ -26,14 +26,12 @@ class RidgeProbe:
         z: NDArray[np.float64] = ((x_ND - self.mean_D) / self.scale_D).astype(np.float64)
         return z
 
-    def scores(self, x_ND: Floats) -> NDArray[np.float64]:
-        """(N, C), near 1 for the class that a state belongs to."""
-        found: NDArray[np.float64] = self._standardise(x_ND) @ self.weight_DC + self.bias_C
-        return found
-
     def predict(self, x_ND: Floats) -> Ints:
         """The class of each state."""
-        best: Ints = self.classes[self.scores(x_ND).argmax(axis=1)].astype(np.int32)
+        score_NC = (
+            self._standardise(x_ND) @ self.weight_DC + self.bias_C
+        )  # near 1 for the class it belongs to
+        best: Ints = self.classes[score_NC.argmax(axis=1)].astype(np.int32)
         return best
 
 

@@ -30,8 +30,6 @@ class Slot(IntEnum):
 
 
 _BEGUN = -1  # known only as the beginning of a form
-
-
 TRAIL = 4  # units that a reader sees at once: the one that ends here and those before it
 
 
@@ -86,7 +84,7 @@ class UnitMatcher:
         self._before = (-1, self.n_symbols, -1, 0, 0, 0, *no_units, *map(self._look, no_units))
 
     def __call__(self, token_BT: Tensor, before_BNX: Tensor | None = None) -> Tensor:
-        """The facts of each token, (B, T, N_FACTS), wherever the tokens are.
+        """The facts of each token, (B, T, N_FACTS), in the processor's memory wherever the tokens are.
 
         Args:
             token_BT: padding is marked by negative tokens, and belongs to nothing.
@@ -96,7 +94,7 @@ class UnitMatcher:
         rows = token_BT.tolist()
         tails = [[]] * len(rows) if before_BNX is None else before_BNX[:, -self.longest :].tolist()
         found = [self._facts(row, tail) for row, tail in zip(rows, tails, strict=True)]
-        return torch.tensor(found, dtype=torch.long, device=token_BT.device).reshape(*token_BT.shape, N_FACTS)
+        return torch.tensor(found, dtype=torch.long).reshape(*token_BT.shape, N_FACTS)
 
     def _facts(self, row: list[int], tail: list[Any]) -> list[Any]:
         tokens, facts = [fact[Fact.TOKEN] for fact in tail], list(tail)
@@ -257,7 +255,7 @@ class Run:
             before_B1Y, phase_B1 = layer.keys[:, 0, -1:, :-1], layer.keys[:, 0, -1:, -1]
         else:  # nothing is held that could go on
             before_B1Y, phase_B1 = content_BTY.new_zeros(b, 1, n_content), content_BTY.new_zeros(b, 1)
-        if t == 1:
+        if t == 1:  # a step of generation: what the general way comes to, in few operations
             held_BTY = torch.where(going_on_BT[..., None], before_B1Y, content_BTY)
             phase_BT = (phase_B1 + 1) * going_on_BT
         else:
@@ -323,9 +321,7 @@ class RunState:
             mask_BN = mask.bool()
             clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
         fact_BTX = matcher(clean_BT, before_BNX)
-        speaks = bool(
-            fact_BTX[..., Fact.FAMILIAR].any()
-        )  # before it leaves the processor: later that were a wait
+        speaks = bool(fact_BTX[..., Fact.FAMILIAR].any())  # asked here: of an accelerator it were a wait
         fact_BTX = every_BNX = fact_BTX.to(token_BT.device)
         if layer is not None:
             every_BNX = layer.update(fact_BTX[:, None], fact_BTX[:, None, :, :0])[0][:, 0]
@@ -363,8 +359,9 @@ def tokens_in(cache: Any) -> int:
 
 def _layer(cache: DynamicCache, index: int) -> Any:
     """A pseudo layer behind the model's own: beams, crops and batch selection then move it along by themselves."""
+    new: Any = _Room  # transformers leaves the making of layers untyped
     while len(cache.layers) <= index:
-        cache.layers.append(_Room())  # type: ignore[no-untyped-call]
+        cache.layers.append(new())
     return cache.layers[index]
 
 

@@ -88,7 +88,8 @@ class ReaderBase(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._forget()
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        apply: Any = super()._apply  # torch leaves it untyped
+        return apply(fn, recurse)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._forget()
