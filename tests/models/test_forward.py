@@ -13,6 +13,7 @@ from m2kt.models import (
     LoadedModel,
     attention_patterns,
     blocks,
+    decoder,
     encode_prompt,
     forward_arguments,
     generate_greedy,
@@ -20,6 +21,7 @@ from m2kt.models import (
     next_tokens,
     pad_batch,
     record,
+    states_at,
 )
 from tests.tiny import ATTENTIVE, FAMILIES, bpe_tokenizer, char_tokenizer, save_tiny
 
@@ -103,6 +105,28 @@ def test_only_selected_positions_are_kept_and_gradients_can_be(loaded: LoadedMod
     torch.testing.assert_close(some[2], everything[2][mask.bool()])
     torch.testing.assert_close(attached[2], torch.take_along_dim(everything[2], index[..., None], dim=1))
     assert attached[2].requires_grad and not some[2].requires_grad
+
+
+@pytest.mark.parametrize("layers", [[0], [2], [1, -1]])
+def test_a_pass_for_states_goes_no_further_than_they_lie(loaded: LoadedModel, layers: list[int]) -> None:
+    ids, mask = _batch(loaded)
+    hooks = _hooks(loaded)
+    ran: list[int] = []
+    watch = [
+        b.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, b in enumerate(blocks(loaded.model))
+    ]
+    with torch.no_grad():
+        some = states_at(loaded.model, layers, select=mask.bool(), input_ids=ids, attention_mask=mask)
+        ran_then = list(ran)
+        with record(loaded.model, layers, select=mask.bool()) as whole:
+            decoder(loaded.model)(input_ids=ids, attention_mask=mask, use_cache=False)
+    for handle in watch:
+        handle.remove()
+    assert sorted(some.states) == sorted(whole.states)
+    for layer in some.states:
+        torch.testing.assert_close(some[layer], whole[layer], rtol=0, atol=0)
+    assert len(ran_then) == max(1, *some.states)
+    assert _hooks(loaded) == hooks
 
 
 def test_recording_refuses_what_is_not_there(loaded: LoadedModel) -> None:

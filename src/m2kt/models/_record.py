@@ -99,6 +99,38 @@ def record(
             handle.remove()
 
 
+class _Enough(Exception):
+    """Leaves a forward pass whose rest nobody needs."""
+
+
+def states_at(
+    model: nn.Module, layers: Iterable[int], *, select: Tensor | None = None, **arguments: Any
+) -> Recording:
+    """What :func:`record` keeps of one pass that goes no further than the deepest of the layers.
+
+    Args:
+        arguments: of the forward pass, such as ``input_ids`` and ``attention_mask``.
+    """
+    from ._layers import blocks, decoder
+
+    members = blocks(model)
+    wanted = {_layer_index(layer, len(members)) for layer in layers}
+    with record(model, wanted, select=select) as recording:
+        deepest = members[max(1, *wanted) - 1]
+        handle = deepest.register_forward_hook(_leave)  # after those that record there
+        try:
+            decoder(model)(**arguments, use_cache=False)
+        except _Enough:
+            pass
+        finally:
+            handle.remove()
+    return recording
+
+
+def _leave(*_: Any) -> None:
+    raise _Enough
+
+
 @contextmanager
 def moved(model: nn.Module, layer: int, by_D: Tensor) -> Iterator[None]:
     """Adds a vector to every state of one layer, numbered as in :func:`record`, while the context lasts."""

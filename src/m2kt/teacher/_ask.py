@@ -6,6 +6,7 @@ Legend: B batch, T tokens, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,15 +162,33 @@ class Teacher:
             yield chunk, ids.to(self.device), mask.to(self.device)
             start += len(chunk)
 
-    def choices(self, items: Sequence[Forced], stage: str = "interrogating") -> list[NDArray[np.int32]]:
-        """The teacher's next-token choice at every position that predicts an answer token, argmax over V; else -1."""
+    @contextmanager
+    def eager(self) -> Iterator[None]:
+        """Eager attention for a while: other kernels return no patterns and say nothing about it."""
+        before = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(before)
+
+    def choices(
+        self, items: Sequence[Forced], stage: str = "interrogating", behind: Sequence[int] | None = None
+    ) -> list[NDArray[np.int32]]:
+        """The teacher's next-token choice at every position that predicts an answer token, argmax over V; else -1.
+
+        ``behind``: by item, the first position of interest.
+        """
 
         def likeliest(logits_NV: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
             return logits_NV.argmax(dim=-1).to(torch.int32)
 
-        answered = [range(item.first_answered, len(item.ids)) for item in items]
-        found = self._predictions(items, answered, likeliest, stage)
-        unasked = [np.full(item.first_answered, -1, dtype=np.int32) for item in items]
+        starts = [
+            max(item.first_answered, b) for item, b in zip(items, behind or [0] * len(items), strict=True)
+        ]
+        asked = [range(start, len(item.ids)) for start, item in zip(starts, items, strict=True)]
+        found = self._predictions(items, asked, likeliest, stage)
+        unasked = [np.full(start, -1, dtype=np.int32) for start in starts]
         return [np.concatenate(parts) for parts in zip(unasked, found, strict=True)]
 
     def log_p(

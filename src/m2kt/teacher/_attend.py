@@ -8,7 +8,6 @@ without effect is said to be so. Legend: M edges, L layers, H heads, T tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +66,7 @@ def attend(teacher: Teacher, pool: Pool, draft: Draft, number: dict[int, int]) -
     sums: list[NDArray[np.float32] | None] = [None] * len(edges)
     note = None
     try:
-        with _eager(teacher):
+        with teacher.eager():
             _sum_patterns(teacher, edges, forced, needed, sums)
             causal = _cut(teacher, edges, forced)
     except ModelError as error:
@@ -109,17 +108,6 @@ def _edges(pool: Pool, draft: Draft, number: dict[int, int]) -> Iterator[_Edge]:
                     head = (shape.template, index, argument, source, read, rule)
                     some = [trie.samples[r] for r in rows[:SAMPLES].tolist()]
                     yield _Edge(head, trie.causes.effect.get(read, -1.0), trie.depth, alike, some)
-
-
-@contextmanager
-def _eager(teacher: Teacher) -> Iterator[None]:
-    """Eager attention for a while: other kernels return no patterns and say nothing about it."""
-    before = teacher.model.config._attn_implementation
-    teacher.model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        teacher.model.set_attn_implementation(before)
 
 
 @torch.no_grad()

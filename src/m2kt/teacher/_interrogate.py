@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,56 +18,139 @@ from numpy.typing import NDArray
 from m2kt.models import piece_text
 from m2kt.probes import Unit
 from m2kt.teacher._ask import Forced, Teacher
-from m2kt.teacher._pool import Pool, Sample, Shape
+from m2kt.teacher._pool import Causes, Pool, Sample, Shape
+from m2kt.teacher._shortlist import Reading, apart, shortlist
 
 BASES = 6  # base sequences a skeleton
 ALTERNATIVES = 2  # other values tried a position
 SKELETONS = 8  # commonest skeletons of a template that are interrogated a round
+DEAR = (
+    50_000_000  # parameters from which attention is asked first: below, a pass costs as little as reading it
+)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """An answer that is intervened on."""
+
+    shape: Shape
+    sample: Sample
+    forced: Forced
+    values: dict[int, list[str]]  # by unit: symbols that are put in its place
+
+    @property
+    def texts(self) -> list[str]:
+        return [unit.text for unit in self.sample.units]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A base with one unit replaced, or with several that no step is thought to read together."""
+
+    base: int
+    replaced: dict[int, str]  # by unit: the new symbol
+    forced: Forced
+    behind: int  # the first token that is not as in the base
 
 
 def interrogate(teacher: Teacher, pool: Pool, *, seed: int) -> None:
-    """Fills ``causes`` of the trie nodes: shares of interventions that changed the step. Adds to what is known."""
-    rng = random.Random(f"interrogate/{seed}")
-    base_of: list[tuple[Shape, Sample, Forced]] = []
-    for shape in pool.shapes:
-        for sample in _bases(shape, rng):
-            texts = [u.text for u in sample.units]
-            base_of.append((shape, sample, teacher.force(texts, sample.n_prompt)))
-    base_choices = teacher.choices([forced for _, _, forced in base_of], "interrogating: base")
+    """Fills ``causes`` of the trie nodes: shares of interventions that changed the step. Adds to what is known.
 
-    questions: list[Forced] = []
-    about: list[tuple[int, int, str]] = []  # base, unit replaced, new symbol
-    for index, (shape, sample, _) in enumerate(base_of):
-        support = _support(shape, sample)
-        for position, unit in enumerate(sample.units[:-1]):
-            if unit.symbol is None:
-                continue
-            others = [v for v in support[position] if v != unit.symbol]
-            for value in rng.sample(others, min(ALTERNATIVES, len(others))):
-                texts = [u.text for u in sample.units]
-                texts[position] = unit.lead + value
-                questions.append(teacher.force(texts, sample.n_prompt))
-                about.append((index, position, value))
-    choices = teacher.choices(questions, "interrogating")
-    for (index, position, value), forced, chosen in zip(about, questions, choices, strict=True):
-        shape, sample, base = base_of[index]
-        for step, node in enumerate(sample.path):
-            unit_index = sample.n_prompt + step
-            if unit_index <= position:
-                continue
-            old = [base_choices[index][t - 1] for t in base.tokens_of_unit[unit_index]]
-            new = [chosen[t - 1] for t in forced.tokens_of_unit[unit_index]]
-            causes = shape.nodes[node].causes
-            causes.tried[position] += 1
-            if old != new:
-                causes.changed[position] += 1
-                if _writes(teacher, forced, chosen, unit_index, sample.units[unit_index], value):
-                    causes.followed[position] += 1
+    One pass a unit and value tells of all later steps. Where passes are dear, units share one if the teacher's
+    attention says that no step reads two of them; a change that it does not account for is asked about one by one.
+    """
+    rng = random.Random(f"interrogate/{seed}")
+    chosen = [(shape, sample) for shape in pool.shapes for sample in _bases(shape, rng)]
+    bases = [_base(teacher, shape, sample, rng) for shape, sample in chosen]
+    before = teacher.choices([base.forced for base in bases], "interrogating: base")
+    readings = _readings(teacher, bases)
+
+    questions: list[_Question] = []
+    for index, base in enumerate(bases):
+        groups = [[unit] for unit in base.values] if readings is None else apart(base.values, readings[index])
+        for group in groups:
+            for number in range(ALTERNATIVES):
+                replaced = {u: base.values[u][number] for u in group if number < len(base.values[u])}
+                if replaced:
+                    questions.append(_question(teacher, index, base, replaced))
+    while questions:
+        after = teacher.choices(
+            [q.forced for q in questions], "interrogating", behind=[q.behind for q in questions]
+        )
+        again: list[_Question] = []
+        for question, chosen_T in zip(questions, after, strict=True):
+            base, reading = bases[question.base], readings[question.base] if readings else {}
+            if not _book(teacher, base, before[question.base], question, chosen_T, reading):
+                alone = ({unit: value} for unit, value in question.replaced.items())
+                again += [_question(teacher, question.base, base, replaced) for replaced in alone]
+        questions = again
     for shape in pool.shapes:
         for trie in shape.nodes:
             known = trie.causes
             known.effect = {p: known.changed[p] / n for p, n in known.tried.items()}
             known.follow = {p: known.followed[p] / n for p, n in known.tried.items()}
+
+
+def _base(teacher: Teacher, shape: Shape, sample: Sample, rng: random.Random) -> _Base:
+    support = _support(shape, sample)
+    values = {}
+    for position, unit in enumerate(sample.units[:-1]):
+        if unit.symbol is not None:
+            others = [v for v in support[position] if v != unit.symbol]
+            values[position] = rng.sample(others, min(ALTERNATIVES, len(others)))
+    forced = teacher.force([unit.text for unit in sample.units], sample.n_prompt)
+    return _Base(shape, sample, forced, values)
+
+
+def _readings(teacher: Teacher, bases: Sequence[_Base]) -> list[Reading] | None:
+    """What steps may have read, where that is worth asking."""
+    if not bases or sum(p.numel() for p in teacher.model.parameters()) < DEAR:
+        return None
+    return shortlist(teacher, [base.forced for base in bases], [list(base.values) for base in bases])
+
+
+def _question(teacher: Teacher, index: int, base: _Base, replaced: dict[int, str]) -> _Question:
+    texts = base.texts
+    for position, value in replaced.items():
+        texts[position] = base.sample.units[position].lead + value
+    forced = teacher.force(texts, base.sample.n_prompt)
+    first = min(replaced)
+    behind = 0 if first < base.sample.n_prompt else forced.tokens_of_unit[first][0]
+    return _Question(index, replaced, forced, behind)
+
+
+def _book(
+    teacher: Teacher,
+    base: _Base,
+    before_T: NDArray[np.int32],
+    question: _Question,
+    after_T: NDArray[np.int32],
+    reading: Reading,
+) -> bool:
+    """Counts which later steps changed. False, and nothing counted, where that is none of the replaced units' doing."""
+    found: list[tuple[Causes, int, bool, bool]] = []  # of a step: cause, unit, changed, followed
+    for step, node in enumerate(base.sample.path):
+        index = base.sample.n_prompt + step
+        earlier = [unit for unit in question.replaced if unit < index]
+        old = [before_T[t - 1] for t in base.forced.tokens_of_unit[index]] if earlier else []
+        new = [after_T[t - 1] for t in question.forced.tokens_of_unit[index]] if earlier else []
+        listed = (
+            earlier if len(question.replaced) == 1 else [u for u in earlier if u in reading.get(index, ())]
+        )
+        if old != new and not listed:
+            return False
+        for unit in earlier:
+            changed = old != new and unit in listed
+            value = question.replaced[unit]
+            followed = changed and _writes(
+                teacher, question.forced, after_T, index, base.sample.units[index], value
+            )
+            found.append((base.shape.nodes[node].causes, unit, changed, followed))
+    for causes, unit, changed, followed in found:
+        causes.tried[unit] += 1
+        causes.changed[unit] += changed
+        causes.followed[unit] += followed
+    return True
 
 
 def _bases(shape: Shape, rng: random.Random) -> list[Sample]:

@@ -1,19 +1,20 @@
 """States of the teacher where it is about to write a unit. Only what is asked for is kept.
 
-Legend: N requests, L recorded layers, D width, T tokens.
+Legend: N requests, L recorded layers, D width, B batch, T tokens, R positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from m2kt.models import decoder, hidden_of, record
+from m2kt.models import decoder, hidden_of, record, states_at, width
 from m2kt.teacher._ask import Forced, Teacher
 from m2kt.teacher._pool import Sample
 
@@ -41,38 +42,55 @@ def _samples(teacher: Teacher, requests: Sequence[Request]) -> tuple[list[Forced
 
 
 @torch.no_grad()
-def states(
-    teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str
-) -> Iterator[tuple[int, Floats]]:
-    """Yields (index of the request, states_LD): means over the positions that predict the unit's tokens.
+def gather(teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str) -> Floats:
+    """States (N, L, D): means over the positions that predict the unit's tokens. For bounded requests only.
 
-    A bare leading space is not counted: the choice falls behind it. Memory is bounded by one batch.
+    A bare leading space is not counted: the choice falls behind it.
     """
     items, item_of = _samples(teacher, requests)
     wanted: list[list[int]] = [[] for _ in items]
     for i, item in enumerate(item_of):
         wanted[item].append(i)
+    found: Floats = np.zeros((len(requests), len(layers), width(teacher.model)), dtype=np.float32)
     done = 0
-    below = decoder(teacher.model)  # no logits are needed here
-    inside = [layer for layer in layers if layer != IN_FRONT_OF_HEAD]
-    for chunk, ids, mask in teacher.batches(items):
-        rows: list[list[int]] = [[] for _ in chunk]
-        kept: list[tuple[int, int, slice]] = []  # request, row, its part of what is kept of the row
+    for chunk, ids_BT, mask_BT in teacher.batches(items):
+        kept: list[int] = []  # requests; of each, the positions that are averaged
+        at: list[tuple[int, int, int]] = []  # number in ``kept``, row, position
         for row, item in enumerate(chunk):
             for i in wanted[item]:
-                start = len(rows[row])
-                rows[row] += [t - 1 for t in items[item].content[requests[i].unit]]
-                kept.append((i, row, slice(start, len(rows[row]))))
-        most = max(map(len, rows))
-        index_BP = torch.tensor([row + [0] * (most - len(row)) for row in rows], device=ids.device)
-        with record(teacher.model, inside, select=index_BP) as recorded:
-            last_BTD = hidden_of(below(input_ids=ids, attention_mask=mask, use_cache=False))
-        recorded.states[IN_FRONT_OF_HEAD] = torch.take_along_dim(last_BTD, index_BP[..., None], dim=1)
-        h_LBPD = torch.stack([recorded[layer].float() for layer in layers])
-        for i, row, part in kept:
-            yield i, h_LBPD[:, row, part].mean(dim=1).cpu().numpy()
+                at += [(len(kept), row, t - 1) for t in items[item].content[requests[i].unit]]
+                kept.append(i)
+        owner_R, row_R, position_R = torch.tensor(at).T.to(ids_BT.device)
+        h_LRD = _recorded(teacher, layers, ids_BT, mask_BT, row_R, position_R)
+        sums_LND = h_LRD.new_zeros(len(layers), len(kept), h_LRD.shape[2]).index_add_(1, owner_R, h_LRD)
+        found[kept] = (sums_LND / owner_R.bincount()[:, None]).transpose(0, 1).cpu().numpy()
         done += len(chunk)
         teacher.progress(stage, done, len(items))
+    return found
+
+
+def _recorded(
+    teacher: Teacher,
+    layers: Sequence[int],
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    row_R: Tensor,
+    position_R: Tensor,
+) -> Tensor:
+    """States (L, R, D) at R positions; no logits, and no pass through what lies behind the deepest layer."""
+    selected_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
+    selected_BT[row_R, position_R] = True  # several requests may be of one position
+    place_BT = selected_BT.flatten().cumsum(0).view_as(selected_BT) - 1
+    arguments = {"input_ids": ids_BT, "attention_mask": mask_BT}
+    if IN_FRONT_OF_HEAD in layers:
+        inside = [layer for layer in layers if layer != IN_FRONT_OF_HEAD]
+        with record(teacher.model, inside, select=selected_BT) as recorded:
+            last_BTD = hidden_of(decoder(teacher.model)(**arguments, use_cache=False))
+        recorded.states[IN_FRONT_OF_HEAD] = last_BTD[selected_BT]
+    else:
+        recorded = states_at(teacher.model, layers, select=selected_BT, **arguments)
+    at_R = place_BT[row_R, position_R]
+    return torch.stack([recorded[layer].float()[at_R] for layer in layers])
 
 
 def sureness(teacher: Teacher, requests: Sequence[Request], stage: str) -> list[float]:
@@ -88,13 +106,3 @@ def sureness(teacher: Teacher, requests: Sequence[Request], stage: str) -> list[
     log_p = teacher.log_p(items, wanted, stage)
     found = (sum(log_p[item][t] for t in own) for item, own in zip(item_of, tokens, strict=True))
     return [min(1.0, exp(log)) for log in found]
-
-
-def gather(teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str) -> Floats:
-    """All states at once: (N, L, D). For bounded requests only."""
-    found: Floats | None = None
-    for i, state in states(teacher, requests, layers, stage):
-        if found is None:
-            found = np.zeros((len(requests), *state.shape), dtype=np.float32)
-        found[i] = state
-    return np.zeros((0, len(layers), 1), dtype=np.float32) if found is None else found

@@ -1,0 +1,124 @@
+"""Interventions: what they count, and how attention lets units share a pass without changing what is found."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from m2kt.errors import ExtractionError
+from m2kt.models import load_causal_lm
+from m2kt.pipeline import read_spec
+from m2kt.probes import ProbeSpec
+from m2kt.teacher import ExtractionConfig, _interrogate, extract
+from m2kt.teacher._ask import Teacher
+from m2kt.teacher._interrogate import interrogate
+from m2kt.teacher._pool import Pool
+from m2kt.teacher._shortlist import LISTED, apart, shortlist, strongest_paths
+
+Effects = dict[tuple[int, int, int], tuple[int, int, int]]
+
+
+def asked(name: str) -> tuple[Teacher, Pool]:
+    spec, _ = read_spec(f"zoo:{name}")
+    teacher, pool = Teacher(load_causal_lm(f"zoo:{name}"), spec), Pool(spec)
+    pool.add(teacher.answer(spec.sample("probing", 60 * spec.n_templates, seed=0))[0])
+    pool.arrange()
+    return teacher, pool
+
+
+@pytest.fixture(scope="module", params=["secret", "permutation"])
+def once(request: pytest.FixtureRequest) -> Iterator[tuple[Teacher, Pool, Effects, int]]:
+    """A teacher, what it answered, and every unit replaced by itself."""
+    teacher, pool = asked(request.param)
+    alone = copy.deepcopy(pool)
+    before = teacher.passes
+    interrogate(teacher, alone, seed=0)
+    yield teacher, pool, effects(alone), teacher.passes - before
+
+
+def effects(pool: Pool) -> Effects:
+    """(tried, changed, followed) by template, node and unit."""
+    return {
+        (shape.template, number, unit): (n, node.causes.changed[unit], node.causes.followed[unit])
+        for shape in pool.shapes
+        for number, node in enumerate(shape.nodes)
+        for unit, n in node.causes.tried.items()
+    }
+
+
+def test_a_shortlist_saves_passes_and_finds_the_same_causes(
+    once: tuple[Teacher, Pool, Effects, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, pool, expected, passes = once
+    together = copy.deepcopy(pool)
+    monkeypatch.setattr(_interrogate, "DEAR", 0)
+    before = teacher.passes
+    interrogate(teacher, together, seed=0)
+    found = effects(together)
+    assert {place: n for place, (n, _, _) in found.items()} == {p: n for p, (n, _, _) in expected.items()}
+    assert sum(found[place] != expected[place] for place in expected) <= 0.01 * len(expected)
+    assert teacher.passes - before < passes
+
+
+def test_a_shortlist_that_misses_everything_costs_passes_and_no_cause(
+    once: tuple[Teacher, Pool, Effects, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is listed, so all units share a pass, and every change has to be asked about again."""
+    teacher, pool, expected, _ = once
+    blind = copy.deepcopy(pool)
+    monkeypatch.setattr(_interrogate, "DEAR", 0)
+    monkeypatch.setattr(_interrogate, "shortlist", lambda teacher, items, candidates: [{}] * len(items))
+    interrogate(teacher, blind, seed=0)
+    assert effects(blind) == expected
+
+
+def test_what_no_step_reads_together_shares_a_pass() -> None:
+    reading = {5: frozenset({0, 1}), 6: frozenset({1, 2}), 7: frozenset({3})}
+    groups = apart([0, 1, 2, 3, 4], reading)
+    assert sorted(p for group in groups for p in group) == [0, 1, 2, 3, 4]
+    assert len(groups) == 2
+    assert all(len(listed & set(group)) <= 1 for listed in reading.values() for group in groups)
+
+
+def test_paths_go_through_layers_and_their_strongest_head() -> None:
+    """Position 3 reads 2 in the second layer, which read 1 in the first; each head of the first layer reads one."""
+    first, second = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    first[0, 0, 2, 1], first[0, 1, 2, 0] = 0.8, 0.1
+    second[0, 1, 3, 2] = 0.5
+    path_TT = strongest_paths([first, second])[0]
+    assert path_TT[3].tolist() == pytest.approx([0.05, 0.4, 0.5, 1.0])
+    assert path_TT[1].tolist() == [0, 1, 0, 0]
+    assert strongest_paths([second, first])[0, 3, 1] == 0  # what is read later cannot be handed on
+
+
+def test_the_shortlist_holds_what_decides_a_step_and_needs_attention() -> None:
+    teacher, pool = asked("secret")
+    samples = [shape.samples[0] for shape in pool.shapes]
+    forced = [teacher.force([u.text for u in s.units], s.n_prompt) for s in samples]
+    symbols = [[i for i, u in enumerate(s.units[:-1]) if u.symbol is not None] for s in samples]
+    attention = teacher.model.config._attn_implementation
+    found = shortlist(teacher, forced, symbols)
+    assert found is not None and teacher.model.config._attn_implementation == attention
+    for sample, reading in zip(samples, found, strict=True):
+        assert sorted(reading) == list(range(sample.n_prompt, len(sample.units)))
+        assert all(len(listed) <= LISTED and max(listed) < unit for unit, listed in reading.items())
+    none = Teacher(load_causal_lm("zoo:pico-gru"), teacher.spec)
+    assert shortlist(none, forced, symbols) is None
+
+
+@pytest.mark.parametrize("threshold", [0, 700, 1_000_000])
+def test_extraction_leaves_pythons_collector_as_it_was(threshold: int) -> None:
+    spec = ProbeSpec.model_validate(read_spec("zoo:secret")[0].model_dump() | {"stop": "###"})
+    kept = gc.get_threshold()
+    gc.set_threshold(threshold, *kept[1:])
+    try:
+        with pytest.raises(ExtractionError):
+            extract(load_causal_lm("zoo:secret"), spec, ExtractionConfig(probes_per_template=2))
+        assert gc.get_threshold() == (threshold, *kept[1:])
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.set_threshold(*kept)
