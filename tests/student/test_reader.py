@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicLayer
 
 from m2kt.student import StudentSettings, train
 from m2kt.student.cal.context import Fact, UnitMatcher, _layer
-from m2kt.student.cal.heads import angles, rotate
+from m2kt.student.cal.heads import rotate, turns
 from tests.student.helpers import LETTERS, WORDS, loaded, shaken, small_packet
 
 SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
@@ -139,8 +139,10 @@ def test_rotation_depends_on_distance_only() -> None:
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 
     def compared(at_q: int, at_k: int) -> torch.Tensor:
-        q_turned = rotate(q, *angles(torch.tensor([[[at_q]]]), 8), n_counts=1)
-        return (q_turned * rotate(k, *angles(torch.tensor([[[at_k]]]), 8), n_counts=1)).sum()
+        turned = (
+            rotate(x, turns(torch.tensor([[[at, 3]]]), 8, 4).places_B1TP) for x, at in ((q, at_q), (k, at_k))
+        )
+        return (next(turned) * next(turned)).sum()
 
     near, far = compared(7, 3), compared(107, 103)
     assert (near - compared(7, 4)).abs() > 1e-4
@@ -267,6 +269,41 @@ def test_a_copy_of_the_model_reads_by_its_own_weights() -> None:
     other.base_model.reader().unit.weight.add_(torch.randn(other.base_model.reader().unit.weight.shape))
     assert not torch.equal(other(input_ids=ids, use_cache=False).logits, before)
     assert torch.equal(model(input_ids=ids, use_cache=False).logits, before)
+
+
+@pytest.mark.parametrize("symbols", [LETTERS, WORDS])
+def test_a_cache_filled_in_generation_goes_on_anywhere(symbols: list[str]) -> None:
+    """In a copy of it, cut short, by steps that keep a graph, in inference mode; what comes out can be written to."""
+    model, _ = adapted_with(small_packet(symbols))
+    ids = torch.tensor([loaded("llama").tokenizer.encode(f"{symbols[0]} {symbols[1]}: {symbols[0]}")])
+    with torch.no_grad():
+        whole = model(input_ids=ids, use_cache=False).logits
+
+    def fill(n: int) -> Any:
+        with torch.no_grad():
+            begun = model(input_ids=ids[:, :-3], use_cache=True)
+            for i in range(ids.shape[1] - 3, n):
+                begun = model(input_ids=ids[:, i : i + 1], past_key_values=begun.past_key_values)
+        begun.logits[..., 0] = 0.0
+        return begun.past_key_values
+
+    def step(cache: Any) -> torch.Tensor:
+        last: torch.Tensor = model(input_ids=ids[:, -1:], past_key_values=cache).logits
+        return last
+
+    n = ids.shape[1] - 1
+    with torch.no_grad():
+        copied, cut = deepcopy(fill(n)), fill(n + 1)
+        cut.crop(-1)
+        found = [step(copied), step(cut)]
+    found.append(step(fill(n)))
+    assert found[-1].requires_grad
+    found[-1].sum().backward()
+    with torch.inference_mode():
+        found.append(step(fill(n)))
+    for logits in found:
+        torch.testing.assert_close(logits, whole[:, -1:], atol=1e-4, rtol=1e-4)
+    model.zero_grad()
 
 
 @pytest.mark.parametrize("symbols", [LETTERS, WORDS])

@@ -37,6 +37,7 @@ from ._record import Recording as Recording
 from ._record import hidden_of as hidden_of
 from ._record import moved as moved
 from ._record import record as record
+from ._record import run_until as run_until
 from ._record import states_at as states_at
 from ._text import Encoded as Encoded
 from ._text import can_write as can_write

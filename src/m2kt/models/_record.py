@@ -100,7 +100,22 @@ def record(
 
 
 class _Enough(Exception):
-    """Leaves a forward pass whose rest nobody needs."""
+    """Leaves a forward pass whose rest nobody needs; never leaves ``run_until``."""
+
+
+def run_until(block: nn.Module, model: nn.Module, **arguments: Any) -> None:
+    """A forward pass of ``model`` that ends as soon as ``block`` has run, hooks registered earlier included."""
+    handle = block.register_forward_hook(_leave)
+    try:
+        model(**arguments)
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
+
+
+def _leave(*_: Any) -> None:
+    raise _Enough
 
 
 def states_at(
@@ -116,19 +131,8 @@ def states_at(
     members = blocks(model)
     wanted = {_layer_index(layer, len(members)) for layer in layers}
     with record(model, wanted, select=select) as recording:
-        deepest = members[max(1, *wanted) - 1]
-        handle = deepest.register_forward_hook(_leave)  # after those that record there
-        try:
-            decoder(model)(**arguments, use_cache=False)
-        except _Enough:
-            pass
-        finally:
-            handle.remove()
+        run_until(members[max(1, *wanted) - 1], decoder(model), **arguments, use_cache=False)
     return recording
-
-
-def _leave(*_: Any) -> None:
-    raise _Enough
 
 
 @contextmanager

@@ -7,6 +7,7 @@ P pool states, F width of phi's trunk.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
@@ -188,7 +189,6 @@ class Run:
     teaching: Teaching | None = None
     taps: dict[int, Tensor] = field(default_factory=dict)  # states of the blocks that are read, by layer
     outputs: list[ReaderOutputs] = field(default_factory=list)
-    turns: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)  # rotations by counts
 
     @property
     def n_past(self) -> int:
@@ -338,6 +338,14 @@ class RunState:
         return run
 
 
+def unrecorded(cache: Any) -> Any:
+    """A context for what readers do in generation: of many small tensors autograd's bookkeeping is a tenth of the time.
+
+    What is made in it stays with the readers: a student's caller never meets a tensor that cannot be written to.
+    """
+    return torch.inference_mode() if cache is not None and not torch.is_grad_enabled() else nullcontext()
+
+
 def tokens_in(cache: Any) -> int:
     """Tokens seen in earlier passes. Where the model keeps no keys, the readers' own layers count them."""
     if cache is None:
@@ -381,8 +389,9 @@ class _Room(DynamicLayer):
 
     def _grown(self, nth: int, kept: Any, new: Tensor, past: int) -> Tensor:
         room, end = self._rooms[nth], past + new.shape[2]
-        # beams and selections put other tensors in place of ours
-        if room is None or end > room.shape[2] or kept.data_ptr() != room.data_ptr():
+        # beams and selections put other tensors in place of ours; what generation made may not be written to elsewhere
+        sealed = room is not None and room.is_inference() and not torch.is_inference_mode_enabled()
+        if room is None or sealed or end > room.shape[2] or kept.data_ptr() != room.data_ptr():
             room = new.new_empty(*new.shape[:2], max(end, 2 * past), new.shape[3])
             if past:
                 room.narrow(2, 0, past).copy_(kept)

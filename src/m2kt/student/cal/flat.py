@@ -45,7 +45,7 @@ class FlatReader(ReaderBase):
         none_BT1 = self.none.expand(*logit_BTK.shape[:2], 1)
         return torch.cat([logit_BTK, none_BT1], -1).log_softmax(-1)
 
-    def forward(self, h_BTE: Tensor, run: Run) -> Tensor:
+    def write(self, run: Run) -> Tensor:
         x_BTX = self.read(run)
         log_w_BTK1 = self.retrieve(x_BTX)
         usage_BTK = log_w_BTK1[..., :-1].exp()
@@ -60,5 +60,4 @@ class FlatReader(ReaderBase):
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE
         concept_KY, _ = self.contents(teaching)
         said_BTU = w_BTK.new_zeros(*w_BTK.shape[:2], self.literal_UJE.shape[0])
-        out_BTE = self.inject(run, torch.cat([w_BTK @ concept_KY, said_BTU], -1), going_on_BT)
-        return run.carry(h_BTE) + out_BTE.to(h_BTE.dtype)
+        return self.inject(run, torch.cat([w_BTK @ concept_KY, said_BTU], -1), going_on_BT)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,47 +22,56 @@ from torch import Tensor, nn
 from m2kt.student.cal.context import Fact, Run, Slot
 
 T = TypeVar("T")
-PLACES = slice(Fact.POSITION, Fact.ORDINAL + 1)
-SYMBOLS_AGO = slice(Fact.ORDINAL, Fact.ORDINAL + 1)
+COUNTS = slice(Fact.POSITION, Fact.ORDINAL + 1)
 _BASE = 200.0  # slowest rotation takes about 2 pi * base tokens; rehearsed traces are far shorter
 
 
-@lru_cache
-def _frequencies(width: int, n_counts: int, device: torch.device) -> Tensor:
-    """How fast each dimension turns with each count, (counts, W): the first half not at all, the rest shared out.
+def _speeds(width: int, n_counts: int) -> Tensor:
+    """How fast each pair of dimensions turns with each count, (counts, W / 2): half of them do not."""
+    n_pairs = width // 2 // n_counts // 2
+    out_CP = torch.zeros(n_counts, width // 2)
+    for c in range(n_counts):
+        first = width // 2 - (n_counts - c) * n_pairs
+        out_CP[c, first : first + n_pairs] = _BASE ** (-torch.arange(n_pairs, dtype=torch.float32) / n_pairs)
+    return out_CP
 
-    Dimensions turn in pairs half a share apart; the first of a pair has the other sign, so that one sine serves both.
+
+@lru_cache
+def _all_speeds(width: int, value_width: int, device: torch.device) -> Tensor:
+    """Of queries and keys, which turn with both counts, of values, which turn with symbols, and of the way back."""
+    of_value_CP = nn.functional.pad(_speeds(value_width, 1), (0, 0, 1, 0))
+    return torch.cat([_speeds(width, 2), of_value_CP, -of_value_CP], 1).to(device)
+
+
+class Turns(NamedTuple):
+    """By how much positions turn what is said there: one complex number of length 1 a pair of dimensions."""
+
+    places_B1TP: Tensor  # of queries and keys
+    ago_B1TP: Tensor  # of values
+    back_B1TP: Tensor  # of what is made of values: the other way
+
+
+def turns(count_BTC: Tensor, width: int, value_width: int) -> Turns:
+    """The turns at some counts, worked out once for all heads of a pass."""
+    angle_BTP = count_BTC.float() @ _all_speeds(width, value_width, count_BTC.device)
+    turn_B1TP = torch.complex(angle_BTP.cos(), angle_BTP.sin())[:, None]
+    return Turns(*turn_B1TP.split([width // 2, value_width // 2, value_width // 2], -1))
+
+
+@lru_cache
+def paired(width: int, n_counts: int, device: torch.device) -> Tensor:
+    """The order of a head's dimensions in which the two that turn together are neighbours.
+
+    In the weights they are half a share apart.
     """
     n_pairs = width // 2 // n_counts // 2
-    speed_P = _BASE ** (-torch.arange(n_pairs, dtype=torch.float32) / n_pairs)
-    share_S = torch.cat([-speed_P, speed_P])
-    out_CW = torch.zeros(n_counts, width)
-    for c in range(n_counts):
-        first = width - (n_counts - c) * len(share_S)
-        out_CW[c, first : first + len(share_S)] = share_S
-    return out_CW.to(device)
+    return torch.arange(width).view(-1, 2, n_pairs).transpose(1, 2).flatten().to(device)
 
 
-def angles(count_BTC: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines, (B, 1, T, W), of angles proportional to some counts."""
-    angle_BTW = count_BTC.float() @ _frequencies(width, count_BTC.shape[-1], count_BTC.device)
-    return angle_BTW.cos()[:, None], angle_BTW.sin()[:, None]
-
-
-def turns(run: Run, counts: slice, width: int) -> tuple[Tensor, Tensor]:
-    """The angles of the facts that count, at the positions of this pass; worked out once for all heads."""
-    key = (counts.start, counts.stop, width)
-    if key not in run.turns:
-        run.turns[key] = angles(run.fact_BTX[..., counts], width)
-    return run.turns[key]
-
-
-def rotate(x_BHTW: Tensor, cos: Tensor, sin: Tensor, n_counts: int, back: bool = False) -> Tensor:
-    """Turns the second half of the dimensions, a part of it for each count; or back again."""
-    b, h, t, width = x_BHTW.shape
-    n_pairs = width // 2 // n_counts // 2
-    other_BHTW = x_BHTW.view(b, h, t, -1, 2, n_pairs).flip(-2).view(x_BHTW.shape)
-    return torch.addcmul(x_BHTW * cos, other_BHTW, sin, value=-1.0 if back else 1.0)
+def rotate(x_BHTW: Tensor, turn_B1TP: Tensor) -> Tensor:
+    """Turns each pair of neighbouring dimensions."""
+    z_BHTP = torch.view_as_complex(x_BHTW.view(*x_BHTW.shape[:-1], -1, 2))
+    return torch.view_as_real(z_BHTP * turn_B1TP).view(x_BHTW.shape)
 
 
 class Kept(Generic[T]):
@@ -90,9 +99,10 @@ class Kept(Generic[T]):
             return self._make()
         if self._of is None:
             self._of = self._sources()
-        if any(t.is_inference() for t in self._of):  # those count no writing
+        try:
+            version = sum(t._version for t in self._of)  # it only ever rises
+        except RuntimeError:  # an inference tensor counts no writing
             return self._make()
-        version = sum(t._version for t in self._of)  # it only ever rises
         if self._value is None or version != self._version:
             self._version, self._value = version, self._make()
         return self._value
@@ -102,6 +112,12 @@ def _by_head(x_BTY: Tensor, width: int) -> Tensor:
     """(B, H, T, W)."""
     b, t, _ = x_BTY.shape
     return x_BTY.view(b, t, -1, width).transpose(1, 2)
+
+
+def _by_heads(order_W: Tensor, n_heads: int) -> Tensor:
+    """The same order within each of some heads, (H W,)."""
+    first_H1 = len(order_W) * torch.arange(n_heads, device=order_W.device)[:, None]
+    return (first_H1 + order_W).flatten()
 
 
 class Heads(nn.Module):
@@ -130,23 +146,30 @@ class Heads(nn.Module):
         return [self.query, self.key]
 
     def stacked(self) -> tuple[Tensor, Tensor]:
-        """All maps in one: weight (Y, X) and bias (Y)."""
+        """All maps in one, by head in the order ``paired``: weight (Y, X) and bias (Y)."""
+        order_Y = self.order()
         maps = self.projections
-        return torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
+        return torch.cat([m.weight for m in maps])[order_Y], torch.cat([m.bias for m in maps])[order_Y]
+
+    def order(self) -> Tensor:
+        """Where in the maps' own order each stacked row lies, (Y,)."""
+        device = self.query.weight.device
+        order_W = paired(self.width, 2, device) if self.rope else torch.arange(self.width, device=device)
+        return _by_heads(order_W, 2 * self.n_heads)
 
     def sharpness(self) -> Tensor:
         """Factors of queries, and of keys (none), (2 H, 1, 1)."""
         sharpness_H = self.log_sharpness_H.clamp(max=4.5).exp()
         return torch.cat([sharpness_H, torch.ones_like(sharpness_H)])[:, None, None]
 
-    def turned(self, mapped_BTY: Tensor, sharpness_G11: Tensor, run: Run) -> tuple[Tensor, Tensor]:
+    def turned(self, mapped_BTY: Tensor, sharpness_G11: Tensor, turn: Turns) -> tuple[Tensor, Tensor]:
         """Queries (sharpened) and keys, of directions alone with their positions in, each (B, H, T, W)."""
         both_BTY = mapped_BTY[..., : 2 * self.n_heads * self.width]
         both_BGTW = _by_head(both_BTY, self.width)
         length_BGT1 = torch.linalg.vector_norm(both_BGTW, dim=-1, keepdim=True).clamp(min=1e-12)
         both_BGTW = both_BGTW * (sharpness_G11 / length_BGT1)
         if self.rope:
-            both_BGTW = rotate(both_BGTW, *turns(run, PLACES, self.width), n_counts=2)
+            both_BGTW = rotate(both_BGTW, turn.places_B1TP)
         q_BHTW, k_BHTW = both_BGTW.split(self.n_heads, 1)
         return q_BHTW, k_BHTW
 
@@ -154,9 +177,11 @@ class Heads(nn.Module):
 class GatherHeads(Heads):
     """Attention on symbols, trained by the packet's edges."""
 
-    def forward(self, mapped_BTY: Tensor, sharpness_G11: Tensor, run: Run, n_symbols: int) -> Tensor:
+    def forward(
+        self, mapped_BTY: Tensor, sharpness_G11: Tensor, turn: Turns, run: Run, n_symbols: int
+    ) -> Tensor:
         """Log attention, (B, H, T, N); very negative off the symbols."""
-        q_BHTW, k_BHTW = self.turned(mapped_BTY, sharpness_G11, run)
+        q_BHTW, k_BHTW = self.turned(mapped_BTY, sharpness_G11, turn)
         k_BHNW, _ = run.extend_keys(Slot.GATHERS, k_BHTW, k_BHTW[..., :0])
         hidden_B1TN = (run.hidden_BTN | (run.symbol_BN == n_symbols)[:, None])[:, None]
         logit_BHTN = (q_BHTW @ k_BHNW.transpose(-1, -2)).masked_fill(hidden_B1TN, -1e4)
@@ -176,14 +201,20 @@ class LookHeads(Heads):
     def projections(self) -> list[nn.Linear]:
         return [self.query, self.key, self.value]
 
-    def forward(self, mapped_BTY: Tensor, sharpness_G11: Tensor, run: Run) -> Tensor:
-        """What the heads bring back, (B, T, Y)."""
-        turn = turns(run, SYMBOLS_AGO, self.value_width)
-        q_BLTW, k_BLTW = self.turned(mapped_BTY, sharpness_G11, run)
+    def order(self) -> Tensor:
+        return torch.cat([super().order(), 2 * self.n_heads * self.width + self.brought()])
+
+    def brought(self) -> Tensor:
+        """Where in the order of the value map each thing lies that the heads bring, (Y,)."""
+        return _by_heads(paired(self.value_width, 1, self.value.weight.device), self.n_heads)
+
+    def forward(self, mapped_BTY: Tensor, sharpness_G11: Tensor, turn: Turns, run: Run) -> Tensor:
+        """What the heads bring back, (B, T, Y), in the order ``brought``."""
+        q_BLTW, k_BLTW = self.turned(mapped_BTY, sharpness_G11, turn)
         v_BLTV = _by_head(mapped_BTY[..., -self.n_heads * self.value_width :], self.value_width)
-        k_BLNW, v_BLNV = run.extend_keys(Slot.LOOKS, k_BLTW, rotate(v_BLTV, *turn, n_counts=1))
+        k_BLNW, v_BLNV = run.extend_keys(Slot.LOOKS, k_BLTW, rotate(v_BLTV, turn.ago_B1TP))
         logit_BLTN = (q_BLTW @ k_BLNW.transpose(-1, -2)).masked_fill(run.hidden_BTN[:, None], -1e4)
-        found_BLTV = rotate(logit_BLTN.softmax(-1) @ v_BLNV, *turn, n_counts=1, back=True)
+        found_BLTV = rotate(logit_BLTN.softmax(-1) @ v_BLNV, turn.back_B1TP)
         return found_BLTV.transpose(1, 2).flatten(2)
 
 

@@ -18,10 +18,10 @@ from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
 from m2kt.errors import CompatibilityError
-from m2kt.models import blocks, cache_argument, decoder, hand_over_whole, hidden_of
+from m2kt.models import blocks, cache_argument, decoder, hand_over_whole, hidden_of, run_until
 from m2kt.student.cal._compat import PREFIX
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher, tokens_in
+from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher, tokens_in, unrecorded
 from m2kt.student.cal.layer import CALLayer, ReadingBlock, SteeredLinear
 from m2kt.student.cal.reader import ReaderBase
 
@@ -196,18 +196,8 @@ class CALModel(BaseTuner):
     def states_read(self, token_BT: Tensor, mask_BT: Tensor) -> dict[int, Tensor]:
         """What the reader reads of a batch, by layer: the pass ends as soon as the last of these blocks has run."""
         config = cast(CALConfig, self.peft_config[self.active_adapters[0]])
-
-        def enough(*_: Any) -> None:
-            raise _Enough
-
         top = _unwrap(blocks(self.model)[max(config.read_layers)])
-        handle = top.register_forward_hook(enough)
-        try:
-            decoder(self.model)(input_ids=token_BT, attention_mask=mask_BT, use_cache=False)
-        except _Enough:
-            pass
-        finally:
-            handle.remove()
+        run_until(top, decoder(self.model), input_ids=token_BT, attention_mask=mask_BT, use_cache=False)
         assert self.state.last is not None
         return self.state.last.taps
 
@@ -260,8 +250,9 @@ class _Begin:
             cache = DynamicCache(config=self.config)  # made here, because the readers need it too
             bound[self.kept] = cache
         past = tokens_in(cache)
-        for nth, name in enumerate(reading):
-            self.state.begin(name, nth, token_BT, bound.get("attention_mask"), cache, past)
+        with unrecorded(cache):
+            for nth, name in enumerate(reading):
+                self.state.begin(name, nth, token_BT, bound.get("attention_mask"), cache, past)
         return (), bound
 
 
@@ -285,10 +276,6 @@ class _Tap:
     def __call__(self, _: nn.Module, __: Any, output: Any) -> None:
         for run in self.state.runs.values():
             run.taps[self.layer] = hidden_of(output)
-
-
-class _Enough(Exception):
-    """Ends a pass early; never leaves ``states_read``."""
 
 
 def _unwrap(module: nn.Module) -> nn.Module:

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import TRAIL, Fact, ReaderOutputs, Run, Teaching
-from m2kt.student.cal.heads import GatherHeads, Kept, LookHeads, symbol_mass
+from m2kt.student.cal.context import TRAIL, Fact, ReaderOutputs, Run, Teaching, unrecorded
+from m2kt.student.cal.heads import COUNTS, GatherHeads, Kept, LookHeads, Turns, symbol_mass, turns
 from m2kt.student.cal.projector import Projector
 
 
@@ -100,6 +100,18 @@ class ReaderBase(nn.Module):
         self.bank_KD.copy_(bank_KD)
         self.anchor_SD.copy_(anchor_SD)
         self.has_anchor_S.copy_(has_anchor_S.float())
+
+    def forward(self, h_BTE: Tensor, run: Run) -> Tensor:
+        """The stream with what the reader writes."""
+        with unrecorded(run.cache):
+            out_BTE = self.write(run)
+        if out_BTE is None:
+            return h_BTE
+        return run.carry(h_BTE) + out_BTE[:, -h_BTE.shape[1] :].to(h_BTE.dtype)
+
+    def write(self, run: Run) -> Tensor | None:
+        """The vectors to add, (B, T or more, E), the last of them at this pass's positions; None where all are zero."""
+        raise NotImplementedError
 
     def silence(self, run: Run) -> Tensor:
         """Mean log p(none) over a pass."""
@@ -259,16 +271,19 @@ class StructuredReader(ReaderBase):
         # what it is, and whether it is a symbol at all
         unit_UW = self.unit.weight + self.kind.weight[self.alike_U]
         begun_XY = self.begun.weight[self.begun_X] @ weight_GWY[0] + torch.cat([bias_Y for _, bias_Y in maps])
-        rest_XY = [torch.cat([w_YX[:, :n_state], w_YX[:, n_state + n_units :]], 1).T for w_YX, _ in maps]
+        look, think, gather = (torch.cat([w.T[:n_state], w.T[n_state + n_units :]]) for w, _ in maps)
+        think = torch.cat([think[:n_state], think[n_state:][self.look.brought()]])
         table_RY = torch.cat([begun_XY, (unit_UW @ weight_GWY).flatten(0, 1)])
-        return Prepared(table_RY, rest_XY, self.look.sharpness(), self.gather.sharpness())
+        return Prepared(table_RY, [look, think, gather], self.look.sharpness(), self.gather.sharpness())
 
     def weights(self, class_BTC: Tensor, mass_BHTS: Tensor) -> Tensor:
         """w_k = p(rule) prod_i p_i(argument i of k), (B, T, K)."""
         one_more_BTHS = nn.functional.pad(mass_BHTS, (0, 1), value=1.0).transpose(1, 2)
-        found_BTX = one_more_BTHS.flatten(2).index_select(-1, self.at_AK.flatten())
-        w_BTK = class_BTC.index_select(-1, self.class_K)
-        for p_BTK in found_BTX.unflatten(-1, self.at_AK.shape).unbind(-2):
+        p_BTX, size = one_more_BTHS.flatten(2), class_BTC.shape[:2]
+        w_BTK = class_BTC.gather(-1, self.class_K.expand(*size, -1))
+        # gathered, for index_select is slow along the last axis of several rows
+        found_BTX = p_BTX.gather(-1, self.at_AK.view(-1).expand(*size, -1))
+        for p_BTK in found_BTX.view(*size, *self.at_AK.shape).unbind(-2):
             w_BTK = w_BTK * p_BTK
         return w_BTK
 
@@ -284,10 +299,13 @@ class StructuredReader(ReaderBase):
 
     def silence(self, run: Run) -> Tensor:
         """Mean log p(none) where structure alone would let the reader speak."""
-        log_none_BT = self.select(run, self._prepared())[0][..., CALConfig.NONE]
+        log_none_BT = self.select(run, self._prepared(), self.turns(run))[0][..., CALConfig.NONE]
         return (log_none_BT * run.familiar_BT).sum() / run.familiar_BT.sum().clamp(min=1)
 
-    def select(self, run: Run, ready: Prepared) -> tuple[Tensor, Tensor, Tensor | None]:
+    def turns(self, run: Run) -> Turns:
+        return turns(run.fact_BTX[..., COUNTS], self.config.gather_width, self.config.look_width)
+
+    def select(self, run: Run, ready: Prepared, turn: Turns) -> tuple[Tensor, Tensor, Tensor | None]:
         """The classes' log probabilities, what gather heads look by, (B, T, Y), and the sense of place."""
         look_XY, think_XZ, gather_XY = ready.rest_XY
         row_NG = (run.fact_BTX[..., Fact.BEGUN : Fact.LOOKS] + self.row_G).flatten(0, 1)
@@ -296,7 +314,7 @@ class StructuredReader(ReaderBase):
         size = run.fact_BTX.shape[:2]
         state_NX = self.state(self.read(run)).flatten(0, 1)
         looked_BTY = torch.addmm(look_NY, state_NX, look_XY).unflatten(0, size)
-        around_NY = self.look(looked_BTY, ready.look_G11, run).flatten(0, 1)
+        around_NY = self.look(looked_BTY, ready.look_G11, turn, run).flatten(0, 1)
         thought_NZ = self.think[1](torch.addmm(think_NZ, torch.cat([state_NX, around_NY], -1), think_XZ))
         log_place_BTM = None
         if self.place is not None and self.placed is not None:
@@ -309,17 +327,17 @@ class StructuredReader(ReaderBase):
 
     def look_up(self, run: Run) -> tuple[ReaderOutputs, Tensor]:
         """What applies at each position and where its arguments are; with the gathered symbols, (B, H, T, S)."""
-        ready = self._prepared()
-        log_class_BTC, gather_BTY, log_place_BTM = self.select(run, ready)
-        log_gather_BHTN = self.gather(gather_BTY, ready.gather_G11, run, self.n_symbols)
+        ready, turn = self._prepared(), self.turns(run)
+        log_class_BTC, gather_BTY, log_place_BTM = self.select(run, ready, turn)
+        log_gather_BHTN = self.gather(gather_BTY, ready.gather_G11, turn, run, self.n_symbols)
         mass_BHTS = symbol_mass(log_gather_BHTN, nn.functional.embedding(run.symbol_BN, self.hit_SS))
         w_BTK = self.weights(log_class_BTC.exp(), mass_BHTS)
         return ReaderOutputs(log_class_BTC, log_gather_BHTN, log_place_BTM, w_BTK), mass_BHTS
 
-    def forward(self, h_BTE: Tensor, run: Run) -> Tensor:
+    def write(self, run: Run) -> Tensor | None:
         puts_off = run.cache is not None and self.config.silence < 1.0  # else it may speak anywhere
         if puts_off and not run.catch_up(self.config.read_layers):
-            return h_BTE
+            return None
         found, mass_BHTS = self.look_up(run)
         assert found.usage_BTK is not None
         class_BTC, w_BTK = found.class_BTC.exp(), found.usage_BTK
@@ -339,8 +357,7 @@ class StructuredReader(ReaderBase):
         content_BTY = w_BTK @ concept_KY + copied_BTS @ symbol_SY
         said_BTU = class_BTC[..., self.config.class_of_literal(0) :]
         out_BTE = self.inject(run, torch.cat([content_BTY, said_BTU], -1), going_on_BT)
-        out_BTE = out_BTE.masked_fill(self.silent(run, class_BTC)[..., None], 0.0)
-        return run.carry(h_BTE) + out_BTE[:, -h_BTE.shape[1] :].to(h_BTE.dtype)
+        return out_BTE.masked_fill(self.silent(run, class_BTC)[..., None], 0.0)
 
     def force(
         self, teaching: Teaching, class_BTC: Tensor, w_BTK: Tensor, copied_BTS: Tensor
