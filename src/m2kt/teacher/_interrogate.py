@@ -24,9 +24,7 @@ from m2kt.teacher._shortlist import Reading, apart, shortlist
 BASES = 6  # base sequences a skeleton
 ALTERNATIVES = 2  # other values tried a position
 SKELETONS = 8  # commonest skeletons of a template that are interrogated a round
-DEAR = (
-    50_000_000  # parameters from which attention is asked first: below, a pass costs as little as reading it
-)
+DEAR = 50_000_000  # parameters from which attention is asked first; else a pass costs as little as that
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ P pool states, F width of phi's trunk.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
@@ -338,7 +338,7 @@ class RunState:
         return run
 
 
-def unrecorded(cache: Any) -> Any:
+def unrecorded(cache: Any) -> AbstractContextManager[Any]:
     """A context for what readers do in generation: of many small tensors autograd's bookkeeping is a tenth of the time.
 
     What is made in it stays with the readers: a student's caller never meets a tensor that cannot be written to.

@@ -303,6 +303,7 @@ class StructuredReader(ReaderBase):
         return (log_none_BT * run.familiar_BT).sum() / run.familiar_BT.sum().clamp(min=1)
 
     def turns(self, run: Run) -> Turns:
+        """By how much its heads turn what is said at each position."""
         return turns(run.fact_BTX[..., COUNTS], self.config.gather_width, self.config.look_width)
 
     def select(self, run: Run, ready: Prepared, turn: Turns) -> tuple[Tensor, Tensor, Tensor | None]:
