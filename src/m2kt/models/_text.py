@@ -12,11 +12,13 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
 from m2kt.errors import ModelError
 
+REMEMBERED = 4096  # texts a tokenizer
 _ANCHORS = ("\n", "a", "0", ".", ";", "A", "|")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -166,6 +168,7 @@ class _Book:
         }
         self._added: dict[int, str] = {i: t.content for i, t in added.items() if i not in self.special}
         self._pieces: dict[int, bytes] = {}
+        self._remembered = lru_cache(REMEMBERED)(self.raw)
         self._unk = tokenizer.unk_token_id
         self._anchor = self._find_anchor()
         self.prefix = self._find_prefix()
@@ -179,8 +182,8 @@ class _Book:
         return ids
 
     def natural(self, text: str) -> list[int]:
-        """The tokenizer's own tokens of a text on its own."""
-        return self.raw(text) if text else []
+        """The tokenizer's own tokens of a text on its own; remembered, for a prompt is asked, forced and rolled out."""
+        return list(self._remembered(text)) if text else []
 
     def piece(self, token: int) -> bytes:
         known = self._pieces.get(token)

@@ -20,7 +20,7 @@ from m2kt.teacher._view import ENOUGH, MAX_CANDIDATES, Book, DraftRule, View, ar
 MAX_ARITY = 4
 ROWS_PER_LEAF = 8  # a guard must be this much smaller than the table it replaces
 SAMPLES_PER_LEAF = 12  # fewer do not tell a guard from a coincidence
-SUBSAMPLE = 64  # rows on which tuples are tried before all rows are
+SUBSAMPLE = 24  # rows on which tuples are tried before all rows are: few, for all tuples are
 
 
 def explain(view: View, book: Book, *, avoid: frozenset[int] = frozenset()) -> Decision | None:
@@ -164,7 +164,7 @@ def _fitting_tuples(
     ]
     said = rule.look_up(axes)
     wrong = ((said >= 0) & (said != view.symbol_N[few])).sum(axis=-1)
-    fine = (wrong <= slack) & ((said >= 0).mean(axis=-1) >= 0.5 * share)
+    fine = (wrong <= slack) & ((said >= 0).mean(axis=-1) >= 0.25 * share)
     for chosen in np.argwhere(fine).tolist():
         sources = tuple(candidates[c] for c in chosen)
         if len(set(sources)) < rule.arity or must.isdisjoint(sources):
