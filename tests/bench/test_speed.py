@@ -1,4 +1,4 @@
-"""Every pass of a model is seen, whichever way its parts are called."""
+"""Every pass of a model is seen, and both arms of a comparison write the same number of tokens, each by itself."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from m2kt.bench.arms.speed import seen_calls
+from m2kt.bench.arms.speed import NEW_TOKENS, _by_turns, seen_calls
 from m2kt.models import decoder
+from m2kt.student import StudentSettings, train
+from tests.student.helpers import loaded, small_packet
 from tests.tiny import tiny_model
 
 
@@ -28,3 +30,17 @@ def test_passes_with_and_without_the_head_are_seen(family: str) -> None:
     ]
     assert calls[0].mask_BN is not None
     assert calls[1].mask_BN is None
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_every_second_pass_is_without_the_adapter(family: str) -> None:
+    settings = StudentSettings.model_validate({"rehearsal": {"batch": 4}})
+    model = train(loaded(family), small_packet(), settings, updates=1).model.eval()
+    read: list[int] = []
+    model.base_model.reader().register_forward_hook(lambda _, given, __: read.append(given[0].shape[1]))
+    ids_BT = torch.ones(2, 5, dtype=torch.long)
+    with seen_calls(model.get_base_model()) as calls:
+        on, off = _by_turns(model, ids_BT, torch.ones_like(ids_BT))
+    assert len(on) == len(off) == NEW_TOKENS and min(*on, *off) > 0
+    assert read == [5] + [1] * (NEW_TOKENS - 1)
+    assert sum(call.n_tokens for call in calls) == 2 * 2 * (5 + NEW_TOKENS - 1)
