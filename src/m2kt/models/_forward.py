@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -25,14 +26,14 @@ def pad_batch(
     device: Any = None,
 ) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask, both BT; sequences are padded on ``side`` to the longest."""
-    longest = max(len(s) for s in sequences)
-    ids_BT = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
-    mask_BT = torch.zeros_like(ids_BT)
-    for row, sequence in enumerate(sequences):
-        start = longest - len(sequence) if side == "left" else 0
-        ids_BT[row, start : start + len(sequence)] = torch.tensor(list(sequence), dtype=torch.long)
-        mask_BT[row, start : start + len(sequence)] = 1
-    return ids_BT.to(device), mask_BT.to(device)
+    length_B = torch.tensor([len(s) for s in sequences])
+    longest = int(length_B.max())
+    first_B = longest - length_B if side == "left" else torch.zeros_like(length_B)
+    at_T = torch.arange(longest)
+    real_BT = (at_T >= first_B[:, None]) & (at_T < (first_B + length_B)[:, None])
+    ids_BT = torch.full(real_BT.shape, pad_id, dtype=torch.long)
+    ids_BT[real_BT] = torch.tensor(list(chain.from_iterable(sequences)), dtype=torch.long)
+    return ids_BT.to(device), real_BT.long().to(device)
 
 
 def forward_arguments(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None) -> dict[str, Any]:

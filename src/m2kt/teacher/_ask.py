@@ -23,6 +23,7 @@ from m2kt.models import (
     generate_greedy,
     leading_space,
     next_tokens,
+    pad_batch,
     piece_bytes,
 )
 from m2kt.probes import ProbeSpec, Prompt
@@ -152,14 +153,10 @@ class Teacher:
             while end < len(order) and (end - start + 1) * len(items[order[end]].ids) <= limit:
                 end += 1
             chunk = order[start : max(end, start + 1)]
-            width = len(items[chunk[-1]].ids)
-            ids = torch.full((len(chunk), width), self.pad, dtype=torch.long)
-            mask = torch.zeros((len(chunk), width), dtype=torch.long)
-            for row, i in enumerate(chunk):
-                ids[row, : len(items[i].ids)] = torch.tensor(items[i].ids)
-                mask[row, : len(items[i].ids)] = 1
+            rows = [items[i].ids for i in chunk]
+            ids, mask = pad_batch(rows, self.pad, side="right", device=self.device)
             self.passes += len(chunk)
-            yield chunk, ids.to(self.device), mask.to(self.device)
+            yield chunk, ids, mask
             start += len(chunk)
 
     @contextmanager

@@ -13,6 +13,7 @@ from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
@@ -95,7 +96,8 @@ class UnitMatcher:
         rows = token_BT.tolist()
         tails = [[]] * len(rows) if before_BNX is None else before_BNX[:, -self.longest :].tolist()
         found = [self._facts(row, tail) for row, tail in zip(rows, tails, strict=True)]
-        return torch.tensor(found, dtype=torch.long).reshape(*token_BT.shape, N_FACTS)
+        fact_BTX = np.array(found, dtype=np.int64).reshape(*token_BT.shape, N_FACTS)
+        return torch.from_numpy(fact_BTX)
 
     def _facts(self, row: list[int], tail: list[Any]) -> list[Any]:
         tokens, facts = [fact[Fact.TOKEN] for fact in tail], list(tail)
