@@ -13,7 +13,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from m2kt.student import StudentSettings, train
-from m2kt.student.cal.context import Fact, UnitMatcher, _layer
+from m2kt.student.cal.cache import pseudo_layer
+from m2kt.student.cal.context import Fact, UnitMatcher
 from m2kt.student.cal.heads import rotate, turns
 from tests.student.helpers import LETTERS, WORDS, loaded, shaken, small_packet
 
@@ -119,7 +120,7 @@ def test_a_cache_with_room_does_what_a_plain_one_does(seed: int) -> None:
     rows = 3
     for _ in range(40):
         new = torch.from_numpy(rng.normal(size=(rows, 2, int(rng.integers(1, 4)), 5)))
-        room = _layer(ours, 0)
+        room = pseudo_layer(ours, 0)
         for a, b in zip(room.update(new, new[..., :0]), plain.update(new, new[..., :0]), strict=True):
             assert torch.equal(a, b) and a.shape == b.shape
         does = rng.integers(5)

@@ -40,6 +40,15 @@ def once(request: pytest.FixtureRequest) -> Iterator[tuple[Teacher, Pool, Effect
     yield teacher, pool, effects(alone), teacher.passes - before
 
 
+def together(teacher: Teacher, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> tuple[Effects, int]:
+    """What is found where units share passes, and how many passes it took."""
+    shared = copy.deepcopy(pool)
+    monkeypatch.setattr(_interrogate, "DEAR", 0)
+    before = teacher.passes
+    interrogate(teacher, shared, seed=0)
+    return effects(shared), teacher.passes - before
+
+
 def effects(pool: Pool) -> Effects:
     """(tried, changed, followed) by template, node and unit."""
     return {
@@ -54,14 +63,10 @@ def test_a_shortlist_saves_passes_and_finds_the_same_causes(
     once: tuple[Teacher, Pool, Effects, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher, pool, expected, passes = once
-    together = copy.deepcopy(pool)
-    monkeypatch.setattr(_interrogate, "DEAR", 0)
-    before = teacher.passes
-    interrogate(teacher, together, seed=0)
-    found = effects(together)
+    found, fewer = together(teacher, pool, monkeypatch)
     assert {place: n for place, (n, _, _) in found.items()} == {p: n for p, (n, _, _) in expected.items()}
     assert sum(found[place] != expected[place] for place in expected) <= 0.01 * len(expected)
-    assert teacher.passes - before < passes
+    assert fewer < passes
 
 
 def test_a_shortlist_that_misses_everything_costs_passes_and_no_cause(
@@ -69,11 +74,8 @@ def test_a_shortlist_that_misses_everything_costs_passes_and_no_cause(
 ) -> None:
     """Nothing is listed, so all units share a pass, and every change has to be asked about again."""
     teacher, pool, expected, _ = once
-    blind = copy.deepcopy(pool)
-    monkeypatch.setattr(_interrogate, "DEAR", 0)
     monkeypatch.setattr(_interrogate, "shortlist", lambda teacher, items, candidates: [{}] * len(items))
-    interrogate(teacher, blind, seed=0)
-    assert effects(blind) == expected
+    assert together(teacher, pool, monkeypatch)[0] == expected
 
 
 def test_what_no_step_reads_together_shares_a_pass() -> None:

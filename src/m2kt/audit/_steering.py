@@ -27,7 +27,7 @@ from m2kt.models import (
     leading_space,
     moved,
     pad_batch,
-    record,
+    states_at,
     text_of,
     width,
 )
@@ -115,8 +115,7 @@ def _own_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> dic
         tokens: dict[int, list[int]] = {}
         for t, owner in enumerate(encoded.unit_of_token):
             tokens.setdefault(owner, []).append(t)
-        with record(base.model, [layer]) as seen:
-            base.model(input_ids=torch.tensor([encoded.ids], device=base.device), use_cache=False)
+        seen = states_at(base.model, [layer], input_ids=torch.tensor([encoded.ids], device=base.device))
         for u, unit in enumerate(trace.units):
             if u >= trace.n_prompt and unit.kind == "copy" and unit.symbol is not None:
                 space = leading_space(base.tokenizer, unit.text, [encoded.ids[t] for t in tokens[u]])

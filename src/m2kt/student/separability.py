@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from m2kt.models import decoder, record
+from m2kt.models import states_at
 from m2kt.student.cal import CALConfig
 from m2kt.student.calibrate import final_gain
 from m2kt.student.rehearsal import Rehearsal, collate
@@ -58,9 +58,9 @@ def read_cues(model: Any, rehearsal: Rehearsal, config: CALConfig, n: int = TRAC
     items = [rehearsal.encode(*drawn, config) for drawn in rehearsal.draw(n)]
     device = model.get_input_embeddings().weight.device
     batch = collate(items, torch.zeros(n, dtype=torch.bool), (1.0, 1.0), device)
-    with record(model, [layer + 1 for layer in config.read_layers]) as seen:
-        decoder(model)(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
-    state_BTX = torch.cat([seen[layer + 1].float() for layer in config.read_layers], -1)
+    layers = [layer + 1 for layer in config.read_layers]
+    seen = states_at(model, layers, input_ids=batch.token_BT, attention_mask=batch.mask_BT)
+    state_BTX = torch.cat([seen[layer].float() for layer in layers], -1)
     b, t = (batch.teaching.concept_BT >= 0).nonzero(as_tuple=True)
     source_NA = batch.teaching.source_BTA[b, t]
     at_NA = t[:, None].expand_as(source_NA) if config.reader == "flat" else source_NA.clamp(min=0)

@@ -62,7 +62,7 @@ def attend(teacher: Teacher, pool: Pool, draft: Draft, number: dict[int, int]) -
     forced: dict[tuple[int, int], Forced] = {}
     for template, i in needed:
         sample = pool.shapes[template].samples[i]
-        forced[template, i] = teacher.force([u.text for u in sample.units], sample.n_prompt)
+        forced[template, i] = teacher.force(sample.texts, sample.n_prompt)
     sums: list[NDArray[np.float32] | None] = [None] * len(edges)
     note = None
     try:

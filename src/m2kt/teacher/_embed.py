@@ -333,7 +333,7 @@ def _spelling(teacher: Teacher, pools: dict[int, list[Mix]]) -> dict[int, list[i
     found = {}
     for symbol, mixes in pools.items():
         request = mixes[0][0]
-        forced = teacher.force([u.text for u in request.sample.units], request.sample.n_prompt)
+        forced = teacher.force(request.sample.texts, request.sample.n_prompt)
         found[symbol] = [forced.ids[t] for t in forced.content[request.unit]]
     return found
 

@@ -24,7 +24,7 @@ from m2kt.teacher._shortlist import Reading, apart, shortlist
 BASES = 6  # base sequences a skeleton
 ALTERNATIVES = 2  # other values tried a position
 SKELETONS = 8  # commonest skeletons of a template that are interrogated a round
-DEAR = 50_000_000  # parameters from which attention is asked first; else a pass costs as little as that
+DEAR = 50_000_000  # parameters from which attention is asked first: below, there is little to save
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,6 @@ class _Base:
     sample: Sample
     forced: Forced
     values: dict[int, list[str]]  # by unit: symbols that are put in its place
-
-    @property
-    def texts(self) -> list[str]:
-        return [unit.text for unit in self.sample.units]
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def _base(teacher: Teacher, shape: Shape, sample: Sample, rng: random.Random) ->
         if unit.symbol is not None:
             others = [v for v in support[position] if v != unit.symbol]
             values[position] = rng.sample(others, min(ALTERNATIVES, len(others)))
-    forced = teacher.force([unit.text for unit in sample.units], sample.n_prompt)
+    forced = teacher.force(sample.texts, sample.n_prompt)
     return _Base(shape, sample, forced, values)
 
 
@@ -108,7 +104,7 @@ def _readings(teacher: Teacher, bases: Sequence[_Base]) -> list[Reading] | None:
 
 
 def _question(teacher: Teacher, index: int, base: _Base, replaced: dict[int, str]) -> _Question:
-    texts = base.texts
+    texts = base.sample.texts
     for position, value in replaced.items():
         texts[position] = base.sample.units[position].lead + value
     forced = teacher.force(texts, base.sample.n_prompt)

@@ -38,9 +38,14 @@ class Sample:
     path: list[int] = field(default_factory=list)  # trie node that decides unit n_prompt + i
 
     @property
+    def texts(self) -> list[str]:
+        """What each unit says."""
+        return [u.text for u in self.units]
+
+    @property
     def text(self) -> str:
         """Prompt, completion and stop."""
-        return "".join(u.text for u in self.units)
+        return "".join(self.texts)
 
 
 @dataclass

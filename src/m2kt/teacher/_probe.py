@@ -28,9 +28,8 @@ class RidgeProbe:
 
     def predict(self, x_ND: Floats) -> Ints:
         """The class of each state."""
-        score_NC = (
-            self._standardise(x_ND) @ self.weight_DC + self.bias_C
-        )  # near 1 for the class it belongs to
+        # near 1 for the class that a state belongs to
+        score_NC = self._standardise(x_ND) @ self.weight_DC + self.bias_C
         best: Ints = self.classes[score_NC.argmax(axis=1)].astype(np.int32)
         return best
 

@@ -37,7 +37,7 @@ def _samples(teacher: Teacher, requests: Sequence[Request]) -> tuple[list[Forced
     for sample in (request.sample for request in requests):
         if id(sample) not in number:
             number[id(sample)] = len(items)
-            items.append(teacher.force([u.text for u in sample.units], sample.n_prompt))
+            items.append(teacher.force(sample.texts, sample.n_prompt))
     return items, [number[id(request.sample)] for request in requests]
 
 

@@ -1,4 +1,4 @@
-"""What a reader must know about the running forward pass besides hidden states: tokens, padding, positions, the cache.
+"""What a reader must know about the running forward pass besides hidden states: tokens, padding, positions.
 
 Letters: B sequences, T tokens of this pass, N tokens seen so far (cached ones included), S symbols, K concepts,
 P pool states, F width of phi's trunk.
@@ -7,7 +7,6 @@ P pool states, F width of phi's trunk.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
@@ -16,20 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers import DynamicCache
 
 from m2kt.errors import CompatibilityError
-
-
-class Slot(IntEnum):
-    """What a reader keeps in a cache between passes, each in a pseudo layer of its own."""
-
-    FACTS = 0  # tokens, and what stands at them
-    STATES = 1  # what is read of the student
-    LOOKS = 2
-    GATHERS = 3
-    HELD = 4  # what is being written
-
+from m2kt.student.cal.cache import Slot, pseudo_layer
 
 _BEGUN = -1  # known only as the beginning of a form
 TRAIL = 4  # units that a reader sees at once: the one that ends here and those before it
@@ -218,7 +207,7 @@ class Run:
     def kept(self, slot: Slot) -> Any:
         """A pseudo layer of the cache."""
         assert self.cache is not None
-        return _layer(self.cache, self.first_layer + slot)
+        return pseudo_layer(self.cache, self.first_layer + slot)
 
     def catch_up(self, layers: Sequence[int]) -> bool:
         """Takes in what is owed: this pass, and earlier ones in which the reader had nothing to say.
@@ -302,7 +291,7 @@ class RunState:
             )
         layer, before_BNX = None, None
         if cache is not None:
-            layer = _layer(cache, first_layer + Slot.FACTS)
+            layer = pseudo_layer(cache, first_layer + Slot.FACTS)
             if layer.get_seq_length() != past:
                 raise CompatibilityError(
                     f"the cache holds {past} tokens but the concept reader saw {layer.get_seq_length()} of them: "
@@ -338,65 +327,3 @@ class RunState:
         )
         self.runs[adapter] = run
         return run
-
-
-def unrecorded(cache: Any) -> AbstractContextManager[Any]:
-    """A context for what readers do in generation: of many small tensors autograd's bookkeeping is a tenth of the time.
-
-    What is made in it stays with the readers: a student's caller never meets a tensor that cannot be written to.
-    """
-    return torch.inference_mode() if cache is not None and not torch.is_grad_enabled() else nullcontext()
-
-
-def tokens_in(cache: Any) -> int:
-    """Tokens seen in earlier passes. Where the model keeps no keys, the readers' own layers count them."""
-    if cache is None:
-        return 0
-    if not isinstance(cache, DynamicCache):
-        raise CompatibilityError(
-            f"the concept reader keeps its keys in a DynamicCache, got {type(cache).__name__}; "
-            "generate without cache_implementation, or with use_cache=False"
-        )
-    if any(isinstance(layer, DynamicLayer) for layer in cache.layers):
-        return int(cache.get_seq_length())
-    if cache.layers and cache.has_previous_state():
-        raise CompatibilityError(
-            "the cache holds states of earlier passes that the concept reader did not see: a cache must be filled with "
-            "the same adapters switched on all the time"
-        )
-    return 0
-
-
-def _layer(cache: DynamicCache, index: int) -> Any:
-    """A pseudo layer behind the model's own: beams, crops and batch selection then move it along by themselves."""
-    new: Any = _Room  # transformers leaves the making of layers untyped
-    while len(cache.layers) <= index:
-        cache.layers.append(new())
-    return cache.layers[index]
-
-
-class _Room(DynamicLayer):
-    """A layer with room to grow: a step writes one token where ``DynamicLayer`` copies all those before it."""
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Appends keys and values, (B, H, T, width each), and returns all of them."""
-        past = self.get_seq_length()
-        if not past:
-            self.lazy_initialization(key_states, value_states)
-            self._rooms: list[Tensor | None] = [None, None]
-        self.keys = self._grown(0, self.keys, key_states, past)
-        empty = value_states.shape[3] == 0
-        self.values = self.keys[..., :0] if empty else self._grown(1, self.values, value_states, past)
-        return self.keys, self.values
-
-    def _grown(self, nth: int, kept: Any, new: Tensor, past: int) -> Tensor:
-        room, end = self._rooms[nth], past + new.shape[2]
-        # beams and selections put other tensors in place of ours; what generation made may not be written to elsewhere
-        sealed = room is not None and room.is_inference() and not torch.is_inference_mode_enabled()
-        if room is None or sealed or end > room.shape[2] or kept.data_ptr() != room.data_ptr():
-            room = new.new_empty(*new.shape[:2], max(end, 2 * past), new.shape[3])
-            if past:
-                room.narrow(2, 0, past).copy_(kept)
-            self._rooms[nth] = room
-        room.narrow(2, past, end - past).copy_(new)
-        return room.narrow(2, 0, end)

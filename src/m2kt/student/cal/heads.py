@@ -19,7 +19,8 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from m2kt.student.cal.context import Fact, Run, Slot
+from m2kt.student.cal.cache import Slot
+from m2kt.student.cal.context import Fact, Run
 
 T = TypeVar("T")
 COUNTS = slice(Fact.POSITION, Fact.ORDINAL + 1)

@@ -20,8 +20,9 @@ from transformers.pytorch_utils import Conv1D
 from m2kt.errors import CompatibilityError
 from m2kt.models import blocks, cache_argument, decoder, hand_over_whole, hidden_of, run_until
 from m2kt.student.cal._compat import PREFIX
+from m2kt.student.cal.cache import tokens_in, unrecorded
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher, tokens_in, unrecorded
+from m2kt.student.cal.context import Run, RunState, Teaching, UnitMatcher
 from m2kt.student.cal.layer import CALLayer, ReadingBlock, SteeredLinear
 from m2kt.student.cal.reader import ReaderBase
 

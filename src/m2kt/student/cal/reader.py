@@ -18,18 +18,20 @@ width, F trunk width, C classes, J phases, H gather heads, S symbols, K concepts
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from m2kt.student.cal.cache import unrecorded
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import TRAIL, Fact, ReaderOutputs, Run, Teaching, unrecorded
+from m2kt.student.cal.context import TRAIL, Fact, ReaderOutputs, Run, Teaching
 from m2kt.student.cal.heads import COUNTS, GatherHeads, Kept, LookHeads, Turns, symbol_mass, turns
 from m2kt.student.cal.projector import Projector
 
 
-class ReaderBase(nn.Module):
+class ReaderBase(nn.Module, ABC):
     """What both readers share: normalisation, the bank, phi, and writing into the stream."""
 
     mean_X: Tensor
@@ -109,17 +111,17 @@ class ReaderBase(nn.Module):
             return h_BTE
         return run.carry(h_BTE) + out_BTE[:, -h_BTE.shape[1] :].to(h_BTE.dtype)
 
+    @abstractmethod
     def write(self, run: Run) -> Tensor | None:
         """The vectors to add, (B, T or more, E), the last of them at this pass's positions; None where all are zero."""
-        raise NotImplementedError
 
+    @abstractmethod
     def silence(self, run: Run) -> Tensor:
         """Mean log p(none) over a pass."""
-        raise NotImplementedError
 
+    @abstractmethod
     def null_mass(self, run: Run) -> Tensor:
         """The weight on writing nothing in the pass just made, 1 where the reader is silenced, (B, T)."""
-        raise NotImplementedError
 
     def contents(self, teaching: Teaching | None) -> tuple[Tensor, Tensor]:
         """What there is to write: of the concepts, (K, Y) or (B, K, Y) in rehearsal, and of the symbols, (S, Y).

@@ -37,7 +37,7 @@ class Gradient(Plain):
             }
 
     def _attribution(self, teacher: Teacher, request: Request) -> NDArray[np.float64]:
-        forced = teacher.force([u.text for u in request.sample.units], request.sample.n_prompt)
+        forced = teacher.force(request.sample.texts, request.sample.n_prompt)
         ids = torch.tensor([forced.ids], device=teacher.device)
         embedded = teacher.model.get_input_embeddings()(ids).detach().requires_grad_(True)
         with torch.enable_grad():
@@ -58,7 +58,7 @@ class Gradient(Plain):
         weights = np.ones(len(requests), dtype=np.float32)
         block = blocks(teacher.model)[layer - 1]
         for i, request in enumerate(requests):
-            forced = teacher.force([u.text for u in request.sample.units], request.sample.n_prompt)
+            forced = teacher.force(request.sample.texts, request.sample.n_prompt)
             t = forced.content[request.unit][0]
             kept: list[torch.Tensor] = []
             handle = block.register_forward_hook(lambda m, a, out, kept=kept: kept.append(hidden_of(out)))
