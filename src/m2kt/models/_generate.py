@@ -31,23 +31,37 @@ class Completion:
 
 
 class _StopText(StoppingCriteria):
-    """Says per row whether the stop string has been written; remembers where."""
+    """Says per row whether the stop string has been written; remembers where.
+
+    Text is looked at in rows alone whose latest token may end the stop string: such tokens are few.
+    """
 
     def __init__(self, tokenizer: Any, stop: str | None, start: int, rows: int) -> None:
         self._tokenizer, self._stop, self._start = tokenizer, (stop or "").encode(), start
-        self._tails = [b""] * rows
+        self._may_end: dict[int, bool] = {}
         self.ends: list[int | None] = [None] * rows
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
-        written = input_ids.shape[1] - self._start
         if self._stop:
-            for row, token in enumerate(input_ids[:, -1].tolist()):
-                if self.ends[row] is None:
-                    tail = self._tails[row] + piece_bytes(self._tokenizer, token)
-                    if self._stop in tail:
-                        self.ends[row] = written
-                    self._tails[row] = tail[-len(self._stop) :]
+            latest = input_ids[:, -1].tolist()
+            for token in set(latest).difference(self._may_end):
+                self._may_end[token] = self._stop[-1:] in piece_bytes(self._tokenizer, token)
+            for row, token in enumerate(latest):
+                if self._may_end[token] and self.ends[row] is None:
+                    written = input_ids[row, self._start :].tolist()
+                    if self._stop in self._tail(written):
+                        self.ends[row] = len(written)
         return torch.tensor([end is not None for end in self.ends], device=input_ids.device)
+
+    def _tail(self, written: list[int]) -> bytes:
+        """As much of the text as a stop string can reach that ends within the latest token."""
+        text = piece_bytes(self._tokenizer, written[-1])
+        enough = len(text) + len(self._stop) - 1
+        for token in reversed(written[:-1]):
+            if len(text) >= enough:
+                break
+            text = piece_bytes(self._tokenizer, token) + text
+        return text
 
 
 @torch.no_grad()

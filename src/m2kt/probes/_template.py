@@ -87,6 +87,11 @@ class Template:
             for p in self.parts
         ]
         self._format = "".join(pieces)
+        # Prompts are thousands and share their units: text between holes, and by hole and value.
+        self._units_of_part = [
+            Unit(p) if isinstance(p, str) else {v: Unit(p.lead + v, v, p.lead) for v in slots[p.slot]}
+            for p in self.parts
+        ]
 
     @property
     def space(self) -> int:
@@ -115,16 +120,9 @@ class Template:
 
     def fill(self, values: Sequence[str], *, template: int, held_out: bool) -> Prompt:
         """The prompt for ``values``, one per free choice."""
-        units: list[Unit] = []
-        hole_index = 0
-        for part in self.parts:
-            if isinstance(part, str):
-                units.append(Unit(part))
-            else:
-                value = values[self._choice_of_hole[hole_index]]
-                units.append(Unit(part.lead + value, value, part.lead))
-                hole_index += 1
-        return Prompt("".join(u.text for u in units), template, held_out, tuple(units))
+        chosen = iter(self._choice_of_hole)
+        units = tuple([u if isinstance(u, Unit) else u[values[next(chosen)]] for u in self._units_of_part])
+        return Prompt("".join([u.text for u in units]), template, held_out, units)
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:

@@ -109,14 +109,13 @@ def merge(pool: Pool, draft: Draft) -> None:
                 continue
             trial = draft.book.copy()
             replaced: dict[Place, Decision] = {}
-            avoid = frozenset(i for i in range(len(trial.rules)) if i == rule or i not in _live(draft))
+            live = _live(draft)
+            avoid = frozenset(i for i in range(len(trial.rules)) if i == rule or i not in live)
+            used: dict[int, Counter[tuple[int, ...]]] = defaultdict(Counter)
+            for (template, _), decision in draft.decisions.items():
+                used[template].update(tuple(leaf.sources) for leaf in _rule_leaves(decision))
             for template, node in places:
-                trial.used = Counter(
-                    tuple(leaf.sources)
-                    for (t, _), d in draft.decisions.items()
-                    if t == template
-                    for leaf in _rule_leaves(d)
-                )
+                trial.used = used[template].copy()
                 view = view_of(pool.shapes[template], node)
                 # A rule known from many places may fail once where a new explanation may not.
                 slack = max(view.slack(), int(view.n >= ENOUGH))

@@ -20,6 +20,7 @@ from m2kt.teacher._view import ENOUGH, MAX_CANDIDATES, Book, DraftRule, View, ar
 MAX_ARITY = 4
 ROWS_PER_LEAF = 8  # a guard must be this much smaller than the table it replaces
 SAMPLES_PER_LEAF = 12  # fewer do not tell a guard from a coincidence
+MAX_CELLS = 1 << 20  # looked up at once
 SUBSAMPLE = 24  # rows on which tuples are tried before all rows are: few, for all tuples are
 
 
@@ -154,26 +155,24 @@ def _fitting_tuples(
     view: View, rule: DraftRule, candidates: Sequence[int], slack: int, share: float, must: set[int]
 ) -> Iterator[tuple[tuple[int, ...], float, float]]:
     """Ordered tuples for which the rule speaks: with the shares of samples whose row it has, and that disagree."""
-    few = np.unique(np.linspace(0, view.n - 1, min(SUBSAMPLE, view.n)).astype(int))
+    few = np.linspace(0, view.n - 1, min(SUBSAMPLE, view.n)).astype(int)
     # All tuples at once on a few samples: one axis of candidates an argument, samples last.
     column_CN = view.columns_NP[few][:, candidates].T
-    ones = np.ones(rule.arity, dtype=int)
-    axes = [
-        column_CN.reshape(*np.where(np.arange(rule.arity) == a, -1, ones), len(few))
-        for a in range(rule.arity)
-    ]
-    said = rule.look_up(axes)
+    others_A = [[b for b in range(rule.arity) if b != a] for a in range(rule.arity)]
+    said = rule.look_up([np.expand_dims(column_CN, others) for others in others_A])
     wrong = ((said >= 0) & (said != view.symbol_N[few])).sum(axis=-1)
     fine = (wrong <= slack) & ((said >= 0).mean(axis=-1) >= 0.25 * share)
-    for chosen in np.argwhere(fine).tolist():
-        sources = tuple(candidates[c] for c in chosen)
-        if len(set(sources)) < rule.arity or must.isdisjoint(sources):
-            continue
-        said = rule.look_up([view.columns_NP[:, s] for s in sources])
-        wrong_N = (said >= 0) & (said != view.symbol_N)
-        known = float((said >= 0).mean())
-        if known >= share and _accounts(view, wrong_N, slack):
-            yield sources, known, float(wrong_N.mean())
+    tuples = [tuple(candidates[c] for c in chosen) for chosen in np.argwhere(fine).tolist()]
+    tuples = [t for t in tuples if len(set(t)) == rule.arity and not must.isdisjoint(t)]
+    at_once = max(1, MAX_CELLS // view.n)
+    for first in range(0, len(tuples), at_once):
+        some = tuples[first : first + at_once]
+        said_TN = rule.look_up([view.columns_NP.T[list(column)] for column in zip(*some, strict=True)])
+        wrong_TN = (said_TN >= 0) & (said_TN != view.symbol_N)
+        known_T = (said_TN >= 0).mean(axis=1).tolist()
+        for sources, known, wrong_N in zip(some, known_T, wrong_TN, strict=True):
+            if known >= share and _accounts(view, wrong_N, slack):
+                yield sources, known, float(wrong_N.mean())
 
 
 def new_rule_arguments(view: View, book: Book) -> tuple[tuple[int, ...] | None, int]:

@@ -5,9 +5,9 @@ Legend: N samples, M of them at a branch, P earlier units, A actions.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ def smallest(view: View, actions: list[Action], max_leaves: int, slack: int) -> 
     for seen in (view, view.blind()):
         _, effect_of = argument_candidates(seen, constants=False)
         for tolerance in (_strict, _lenient) if slack else (_strict,):
-            tree = grow(view, rows, actions, effect_of, tolerance, max_leaves, depth=0)
+            tree = _Search(view, actions, tolerance).grow(rows, effect_of, max_leaves)
             if tree is not None:
                 wrong_N = ~_fitted(view, tree, actions, rows)
                 if wrong_N.sum() <= slack and not view.systematic(wrong_N):
@@ -112,57 +112,68 @@ def _fitted(view: View, tree: Decision, actions: list[Action], rows: NDArray[np.
     return fitted_N
 
 
-def grow(
-    view: View,
-    rows: NDArray[np.intp],
-    actions: list[Action],
-    effect_of: dict[int, float],
-    tolerance: Callable[[int], int],
-    leaves: int,
-    depth: int,
-) -> Decision | None:
-    """The smallest tree for ``rows`` under a look-ahead, of at most so many leaves.
+@dataclass
+class _Search:
+    """For the smallest tree under a look-ahead, of the actions that fit these samples."""
 
-    A unit is tested once on a path: to test it again is to search in a table, which belongs to a rule.
-    ``tolerance``: how many of so many samples may not fit.
-    """
-    covering = [a for a in actions if (~a.fits_N[rows]).sum() <= tolerance(len(rows))]
-    if covering:
-        return max(covering, key=lambda a: (int(a.fits_N[rows].sum()), a.rank)).decision
-    if depth == MAX_DEPTH or leaves < 2 or not actions:
-        return None
-    fits_AN = np.array([a.fits_N for a in actions])
-    ranked = []
-    for p in effect_of:
-        column = view.columns_NP[rows, p]
-        if (column == column[0]).all():
-            continue
-        groups = _group_values(column, fits_AN[:, rows], tolerance)
-        lost = sum(len(members) - covered for _, members, covered in groups)
-        if 1 < len(groups) <= leaves:
-            ranked.append(((lost, len(groups), len(set(column.tolist())), -effect_of[p], -p), groups))
-    # A little look-ahead: the best few tests are followed down, the smallest tree wins.
-    best: tuple[int, Decision] | None = None
-    # Of equally good tests the one with fewest values, then the strongest cause, then the nearest unit.
-    for rank, groups in sorted(ranked, key=lambda r: r[0])[: LOOK_AHEAD if depth < LOOK_DEPTH else 1]:
-        source = -int(rank[-1])
-        others = {p: effect for p, effect in effect_of.items() if p != source}
-        cases = []
-        room = (
-            (leaves if best is None else best[0] - 1) - len(groups) + 1
-        )  # for this branch; the others take one
-        for values, members, _ in groups:
-            branch = grow(view, rows[members], actions, others, tolerance, room, depth + 1)
-            if branch is None:
-                break
-            room -= size(branch) - 1
-            cases.append(Case(values=sorted(values), then=branch))
-        else:
-            _generalise(cases, view.support[source])
-            tree = Guard(source=source, cases=cases)
-            if best is None or size(tree) < best[0]:
-                best = (size(tree), tree)
-    return best[1] if best else None
+    view: View
+    actions: list[Action]
+    tolerance: Callable[[int], int]
+    """How many of so many samples may not fit."""
+
+    @cached_property
+    def _fits_AN(self) -> NDArray[np.bool_]:
+        return np.array([a.fits_N for a in self.actions])
+
+    def grow(
+        self, rows: NDArray[np.intp], effect_of: dict[int, float], leaves: int, depth: int = 0
+    ) -> Decision | None:
+        """The tree for ``rows``, of at most so many leaves.
+
+        A unit is tested once on a path: to test it again is to search in a table, which belongs to a rule.
+        """
+        if not self.actions:
+            return None
+        fits_AM = self._fits_AN[:, rows]
+        fitting_A = fits_AM.sum(axis=1)
+        covering = np.flatnonzero(len(rows) - fitting_A <= self.tolerance(len(rows)))
+        if len(covering):
+            best_one = max(covering.tolist(), key=lambda a: (int(fitting_A[a]), self.actions[a].rank))
+            return self.actions[best_one].decision
+        if depth == MAX_DEPTH or leaves < 2:
+            return None
+        ranked = []
+        for p in effect_of:
+            column = self.view.columns_NP[rows, p]
+            if (column == column[0]).all():
+                continue
+            groups = _group_values(column, fits_AM, self.tolerance)
+            lost = sum(len(members) - covered for _, members, covered in groups)
+            if 1 < len(groups) <= leaves:
+                n_values = sum(len(values) for values, _, _ in groups)
+                ranked.append(((lost, len(groups), n_values, -effect_of[p], -p), groups))
+        # A little look-ahead: the best few tests are followed down, the smallest tree wins.
+        best: tuple[int, Decision] | None = None
+        # Of equally good tests the one with fewest values, then the strongest cause, then the nearest unit.
+        for rank, groups in sorted(ranked, key=lambda r: r[0])[: LOOK_AHEAD if depth < LOOK_DEPTH else 1]:
+            source = -int(rank[-1])
+            others = {p: effect for p, effect in effect_of.items() if p != source}
+            cases = []
+            room = (
+                (leaves if best is None else best[0] - 1) - len(groups) + 1
+            )  # for this branch; the others take one
+            for values, members, _ in groups:
+                branch = self.grow(rows[members], others, room, depth + 1)
+                if branch is None:
+                    break
+                room -= size(branch) - 1
+                cases.append(Case(values=sorted(values), then=branch))
+            else:
+                _generalise(cases, self.view.support[source])
+                tree = Guard(source=source, cases=cases)
+                if best is None or size(tree) < best[0]:
+                    best = (size(tree), tree)
+        return best[1] if best else None
 
 
 def _generalise(cases: list[Case], support: frozenset[int]) -> None:
@@ -180,28 +191,33 @@ def _group_values(
     column: Ints, fits_AM: NDArray[np.bool_], tolerance: Callable[[int], int]
 ) -> list[tuple[list[int], NDArray[np.intp], int]]:
     """Values that one action covers together are one branch; commonest values first, so that rare ones join them."""
-    groups: list[tuple[list[int], NDArray[np.intp], NDArray[np.bool_]]] = []
-    open_values: list[int] = []
-    for value, _ in Counter(column.tolist()).most_common():
-        members = np.flatnonzero(column == value)
-        covers: NDArray[np.bool_] = np.asarray((~fits_AM[:, members]).sum(axis=1) <= tolerance(len(members)))
-        if not covers.any():
-            open_values.append(value)
+    at_M = column + 1  # structure is -1
+    count_V = np.bincount(at_M)
+    first_V = np.zeros_like(count_V)
+    first_V[at_M[::-1]] = np.arange(len(at_M))[::-1]
+    fits_AV = fits_AM.astype(np.float32) @ (at_M[:, None] == np.arange(len(count_V))).astype(np.float32)
+    allowed_V = np.array([tolerance(n) for n in count_V.tolist()])
+    covers_AV = count_V - fits_AV <= allowed_V
+    groups: list[tuple[list[int], NDArray[np.bool_]]] = []  # columns of V, actions that cover them all
+    uncovered: list[int] = []
+    for v in np.lexsort((first_V, -count_V))[: np.count_nonzero(count_V)].tolist():
+        covers_A = covers_AV[:, v]
+        if not covers_A.any():
+            uncovered.append(v)
             continue
-        for i, (values, held, common) in enumerate(groups):
-            if (common & covers).any():
-                groups[i] = (
-                    [*values, value],
-                    np.concatenate([held, members]),
-                    np.logical_and(common, covers),
-                )
+        for i, (values, common_A) in enumerate(groups):
+            if (common_A & covers_A).any():
+                groups[i] = ([*values, v], common_A & covers_A)
                 break
         else:
-            groups.append(([value], members, covers))
-    found = [(values, held, len(held)) for values, held, _ in groups]
-    if open_values:
-        members = np.flatnonzero(np.isin(column, open_values))
-        found.append((open_values, members, int(fits_AM[:, members].sum(axis=1).max())))
+            groups.append(([v], covers_A))
+    found = []
+    for values in [*(values for values, _ in groups), *([uncovered] if uncovered else [])]:
+        among_V = np.zeros(len(count_V), dtype=bool)
+        among_V[values] = True
+        members = np.flatnonzero(among_V[at_M])
+        covered = int(fits_AM[:, members].sum(axis=1).max()) if values is uncovered else len(members)
+        found.append(([v - 1 for v in values], members, covered))
     return found
 
 

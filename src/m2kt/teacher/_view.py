@@ -29,14 +29,14 @@ class DraftRule:
 
     arity: int
     table: dict[tuple[int, ...], Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
-    _dense: tuple[list[Ints], Ints] | None = (
+    _dense: tuple[list[NDArray[np.int64]], Ints] | None = (
         None  # symbol to index by axis, cells; dropped when a row is learnt
     )
 
     def says(self, arguments: tuple[int, ...]) -> int:
         """The output held for ``arguments``, -1 where none is."""
         seen = self.table.get(arguments)
-        return seen.most_common(1)[0][0] if seen else -1
+        return max(seen, key=seen.__getitem__) if seen else -1
 
     def learn(self, arguments_NA: Ints, outputs_N: Ints) -> None:
         """Adds observed rows."""
@@ -54,22 +54,24 @@ class DraftRule:
         if self._dense is None:
             self._dense = self._lay_out()
         axes, cells = self._dense
-        inside = [axis[np.minimum(a, len(axis) - 1)] for axis, a in zip(axes, arguments, strict=True)]
-        said: Ints = cells[tuple(inside)]
-        return said
+        # One flat index instead of one an axis: what broadcasts is added up while it is still small.
+        flat: NDArray[np.int64] | int = 0
+        for axis, a in zip(axes, arguments, strict=True):
+            flat = flat * int(axis[-1] + 1) + axis[np.minimum(a, len(axis) - 1)]
+        return cells.ravel()[flat]
 
-    def _lay_out(self) -> tuple[list[Ints], Ints]:
+    def _lay_out(self) -> tuple[list[NDArray[np.int64]], Ints]:
         """Symbols that an argument never was, and structure (-1), fall on the last index, which stays unknown."""
         rows_RA = np.array(list(self.table), dtype=np.int32)
         axes = []
         for column in rows_RA.T:
             seen = np.unique(column)
-            axis = np.full(int(seen[-1]) + 2, len(seen), dtype=np.int32)
+            axis = np.full(int(seen[-1]) + 2, len(seen), dtype=np.int64)
             axis[seen] = np.arange(len(seen))
             axes.append(axis)
         cells = np.full([int(axis[-1]) + 1 for axis in axes], -1, dtype=np.int32)
-        for row in self.table:
-            cells[tuple(axis[symbol] for axis, symbol in zip(axes, row, strict=True))] = self.says(row)
+        where = tuple(axis[column] for axis, column in zip(axes, rows_RA.T, strict=True))
+        cells[where] = [self.says(row) for row in self.table]
         return axes, cells
 
 
