@@ -191,7 +191,7 @@ def _stages(model: Any, reader: ReaderBase, batch: Batch) -> dict[Stage, Tensor]
         "selected": found.class_BTC.argmax(-1) == taught.class_BT,
         "gathered": gathered_BT,
         "retrieved": retrieved_BT,
-        "written": ~reader.silent(run, found.class_BTC.exp()),
+        "written": reader.writes(run, found.class_BTC.exp()),
     }
 
 

@@ -167,6 +167,11 @@ class ReaderOutputs:
     going_on_BT: Tensor | None = None  # logit
 
 
+def side_by_side(state_BTE: Sequence[Tensor]) -> Tensor:
+    """States of some blocks, (B, T, X)."""
+    return state_BTE[0] if len(state_BTE) == 1 else torch.cat(list(state_BTE), -1)
+
+
 @dataclass
 class Run:
     """One forward pass. Created by the model's pre-hook, read by every reader."""
@@ -182,15 +187,20 @@ class Run:
     outputs: list[ReaderOutputs] = field(default_factory=list)
 
     @property
+    def n_tokens(self) -> int:
+        """Of this pass and of those that are owed."""
+        return int(self.fact_BTX.shape[1])
+
+    @property
     def n_past(self) -> int:
         """Tokens that the reader has done with."""
-        return int(self.mask_BN.shape[1] - self.fact_BTX.shape[1])
+        return int(self.mask_BN.shape[1]) - self.n_tokens
 
     @cached_property
     def hidden_BTN(self) -> Tensor:
         """Which tokens each position may not look at: padding, and those behind itself."""
         padding_B1N = ~self.mask_BN[:, None]
-        if self.fact_BTX.shape[1] == 1:
+        if self.n_tokens == 1:
             return padding_B1N
         at_N = torch.arange(self.mask_BN.shape[1], device=self.mask_BN.device)
         return padding_B1N | (at_N[None, :] > at_N[self.n_past :, None])
@@ -215,13 +225,14 @@ class Run:
         False where that may be put off once more, because nothing here is familiar. A student that writes of other
         things then does not wait for its readers.
         """
-        state_B1TX = torch.cat([self.taps[layer] for layer in layers], -1)[:, None]
+        state_B1TX = side_by_side([self.taps[layer] for layer in layers])[:, None]
         every_B1NX, _ = self.kept(Slot.STATES).update(state_B1TX, state_B1TX[..., :0])
         if not self.speaks:
             return False
         done = self.kept(Slot.LOOKS).get_seq_length()
-        self.fact_BTX = self.kept(Slot.FACTS).keys[:, 0, done:]
-        self.taps = dict(zip(layers, every_B1NX[:, 0, done:].chunk(len(layers), -1), strict=True))
+        if done < self.n_past:
+            self.fact_BTX = self.kept(Slot.FACTS).keys[:, 0, done:]
+            self.taps = dict(zip(layers, every_B1NX[:, 0, done:].chunk(len(layers), -1), strict=True))
         return True
 
     def extend_keys(self, slot: Slot, key_BHTW: Tensor, value_BLTV: Tensor) -> tuple[Tensor, Tensor]:
@@ -312,7 +323,8 @@ class RunState:
             mask_BN = mask.bool()
             clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
         fact_BTX = matcher(clean_BT, before_BNX)
-        speaks = bool(fact_BTX[..., Fact.FAMILIAR].any())  # asked here: of an accelerator it were a wait
+        # asked here: of an accelerator it were a wait
+        speaks = bool(fact_BTX.numpy()[..., Fact.FAMILIAR].any())
         fact_BTX = every_BNX = fact_BTX.to(token_BT.device)
         if layer is not None:
             every_BNX = layer.update(fact_BTX[:, None], fact_BTX[:, None, :, :0])[0][:, 0]

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from m2kt.student.cal.cache import unrecorded
 from m2kt.student.cal.config import CALConfig
-from m2kt.student.cal.context import TRAIL, Fact, ReaderOutputs, Run, Teaching
+from m2kt.student.cal.context import TRAIL, Fact, ReaderOutputs, Run, Teaching, side_by_side
 from m2kt.student.cal.heads import COUNTS, GatherHeads, Kept, LookHeads, Turns, symbol_mass, turns
 from m2kt.student.cal.projector import Projector
 
@@ -77,7 +77,7 @@ class ReaderBase(nn.Module, ABC):
 
     def read(self, run: Run) -> Tensor:
         """The states of the blocks that are read, side by side, (B, T, X)."""
-        return self.normalise(torch.cat([run.taps[layer].float() for layer in self.config.read_layers], -1))
+        return self.normalise(side_by_side([run.taps[layer] for layer in self.config.read_layers]).float())
 
     def normalise(self, h_BTX: Tensor) -> Tensor:
         """States standardised by what the frozen student showed there; clamped, for its first tokens are huge."""
@@ -163,15 +163,15 @@ class ReaderBase(nn.Module, ABC):
         projector = self.projector
         return [projector.head_JFE, projector.bias_JE, self.spare_SJE, self.literal_UJE, self.level]
 
-    def inject(self, run: Run, content_BTY: Tensor, going_on_BT: Tensor) -> Tensor:
+    def inject(self, run: Run, content_BTY: Tensor, going_on_BT: Tensor | None) -> Tensor:
         """The vector to add, (B, T, E), in the student's own scale.
 
         Args:
             content_BTY: of a unit begun at each position: as in ``contents``, then literals.
-            going_on_BT: where the unit goes on that an earlier position began.
+            going_on_BT: where the unit goes on that an earlier position began; none does where all are one token.
         """
         map_JYE, last = self._maps(), self.config.phases - 1
-        if not last:  # every unit is one token: none goes on
+        if not last or going_on_BT is None:
             return content_BTY @ map_JYE[0]
         held_BTY, phase_BT = run.hold(content_BTY, going_on_BT)
         phase_BT = phase_BT.clamp(max=last)
@@ -289,15 +289,15 @@ class StructuredReader(ReaderBase):
             w_BTK = w_BTK * p_BTK
         return w_BTK
 
-    def silent(self, run: Run, class_BTC: Tensor) -> Tensor:
-        """Where nothing is written, by p(none) or by structure, (B, T)."""
+    def writes(self, run: Run, class_BTC: Tensor) -> Tensor:
+        """Where something may be written, by p(none) and by structure, (B, T)."""
         if self.config.silence >= 1.0:
-            return torch.zeros_like(run.familiar_BT)
-        return (class_BTC[..., CALConfig.NONE] >= self.config.silence) | ~run.familiar_BT
+            return torch.ones_like(run.familiar_BT)
+        return (class_BTC[..., CALConfig.NONE] < self.config.silence) & run.familiar_BT
 
     def null_mass(self, run: Run) -> Tensor:
         class_BTC = run.outputs[-1].class_BTC.exp()
-        return torch.where(self.silent(run, class_BTC), 1.0, class_BTC[..., CALConfig.NONE])
+        return torch.where(self.writes(run, class_BTC), class_BTC[..., CALConfig.NONE], 1.0)
 
     def silence(self, run: Run) -> Tensor:
         """Mean log p(none) where structure alone would let the reader speak."""
@@ -316,51 +316,54 @@ class StructuredReader(ReaderBase):
         look_NY, think_NZ, gather_NY = of_units.split([m.shape[1] for m in ready.rest_XY], -1)
         size = run.fact_BTX.shape[:2]
         state_NX = self.state(self.read(run)).flatten(0, 1)
-        looked_BTY = torch.addmm(look_NY, state_NX, look_XY).unflatten(0, size)
+        looked_BTY = torch.addmm(look_NY, state_NX, look_XY).view(*size, -1)
         around_NY = self.look(looked_BTY, ready.look_G11, turn, run).flatten(0, 1)
         thought_NZ = self.think[1](torch.addmm(think_NZ, torch.cat([state_NX, around_NY], -1), think_XZ))
         log_place_BTM = None
         if self.place is not None and self.placed is not None:
             log_place_NM = self.place(thought_NZ).log_softmax(-1)
             thought_NZ = thought_NZ + self.placed(log_place_NM.exp())
-            log_place_BTM = log_place_NM.unflatten(0, size)
+            log_place_BTM = log_place_NM.view(*size, -1)
         gather_NY = torch.addmm(gather_NY, torch.cat([state_NX, thought_NZ], -1), gather_XY)
         log_class_NC = self.selector(thought_NZ).log_softmax(-1)
-        return log_class_NC.unflatten(0, size), gather_NY.unflatten(0, size), log_place_BTM
+        return log_class_NC.view(*size, -1), gather_NY.view(*size, -1), log_place_BTM
 
-    def look_up(self, run: Run) -> tuple[ReaderOutputs, Tensor]:
-        """What applies at each position and where its arguments are; with the gathered symbols, (B, H, T, S)."""
+    def look_up(self, run: Run) -> tuple[ReaderOutputs, Tensor, Tensor]:
+        """What applies at each position and where its arguments are; with p(class) and the gathered symbols, BHTS."""
         ready, turn = self._prepared(), self.turns(run)
         log_class_BTC, gather_BTY, log_place_BTM = self.select(run, ready, turn)
         log_gather_BHTN = self.gather(gather_BTY, ready.gather_G11, turn, run, self.n_symbols)
         mass_BHTS = symbol_mass(log_gather_BHTN, nn.functional.embedding(run.symbol_BN, self.hit_SS))
-        w_BTK = self.weights(log_class_BTC.exp(), mass_BHTS)
-        return ReaderOutputs(log_class_BTC, log_gather_BHTN, log_place_BTM, w_BTK), mass_BHTS
+        class_BTC = log_class_BTC.exp()
+        found = ReaderOutputs(
+            log_class_BTC, log_gather_BHTN, log_place_BTM, self.weights(class_BTC, mass_BHTS)
+        )
+        return found, class_BTC, mass_BHTS
 
     def write(self, run: Run) -> Tensor | None:
         puts_off = run.cache is not None and self.config.silence < 1.0  # else it may speak anywhere
         if puts_off and not run.catch_up(self.config.read_layers):
             return None
-        found, mass_BHTS = self.look_up(run)
-        assert found.usage_BTK is not None
-        class_BTC, w_BTK = found.class_BTC.exp(), found.usage_BTK
+        found, class_BTC, mass_BHTS = self.look_up(run)
+        w_BTK = found.usage_BTK
+        assert w_BTK is not None
         if self.config.flagged:
             w_BTK = w_BTK * self.allowed_K
         copied_BTS = class_BTC[..., CALConfig.COPY, None] * mass_BHTS[:, 0]
-        teaching = run.teaching
+        teaching, going_on_BT = run.teaching, None
         run.outputs.append(found)
         if teaching is not None:
             class_BTC, w_BTK, copied_BTS = self.force(teaching, class_BTC, w_BTK, copied_BTS)
             going_on_BT = teaching.class_BT == CALConfig.CONTINUE
             if not teaching.selection_gradient:
                 class_BTC, w_BTK, copied_BTS = class_BTC.detach(), w_BTK.detach(), copied_BTS.detach()
-        else:
+        elif self.config.phases > 1:
             going_on_BT = class_BTC.argmax(-1) == CALConfig.CONTINUE
         concept_KY, symbol_SY = self.contents(teaching)
         content_BTY = w_BTK @ concept_KY + copied_BTS @ symbol_SY
         said_BTU = class_BTC[..., self.config.class_of_literal(0) :]
         out_BTE = self.inject(run, torch.cat([content_BTY, said_BTU], -1), going_on_BT)
-        return out_BTE.masked_fill(self.silent(run, class_BTC)[..., None], 0.0)
+        return out_BTE * self.writes(run, class_BTC)[..., None]
 
     def force(
         self, teaching: Teaching, class_BTC: Tensor, w_BTK: Tensor, copied_BTS: Tensor
