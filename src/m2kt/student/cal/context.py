@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,11 @@ class Fact(IntEnum):
 
 
 N_FACTS = Fact.LOOKS + TRAIL
+# As plain numbers, for a step of generation asks for them dozens of times.
+_TOKEN, _POSITION, _ORDINAL, _FAMILIAR = map(int, (Fact.TOKEN, Fact.POSITION, Fact.ORDINAL, Fact.FAMILIAR))
+_UNITS_BUT_LAST = slice(int(Fact.UNITS), Fact.LOOKS - 1)
+_LOOKS_BUT_LAST = slice(int(Fact.LOOKS), N_FACTS - 1)
+_REMEMBERED = 1 << 14  # suffixes, by what ends there
 
 
 class UnitMatcher:
@@ -73,57 +78,68 @@ class UnitMatcher:
         self._begun = begun
         no_units = (self.n_units,) * TRAIL
         self._before = (-1, self.n_symbols, -1, 0, 0, 0, *no_units, *map(self._look, no_units))
+        self._ending = lru_cache(_REMEMBERED)(self._at_end)
 
     def __call__(self, token_BT: Tensor, before_BNX: Tensor | None = None) -> Tensor:
-        """The facts of each token, (B, T, N_FACTS), in the processor's memory wherever the tokens are.
+        """What :meth:`read` finds, (B, T, N_FACTS), in the processor's memory wherever the tokens are."""
+        return as_tensor(self.read(token_BT, before_BNX))
+
+    def read(
+        self, token_BT: Tensor, before_BNX: Tensor | None = None, real_BT: Tensor | None = None
+    ) -> list[list[Any]]:
+        """The facts of each token, by row.
 
         Args:
-            token_BT: padding is marked by negative tokens, and belongs to nothing.
+            token_BT: negative ones are padding, which belongs to nothing.
             before_BNX: the facts of earlier tokens, at least of the last ``longest`` ones.
+            real_BT: what is no padding, where the tokens do not say.
         """
         # In Python: a step of generation is one token a row, for which a dictionary beats dozens of tiny tensor ops.
         rows = token_BT.tolist()
+        if real_BT is not None:
+            rows = [
+                [token if real else -1 for token, real in zip(*row, strict=True)]
+                for row in zip(rows, real_BT.tolist(), strict=True)
+            ]
         tails = [[]] * len(rows) if before_BNX is None else before_BNX[:, -self.longest :].tolist()
-        found = [self._facts(row, tail) for row, tail in zip(rows, tails, strict=True)]
-        fact_BTX = np.array(found, dtype=np.int64).reshape(*token_BT.shape, N_FACTS)
-        return torch.from_numpy(fact_BTX)
+        return [self._facts(row, tail) for row, tail in zip(rows, tails, strict=True)]
 
     def _facts(self, row: list[int], tail: list[Any]) -> list[Any]:
-        tokens, facts = [fact[Fact.TOKEN] for fact in tail], list(tail)
+        tokens, facts = [fact[_TOKEN] for fact in tail], list(tail)
         for token in row:
             tokens.append(token)
             last = facts[-1] if facts else self._before
-            symbol, unit, length, look = self._at(tokens, len(tokens))
+            symbol, unit, length, look = self._ending(tuple(tokens[-self.longest :]))
             # the units before are those of where this one, or what seems to be under way, began
             earlier = facts[-length] if length <= len(facts) else self._before
-            looks = (look, *earlier[Fact.LOOKS : N_FACTS - 1])
+            looks = (look, *earlier[_LOOKS_BUT_LAST])
             facts.append(
                 (
                     token,
                     symbol,
-                    last[Fact.POSITION] + (token >= 0),
-                    last[Fact.ORDINAL] + (symbol < self.n_symbols),
+                    last[_POSITION] + (token >= 0),
+                    last[_ORDINAL] + (symbol < self.n_symbols),
                     not self.trails or looks in self.trails,
                     length if unit == self.n_units else 0,
                     unit,
-                    *earlier[Fact.UNITS : Fact.LOOKS - 1],
+                    *earlier[_UNITS_BUT_LAST],
                     *looks,
                 )
             )
         return facts[len(tail) :]
 
-    def _at(self, row: list[int], end: int) -> tuple[int, int, int, int]:
+    def _at_end(self, row: tuple[int, ...]) -> tuple[int, int, int, int]:
         """Symbol and unit that end there, how many tokens back what came before ends, and how the unit looks."""
-        literal, length, under_way = self.n_units, 1, 0
-        for n in range(min(self.longest, end), 0, -1):
-            form = tuple(row[end - n : end])
+        literal, length, under_way, end = self.n_units, 1, 0, len(row)
+        for n in range(end, 0, -1):
+            form = row[end - n :]
             unit = self._known.get(form)
             if unit is None:
                 continue
             if form in self._begun:
                 under_way = max(under_way, n)
             if 0 <= unit < self.n_symbols:
-                return unit, unit, n, int(row[end - n] in self.spaces)
+                return unit, unit, n, int(form[0] in self.spaces)
             if unit != _BEGUN and literal == self.n_units:
                 literal, length = unit, n
         if literal == self.n_units:
@@ -132,6 +148,12 @@ class UnitMatcher:
 
     def _look(self, literal: int) -> int:
         return literal - self.n_symbols + 2
+
+
+def as_tensor(facts: list[list[Any]]) -> Tensor:
+    """Facts by row and token, (B, T, N_FACTS)."""
+    rows, tokens = len(facts), len(facts[0]) if facts else 0
+    return torch.from_numpy(np.array(facts, dtype=np.int64).reshape(rows, tokens, N_FACTS))
 
 
 @dataclass
@@ -314,18 +336,17 @@ class RunState:
             mask_BN = torch.ones_like(token_BT, dtype=torch.bool)
             if before_BNX is not None:
                 mask_BN = torch.cat([before_BNX[..., Fact.TOKEN] >= 0, mask_BN], 1)
-            clean_BT = token_BT
+            real_BT = None
         elif mask.shape[1] != n:
             raise CompatibilityError(
                 f"expected an attention mask over {n} tokens, got one over {mask.shape[1]}"
             )
         else:
             mask_BN = mask.bool()
-            clean_BT = torch.where(mask_BN[:, past:], token_BT, -1)  # padding never belongs to a symbol
-        fact_BTX = matcher(clean_BT, before_BNX)
-        # asked here: of an accelerator it were a wait
-        speaks = bool(fact_BTX.numpy()[..., Fact.FAMILIAR].any())
-        fact_BTX = every_BNX = fact_BTX.to(token_BT.device)
+            real_BT = mask_BN[:, past:]
+        found = matcher.read(token_BT, before_BNX, real_BT)
+        speaks = any(fact[_FAMILIAR] for row in found for fact in row)
+        fact_BTX = every_BNX = as_tensor(found).to(token_BT.device)
         if layer is not None:
             every_BNX = layer.update(fact_BTX[:, None], fact_BTX[:, None, :, :0])[0][:, 0]
         run = Run(
