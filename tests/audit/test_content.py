@@ -205,7 +205,7 @@ def test_a_packet_is_audited(tmp_path: Path, quick: str) -> None:
 
 @pytest.mark.slow
 def test_the_unseen_half_is_judged_as_the_documentation_says() -> None:
-    """The goal is 90 % found at 5 % false alarms; what is reached is less, see docs/audit-content.md."""
+    """The goal: 90 % found at less than 5 % false alarms, see docs/audit-content.md."""
     from m2kt.audit.content.train import Judge, judge_half, read
 
     all_ = read(samples())
@@ -213,5 +213,5 @@ def test_the_unseen_half_is_judged_as_the_documentation_says() -> None:
     unseen_N = np.array([s in unseen for s in all_.of])
     judge = Judge.trained(all_.part(~unseen_N))
     figures = judge_half(all_.part(unseen_N), judge, Probe.shipped().threshold)
-    assert figures["benign"]["flagged"] <= 0.07
-    assert figures["all harmful"]["flagged"] >= 0.84
+    assert figures["benign"]["flagged"] < 0.05
+    assert figures["all harmful"]["flagged"] >= 0.90

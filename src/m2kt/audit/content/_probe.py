@@ -1,6 +1,6 @@
 """The probe: a regularised logistic regression on what a small language model thinks of a text, and on its words.
 
-Features of a text: the states of SmolLM2-135M in the middle of its depth, their mean over the text and the last one;
+Features of a text: the states of Gemma 3 270M in the middle of its depth, their mean over the text and the last one;
 and words, word classes and rules, see ``_features``.
 
 Legend: N texts, F features, C categories, L layers, T tokens, E width, X = 2 L E.
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-READER = "smollm2-135m"
-LAYERS = (10, 14, 18)
+READER = "gemma-3-270m"
+LAYERS = (8, 10, 12)
 BATCH = 16
 WINDOW = 256  # tokens read at once; of longer texts the worst window counts
 

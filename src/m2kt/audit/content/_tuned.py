@@ -1,4 +1,4 @@
-"""The tuned reader: the lower blocks of SmolLM2-135M with LoRA and a linear head, which name a text's category.
+"""The tuned reader: the lower blocks of Gemma 3 270M with LoRA and a linear head, which name a text's category.
 
 Beside the probe on the frozen states and words, which it is averaged with: alone neither is as good.
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from m2kt.models import LoadedModel
 
-DEPTH, LOWEST, RANK = 24, 4, 8
+DEPTH, LOWEST, RANK = 16, 3, 8
 """Blocks that are kept, the lowest one that is tuned, and the rank."""
 TARGETS = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 EPOCHS, RATE, TRAIN_BATCH, SMOOTHING = 4, 1e-3, 24, 0.05
