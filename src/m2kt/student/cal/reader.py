@@ -193,8 +193,7 @@ class Prepared(NamedTuple):
 class StructuredReader(ReaderBase):
     """Selector, gather heads and the product of arguments."""
 
-    at_AK: Tensor
-    class_K: Tensor
+    factor_FK: Tensor
     hit_SS: Tensor
     alike_U: Tensor
     begun_X: Tensor
@@ -224,20 +223,19 @@ class StructuredReader(ReaderBase):
         self.gather = GatherHeads(
             width + config.selector_width, config.n_heads, config.gather_width, config.gather_rope
         )
-        # One table over all rules; arguments that a rule does not have point at a constant one (last column).
+        # Where the factors of each w_k lie in p(class) | what heads gather of each symbol | a constant one, which is
+        # what arguments come to that a rule does not have.
         arity = max((int(r["arity"]) for r in config.rules), default=1)
-        argument_KA = torch.full((self.n_concepts, arity), self.n_symbols)
-        head_KA = torch.zeros(self.n_concepts, arity, dtype=torch.long)
-        class_K = torch.zeros(self.n_concepts, dtype=torch.long)
+        n_factors = config.n_classes + config.n_heads * self.n_symbols
+        factor_FK = torch.full((1 + arity, self.n_concepts), n_factors)
         for r, rule in enumerate(config.rules):
             rows = slice(int(rule["offset"]), int(rule["offset"]) + len(rule["rows"]))
             n = int(rule["arity"])
-            argument_KA[rows, :n] = torch.tensor(rule["rows"], dtype=torch.long).reshape(-1, n)
-            head_KA[rows, :n] = torch.tensor([config.head_of(r, a) for a in range(n)])
-            class_K[rows] = config.class_of_rule(r)
-        at_AK = (head_KA * (self.n_symbols + 1) + argument_KA).T.contiguous()
-        self.register_buffer("at_AK", at_AK, persistent=False)
-        self.register_buffer("class_K", class_K, persistent=False)
+            head_A1 = torch.tensor([[config.head_of(r, a)] for a in range(n)])
+            argument_AK = torch.tensor(rule["rows"], dtype=torch.long).reshape(-1, n).T
+            factor_FK[0, rows] = config.class_of_rule(r)
+            factor_FK[1 : 1 + n, rows] = config.n_classes + head_A1 * self.n_symbols + argument_AK
+        self.register_buffer("factor_FK", factor_FK, persistent=False)
         self.register_buffer("hit_SS", torch.eye(self.n_symbols + 1)[:, :-1].contiguous(), persistent=False)
         alike_U = torch.arange(n_units + 1)
         alike_U[: self.n_symbols] = n_units + 1
@@ -280,12 +278,12 @@ class StructuredReader(ReaderBase):
 
     def weights(self, class_BTC: Tensor, mass_BHTS: Tensor) -> Tensor:
         """w_k = p(rule) prod_i p_i(argument i of k), (B, T, K)."""
-        one_more_BTHS = nn.functional.pad(mass_BHTS, (0, 1), value=1.0).transpose(1, 2)
-        p_BTX, size = one_more_BTHS.flatten(2), class_BTC.shape[:2]
-        w_BTK = class_BTC.gather(-1, self.class_K.expand(*size, -1))
+        p_BTX = torch.cat([class_BTC, mass_BHTS.transpose(1, 2).flatten(2)], -1)
+        at_X = self.factor_FK.view(-1).expand(*p_BTX.shape[:2], -1)
         # gathered, for index_select is slow along the last axis of several rows
-        found_BTX = p_BTX.gather(-1, self.at_AK.view(-1).expand(*size, -1))
-        for p_BTK in found_BTX.view(*size, *self.at_AK.shape).unbind(-2):
+        found_BTX = nn.functional.pad(p_BTX, (0, 1), value=1.0).gather(-1, at_X)
+        w_BTK, *others = found_BTX.view(*p_BTX.shape[:2], *self.factor_FK.shape).unbind(-2)
+        for p_BTK in others:
             w_BTK = w_BTK * p_BTK
         return w_BTK
 
