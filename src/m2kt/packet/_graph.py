@@ -214,12 +214,10 @@ class _Choice:
     branches: dict[int, tuple[int, _Step]]
 
 
-_Step = TracedUnit | WriteCopy | WriteRule | _Choice  # a literal is the unit that it writes
+_Step = WriteLiteral | WriteCopy | WriteRule | _Choice
 
 
 def _compiled(decision: Decision) -> _Step:
-    if isinstance(decision, WriteLiteral):
-        return TracedUnit(decision.text, decision.symbol, decision.lead, "literal")
     if not isinstance(decision, Guard):
         return decision
     branches: dict[int, tuple[int, _Step]] = {}
@@ -232,8 +230,26 @@ def _compiled(decision: Decision) -> _Step:
     return _Choice(decision.source, branches)
 
 
+@dataclass(slots=True, frozen=True)
+class _Way:
+    """What is written at a node in one case, and the node that follows; none where the trace or the graph ends."""
+
+    unit: TracedUnit
+    node: int | None
+    ends: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class _Place:
+    """A node with the ways on that were taken so far, by leaf, row of its rule and symbol written."""
+
+    step: _Step
+    children: dict[str, int]
+    ways: dict[tuple[int, int | None, int | None], _Way] = field(default_factory=dict)
+
+
 class Roller:
-    """Rolls a graph out over prompts; keeps the look-up tables that every roll-out needs.
+    """Rolls a graph out over prompts; keeps what every roll-out needs.
 
     Units of traces are shared between them: they are to be read, not changed.
     """
@@ -243,7 +259,7 @@ class Roller:
         self.symbol_id = {s: i for i, s in enumerate(graph.symbols)}
         self.rows = graph.row_index()
         self.max_units = max_units
-        self._nodes = [[(_compiled(node.step), node.children) for node in t.nodes] for t in graph.templates]
+        self._places = [[_Place(_compiled(n.step), n.children) for n in t.nodes] for t in graph.templates]
 
     def prompt_units(self, prompt: Prompt) -> list[TracedUnit]:
         """The prompt's units with their symbol ids. A slot value that the graph has not seen gets no id."""
@@ -254,7 +270,7 @@ class Roller:
 
     def __call__(self, prompt: Prompt, table: Table) -> Trace:
         """Rolls out. Never raises on what the graph lacks: ``complete`` is False then and ``missing`` says why."""
-        nodes = self._nodes[prompt.template]
+        places = self._places[prompt.template]
         units = self.prompt_units(prompt)
         trace = Trace(units, len(units), prompt.template)
         node = 0
@@ -263,14 +279,14 @@ class Roller:
             trace.missing = Missing(what, prompt.template, node, detail)
             return trace
 
-        if not nodes:
+        if not places:
             return lost("node", "no trace of this template could be explained")
         while True:
             trace.path.append(node)
             if len(units) > self.max_units:
                 return lost("length", f"{self.max_units} units")
-            step, children = nodes[node]
-            leaf = 0
+            place = places[node]
+            step, leaf, row, symbol = place.step, 0, None, None
             while type(step) is _Choice:
                 seen = units[step.source].symbol
                 branch = None if seen is None else step.branches.get(seen)
@@ -278,32 +294,45 @@ class Roller:
                     return lost("branch", f"unit {step.source} is {seen}")
                 leaf, step = leaf + branch[0], branch[1]
             trace.leaf.append(leaf)
-            if type(step) is TracedUnit:
-                unit = step
-            elif type(step) is WriteCopy:
+            if type(step) is WriteCopy:
                 symbol = units[step.source].symbol
                 if symbol is None:
                     return lost("symbol", f"unit {step.source} holds no known symbol")
-                written = step.lead + self.graph.symbols[symbol]
-                unit = TracedUnit(written, symbol, step.lead, "copy", sources=(step.source,))
-            else:
-                assert type(step) is WriteRule
+            elif type(step) is WriteRule:
                 arguments = tuple([units[s].symbol for s in step.sources])
                 row = self.rows[step.rule].get(arguments)  # type: ignore[arg-type]
                 if row is None:
                     return lost("row", f"{self.graph.rules[step.rule].name} has no row for {arguments}")
                 symbol = table(step.rule, row)
-                written = step.lead + self.graph.symbols[symbol]
-                unit = TracedUnit(written, symbol, step.lead, "rule", step.rule, row, tuple(step.sources))
-            units.append(unit)
-            if unit.symbol is None and unit.text == self.graph.stop:
+            way = place.ways.get((leaf, row, symbol))
+            if way is None:  # the same few are taken again and again
+                way = place.ways[leaf, row, symbol] = self._way(place, step, row, symbol)
+            units.append(way.unit)
+            if way.ends:
                 trace.complete = True
                 return trace
-            mask = unit.text if unit.symbol is None else unit.lead + MASK
-            following = children.get(mask)
-            if following is None:
-                return lost("node", f"no way on after {mask!r}")
-            node = following
+            if way.node is None:
+                return lost("node", f"no way on after {_mask(way.unit)!r}")
+            node = way.node
+
+    def _way(self, place: _Place, step: _Step, row: int | None, symbol: int | None) -> _Way:
+        unit = self._unit(step, row, symbol)
+        if unit.symbol is None and unit.text == self.graph.stop:
+            return _Way(unit, None, ends=True)
+        return _Way(unit, place.children.get(_mask(unit)))
+
+    def _unit(self, step: _Step, row: int | None, symbol: int | None) -> TracedUnit:
+        if isinstance(step, WriteLiteral):
+            return TracedUnit(step.text, step.symbol, step.lead, "literal")
+        assert isinstance(step, WriteCopy | WriteRule) and symbol is not None
+        text = step.lead + self.graph.symbols[symbol]
+        if isinstance(step, WriteCopy):
+            return TracedUnit(text, symbol, step.lead, "copy", sources=(step.source,))
+        return TracedUnit(text, symbol, step.lead, "rule", step.rule, row, tuple(step.sources))
+
+
+def _mask(unit: TracedUnit) -> str:
+    return unit.text if unit.symbol is None else unit.lead + MASK
 
 
 def parse_graph(raw: bytes, where: str) -> Graph:
