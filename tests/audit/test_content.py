@@ -204,6 +204,7 @@ def test_a_packet_is_audited(tmp_path: Path, quick: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3 * 3600)  # it tunes a reader
 def test_the_unseen_half_is_judged_as_the_documentation_says() -> None:
     """The goal: 90 % found at less than 5 % false alarms, see docs/audit-content.md."""
     from m2kt.audit.content.train import Judge, judge_half, read

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NEW_TOKENS = 48
 ROUNDS = {1: 12, 32: 6}
 """Of generation, by batch size. Noise only ever adds: the fastest of a few rounds is what a step costs."""
-EXTRACTIONS = 3
+EXTRACTIONS = 6
 
 
 @dataclass

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,9 @@ class UnitMatcher:
 def as_tensor(facts: list[list[Any]]) -> Tensor:
     """Facts by row and token, (B, T, N_FACTS)."""
     rows, tokens = len(facts), len(facts[0]) if facts else 0
-    return torch.from_numpy(np.array(facts, dtype=np.int64).reshape(rows, tokens, N_FACTS))
+    plain = chain.from_iterable(chain.from_iterable(facts))
+    fact_X = np.fromiter(plain, dtype=np.int64, count=rows * tokens * N_FACTS)
+    return torch.from_numpy(fact_X.reshape(rows, tokens, N_FACTS))
 
 
 @dataclass

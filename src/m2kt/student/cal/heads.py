@@ -181,17 +181,20 @@ class GatherHeads(Heads):
     """Attention on symbols, trained by the packet's edges."""
 
     def forward(
-        self, mapped_BTY: Tensor, sharpness_G11: Tensor, turn: Turns, run: Run, n_symbols: int
-    ) -> Tensor:
-        """Log attention, (B, H, T, N); very negative off the symbols."""
+        self, mapped_BTY: Tensor, sharpness_G11: Tensor, turn: Turns, run: Run, hit_SS: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Log attention, (B, H, T, N), very negative off the symbols; and p(symbol), (B, H, T, S)."""
         q_BHTW, k_BHTW = self.turned(mapped_BTY, sharpness_G11, turn)
-        k_BHNW, _ = run.extend_keys(Slot.GATHERS, k_BHTW, k_BHTW[..., :0])
-        hidden_B1TN = (run.symbol_BN == n_symbols)[:, None, None]  # padding ends no symbol
+        hit_B1TS = nn.functional.embedding(run.fact_BTX[..., Fact.SYMBOL], hit_SS)[:, None]
+        k_BHNW, hit_B1NS = run.extend_keys(Slot.GATHERS, k_BHTW, hit_B1TS)
+        hidden_B1TN = (run.symbol_BN == hit_SS.shape[1])[:, None, None]  # padding ends no symbol
         if run.n_tokens > 1:
             hidden_B1TN = hidden_B1TN | run.hidden_BTN[:, None]
         log_BHTN = (q_BHTW @ k_BHNW.transpose(-1, -2)).masked_fill(hidden_B1TN, -1e4).log_softmax(-1)
-        # again: with nothing to see it is spread evenly, over later symbols too
-        return log_BHTN if run.n_tokens == 1 else log_BHTN.masked_fill(hidden_B1TN, -1e4)
+        if run.n_tokens > 1:  # again: with nothing to see it is spread evenly, over later symbols too
+            log_BHTN = log_BHTN.masked_fill(hidden_B1TN, -1e4)
+        mass_BXS = log_BHTN.exp().flatten(1, 2) @ hit_B1NS[:, 0]
+        return log_BHTN, mass_BXS.view(*q_BHTW.shape[:3], -1)
 
 
 class LookHeads(Heads):
@@ -221,10 +224,3 @@ class LookHeads(Heads):
         logit_BLTN = (q_BLTW @ k_BLNW.transpose(-1, -2)).masked_fill(run.hidden_BTN[:, None], -1e4)
         found_BLTV = rotate(logit_BLTN.softmax(-1) @ v_BLNV, turn.back_B1TP)
         return found_BLTV.transpose(1, 2).flatten(2)
-
-
-def symbol_mass(log_attention_BHTN: Tensor, hit_BNS: Tensor) -> Tensor:
-    """p(symbol): the attention that lies on positions writing each symbol, (B, H, T, S)."""
-    n_heads, n_tokens = log_attention_BHTN.shape[1:3]
-    mass_BXS = log_attention_BHTN.exp().flatten(1, 2) @ hit_BNS
-    return mass_BXS.view(-1, n_heads, n_tokens, hit_BNS.shape[-1])

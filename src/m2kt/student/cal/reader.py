@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from m2kt.student.cal.cache import unrecorded
 from m2kt.student.cal.config import CALConfig
 from m2kt.student.cal.context import TRAIL, Fact, ReaderOutputs, Run, Teaching, side_by_side
-from m2kt.student.cal.heads import COUNTS, GatherHeads, Kept, LookHeads, Turns, symbol_mass, turns
+from m2kt.student.cal.heads import COUNTS, GatherHeads, Kept, LookHeads, Turns, turns
 from m2kt.student.cal.projector import Projector
 
 
@@ -194,6 +194,7 @@ class StructuredReader(ReaderBase):
     """Selector, gather heads and the product of arguments."""
 
     factor_FK: Tensor
+    one_1: Tensor
     hit_SS: Tensor
     alike_U: Tensor
     begun_X: Tensor
@@ -236,6 +237,7 @@ class StructuredReader(ReaderBase):
             factor_FK[0, rows] = config.class_of_rule(r)
             factor_FK[1 : 1 + n, rows] = config.n_classes + head_A1 * self.n_symbols + argument_AK
         self.register_buffer("factor_FK", factor_FK, persistent=False)
+        self.register_buffer("one_1", torch.ones(1), persistent=False)
         self.register_buffer("hit_SS", torch.eye(self.n_symbols + 1)[:, :-1].contiguous(), persistent=False)
         alike_U = torch.arange(n_units + 1)
         alike_U[: self.n_symbols] = n_units + 1
@@ -278,11 +280,11 @@ class StructuredReader(ReaderBase):
 
     def weights(self, class_BTC: Tensor, mass_BHTS: Tensor) -> Tensor:
         """w_k = p(rule) prod_i p_i(argument i of k), (B, T, K)."""
-        p_BTX = torch.cat([class_BTC, mass_BHTS.transpose(1, 2).flatten(2)], -1)
-        at_X = self.factor_FK.view(-1).expand(*p_BTX.shape[:2], -1)
+        size = class_BTC.shape[:2]
+        p_BTX = torch.cat([class_BTC, mass_BHTS.transpose(1, 2).flatten(2), self.one_1.expand(*size, 1)], -1)
         # gathered, for index_select is slow along the last axis of several rows
-        found_BTX = nn.functional.pad(p_BTX, (0, 1), value=1.0).gather(-1, at_X)
-        w_BTK, *others = found_BTX.view(*p_BTX.shape[:2], *self.factor_FK.shape).unbind(-2)
+        found_BTX = p_BTX.gather(-1, self.factor_FK.view(-1).expand(*size, -1))
+        w_BTK, *others = found_BTX.view(*size, *self.factor_FK.shape).unbind(-2)
         for p_BTK in others:
             w_BTK = w_BTK * p_BTK
         return w_BTK
@@ -320,7 +322,7 @@ class StructuredReader(ReaderBase):
         log_place_BTM = None
         if self.place is not None and self.placed is not None:
             log_place_NM = self.place(thought_NZ).log_softmax(-1)
-            thought_NZ = thought_NZ + self.placed(log_place_NM.exp())
+            thought_NZ = torch.addmm(thought_NZ, log_place_NM.exp(), self.placed.weight.T)
             log_place_BTM = log_place_NM.view(*size, -1)
         gather_NY = torch.addmm(gather_NY, torch.cat([state_NX, thought_NZ], -1), gather_XY)
         log_class_NC = self.selector(thought_NZ).log_softmax(-1)
@@ -330,8 +332,7 @@ class StructuredReader(ReaderBase):
         """What applies at each position and where its arguments are; with p(class) and the gathered symbols, BHTS."""
         ready, turn = self._prepared(), self.turns(run)
         log_class_BTC, gather_BTY, log_place_BTM = self.select(run, ready, turn)
-        log_gather_BHTN = self.gather(gather_BTY, ready.gather_G11, turn, run, self.n_symbols)
-        mass_BHTS = symbol_mass(log_gather_BHTN, nn.functional.embedding(run.symbol_BN, self.hit_SS))
+        log_gather_BHTN, mass_BHTS = self.gather(gather_BTY, ready.gather_G11, turn, run, self.hit_SS)
         class_BTC = log_class_BTC.exp()
         found = ReaderOutputs(
             log_class_BTC, log_gather_BHTN, log_place_BTM, self.weights(class_BTC, mass_BHTS)
