@@ -98,6 +98,7 @@ def test_a_bench_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert (first.cells, first.standing, first.done) == (1, 0, 1)
     (result,) = read_results(tmp_path / "r")
     assert result.measured is not None and result.measured.after is not None
+    assert {"cpu", "cores", "cpu_bf16", "torch"} <= result.machine.keys()
     assert result.measured.after < 0.3 < 0.97 < (result.measured.teacher or 0)
     second = once()
     assert (second.cells, second.standing, second.done) == (1, 1, 0)
