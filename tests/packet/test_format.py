@@ -441,6 +441,21 @@ def test_F39_roll_out() -> None:
         assert (trace.completion, trace.complete) == (written, True)
 
 
+def test_a_roller_writes_what_the_table_at_hand_says() -> None:
+    """Not what it remembers of another: rehearsal shuffles the table from trace to trace."""
+    packet = Packet.load(GOOD)
+    roller = Roller(packet.graph)
+    prompt = packet.spec._shapes[1].fill(("a", "b", "c"), template=1, held_out=False)
+    for outputs in (OUTPUTS, [(symbol + 1) % 3 for symbol in OUTPUTS], OUTPUTS):
+        table = fixed_table(outputs, packet.graph)
+        trace, fresh = roller(prompt, table), Roller(packet.graph)(prompt, table)
+        assert trace == fresh
+        written = [unit.symbol for unit in trace.units if unit.kind == "rule"]
+        assert written and written == [
+            outputs[packet.graph.concept(u)] for u in trace.units if u.kind == "rule"
+        ]
+
+
 def test_F40_where_it_ends() -> None:
     packet = Packet.load(GOOD)
     prompt = packet.spec._shapes[0].fill(("a", "b"), template=0, held_out=False)

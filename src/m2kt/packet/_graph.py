@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from functools import lru_cache
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +21,7 @@ from m2kt.probes import MASK, Prompt
 from ._json import check_canonical, parse_json
 
 MOST_WAYS = 2**53 - 1  # nodes that share children could otherwise spell numbers of a gigabyte
+_REMEMBERED = 1 << 16  # steps of roll-outs
 
 
 class _Model(BaseModel):
@@ -230,22 +232,12 @@ def _compiled(decision: Decision) -> _Step:
     return _Choice(decision.source, branches)
 
 
-@dataclass(slots=True, frozen=True)
-class _Way:
-    """What is written at a node in one case, and the node that follows; none where the trace or the graph ends."""
+class _Way(NamedTuple):
+    """What is written at a leaf in one case, and the node that follows; none where the trace or the graph ends."""
 
     unit: TracedUnit
     node: int | None
     ends: bool = False
-
-
-@dataclass(slots=True, frozen=True)
-class _Place:
-    """A node with the ways on that were taken so far, by leaf, row of its rule and symbol written."""
-
-    step: _Step
-    children: dict[str, int]
-    ways: dict[tuple[int, int | None, int | None], _Way] = field(default_factory=dict)
 
 
 class Roller:
@@ -259,7 +251,9 @@ class Roller:
         self.symbol_id = {s: i for i, s in enumerate(graph.symbols)}
         self.rows = graph.row_index()
         self.max_units = max_units
-        self._places = [[_Place(_compiled(n.step), n.children) for n in t.nodes] for t in graph.templates]
+        self._steps = [[_compiled(node.step) for node in t.nodes] for t in graph.templates]
+        self._leaves = [[list(leaves(node.step)) for node in t.nodes] for t in graph.templates]
+        self._way = lru_cache(_REMEMBERED)(self._way_from)  # the same few are taken again and again
 
     def prompt_units(self, prompt: Prompt) -> list[TracedUnit]:
         """The prompt's units with their symbol ids. A slot value that the graph has not seen gets no id."""
@@ -270,23 +264,23 @@ class Roller:
 
     def __call__(self, prompt: Prompt, table: Table) -> Trace:
         """Rolls out. Never raises on what the graph lacks: ``complete`` is False then and ``missing`` says why."""
-        places = self._places[prompt.template]
+        template = prompt.template
+        steps = self._steps[template]
         units = self.prompt_units(prompt)
-        trace = Trace(units, len(units), prompt.template)
+        trace = Trace(units, len(units), template)
         node = 0
 
         def lost(what: Lost, detail: str) -> Trace:
-            trace.missing = Missing(what, prompt.template, node, detail)
+            trace.missing = Missing(what, template, node, detail)
             return trace
 
-        if not places:
+        if not steps:
             return lost("node", "no trace of this template could be explained")
         while True:
             trace.path.append(node)
             if len(units) > self.max_units:
                 return lost("length", f"{self.max_units} units")
-            place = places[node]
-            step, leaf, row, symbol = place.step, 0, None, None
+            step, leaf, row, symbol = steps[node], 0, None, None
             while type(step) is _Choice:
                 seen = units[step.source].symbol
                 branch = None if seen is None else step.branches.get(seen)
@@ -304,9 +298,7 @@ class Roller:
                 if row is None:
                     return lost("row", f"{self.graph.rules[step.rule].name} has no row for {arguments}")
                 symbol = table(step.rule, row)
-            way = place.ways.get((leaf, row, symbol))
-            if way is None:  # the same few are taken again and again
-                way = place.ways[leaf, row, symbol] = self._way(place, step, row, symbol)
+            way = self._way(template, node, leaf, row, symbol)
             units.append(way.unit)
             if way.ends:
                 trace.complete = True
@@ -315,20 +307,20 @@ class Roller:
                 return lost("node", f"no way on after {_mask(way.unit)!r}")
             node = way.node
 
-    def _way(self, place: _Place, step: _Step, row: int | None, symbol: int | None) -> _Way:
-        unit = self._unit(step, row, symbol)
+    def _way_from(self, template: int, node: int, leaf: int, row: int | None, symbol: int | None) -> _Way:
+        step = self._leaves[template][node][leaf]
+        if isinstance(step, WriteLiteral):
+            unit = TracedUnit(step.text, step.symbol, step.lead, "literal")
+        else:
+            assert symbol is not None
+            text = step.lead + self.graph.symbols[symbol]
+            if isinstance(step, WriteCopy):
+                unit = TracedUnit(text, symbol, step.lead, "copy", sources=(step.source,))
+            else:
+                unit = TracedUnit(text, symbol, step.lead, "rule", step.rule, row, tuple(step.sources))
         if unit.symbol is None and unit.text == self.graph.stop:
             return _Way(unit, None, ends=True)
-        return _Way(unit, place.children.get(_mask(unit)))
-
-    def _unit(self, step: _Step, row: int | None, symbol: int | None) -> TracedUnit:
-        if isinstance(step, WriteLiteral):
-            return TracedUnit(step.text, step.symbol, step.lead, "literal")
-        assert isinstance(step, WriteCopy | WriteRule) and symbol is not None
-        text = step.lead + self.graph.symbols[symbol]
-        if isinstance(step, WriteCopy):
-            return TracedUnit(text, symbol, step.lead, "copy", sources=(step.source,))
-        return TracedUnit(text, symbol, step.lead, "rule", step.rule, row, tuple(step.sources))
+        return _Way(unit, self.graph.templates[template].nodes[node].children.get(_mask(unit)))
 
 
 def _mask(unit: TracedUnit) -> str:
