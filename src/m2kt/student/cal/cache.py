@@ -70,7 +70,6 @@ class _Room(DynamicLayer):
         if not past:
             self.lazy_initialization(key_states, value_states)
             self._rooms: list[Tensor | None] = [None, None]
-            self._filled: list[Tensor | None] = [None, None]
         self.keys = self._grown(0, self.keys, key_states, past)
         empty = value_states.shape[3] == 0
         self.values = self.keys[..., :0] if empty else self._grown(1, self.values, value_states, past)
@@ -78,17 +77,12 @@ class _Room(DynamicLayer):
 
     def _grown(self, nth: int, kept: Any, new: Tensor, past: int) -> Tensor:
         room, end = self._rooms[nth], past + new.shape[2]
-        # beams, crops and selections put other tensors in place of ours
-        if room is None or kept is not self._filled[nth] or end > room.shape[2] or _sealed(room):
+        # beams and selections put other tensors in place of ours; what generation made may not be written to elsewhere
+        sealed = room is not None and room.is_inference() and not torch.is_inference_mode_enabled()
+        if room is None or sealed or end > room.shape[2] or kept.data_ptr() != room.data_ptr():
             room = new.new_empty(*new.shape[:2], max(end, 2 * past), new.shape[3])
             if past:
                 room.narrow(2, 0, past).copy_(kept)
             self._rooms[nth] = room
         room.narrow(2, past, end - past).copy_(new)
-        self._filled[nth] = filled = room.narrow(2, 0, end)
-        return filled
-
-
-def _sealed(room: Tensor) -> bool:
-    """What generation made may not be written to elsewhere."""
-    return room.is_inference() and not torch.is_inference_mode_enabled()
+        return room.narrow(2, 0, end)
