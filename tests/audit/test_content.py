@@ -16,7 +16,7 @@ from m2kt.audit.content import _patterns as patterns
 from m2kt.audit.content._features import features
 from m2kt.audit.content._normalise import normalise
 from m2kt.audit.content._probe import Probe, fit
-from m2kt.audit.content.train import halves, samples
+from m2kt.audit.content.train import halves, samples, threshold_for
 from m2kt.cli import app
 from m2kt.errors import CompatibilityError, SpecError
 from tests.packet.samples import sample_packet
@@ -203,16 +203,37 @@ def test_a_packet_is_audited(tmp_path: Path, quick: str) -> None:
     assert audit().exit_code == 3 and audit(good, "--texts", good).exit_code == 3
 
 
+def test_the_threshold_is_as_far_from_both_goals_and_counts_what_the_patterns_flag() -> None:
+    benign_N = np.arange(2000) % 2 == 0
+    harm_N = (
+        np.random.default_rng(0).beta(np.where(benign_N, 1, 6), np.where(benign_N, 5, 2)).astype(np.float32)
+    )
+    hit_N = np.zeros(2000, dtype=np.bool_)
+
+    def shares_of(hit_N: Any) -> tuple[float, float, float]:
+        threshold = threshold_for(harm_N, hit_N, benign_N)
+        flagged_N = (harm_N >= threshold) | hit_N
+        return threshold, flagged_N[~benign_N].mean(), flagged_N[benign_N].mean()
+
+    alone, found, alarms = shares_of(hit_N)
+    room = (found - 0.90) / 0.3, (0.05 - alarms) / (0.05 * 0.95) ** 0.5
+    assert min(room) > 0 and room[0] == pytest.approx(room[1], abs=0.01)
+    hit_N[(harm_N < 0.003) & benign_N] = True  # false alarms of the patterns alone
+    together, _, alarms = shares_of(hit_N)
+    assert together > alone and alarms < 0.05
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3 * 3600)  # it tunes a reader
 def test_the_unseen_half_is_judged_as_the_documentation_says() -> None:
     """The goal: 90 % found at less than 5 % false alarms, see docs/audit-content.md."""
-    from m2kt.audit.content.train import Judge, judge_half, read
+    from m2kt.audit.content.train import Judge, read, shares
 
     all_ = read(samples())
     unseen = set(halves(all_.of)[1])
     unseen_N = np.array([s in unseen for s in all_.of])
-    judge = Judge.trained(all_.part(~unseen_N))
-    figures = judge_half(all_.part(unseen_N), judge, Probe.shipped().threshold)
-    assert figures["benign"]["flagged"] < 0.05
-    assert figures["all harmful"]["flagged"] >= 0.90
+    held = all_.part(unseen_N)
+    found = shares(held, Judge.trained(all_.part(~unseen_N))(held), Probe.shipped().threshold)
+    print(json.dumps(found, indent=1))  # half an hour's work, whether it holds or not
+    assert found["benign"]["flagged"] < 0.05
+    assert found["all harmful"]["flagged"] >= 0.90

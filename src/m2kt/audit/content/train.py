@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._categories import CATEGORIES
+from ._config import ContentConfig
 from ._features import features
 from ._patterns import find
 from ._probe import READER, Floats, Probe, fit, states
@@ -27,7 +29,7 @@ from ._tuned import Tuned, averaged, cut
 
 PENALTY = 3e-4  # of the probe; chosen by cross-validation on the texts of the first two hands
 FOLDS = 3
-ALARMS = 0.03  # of the benign, in cross-validation
+FOUND, ALARMS = 0.90, 0.05  # the goals: least of the harmful, and most of the benign
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,12 @@ class Read:
         """Indices of the categories."""
         return np.array([CATEGORIES.index(s.category) for s in self.of], dtype=np.int64)
 
+    @property
+    def hit_N(self) -> NDArray[np.bool_]:
+        """Which of them the patterns flag, whatever the readers say."""
+        flagged = ContentConfig().threshold
+        return np.array([any(h.score >= flagged for h in find(s.text)) for s in self.of])
+
     def part(self, keep_N: NDArray[np.bool_]) -> Read:
         """Some of them."""
         kept = [s for s, k in zip(self.of, keep_N, strict=True) if k]
@@ -111,15 +119,32 @@ def read(of: list[Sample]) -> Read:
     return Read(of, states(texts, reader), np.stack([features(t) for t in texts]))
 
 
-def cross_validated(of: Read) -> tuple[Floats, NDArray[np.int64]]:
-    """Probabilities of each text that may be judged, by weights that did not see its topic; and the labels."""
+def cross_validated(of: Read) -> tuple[Read, Floats]:
+    """The texts that may be judged, and their probabilities by weights that did not see their topics, (N, C)."""
     topics = sorted({s.topic for s in of.of if not s.half}, key=_hashed)
     fold_of = {topic: i % FOLDS for i, topic in enumerate(topics)}
     fold_N = np.array([-1 if s.half else fold_of[s.topic] for s in of.of])
     p_NC = np.zeros((len(of.of), len(CATEGORIES)), dtype=np.float32)
     for fold in range(FOLDS):
         p_NC[fold_N == fold] = Judge.trained(of.part(fold_N != fold))(of.part(fold_N == fold))
-    return p_NC[fold_N >= 0], of.label_N[fold_N >= 0]
+    return of.part(fold_N >= 0), p_NC[fold_N >= 0]
+
+
+def threshold_for(harm_N: Floats, hit_N: NDArray[np.bool_], benign_N: NDArray[np.bool_]) -> float:
+    """Where the nearer of both goals is farthest, in standard errors, for readers and patterns together."""
+
+    def room(threshold: float) -> float:
+        flagged_N = (harm_N >= threshold) | hit_N
+        more = (flagged_N[~benign_N].mean() - FOUND) / _error(FOUND, (~benign_N).sum())
+        fewer = (ALARMS - flagged_N[benign_N].mean()) / _error(ALARMS, benign_N.sum())
+        return float(min(more, fewer))
+
+    between = np.convolve(np.unique(np.append(harm_N, [0.0, 1.0])), [0.5, 0.5], "valid")
+    return max(map(float, between), key=room)
+
+
+def _error(share: float, n: int) -> float:
+    return float(np.sqrt(share * (1 - share) / n))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -133,24 +158,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unseen = set(halves(all_.of)[1])
     unseen_N = np.array([s in unseen for s in all_.of])
     of = all_.part(~unseen_N)
-    p_NC, label_N = cross_validated(of)
-    harm_N = 1 - p_NC[:, 0]
-    threshold = float(np.quantile(harm_N[label_N == 0], 1 - ALARMS))
-    chosen = {"threshold": threshold, "found": float((harm_N[label_N > 0] >= threshold).mean())}
-    sys.stdout.write(json.dumps(chosen) + "\n")
+    judged, p_NC = cross_validated(of)
+    threshold = threshold_for(1 - p_NC[:, 0], judged.hit_N, judged.label_N == 0)
+    _say({"threshold": threshold} | shares(judged, p_NC, threshold))
     if asked.unseen:
-        figures = judge_half(all_.part(unseen_N), Judge.trained(of), threshold)
-        sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+        held = all_.part(unseen_N)
+        _say(shares(held, Judge.trained(of)(held), threshold))
     judge = Judge.trained(all_)
     judge.probe.threshold = threshold
     (asked.out / "probe.safetensors").write_bytes(judge.probe.to_bytes())
     (asked.out / "tuned.safetensors").write_bytes(judge.tuned.to_bytes())
 
 
-def judge_half(of: Read, judge: Judge, threshold: float) -> dict[str, dict[str, float]]:
+def _say(figures: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+
+
+def shares(of: Read, p_NC: Floats, threshold: float) -> dict[str, dict[str, float]]:
     """How many of each category the readers and the patterns flag together."""
-    hit_N = np.array([any(h.score >= 0.5 for h in find(s.text)) for s in of.of])
-    flagged_N = (1 - judge(of)[:, 0] >= threshold) | hit_N
+    flagged_N = (1 - p_NC[:, 0] >= threshold) | of.hit_N
     groups = {category: of.label_N == c for c, category in enumerate(CATEGORIES)}
     groups["all harmful"] = of.label_N > 0
     return {
