@@ -92,14 +92,11 @@ class Tuned:
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Trains adapter and head together; in mixed precision where the device computes in bf16."""
+        """Trains adapter and head together; in fp32 everywhere, for trainings in bf16 judge otherwise."""
         import torch
         from torch.nn.functional import cross_entropy
 
-        from m2kt.models import computes_bf16
-
         device = self.reader.device
-
         weight_C = torch.from_numpy(np.sqrt(rarity(label_N).clip(max=4))).to(device)
         trained = [*(p for p in self.model.parameters() if p.requires_grad), *self.head.parameters()]
         updates = EPOCHS * math.ceil(len(texts) / TRAIN_BATCH)
@@ -107,9 +104,8 @@ class Tuned:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=updates, pct_start=0.1)
         self.model.train()
         for done, batch in enumerate(_batches(texts, random.Random(seed)), 1):
-            with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16(device)):
-                logit_BC = self.logits([texts[i] for i in batch], TRAIN_WINDOW).float()
-            right_B = torch.from_numpy(label_N[batch]).to(logit_BC.device)
+            logit_BC = self.logits([texts[i] for i in batch], TRAIN_WINDOW)
+            right_B = torch.from_numpy(label_N[batch]).to(device)
             loss = cross_entropy(logit_BC, right_B, weight=weight_C, label_smoothing=SMOOTHING)
             optimiser.zero_grad()
             loss.backward()
