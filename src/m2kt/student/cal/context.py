@@ -97,7 +97,7 @@ class UnitMatcher:
         """
         # In Python: a step of generation is one token a row, for which a dictionary beats dozens of tiny tensor ops.
         rows = token_BT.tolist()
-        if real_BT is not None:
+        if real_BT is not None and not real_BT.all():
             rows = [
                 [token if real else -1 for token, real in zip(*row, strict=True)]
                 for row in zip(rows, real_BT.tolist(), strict=True)

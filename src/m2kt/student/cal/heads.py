@@ -55,7 +55,7 @@ class Turns(NamedTuple):
 def turns(count_BTC: Tensor, width: int, value_width: int) -> Turns:
     """The turns at some counts, worked out once for all heads of a pass."""
     angle_BTP = count_BTC.float() @ _all_speeds(width, value_width, count_BTC.device)
-    turn_B1TP = torch.polar(torch.ones_like(angle_BTP), angle_BTP)[:, None]
+    turn_B1TP = torch.polar(angle_BTP.new_ones(()), angle_BTP)[:, None]
     return Turns(*turn_B1TP.split([width // 2, value_width // 2, value_width // 2], -1))
 
 
