@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -91,7 +92,12 @@ def test_a_bench_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 
     def once() -> Summary:
         return run(
-            profile({"arm": "none"}), tmp_path / "r", tmp_path / "w", keep=lambda c: c.skill == "secret"
+            profile({"arm": "none"}),
+            tmp_path / "r",
+            tmp_path / "w",
+            keep=lambda c: c.skill == "secret",
+            jobs=os.cpu_count()
+            or 1,  # one thread: beside other tests, threads that wait for each other take minutes
         )
 
     first = once()
