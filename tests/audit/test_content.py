@@ -229,11 +229,8 @@ def test_the_unseen_half_is_judged_as_the_documentation_says() -> None:
     """The goal: 90 % found at less than 5 % false alarms, see docs/audit-content.md."""
     from m2kt.audit.content.train import Judge, read, shares
 
-    all_ = read(samples())
-    unseen = set(halves(all_.of)[1])
-    unseen_N = np.array([s in unseen for s in all_.of])
-    held = all_.part(unseen_N)
-    found = shares(held, Judge.trained(all_.part(~unseen_N))(held), Probe.shipped().threshold)
+    of, held = read(samples()).halves()
+    found = shares(held, Judge.trained(of)(held), Probe.shipped().threshold)
     print(json.dumps(found, indent=1))  # half an hour's work, whether it holds or not
     assert found["benign"]["flagged"] < 0.05
     assert found["all harmful"]["flagged"] >= 0.90

@@ -96,8 +96,8 @@ def test_a_bench_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
             tmp_path / "r",
             tmp_path / "w",
             keep=lambda c: c.skill == "secret",
-            jobs=os.cpu_count()
-            or 1,  # one thread: beside other tests, threads that wait for each other take minutes
+            # one thread: beside other tests, threads that wait for each other take minutes
+            jobs=os.cpu_count() or 1,
         )
 
     first = once()

@@ -2,7 +2,7 @@
 
 Topics are split into two halves; texts that were added later count to training alone. The threshold is chosen by
 cross-validation over the topics of the training half; ``--unseen`` judges the other half by weights that never saw it.
-What ships is then trained on both. Minutes on 2 cores (see docs/audit-content.md).
+What ships is then trained on both. Hours of one core (see docs/audit-content.md).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Read:
         """Indices of the categories."""
         return np.array([CATEGORIES.index(s.category) for s in self.of], dtype=np.int64)
 
-    @property
+    @cached_property
     def hit_N(self) -> NDArray[np.bool_]:
         """Which of them the patterns flag, whatever the readers say."""
         flagged = ContentConfig().threshold
@@ -82,6 +83,12 @@ class Read:
         """Some of them."""
         kept = [s for s, k in zip(self.of, keep_N, strict=True) if k]
         return Read(kept, self.state_NX[keep_N], self.word_NF[keep_N])
+
+    def halves(self) -> tuple[Read, Read]:
+        """Training and unseen half."""
+        unseen = set(halves(self.of)[1])
+        unseen_N = np.array([s in unseen for s in self.of])
+        return self.part(~unseen_N), self.part(unseen_N)
 
 
 @dataclass(frozen=True)
@@ -155,14 +162,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--unseen", action="store_true", help="judge the unseen half as well")
     asked = parser.parse_args(arguments)
     all_ = read(samples())
-    unseen = set(halves(all_.of)[1])
-    unseen_N = np.array([s in unseen for s in all_.of])
-    of = all_.part(~unseen_N)
+    of, held = all_.halves()
     judged, p_NC = cross_validated(of)
     threshold = threshold_for(1 - p_NC[:, 0], judged.hit_N, judged.label_N == 0)
     _say({"threshold": threshold} | shares(judged, p_NC, threshold))
     if asked.unseen:
-        held = all_.part(unseen_N)
         _say(shares(held, Judge.trained(of)(held), threshold))
     judge = Judge.trained(all_)
     judge.probe.threshold = threshold
