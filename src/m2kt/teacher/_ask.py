@@ -30,7 +30,8 @@ from m2kt.probes import ProbeSpec, Prompt
 from m2kt.teacher._pool import Answer
 
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
-TOKENS_A_BATCH = 16_384
+TOKENS_A_BATCH = 4_096  # larger ones fall out of a processor's caches, and their memory is asked for afresh each time
+TOKENS_ANSWERED = 16_384  # held in key-value caches at once: what runs is a token of each row
 LOGITS_A_BATCH = 2**28  # tokens x V at most: a large vocabulary would otherwise need gigabytes
 
 
@@ -78,7 +79,7 @@ class Teacher:
         self.room = budget
         answers: list[Answer] = []
         unstopped = 0
-        size = max(1, TOKENS_A_BATCH // (longest + budget // 2))
+        size = max(1, TOKENS_ANSWERED // (longest + budget // 2))
         order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
         for start in range(0, len(order), size):
             chunk = order[start : start + size]
