@@ -27,6 +27,7 @@ from m2kt.models import (
     leading_space,
     moved,
     pad_batch,
+    pieces,
     states_at,
     text_of,
     width,
@@ -118,7 +119,7 @@ def _own_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> dic
         seen = states_at(base.model, [layer], input_ids=torch.tensor([encoded.ids], device=base.device))
         for u, unit in enumerate(trace.units):
             if u >= trace.n_prompt and unit.kind == "copy" and unit.symbol is not None:
-                space = leading_space(base.tokenizer, unit.text, [encoded.ids[t] for t in tokens[u]])
+                space = leading_space(unit.text, pieces(base.tokenizer, [encoded.ids[t] for t in tokens[u]]))
                 about = [t - 1 for t in tokens[u][space:]]
                 found.setdefault(unit.symbol, []).append(seen[layer][0, about].float().mean(0).cpu())
     return {s: torch.stack(states) for s, states in found.items()}

@@ -46,6 +46,7 @@ from ._text import encode_units as encode_units
 from ._text import leading_space as leading_space
 from ._text import piece_bytes as piece_bytes
 from ._text import piece_text as piece_text
+from ._text import pieces as pieces
 from ._text import special_prefix as special_prefix
 from ._text import text_of as text_of
 from ._text import writing_problem as writing_problem

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
@@ -15,7 +16,7 @@ from m2kt.errors import ModelError
 from ._forward import input_device, pad_batch
 from ._layers import context_length
 from ._load import LoadedModel
-from ._text import piece_bytes, special_ids
+from ._text import piece_bytes, special_ids, text_of
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,22 @@ class _StopText(StoppingCriteria):
     def __init__(self, tokenizer: Any, stop: str | None, start: int, rows: int) -> None:
         self._tokenizer, self._stop, self._start = tokenizer, (stop or "").encode(), start
         self._may_end: dict[int, bool] = {}
+        self._ended_R = np.zeros(rows, dtype=bool)
         self.ends: list[int | None] = [None] * rows
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
         if self._stop:
-            latest = input_ids[:, -1].tolist()
-            for token in set(latest).difference(self._may_end):
-                self._may_end[token] = self._stop[-1:] in piece_bytes(self._tokenizer, token)
-            for row, token in enumerate(latest):
-                if self._may_end[token] and self.ends[row] is None:
+            latest_R = input_ids[:, -1].cpu().numpy()
+            for token in set(latest_R[~self._ended_R].tolist()):
+                if token not in self._may_end:
+                    self._may_end[token] = self._stop[-1:] in piece_bytes(self._tokenizer, token)
+                if not self._may_end[token]:
+                    continue
+                for row in np.flatnonzero((latest_R == token) & ~self._ended_R):
                     written = input_ids[row, self._start :].tolist()
                     if self._stop in self._tail(written):
-                        self.ends[row] = len(written)
-        return torch.tensor([end is not None for end in self.ends], device=input_ids.device)
+                        self.ends[row], self._ended_R[row] = len(written), True
+        return torch.tensor(self._ended_R, device=input_ids.device)
 
     def _tail(self, written: list[int]) -> bytes:
         """As much of the text as a stop string can reach that ends within the latest token."""
@@ -141,5 +145,4 @@ def _end_ids(model: Any, tokenizer: Any) -> set[int]:
 def _completion(tokenizer: Any, ids: list[int], end: int | None, end_ids: set[int]) -> Completion:
     over = next((i for i, token in enumerate(ids) if token in end_ids), len(ids))
     ids = ids[: over if end is None else end]
-    text = b"".join(piece_bytes(tokenizer, token) for token in ids).decode("utf-8", errors="replace")
-    return Completion(ids=ids, text=text, stopped=end is not None)
+    return Completion(ids=ids, text=text_of(tokenizer, ids), stopped=end is not None)

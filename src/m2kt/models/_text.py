@@ -10,7 +10,7 @@ import json
 import re
 import weakref
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -37,6 +37,11 @@ def piece_bytes(tokenizer: Any, token: int) -> bytes:
     return _book(tokenizer).piece(token)
 
 
+def pieces(tokenizer: Any, ids: Iterable[int]) -> list[bytes]:
+    """:func:`piece_bytes` of each."""
+    return list(map(_book(tokenizer).piece, ids))
+
+
 def piece_text(tokenizer: Any, token: int) -> str:
     """What a token writes, its leading space included; bytes of a part of a character come as U+FFFD."""
     return piece_bytes(tokenizer, token).decode("utf-8", errors="replace")
@@ -44,7 +49,7 @@ def piece_text(tokenizer: Any, token: int) -> str:
 
 def text_of(tokenizer: Any, ids: Sequence[int]) -> str:
     """What a sequence of tokens writes, special tokens left out, no space cleaned up."""
-    return b"".join(piece_bytes(tokenizer, i) for i in ids).decode("utf-8", errors="replace")
+    return b"".join(pieces(tokenizer, ids)).decode("utf-8", errors="replace")
 
 
 def special_ids(tokenizer: Any) -> set[int]:
@@ -94,9 +99,12 @@ def encode_units(tokenizer: Any, texts: Sequence[str], *, prompt_boundary: int |
     return Encoded(ids, owners)
 
 
-def leading_space(tokenizer: Any, text: str, ids: Sequence[int]) -> int:
-    """How many of a unit's tokens are a bare leading space (0 or 1): the choice of what it writes falls behind it."""
-    return int(len(ids) > 1 and text.startswith(" ") and piece_bytes(tokenizer, ids[0]) == b" ")
+def leading_space(text: str, written: Sequence[bytes]) -> int:
+    """How many of a unit's tokens are a bare leading space (0 or 1): the choice of what it writes falls behind it.
+
+    ``written``: the bytes of each.
+    """
+    return int(len(written) > 1 and text.startswith(" ") and written[0] == b" ")
 
 
 def writing_problem(
@@ -133,10 +141,9 @@ def _encode_apart(
     units = [t.encode() for t in texts]
     ends = list(accumulate(len(unit) for unit in units))
     whole = b"".join(units)
-    inner = {e for e in ends if 0 < e < len(whole)}
     cuts: set[int] = set()
     while True:
-        spans: list[tuple[int, int, int]] = []
+        spans: list[tuple[int, int, int]] = []  # they follow each other from the first byte to the last
         edges = [0, *sorted(cuts), len(whole)]
         for start, stop in pairwise(edges):
             if stop > start:
@@ -145,7 +152,7 @@ def _encode_apart(
                 for token, size in book.exact(piece, at_start=at_start and start == 0):
                     spans.append((token, position, position + size))
                     position += size
-        straddled = {e for e in inner for _, start, stop in spans if start < e < stop}
+        straddled = set(ends).difference([0], (stop for _, _, stop in spans))
         if not straddled:
             break
         cuts |= straddled

@@ -265,9 +265,10 @@ class Roller:
     def __call__(self, prompt: Prompt, table: Table) -> Trace:
         """Rolls out. Never raises on what the graph lacks: ``complete`` is False then and ``missing`` says why."""
         template = prompt.template
-        steps = self._steps[template]
+        steps, rows, way_of, longest = self._steps[template], self.rows, self._way, self.max_units
         units = self.prompt_units(prompt)
         trace = Trace(units, len(units), template)
+        path, leaf_of = trace.path, trace.leaf
         node = 0
 
         def lost(what: Lost, detail: str) -> Trace:
@@ -277,9 +278,9 @@ class Roller:
         if not steps:
             return lost("node", "no trace of this template could be explained")
         while True:
-            trace.path.append(node)
-            if len(units) > self.max_units:
-                return lost("length", f"{self.max_units} units")
+            path.append(node)
+            if len(units) > longest:
+                return lost("length", f"{longest} units")
             step, leaf, row, symbol = steps[node], 0, None, None
             while type(step) is _Choice:
                 seen = units[step.source].symbol
@@ -287,25 +288,25 @@ class Roller:
                 if branch is None:
                     return lost("branch", f"unit {step.source} is {seen}")
                 leaf, step = leaf + branch[0], branch[1]
-            trace.leaf.append(leaf)
+            leaf_of.append(leaf)
             if type(step) is WriteCopy:
                 symbol = units[step.source].symbol
                 if symbol is None:
                     return lost("symbol", f"unit {step.source} holds no known symbol")
             elif type(step) is WriteRule:
                 arguments = tuple([units[s].symbol for s in step.sources])
-                row = self.rows[step.rule].get(arguments)  # type: ignore[arg-type]
+                row = rows[step.rule].get(arguments)  # type: ignore[arg-type]
                 if row is None:
                     return lost("row", f"{self.graph.rules[step.rule].name} has no row for {arguments}")
                 symbol = table(step.rule, row)
-            way = self._way(template, node, leaf, row, symbol)
-            units.append(way.unit)
-            if way.ends:
+            unit, following, ends = way_of(template, node, leaf, row, symbol)
+            units.append(unit)
+            if ends:
                 trace.complete = True
                 return trace
-            if way.node is None:
-                return lost("node", f"no way on after {_mask(way.unit)!r}")
-            node = way.node
+            if following is None:
+                return lost("node", f"no way on after {_mask(unit)!r}")
+            node = following
 
     def _way_from(self, template: int, node: int, leaf: int, row: int | None, symbol: int | None) -> _Way:
         step = self._leaves[template][node][leaf]

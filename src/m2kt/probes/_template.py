@@ -82,6 +82,8 @@ class Template:
                 if hole.name is not None:
                     named[hole.name] = choice
             self._choice_of_hole.append(choice)
+        self._values = [slots[slot] for slot in self._choices]
+        self._drawn_from = sorted(set(self._choices))
         pieces = [
             p.replace("%", "%%") if isinstance(p, str) else p.lead.replace("%", "%%") + "%s"
             for p in self.parts
@@ -110,9 +112,9 @@ class Template:
     def draw(self, rng: random.Random, *, skewed: bool = False) -> tuple[str, ...]:
         """A random filling, one value per free choice; ``skewed``: from two random values a slot."""
         if not skewed:
-            return tuple(rng.choice(self._slots[s]) for s in self._choices)
-        few = {s: rng.choices(self._slots[s], k=2) for s in sorted(set(self._choices))}
-        return tuple(rng.choice(few[s]) for s in self._choices)
+            return tuple(map(rng.choice, self._values))
+        few = {s: rng.choices(self._slots[s], k=2) for s in self._drawn_from}
+        return tuple([rng.choice(few[s]) for s in self._choices])
 
     def text_of(self, values: Sequence[str]) -> str:
         """The text of :meth:`fill`, at a fraction of its cost: most draws are only looked at for their split."""

@@ -39,6 +39,7 @@ class Segmenter:
         self.values = frozenset(values)
         self.discovered = frozenset(discovered)
         self.lexicon = self.values | self.discovered
+        self._units: dict[tuple[str, str], Unit] = {}  # texts are many and made of the same few
         self._tiles_letters = _all_single(v for v in self.values if v.isalpha())
         self._tiles_digits = _all_single(v for v in self.values if v.isdigit())
         # Values that the atoms below would cut ("New Zealand", "x1", "->") are looked for first, longest first.
@@ -47,34 +48,41 @@ class Segmenter:
 
     def cut(self, text: str) -> list[Unit]:
         """Units of ``text``; their texts concatenate to it exactly."""
-        bodies: list[tuple[str, bool]] = []  # (body, may it take a lead)
+        bodies: list[str] = []
+        for atom in self._atoms(text, self._compound) if self._compound else _ATOM.findall(text):
+            if len(atom) > 1 and self._tiles(atom):
+                bodies.extend(atom)
+            else:
+                bodies.append(atom)
+        return self._join_leads(bodies)
+
+    def _atoms(self, text: str, compound: re.Pattern[str]) -> list[str]:
+        """Atoms with the compounds in one piece, each of which is in the lexicon."""
+        atoms: list[str] = []
         at = 0
         while at < len(text):
-            match = self._compound.match(text, at) if self._compound else None
+            match = compound.match(text, at)
             atom = match.group() if match else _ATOM.match(text, at).group()  # type: ignore[union-attr]
-            if not match and self._compound and len(atom) > 1:
-                inner = self._compound.search(text, at, at + len(atom))
+            if not match and len(atom) > 1:
+                inner = compound.search(text, at, at + len(atom))
                 if inner and inner.start() > at:
                     atom = text[at : inner.start()]
             at += len(atom)
-            if not match and self._tiles(atom):
-                bodies.extend((c, True) for c in atom)
-            else:
-                bodies.append((atom, not atom.isspace()))
-        return self._join_leads(bodies)
+            atoms.append(atom)
+        return atoms
 
     def _tiles(self, atom: str) -> bool:
         single = self._tiles_letters if atom.isalpha() else self._tiles_digits if atom.isdigit() else False
-        return single and len(atom) > 1 and atom not in self.lexicon and all(c in self.lexicon for c in atom)
+        return single and atom not in self.lexicon and all(c in self.lexicon for c in atom)
 
-    def _join_leads(self, bodies: list[tuple[str, bool]]) -> list[Unit]:
+    def _join_leads(self, bodies: list[str]) -> list[Unit]:
         units: list[Unit] = []
         lead = ""
-        for body, takes_lead in bodies:
+        for body in bodies:
             if body == " " and lead == "":
                 lead = " "
                 continue
-            if lead and not takes_lead:
+            if lead and body.isspace():
                 units.append(self.unit(lead, ""))
                 lead = ""
             units.append(self.unit(body, lead))
@@ -85,7 +93,12 @@ class Segmenter:
 
     def unit(self, body: str, lead: str) -> Unit:
         """A unit of ``body`` behind ``lead``: a symbol exactly where the lexicon has it."""
-        return Unit(lead + body, body if body in self.lexicon else None, lead if body in self.lexicon else "")
+        known = self._units.get((lead, body))
+        if known is None:
+            inside = body in self.lexicon
+            known = Unit(lead + body, body if inside else None, lead if inside else "")
+            self._units[lead, body] = known
+        return known
 
     def coarsen(self, units: list[Unit], cuts: Iterable[int]) -> list[Unit]:
         """Joins units that one token spans. ``cuts``: character offsets at which some token ends."""

@@ -5,9 +5,11 @@ Legend: B batch, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,15 @@ from m2kt.models import (
     leading_space,
     next_tokens,
     pad_batch,
-    piece_bytes,
+    pieces,
 )
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.teacher._pool import Answer
 
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
-TOKENS_A_BATCH = 4_096  # larger ones fall out of a processor's caches, and their memory is asked for afresh each time
+TOKENS_A_BATCH = (
+    4_096  # larger ones fall out of a processor's caches, and their memory is asked for afresh each time
+)
 TOKENS_ANSWERED = 16_384  # held in key-value caches at once: what runs is a token of each row
 LOGITS_A_BATCH = 2**28  # tokens x V at most: a large vocabulary would otherwise need gigabytes
 
@@ -97,9 +101,11 @@ class Teacher:
 
     def _cuts(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Character offsets at which tokens end; a token that ends within a character ends nowhere."""
-        cuts, written = [], b""
-        for token in ids:
-            written += piece_bytes(self.tokenizer, token)
+        written_T = list(accumulate(pieces(self.tokenizer, ids)))
+        if not written_T or written_T[-1].isascii():
+            return tuple(map(len, written_T))
+        cuts = []
+        for written in written_T:
             try:
                 cuts.append(len(written.decode()))
             except UnicodeDecodeError:
@@ -117,24 +123,22 @@ class Teacher:
     def _force(self, texts: Sequence[str], n_prompt: int) -> Forced:
         prompt = "".join(texts[:n_prompt])
         encoded = encode_units(self.tokenizer, [prompt, *texts[n_prompt:]], prompt_boundary=1)
-        ends, offset = [], 0
-        for text in texts[:n_prompt]:
-            offset += len(text.encode())
-            ends.append(offset)
+        ends = list(accumulate(len(text.encode()) for text in texts[:n_prompt]))
+        pieces_T = pieces(self.tokenizer, encoded.ids)
         owners, read = [], 0
-        for token, owner in zip(encoded.ids, encoded.unit_of_token, strict=True):
+        for piece, owner in zip(pieces_T, encoded.unit_of_token, strict=True):
             if owner != 0:
                 owners.append(owner if owner < 0 else owner - 1 + n_prompt)
                 continue
             # A prompt token may span two slots; it belongs to the one that it ends in.
-            read += len(piece_bytes(self.tokenizer, token))
-            owners.append(next((u for u, end in enumerate(ends) if read <= end), n_prompt - 1))
+            read += len(piece)
+            owners.append(min(bisect_left(ends, read), n_prompt - 1))
         tokens: list[list[int]] = [[] for _ in texts]
         for t, unit in enumerate(owners):
             if unit >= 0:
                 tokens[unit].append(t)
         content = [
-            own[leading_space(self.tokenizer, text, [encoded.ids[t] for t in own]) :]
+            own[leading_space(text, [pieces_T[t] for t in own]) :]
             for text, own in zip(texts, tokens, strict=True)
         ]
         first = next((t for t, unit in enumerate(owners) if unit >= n_prompt), len(owners))

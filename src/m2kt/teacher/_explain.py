@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -151,17 +152,23 @@ def _best_tuple(
     return None if best is None else (best[1], best[2])
 
 
+@lru_cache
+def _few_of(n: int) -> NDArray[np.intp]:
+    return np.linspace(0, n - 1, min(SUBSAMPLE, n)).astype(np.intp)
+
+
 def _fitting_tuples(
     view: View, rule: DraftRule, candidates: Sequence[int], slack: int, share: float, must: set[int]
 ) -> Iterator[tuple[tuple[int, ...], float, float]]:
     """Ordered tuples for which the rule speaks: with the shares of samples whose row it has, and that disagree."""
-    few = np.linspace(0, view.n - 1, min(SUBSAMPLE, view.n)).astype(int)
+    few = _few_of(view.n)
     # All tuples at once on a few samples: one axis of candidates an argument, samples last.
-    column_CN = view.columns_NP[few][:, candidates].T
-    others_A = [[b for b in range(rule.arity) if b != a] for a in range(rule.arity)]
-    said = rule.look_up([np.expand_dims(column_CN, others) for others in others_A])
-    wrong = ((said >= 0) & (said != view.symbol_N[few])).sum(axis=-1)
-    fine = (wrong <= slack) & ((said >= 0).mean(axis=-1) >= 0.25 * share)
+    column_CN = view.columns_NP[few].T[candidates]
+    shape_AA = np.where(np.eye(rule.arity, dtype=bool), len(candidates), 1).tolist()
+    said = rule.look_up([column_CN.reshape(*shape_A, len(few)) for shape_A in shape_AA])
+    known = said >= 0
+    wrong = np.count_nonzero(known & (said != view.symbol_N[few]), axis=-1)
+    fine = (wrong <= slack) & (np.count_nonzero(known, axis=-1) >= 0.25 * share * len(few))
     tuples = [tuple(candidates[c] for c in chosen) for chosen in np.argwhere(fine).tolist()]
     tuples = [t for t in tuples if len(set(t)) == rule.arity and not must.isdisjoint(t)]
     at_once = max(1, MAX_CELLS // view.n)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from m2kt.packet import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
 from m2kt.teacher._view import Book, Ints, View, argument_candidates, slips
 
+Counts = NDArray[np.float32]  # for products; whole numbers
 MAX_LEAVES = 10  # of a guard
 MAX_DEPTH = 8
 LOOK_AHEAD = 3  # tests followed down
@@ -122,8 +123,8 @@ class _Search:
     """How many of so many samples may not fit."""
 
     @cached_property
-    def _fits_AN(self) -> NDArray[np.bool_]:
-        return np.array([a.fits_N for a in self.actions])
+    def _fits_AN(self) -> Counts:
+        return np.array([a.fits_N for a in self.actions], dtype=np.float32)
 
     def grow(
         self, rows: NDArray[np.intp], effect_of: dict[int, float], leaves: int, depth: int = 0
@@ -147,10 +148,9 @@ class _Search:
             column = self.view.columns_NP[rows, p]
             if (column == column[0]).all():
                 continue
-            groups = _group_values(column, fits_AM, self.tolerance)
-            lost = sum(len(members) - covered for _, members, covered in groups)
+            groups, lost = _group_values(column, fits_AM, self.tolerance)
             if 1 < len(groups) <= leaves:
-                n_values = sum(len(values) for values, _, _ in groups)
+                n_values = sum(map(len, groups))
                 ranked.append(((lost, len(groups), n_values, -effect_of[p], -p), groups))
         # A little look-ahead: the best few tests are followed down, the smallest tree wins.
         best: tuple[int, Decision] | None = None
@@ -162,8 +162,9 @@ class _Search:
             room = (
                 (leaves if best is None else best[0] - 1) - len(groups) + 1
             )  # for this branch; the others take one
-            for values, members, _ in groups:
-                branch = self.grow(rows[members], others, room, depth + 1)
+            for values in groups:
+                inside = rows[np.isin(self.view.columns_NP[rows, source], values)]
+                branch = self.grow(inside, others, room, depth + 1)
                 if branch is None:
                     break
                 room -= size(branch) - 1
@@ -188,37 +189,40 @@ def _generalise(cases: list[Case], support: frozenset[int]) -> None:
 
 
 def _group_values(
-    column: Ints, fits_AM: NDArray[np.bool_], tolerance: Callable[[int], int]
-) -> list[tuple[list[int], NDArray[np.intp], int]]:
-    """Values that one action covers together are one branch; commonest values first, so that rare ones join them."""
+    column: Ints, fits_AM: Counts, tolerance: Callable[[int], int]
+) -> tuple[list[list[int]], int]:
+    """Values that one action covers together are one branch; commonest values first, so that rare ones join them.
+
+    Those that none covers are the last branch; beside the branches, how many samples its best action does not fit.
+    """
     at_M = column + 1  # structure is -1
     count_V = np.bincount(at_M)
     first_V = np.zeros_like(count_V)
     first_V[at_M[::-1]] = np.arange(len(at_M))[::-1]
-    fits_AV = fits_AM.astype(np.float32) @ (at_M[:, None] == np.arange(len(count_V))).astype(np.float32)
+    fits_AV = fits_AM @ (at_M[:, None] == np.arange(len(count_V))).astype(np.float32)
     allowed_V = np.array([tolerance(n) for n in count_V.tolist()])
-    covers_AV = count_V - fits_AV <= allowed_V
-    groups: list[tuple[list[int], NDArray[np.bool_]]] = []  # columns of V, actions that cover them all
+    # Which actions cover a value: a bit each.
+    covers_V = [
+        int.from_bytes(bits.tobytes()) for bits in np.packbits(count_V - fits_AV <= allowed_V, axis=0).T
+    ]
+    groups: list[tuple[list[int], int]] = []  # columns of V, actions that cover them all
     uncovered: list[int] = []
     for v in np.lexsort((first_V, -count_V))[: np.count_nonzero(count_V)].tolist():
-        covers_A = covers_AV[:, v]
-        if not covers_A.any():
+        covers = covers_V[v]
+        if not covers:
             uncovered.append(v)
             continue
-        for i, (values, common_A) in enumerate(groups):
-            if (common_A & covers_A).any():
-                groups[i] = ([*values, v], common_A & covers_A)
+        for i, (values, common) in enumerate(groups):
+            if common & covers:
+                groups[i] = ([*values, v], common & covers)
                 break
         else:
-            groups.append(([v], covers_A))
-    found = []
-    for values in [*(values for values, _ in groups), *([uncovered] if uncovered else [])]:
-        among_V = np.zeros(len(count_V), dtype=bool)
-        among_V[values] = True
-        members = np.flatnonzero(among_V[at_M])
-        covered = int(fits_AM[:, members].sum(axis=1).max()) if values is uncovered else len(members)
-        found.append(([v - 1 for v in values], members, covered))
-    return found
+            groups.append(([v], covers))
+    branches = [[v - 1 for v in values] for values, _ in groups]
+    if not uncovered:
+        return branches, 0
+    covered = int(fits_AV[:, uncovered].sum(axis=1).max())
+    return [*branches, [v - 1 for v in uncovered]], int(count_V[uncovered].sum()) - covered
 
 
 def size(decision: Decision) -> int:

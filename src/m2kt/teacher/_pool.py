@@ -105,10 +105,13 @@ class Pool:
         self.discovered: list[str] = []
         self.symbols: list[str] = []
         self.shapes: list[Shape] = []
+        self._segmenter = Segmenter(spec.values)
+        self._samples: dict[str, Sample] = {}  # as that cut them, by prompt
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Adds answers; call :meth:`arrange` afterwards."""
         for answer in answers:
+            self._samples.pop(answer.prompt.text, None)
             self.answers[answer.prompt.text] = answer
             said = (self.spec.read_answer(answer.completion) or "").strip() if self.spec.facts else ""
             if said and said not in self.discovered:
@@ -121,8 +124,11 @@ class Pool:
         """
         known = {(s.template, n.prefix): n.causes for s in self.shapes for n in s.nodes}
         while True:
-            segmenter = Segmenter(self.spec.values, self.discovered)
-            samples = [self._cut(a, segmenter) for a in self.answers.values()]
+            if self._segmenter.discovered != set(self.discovered):
+                self._segmenter, self._samples = Segmenter(self.spec.values, self.discovered), {}
+            for text in self.answers.keys() - self._samples.keys():
+                self._samples[text] = self._cut(self.answers[text])
+            samples = [self._samples[text] for text in self.answers]
             shapes = [
                 _build_trie(t, [s for s in samples if s.prompt.template == t])
                 for t in range(self.spec.n_templates)
@@ -154,8 +160,8 @@ class Pool:
             self.arrange()
         return bool(new)
 
-    def _cut(self, answer: Answer, segmenter: Segmenter) -> Sample:
-        units = segmenter.coarsen(segmenter.cut(answer.completion), answer.cuts)
+    def _cut(self, answer: Answer) -> Sample:
+        units = self._segmenter.coarsen(self._segmenter.cut(answer.completion), answer.cuts)
         return Sample(
             answer.prompt,
             [*answer.prompt.units, *units, Unit(self.spec.stop)],

@@ -32,6 +32,7 @@ class DraftRule:
     _dense: tuple[list[NDArray[np.int64]], Ints] | None = (
         None  # symbol to index by axis, cells; dropped when a row is learnt
     )
+    _shared: bool = False
 
     def says(self, arguments: tuple[int, ...]) -> int:
         """The output held for ``arguments``, -1 where none is."""
@@ -41,13 +42,16 @@ class DraftRule:
     def learn(self, arguments_NA: Ints, outputs_N: Ints) -> None:
         """Adds observed rows."""
         self._dense = None
+        if self._shared:
+            self.table = defaultdict(Counter, {row: seen.copy() for row, seen in self.table.items()})
+            self._shared = False
         for arguments, output in zip(map(tuple, arguments_NA.tolist()), outputs_N.tolist(), strict=True):
             self.table[arguments][output] += 1
 
     def copy(self) -> DraftRule:
-        """One that may learn apart from this one."""
-        table = defaultdict(Counter, {arguments: seen.copy() for arguments, seen in self.table.items()})
-        return DraftRule(self.arity, table, self._dense)
+        """One that may learn apart from this one: whichever learns first takes its own table."""
+        self._shared = True
+        return DraftRule(self.arity, self.table, self._dense, True)
 
     def look_up(self, arguments: Sequence[Ints]) -> Ints:
         """Outputs for one array an argument, -1 where unknown. The arrays broadcast against each other."""

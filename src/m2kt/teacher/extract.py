@@ -31,7 +31,7 @@ from m2kt.teacher._space import Space
 from m2kt.teacher._states import Request, gather
 from m2kt.teacher.sources import SOURCES, ConceptSource
 
-ALLOCATIONS = 200_000  # between two looks of Python's collector at what is new
+ALLOCATIONS = 500_000  # between two looks of Python's collector at what is new
 
 
 class ExtractionConfig(BaseModel):

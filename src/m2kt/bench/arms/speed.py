@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from m2kt.bench.arms._common import settings
@@ -20,65 +19,75 @@ if TYPE_CHECKING:
 NEW_TOKENS = 48
 ROUNDS = {1: 12, 32: 6}
 """Of generation, by batch size. Noise only ever adds: the fastest of a few rounds is what a step costs."""
-EXTRACTIONS = 6
+EXTRACTIONS = 7  # the median counts: a share is of times that lie side by side
 
 
-@dataclass
-class Call:
-    """A forward pass that was seen, and how many single-token steps followed it from its cache."""
+class Echo:
+    """Behind every forward pass of ``model``, to its head or below it, the same shape once more with nothing around it.
 
-    rows: int
-    tokens: int
-    mask_BN: Tensor | None
-    cached: bool
-    head: bool  # whether it went on to logits
-    steps: int = 0
+    At once, for a machine's pace changes within seconds. A step of generation is repeated from a cache of its own.
+    What the bare passes took is in ``seconds``; ``passes`` and ``tokens`` say how much they were.
+    """
 
-    @property
-    def n_tokens(self) -> int:
-        return self.rows * (self.tokens + self.steps)
+    def __init__(self, model: nn.Module) -> None:
+        from m2kt.models import decoder
 
+        self.seconds, self.passes, self.tokens = 0.0, 0, 0
+        self._below: Any = decoder(model)
+        self._modules = list({model, self._below})
+        self._names = list(inspect.signature(self._below.forward).parameters)
+        self._within: list[Any] = []  # modules whose pass this is, outermost first
+        self._given: dict[str, Any] = {}  # to the last pass below the head
+        self._repeating = False
+        self._before: Any = None  # the last bare pass, if a step may follow, and the mask of all its tokens
+        self._mask_BN: Tensor | None = None
 
-@contextmanager
-def seen_calls(model: nn.Module) -> Iterator[list[Call]]:
-    """Collects the shapes of all forward passes of ``model``, those that end below its head too."""
-    from m2kt.models import decoder
+    def __enter__(self) -> Echo:
+        self._handles = [m.register_forward_pre_hook(self._begun, with_kwargs=True) for m in self._modules]
+        self._handles += [m.register_forward_hook(self._ended, always_call=True) for m in self._modules]
+        return self
 
-    calls: list[Call] = []
-    whole = False
-
-    def enter(*_: Any) -> None:
-        nonlocal whole
-        whole = True
-
-    def leave(*_: Any) -> None:
-        nonlocal whole
-        whole = False
-
-    below = decoder(model)
-    names = list(inspect.signature(below.forward).parameters)
-
-    def note(_: Any, args: Any, given: dict[str, Any]) -> None:
-        given = dict(zip(names, args, strict=False)) | given
-        ids = given.get("input_ids")
-        rows, tokens = (ids if ids is not None else given["inputs_embeds"]).shape[:2]
-        cached = given.get("past_key_values") is not None
-        if tokens == 1 and cached and calls and calls[-1].cached and calls[-1].rows == rows:
-            calls[-1].steps += 1
-        else:
-            mask_BN = given.get("attention_mask")
-            calls.append(Call(rows, tokens, mask_BN, cached or bool(given.get("use_cache")), whole))
-
-    handles = [
-        model.register_forward_pre_hook(enter),
-        model.register_forward_hook(leave, always_call=True),
-        below.register_forward_pre_hook(note, with_kwargs=True),
-    ]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
             handle.remove()
+
+    def _begun(self, module: Any, args: Any, given: dict[str, Any]) -> None:
+        if not self._repeating:
+            self._within.append(module)
+            if module is self._below:
+                self._given = dict(zip(self._names, args, strict=False)) | given
+
+    def _ended(self, *_: Any) -> None:
+        if self._repeating:
+            return
+        outermost = self._within.pop()
+        if not self._within:
+            self._repeating, began = True, time.perf_counter()
+            try:
+                self._repeat(outermost)
+            finally:
+                self.seconds += time.perf_counter() - began
+                self._repeating = False
+
+    def _repeat(self, run: Any) -> None:
+        import torch
+
+        ids, cache = self._given.get("input_ids"), self._given.get("past_key_values")
+        rows, tokens = (ids if ids is not None else self._given["inputs_embeds"]).shape[:2]
+        step = cache is not None and tokens == 1 and self._before is not None
+        given: dict[str, Any] = {"use_cache": cache is not None or bool(self._given.get("use_cache"))}
+        if step and self._before.logits.shape[0] == rows:
+            ids_BT = self._before.logits[:, -1:].argmax(-1)
+            given["past_key_values"] = self._before.past_key_values
+            if self._mask_BN is not None:
+                self._mask_BN = torch.cat([self._mask_BN, torch.ones_like(ids_BT)], 1)
+        else:
+            ids_BT = torch.ones((rows, tokens), dtype=torch.long, device=self._below.device)
+            self._mask_BN = self._given.get("attention_mask")
+        with torch.no_grad():
+            out = run(input_ids=ids_BT, attention_mask=self._mask_BN, **given)
+        self._before = out if given["use_cache"] and run is not self._below else None
+        self.passes, self.tokens = self.passes + 1, self.tokens + rows * tokens
 
 
 def speed(cell: Cell, shop: Workshop, updates: int = 24) -> Measured:
@@ -93,42 +102,20 @@ def _extraction(cell: Cell, shop: Workshop) -> dict[str, float]:
     from m2kt.teacher import ExtractionConfig, extract
 
     loaded, spec = shop.load(cell.teacher), read_spec(cell.probes)[0]
-    whole, bare = float("inf"), float("inf")
+    found: list[tuple[float, float]] = []
     for _ in range(EXTRACTIONS):
-        with seen_calls(loaded.model) as calls:
-            whole = min(whole, _seconds(extract, loaded, spec, ExtractionConfig(seed=cell.seed)))
-        bare = min(bare, _seconds(_again, loaded.model, calls))
-    tokens = sum(call.n_tokens for call in calls)
+        with Echo(loaded.model) as bare:
+            whole = _seconds(extract, loaded, spec, ExtractionConfig(seed=cell.seed))
+        found.append((bare.seconds / (whole - bare.seconds), bare.tokens / bare.seconds))
+    share, rate = sorted(found)[len(found) // 2]
     return {
-        "extraction_tokens": tokens,
-        "extraction_tokens_per_second": tokens / whole,
-        "bare_forward_tokens_per_second": tokens / bare,
-        "extraction_share_of_bare": bare / whole,
+        "extraction_tokens": bare.tokens,
+        "extraction_tokens_per_second": share * rate,
+        "bare_forward_tokens_per_second": rate,
+        "extraction_share_of_bare": share,
+        "extraction_share_of_bare_least": min(found)[0],
+        "extraction_share_of_bare_most": max(found)[0],
     }
-
-
-def _again(model: Any, calls: list[Call]) -> None:
-    for call in calls:
-        _forward(model, call)
-
-
-def _forward(model: Any, call: Call) -> None:
-    """The same shape once more, with nothing around it."""
-    import torch
-
-    from m2kt.models import decoder
-
-    run = model if call.head else decoder(model)
-    ids_BT = torch.ones((call.rows, call.tokens), dtype=torch.long, device=model.device)
-    mask_BN = call.mask_BN
-    with torch.no_grad():
-        out = run(input_ids=ids_BT, attention_mask=mask_BN, use_cache=bool(call.steps))
-        for _ in range(call.steps):
-            step_B1 = out.logits[:, -1:].argmax(-1)
-            if mask_BN is not None:
-                mask_BN = torch.cat([mask_BN, torch.ones_like(step_B1)], 1)
-            cache = out.past_key_values
-            out = run(input_ids=step_B1, attention_mask=mask_BN, past_key_values=cache, use_cache=True)
 
 
 def _ingestion(cell: Cell, shop: Workshop, updates: int) -> dict[str, float]:
