@@ -51,8 +51,8 @@ class _StopText(StoppingCriteria):
                     self._may_end[token] = self._stop[-1:] in piece_bytes(self._tokenizer, token)
                 if not self._may_end[token]:
                     continue
-                for row in np.flatnonzero((latest_R == token) & ~self._ended_R):
-                    written = input_ids[row, self._start :].tolist()
+                rows = np.flatnonzero((latest_R == token) & ~self._ended_R).tolist()
+                for row, written in zip(rows, input_ids[rows, self._start :].tolist(), strict=True):
                     if self._stop in self._tail(written):
                         self.ends[row], self._ended_R[row] = len(written), True
         return torch.tensor(self._ended_R, device=input_ids.device)

@@ -138,7 +138,7 @@ class Teacher:
             if unit >= 0:
                 tokens[unit].append(t)
         content = [
-            own[leading_space(text, [pieces_T[t] for t in own]) :]
+            own[leading_space(text, [pieces_T[t] for t in own]) :] if len(own) > 1 else own
             for text, own in zip(texts, tokens, strict=True)
         ]
         first = next((t for t, unit in enumerate(owners) if unit >= n_prompt), len(owners))
