@@ -138,6 +138,9 @@ def _best_tuple(
     for index, rule in enumerate(book.rules):
         if index in avoid or not rule.table or rule.arity > len(candidates):
             continue
+        # What it never writes it does not say, and it must say what is written on all samples of its share but few.
+        if np.count_nonzero(rule.writes(view.symbol_N)) < share * view.n - slack - 1e-9:
+            continue
         for sources, known, wrong in _fitting_tuples(view, rule, candidates, slack, share, must):
             score = (
                 -round(wrong, 2),

@@ -20,6 +20,7 @@ MAX_CANDIDATES = 12  # argument candidates that are combined; ranked by causal e
 ENOUGH_FOR_SLIPS = 40  # fewer samples must be explained without exception
 EXCEPTIONS_FROM = 8  # units among which the reason of an exception is looked for
 ENOUGH = 20  # samples from which columns that are always equal are taken for copies of each other
+TABLE = 1 << 12  # keys that are counted in a table; more are sorted
 SLIPS = 0.01  # a teacher that is right 99 % of the time is worth listening to
 
 
@@ -29,8 +30,8 @@ class DraftRule:
 
     arity: int
     table: dict[tuple[int, ...], Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
-    _dense: tuple[list[NDArray[np.int64]], Ints] | None = (
-        None  # symbol to index by axis, cells; dropped when a row is learnt
+    _dense: tuple[list[NDArray[np.int64]], Ints, NDArray[np.bool_]] | None = (
+        None  # symbol to index by axis, cells, which symbols are in any; dropped when a row is learnt
     )
     _shared: bool = False
 
@@ -55,16 +56,24 @@ class DraftRule:
 
     def look_up(self, arguments: Sequence[Ints]) -> Ints:
         """Outputs for one array an argument, -1 where unknown. The arrays broadcast against each other."""
-        if self._dense is None:
-            self._dense = self._lay_out()
-        axes, cells = self._dense
+        axes, cells, _ = self._laid_out()
         # One flat index instead of one an axis: what broadcasts is added up while it is still small.
         flat: NDArray[np.int64] | int = 0
         for axis, a in zip(axes, arguments, strict=True):
             flat = flat * int(axis[-1] + 1) + axis[np.minimum(a, len(axis) - 1)]
         return cells.ravel()[flat]
 
-    def _lay_out(self) -> tuple[list[NDArray[np.int64]], Ints]:
+    def writes(self, symbol_N: Ints) -> NDArray[np.bool_]:
+        """Which of some symbols any row writes."""
+        written_S = self._laid_out()[2]
+        return written_S[np.minimum(symbol_N, len(written_S) - 1)]
+
+    def _laid_out(self) -> tuple[list[NDArray[np.int64]], Ints, NDArray[np.bool_]]:
+        if self._dense is None:
+            self._dense = self._lay_out()
+        return self._dense
+
+    def _lay_out(self) -> tuple[list[NDArray[np.int64]], Ints, NDArray[np.bool_]]:
         """Symbols that an argument never was, and structure (-1), fall on the last index, which stays unknown."""
         rows_RA = np.array(list(self.table), dtype=np.int32)
         axes = []
@@ -75,8 +84,12 @@ class DraftRule:
             axes.append(axis)
         cells = np.full([int(axis[-1]) + 1 for axis in axes], -1, dtype=np.int32)
         where = tuple(axis[column] for axis, column in zip(axes, rows_RA.T, strict=True))
-        cells[where] = [self.says(row) for row in self.table]
-        return axes, cells
+        cells[where] = said_R = [self.says(row) for row in self.table]
+        written_S = np.zeros(
+            max(said_R) + 2, dtype=bool
+        )  # the last stands for structure and all symbols behind
+        written_S[said_R] = True
+        return axes, cells, written_S
 
 
 @dataclass
@@ -151,11 +164,18 @@ def slips(n: int) -> int:
 
 def row_numbers(columns_NA: Ints) -> NDArray[np.int64]:
     """Numbers the distinct rows: equal rows, equal numbers, from 0 without gaps."""
-    key_N = np.zeros(len(columns_NA), dtype=np.int64)
+    key_N, n_keys = np.zeros(len(columns_NA), dtype=np.int64), 1
     for column in columns_NA.T:
         low = int(column.min())
-        key_N = key_N * (int(column.max()) - low + 1) + column - low
-        _, key_N = np.unique(key_N, return_inverse=True)
+        n_values = int(column.max()) - low + 1
+        key_N = key_N * n_values + column - low
+        if n_keys * n_values <= TABLE:
+            there = np.zeros(n_keys * n_values, dtype=np.int64)
+            there[key_N] = 1
+            key_N = (there.cumsum() - 1)[key_N]
+        else:
+            _, key_N = np.unique(key_N, return_inverse=True)
+        n_keys = int(key_N.max()) + 1
     return key_N
 
 
@@ -180,18 +200,17 @@ def argument_candidates(view: View, *, constants: bool) -> tuple[list[int], dict
     """
     classes: dict[bytes, list[int]] = defaultdict(list)
     fixed: list[int] = []
-    for p in range(view.columns_NP.shape[1]):
-        column = view.columns_NP[:, p]
-        if column[0] < 0:
-            continue
-        if (column == column[0]).all():
+    column_PN = np.ascontiguousarray(view.columns_NP.T)
+    constant_P = (column_PN == column_PN[:, :1]).all(axis=1)
+    for p in np.flatnonzero(column_PN[:, 0] >= 0).tolist():
+        if constant_P[p]:
             fixed.append(p)
         else:
-            classes[column.tobytes()].append(p)
-    effect = np.nan_to_num(view.effect_P, nan=0.0)
+            classes[column_PN[p].tobytes()].append(p)
+    effect = np.nan_to_num(view.effect_P, nan=0.0).tolist()
     ranked: list[tuple[float, int]] = []
     for members in classes.values():
-        strongest = max(float(effect[m]) for m in members)
+        strongest = max(effect[m] for m in members)
         eligible = [m for m in members if view.n >= ENOUGH or effect[m] >= 0.5 * strongest]
         ranked.append((strongest, max(eligible)))
     ranked.sort(reverse=True)
