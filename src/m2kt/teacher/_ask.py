@@ -33,7 +33,7 @@ from m2kt.teacher._pool import Answer
 
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
 TOKENS_A_BATCH = (
-    4_096  # larger ones fall out of a processor's caches, and their memory is asked for afresh each time
+    4_096  # more fall out of a processor's caches, and their memory is asked for afresh each time
 )
 TOKENS_ANSWERED = 16_384  # held in key-value caches at once: what runs is a token of each row
 LOGITS_A_BATCH = 2**28  # tokens x V at most: a large vocabulary would otherwise need gigabytes

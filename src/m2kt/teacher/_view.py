@@ -30,10 +30,9 @@ class DraftRule:
 
     arity: int
     table: dict[tuple[int, ...], Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
-    _dense: tuple[list[NDArray[np.int64]], Ints, NDArray[np.bool_]] | None = (
-        None  # symbol to index by axis, cells, which symbols are in any; dropped when a row is learnt
-    )
-    _shared: bool = False
+    # symbol to index by axis, cells, which symbols are in any; dropped when a row is learnt
+    _dense: tuple[list[NDArray[np.int64]], Ints, NDArray[np.bool_]] | None = None
+    _shared: bool = False  # its table is a copy's, too
 
     def says(self, arguments: tuple[int, ...]) -> int:
         """The output held for ``arguments``, -1 where none is."""
@@ -85,9 +84,7 @@ class DraftRule:
         cells = np.full([int(axis[-1]) + 1 for axis in axes], -1, dtype=np.int32)
         where = tuple(axis[column] for axis, column in zip(axes, rows_RA.T, strict=True))
         cells[where] = said_R = [self.says(row) for row in self.table]
-        written_S = np.zeros(
-            max(said_R) + 2, dtype=bool
-        )  # the last stands for structure and all symbols behind
+        written_S = np.zeros(max(said_R) + 2, dtype=bool)  # the last: structure, and all symbols behind
         written_S[said_R] = True
         return axes, cells, written_S
 
