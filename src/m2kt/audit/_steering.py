@@ -113,13 +113,14 @@ def _own_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> dic
         if not trace.complete:
             continue
         encoded = encode_units(base.tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
+        written = pieces(base.tokenizer, encoded.ids)
         tokens: dict[int, list[int]] = {}
         for t, owner in enumerate(encoded.unit_of_token):
             tokens.setdefault(owner, []).append(t)
         seen = states_at(base.model, [layer], input_ids=torch.tensor([encoded.ids], device=base.device))
         for u, unit in enumerate(trace.units):
             if u >= trace.n_prompt and unit.kind == "copy" and unit.symbol is not None:
-                space = leading_space(unit.text, pieces(base.tokenizer, [encoded.ids[t] for t in tokens[u]]))
+                space = leading_space(unit.text, tokens[u], written)
                 about = [t - 1 for t in tokens[u][space:]]
                 found.setdefault(unit.symbol, []).append(seen[layer][0, about].float().mean(0).cpu())
     return {s: torch.stack(states) for s, states in found.items()}

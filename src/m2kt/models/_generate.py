@@ -40,22 +40,24 @@ class _StopText(StoppingCriteria):
     def __init__(self, tokenizer: Any, stop: str | None, start: int, rows: int) -> None:
         self._tokenizer, self._stop, self._start = tokenizer, (stop or "").encode(), start
         self._may_end: dict[int, bool] = {}
-        self._ended_R = np.zeros(rows, dtype=bool)
-        self.ends: list[int | None] = [None] * rows
+        self.end_R = np.zeros(
+            rows, dtype=int
+        )  # tokens up to and with the stop string; 0 where it was not written yet
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
         if self._stop:
             latest_R = input_ids[:, -1].cpu().numpy()
-            for token in set(latest_R[~self._ended_R].tolist()):
+            open_R = self.end_R == 0
+            for token in set(latest_R[open_R].tolist()):
                 if token not in self._may_end:
                     self._may_end[token] = self._stop[-1:] in piece_bytes(self._tokenizer, token)
                 if not self._may_end[token]:
                     continue
-                rows = np.flatnonzero((latest_R == token) & ~self._ended_R).tolist()
+                rows = np.flatnonzero(open_R & (latest_R == token)).tolist()
                 for row, written in zip(rows, input_ids[rows, self._start :].tolist(), strict=True):
                     if self._stop in self._tail(written):
-                        self.ends[row], self._ended_R[row] = len(written), True
-        return torch.tensor(self._ended_R, device=input_ids.device)
+                        self.end_R[row] = len(written)
+        return torch.tensor(self.end_R > 0, device=input_ids.device)
 
     def _tail(self, written: list[int]) -> bytes:
         """As much of the text as a stop string can reach that ends within the latest token."""
@@ -131,7 +133,7 @@ def _generate_batch(
     )
     return [
         _completion(tokenizer, row[length:], end, end_ids)
-        for row, end in zip(output_BT.tolist(), stop.ends, strict=True)
+        for row, end in zip(output_BT.tolist(), stop.end_R.tolist(), strict=True)
     ]
 
 
@@ -142,7 +144,7 @@ def _end_ids(model: Any, tokenizer: Any) -> set[int]:
     return {i for i in [*listed, tokenizer.eos_token_id] if i is not None} & special_ids(tokenizer)
 
 
-def _completion(tokenizer: Any, ids: list[int], end: int | None, end_ids: set[int]) -> Completion:
+def _completion(tokenizer: Any, ids: list[int], end: int, end_ids: set[int]) -> Completion:
     over = next((i for i, token in enumerate(ids) if token in end_ids), len(ids))
-    ids = ids[: over if end is None else end]
-    return Completion(ids=ids, text=text_of(tokenizer, ids), stopped=end is not None)
+    ids = ids[: end or over]
+    return Completion(ids=ids, text=text_of(tokenizer, ids), stopped=end > 0)

@@ -99,12 +99,15 @@ def encode_units(tokenizer: Any, texts: Sequence[str], *, prompt_boundary: int |
     return Encoded(ids, owners)
 
 
-def leading_space(text: str, written: Sequence[bytes]) -> int:
+def leading_space(text: str, own: Sequence[int], written: Sequence[bytes]) -> int:
     """How many of a unit's tokens are a bare leading space (0 or 1): the choice of what it writes falls behind it.
 
-    ``written``: the bytes of each.
+    Args:
+        text: the unit's.
+        own: where its tokens lie.
+        written: the bytes of all tokens.
     """
-    return int(len(written) > 1 and text.startswith(" ") and written[0] == b" ")
+    return int(len(own) > 1 and text.startswith(" ") and written[own[0]] == b" ")
 
 
 def writing_problem(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -294,8 +294,9 @@ class Roller:
                 if symbol is None:
                     return lost("symbol", f"unit {step.source} holds no known symbol")
             elif type(step) is WriteRule:
-                arguments = tuple([units[s].symbol for s in step.sources])
-                row = rows[step.rule].get(arguments)  # type: ignore[arg-type]
+                # A symbol that the graph does not know is None, and in no row.
+                arguments: tuple[Any, ...] = tuple([units[s].symbol for s in step.sources])
+                row = rows[step.rule].get(arguments)
                 if row is None:
                     return lost("row", f"{self.graph.rules[step.rule].name} has no row for {arguments}")
                 symbol = table(step.rule, row)

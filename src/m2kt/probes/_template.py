@@ -98,7 +98,7 @@ class Template:
     @property
     def space(self) -> int:
         """How many distinct prompts this template can ask."""
-        return prod(len(self._slots[s]) for s in self._choices)
+        return prod(map(len, self._values))
 
     @property
     def masks(self) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ class Template:
 
     def every(self) -> list[tuple[str, ...]]:
         """All fillings, one value per free choice."""
-        return list(product(*(self._slots[s] for s in self._choices)))
+        return list(product(*self._values))
 
     def draw(self, rng: random.Random, *, skewed: bool = False) -> tuple[str, ...]:
         """A random filling, one value per free choice; ``skewed``: from two random values a slot."""

@@ -32,9 +32,7 @@ from m2kt.probes import ProbeSpec, Prompt
 from m2kt.teacher._pool import Answer
 
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
-TOKENS_A_BATCH = (
-    4_096  # more fall out of a processor's caches, and their memory is asked for afresh each time
-)
+TOKENS_A_BATCH = 4_096  # more fall out of a processor's caches, and ask for their memory afresh
 TOKENS_ANSWERED = 16_384  # held in key-value caches at once: what runs is a token of each row
 LOGITS_A_BATCH = 2**28  # tokens x V at most: a large vocabulary would otherwise need gigabytes
 
@@ -101,11 +99,11 @@ class Teacher:
 
     def _cuts(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Character offsets at which tokens end; a token that ends within a character ends nowhere."""
-        written_T = list(accumulate(pieces(self.tokenizer, ids)))
-        if not written_T or written_T[-1].isascii():
-            return tuple(map(len, written_T))
+        pieces_T = pieces(self.tokenizer, ids)
+        if all(map(bytes.isascii, pieces_T)):
+            return tuple(accumulate(map(len, pieces_T)))
         cuts = []
-        for written in written_T:
+        for written in accumulate(pieces_T):
             try:
                 cuts.append(len(written.decode()))
             except UnicodeDecodeError:
@@ -137,10 +135,7 @@ class Teacher:
         for t, unit in enumerate(owners):
             if unit >= 0:
                 tokens[unit].append(t)
-        content = [
-            own[leading_space(text, [pieces_T[t] for t in own]) :] if len(own) > 1 else own
-            for text, own in zip(texts, tokens, strict=True)
-        ]
+        content = [own[leading_space(text, own, pieces_T) :] for text, own in zip(texts, tokens, strict=True)]
         first = next((t for t, unit in enumerate(owners) if unit >= n_prompt), len(owners))
         return Forced(encoded.ids, owners, tokens, content, first - 1)
 

@@ -138,7 +138,8 @@ def _best_tuple(
     for index, rule in enumerate(book.rules):
         if index in avoid or not rule.table or rule.arity > len(candidates):
             continue
-        # What it never writes it does not say, and it must say what is written on all samples of its share but few.
+        # What it never writes it does not say, and it must say what is written on all samples of its share but few
+        # (and but for rounding).
         if np.count_nonzero(rule.writes(view.symbol_N)) < share * view.n - slack - 1e-9:
             continue
         for sources, known, wrong in _fitting_tuples(view, rule, candidates, slack, share, must):

@@ -162,9 +162,9 @@ class _Search:
             room = (
                 (leaves if best is None else best[0] - 1) - len(groups) + 1
             )  # for this branch; the others take one
+            column = self.view.columns_NP[rows, source]
             for values in groups:
-                inside = rows[np.isin(self.view.columns_NP[rows, source], values)]
-                branch = self.grow(inside, others, room, depth + 1)
+                branch = self.grow(rows[np.isin(column, values)], others, room, depth + 1)
                 if branch is None:
                     break
                 room -= size(branch) - 1

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import chain
 from operator import truediv
-from statistics import median
+from statistics import median, median_low
 from typing import TYPE_CHECKING, Any
 
 from m2kt.bench.arms._common import settings
@@ -110,7 +110,7 @@ def _extraction(cell: Cell, shop: Workshop) -> dict[str, float]:
         with Echo(loaded.model) as bare:
             whole = _seconds(extract, loaded, spec, ExtractionConfig(seed=cell.seed))
         found.append((bare.seconds / (whole - bare.seconds), bare.tokens / bare.seconds))
-    share, rate = sorted(found)[len(found) // 2]
+    share, rate = median_low(found)
     return {
         "extraction_tokens": bare.tokens,
         "extraction_tokens_per_second": share * rate,
