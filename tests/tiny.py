@@ -76,7 +76,7 @@ def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 
     import torch
     import transformers as t
 
-    from m2kt.models.gru import GruLMConfig
+    from m2kt_zoo._gru import GruLMConfig
 
     torch.manual_seed(seed)
     shared = {"vocab_size": vocabulary, "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}

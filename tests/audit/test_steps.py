@@ -24,11 +24,11 @@ from m2kt.audit import (
 )
 from m2kt.audit._steps import spans
 from m2kt.models import LoadedModel, load_causal_lm
-from m2kt.packet import Packet, Trace, decode_outputs, fixed_table, roll_out
+from m2kt.packet import Packet, Trace, decode_outputs, fixed_lookup, roll_out
 from m2kt.pipeline import extract_packet, read_spec
 from m2kt.probes import ProbeSpec
-from m2kt.student import CALConfig, Candidate, StudentSettings, swap, train
-from m2kt.student.rehearsal import NO_BANK, Encoder
+from m2kt.student import CALConfig, Candidate, StudentSettings, replace_bank, train
+from m2kt.student._rehearsal import NO_BANK, Encoder
 from tests.student.helpers import WORDS, loaded, small_packet
 
 STUDENT = "zoo:pico-gpt2"
@@ -76,11 +76,11 @@ def names(
 def plugged(student: LoadedModel, packet: Packet, vectors_KD: Any) -> Iterator[Packet]:
     """Other vectors in the trained adapter, for a while; yields the packet that holds them."""
     other = packet.replace(concepts={**packet.concepts, "vectors_KD": vectors_KD.astype(np.float32)})
-    swap(student.model, other)
+    replace_bank(student.model, other)
     try:
         yield other
     finally:
-        swap(student.model, packet)
+        replace_bank(student.model, packet)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def test_shuffled_vectors_are_followed_and_the_packet_is_blamed(good: LoadedMode
     order = np.random.default_rng(1).permutation(packet.n_concepts)
     with plugged(good, packet, packet.concepts["vectors_KD"][order]) as shuffled:
         steps, geometry = look(good, shuffled)
-        true = fixed_table(decode_outputs(packet.graph, packet.concepts), packet.graph)
+        true = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
         prompts = packet.spec.sample("evaluation", ASKED, seed=0)
         against_truth = measure_steps(good, shuffled, [roll_out(packet.graph, p, true) for p in prompts])
     assert steps.read_out is not None and steps.read_out >= 0.95
@@ -218,7 +218,7 @@ def test_only_what_the_teacher_wrote_is_taken(good: LoadedModel, packet: Packet)
 def test_a_step_is_all_tokens_of_its_symbol() -> None:
     small, tokenizer = small_packet(WORDS), loaded("gpt2").tokenizer  # letter by letter
     (prompt,) = small.spec.sample("evaluation", 1, seed=0)
-    trace = roll_out(small.graph, prompt, fixed_table(small.outputs, small.graph))
+    trace = roll_out(small.graph, prompt, fixed_lookup(small.outputs, small.graph))
     item = Encoder(small.graph, tokenizer)(trace, NO_BANK, CALConfig())
     ((first, end),) = spans(item).items()
     assert tokenizer.decode(item.ids[first + 1 : end + 1]) == trace.units[-3].text.strip()

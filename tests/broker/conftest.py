@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from m2kt.broker import Broker, BrokerSettings, create_app
+from m2kt_broker import Broker, BrokerSettings, create_app
 from tests.broker import services
 from tests.broker.speaking import Speaker
 

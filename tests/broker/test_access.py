@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from m2kt.broker import BrokerSettings
+from m2kt_broker import BrokerSettings
 from tests.broker.conftest import speaking_to
 from tests.broker.speaking import Speaker, made, receipt
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from m2kt.broker import Broker, BrokerSettings
+from m2kt_broker import Broker, BrokerSettings
 from tests.broker.services import Server, postgres, wait_until
 from tests.broker.speaking import Made, made, receipt
 from tests.broker.test_reindex import rows_of

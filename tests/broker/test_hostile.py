@@ -14,9 +14,9 @@ import pytest
 
 from attacks.__main__ import MODULES
 from attacks._forge import ATTACKS, Attack
-from m2kt.broker import BrokerSettings
 from m2kt.packet._layout import MANIFEST, PARTS
 from m2kt.packet._zip import zip_bytes
+from m2kt_broker import BrokerSettings
 from tests.broker.conftest import speaking_to
 from tests.broker.speaking import Speaker, made, receipt
 

@@ -17,8 +17,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from m2kt.broker import BrokerSettings, create_app
 from m2kt.remote import BrokerClient
+from m2kt_broker import BrokerSettings, create_app
 from tests.broker.services import Server
 from tests.broker.speaking import made, receipt
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m2kt.broker import BrokerSettings
 from m2kt.packet import Packet
+from m2kt_broker import BrokerSettings
 from tests.broker.conftest import speaking_to
 from tests.broker.speaking import Speaker, cosigned, made, receipt
 from tests.packet.trusting import policy_file, trusted

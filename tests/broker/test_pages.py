@@ -12,13 +12,13 @@ import httpx2
 import numpy as np
 import pytest
 
-from m2kt.broker import BrokerSettings
-from m2kt.broker.pages import inside as pages_inside
-from m2kt.broker.pages import listing as pages_listing
-from m2kt.broker.pages.styles import moved
-from m2kt.broker.pages.text import brief, card_html, short, visible, when
 from m2kt.packet import Packet
 from m2kt.probes import ProbeSpec
+from m2kt_broker import BrokerSettings
+from m2kt_broker.pages import inside as pages_inside
+from m2kt_broker.pages import listing as pages_listing
+from m2kt_broker.pages.styles import moved
+from m2kt_broker.pages.text import brief, card_html, short, visible, when
 from tests.broker.conftest import speaking_to
 from tests.broker.reading import Page, read_page
 from tests.broker.speaking import Made, Speaker, cosigned, made, receipt

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from m2kt.broker import Broker, BrokerSettings
-from m2kt.broker.catalogue import Base
-from m2kt.broker.keys import Caller
-from m2kt.broker.records import parse_record
-from m2kt.broker.stores import read_all
 from m2kt.errors import StorageError
+from m2kt_broker import Broker, BrokerSettings
+from m2kt_broker.catalogue import Base
+from m2kt_broker.keys import Caller
+from m2kt_broker.records import parse_record
+from m2kt_broker.stores import read_all
 from tests.broker import services
 from tests.broker.speaking import Made, cosigned, made, receipt
 
@@ -98,7 +98,7 @@ def test_a_deleted_file_comes_back_at_the_next_start(tmp_path: Path) -> None:
 
 def test_the_order_of_records_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two servers, or of one whose clock was put back: any order within a kind gives the same rows."""
-    from m2kt.broker import service
+    from m2kt_broker import service
 
     settings = BrokerSettings(data=tmp_path / "broker")
     broker = opened(settings)
@@ -121,7 +121,7 @@ def test_a_record_that_the_database_missed_is_brought_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stored, and then the database failed: not acknowledged, and there after the next call."""
-    from m2kt.broker import service
+    from m2kt_broker import service
 
     settings = BrokerSettings(data=tmp_path / "broker")
     broker = opened(settings)

@@ -56,9 +56,9 @@ def under_way(server: Server) -> int:
 
 def test_the_room_and_the_command_need_no_torch() -> None:
     script = WITHOUT + (
-        "import m2kt.broker, m2kt.cli\n"
+        "import m2kt_broker, m2kt.cli\n"
         "print(sorted({'fastapi', 'sqlalchemy', 'alembic', 'numpy'} & set(sys.modules)))\n"
-        "from m2kt.broker import Broker, BrokerSettings, create_app, serve\n"
+        "from m2kt_broker import Broker, BrokerSettings, create_app, serve\n"
         "print(sorted({'alembic', 'fsspec', 'oras', 'matplotlib', 'jinja2'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

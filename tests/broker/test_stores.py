@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from m2kt.broker.records import digest_of
-from m2kt.broker.stores import Store, open_store, read_all
 from m2kt.errors import BrokerError, SpecError, StorageError
 from m2kt.packet import Packet
 from m2kt.remote import Repository, local_packet
+from m2kt_broker.records import digest_of
+from m2kt_broker.stores import Store, open_store, read_all
 from tests.broker.speaking import made
 
 STORES = ["directory", "s3", pytest.param("oci", marks=pytest.mark.registry)]

@@ -93,7 +93,7 @@ def test_exit_codes_are_documented_and_distinct() -> None:
         "m2kt.pipeline",
         "m2kt.render",
         "m2kt.remote",
-        "m2kt.broker",
+        "m2kt_broker",
     ],
 )
 def test_light_imports(module: str) -> None:

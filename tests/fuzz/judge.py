@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from attacks._forge import resign
 from m2kt.errors import PacketError
-from m2kt.packet import Packet, Roller, describe, fixed_table, read_outputs
+from m2kt.packet import GraphExecutor, Packet, describe, fixed_lookup, read_outputs
 from m2kt.packet._layout import SIGNATURE
 from m2kt.packet._zip import read_zip, zip_bytes
 from tests.fuzz.mutations import KINDS, SCRAPS, Parts, flip
@@ -71,7 +71,7 @@ def use(packet: Packet) -> None:
     """What users do with a packet: describe it, roll it out, read answers, write it anew."""
     describe(packet)
     outputs = [output or 0 for output in read_outputs(packet)]
-    roller, table = Roller(packet.graph), fixed_table(outputs, packet.graph)
+    roller, table = GraphExecutor(packet.graph), fixed_lookup(outputs, packet.graph)
     for prompt in packet.spec.sample("probing", 4, seed=0):
         packet.spec.read_answer(roller(prompt, table).completion)
     packet.graph.first_places()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from m2kt.errors import ModelError, StorageError
+from m2kt.models import _fetch as room
 from m2kt.models import encode_prompt, generate_greedy, load_causal_lm, resolve
-from m2kt.models import fetch as room
 from tests.tiny import char_tokenizer, save_tiny
 
 

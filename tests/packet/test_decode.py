@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from m2kt.audit import Thresholds
-from m2kt.packet import NearestAnchor, decode_outputs, read_clearly, readability
+from m2kt.packet import NearestPrototype, decode_outputs, read_clearly, readability
 from tests.packet.samples import sample_packet
 
 SYMBOLS, WIDTH = 5, 32
@@ -37,8 +37,8 @@ def space() -> dict[str, Any]:
     }
 
 
-def reading(space: dict[str, Any]) -> NearestAnchor:
-    return NearestAnchor(space["pool_PD"], space["pool_symbol_P"], space["anchors_SD"])
+def reading(space: dict[str, Any]) -> NearestPrototype:
+    return NearestPrototype(space["pool_PD"], space["pool_symbol_P"], space["anchors_SD"])
 
 
 def test_vectors_say_the_symbol_whose_anchor_is_nearest(space: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from attacks.__main__ import ATTACKS
 from attacks._forge import GOOD, as_directory, edited, good, resign
 from m2kt.errors import PacketError, SpecError
-from m2kt.packet import Node, Packet, Roller, WriteLiteral, fixed_table, roll_out
+from m2kt.packet import GraphExecutor, Node, Packet, WriteLiteral, fixed_lookup, roll_out
 from m2kt.packet._json import canonical_json
 from m2kt.packet._layout import LIMITS, PARTS
 from m2kt.packet._schemas import schemas
@@ -385,7 +385,7 @@ def test_F34_nodes(refused: Refused) -> None:
     packet.graph.templates[0].nodes = []
     packet.check()
     prompt = packet.spec.sample("probing", 1, seed=0, templates=[0])[0]
-    missing = roll_out(packet.graph, prompt, fixed_table(OUTPUTS, packet.graph)).missing
+    missing = roll_out(packet.graph, prompt, fixed_lookup(OUTPUTS, packet.graph)).missing
     assert missing is not None and missing.what == "node"
 
 
@@ -434,7 +434,7 @@ def test_F38_units() -> None:
 
 def test_F39_roll_out() -> None:
     packet = Packet.load(GOOD)
-    roller, table = Roller(packet.graph), fixed_table(OUTPUTS, packet.graph)
+    roller, table = GraphExecutor(packet.graph), fixed_lookup(OUTPUTS, packet.graph)
     shape = packet.spec._shapes[1]
     for values, written in ((("a", "b", "c"), " a a.\n"), (("c", "a", "b"), " a>.\n")):
         trace = roller(shape.fill(values, template=1, held_out=False), table)
@@ -444,11 +444,11 @@ def test_F39_roll_out() -> None:
 def test_a_roller_writes_what_the_table_at_hand_says() -> None:
     """Not what it remembers of another: rehearsal shuffles the table from trace to trace."""
     packet = Packet.load(GOOD)
-    roller = Roller(packet.graph)
+    roller = GraphExecutor(packet.graph)
     prompt = packet.spec._shapes[1].fill(("a", "b", "c"), template=1, held_out=False)
     for outputs in (OUTPUTS, [(symbol + 1) % 3 for symbol in OUTPUTS], OUTPUTS):
-        table = fixed_table(outputs, packet.graph)
-        trace, fresh = roller(prompt, table), Roller(packet.graph)(prompt, table)
+        table = fixed_lookup(outputs, packet.graph)
+        trace, fresh = roller(prompt, table), GraphExecutor(packet.graph)(prompt, table)
         assert trace == fresh
         ruled = [unit for unit in trace.units if unit.kind == "rule"]
         assert ruled and all(unit.symbol == outputs[packet.graph.concept(unit)] for unit in ruled)
@@ -457,11 +457,11 @@ def test_a_roller_writes_what_the_table_at_hand_says() -> None:
 def test_F40_where_it_ends() -> None:
     packet = Packet.load(GOOD)
     prompt = packet.spec._shapes[0].fill(("a", "b"), template=0, held_out=False)
-    table = fixed_table(OUTPUTS, packet.graph)
-    assert Roller(packet.graph, max_units=3)(prompt, table).missing.what == "length"  # type: ignore[union-attr]
+    table = fixed_lookup(OUTPUTS, packet.graph)
+    assert GraphExecutor(packet.graph, max_units=3)(prompt, table).missing.what == "length"  # type: ignore[union-attr]
     rule = packet.graph.rules[0]
     fewer = rule.model_copy(update={"rows": rule.rows[2:], "outputs": rule.outputs[2:]})
-    trace = Roller(packet.graph.model_copy(update={"rules": [fewer]}))(prompt, table)
+    trace = GraphExecutor(packet.graph.model_copy(update={"rules": [fewer]}))(prompt, table)
     assert not trace.complete and trace.missing is not None and trace.missing.what == "row"
 
 

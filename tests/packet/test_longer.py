@@ -10,13 +10,13 @@ import pytest
 from m2kt.errors import PacketError, SpecError
 from m2kt.packet import (
     Graph,
+    GraphExecutor,
     Guard,
     Packet,
-    Roller,
     TemplateGraph,
     WriteRule,
     extend,
-    fixed_table,
+    fixed_lookup,
     foresight,
     lengthen,
 )
@@ -57,13 +57,13 @@ def test_one_shape_is_no_pattern() -> None:
 
 def completions(graph: Graph, probes: ProbeSpec, template: TemplateGraph) -> list[str]:
     """What a trie writes behind prompts of the held-out shape, over tables in which zeros are frequent."""
-    roller = Roller(graph.model_copy(update={"templates": [template]}))
+    roller = GraphExecutor(graph.model_copy(update={"templates": [template]}))
     rng = np.random.default_rng(0)
     written = []
     for prompt in probes.sample("evaluation", 150, seed=0, held_out=True):
         drawn = np.concatenate([rng.choice(rule.range, len(rule.rows)) for rule in graph.rules])
         drawn[rng.random(len(drawn)) < 0.5] = 0
-        trace = roller(prompt, fixed_table(drawn.tolist(), graph))
+        trace = roller(prompt, fixed_lookup(drawn.tolist(), graph))
         assert trace.complete, trace.missing
         written.append(trace.completion)
     return written

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2kt.errors import PacketError, StorageError
-from m2kt.packet import SPOKEN_PLAINLY, Packet, _layout, local_key, wordless
+from m2kt.packet import SPOKEN_PLAINLY, Packet, _layout, local_key, without_verbalised
 from tests.packet.samples import OUTPUTS, sample_graph, sample_packet
 
 forms = pytest.mark.parametrize("name", ["packet", "packet.m2kp"])
@@ -94,7 +94,7 @@ def test_a_packet_without_its_words_is_the_one_at_v_0(tmp_path: Path) -> None:
     told, silent = sample_packet(verbalised=True), sample_packet()
     ledger = told.manifest.ledger.model_copy(update={"teacher_tokens_in_traces": 12})
     told = told.replace(manifest=told.manifest.model_copy(update={"ledger": ledger}))
-    found = wordless(told, 9)
+    found = without_verbalised(told, 9)
     assert found.graph == silent.graph and found.manifest.verbalised == 0
     assert found.manifest.ledger.teacher_tokens_in_traces == 3
     assert told.graph.rules[0].outputs == OUTPUTS, "the packet it is made from stays what it is"
@@ -110,7 +110,7 @@ def test_vectors_made_from_words_are_no_packet_without_words() -> None:
     fidelity = told.manifest.fidelity.model_copy(update={"other": {SPOKEN_PLAINLY: 2.0}})
     told = told.replace(manifest=told.manifest.model_copy(update={"fidelity": fidelity}))
     with pytest.raises(PacketError, match="2 rows of this packet travel by the symbol state"):
-        wordless(told, 9)
+        without_verbalised(told, 9)
 
 
 class TestVariants:

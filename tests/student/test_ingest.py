@@ -11,11 +11,11 @@ import torch
 from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks
 from m2kt.packet import lengthen
-from m2kt.student import StudentSettings, swap, train
+from m2kt.student import StudentSettings, replace_bank, train
+from m2kt.student._rehearsal import Rehearsal
+from m2kt.student._settings import LossSettings, RehearsalSettings
 from m2kt.student.cal import ReaderOutputs
 from m2kt.student.losses import TERMS, composite, reach
-from m2kt.student.rehearsal import Rehearsal
-from m2kt.student.settings import LossSettings, RehearsalSettings
 from tests.packet.shapes import fold_packet
 from tests.student.helpers import LETTERS, WORDS, loaded, small_packet
 
@@ -193,15 +193,15 @@ def test_swap_needs_the_same_graph() -> None:
     candidate = train(loaded("llama"), small_packet(), settings(), updates=1)
     other = small_packet()
     other.concepts["vectors_KD"] = other.concepts["vectors_KD"][::-1].copy()
-    swap(candidate.model, other)
+    replace_bank(candidate.model, other)
     assert torch.equal(
         candidate.model.base_model.reader().bank_KD, torch.from_numpy(other.concepts["vectors_KD"])
     )
     with pytest.raises(CompatibilityError, match="graph"):
-        swap(candidate.model, small_packet(["a", "b", "c", "e"]))
+        replace_bank(candidate.model, small_packet(["a", "b", "c", "e"]))
     stranger = small_packet(seed=9)
     with pytest.raises(CompatibilityError, match="space"):
-        swap(candidate.model, stranger)
+        replace_bank(candidate.model, stranger)
 
 
 def test_unknown_settings_are_refused() -> None:

@@ -12,12 +12,12 @@ import transformers as t
 from m2kt.errors import CompatibilityError
 from m2kt.models import decoder
 from m2kt.student import StudentSettings, train
-from m2kt.student.calibrate import final_gain
-from m2kt.student.checks import Check, cues, require
-from m2kt.student.preflight import expected_retention, preflight
-from m2kt.student.rehearsal import Rehearsal
-from m2kt.student.separability import left_out, singled_out
-from m2kt.student.spelling import spell
+from m2kt.student._calibrate import final_gain
+from m2kt.student._preflight import expected_retention, preflight
+from m2kt.student._rehearsal import Rehearsal
+from m2kt.student._separability import left_out, singled_out
+from m2kt.student._tokenisation import spell
+from m2kt.student._validate import Check, cues, require
 from tests.student.helpers import WORDS, Loaded, loaded, small_packet
 from tests.tiny import bpe_tokenizer, char_tokenizer
 

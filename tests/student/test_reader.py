@@ -13,9 +13,9 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from m2kt.student import StudentSettings, train
-from m2kt.student.cal.cache import pseudo_layer
-from m2kt.student.cal.context import Fact, UnitMatcher
-from m2kt.student.cal.heads import rotate, turns
+from m2kt.student.cal._cache import pseudo_layer
+from m2kt.student.cal._context import Fact, UnitMatcher
+from m2kt.student.cal._heads import rotate, turns
 from tests.student.helpers import LETTERS, WORDS, loaded, shaken, small_packet
 
 SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
@@ -176,10 +176,10 @@ def test_weights_are_products_and_address_every_row() -> None:
 def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
     packet = small_packet()
     student = loaded("llama")
-    from m2kt.student.build import build
-    from m2kt.student.ingest import Trainer  # the pieces that train() puts together
-    from m2kt.student.rehearsal import Rehearsal
-    from m2kt.student.spelling import spell
+    from m2kt.student._build import build
+    from m2kt.student._rehearsal import Rehearsal
+    from m2kt.student._tokenisation import spell
+    from m2kt.student._train import Trainer  # the pieces that train() puts together
 
     settings = StudentSettings.model_validate(SMALL)
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from m2kt.errors import PacketError
-from m2kt.packet import Graph, Guard, Roller, extend, fixed_table
+from m2kt.packet import Graph, GraphExecutor, Guard, extend, fixed_lookup
 from m2kt.probes import ProbeSpec
 from m2kt.teacher._condense import condense, write_graph
 from m2kt.teacher._embed import _concept_requests, _pool_requests
@@ -60,7 +60,7 @@ def agreement(
     asked: ProbeSpec, graph: Graph, outputs: list[int], answer: Callable[[str], str]
 ) -> tuple[float, float]:
     """(coverage, agreement of what is covered) on the evaluation split."""
-    roller, table = Roller(graph), fixed_table(outputs, graph)
+    roller, table = GraphExecutor(graph), fixed_lookup(outputs, graph)
     prompts = asked.sample("evaluation", 400, seed=1)
     covered = [(p, t) for p in prompts if (t := roller(p, table)).complete]
     right = sum(t.completion == answer(p.text) + "\n" for p, t in covered)
@@ -180,7 +180,7 @@ def test_longer_shapes_follow_from_those_that_were_asked(name: str) -> None:
     asked = ProbeSpec.model_validate(asked.model_dump() | {"held_out": held_out})
     graph, outputs, _ = learn(asked, f.answer)
     tries = [extend(graph, asked, i) for i in range(2)]
-    roller, says = Roller(graph.model_copy(update={"templates": tries})), fixed_table(outputs, graph)
+    roller, says = GraphExecutor(graph.model_copy(update={"templates": tries})), fixed_lookup(outputs, graph)
     for prompt in asked.sample("evaluation", 100, seed=0, held_out=True):
         assert roller(prompt, says).completion == f.answer(prompt.text) + "\n"
 

@@ -10,7 +10,7 @@ import torch
 
 from m2kt.errors import ExtractionError
 from m2kt.models import encode_prompt, generate_greedy, load_causal_lm, zoo_dir
-from m2kt.packet import Roller, decode_outputs, extend, fixed_table
+from m2kt.packet import GraphExecutor, decode_outputs, extend, fixed_lookup
 from m2kt.probes import ProbeSpec
 from m2kt.teacher import SOURCES, Extraction, ExtractionConfig, extract
 
@@ -66,8 +66,8 @@ def test_a_shape_never_probed_is_foretold_as_the_teacher_writes_it(
     extracted: dict[str, Extraction], name: str
 ) -> None:
     e, spec = extracted[name], zoo_spec(name)
-    roller = Roller(e.graph.model_copy(update={"templates": [extend(e.graph, spec)]}))
-    table = fixed_table(decode_outputs(e.graph, e.embedding.arrays()), e.graph)
+    roller = GraphExecutor(e.graph.model_copy(update={"templates": [extend(e.graph, spec)]}))
+    table = fixed_lookup(decode_outputs(e.graph, e.embedding.arrays()), e.graph)
     prompts = spec.sample("evaluation", 30, seed=0, held_out=True)
     teacher = load_causal_lm(f"zoo:{name}")
     asked = [encode_prompt(teacher.tokenizer, p.text) for p in prompts]

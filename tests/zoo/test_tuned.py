@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from m2kt.models import encode_prompt, generate_greedy, load_causal_lm
-from zoo.recipes import tuned
-from zoo.recipes.tuned import TunedRecipe, accuracy, tune
+from m2kt_zoo.recipes import tuned
+from m2kt_zoo.recipes.tuned import TunedRecipe, accuracy, tune
 
 
 def test_a_stopped_tuning_goes_on_and_leaves_an_ordinary_model(

@@ -10,6 +10,12 @@ from m2kt.audit._confidence import measure_confidence as measure_confidence
 from m2kt.audit._consistency import Consistency as Consistency
 from m2kt.audit._consistency import Contradiction as Contradiction
 from m2kt.audit._consistency import check_consistency as check_consistency
+from m2kt.audit._content import ContentAuditor as ContentAuditor
+from m2kt.audit._content import ContentReport as ContentReport
+from m2kt.audit._content import Finding as Finding
+from m2kt.audit._content import Judgement as Judgement
+from m2kt.audit._content import content_auditor as content_auditor
+from m2kt.audit._content import has_content_auditor as has_content_auditor
 from m2kt.audit._diagnose import Diagnosis as Diagnosis
 from m2kt.audit._diagnose import diagnose as diagnose
 from m2kt.audit._geometry import Geometry as Geometry

@@ -36,7 +36,7 @@ from m2kt.models import LoadedModel, next_tokens
 from m2kt.packet import Packet
 from m2kt.probes import Prompt
 from m2kt.student import CALConfig
-from m2kt.student.rehearsal import IGNORE, NO_BANK, Encoder, Rehearsed, collate
+from m2kt.student._rehearsal import IGNORE, NO_BANK, Encoder, Rehearsed, collate
 
 
 class ConceptError(BaseModel):

@@ -23,8 +23,8 @@ from torch import Tensor
 from m2kt.audit._steps import cal_reader
 from m2kt.models import LoadedModel, special_prefix
 from m2kt.packet import Packet, Trace, decode_outputs
-from m2kt.student.calibrate import own_states
-from m2kt.student.spelling import spell, targets
+from m2kt.student._calibrate import student_targets
+from m2kt.student._tokenisation import spell, targets
 
 # An average over few contexts still holds much of the contexts: with 8 traces a third of phi(c_k) seems misplaced.
 FEWEST_TRACES = 16
@@ -121,7 +121,7 @@ def _sides(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]) -> _Sid
     spelling = spell(loaded.tokenizer, packet.graph, chosen)
     prefix = len(special_prefix(loaded.tokenizer))
     with model.disable_adapter():
-        own = own_states(
+        own = student_targets(
             model, spelling.traces, config.read_layers, config.write_layer, prefix=prefix, wanted=()
         )
     own.unembedding = 0.0  # the states alone: phi may have been started from the unembedding

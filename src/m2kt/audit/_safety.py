@@ -15,8 +15,8 @@ from m2kt.audit._skill import packet_traces
 from m2kt.audit._steps import TRACES_A_BATCH, cal_reader
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet
+from m2kt.student._rehearsal import IGNORE, NO_BANK, Encoder, collate
 from m2kt.student.losses import reach
-from m2kt.student.rehearsal import IGNORE, NO_BANK, Encoder, collate
 
 DRAWN = 2000  # prompts that are rolled out, without a model, to find some that come by a flagged concept
 TRACES = 64  # of these that the student reads

@@ -8,7 +8,7 @@ from math import sqrt
 
 from pydantic import BaseModel, Field
 
-from m2kt.packet import Packet, Roller, Trace, decode_outputs, fixed_table
+from m2kt.packet import GraphExecutor, Packet, Trace, decode_outputs, fixed_lookup
 from m2kt.probes import ProbeSpec, Prompt, Truth
 
 
@@ -94,8 +94,8 @@ def score(
 
 def packet_traces(packet: Packet, prompts: Sequence[Prompt]) -> list[Trace]:
     """The packet's graph rolled out over each prompt, its vectors decoded through its symbol states."""
-    roller = Roller(packet.graph)
-    table = fixed_table(decode_outputs(packet.graph, packet.concepts), packet.graph)
+    roller = GraphExecutor(packet.graph)
+    table = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
     return [roller(prompt, table) for prompt in prompts]
 
 

@@ -32,7 +32,7 @@ from m2kt.models import (
     text_of,
     width,
 )
-from m2kt.packet import Packet, Roller, decode_outputs, fixed_table
+from m2kt.packet import GraphExecutor, Packet, decode_outputs, fixed_lookup
 
 TRACES = 128
 LINES = 32
@@ -105,8 +105,8 @@ def refit_steering(packet: Packet, base: LoadedModel, seed: int = 0) -> Steering
 
 def _own_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> dict[int, Tensor]:
     """The base's states where a symbol is about to be copied, as the packet's pool holds the teacher's."""
-    roller = Roller(packet.graph)
-    table = fixed_table(decode_outputs(packet.graph, packet.concepts), packet.graph)
+    roller = GraphExecutor(packet.graph)
+    table = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
     found: dict[int, list[Tensor]] = {}
     for prompt in packet.spec.sample("rehearsal", TRACES, seed=seed):
         trace = roller(prompt, table)

@@ -20,9 +20,9 @@ from torch import Tensor
 from m2kt.models import LoadedModel, next_tokens
 from m2kt.packet import Packet, Trace, read_clearly
 from m2kt.student import CALConfig, CALModel
+from m2kt.student._rehearsal import IGNORE, NO_BANK, Batch, Encoder, Rehearsed, collate
 from m2kt.student.cal import ReaderBase, StructuredReader
-from m2kt.student.losses.struct import MOSTLY, edge_log_p
-from m2kt.student.rehearsal import IGNORE, NO_BANK, Batch, Encoder, Rehearsed, collate
+from m2kt.student.losses._struct import MOSTLY, edge_log_p
 
 Stage = Literal["selected", "gathered", "retrieved", "written", "readable", "read_out"]
 STAGES: tuple[Stage, ...] = ("selected", "gathered", "retrieved", "written", "readable", "read_out")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.audit._certificate import Certificate
 from m2kt.audit._confidence import Confidence
+from m2kt.audit._content import ContentReport
 from m2kt.audit._diagnose import Diagnosis, diagnose
 from m2kt.audit._geometry import Geometry
 from m2kt.audit._regression import Regression
@@ -17,7 +18,6 @@ from m2kt.audit._safety import Safety
 from m2kt.audit._skill import ShapeScore, gap_recovered
 from m2kt.audit._steps import Steps
 from m2kt.audit._triggers import Triggers
-from m2kt.audit.content import ContentReport
 
 
 class Thresholds(BaseModel):

@@ -10,8 +10,6 @@ import typer
 
 from m2kt.cli import (
     audit,
-    bench,
-    broker,
     consolidate,
     demo,
     diff,
@@ -28,12 +26,12 @@ from m2kt.cli import (
     pull,
     rollback,
     search,
-    serve,
     sign,
     verify,
     yank,
 )
 from m2kt.cli._output import EXIT_CODES
+from m2kt.cli._plugins import add_plugins
 
 app = typer.Typer(
     name="m2kt",
@@ -62,15 +60,13 @@ _VERBS = (
     search,
     yank,
     lineage,
-    serve,
     demo,
 )
 for _verb in _VERBS:
     app.command(name=_verb.NAME, epilog=EXIT_CODES)(_verb.command)
-app.add_typer(bench.app, name="bench")
-app.add_typer(broker.app, name="broker")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+add_plugins(app)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 from rich.table import Table
 from rich.text import Text
 
@@ -55,13 +56,15 @@ def command(
 
 
 def _auditor(config: Path | None) -> Any:
-    from m2kt.audit.content import READER, ContentAuditor, ContentConfig
-    from m2kt.models.fetch import fetch
+    from m2kt.audit import content_auditor
 
-    chosen = ContentConfig.from_file(config)
-    if "probe" in chosen.detectors:  # nothing is done where it is there already
-        fetch(READER, lambda line: stderr().print(line, style="dim", markup=False, highlight=False))
-    return ContentAuditor(chosen)
+    try:
+        chosen = yaml.safe_load(config.read_text(encoding="utf-8")) if config is not None else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"cannot use the configuration {config}: {explain(error)}") from error
+    return content_auditor(
+        chosen, lambda line: stderr().print(line, style="dim", markup=False, highlight=False)
+    )
 
 
 def _read(path: Path) -> list[str]:

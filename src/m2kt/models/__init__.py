@@ -8,8 +8,12 @@ head, pieces of text from the tokenizer's own vocabulary. Three calls matter:
     encoded = encode_units(loaded.tokenizer, ["3+4:", " 7", "\\n"], prompt_boundary=1)
 """
 
+from ._architectures import register_architectures as register_architectures
 from ._digest import digest_of_model as digest_of_model
 from ._digest import digest_of_tokenizer as digest_of_tokenizer
+from ._fetch import Fetched as Fetched
+from ._fetch import fetch as fetch
+from ._fetch import list_models as list_models
 from ._forward import attention_patterns as attention_patterns
 from ._forward import forward_arguments as forward_arguments
 from ._forward import hand_over_whole as hand_over_whole

@@ -14,6 +14,7 @@ import torch
 
 from m2kt.errors import ModelError
 
+from ._architectures import register_architectures
 from ._digest import digest_of_model
 from ._forward import attention_patterns, hand_over_whole, input_device
 from ._layers import blocks, width
@@ -120,7 +121,7 @@ def load_causal_lm(
 
 def load_tokenizer(name: str | Path) -> Any:
     """The tokenizer of the model called ``name``, without its weights. Raises ModelError."""
-    _introduce_own_families()
+    register_architectures()
     return _read_tokenizer(resolve(name))
 
 
@@ -139,16 +140,11 @@ def pick_device(device: str) -> torch.device:
     return chosen
 
 
-def _introduce_own_families() -> None:
-    """Imported here, for it takes transformers' modelling code along, which names and digests do not need."""
-    from . import gru as _gru  # noqa: F401 (importing it makes the family known to transformers)
-
-
 def _check_architecture(path: Path) -> None:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    _introduce_own_families()
+    register_architectures()
 
     raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
     try:

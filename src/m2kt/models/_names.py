@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from m2kt._home import m2kt_home
-from m2kt.errors import ModelError, explain
+from m2kt._plugins import missing
+from m2kt.errors import ModelError, SpecError, explain
 
 from ._digest import MARK_FILE, digest_of_model, weight_files
 
@@ -27,13 +29,14 @@ def fetched_dir(name: str) -> Path:
 
 
 def zoo_dir() -> Path:
-    """The zoo: ``M2KT_ZOO``, else the checkout's ``zoo/``, else the copy inside the installed package."""
+    """The zoo: ``M2KT_ZOO``, else the installed distribution m2kt-zoo. Raises SpecError where there is neither."""
     override = os.environ.get("M2KT_ZOO")
     if override:
         return Path(override).expanduser()
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parents[1] / "zoo"
-    return checkout if checkout.is_dir() else package / "_zoo"
+    package = find_spec("m2kt_zoo")
+    if package is None or package.origin is None:
+        raise missing("a zoo: name", "m2kt-zoo")
+    return Path(package.origin).parent
 
 
 def local_zoo_dir() -> Path:
@@ -43,9 +46,15 @@ def local_zoo_dir() -> Path:
 
 def list_zoo() -> list[str]:
     """Names of the zoo's models, without the ``zoo:``."""
-    return sorted(
-        {p.parent.name for root in (zoo_dir(), local_zoo_dir()) for p in root.glob("*/config.json")}
-    )
+    return sorted({p.parent.name for root in _zoo_roots() for p in root.glob("*/config.json")})
+
+
+def _zoo_roots() -> list[Path]:
+    """Folders that hold the zoo's models."""
+    try:
+        return [zoo_dir(), local_zoo_dir()]
+    except SpecError:
+        return [local_zoo_dir()]
 
 
 def resolve(name: str | Path) -> Path:
@@ -107,9 +116,9 @@ def hub_id_of(name: str, path: Path) -> str | None:
 
 
 def _resolve_zoo(short: str) -> Path:
-    for path in (zoo_dir() / short, local_zoo_dir() / short):
-        if re.fullmatch(r"[\w-]+", short) and path.is_dir():
-            return _checked(path)
+    for root in _zoo_roots():
+        if re.fullmatch(r"[\w-]+", short) and (root / short).is_dir():
+            return _checked(root / short)
     known = ", ".join(f"zoo:{n}" for n in list_zoo()) or "none"
     raise ModelError(f"the zoo at {zoo_dir()} has no model zoo:{short}; it has: {known}")
 

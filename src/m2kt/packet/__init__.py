@@ -5,12 +5,12 @@ cryptography; loads no torch. Nothing of a packet is used before all of it was j
 
     packet = Packet.load("addition.m2kp")           # every part checked, signature verified
     packet.replace(concepts=...).save("spoiled")    # a variant, signed anew
-    Roller(packet.graph)(prompt, table)             # write a trace, given what the rules say
+    GraphExecutor(packet.graph)(prompt, table)             # write a trace, given what the rules say
 """
 
 from m2kt.packet._bom import bill_of_materials as bill_of_materials
 from m2kt.packet._card import without_html as without_html
-from m2kt.packet._decode import NearestAnchor as NearestAnchor
+from m2kt.packet._decode import NearestPrototype as NearestPrototype
 from m2kt.packet._decode import decode_outputs as decode_outputs
 from m2kt.packet._decode import read_clearly as read_clearly
 from m2kt.packet._decode import readability as readability
@@ -24,22 +24,22 @@ from m2kt.packet._diff import diff_packets as diff_packets
 from m2kt.packet._graph import Case as Case
 from m2kt.packet._graph import Decision as Decision
 from m2kt.packet._graph import Graph as Graph
+from m2kt.packet._graph import GraphExecutor as GraphExecutor
 from m2kt.packet._graph import Guard as Guard
-from m2kt.packet._graph import Missing as Missing
 from m2kt.packet._graph import Node as Node
-from m2kt.packet._graph import Roller as Roller
+from m2kt.packet._graph import OutputLookup as OutputLookup
+from m2kt.packet._graph import RolloutFailure as RolloutFailure
 from m2kt.packet._graph import Rule as Rule
-from m2kt.packet._graph import Table as Table
 from m2kt.packet._graph import TemplateGraph as TemplateGraph
 from m2kt.packet._graph import Trace as Trace
 from m2kt.packet._graph import TracedUnit as TracedUnit
 from m2kt.packet._graph import WriteCopy as WriteCopy
 from m2kt.packet._graph import WriteLiteral as WriteLiteral
 from m2kt.packet._graph import WriteRule as WriteRule
-from m2kt.packet._graph import fixed_table as fixed_table
+from m2kt.packet._graph import fixed_lookup as fixed_lookup
 from m2kt.packet._graph import leaves as leaves
 from m2kt.packet._graph import roll_out as roll_out
-from m2kt.packet._graph import verbalised_table as verbalised_table
+from m2kt.packet._graph import verbalised_lookup as verbalised_lookup
 from m2kt.packet._json import canonical_json as canonical_json
 from m2kt.packet._keys import PASSPHRASE as PASSPHRASE
 from m2kt.packet._keys import KeyInfo as KeyInfo
@@ -80,4 +80,4 @@ from m2kt.packet._trust import judge_statement as judge_statement
 from m2kt.packet._variants import SPOKEN_PLAINLY as SPOKEN_PLAINLY
 from m2kt.packet._variants import noise as noise
 from m2kt.packet._variants import shuffled as shuffled
-from m2kt.packet._variants import wordless as wordless
+from m2kt.packet._variants import without_verbalised as without_verbalised

@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 
-class NearestAnchor:
+class NearestPrototype:
     """Reads states by the nearest of the symbols' anchors.
 
     Args:
@@ -80,7 +80,7 @@ def margins(score_NC: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def symbol_scores(concepts: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.float64], Ints]:
     """How near each concept vector is to each symbol's anchor, (K, C), and the C symbols there are states of."""
-    reading = NearestAnchor(
+    reading = NearestPrototype(
         np.asarray(concepts["pool_PD"], dtype=np.float32),
         np.asarray(concepts["pool_symbol_P"], dtype=np.int32),
         np.asarray(concepts["anchors_SD"], dtype=np.float32),

@@ -3,7 +3,7 @@
 For every template the graph is a trie over *skeletons* (traces with their symbols masked). Each node decides the next
 unit of the trace by a small tree whose leaves write a literal, copy an earlier symbol, or apply a rule to earlier
 symbols. What a rule writes is not part of the graph unless it was verbalised: outputs travel as concept vectors, and
-whoever rolls the graph out supplies a :class:`Table` that names them.
+whoever rolls the graph out supplies a :class:`OutputLookup` that names them.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Graph(_Model):
         return [{row: i for i, row in enumerate(rule.rows)} for rule in self.rules]
 
 
-class Table(Protocol):
+class OutputLookup(Protocol):
     """Says what rule ``rule`` writes in its row ``row``: a symbol id."""
 
     def __call__(self, rule: int, row: int) -> int: ...
@@ -176,7 +176,7 @@ Lost = Literal["row", "branch", "node", "symbol", "length"]
 
 
 @dataclass(slots=True)
-class Missing:
+class RolloutFailure:
     """Why a roll-out could not go on, at ``node`` of ``template``."""
 
     what: Lost
@@ -193,7 +193,7 @@ class Trace:
     n_prompt: int
     template: int = 0
     complete: bool = False
-    missing: Missing | None = None
+    missing: RolloutFailure | None = None
     path: list[int] = field(default_factory=list)  # node of every completion unit
     leaf: list[int] = field(default_factory=list)  # leaf of the node's decision that wrote it
 
@@ -240,7 +240,7 @@ class _Way(NamedTuple):
     ends: bool = False
 
 
-class Roller:
+class GraphExecutor:
     """Rolls a graph out over prompts; keeps what every roll-out needs.
 
     Units of traces are shared between them: they are to be read, not changed.
@@ -262,7 +262,7 @@ class Roller:
             for u in prompt.units
         ]
 
-    def __call__(self, prompt: Prompt, table: Table) -> Trace:
+    def __call__(self, prompt: Prompt, table: OutputLookup) -> Trace:
         """Rolls out. Never raises on what the graph lacks: ``complete`` is False then and ``missing`` says why."""
         template = prompt.template
         steps, rows, way_of, longest = self._steps[template], self.rows, self._way, self.max_units
@@ -272,7 +272,7 @@ class Roller:
         node = 0
 
         def lost(what: Lost, detail: str) -> Trace:
-            trace.missing = Missing(what, template, node, detail)
+            trace.missing = RolloutFailure(what, template, node, detail)
             return trace
 
         if not steps:
@@ -341,9 +341,9 @@ def parse_graph(raw: bytes, where: str) -> Graph:
     return graph
 
 
-def roll_out(graph: Graph, prompt: Prompt, table: Table) -> Trace:
-    """One roll-out; use :class:`Roller` for many."""
-    return Roller(graph)(prompt, table)
+def roll_out(graph: Graph, prompt: Prompt, table: OutputLookup) -> Trace:
+    """One roll-out; use :class:`GraphExecutor` for many."""
+    return GraphExecutor(graph)(prompt, table)
 
 
 def leaves(decision: Decision) -> Iterator[WriteLiteral | WriteCopy | WriteRule]:
@@ -360,7 +360,7 @@ def n_leaves(decision: Decision) -> int:
     return sum(n_leaves(c.then) for c in decision.cases) if isinstance(decision, Guard) else 1
 
 
-def verbalised_table(graph: Graph) -> Table:
+def verbalised_lookup(graph: Graph) -> OutputLookup:
     """The table of a packet whose outputs all travel as text. Raises KeyError for a row that does not."""
 
     def table(rule: int, row: int) -> int:
@@ -372,7 +372,7 @@ def verbalised_table(graph: Graph) -> Table:
     return table
 
 
-def fixed_table(outputs: Sequence[int], graph: Graph) -> Table:
+def fixed_lookup(outputs: Sequence[int], graph: Graph) -> OutputLookup:
     """The table that writes ``outputs[k]`` for concept k."""
     offsets = [r.offset for r in graph.rules]
 

@@ -11,7 +11,7 @@ import numpy as np
 from m2kt.errors import PacketError
 from m2kt.probes import ProbeSpec
 
-from ._graph import Case, Decision, Graph, Guard, Node, Roller, TemplateGraph, fixed_table
+from ._graph import Case, Decision, Graph, GraphExecutor, Guard, Node, TemplateGraph, fixed_lookup
 from ._program import Leaf, Past, Program, describe, learn, mask_of
 
 if TYPE_CHECKING:
@@ -120,12 +120,12 @@ def _foretold(program: Program, graph: Graph, spec: ProbeSpec, shape: int) -> fl
     """
     templates = list(graph.templates)
     templates[shape] = unroll(program, spec.masks(shape), spec.template_text(shape), graph.stop)
-    told, real = Roller(graph.model_copy(update={"templates": templates})), Roller(graph)
+    told, real = GraphExecutor(graph.model_copy(update={"templates": templates})), GraphExecutor(graph)
     rng = np.random.default_rng(0)
     agreed = []
     for prompt in spec.sample("probing", CHECKED, seed=0, templates=[shape]):
         outputs = np.concatenate([rng.choice(rule.range, len(rule.rows)) for rule in graph.rules])
-        table = fixed_table(outputs.tolist(), graph)
+        table = fixed_lookup(outputs.tolist(), graph)
         expected = real(prompt, table)
         if expected.complete:
             agreed.append(told(prompt, table).completion == expected.completion)

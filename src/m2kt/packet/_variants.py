@@ -1,4 +1,4 @@
-"""Variants of a packet: wordless, and altered ones for controls, whose vectors say what the teacher does not hold."""
+"""Variants of a packet: without verbalised rows, and altered ones for controls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def noise(packet: Packet, seed: int) -> Packet:
     return packet.replace(concepts={**packet.concepts, "vectors_KD": drawn_KD.astype(np.float32)})
 
 
-def wordless(packet: Packet, spelt_tokens: int) -> Packet:
+def without_verbalised(packet: Packet, spelt_tokens: int) -> Packet:
     """The packet at v = 0: what the rows write travels as vectors alone.
 
     Args:

@@ -8,7 +8,7 @@ from m2kt.packet import Packet
 from m2kt.pipeline._results import AuditResult
 
 if TYPE_CHECKING:
-    from m2kt.audit.content import ContentAuditor
+    from m2kt.audit import ContentAuditor
 
 
 def audit(packet: Packet, auditor: ContentAuditor, against: Packet | None = None) -> AuditResult:

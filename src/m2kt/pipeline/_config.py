@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from m2kt.errors import SpecError, explain
 
 if TYPE_CHECKING:
-    from m2kt.audit import Thresholds
-    from m2kt.audit.content import ContentAuditor
+    from m2kt.audit import ContentAuditor, Thresholds
     from m2kt.student import StudentSettings
 
 DEFAULT_UPDATES = 120
@@ -74,15 +73,14 @@ class IngestConfig(BaseModel):
         except ValidationError as error:
             raise SpecError(f"the configuration is not valid: {explain(error)}") from error
 
-    def content_auditor(self) -> ContentAuditor:
-        """What looks through the packet's texts."""
-        from pydantic import ValidationError
+    def content_auditor(self) -> ContentAuditor | None:
+        """What judges the packet's texts; None where m2kt-content is not installed and nothing asks for it.
 
-        from m2kt.audit.content import ContentAuditor, ContentConfig
+        Raises:
+            SpecError: the configuration names detectors, and m2kt-content is not installed.
+        """
+        from m2kt.audit import content_auditor, has_content_auditor
 
-        try:
-            return ContentAuditor(ContentConfig.model_validate({"detectors": ["patterns"], **self.content}))
-        except ValidationError as error:
-            raise SpecError(
-                f"the configuration of the content auditor is not valid: {explain(error)}"
-            ) from error
+        if not self.content and not has_content_auditor():
+            return None
+        return content_auditor({"detectors": ["patterns"], **self.content})

@@ -162,7 +162,7 @@ def _answers(source: LoadedModel, packet: Packet, prompts: list[Prompt], say: Pr
 def _written(loaded: LoadedModel, packet: Packet, prompts: list[Prompt]) -> list[str]:
     """Of a plain model, in the tokens that its tokenizer likes, as anybody will ask it."""
     from m2kt.models import encode_prompt, generate_greedy
-    from m2kt.student.generate import cut_behind
+    from m2kt.student._generate import cut_behind
 
     ids = [encode_prompt(loaded.tokenizer, p.text) for p in prompts]
     found = generate_greedy(loaded, ids, longest_answer(loaded, packet, prompts), packet.spec.stop)

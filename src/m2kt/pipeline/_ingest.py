@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from m2kt.errors import PacketError, SpecError
 from m2kt.packet import (
+    GraphExecutor,
     Packet,
-    Roller,
     TrustPolicy,
     decode_outputs,
-    fixed_table,
+    fixed_lookup,
     lengthen,
     local_key,
     read_signer,
@@ -29,8 +29,7 @@ from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
 from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
-    from m2kt.audit import Thresholds, Verdict
-    from m2kt.audit.content import ContentReport
+    from m2kt.audit import ContentReport, Thresholds, Verdict
     from m2kt.models import LoadedModel
 
 STEPS_PROMPTS = 64  # whose single steps are looked at: one pass of the student
@@ -78,13 +77,15 @@ def ingest(
     origin = check_origin(packet, trust)
     signer = read_signer(local_key())  # a receipt that cannot be signed should not cost a training first
     refuse_contradictions(packet)
-    content = settings.content_auditor().audit_packet(packet)
+    auditor = settings.content_auditor()
+    content = None if auditor is None else auditor.audit_packet(packet)
+    penalties = {} if content is None else content.penalties
     standing = read_adapter(Path(out))
     truth = None if probes is None else truth_of(probes, packet)
     rehearsed = lengthen(packet, student_settings.rehearsal.longer)
     loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
     if reuse is not None:
-        model = room.swap(with_adapter(loaded, reuse).model, rehearsed)
+        model = room.replace_bank(with_adapter(loaded, reuse).model, rehearsed)
         ledger: dict[str, Any] = {"labelled_examples": 0, "updates": 0, "rehearsal_sequences": 0}
         updates, history = 0, []
     else:
@@ -94,7 +95,7 @@ def ingest(
             student_settings,
             updates=updates,
             seed=seed,
-            penalties=content.penalties,
+            penalties=penalties,
             progress=lambda done, total, losses: say("rehearsing", done, total),
         )
         model, ledger, history = candidate.model, candidate.ledger, candidate.history
@@ -196,7 +197,7 @@ def _audit(
     seed: int,
     truth: Truth | None,
     history: list[dict[str, float]],
-    content: ContentReport,
+    content: ContentReport | None,
     say: Progress,
 ) -> tuple[Verdict, float]:
     """Measures the candidate; also returns the packet's own accuracy against the same reference."""
@@ -259,7 +260,7 @@ def _audit(
     certificate = None
     if settings.certificate_traces:
         certificate = certify(loaded, packet, prompts, traces=settings.certificate_traces, seed=seed)
-    safety = measure_safety(loaded, packet, content.penalties, seed=seed)
+    safety = measure_safety(loaded, packet, {} if content is None else content.penalties, seed=seed)
     triggers = None
     if settings.trigger_strings:
         say("auditing: triggers", 0, 1)
@@ -294,7 +295,7 @@ def _audit(
 def complete_all(
     loaded: LoadedModel, packet: Packet, prompts: list[Prompt], say: Progress, stage: str
 ) -> list[str]:
-    from m2kt.student.generate import complete
+    from m2kt.student._generate import complete
 
     return complete(
         loaded,
@@ -310,8 +311,8 @@ def longest_answer(loaded: LoadedModel, packet: Packet, prompts: list[Prompt]) -
     """Room for an answer, in the student's tokens: half as much again as the longest roll-out of a probed shape."""
     from m2kt.models import encode_units
 
-    roller = Roller(packet.graph)
-    table = fixed_table(decode_outputs(packet.graph, packet.concepts), packet.graph)
+    roller = GraphExecutor(packet.graph)
+    table = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
     longest = 16
     probed = packet.spec.sample("evaluation", 40, seed=0)
     for prompt in probed:

@@ -37,7 +37,7 @@ def preflight(
         TrustError: the policy does not accept the packet, or it was revoked.
         PacketError, ModelError, SpecError: see :mod:`m2kt.errors`.
     """
-    import m2kt.student.preflight as room
+    import m2kt.student._preflight as room
     from m2kt.models import load_causal_lm
 
     started = time.monotonic()
@@ -48,7 +48,8 @@ def preflight(
     check_origin(packet, trust)
     refuse_contradictions(packet)
     say("reading the packet's texts", 0, 1)
-    penalties = settings.content_auditor().audit_packet(packet).penalties
+    auditor = settings.content_auditor()
+    penalties = {} if auditor is None else auditor.audit_packet(packet).penalties
     say("loading the student", 0, 1)
     loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
     say("looking at the student", 0, 1)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.packet import Guard, Packet, Roller, Trace, TracedUnit, fixed_table, read_outputs
+from m2kt.packet import GraphExecutor, Guard, Packet, Trace, TracedUnit, fixed_lookup, read_outputs
 from m2kt.probes import MASK
 from m2kt.render._page import render_template
 from m2kt.render._theme import series
@@ -88,7 +88,7 @@ def _summarise(packet: Packet, index: int, prompts: int) -> TemplateSummary:
     outputs = [output for output in read_outputs(packet) if output is not None]
     if len(outputs) < packet.n_concepts:
         return found  # nobody can say what these rows write, so nothing can be rolled out
-    roller, table = Roller(packet.graph), fixed_table(outputs, packet.graph)
+    roller, table = GraphExecutor(packet.graph), fixed_lookup(outputs, packet.graph)
     asked = packet.spec.sample("rehearsal", prompts, seed=0, templates=[index])
     traces = [trace for prompt in asked if (trace := roller(prompt, table)).complete]
     if not traces:

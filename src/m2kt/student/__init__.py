@@ -4,15 +4,17 @@ Importing it registers CAL with peft.
 
     candidate = train(load_causal_lm("smollm2-135m"), packet, updates=60)      # rehearsal by following vectors
     candidate.model.save_pretrained("adapter")                                 # PeftModel.from_pretrained opens it
-    swap(candidate.model, other_packet)                                        # same graph, other vectors: no training
+    replace_bank(candidate.model, other_packet)                                # same graph: no training
 """
 
-from m2kt.models import gru as _gru  # noqa: F401 (a base of this family opens by transformers' own doors)
+from m2kt.models import register_architectures
+from m2kt.student._bank import replace_bank as replace_bank
+from m2kt.student._consolidate import ConsolidateSettings as ConsolidateSettings
+from m2kt.student._consolidate import consolidate as consolidate
+from m2kt.student._settings import StudentSettings as StudentSettings
+from m2kt.student._train import Candidate as Candidate
+from m2kt.student._train import train as train
 from m2kt.student.cal import CALConfig as CALConfig
 from m2kt.student.cal import CALModel as CALModel
-from m2kt.student.consolidate import ConsolidateSettings as ConsolidateSettings
-from m2kt.student.consolidate import consolidate as consolidate
-from m2kt.student.ingest import Candidate as Candidate
-from m2kt.student.ingest import train as train
-from m2kt.student.plug import swap as swap
-from m2kt.student.settings import StudentSettings as StudentSettings
+
+register_architectures()  # a base of such a family then opens by transformers' own loaders

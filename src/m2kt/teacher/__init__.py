@@ -5,9 +5,9 @@
 Imports probes, packet and models; never the student.
 """
 
+from m2kt.teacher._extract import Extraction as Extraction
+from m2kt.teacher._extract import ExtractionConfig as ExtractionConfig
+from m2kt.teacher._extract import extract as extract
 from m2kt.teacher._fidelity import Fidelity as Fidelity
 from m2kt.teacher._fidelity import ShapeFidelity as ShapeFidelity
-from m2kt.teacher.extract import Extraction as Extraction
-from m2kt.teacher.extract import ExtractionConfig as ExtractionConfig
-from m2kt.teacher.extract import extract as extract
 from m2kt.teacher.sources import SOURCES as SOURCES

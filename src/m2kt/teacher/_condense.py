@@ -14,7 +14,7 @@ from m2kt.probes import MASK
 from m2kt.teacher._explain import MAX_ARITY, copy, explain, known_rule, literal
 from m2kt.teacher._guards import MAX_LEAVES, size
 from m2kt.teacher._pool import Pool, Shape
-from m2kt.teacher._view import ENOUGH, Book, DraftRule, View
+from m2kt.teacher._view import ENOUGH, DraftRule, NodeData, RuleSet
 
 Place = tuple[int, int]  # template, node
 
@@ -39,12 +39,12 @@ class Resisted:
 class Draft:
     """Decisions for every node that could be explained, and the rules they use."""
 
-    book: Book
+    book: RuleSet
     decisions: dict[Place, Decision] = field(default_factory=dict)
     resisted: list[Resisted] = field(default_factory=list)
 
 
-def view_of(shape: Shape, node: int) -> View:
+def view_of(shape: Shape, node: int) -> NodeData:
     """What is known at a node."""
     trie = shape.nodes[node]
     written = shape.written(node)
@@ -55,12 +55,12 @@ def view_of(shape: Shape, node: int) -> View:
         follow[position] = trie.causes.follow.get(position, np.nan)
     symbols = shape.symbols_NP[trie.samples, trie.depth]
     texts, leads = [u.text for u in written], [u.lead for u in written]
-    return View(shape.columns(node), symbols, texts, leads, effect, follow, shape.support)
+    return NodeData(shape.columns(node), symbols, texts, leads, effect, follow, shape.support)
 
 
 def condense(pool: Pool) -> Draft:
     """Explains all nodes, shortest shapes first, then merges rules until nothing merges."""
-    draft = Draft(Book())
+    draft = Draft(RuleSet())
     by_length = sorted(
         (s for s in pool.shapes if s.samples), key=lambda s: np.mean([len(x.units) for x in s.samples])
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from m2kt.errors import ExtractionError
 from m2kt.models import blocks
-from m2kt.packet import Graph, NearestAnchor, WriteCopy, WriteLiteral
+from m2kt.packet import Graph, NearestPrototype, WriteCopy, WriteLiteral
 from m2kt.probes import Unit
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._condense import Draft, leaf_rows, rule_uses
@@ -99,7 +99,7 @@ def embed(
     anchors = np.zeros((len(graph.symbols), pool_PD.shape[1]), dtype=np.float32)
     for s, anchor_D in anchor_of.items():
         anchors[s] = anchor_D
-    reading = NearestAnchor(pool_PD, pool_symbol, anchors)
+    reading = NearestPrototype(pool_PD, pool_symbol, anchors)
 
     flat = [(k, r) for k, requests in concept_requests.items() for r in requests]
     state_ND = space(gather(teacher, [r for _, r in flat], [space.place], "embedding concepts")[:, 0])

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from m2kt.packet import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
 from m2kt.teacher._guards import MAX_LEAVES, Action, guarded, smallest
-from m2kt.teacher._view import ENOUGH, MAX_CANDIDATES, Book, DraftRule, View, argument_candidates, row_numbers
+from m2kt.teacher._view import (
+    ENOUGH,
+    MAX_CANDIDATES,
+    DraftRule,
+    NodeData,
+    RuleSet,
+    argument_candidates,
+    row_numbers,
+)
 
 MAX_ARITY = 4
 ROWS_PER_LEAF = 8  # a guard must be this much smaller than the table it replaces
@@ -25,7 +33,7 @@ MAX_CELLS = 1 << 20  # looked up at once
 SUBSAMPLE = 24  # rows on which tuples are tried before all rows are: few, for all tuples are
 
 
-def explain(view: View, book: Book, *, avoid: frozenset[int] = frozenset()) -> Decision | None:
+def explain(view: NodeData, book: RuleSet, *, avoid: frozenset[int] = frozenset()) -> Decision | None:
     """The simplest decision that accounts for the node, or None. New rules are added to ``book``.
 
     ``avoid``: rules that must not be used (needed when rules are merged).
@@ -54,7 +62,7 @@ def explain(view: View, book: Book, *, avoid: frozenset[int] = frozenset()) -> D
     return mixed(view, book, avoid)
 
 
-def apply_rule(view: View, book: Book, rule: int, sources: tuple[int, ...]) -> WriteRule:
+def apply_rule(view: NodeData, book: RuleSet, rule: int, sources: tuple[int, ...]) -> WriteRule:
     """Applies ``rule`` here: its table learns this node's rows."""
     book.rules[rule].learn(view.columns_NP[:, list(sources)], view.symbol_N)
     book.used[sources] += 1
@@ -62,7 +70,7 @@ def apply_rule(view: View, book: Book, rule: int, sources: tuple[int, ...]) -> W
 
 
 # -- the simple explanations ------------------------------------------------------------------------------------------
-def literal(view: View, slack: int) -> WriteLiteral | None:
+def literal(view: NodeData, slack: int) -> WriteLiteral | None:
     """The step never varies. A symbol seen only a few times is not yet a literal: it may be a copy."""
     text = Counter(view.text_N).most_common(1)[0][0]
     if not _accounts(view, np.array([t != text for t in view.text_N]), slack):
@@ -76,7 +84,7 @@ def literal(view: View, slack: int) -> WriteLiteral | None:
     return WriteLiteral(text=text, symbol=symbol, lead=view.lead_N[i])
 
 
-def copy(view: View, slack: int) -> WriteCopy | None:
+def copy(view: NodeData, slack: int) -> WriteCopy | None:
     """The step repeats one earlier unit; among several, the one that causes it, then the nearest."""
     if not _one_lead(view) or not view.columns_NP.shape[1]:
         return None
@@ -97,14 +105,14 @@ def copy(view: View, slack: int) -> WriteCopy | None:
     return WriteCopy(source=int(candidates.max()), lead=view.lead_N[0])
 
 
-def _accounts(view: View, wrong_N: NDArray[np.bool_], slack: int) -> bool:
+def _accounts(view: NodeData, wrong_N: NDArray[np.bool_], slack: int) -> bool:
     """Few enough samples disagree, and nothing tells which."""
     wrong = int(wrong_N.sum())
     return wrong == 0 or (wrong <= slack and not view.systematic(wrong_N))
 
 
 def known_rule(
-    view: View, book: Book, slack: int, avoid: frozenset[int] = frozenset(), share: float = 0.4
+    view: NodeData, book: RuleSet, slack: int, avoid: frozenset[int] = frozenset(), share: float = 0.4
 ) -> WriteRule | None:
     """A rule already found says what is written here, for some ordered tuple of earlier units.
 
@@ -125,8 +133,8 @@ def known_rule(
 
 
 def _best_tuple(
-    view: View,
-    book: Book,
+    view: NodeData,
+    book: RuleSet,
     slack: int,
     avoid: frozenset[int],
     share: float,
@@ -162,7 +170,7 @@ def _few_of(n: int) -> NDArray[np.intp]:
 
 
 def _fitting_tuples(
-    view: View, rule: DraftRule, candidates: Sequence[int], slack: int, share: float, must: set[int]
+    view: NodeData, rule: DraftRule, candidates: Sequence[int], slack: int, share: float, must: set[int]
 ) -> Iterator[tuple[tuple[int, ...], float, float]]:
     """Ordered tuples for which the rule speaks: with the shares of samples whose row it has, and that disagree."""
     few = _few_of(view.n)
@@ -186,7 +194,7 @@ def _fitting_tuples(
                 yield sources, known, float(wrong_N.mean())
 
 
-def new_rule_arguments(view: View, book: Book) -> tuple[tuple[int, ...] | None, int]:
+def new_rule_arguments(view: NodeData, book: RuleSet) -> tuple[tuple[int, ...] | None, int]:
     """The smallest set of earlier units of which the step is a function, and how many samples it leaves as slips.
 
     Causes are tried before the rest.
@@ -212,18 +220,18 @@ def new_rule_arguments(view: View, book: Book) -> tuple[tuple[int, ...] | None, 
     return None, 0
 
 
-def _all_candidates(view: View) -> list[int]:
+def _all_candidates(view: NodeData) -> list[int]:
     """Every varying class, for steps that their causes do not explain: widened by how much a unit resolves."""
     candidates, _ = argument_candidates(view.blind(), constants=False)
     return sorted(candidates, key=lambda c: int(_conflicts(view, (c,))[0].sum()))[:MAX_CANDIDATES]
 
 
-def _table_size(view: View, sources: tuple[int, ...]) -> int:
+def _table_size(view: NodeData, sources: tuple[int, ...]) -> int:
     """Rows that a table over ``sources`` may have: every combination of the symbols seen at each."""
     return int(np.prod([len(np.unique(view.columns_NP[:, s])) for s in sources]))
 
 
-def _conflicts(view: View, sources: tuple[int, ...]) -> tuple[NDArray[np.bool_], int]:
+def _conflicts(view: NodeData, sources: tuple[int, ...]) -> tuple[NDArray[np.bool_], int]:
     """(which samples disagree with the majority of their row, number of rows)."""
     row_N = row_numbers(view.columns_NP[:, list(sources)])
     out_N = row_numbers(view.symbol_N[:, None])
@@ -232,11 +240,11 @@ def _conflicts(view: View, sources: tuple[int, ...]) -> tuple[NDArray[np.bool_],
     return count_RO.argmax(axis=1)[row_N] != out_N, len(count_RO)
 
 
-def _one_lead(view: View) -> bool:
+def _one_lead(view: NodeData) -> bool:
     return bool((view.symbol_N >= 0).all()) and len(set(view.lead_N)) == 1
 
 
-def mixed(view: View, book: Book, avoid: frozenset[int]) -> Decision | None:
+def mixed(view: NodeData, book: RuleSet, avoid: frozenset[int]) -> Decision | None:
     """Structure here, a rule's output there: first what decides between them, then each part by itself."""
     kinds = sorted({t if s < 0 else lead for t, s, lead in _written(view)})
     if len(kinds) < 2:
@@ -249,12 +257,12 @@ def mixed(view: View, book: Book, avoid: frozenset[int]) -> Decision | None:
     return _explain_leaves(view, tree, np.ones(view.n, dtype=bool), book, avoid)
 
 
-def _written(view: View) -> list[tuple[str, int, str]]:
+def _written(view: NodeData) -> list[tuple[str, int, str]]:
     return list(zip(view.text_N, view.symbol_N.tolist(), view.lead_N, strict=True))
 
 
 def _explain_leaves(
-    view: View, tree: Decision, here: NDArray[np.bool_], book: Book, avoid: frozenset[int]
+    view: NodeData, tree: Decision, here: NDArray[np.bool_], book: RuleSet, avoid: frozenset[int]
 ) -> Decision | None:
     if not isinstance(tree, Guard):
         return explain(view.at(here), book, avoid=avoid)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from m2kt.packet import Graph, Roller, Trace, fixed_table
+from m2kt.packet import Graph, GraphExecutor, Trace, fixed_lookup
 from m2kt.probes import Prompt
 from m2kt.teacher._ask import Teacher, distinct
 from m2kt.teacher._pool import Answer
@@ -47,7 +47,7 @@ class Fidelity:
 
 def roll_all(graph: Graph, outputs: Sequence[int], prompts: Sequence[Prompt]) -> list[Trace]:
     """Roll-outs with the outputs that the teacher was seen to write."""
-    roller, table = Roller(graph), fixed_table(outputs, graph)
+    roller, table = GraphExecutor(graph), fixed_lookup(outputs, graph)
     return [roller(p, table) for p in prompts]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
-from m2kt.teacher._view import Book, Ints, View, argument_candidates, slips
+from m2kt.teacher._view import Ints, NodeData, RuleSet, argument_candidates, slips
 
 Counts = NDArray[np.float32]  # for products; whole numbers
 MAX_LEAVES = 10  # of a guard
@@ -29,7 +29,9 @@ class Action:
     rank: float  # preferred among equally fitting ones
 
 
-def guarded(view: View, book: Book, avoid: frozenset[int], max_leaves: int, slack: int) -> Decision | None:
+def guarded(
+    view: NodeData, book: RuleSet, avoid: frozenset[int], max_leaves: int, slack: int
+) -> Decision | None:
     """A small decision tree over earlier symbols whose leaves copy, write structure, or apply a known rule.
 
     This is what answers of variable length need: "if the first digit is 0, go on with the next one" is two leaves
@@ -43,7 +45,7 @@ def guarded(view: View, book: Book, avoid: frozenset[int], max_leaves: int, slac
     return grown
 
 
-def _actions(view: View, book: Book, avoid: frozenset[int]) -> list[Action]:
+def _actions(view: NodeData, book: RuleSet, avoid: frozenset[int]) -> list[Action]:
     actions: list[Action] = []
     leads = {lead for lead, symbol in zip(view.lead_N, view.symbol_N.tolist(), strict=True) if symbol >= 0}
     for text in sorted({t for t, s in zip(view.text_N, view.symbol_N.tolist(), strict=True) if s < 0}):
@@ -72,7 +74,7 @@ def _actions(view: View, book: Book, avoid: frozenset[int]) -> list[Action]:
     return actions
 
 
-def smallest(view: View, actions: list[Action], max_leaves: int, slack: int) -> Decision | None:
+def smallest(view: NodeData, actions: list[Action], max_leaves: int, slack: int) -> Decision | None:
     """A small tree that fits every sample; failing that, one that leaves out what may be slips and is not systematic.
 
     Causes are tested before the rest: a unit may decide without being read, where the teacher reads what decided it.
@@ -100,7 +102,9 @@ def _lenient(n: int) -> int:
     return 1 + slips(n) if n >= 10 else 0
 
 
-def _fitted(view: View, tree: Decision, actions: list[Action], rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+def _fitted(
+    view: NodeData, tree: Decision, actions: list[Action], rows: NDArray[np.intp]
+) -> NDArray[np.bool_]:
     """Which samples the tree accounts for."""
     fitted_N = np.zeros(view.n, dtype=bool)
     if isinstance(tree, Guard):
@@ -117,7 +121,7 @@ def _fitted(view: View, tree: Decision, actions: list[Action], rows: NDArray[np.
 class _Search:
     """For the smallest tree under a look-ahead, of the actions that fit these samples."""
 
-    view: View
+    view: NodeData
     actions: list[Action]
     tolerance: Callable[[int], int]
     """How many of so many samples may not fit."""
@@ -229,7 +233,7 @@ def size(decision: Decision) -> int:
     return sum(size(c.then) for c in decision.cases) if isinstance(decision, Guard) else 1
 
 
-def _learn_leaves(view: View, decision: Decision, rows: NDArray[np.intp], book: Book) -> None:
+def _learn_leaves(view: NodeData, decision: Decision, rows: NDArray[np.intp], book: RuleSet) -> None:
     if isinstance(decision, Guard):
         for case in decision.cases:
             _learn_leaves(

@@ -38,7 +38,7 @@ class _Base:
 
 
 @dataclass(frozen=True)
-class _Question:
+class _Intervention:
     """A base with one unit replaced, or with several that no step is thought to read together."""
 
     base: int
@@ -59,7 +59,7 @@ def interrogate(teacher: Teacher, pool: Pool, *, seed: int) -> None:
     before = teacher.choices([base.forced for base in bases], "interrogating: base")
     readings = _readings(teacher, bases)
 
-    questions: list[_Question] = []
+    questions: list[_Intervention] = []
     for index, base in enumerate(bases):
         groups = [[unit] for unit in base.values] if readings is None else apart(base.values, readings[index])
         for group in groups:
@@ -71,7 +71,7 @@ def interrogate(teacher: Teacher, pool: Pool, *, seed: int) -> None:
         after = teacher.choices(
             [q.forced for q in questions], "interrogating", behind=[q.behind for q in questions]
         )
-        again: list[_Question] = []
+        again: list[_Intervention] = []
         for question, chosen_T in zip(questions, after, strict=True):
             base, reading = bases[question.base], readings[question.base] if readings else {}
             if not _book(teacher, base, before[question.base], question, chosen_T, reading):
@@ -103,21 +103,21 @@ def _readings(teacher: Teacher, bases: Sequence[_Base]) -> list[Reading] | None:
     return shortlist(teacher, [base.forced for base in bases], [list(base.values) for base in bases])
 
 
-def _question(teacher: Teacher, index: int, base: _Base, replaced: dict[int, str]) -> _Question:
+def _question(teacher: Teacher, index: int, base: _Base, replaced: dict[int, str]) -> _Intervention:
     texts = base.sample.texts
     for position, value in replaced.items():
         texts[position] = base.sample.units[position].lead + value
     forced = teacher.force(texts, base.sample.n_prompt)
     first = min(replaced)
     behind = 0 if first < base.sample.n_prompt else forced.tokens_of_unit[first][0]
-    return _Question(index, replaced, forced, behind)
+    return _Intervention(index, replaced, forced, behind)
 
 
 def _book(
     teacher: Teacher,
     base: _Base,
     before_T: NDArray[np.int32],
-    question: _Question,
+    question: _Intervention,
     after_T: NDArray[np.int32],
     reading: Reading,
 ) -> bool:

@@ -90,7 +90,7 @@ class DraftRule:
 
 
 @dataclass
-class View:
+class NodeData:
     """What is known at one node: earlier symbols, what was written next, and causal effects of each earlier unit."""
 
     columns_NP: Ints
@@ -101,10 +101,10 @@ class View:
     follow_P: Floats  # share after which the step wrote the new symbol
     support: list[frozenset[int]]  # by unit: symbols seen there in any sample of the template
 
-    def at(self, keep: NDArray[np.bool_]) -> View:
+    def at(self, keep: NDArray[np.bool_]) -> NodeData:
         """The same node seen by some of its samples."""
         rows = np.flatnonzero(keep)
-        return View(
+        return NodeData(
             self.columns_NP[rows],
             self.symbol_N[rows],
             [self.text_N[i] for i in rows],
@@ -119,7 +119,7 @@ class View:
         """Number of samples."""
         return len(self.text_N)
 
-    def blind(self) -> View:
+    def blind(self) -> NodeData:
         """The same node as if nothing had been intervened on."""
         unknown_P = np.full_like(self.effect_P, np.nan)
         return replace(self, effect_P=unknown_P, follow_P=unknown_P)
@@ -177,18 +177,18 @@ def row_numbers(columns_NA: Ints) -> NDArray[np.int64]:
 
 
 @dataclass
-class Book:
+class RuleSet:
     """All rules found so far, and the argument tuples that each template already uses."""
 
     rules: list[DraftRule] = field(default_factory=list)
     used: Counter[tuple[int, ...]] = field(default_factory=Counter)  # within the current template
 
-    def copy(self) -> Book:
+    def copy(self) -> RuleSet:
         """One that may be learnt from apart from this one."""
-        return Book([rule.copy() for rule in self.rules], self.used.copy())
+        return RuleSet([rule.copy() for rule in self.rules], self.used.copy())
 
 
-def argument_candidates(view: View, *, constants: bool) -> tuple[list[int], dict[int, float]]:
+def argument_candidates(view: NodeData, *, constants: bool) -> tuple[list[int], dict[int, float]]:
     """Earlier units worth combining, with the causal effect of each: strongest first, then nearest.
 
     A symbol and its copies form a class of always-equal columns. The nearest unit stands for its class (pointers

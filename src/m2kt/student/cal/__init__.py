@@ -2,12 +2,12 @@
 
 from m2kt.student.cal._compat import CAL_TYPE as CAL_TYPE
 from m2kt.student.cal._compat import register as _register
-from m2kt.student.cal.config import CALConfig as CALConfig
-from m2kt.student.cal.context import ReaderOutputs as ReaderOutputs
-from m2kt.student.cal.context import Run as Run
-from m2kt.student.cal.context import Teaching as Teaching
-from m2kt.student.cal.model import CALModel as CALModel
-from m2kt.student.cal.reader import ReaderBase as ReaderBase
-from m2kt.student.cal.reader import StructuredReader as StructuredReader
+from m2kt.student.cal._config import CALConfig as CALConfig
+from m2kt.student.cal._context import ReaderOutputs as ReaderOutputs
+from m2kt.student.cal._context import Run as Run
+from m2kt.student.cal._context import Teaching as Teaching
+from m2kt.student.cal._model import CALModel as CALModel
+from m2kt.student.cal._reader import ReaderBase as ReaderBase
+from m2kt.student.cal._reader import StructuredReader as StructuredReader
 
 _register(CALConfig, CALModel)

@@ -6,15 +6,15 @@ zero switches it off, and what no remaining term needs is not computed.
 
 from __future__ import annotations
 
+from m2kt.student._settings import LossSettings
 from m2kt.student.losses._base import Loss as Loss
 from m2kt.student.losses._base import Outputs as Outputs
-from m2kt.student.losses.geo import GeoLoss as GeoLoss
-from m2kt.student.losses.reason import ReasonLoss as ReasonLoss
-from m2kt.student.losses.safety import SafetyLoss as SafetyLoss
-from m2kt.student.losses.safety import reach as reach
-from m2kt.student.losses.struct import StructLoss as StructLoss
-from m2kt.student.losses.struct import pointing as pointing
-from m2kt.student.settings import LossSettings
+from m2kt.student.losses._geo import GeoLoss as GeoLoss
+from m2kt.student.losses._reason import ReasonLoss as ReasonLoss
+from m2kt.student.losses._safety import SafetyLoss as SafetyLoss
+from m2kt.student.losses._safety import reach as reach
+from m2kt.student.losses._struct import StructLoss as StructLoss
+from m2kt.student.losses._struct import pointing as pointing
 
 TERMS: tuple[type[Loss], ...] = (GeoLoss, StructLoss, ReasonLoss, SafetyLoss)
 

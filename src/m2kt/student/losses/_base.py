@@ -7,8 +7,8 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from m2kt.student._rehearsal import Batch
 from m2kt.student.cal import CALConfig, ReaderOutputs
-from m2kt.student.rehearsal import Batch
 
 
 @dataclass

@@ -1,0 +1,231 @@
+"""Runs cells in worker processes. What has a result is left alone, so a bench that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import multiprocessing
+import os
+import platform
+import subprocess
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchmarks.cells import Cell, Result, read_result
+from benchmarks.plan import Profile
+from m2kt._libraries import quieten
+from m2kt.errors import M2KTError, StorageError, explain
+
+Progress = Callable[[str, int, int], None]
+
+
+class Summary(BaseModel):
+    """What ``m2kt bench run`` reports."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    profile: str
+    results: str = Field(description="Folder of the results.")
+    cells: int = Field(description="Cells of the profile after filtering.")
+    standing: int = Field(description="Cells that had a result before.")
+    done: int
+    refused: int
+    failed: int
+    seconds: float
+
+
+def run(
+    profile: Profile,
+    results: Path,
+    work: Path,
+    *,
+    jobs: int = 1,
+    keep: Callable[[Cell], bool] = lambda cell: True,
+    retry: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Runs all cells of a profile that have no result yet.
+
+    Args:
+        results: a JSON file a cell goes below it.
+        work: packets and adapters that cells share; may be deleted between runs.
+        jobs: worker processes; the machine's threads are shared out among them.
+        keep: which cells to run.
+        retry: run refused cells again as well. Failed ones are always run again.
+    """
+    started = time.monotonic()
+    batches = [[c for c in batch if keep(c)] for batch in profile.batches()]
+    known = {c.digest for batch in batches for c in batch}
+    waiting: list[list[Cell]] = []
+    queued: set[str] = set()
+    for batch in batches:
+        open_ = [c for c in batch if c.digest not in queued and not _stands(c.path(results), retry)]
+        queued |= {c.digest for c in open_}
+        for cell in open_:  # what failed is run again: a file stands for a cell that is through
+            cell.path(results).unlink(missing_ok=True)
+        if open_:
+            waiting.append(open_)
+    counts = {"done": 0, "refused": 0, "failed": 0}
+    total = len(queued)
+    if waiting:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        # spawn: torch's threads do not survive a fork
+        with ProcessPoolExecutor(
+            jobs, multiprocessing.get_context("spawn"), _prepare, (threads,), max_tasks_per_child=1
+        ) as pool:
+            running = {pool.submit(_run_batch, batch, results, work) for batch in waiting}
+            missing = {c.path(results): c for batch in waiting for c in batch}
+            while missing:
+                over, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                for path in [p for p in missing if p.is_file()]:
+                    cell = missing.pop(path)
+                    status = read_result(path).status
+                    counts[status] += 1
+                    if progress is not None:
+                        progress(f"{status}: {cell.title}", sum(counts.values()), total)
+                for future in over:
+                    future.result()
+    return Summary(
+        profile=profile.name,
+        results=str(results),
+        cells=len(known),
+        standing=len(known) - total,
+        **counts,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _stands(path: Path, retry: bool) -> bool:
+    if not path.is_file():
+        return False
+    status = read_result(path).status
+    return status == "done" or (status == "refused" and not retry)
+
+
+def _prepare(threads: int) -> None:
+    """A worker's own settings."""
+    import torch
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    quieten()
+    torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """A runner that is killed takes its workers along; left alone they would train on for nobody, beside the next."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run_batch(batch: list[Cell], results: Path, work: Path) -> None:
+    from benchmarks.workshop import ArtifactCache
+
+    shop = ArtifactCache(work)
+    for cell in batch:
+        write_result(run_cell(cell, shop), cell.path(results))
+
+
+def run_cell(cell: Cell, shop: Any) -> Result:
+    """One cell, whatever happens in it."""
+    from benchmarks.arms import measure
+
+    started, at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    result = Result(cell=cell, status="done", started=at, commit=commit(), machine=machine())
+    try:
+        result.measured = measure(cell, shop)
+    except M2KTError as error:
+        result.status, result.reason = "refused", f"{type(error).__name__}: {error}"
+    except Exception:
+        # a bench of hours must not end with one broken cell; it is counted, shown, and run again next time
+        result.status, result.reason = "failed", traceback.format_exc(limit=-6)
+    result.seconds = round(time.monotonic() - started, 2)
+    return result
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Writes aside and renames: a file is either whole or absent."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            data = _rounded(result.model_dump(mode="json", exclude_none=True))
+            file.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
+        Path(aside).chmod(0o644)
+        Path(aside).rename(path)
+    except OSError as error:
+        raise StorageError(f"cannot write the result {path}: {explain(error)}") from error
+
+
+def _rounded(data: Any) -> Any:
+    """Six digits are more than any number here means; histories and maps would be the size of a packet without."""
+    if isinstance(data, float):
+        return float(f"{data:.6g}") if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {key: _rounded(value) for key, value in data.items()}
+    return [_rounded(value) for value in data] if isinstance(data, list) else data
+
+
+@cache
+def commit() -> str:
+    """The source's commit, with '+' where it was changed since; the version where there is no repository."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", "."],
+            cwd=here.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return importlib.metadata.version("m2kt")
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def machine() -> dict[str, Any]:
+    """What a reader must know to compare seconds."""
+    import torch
+
+    from m2kt.models import computes_bf16
+
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in _read("/proc/cpuinfo").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor() or platform.machine(),
+    )
+    packages = ("torch", "transformers", "peft")
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cpu_bf16": computes_bf16(torch.device("cpu")),  # else its students are in fp32, at half the pace
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        **{p: importlib.metadata.version(p) for p in packages},
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,12 @@
+"""Run by alembic, with the connection that :meth:`Database.migrate` gives it."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from m2kt_broker.catalogue.models import Base
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+with context.begin_transaction():
+    context.run_migrations()

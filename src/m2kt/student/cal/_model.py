@@ -1,0 +1,290 @@
+"""CALModel.
+
+The peft tuner that puts readers and steering into a frozen causal LM, and feeds them each pass's tokens.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.pytorch_utils import Conv1D
+
+from m2kt.errors import CompatibilityError
+from m2kt.models import blocks, cache_argument, decoder, hand_over_whole, hidden_of, run_until
+from m2kt.student.cal._cache import tokens_in, unrecorded
+from m2kt.student.cal._compat import PREFIX
+from m2kt.student.cal._config import CALConfig
+from m2kt.student.cal._context import Run, RunState, Teaching, UnitMatcher
+from m2kt.student.cal._layer import CALLayer, ReadingBlock, SteeredLinear
+from m2kt.student.cal._reader import ReaderBase
+
+
+class CALModel(BaseTuner):
+    """The Concept Alignment Layer around a frozen causal language model; of it steering merges, a reader does not."""
+
+    prefix = PREFIX
+    tuner_layer_cls = CALLayer
+    target_module_mapping: dict[str, Any] = {}  # noqa: RUF012 - peft declares it so
+
+    # ------------------------------------------------------------------------------------------ which modules
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
+        names = {id(module): name for name, module in self.model.named_modules()}
+        stack = [_unwrap(b) for b in blocks(self.model)]
+        wrapped = {id(_unwrap(m)): n for n, m in self.model.named_modules() if isinstance(m, ReadingBlock)}
+        names.update(wrapped)
+        if peft_config.reader_modules is None:
+            for layer in (*peft_config.read_layers, peft_config.write_layer):
+                if not 0 <= layer <= peft_config.write_layer < len(stack):
+                    raise CompatibilityError(
+                        f"the reader reads {peft_config.read_layers}, writes behind {peft_config.write_layer}; "
+                        f"expected layers below {len(stack)}, and none read above the one written to"
+                    )
+            writer = names[id(stack[peft_config.write_layer])]
+            peft_config.reader_modules = [] if peft_config.reader == "none" else [writer]
+        if peft_config.steered_modules is None:
+            peft_config.steered_modules = []
+            steered = stack[peft_config.steering_first_layer : peft_config.steering_last_layer + 1]
+            for block in steered if peft_config.steering_rank else ():
+                for name, module in block.named_modules():
+                    last = name.rpartition(".")[2]
+                    wanted = peft_config.steering_targets is None or last in peft_config.steering_targets
+                    if wanted and isinstance(module, (nn.Linear, Conv1D)):
+                        peft_config.steered_modules.append(
+                            f"{names[id(block)]}.{name}".replace(".base_layer", "")
+                        )
+        peft_config.target_modules = sorted({*peft_config.reader_modules, *peft_config.steered_modules})
+        return peft_config
+
+    @staticmethod
+    def _check_target_module_exists(peft_config: Any, key: str) -> bool:
+        plain = key.replace(".base_layer", "")
+        if plain != key and key.endswith(".base_layer"):
+            return False
+        return plain in set(peft_config.reader_modules or ()) | set(peft_config.steered_modules or ())
+
+    def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+        if not hasattr(model, "_m2kt_cal_state"):
+            model._m2kt_cal_state = RunState(len(blocks(model)))  # type: ignore[assignment]
+            hand_over_whole(model)  # its head is frozen now
+
+    @property
+    def state(self) -> RunState:
+        """The holder through which hook and readers share a pass."""
+        state: RunState = self.model._m2kt_cal_state
+        return state
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        if isinstance(target, SteeredLinear):
+            target.update_layer(adapter_name, peft_config)
+        elif isinstance(target, ReadingBlock):
+            target.update_layer(adapter_name, peft_config, self._width())
+            self._prepare_to_read(adapter_name, peft_config)
+        else:
+            new: nn.Module
+            if current_key.replace(".base_layer", "") in (peft_config.reader_modules or ()):
+                new = ReadingBlock(target, adapter_name, peft_config, self._width(), self.state)
+                self.state.blocks.append(new)
+                self._prepare_to_read(adapter_name, peft_config)
+            else:
+                new = SteeredLinear(target, adapter_name, peft_config)
+            if adapter_name not in self.active_adapters:
+                new.requires_grad_(False)
+            setattr(parent, target_name, new)
+
+    def _width(self) -> int:
+        width: int = self.model.get_input_embeddings().weight.shape[1]
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "hidden_size", width))
+
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        setattr(parent, child_name, new_module)  # our layers keep their base layer untouched: nothing to copy
+
+    def _check_merge_allowed(self) -> None:
+        if behind := self.readers():
+            raise CompatibilityError(
+                f"a concept reader depends on what it reads: the one behind {behind[0]} cannot be merged into weights; "
+                "run `m2kt consolidate` for a checkpoint that imitates it"
+            )
+
+    def readers(self) -> list[str]:
+        """Names of the blocks behind which there are readers."""
+        return [name for name, module in self.model.named_modules() if isinstance(module, ReadingBlock)]
+
+    def drop_readers(self) -> None:
+        """Takes all readers out and leaves the steering, which can be merged."""
+        for name in self.readers():
+            parent, _, child = name.rpartition(".")
+            setattr(self.model.get_submodule(parent), child, self.model.get_submodule(name).base_layer)
+        self.state.blocks.clear()
+        for config in cast(dict[str, CALConfig], self.peft_config).values():
+            config.reader, config.reader_modules = "none", []
+
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:  # type: ignore[override]
+        """The base model, with hooks and holder removed."""
+        unload: Any = super()._unload_and_optionally_merge
+        base: nn.Module = unload(*args, **kwargs)
+        for handle in (*getattr(base, "_m2kt_cal_hooks", ()), *self.state.taps.values()):
+            handle.remove()
+        for name in ("_m2kt_cal_hooks", "_m2kt_cal_state"):
+            if hasattr(base, name):
+                delattr(base, name)
+        return base
+
+    # ------------------------------------------------------------------------------------------ saving
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        marker = f".cal_reader.{adapter_name}."
+        if marker in key:
+            return key.replace(marker, ".cal_reader.")
+        removed: str = super()._remove_adapter_name_from_key(key, adapter_name)
+        return removed
+
+    # ------------------------------------------------------------------------------------------ running
+    def _post_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+        state = self.state
+        if not hasattr(model, "_m2kt_cal_hooks"):
+            backbone = decoder(model)
+            order = list(inspect.signature(backbone.forward).parameters)
+            begin = _Begin(state, order, cache_argument(model), model.config)
+            hook = backbone.register_forward_pre_hook(begin, with_kwargs=True)
+            ended = backbone.register_forward_hook(_End(state), always_call=True)
+            model._m2kt_cal_hooks = [hook, ended]  # type: ignore[assignment]
+
+    def _prepare_to_read(self, adapter_name: str, config: CALConfig) -> None:
+        """Hooks the blocks that an adapter reads; what they hand on is kept for the rest of the pass."""
+        state, stack = self.state, blocks(self.model)
+        state.matchers[adapter_name] = UnitMatcher(*config.alphabet, config.trails)
+        for layer in config.read_layers:
+            if layer not in state.taps:
+                state.taps[layer] = _unwrap(stack[layer]).register_forward_hook(_Tap(state, layer))
+
+    # ------------------------------------------------------------------------------------------ for training
+    def reader(self, adapter_name: str | None = None) -> ReaderBase:
+        """An adapter's reader."""
+        name = adapter_name or self.active_adapters[0]
+        for module in self.model.modules():
+            if isinstance(module, ReadingBlock) and name in module.cal_reader:
+                return module.cal_reader[name]  # type: ignore[return-value]
+        raise KeyError(name)
+
+    def set_bank(
+        self, bank_KD: Tensor, anchor_SD: Tensor, has_anchor_S: Tensor, adapter_name: str | None = None
+    ) -> None:
+        """Plugs the packet's true vectors into the reader."""
+        with torch.no_grad():
+            self.reader(adapter_name).set_bank(bank_KD, anchor_SD, has_anchor_S)
+
+    @torch.no_grad()
+    def states_read(self, token_BT: Tensor, mask_BT: Tensor) -> dict[int, Tensor]:
+        """What the reader reads of a batch, by layer: the pass ends as soon as the last of these blocks has run."""
+        config = cast(CALConfig, self.peft_config[self.active_adapters[0]])
+        top = _unwrap(blocks(self.model)[max(config.read_layers)])
+        run_until(top, decoder(self.model), input_ids=token_BT, attention_mask=mask_BT, use_cache=False)
+        assert self.state.last is not None
+        return self.state.last.taps
+
+    def reading(self, token_BT: Tensor, mask_BT: Tensor | None, taps: dict[int, Tensor]) -> Run:
+        """What a reader must know of a pass that need not be run, because the states it reads are at hand."""
+        run = self.state.begin(self.active_adapters[0], 0, token_BT, mask_BT)
+        self.state.runs = {}
+        run.taps = taps
+        return run
+
+    @contextmanager
+    def teaching(self, teaching: Teaching) -> Iterator[list[Run]]:
+        """Within it, the next pass is a rehearsal; its Run is appended to the list."""
+        runs: list[Run] = []
+        self.state.teaching = teaching
+        try:
+            yield runs
+        finally:
+            self.state.teaching = None
+
+
+# Hooks are objects, not functions: a deep copy of the model then has hooks that know the copy's state.
+
+
+@dataclass
+class _Begin:
+    """Begins a pass for every reader that is switched on."""
+
+    state: RunState
+    order: list[str]  # parameters of the backbone
+    kept: str  # which of them is the cache
+    config: Any
+
+    def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.state.runs = {}
+        reading = [name for block in self.state.blocks for name in _reading(block)]
+        if not reading:
+            return None
+        bound = dict(zip(self.order, args, strict=False)) | kwargs
+        token_BT = bound.get("input_ids")
+        if token_BT is None:
+            raise CompatibilityError(
+                "the concept reader needs input_ids; inputs_embeds alone do not say what is written"
+            )
+        cache = bound.get(self.kept)
+        use_cache = bound.get("use_cache")
+        if use_cache is None:
+            use_cache = getattr(self.config.get_text_config(), "use_cache", False)
+        if cache is None and use_cache:
+            cache = DynamicCache(config=self.config)  # made here, because the readers need it too
+            bound[self.kept] = cache
+        past = tokens_in(cache)
+        with unrecorded(cache):
+            for nth, name in enumerate(reading):
+                self.state.begin(name, nth, token_BT, bound.get("attention_mask"), cache, past)
+        return (), bound
+
+
+@dataclass
+class _End:
+    """Ends a pass."""
+
+    state: RunState
+
+    def __call__(self, *_: Any) -> None:
+        self.state.last, self.state.runs = next(iter(self.state.runs.values()), None), {}
+
+
+@dataclass
+class _Tap:
+    """Keeps what a block hands on, for the rest of the pass."""
+
+    state: RunState
+    layer: int
+
+    def __call__(self, _: nn.Module, __: Any, output: Any) -> None:
+        for run in self.state.runs.values():
+            run.taps[self.layer] = hidden_of(output)
+
+
+def _unwrap(module: nn.Module) -> nn.Module:
+    while isinstance(module, BaseTunerLayer):
+        module = cast(nn.Module, module.base_layer)
+    return module
+
+
+def _reading(block: ReadingBlock) -> list[str]:
+    """Adapters whose readers write behind a block in the pass that begins."""
+    return [] if block.disable_adapters else [n for n in block.active_adapters if n in block.cal_reader]

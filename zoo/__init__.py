@@ -1,1 +1,0 @@
-"""Recipes (`zoo.recipes`) and, beside them, the small weights that they build."""
