@@ -1,11 +1,32 @@
-"""Where M2KT keeps what outlives a command: fetched models and the local signing key."""
+"""The directory for what outlives a command: fetched models, pulled packets and signing keys."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+from m2kt.errors import StorageError, explain
 
 
 def m2kt_home() -> Path:
-    """``M2KT_HOME``, else ``~/.cache/m2kt``."""
-    return Path(os.environ.get("M2KT_HOME") or Path.home() / ".cache" / "m2kt").expanduser()
+    """``M2KT_HOME``, else ``~/.cache/m2kt``. Raises StorageError where neither is known."""
+    try:
+        return Path(os.environ.get("M2KT_HOME") or "~/.cache/m2kt").expanduser()
+    except RuntimeError as error:
+        raise StorageError(
+            "expected M2KT_HOME or HOME in the environment, got neither; set M2KT_HOME to a writable directory"
+        ) from error
+
+
+def check_home() -> Path:
+    """The directory, created and found writable. Raises StorageError; call it before work whose result is signed."""
+    home = m2kt_home()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            return home
+    except OSError as error:
+        raise StorageError(
+            f"expected a writable directory at {home}, got {explain(error)!r}; set M2KT_HOME to another"
+        ) from error
