@@ -14,7 +14,7 @@ only the pipeline acts on it. Teacher and student never import each other. Three
     m2kt.ingest("zoo:pico-gpt2", "addition.m2kp", "adapter")          # accepted and written, or rolled back
     m2kt.evaluate("zoo:pico-gpt2", "zoo:addition", adapter="adapter")
 
-Importing this module loads no torch; ``import m2kt.student`` registers the adapter type with peft.
+Importing this module loads no torch. ``m2kt.register()`` makes peft know the adapter type.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from m2kt.pipeline import ingest as ingest
     from m2kt.pipeline import preflight as preflight
     from m2kt.probes import ProbeSpec as ProbeSpec
+    from m2kt.student import register as register
 
 __version__ = "0.1.0"
-__all__ = ["M2KTError", "Packet", "ProbeSpec", "evaluate", "extract", "ingest", "preflight"]
+__all__ = ["M2KTError", "Packet", "ProbeSpec", "evaluate", "extract", "ingest", "preflight", "register"]
 
 _HOMES = {
     "M2KTError": "m2kt.errors",
@@ -41,6 +42,7 @@ _HOMES = {
     "extract": "m2kt.pipeline",
     "ingest": "m2kt.pipeline",
     "preflight": "m2kt.pipeline",
+    "register": "m2kt.student",
 }
 
 

@@ -52,7 +52,7 @@ def test_the_card_quotes_the_receipt(made: tuple[Packet, Path, str]) -> None:
         f"P(right) at least {100 * bound:.1f} %",
         f"of {receipt.after['n']} prompts",
         f"| packet bytes | {packet.size_bytes:,} |",
-        "import m2kt.student",
+        "m2kt.register()",
         "not in vLLM or llama.cpp",
     ):
         assert str(fact) in card.text, fact

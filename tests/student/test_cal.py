@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +153,57 @@ def test_merging_is_refused(adapted: Any) -> None:
         adapted.merge_and_unload()
 
 
-def test_bare_import_is_light() -> None:
-    import subprocess
-    import sys
+def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter."""
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
 
-    code = "import sys, m2kt; assert 'torch' not in sys.modules and 'peft' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+
+def test_bare_import_is_light() -> None:
+    done = run_python("import sys, m2kt; assert 'torch' not in sys.modules and 'peft' not in sys.modules")
+    assert done.returncode == 0, done.stderr
+
+
+LOADERS = {
+    "PeftModel": "PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)",
+    "AutoPeftModelForCausalLM": "AutoPeftModelForCausalLM.from_pretrained(adapter)",
+    "AutoModelForCausalLM": "AutoModelForCausalLM.from_pretrained(adapter)",
+}
+IMPORTS = """
+import sys
+from peft import AutoPeftModelForCausalLM, PeftModel
+from transformers import AutoModelForCausalLM
+base, adapter = sys.argv[1:]
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Directories of a base and of an adapter on it."""
+    base = save_tiny(tmp_path_factory.mktemp("base"), "gru", char_tokenizer())
+    student = loaded("gru")
+    student.model.name_or_path = str(base)  # peft saves it as the name of the base
+    adapter = tmp_path_factory.mktemp("adapter")
+    settings = StudentSettings.model_validate(SMALL)
+    train(student, small_packet(WORDS), settings, updates=1).model.save_pretrained(adapter)
+    return base, adapter
+
+
+def test_registration_alone_opens_adapters_and_bases_of_additional_architectures(
+    saved: tuple[Path, Path],
+) -> None:
+    loads = "\n".join(
+        f"assert any('cal_reader' in n for n, _ in {load}.named_parameters())" for load in LOADERS.values()
+    )
+    done = run_python(f"import m2kt\nm2kt.register()\nm2kt.register()\n{IMPORTS}{loads}", *saved)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_without_registration_peft_raises_a_key_error(loader: str, tmp_path: Path) -> None:
+    """Recorded here because the docstring of ``register`` and the adapter card quote it."""
+    base = save_tiny(tmp_path / "base", "llama", char_tokenizer())
+    (tmp_path / "adapter").mkdir()
+    config = {"peft_type": "CAL", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base)}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    done = run_python(IMPORTS + LOADERS[loader], base, tmp_path / "adapter")
+    assert done.returncode == 1 and done.stderr.strip().endswith("KeyError: 'CAL'"), done.stderr

@@ -83,7 +83,7 @@ def test_states_read_are_those_of_a_whole_pass_and_end_it_early(family: str) -> 
     with torch.no_grad():
         model(input_ids=ids, use_cache=False)
     handle.remove()
-    assert ran and early and all(torch.equal(h, tuner.state.last.taps[i]) for i, h in early.items())
+    assert ran and early and all(torch.equal(h, tuner.last_run.taps[i]) for i, h in early.items())
 
 
 def test_traces_met_before_are_rehearsed_again_only_on_a_frozen_core() -> None:

@@ -54,7 +54,7 @@ def measure_neutral(loaded: LoadedModel) -> Neutral:
         ids_BT, mask_BT = pad_batch(ids, loaded.pad_id, side="right", device=loaded.device)
         base_BTV = _log_probabilities(model, ids_BT, mask_BT, model.disable_adapter())
         with_BTV = _log_probabilities(model, ids_BT, mask_BT, nullcontext())
-        null_BT = None if reader is None else reader.null_mass(model.base_model.state.last)
+        null_BT = None if reader is None else reader.null_mass(model.base_model.last_run)
         real = mask_BT[:, 1:].bool()
         next_BT = ids_BT[:, 1:, None]
         before -= float(base_BTV[:, :-1].gather(-1, next_BT)[..., 0][real].sum())

@@ -56,7 +56,7 @@ def measure_safety(
         free_B = torch.zeros(len(group), dtype=torch.bool)
         batch = collate(group, free_B, (0.0, 0.0), loaded.device)
         loaded.model(input_ids=batch.token_BT, attention_mask=batch.mask_BT, logits_to_keep=1)
-        outputs = loaded.model.base_model.state.last.outputs[-1]
+        outputs = loaded.model.base_model.last_run.outputs[-1]
         reached_BT = reach(outputs, flagged, [penalties[k] for k in flagged])
         reached.append(reached_BT[batch.label_BT != IGNORE])
     reached_N = torch.cat(reached) if reached else torch.zeros(1)

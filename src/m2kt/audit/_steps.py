@@ -177,7 +177,7 @@ def _read_out(model: Any, batch: Batch) -> Tensor:
 
 def _stages(model: Any, reader: ReaderBase, batch: Batch) -> dict[Stage, Tensor]:
     """What the reader did right in the pass just made, (B, T) a stage; True where a stage asks for nothing."""
-    run = model.base_model.state.last
+    run = model.base_model.last_run
     found, taught = run.outputs[-1], batch.teaching
     concept_BT = taught.concept_BT
     retrieved_BT = (found.usage_BTK.argmax(-1) == concept_BT) | (concept_BT < 0)

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 _LICENCE_ID = re.compile(r"[a-z][a-z0-9.-]*")  # as packet cards have it: no YAML reader takes it for a number
 _LOAD_ADAPTER = """```python
-import m2kt.student                                   # registers the adapter type with peft
+import m2kt
 from peft import AutoPeftModelForCausalLM, PeftModel
 
+m2kt.register()                                       # without it peft raises KeyError: 'CAL'
 model = AutoPeftModelForCausalLM.from_pretrained("{here}")
 model = PeftModel.from_pretrained(base, "{here}")     # the same, on a base that is loaded already
 ```

@@ -119,7 +119,7 @@ class OffDomainLoss:
             taps = {layer: h[chosen] for layer, h in self.taps.items()}
             return -reader.silence(self.tuner.reading(token_LT, None, taps))
         result = decoder(self.tuner.model)(input_ids=token_LT, use_cache=False)
-        run = cast(Run, self.tuner.state.last)
+        run = cast(Run, self.tuner.last_run)
         loss = -reader.silence(run)
         if self.retain and self.logits_LTV is not None:
             logits_LTV = self.tuner.model.get_output_embeddings()(result.last_hidden_state)

@@ -347,7 +347,7 @@ class Trainer:
         batch = one.batch
         with self.tuner.teaching(batch.teaching):
             result = self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
-        run = self.tuner.state.last
+        run = self.tuner.last_run
         if "logits_NV" in self.needs:
             answered_BT = batch.label_BT != IGNORE
             outputs.logits_NV = self.head(result.last_hidden_state[answered_BT])

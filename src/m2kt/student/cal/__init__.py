@@ -1,13 +1,13 @@
-"""The Concept Alignment Layer as a PEFT method. Importing this registers it."""
+"""The Concept Alignment Layer as a PEFT method. Importing it calls :func:`register`."""
 
 from m2kt.student.cal._compat import CAL_TYPE as CAL_TYPE
-from m2kt.student.cal._compat import register as _register
 from m2kt.student.cal._config import CALConfig as CALConfig
 from m2kt.student.cal._context import ReaderOutputs as ReaderOutputs
 from m2kt.student.cal._context import Run as Run
 from m2kt.student.cal._context import Teaching as Teaching
 from m2kt.student.cal._model import CALModel as CALModel
+from m2kt.student.cal._model import register as register
 from m2kt.student.cal._reader import ReaderBase as ReaderBase
 from m2kt.student.cal._reader import StructuredReader as StructuredReader
 
-_register(CALConfig, CALModel)
+register()

@@ -1,4 +1,4 @@
-"""The one place that reaches into peft's internals: it grows the ``PeftType`` enum by our method.
+"""The only module that uses peft's internals: it adds CAL to the ``PeftType`` enum.
 
 ``register_peft_method`` refuses names that are not members of the enum, and plain strings break the load paths of
 transformers, so the member must be real. Everything is idempotent: importing twice, or reloading, adds nothing.
@@ -16,7 +16,7 @@ PREFIX = "cal_"
 
 
 def grow_peft_type() -> PeftType:
-    """Adds the member ``PeftType.CAL`` unless it is there already, and returns it."""
+    """Add the member ``PeftType.CAL`` unless it exists, and return it."""
     member = PeftType._value2member_map_.get(NAME)
     if member is None:
         member = str.__new__(PeftType, NAME)
@@ -33,7 +33,7 @@ def grow_peft_type() -> PeftType:
 CAL_TYPE = grow_peft_type()
 
 
-def register(config_cls: type, model_cls: type) -> None:
-    """Registers the tuner with peft unless it is there already."""
+def register_method(config_cls: type, model_cls: type) -> None:
+    """Register the tuner with peft unless it is registered already."""
     if CAL_TYPE not in PEFT_TYPE_TO_CONFIG_MAPPING:
         register_peft_method(name="cal", config_cls=config_cls, model_cls=model_cls, prefix=PREFIX)

@@ -18,9 +18,17 @@ from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
 from m2kt.errors import CompatibilityError
-from m2kt.models import blocks, cache_argument, decoder, hand_over_whole, hidden_of, run_until
+from m2kt.models import (
+    blocks,
+    cache_argument,
+    decoder,
+    hand_over_whole,
+    hidden_of,
+    register_architectures,
+    run_until,
+)
 from m2kt.student.cal._cache import tokens_in, unrecorded
-from m2kt.student.cal._compat import PREFIX
+from m2kt.student.cal._compat import PREFIX, register_method
 from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import Run, RunState, Teaching, UnitMatcher
 from m2kt.student.cal._layer import CALLayer, ReadingBlock, SteeredLinear
@@ -74,6 +82,11 @@ class CALModel(BaseTuner):
         if not hasattr(model, "_m2kt_cal_state"):
             model._m2kt_cal_state = RunState(len(blocks(model)))  # type: ignore[assignment]
             hand_over_whole(model)  # its head is frozen now
+
+    @property
+    def last_run(self) -> Run | None:
+        """The latest forward pass as its first reader saw it; None before the first pass or if no reader was active."""
+        return self.state.last
 
     @property
     def state(self) -> RunState:
@@ -218,6 +231,16 @@ class CALModel(BaseTuner):
             yield runs
         finally:
             self.state.teaching = None
+
+
+def register() -> None:
+    """Register the adapter type with peft and additional architectures with transformers. Idempotent.
+
+    Adapters then open through ``PeftModel``, ``AutoPeftModelForCausalLM`` and ``AutoModelForCausalLM``. In a process
+    that did not call it all three raise ``KeyError: 'CAL'``: peft looks the type up in its table of methods.
+    """
+    register_method(CALConfig, CALModel)
+    register_architectures()
 
 
 # Hooks are objects, not functions: a deep copy of the model then has hooks that know the copy's state.
