@@ -18,7 +18,7 @@ KEYS = [
 
 @pytest.fixture
 def results() -> Path:
-    return Path(__file__).parents[2] / "bench" / "results" / "quick"
+    return Path(__file__).parents[2] / "benchmarks" / "results" / "quick"
 
 
 def test_report_prints_the_headline_and_writes_a_page(results: Path, tmp_path: Path) -> None:

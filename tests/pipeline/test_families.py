@@ -10,7 +10,7 @@ import pytest
 
 from m2kt.pipeline import IngestConfig, evaluate, extract, ingest
 
-TOKENIZER = "zoo/pico-gpt2"
+TOKENIZER = "packages/m2kt-zoo/src/m2kt_zoo/pico-gpt2"
 CONFIG = IngestConfig(evaluation_prompts=100)
 
 

@@ -117,7 +117,7 @@ def test_json_schema_is_checked_in_and_accepts_the_zoo() -> None:
         == schema
     ), "the schema has changed: write ProbeSpec.model_json_schema() to docs/schemas/probe-spec.schema.json"
     jsonschema = pytest.importorskip("jsonschema")
-    for path in (root / "zoo").glob("*/probes.yaml"):
+    for path in (root / "packages" / "m2kt-zoo" / "src" / "m2kt_zoo").glob("*/probes.yaml"):
         jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(yaml.safe_load(SPEC) | {"stop": 3}, schema)

@@ -20,12 +20,11 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 ROOT = Path(__file__).resolve().parents[2]
-ZOO = ROOT / "zoo"
-sys.path.insert(0, str(ROOT))
-from m2kt_zoo.recipes import text  # noqa: E402
-from m2kt_zoo.recipes.build import recipes  # noqa: E402
-from m2kt_zoo.recipes.common import is_held_out, templates  # noqa: E402
-from m2kt_zoo.recipes.generic import encode, skills  # noqa: E402
+ZOO = ROOT / "packages" / "m2kt-zoo" / "src" / "m2kt_zoo"
+from m2kt_zoo.recipes import text
+from m2kt_zoo.recipes.build import recipes
+from m2kt_zoo.recipes.common import is_held_out, templates
+from m2kt_zoo.recipes.generic import encode, skills
 
 SHIPPED = sorted(path.parent.name for path in ZOO.glob("*/config.json"))
 TEACHERS = [name for name in SHIPPED if (ZOO / name / "probes.yaml").exists()]

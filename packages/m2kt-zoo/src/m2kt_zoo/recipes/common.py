@@ -387,7 +387,7 @@ license: apache-2.0
 
 {recipe.summary}
 
-Licence: Apache-2.0. Built by `python -m m2kt_zoo.recipes.build {recipe.name}` (`zoo/recipes/`), seed {recipe.seed}:
+Licence: Apache-2.0. Built by `python -m m2kt_zoo.recipes.build {recipe.name}` (`recipes/`), seed {recipe.seed}:
 {type(model).__name__}, {parameters:,} parameters, {built.updates} updates of {recipe.batch} sequences, \
 {built.seconds:.0f} s on one core.{start}
 `probes.yaml` says what can be asked; `truth.py` is for evaluation only.

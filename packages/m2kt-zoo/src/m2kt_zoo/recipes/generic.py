@@ -263,7 +263,7 @@ license: apache-2.0
 # zoo:{recipe.name}
 
 A small core to freeze: {type(model).__name__}, {parameters:,} parameters, vocabulary {vocabulary}, context {CONTEXT}.
-Pretrained on generic symbol text (`zoo/recipes/text.py`): copying, reversing, selecting, looking up in context,
+Pretrained on generic symbol text (`recipes/text.py`): copying, reversing, selecting, looking up in context,
 pairing, following links, brackets, counting. No sums, no fixed tables, no words of any language.
 
 Licence: Apache-2.0. Recipe: `python -m m2kt_zoo.recipes.build {recipe.name}`, seed {recipe.seed}: {done} updates{cut}
