@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import sys
 from collections.abc import Callable
 from functools import cache
 from itertools import islice
@@ -19,12 +18,13 @@ from m2kt.probes import ProbeSpec, Template, Truth, load_truth
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-ROOT = Path(__file__).resolve().parents[2]
-ZOO = ROOT / "packages" / "m2kt-zoo" / "src" / "m2kt_zoo"
 from m2kt_zoo.recipes import text
 from m2kt_zoo.recipes.build import recipes
 from m2kt_zoo.recipes.common import is_held_out, templates
 from m2kt_zoo.recipes.generic import encode, skills
+
+ROOT = Path(__file__).resolve().parents[2]
+ZOO = ROOT / "packages" / "m2kt-zoo" / "src" / "m2kt_zoo"
 
 SHIPPED = sorted(path.parent.name for path in ZOO.glob("*/config.json"))
 TEACHERS = [name for name in SHIPPED if (ZOO / name / "probes.yaml").exists()]
