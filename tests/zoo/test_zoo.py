@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 import reasoning_gym
+import torch
+import transformers
 
 from m2kt.probes import ProbeSpec, Template, Truth, load_truth
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
 from m2kt_zoo.recipes import text
 from m2kt_zoo.recipes.build import recipes
 from m2kt_zoo.recipes.common import is_held_out, templates
