@@ -11,9 +11,9 @@ import torch
 from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks
 from m2kt.packet import lengthen
+from m2kt.settings import LossSettings, RehearsalSettings
 from m2kt.student import StudentSettings, replace_bank, train
 from m2kt.student._rehearsal import Rehearsal
-from m2kt.student._settings import LossSettings, RehearsalSettings
 from m2kt.student.cal import ReaderOutputs
 from m2kt.student.losses import TERMS, composite, reach
 from tests.packet.shapes import fold_packet

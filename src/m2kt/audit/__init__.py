@@ -30,7 +30,6 @@ from m2kt.audit._retention import neutral_text as neutral_text
 from m2kt.audit._safety import Safety as Safety
 from m2kt.audit._safety import measure_safety as measure_safety
 from m2kt.audit._skill import Score as Score
-from m2kt.audit._skill import ShapeScore as ShapeScore
 from m2kt.audit._skill import gap_recovered as gap_recovered
 from m2kt.audit._skill import packet_answers as packet_answers
 from m2kt.audit._skill import packet_traces as packet_traces
@@ -44,6 +43,7 @@ from m2kt.audit._steps import measure_steps as measure_steps
 from m2kt.audit._triggers import Trigger as Trigger
 from m2kt.audit._triggers import Triggers as Triggers
 from m2kt.audit._triggers import search_triggers as search_triggers
-from m2kt.audit._verdict import Thresholds as Thresholds
 from m2kt.audit._verdict import Verdict as Verdict
 from m2kt.audit._verdict import judge as judge
+from m2kt.probes import ShapeScore as ShapeScore
+from m2kt.settings import Thresholds as Thresholds

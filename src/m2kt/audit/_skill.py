@@ -6,19 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 
-from pydantic import BaseModel, Field
-
 from m2kt.packet import GraphExecutor, Packet, Trace, decode_outputs, fixed_lookup
-from m2kt.probes import ProbeSpec, Prompt, Truth
-
-
-class ShapeScore(BaseModel):
-    """One template."""
-
-    template: str = Field(description="Template text.")
-    held_out: bool = Field(default=False, description="A shape that was never probed or rehearsed.")
-    n: int = Field(description="Prompts.")
-    accuracy: float = Field(description="Share of right answers.")
+from m2kt.probes import ProbeSpec, Prompt, ShapeScore, Truth
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from m2kt.probes._spec import Split as Split
 from m2kt.probes._spec import WeightedTemplate as WeightedTemplate
 from m2kt.probes._template import Prompt as Prompt
 from m2kt.probes._template import Template as Template
+from m2kt.probes._truth import ShapeScore as ShapeScore
 from m2kt.probes._truth import Truth as Truth
 from m2kt.probes._truth import load_truth as load_truth
 from m2kt.probes._truth import read_labelled as read_labelled

@@ -8,8 +8,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from m2kt.errors import SpecError, explain
 from m2kt.probes._spec import ProbeSpec, ReasoningGym
+
+
+class ShapeScore(BaseModel):
+    """Right answers to prompts of one template."""
+
+    template: str = Field(description="Template text.")
+    held_out: bool = Field(default=False, description="A shape that was never probed or rehearsed.")
+    n: int = Field(description="Prompts.")
+    accuracy: float = Field(description="Share of right answers.")
 
 
 class Truth:

@@ -7,10 +7,10 @@ Importing it calls :func:`register`: peft then knows the adapter type.
     replace_bank(candidate.model, other_packet)                                # same graph: no training
 """
 
+from m2kt.settings import StudentSettings as StudentSettings
 from m2kt.student._bank import replace_bank as replace_bank
 from m2kt.student._consolidate import ConsolidateSettings as ConsolidateSettings
 from m2kt.student._consolidate import consolidate as consolidate
-from m2kt.student._settings import StudentSettings as StudentSettings
 from m2kt.student._train import Candidate as Candidate
 from m2kt.student._train import train as train
 from m2kt.student.cal import CALConfig as CALConfig

@@ -16,9 +16,9 @@ from peft import PeftModel, get_peft_model
 from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks, decoder, special_prefix
 from m2kt.packet import Graph
+from m2kt.settings import StudentSettings
 from m2kt.student._calibrate import StudentTargets, student_targets
 from m2kt.student._rehearsal import IGNORE, Rehearsal, collate
-from m2kt.student._settings import StudentSettings
 from m2kt.student._tokenisation import Tokenisation, targets
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase
 from m2kt.student.cal._context import Fact, UnitMatcher

@@ -13,9 +13,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.packet import Graph, GraphExecutor, Trace, decode_outputs, fixed_lookup, lengthen
+from m2kt.settings import StudentSettings
 from m2kt.student._build import configure
 from m2kt.student._separability import ArgumentKeys, keys_apart, read_cues
-from m2kt.student._settings import StudentSettings
 from m2kt.student._validate import Check, TrainingInputs, examine, unfit
 
 GUESSED = 0.5  # a row that the teacher takes for less likely than not

@@ -24,7 +24,7 @@ from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import encode_units
 from m2kt.packet import Graph, GraphExecutor, Trace, fixed_lookup
 from m2kt.probes import ProbeSpec, Prompt
-from m2kt.student._settings import RehearsalSettings
+from m2kt.settings import RehearsalSettings
 from m2kt.student._tokenisation import LEAD, lead_tokens
 from m2kt.student.cal import CALConfig, Teaching
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from m2kt.errors import TrainingError
 from m2kt.models import blocks, context_length, decoder, record
 from m2kt.packet import lengthen
+from m2kt.settings import StudentSettings
 from m2kt.student._build import build
 from m2kt.student._calibrate import StudentTargets
 from m2kt.student._cost import Cost
 from m2kt.student._off_domain import OffDomainLoss, quiet_lines
 from m2kt.student._rehearsal import IGNORE, Batch, Rehearsal
-from m2kt.student._settings import StudentSettings
 from m2kt.student._tokenisation import Tokenisation, targets
 from m2kt.student._validate import require
 from m2kt.student.cal import CALConfig, CALModel

@@ -31,10 +31,10 @@ from m2kt.models import (
     writing_problem,
 )
 from m2kt.packet import Trace
+from m2kt.settings import StudentSettings
 from m2kt.student._build import depths, resolve_flagged
 from m2kt.student._rehearsal import Rehearsal
 from m2kt.student._separability import singled_out
-from m2kt.student._settings import StudentSettings
 from m2kt.student._tokenisation import Tokenisation, spell
 from m2kt.student.cal._context import Fact, UnitMatcher
 

@@ -6,7 +6,7 @@ zero switches it off, and what no remaining term needs is not computed.
 
 from __future__ import annotations
 
-from m2kt.student._settings import LossSettings
+from m2kt.settings import LossSettings
 from m2kt.student.losses._base import Loss as Loss
 from m2kt.student.losses._base import Outputs as Outputs
 from m2kt.student.losses._geo import GeoLoss as GeoLoss
