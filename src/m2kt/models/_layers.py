@@ -6,11 +6,9 @@ import inspect
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from m2kt.errors import ModelError
-
-from ._record import hidden_of
 
 UNLIMITED = 1 << 30
 
@@ -77,6 +75,28 @@ def blocks(model: nn.Module) -> nn.ModuleList:
         f"found no list of decoder blocks in {type(model).__name__}: expected a ModuleList whose members "
         f"return states of width {width(model)}"
     )
+
+
+def hidden_of(output: Any) -> Tensor:
+    """The hidden state in what a block returned: a bare tensor, or the first member of a tuple, list or mapping."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, dict) and output:
+        output = tuple(output.values())
+    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
+        return output[0]
+    raise ModelError(f"expected a block to return a hidden state, came {type(output).__name__}")
+
+
+def replace_hidden(output: Any, hidden: Tensor) -> Any:
+    """``output`` with its hidden state exchanged, in the same container."""
+    if isinstance(output, Tensor):
+        return hidden
+    if isinstance(output, tuple):
+        return (hidden, *output[1:])
+    if isinstance(output, list):
+        return [hidden, *output[1:]]
+    raise ModelError(f"expected a tensor, tuple or list from a block, came {type(output).__name__}")
 
 
 def linear_projections(block: nn.Module) -> dict[str, nn.Module]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from m2kt._libraries import quiet_transformers
 from m2kt.errors import ModelError
 
 from ._architectures import register_architectures
@@ -167,7 +166,7 @@ def _read_model(path: Path, dtype: torch.dtype | Literal["auto"], device_map: An
 
     load: Any = AutoModelForCausalLM.from_pretrained
     try:
-        with _quiet():
+        with quiet_transformers():
             model, info = load(
                 path,
                 dtype=dtype,
@@ -204,7 +203,7 @@ def _read_tokenizer(path: Path) -> Any:
     try:
         plain = (path / "tokenizer.json").is_file() and _tokenizer_class(path) in _PLAIN_TOKENIZERS
         reader: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
-        with _quiet():
+        with quiet_transformers():
             tokenizer = reader.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"the tokenizer in {path} cannot be loaded ({_first_line(error)})") from error
@@ -273,20 +272,3 @@ def _check_causal(loaded: LoadedModel) -> None:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No transformers progress bars or advice while loading; warnings of ours go through errors instead."""
-    from transformers.utils import logging as hf_logging
-
-    level = hf_logging.get_verbosity()
-    bars = hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()

@@ -13,6 +13,7 @@ from m2kt._plugins import missing
 from m2kt.errors import ModelError, SpecError, explain
 
 from ._digest import MARK_FILE, digest_of_model, weight_files
+from ._gguf import unpacked
 
 FETCHED_NAMES = {
     "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -73,8 +74,6 @@ def resolve(name: str | Path) -> Path:
     if path.is_dir():
         return _checked(path)
     if path.is_file() and path.suffix == ".gguf":
-        from ._gguf import unpacked
-
         return _checked(unpacked(path))
     if path.exists():
         raise ModelError(

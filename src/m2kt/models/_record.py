@@ -16,27 +16,7 @@ from torch import Tensor, nn
 
 from m2kt.errors import ModelError
 
-
-def hidden_of(output: Any) -> Tensor:
-    """The hidden state in what a block returned: a bare tensor, or the first member of a tuple, list or mapping."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, dict) and output:
-        output = tuple(output.values())
-    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-        return output[0]
-    raise ModelError(f"expected a block to return a hidden state, came {type(output).__name__}")
-
-
-def replace_hidden(output: Any, hidden: Tensor) -> Any:
-    """``output`` with its hidden state exchanged, in the same container."""
-    if isinstance(output, Tensor):
-        return hidden
-    if isinstance(output, tuple):
-        return (hidden, *output[1:])
-    if isinstance(output, list):
-        return [hidden, *output[1:]]
-    raise ModelError(f"expected a tensor, tuple or list from a block, came {type(output).__name__}")
+from ._layers import blocks, decoder, hidden_of, replace_hidden
 
 
 @dataclass
@@ -76,8 +56,6 @@ def record(
             gives (B, P, D). ``recording.select`` may be exchanged between forward passes.
         detach: drop the gradient graph (keep it to train through the states).
     """
-    from ._layers import blocks
-
     members = blocks(model)
     depth = len(members)
     recording = Recording(select=select)
@@ -126,8 +104,6 @@ def states_at(
     Args:
         arguments: of the forward pass, such as ``input_ids`` and ``attention_mask``.
     """
-    from ._layers import blocks, decoder
-
     members = blocks(model)
     wanted = {_layer_index(layer, len(members)) for layer in layers}
     with record(model, wanted, select=select) as recording:
@@ -138,8 +114,6 @@ def states_at(
 @contextmanager
 def moved(model: nn.Module, layer: int, by_D: Tensor) -> Iterator[None]:
     """Adds a vector to every state of one layer, numbered as in :func:`record`, while the context lasts."""
-    from ._layers import blocks
-
     members = blocks(model)
     index = _layer_index(layer, len(members))
 
