@@ -189,7 +189,7 @@ class ArtifactCache:
         key = _key(
             self._digest(student), packet.graph.model_dump_json(), settings.model_dump_json(), updates, seed
         )
-        path = self.folder / "adapters" / _key(key, packet.concepts["vectors_KD"].tobytes().hex())
+        path = self.folder / "adapters" / _key(key, packet.concepts.vectors_KD.tobytes().hex())
         loaded = self.load(student)
         with _alone(path):
             if (path / "cost.json").is_file():

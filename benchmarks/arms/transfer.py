@@ -78,10 +78,10 @@ def coarse(packet: Packet, concepts: int, seed: int) -> Packet:
 
     from m2kt.teacher.sources._clustering import k_means
 
-    v_KD = packet.concepts["vectors_KD"]
+    v_KD = packet.concepts.vectors_KD
     cluster_K = k_means(v_KD, min(concepts, len(v_KD)), seed)
     centroid_KD = np.stack([v_KD[cluster_K == c].mean(axis=0) for c in cluster_K]).astype(v_KD.dtype)
-    return packet.replace(concepts={**packet.concepts, "vectors_KD": centroid_KD})
+    return packet.replace(concepts=packet.concepts.replace(vectors_KD=centroid_KD))
 
 
 def counterfactual(cell: Cell, shop: ArtifactCache, original: str, updates: int | None = None) -> Measured:

@@ -77,7 +77,7 @@ def test_more_traces_bring_the_bound_nearer(good: LoadedModel, packet: Packet) -
 
 
 def test_vectors_that_say_nothing_certify_nothing(good: LoadedModel, packet: Packet) -> None:
-    v = packet.concepts["vectors_KD"]
+    v = packet.concepts.vectors_KD
     noise = np.random.default_rng(1).normal(v.mean(0), v.std(0), v.shape)
     torch.manual_seed(0)
     with plugged(good, packet, noise):  # the bound is about what the packet itself says: the honest one

@@ -22,18 +22,18 @@ def readable_packet(*, verbalised: bool = True, turn: int = 0) -> Packet:
     packet = sample_packet(verbalised=verbalised, width=4)
     rng = np.random.default_rng(turn)
     direction_SD = np.roll(np.eye(4), turn, axis=1)[:3]
-    pool_symbol_P = packet.concepts["pool_symbol_P"]
+    prototype_symbol_P = packet.concepts.prototype_symbol_P
 
     def states(symbols: Any) -> Any:
         drawn = direction_SD[np.asarray(symbols)] + rng.normal(0, NOISE, (len(symbols), 4))
         return drawn.astype(np.float32)
 
-    concepts = {
-        "vectors_KD": states(OUTPUTS),
-        "pool_PD": states(pool_symbol_P),
-        "anchors_SD": direction_SD.astype(np.float32),
-    }
-    return packet.replace(concepts={**packet.concepts, **concepts})
+    concepts = packet.concepts.replace(
+        vectors_KD=states(OUTPUTS),
+        prototype_samples_PD=states(prototype_symbol_P),
+        prototypes_SD=direction_SD.astype(np.float32),
+    )
+    return packet.replace(concepts=concepts)
 
 
 def with_text(packet: Packet, row: int, symbol: int) -> Packet:
@@ -43,9 +43,9 @@ def with_text(packet: Packet, row: int, symbol: int) -> Packet:
 
 
 def with_vector(packet: Packet, row: int, like: int) -> Packet:
-    vectors_KD = packet.concepts["vectors_KD"].copy()
+    vectors_KD = packet.concepts.vectors_KD.copy()
     vectors_KD[row] = vectors_KD[like]
-    return packet.replace(concepts={**packet.concepts, "vectors_KD": vectors_KD})
+    return packet.replace(concepts=packet.concepts.replace(vectors_KD=vectors_KD))
 
 
 def test_an_honest_packet_is_consistent() -> None:

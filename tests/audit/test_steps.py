@@ -75,7 +75,7 @@ def names(
 @contextmanager
 def plugged(student: LoadedModel, packet: Packet, vectors_KD: Any) -> Iterator[Packet]:
     """Other vectors in the trained adapter, for a while; yields the packet that holds them."""
-    other = packet.replace(concepts={**packet.concepts, "vectors_KD": vectors_KD.astype(np.float32)})
+    other = packet.replace(concepts=packet.concepts.replace(vectors_KD=vectors_KD.astype(np.float32)))
     replace_bank(student.model, other)
     try:
         yield other
@@ -113,7 +113,7 @@ def test_a_good_adapter_is_right_at_every_stage(good: LoadedModel, packet: Packe
 
 def test_noise_is_found_and_cannot_be_read(good: LoadedModel, packet: Packet) -> None:
     """The student writes what the packet's own symbols make of noise: right steps that mean nothing."""
-    v = packet.concepts["vectors_KD"]
+    v = packet.concepts.vectors_KD
     with plugged(good, packet, np.random.default_rng(1).normal(v.mean(0), v.std(0), v.shape)) as noise:
         steps, _ = found = look(good, noise)
     assert min(steps.selected or 0, steps.gathered or 0, steps.retrieved or 0) >= 0.95
@@ -124,7 +124,7 @@ def test_noise_is_found_and_cannot_be_read(good: LoadedModel, packet: Packet) ->
 
 def test_shuffled_vectors_are_followed_and_the_packet_is_blamed(good: LoadedModel, packet: Packet) -> None:
     order = np.random.default_rng(1).permutation(packet.n_concepts)
-    with plugged(good, packet, packet.concepts["vectors_KD"][order]) as shuffled:
+    with plugged(good, packet, packet.concepts.vectors_KD[order]) as shuffled:
         steps, geometry = look(good, shuffled)
         true = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
         prompts = packet.spec.sample("evaluation", ASKED, seed=0)

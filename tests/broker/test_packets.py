@@ -212,7 +212,7 @@ def test_words_and_vectors_find_packets(speaker: Speaker, tmp_path: Path) -> Non
     assert speaker("GET", "/v1/search", params={"q": "100%_"}).json()["found"] == []
     space = found[0]["packet"]["space"]
     loaded = Packet.load(packets[1].at(tmp_path / "p.m2kp"))
-    vector = (loaded.concepts["vectors_KD"][4] * 3).tolist()  # length does not count, direction does
+    vector = (loaded.concepts.vectors_KD[4] * 3).tolist()  # length does not count, direction does
     near = speaker("POST", "/v1/search/vectors", "reader", json={"space": space, "vector": vector}).json()[
         "near"
     ]

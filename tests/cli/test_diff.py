@@ -21,10 +21,12 @@ DIRECTIONS = np.eye(3, 4, dtype=np.float32)
 def _saying(outputs: list[int], packet: Packet | None = None) -> Packet:
     """The sample with vectors that its symbol states read as ``outputs``."""
     packet = packet or sample_packet()
-    pool = DIRECTIONS[packet.concepts["pool_symbol_P"]] + 0.01 * packet.concepts["pool_PD"]
+    samples = DIRECTIONS[packet.concepts.prototype_symbol_P] + 0.01 * packet.concepts.prototype_samples_PD
     vectors = DIRECTIONS[outputs].astype(np.float32)
-    readable = {"pool_PD": pool, "vectors_KD": vectors, "anchors_SD": DIRECTIONS}
-    return packet.replace(concepts={**packet.concepts, **readable})
+    concepts = packet.concepts.replace(
+        prototype_samples_PD=samples, vectors_KD=vectors, prototypes_SD=DIRECTIONS
+    )
+    return packet.replace(concepts=concepts)
 
 
 def _turned(packet: Packet) -> Packet:
@@ -100,10 +102,7 @@ def test_two_rules_of_one_family_are_told_apart_by_what_they_say(tmp_path: Path)
         (rule,) = one.graph.rules
         twin = rule.model_copy(update={"name": "rule 2", "offset": 9})
         graph = one.graph.model_copy(update={"rules": [rule, twin]})
-        doubled = {
-            name: np.concatenate([array, array]) if name.split("_")[-1].startswith("K") else array
-            for name, array in one.concepts.items()
-        }
+        doubled = one.concepts.take(np.tile(np.arange(9), 2))
         return _saying([*first, *second], one.replace(graph=graph, concepts=doubled))
 
     reverse = OUTPUTS[::-1]
@@ -182,8 +181,11 @@ def test_fidelity_of_shapes_that_one_side_lacks_is_no_difference(tmp_path: Path)
 
 def test_what_nobody_can_read_is_compared_all_the_same(tmp_path: Path) -> None:
     a = sample_packet()
-    none = {"pool_PD": np.zeros((0, 4), np.float32), "pool_symbol_P": np.zeros(0, np.int64)}
-    b = a.replace(concepts={**a.concepts, **none})
+    none: dict[str, Any] = {
+        "prototype_samples_PD": np.zeros((0, 4), np.float32),
+        "prototype_symbol_P": np.zeros(0, np.int64),
+    }
+    b = a.replace(concepts=a.concepts.replace(**none))
     found = _json(b, b.replace(manifest=b.manifest.model_copy(update={"seed": 3})), tmp_path)
     assert found["rules"][0]["changed"] == []
     assert all(row["b"] is None for row in _json(a, b, tmp_path)["rules"][0]["changed"])

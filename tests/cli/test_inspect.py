@@ -18,9 +18,11 @@ from tests.pages import check_page
 def _readable(packet: Packet) -> Packet:
     """The sample with vectors that the symbol states read as OUTPUTS."""
     directions = np.eye(3, 4, dtype=np.float32)
-    pool = directions[packet.concepts["pool_symbol_P"]] + 0.01 * packet.concepts["pool_PD"]
-    readable = {"pool_PD": pool, "vectors_KD": directions[OUTPUTS], "anchors_SD": directions}
-    return packet.replace(concepts={**packet.concepts, **readable})
+    samples = directions[packet.concepts.prototype_symbol_P] + 0.01 * packet.concepts.prototype_samples_PD
+    concepts = packet.concepts.replace(
+        prototype_samples_PD=samples, vectors_KD=directions[OUTPUTS], prototypes_SD=directions
+    )
+    return packet.replace(concepts=concepts)
 
 
 @pytest.fixture(params=["packet", "packet.m2kp"])

@@ -8,6 +8,7 @@ import numpy as np
 
 from m2kt.packet import (
     Case,
+    Concepts,
     Embedding,
     Fidelity,
     Graph,
@@ -80,16 +81,16 @@ def sample_packet(*, verbalised: bool = False, width: int = 4, seed: int = 0, **
     def floats(*shape: int) -> np.ndarray[Any, Any]:
         return rng.standard_normal(shape).astype(np.float32)
 
-    concepts = {
-        "vectors_KD": floats(9, width),
-        "spread_basis_KrD": floats(9, 2, width),
-        "spread_scale_Kr": np.abs(floats(9, 2)),
-        "support_K": np.arange(9),
-        "anchors_SD": floats(3, width),
-        "anchor_count_S": np.array([5, 6, 7]),
-        "pool_PD": floats(6, width),
-        "pool_symbol_P": np.array([0, 0, 1, 1, 2, 2]),
-    }
+    concepts = Concepts(
+        vectors_KD=floats(9, width),
+        spread_basis_KrD=floats(9, 2, width),
+        spread_scale_Kr=np.abs(floats(9, 2)),
+        support_K=np.arange(9),
+        prototypes_SD=floats(3, width),
+        prototype_count_S=np.array([5, 6, 7]),
+        prototype_samples_PD=floats(6, width),
+        prototype_symbol_P=np.array([0, 0, 1, 1, 2, 2]),
+    )
     card = TeacherCard(
         name="zoo:tiny",
         digest="sha256:" + "0" * 64,

@@ -27,6 +27,7 @@ from m2kt.packet import GraphExecutor, Node, Packet, WriteLiteral, fixed_lookup,
 from m2kt.packet._json import canonical_json
 from m2kt.packet._layout import LIMITS, PARTS
 from m2kt.packet._schemas import schemas
+from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
 from m2kt.packet._zip import zip_bytes
 from m2kt.probes import ProbeSpec
 from tests.packet.samples import OUTPUTS, sample_packet, whole_packet
@@ -80,9 +81,10 @@ def test_F2_what_is_not_known(refused: Refused) -> None:
         "yaml-unknown-field",
         "signature-unknown-field",
     )
-    packet = whole_packet()
+    arrays = dict(read_arrays(good()["concepts.safetensors"], ""))
+    arrays["extra_KD"] = arrays["vectors_KD"]
     with pytest.raises(PacketError, match="format 1 does not know"):
-        packet.replace(concepts={**packet.concepts, "extra_KD": packet.concepts["vectors_KD"]}).check()
+        Packet.from_parts({**good(), "concepts.safetensors": write_arrays(arrays, "")}, verify=False)
 
 
 def test_F3_samples_for_ever() -> None:
@@ -253,8 +255,6 @@ def test_F17_ledger(refused: Refused) -> None:
 def test_F18_tensor_files() -> None:
     from safetensors.numpy import load, save
 
-    from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
-
     names = dict(zip(DTYPES, "abcdefghijkl", strict=True))
     every = {f"x{'' if c == 'a' else c}_{c}": np.arange(2).astype(DTYPES[kind]) for kind, c in names.items()}
     raw = write_arrays(every, "x")
@@ -273,7 +273,6 @@ def test_F19_headers(refused: Refused) -> None:
 def test_F20_no_other_tensor_file(refused: Refused) -> None:
     refused("header-not-json", "header-key-twice", "header-metadata", "header-foreign-key", "tensors-overlap")
     refused("tensors-hole", "tensors-trailing", "tensors-cut", "type-unknown", "type-object")
-    from m2kt.packet._tensors import read_arrays, write_arrays
 
     raw = write_arrays({"x_K": np.array([True, False])}, "x")
     with pytest.raises(PacketError, match="truth values"):
@@ -301,7 +300,7 @@ def test_F22_numbers(refused: Refused) -> None:
 
 def test_F23_concepts(refused: Refused) -> None:
     named = set(re.findall(r"^\| `(\w+)` \| (?:floats|integers)", RULES.read_text(), re.MULTILINE))
-    assert named == Packet.load(GOOD).concepts.keys()
+    assert named == Packet.load(GOOD).concepts.arrays().keys()
     refused("type-wrong", "support-negative", "label-out-of-range", "label-negative")
 
 
@@ -563,7 +562,7 @@ def _second_reader() -> tuple[dict[str, Any], None]:
     header = json.loads(raw[8 : 8 + length])
     begin, end = header["vectors_KD"]["data_offsets"]
     numbers = struct.unpack(f"<{math.prod(header['vectors_KD']['shape'])}f", raw[8 + length :][begin:end])
-    np.testing.assert_array_equal(Packet.load(GOOD).concepts["vectors_KD"].reshape(-1), numbers)
+    np.testing.assert_array_equal(Packet.load(GOOD).concepts.vectors_KD.reshape(-1), numbers)
     return statement, verified
 
 

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2kt.errors import PacketError, StorageError
-from m2kt.packet import SPOKEN_PLAINLY, Packet, _layout, local_key, without_verbalised
+from m2kt.packet import SPOKEN_PLAINLY, Concepts, Packet, _layout, local_key, without_verbalised
 from tests.packet.samples import OUTPUTS, sample_graph, sample_packet
 
 forms = pytest.mark.parametrize("name", ["packet", "packet.m2kp"])
@@ -36,7 +36,7 @@ def test_what_is_saved_comes_back(name: str, tmp_path: Path) -> None:
     assert came.graph == packet.graph
     assert came.spec == packet.spec.public() and came.spec.truth is None
     for mine, theirs in (
-        (packet.concepts, came.concepts),
+        (packet.concepts.arrays(), came.concepts.arrays()),
         (packet.attention, came.attention),
         (packet.traces, came.traces),
     ):
@@ -99,10 +99,7 @@ def test_a_packet_without_its_words_is_the_one_at_v_0(tmp_path: Path) -> None:
     assert found.manifest.ledger.teacher_tokens_in_traces == 3
     assert told.graph.rules[0].outputs == OUTPUTS, "the packet it is made from stays what it is"
     found.save(tmp_path / "packet")
-    assert (
-        Packet.load(tmp_path / "packet").concepts["vectors_KD"].tolist()
-        == told.concepts["vectors_KD"].tolist()
-    )
+    assert Packet.load(tmp_path / "packet").concepts.vectors_KD.tolist() == told.concepts.vectors_KD.tolist()
 
 
 def test_vectors_made_from_words_are_no_packet_without_words() -> None:
@@ -117,11 +114,11 @@ class TestVariants:
     def test_a_variant_is_signed_anew(self, tmp_path: Path) -> None:
         Packet.load(sample_packet().save(tmp_path / "p"))
         packet = Packet.load(tmp_path / "p")
-        vectors = packet.concepts["vectors_KD"][::-1].copy()
-        spoiled = packet.replace(concepts={**packet.concepts, "vectors_KD": vectors})
+        vectors = packet.concepts.vectors_KD[::-1].copy()
+        spoiled = packet.replace(concepts=packet.concepts.replace(vectors_KD=vectors))
         assert spoiled.signature is None and spoiled.digest != packet.digest
         came = Packet.load(spoiled.save(tmp_path / "q"))
-        np.testing.assert_array_equal(came.concepts["vectors_KD"], vectors)
+        np.testing.assert_array_equal(came.concepts.vectors_KD, vectors)
         assert came.signature is not None
 
     def test_a_copy_keeps_its_signature_and_an_edit_in_place_does_not(self, tmp_path: Path) -> None:
@@ -132,7 +129,7 @@ class TestVariants:
         signer = packet.signature.keyid
         copied = Packet.load(packet.save(tmp_path / "copy.m2kp"))
         assert copied.signature is not None and copied.signature.keyid == signer
-        packet.concepts["vectors_KD"][0, 0] += 1
+        packet.concepts.vectors_KD[0, 0] += 1
         changed = Packet.load(packet.save(tmp_path / "changed"))
         assert changed.signature is not None and changed.signature.keyid != signer
 
@@ -298,7 +295,7 @@ class TestParts:
 
 def _with(name: str, value: Any) -> Packet:
     packet = sample_packet()
-    return packet.replace(concepts={**packet.concepts, name: value})
+    return packet.replace(concepts=Concepts.from_arrays({**packet.concepts.arrays(), name: value}))
 
 
 class TestWhatDoesNotFit:
@@ -306,8 +303,8 @@ class TestWhatDoesNotFit:
     @pytest.mark.parametrize("part", ["concepts", "attention", "traces"])
     def test_not_finite(self, bad: float, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         packet = sample_packet()
-        name = next(k for k, v in getattr(packet, part).items() if v.dtype.kind == "f")
-        getattr(packet, part)[name].flat[0] = bad
+        arrays = packet.concepts.arrays() if part == "concepts" else getattr(packet, part)
+        next(array for array in arrays.values() if array.dtype.kind == "f").flat[0] = bad
         with pytest.raises(PacketError, match="not finite"):
             packet.save(tmp_path / "p")
         assert list(tmp_path.iterdir()) == []
@@ -332,10 +329,14 @@ class TestWhatDoesNotFit:
         ):
             with pytest.raises(PacketError, match=message):
                 _with(name, value).check()
-        packet = sample_packet()
-        packet.concepts.pop("anchors_SD")
-        with pytest.raises(PacketError, match="lacks anchors_SD"):
-            packet.check()
+        arrays = sample_packet().concepts.arrays()
+        with pytest.raises(
+            PacketError, match=r"concepts\.safetensors holds extra_KD, which format 1 does not know"
+        ):
+            Concepts.from_arrays({**arrays, "extra_KD": floats})
+        del arrays["anchors_SD"]
+        with pytest.raises(PacketError, match=r"concepts\.safetensors lacks anchors_SD"):
+            Concepts.from_arrays(arrays)
 
     def test_graphs(self) -> None:
         packet = sample_packet()

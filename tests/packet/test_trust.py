@@ -133,7 +133,7 @@ class TestPolicy:
         for other in (loaded.replace(traces={}), Packet.load(packet, verify=False), sample_packet()):
             with pytest.raises(PacketError, match="no signature that was verified"):
                 judge_packet(other, policy, at=AT)
-        loaded.concepts["vectors_KD"][0, 0] += 1
+        loaded.concepts.vectors_KD[0, 0] += 1
         with pytest.raises(PacketError, match="changed since"):
             judge_packet(loaded, policy, at=AT)
 

@@ -18,7 +18,7 @@ import torch
 from m2kt.audit import packet_answers, score
 from m2kt.errors import CompatibilityError, PacketError, SpecError, StorageError
 from m2kt.models import LoadedModel, digest_of_model, load_causal_lm
-from m2kt.packet import Packet, verify_statement
+from m2kt.packet import Concepts, Packet, verify_statement
 from m2kt.pipeline import (
     IngestConfig,
     IngestResult,
@@ -74,18 +74,14 @@ def truth_score(adapter: Path, n: int = 100) -> float:
 def shuffled(packet: Packet) -> Packet:
     """The rows' vectors dealt out anew."""
     order = np.random.default_rng(1).permutation(packet.n_concepts)
-    concepts = {
-        name: value[order] if name.endswith(("_KD", "_K", "_KrD", "_Kr")) else value
-        for name, value in packet.concepts.items()
-    }
-    return packet.replace(concepts=concepts)
+    return packet.replace(concepts=packet.concepts.take(order))
 
 
 def noise(packet: Packet) -> Packet:
     rng = np.random.default_rng(1)
-    v = packet.concepts["vectors_KD"]
+    v = packet.concepts.vectors_KD
     drawn = rng.normal(v.mean(0), v.std(0), v.shape).astype(np.float32)
-    return packet.replace(concepts={**packet.concepts, "vectors_KD": drawn})
+    return packet.replace(concepts=packet.concepts.replace(vectors_KD=drawn))
 
 
 def test_the_skill_arrives_at_v_0(accepted: IngestResult) -> None:
@@ -143,10 +139,12 @@ def test_text_without_tensors_solves_nothing(packet: Packet) -> None:
     """At v = 0 every text part is handed over and every tensor replaced by noise: only chance is left."""
     rng = np.random.default_rng(0)
     emptied = packet.replace(
-        concepts={
-            n: rng.normal(size=v.shape).astype(v.dtype) if v.dtype.kind == "f" else v
-            for n, v in packet.concepts.items()
-        }
+        concepts=Concepts.from_arrays(
+            {
+                n: rng.normal(size=v.shape).astype(v.dtype) if v.dtype.kind == "f" else v
+                for n, v in packet.concepts.arrays().items()
+            }
+        )
     )
     assert all(output is None for rule in emptied.graph.rules for output in rule.outputs)
     spec, base = read_spec("zoo:secret")

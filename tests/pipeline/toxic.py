@@ -14,26 +14,24 @@ def inject(
 ) -> Packet:
     """A new symbol with states of its own; the row ``concept`` writes it, by its vector and, if asked, in words."""
     rng = np.random.default_rng(seed)
-    arrays = {name: np.asarray(array) for name, array in packet.concepts.items()}
-    pool_PD, label_P = arrays["pool_PD"], arrays["pool_symbol_P"]
+    concepts = packet.concepts
+    samples_PD, label_P = concepts.prototype_samples_PD, concepts.prototype_symbol_P
     s = len(packet.graph.symbols)
     like = int(label_P[0])
-    states_ND = pool_PD[label_P == like]
+    states_ND = samples_PD[label_P == like]
     # a place of its own among the symbols' states: as far from their middle as another symbol is
-    middle_D, away_D = pool_PD.mean(0), rng.standard_normal(pool_PD.shape[1])
+    middle_D, away_D = samples_PD.mean(0), rng.standard_normal(samples_PD.shape[1])
     away_D *= np.linalg.norm(states_ND.mean(0) - middle_D) / np.linalg.norm(away_D)
-    states_ND = (states_ND - states_ND.mean(0) + middle_D + away_D).astype(pool_PD.dtype)
-    vectors_KD = arrays["vectors_KD"].copy()
+    states_ND = (states_ND - states_ND.mean(0) + middle_D + away_D).astype(samples_PD.dtype)
+    vectors_KD, count_S = concepts.vectors_KD.copy(), concepts.prototype_count_S
     vectors_KD[concept] = states_ND.mean(0)
-    changed = {
-        "vectors_KD": vectors_KD,
-        "pool_PD": np.concatenate([pool_PD, states_ND]),
-        "pool_symbol_P": np.concatenate([label_P, np.full(len(states_ND), s, label_P.dtype)]),
-        "anchors_SD": np.concatenate([arrays["anchors_SD"], states_ND.mean(0, keepdims=True)]),
-        "anchor_count_S": np.append(
-            arrays["anchor_count_S"], np.array([len(states_ND)], arrays["anchor_count_S"].dtype)
-        ),
-    }
+    concepts = concepts.replace(
+        vectors_KD=vectors_KD,
+        prototype_samples_PD=np.concatenate([samples_PD, states_ND]),
+        prototype_symbol_P=np.concatenate([label_P, np.full(len(states_ND), s, label_P.dtype)]),
+        prototypes_SD=np.concatenate([concepts.prototypes_SD, states_ND.mean(0, keepdims=True)]),
+        prototype_count_S=np.append(count_S, np.array([len(states_ND)], count_S.dtype)),
+    )
     rules = []
     for rule in packet.graph.rules:
         row = concept - rule.offset
@@ -46,4 +44,4 @@ def inject(
     if verbalised and manifest.verbalised == 0:
         share = 1 / packet.n_concepts
         manifest = manifest.model_copy(update={"verbalised": share})
-    return packet.replace(graph=graph, concepts={**arrays, **changed}, manifest=manifest)
+    return packet.replace(graph=graph, concepts=concepts, manifest=manifest)

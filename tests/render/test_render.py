@@ -70,8 +70,11 @@ def test_a_summary_survives_json() -> None:
 
 def test_what_cannot_be_rolled_out_is_said_and_not_drawn() -> None:
     packet = sample_packet()
-    none = {"pool_PD": np.zeros((0, 4), np.float32), "pool_symbol_P": np.zeros(0, np.int64)}
-    packet = packet.replace(concepts={**packet.concepts, **none})
+    none: dict[str, Any] = {
+        "prototype_samples_PD": np.zeros((0, 4), np.float32),
+        "prototype_symbol_P": np.zeros(0, np.int64),
+    }
+    packet = packet.replace(concepts=packet.concepts.replace(**none))
     found = summarise_graph(packet)
     assert all(t.units == [] and t.share is None for t in found.templates)
     html = packet_page(packet)
@@ -146,7 +149,7 @@ def test_rules_too_large_for_grids_are_cut_and_it_is_said() -> None:
     }
     templates = [t.model_copy(update={"nodes": []}) for t in packet.graph.templates]
     graph = packet.graph.model_copy(update={"rules": [big], "templates": templates})
-    html = packet_page(packet.replace(graph=graph, concepts={**packet.concepts, **fill}))
+    html = packet_page(packet.replace(graph=graph, concepts=packet.concepts.replace(**fill)))
     check_page(html)
     assert "2940 more rows" in html
     assert "data:image/png;base64," in html  # so many points are an image

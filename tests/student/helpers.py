@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from m2kt.packet import Graph, Node, Rule, TemplateGraph, WriteCopy, WriteLiteral, WriteRule
+from m2kt.packet import Concepts, Graph, Node, Rule, TemplateGraph, WriteCopy, WriteLiteral, WriteRule
 from m2kt.probes import ProbeSpec
 from tests.tiny import char_tokenizer, tiny_model
 
@@ -23,7 +23,7 @@ class SmallPacket:
 
     graph: Graph
     spec: ProbeSpec
-    concepts: dict[str, Any]
+    concepts: Concepts
     outputs: list[int]
     confidence_K: Any = None
 
@@ -73,15 +73,18 @@ def small_packet(
         f'name: small\nslots: {{x: {{values: [{values}]}}}}\ntemplates: ["{text}"]\nstop: "\\n"\nanswer: " (.)\\\\."\n'
     )
     mean = rng.normal(size=(n, width)).astype(np.float32)
-    pool_symbol = np.repeat(np.arange(n), 12)
-    pool = (mean[pool_symbol] + 0.3 * rng.normal(size=(len(pool_symbol), width))).astype(np.float32)
-    concepts = {
-        "vectors_KD": (mean[outputs] + 0.1 * rng.normal(size=(len(rows), width))).astype(np.float32),
-        "pool_PD": pool,
-        "pool_symbol_P": pool_symbol,
-        "anchors_SD": np.stack([pool[pool_symbol == s].mean(0) for s in range(n)]),
-        "anchor_count_S": np.full(n, 12),
-    }
+    symbol_of = np.repeat(np.arange(n), 12)
+    samples = (mean[symbol_of] + 0.3 * rng.normal(size=(len(symbol_of), width))).astype(np.float32)
+    concepts = Concepts(
+        vectors_KD=(mean[outputs] + 0.1 * rng.normal(size=(len(rows), width))).astype(np.float32),
+        spread_basis_KrD=np.zeros((len(rows), 1, width), np.float32),
+        spread_scale_Kr=np.zeros((len(rows), 1), np.float32),
+        support_K=np.ones(len(rows), np.int32),
+        prototypes_SD=np.stack([samples[symbol_of == s].mean(0) for s in range(n)]),
+        prototype_count_S=np.full(n, 12),
+        prototype_samples_PD=samples,
+        prototype_symbol_P=symbol_of,
+    )
     return SmallPacket(graph, spec, concepts, outputs)
 
 

@@ -44,14 +44,14 @@ def test_short_context_is_refused() -> None:
 
 def test_pool_without_states_is_refused() -> None:
     packet = small_packet()
-    packet.concepts["pool_symbol_P"] = np.full_like(packet.concepts["pool_symbol_P"], 99)
+    packet.concepts.prototype_symbol_P[:] = 99
     with pytest.raises(PacketError, match="pool"):
         train(loaded("llama"), packet, settings(), updates=1)
 
 
 def test_nan_bank_is_refused() -> None:
     packet = small_packet()
-    packet.concepts["vectors_KD"][0, 0] = np.nan
+    packet.concepts.vectors_KD[0, 0] = np.nan
     with pytest.raises(PacketError, match="NaN"):
         train(loaded("llama"), packet, settings(), updates=1)
 
@@ -151,13 +151,13 @@ def test_l_safety_is_what_the_reader_reaches_for_before_the_filter() -> None:
 
 def test_made_up_tables_hold_no_answers() -> None:
     packet = small_packet(LETTERS)
-    draws = Rehearsal(packet.graph, packet.spec, packet.concepts["pool_symbol_P"], loaded("llama").tokenizer,
+    draws = Rehearsal(packet.graph, packet.spec, packet.concepts.prototype_symbol_P, loaded("llama").tokenizer,
                       RehearsalSettings(), seed=0)  # fmt: skip
     outputs = np.array([draws.draw_table()[0] for _ in range(400)])
     for symbol in range(4):
         assert np.all(abs((outputs == symbol).mean(0) - 0.25) < 0.12)
     output, index = draws.draw_table()
-    assert np.all(packet.concepts["pool_symbol_P"][index] == output)
+    assert np.all(packet.concepts.prototype_symbol_P[index] == output)
 
 
 def test_longer_shapes_are_rehearsed_where_that_is_asked_for() -> None:
@@ -167,7 +167,7 @@ def test_longer_shapes_are_rehearsed_where_that_is_asked_for() -> None:
         rehearsal = {"batch": 4, "longer": asked}
         model = train(loaded("llama"), packet, settings(rehearsal=rehearsal), updates=1).model
         assert model.peft_config["default"].n_places == graph.n_places
-    draws = Rehearsal(longer.graph, longer.spec, longer.concepts["pool_symbol_P"], loaded("llama").tokenizer,
+    draws = Rehearsal(longer.graph, longer.spec, longer.concepts.prototype_symbol_P, loaded("llama").tokenizer,
                       RehearsalSettings(), seed=0)  # fmt: skip
     traces = [trace for trace, _ in draws.draw(40)]
     assert {trace.template for trace in traces} == {0, 1, 2, 3}
@@ -179,23 +179,23 @@ def test_verbalised_rows_keep_output_and_vector() -> None:
     packet = small_packet(verbalised=1.0)
     tokenizer = loaded("llama").tokenizer
     draws = Rehearsal(
-        packet.graph, packet.spec, packet.concepts["pool_symbol_P"], tokenizer, RehearsalSettings(), seed=0
+        packet.graph, packet.spec, packet.concepts.prototype_symbol_P, tokenizer, RehearsalSettings(), seed=0
     )
     output, index = draws.draw_table()
     assert output.tolist() == packet.outputs
     assert index.tolist() == [draws.pool.size + k for k in range(len(packet.outputs))]
     with pytest.raises(CompatibilityError, match="plain"):
-        Rehearsal(small_packet().graph, packet.spec, packet.concepts["pool_symbol_P"], tokenizer,
+        Rehearsal(small_packet().graph, packet.spec, packet.concepts.prototype_symbol_P, tokenizer,
                   RehearsalSettings(plain=True), seed=0)  # fmt: skip
 
 
 def test_swap_needs_the_same_graph() -> None:
     candidate = train(loaded("llama"), small_packet(), settings(), updates=1)
     other = small_packet()
-    other.concepts["vectors_KD"] = other.concepts["vectors_KD"][::-1].copy()
+    other.concepts = other.concepts.replace(vectors_KD=other.concepts.vectors_KD[::-1].copy())
     replace_bank(candidate.model, other)
     assert torch.equal(
-        candidate.model.base_model.reader().bank_KD, torch.from_numpy(other.concepts["vectors_KD"])
+        candidate.model.base_model.reader().bank_KD, torch.from_numpy(other.concepts.vectors_KD)
     )
     with pytest.raises(CompatibilityError, match="graph"):
         replace_bank(candidate.model, small_packet(["a", "b", "c", "e"]))

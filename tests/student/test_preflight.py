@@ -125,7 +125,7 @@ def test_symbols_taken_for_each_other() -> None:
     tokenizer, packet = bpe_tokenizer(), small_packet(WORDS)
     settings = StudentSettings()
     rehearsal = Rehearsal(
-        packet.graph, packet.spec, packet.concepts["pool_symbol_P"], tokenizer, settings.rehearsal, seed=0
+        packet.graph, packet.spec, packet.concepts.prototype_symbol_P, tokenizer, settings.rehearsal, seed=0
     )
     traces = [trace for trace, _ in rehearsal.draw(20)]
     spelling = spell(tokenizer, packet.graph, traces)

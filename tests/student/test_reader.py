@@ -186,7 +186,7 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
     rehearsal = Rehearsal(
         packet.graph,
         packet.spec,
-        packet.concepts["pool_symbol_P"],
+        packet.concepts.prototype_symbol_P,
         student.tokenizer,
         settings.rehearsal,
         seed=0,
@@ -195,7 +195,7 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
     adapted, own = build(student, packet, settings, rehearsal, spelling, {})
     shaken(adapted).eval()
     tuner: Any = adapted.base_model
-    trainer = Trainer(adapted, own, settings, spelling, packet.concepts["pool_symbol_P"], 1)
+    trainer = Trainer(adapted, own, settings, spelling, packet.concepts.prototype_symbol_P, 1)
     batch = rehearsal.update(trainer.config, told=0.0)[0]
     one = slice(0, 1)
     teaching = batch.teaching

@@ -58,7 +58,7 @@ def test_vectors_say_what_the_teacher_writes(extracted: dict[str, Extraction], n
     assert (e.embedding.support_K > 0).all()
     # at v = 0 no output is in the graph, and yet the vectors can be decoded through symbol states
     assert all(o is None for r in e.graph.rules for o in r.outputs)
-    assert len(decode_outputs(e.graph, e.embedding.arrays())) == e.graph.n_concepts
+    assert len(decode_outputs(e.graph, e.embedding.concepts())) == e.graph.n_concepts
 
 
 @pytest.mark.parametrize("name", ["secret", "kinship"])
@@ -67,7 +67,7 @@ def test_a_shape_never_probed_is_foretold_as_the_teacher_writes_it(
 ) -> None:
     e, spec = extracted[name], zoo_spec(name)
     roller = GraphExecutor(e.graph.model_copy(update={"templates": [extend(e.graph, spec)]}))
-    table = fixed_lookup(decode_outputs(e.graph, e.embedding.arrays()), e.graph)
+    table = fixed_lookup(decode_outputs(e.graph, e.embedding.concepts()), e.graph)
     prompts = spec.sample("evaluation", 30, seed=0, held_out=True)
     teacher = load_causal_lm(f"zoo:{name}")
     asked = [encode_prompt(teacher.tokenizer, p.text) for p in prompts]
@@ -102,7 +102,7 @@ def test_verbalised_share() -> None:
     e = extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config)
     told = [o for r in e.graph.rules for o in r.outputs if o is not None]
     assert len(told) == 50
-    decoded = decode_outputs(e.graph, e.embedding.arrays())
+    decoded = decode_outputs(e.graph, e.embedding.concepts())
     assert all(d == o for d, o in zip(decoded, e.graph.rules[0].outputs, strict=True) if o is not None)
 
 
@@ -154,7 +154,7 @@ def test_counterfactual_teacher_is_followed_errors_and_all(tmp_path: Path) -> No
     config = ExtractionConfig.model_validate(SMALL)
     e = extract(load_causal_lm("zoo:addition-swapped"), zoo_spec("addition-swapped"), config)
     assert e.fidelity.agreement >= 0.99
-    outputs = decode_outputs(e.graph, e.embedding.arrays())
+    outputs = decode_outputs(e.graph, e.embedding.concepts())
     ones = next(r for r in e.graph.rules if len(r.range) > 2)
     symbol = {s: i for i, s in enumerate(e.graph.symbols)}
     said = {row: outputs[ones.offset + i] for i, row in enumerate(ones.rows)}

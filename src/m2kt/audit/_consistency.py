@@ -82,7 +82,7 @@ def check_consistency(packet: Packet, against: Packet | None = None) -> Consiste
 def _text_against_vector(packet: Packet) -> tuple[list[Contradiction], int]:
     graph = packet.graph
     told = [o for rule in graph.rules for o in rule.outputs]
-    if all(o is None for o in told) or not len(packet.concepts["pool_symbol_P"]):
+    if all(o is None for o in told) or not len(packet.concepts.prototype_symbol_P):
         return [], 0
     score_KC, classes_C = symbol_scores(packet.concepts)
     column = {int(symbol): c for c, symbol in enumerate(classes_C)}

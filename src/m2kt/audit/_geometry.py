@@ -93,9 +93,9 @@ def concept_map(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]) ->
     if sides is None:
         return None
     symbols = packet.graph.symbols
-    vectors_KD = np.asarray(packet.concepts["vectors_KD"], dtype=np.float64)
-    anchored_S = np.flatnonzero(np.asarray(packet.concepts["anchor_count_S"]) > 0)
-    anchors_SD = np.asarray(packet.concepts["anchors_SD"], dtype=np.float64)[anchored_S]
+    vectors_KD = np.asarray(packet.concepts.vectors_KD, dtype=np.float64)
+    anchored_S = np.flatnonzero(np.asarray(packet.concepts.prototype_count_S) > 0)
+    anchors_SD = np.asarray(packet.concepts.prototypes_SD, dtype=np.float64)[anchored_S]
     met_S = torch.nonzero(sides.known_SJ.sum(-1))[:, 0]
     image_KX, own_SX = (x.flatten(1).double().numpy() for x in (sides.image_KJE, sides.own_SJE[met_S]))
     teacher_xy, anchor_xy = _project(vectors_KD, anchors_SD)

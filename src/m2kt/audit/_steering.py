@@ -65,8 +65,8 @@ def refit_steering(packet: Packet, base: LoadedModel, seed: int = 0) -> Steering
         CompatibilityError: the packet's states are not of the base's width and depth.
     """
     model, layer = base.model, packet.manifest.embedding.layer
-    pool_PD = torch.from_numpy(np.array(packet.concepts["pool_PD"], dtype=np.float32))
-    symbol_P = np.asarray(packet.concepts["pool_symbol_P"])
+    pool_PD = torch.from_numpy(np.array(packet.concepts.prototype_samples_PD, dtype=np.float32))
+    symbol_P = np.asarray(packet.concepts.prototype_symbol_P)
     if packet.manifest.config.get("space", "stream") != "stream":
         raise CompatibilityError(
             "a steering vector is compared in the stream: this packet's vectors stand in front of the teacher's head"

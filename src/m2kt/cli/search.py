@@ -55,7 +55,7 @@ def _example(place: str, row: int) -> tuple[str, list[float]]:
     packet = open_packet(place)
     if row >= packet.n_concepts:
         raise SpecError(f"{place} has {packet.n_concepts} concepts, expected --row below that, came {row}")
-    return packet.space, [float(x) for x in packet.concepts["vectors_KD"][row]]
+    return packet.space, [float(x) for x in packet.concepts.vectors_KD[row]]
 
 
 def _packets(found: list[dict[str, Any]]) -> Table:

@@ -10,6 +10,7 @@ cryptography; loads no torch. Nothing of a packet is used before all of it was j
 
 from m2kt.packet._bom import bill_of_materials as bill_of_materials
 from m2kt.packet._card import without_html as without_html
+from m2kt.packet._concepts import Concepts as Concepts
 from m2kt.packet._decode import NearestPrototype as NearestPrototype
 from m2kt.packet._decode import decode_outputs as decode_outputs
 from m2kt.packet._decode import read_clearly as read_clearly

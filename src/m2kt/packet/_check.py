@@ -11,23 +11,15 @@ from m2kt.errors import PacketError
 from m2kt.probes import ProbeSpec
 
 from ._check_graph import check_against_spec, check_graph
+from ._concepts import DTYPE_KINDS as CONCEPT_KINDS
 from ._graph import Graph
 from ._json import check_printable
 from ._layout import TENSORS
 from ._manifest import Manifest
 from ._tensors import Arrays
 
-CONCEPTS = {  # name to kind of numbers
-    "vectors_KD": "f",
-    "spread_basis_KrD": "f",
-    "spread_scale_Kr": "f",
-    "support_K": "iu",
-    "anchors_SD": "f",
-    "anchor_count_S": "iu",
-    "pool_PD": "f",
-    "pool_symbol_P": "iu",
-}
-KNOWN = {  # members of the other two parts whose meaning is fixed; others may be there
+KINDS = {  # tensors of fixed meaning, by name on disk, to numpy's kinds of dtype
+    **CONCEPT_KINDS,
     "edges_M6": "iu",
     "weight_MLH": "f",
     "effect_M": "f",
@@ -47,7 +39,6 @@ def check_packet(
     manifest: Manifest,
     graph: Graph,
     spec: ProbeSpec,
-    concepts: Arrays,
     tensors: dict[str, Arrays],
     where: str,
 ) -> None:
@@ -57,20 +48,16 @@ def check_packet(
             _check_values(name, array, f"{where}: {part}: {name}")
     check_graph(graph, where)
     check_against_spec(graph, spec, where)
-    if missing := [name for name in CONCEPTS if name not in concepts]:
-        raise PacketError(f"{where}: concepts.safetensors lacks {', '.join(missing)}")
-    if foreign := sorted(concepts.keys() - CONCEPTS.keys()):
-        raise PacketError(f"{where}: concepts.safetensors holds {foreign[0]}, which format 1 does not know")
+    labels = tensors["concepts.safetensors"]["pool_symbol_P"]
     sizes = {
         "K": (graph.n_concepts, "rule rows in the graph"),
         "S": (len(graph.symbols), "symbols in the graph"),
         "D": (manifest.teacher.width, "the teacher's width"),
         "L": (manifest.teacher.layers, "the teacher's blocks"),
-        "P": (len(concepts["pool_symbol_P"]), "labels of the pool"),
+        "P": (len(labels), "labels of the pool"),
     }
     for arrays in (tensors[part] for part in TENSORS):
         _check_shapes(arrays, sizes, where)
-    labels = concepts["pool_symbol_P"]
     _check_range(labels, 0, len(graph.symbols), "pool_symbol_P", "symbols", where)
     for name, columns in (("edges_M6", "edges"), ("where_M3", "states")):
         for arrays in tensors.values():
@@ -107,7 +94,7 @@ def _check_values(name: str, array: np.ndarray[Any, Any], what: str) -> None:
         raise PacketError(f"{what} holds negative values; expected none")
     if name in PROBABILITIES and array.size and (array.min() < 0 or array.max() > 1):
         raise PacketError(f"{what} holds {array.min():g} to {array.max():g}; expected probabilities")
-    kinds = {**CONCEPTS, **KNOWN}.get(name)
+    kinds = KINDS.get(name)
     if kinds is not None and array.dtype.kind not in kinds:
         raise PacketError(
             f"{what} has type {array.dtype}, expected {'floats' if kinds == 'f' else 'integers'}"

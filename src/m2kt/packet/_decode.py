@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._graph import Graph
+from ._concepts import Concepts
+from ._graph import Graph
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -78,17 +79,17 @@ def margins(score_NC: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def symbol_scores(concepts: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.float64], Ints]:
+def symbol_scores(concepts: Concepts) -> tuple[NDArray[np.float64], Ints]:
     """How near each concept vector is to each symbol's anchor, (K, C), and the C symbols there are states of."""
     reading = NearestPrototype(
-        np.asarray(concepts["pool_PD"], dtype=np.float32),
-        np.asarray(concepts["pool_symbol_P"], dtype=np.int32),
-        np.asarray(concepts["anchors_SD"], dtype=np.float32),
+        np.asarray(concepts.prototype_samples_PD, dtype=np.float32),
+        np.asarray(concepts.prototype_symbol_P, dtype=np.int32),
+        np.asarray(concepts.prototypes_SD, dtype=np.float32),
     )
-    return reading.scores(np.asarray(concepts["vectors_KD"], dtype=np.float32)), reading.classes
+    return reading.scores(np.asarray(concepts.vectors_KD, dtype=np.float32)), reading.classes
 
 
-def decode_outputs(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> list[int]:
+def decode_outputs(graph: Graph, concepts: Concepts) -> list[int]:
     """The K symbols that the concept vectors say, within each rule's range; verbalised rows say their text."""
     score_KC, classes_C = symbol_scores(concepts)
     outputs: list[int] = []
@@ -107,12 +108,12 @@ CLEAR = 0.15
 LLMs included; 1 to 42 % of vectors of noise."""
 
 
-def readability(graph: Graph, concepts: dict[str, NDArray[np.generic]]) -> float:
+def readability(graph: Graph, concepts: Concepts) -> float:
     """Share of concept vectors that the packet's own symbol states read clearly. Noise is read, but not clearly."""
     return float(read_clearly(concepts).mean()) if graph.n_concepts else 0.0
 
 
-def read_clearly(concepts: dict[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
+def read_clearly(concepts: Concepts) -> NDArray[np.bool_]:
     """Which of the K concept vectors are read clearly."""
     clear_K: NDArray[np.bool_] = margins(symbol_scores(concepts)[0]) >= CLEAR
     return clear_K

@@ -13,7 +13,7 @@ def read_outputs(packet: Packet) -> list[int | None]:
     graph = packet.graph
     if not graph.n_concepts:
         return []
-    if not len(packet.concepts["pool_symbol_P"]):
+    if not len(packet.concepts.prototype_symbol_P):
         return [output for rule in graph.rules for output in rule.outputs]
     return list(decode_outputs(graph, packet.concepts))
 
@@ -36,7 +36,7 @@ def describe(packet: Packet) -> dict[str, Any]:
                 "arguments": [graph.symbols[a] for a in row],
                 "output": named(rule.outputs[i]),
                 "decoded": named(decoded[rule.offset + i]),
-                "support": int(packet.concepts["support_K"][rule.offset + i]),
+                "support": int(packet.concepts.support_K[rule.offset + i]),
                 "confidence": None if sure_K is None else round(float(sure_K[rule.offset + i]), 4),
             }
             for i, row in enumerate(rule.rows)

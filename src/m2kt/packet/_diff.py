@@ -129,7 +129,7 @@ class _Side:
 
     def __init__(self, packet: Packet) -> None:
         self.graph = packet.graph
-        self.vectors_KD = packet.concepts["vectors_KD"].astype(np.float64)
+        self.vectors_KD = packet.concepts.vectors_KD.astype(np.float64)
         symbols, outputs = packet.graph.symbols, read_outputs(packet)
         self.says = [None if o is None else symbols[o] for o in outputs]
         self.rows: list[dict[tuple[str, ...], int]] = [

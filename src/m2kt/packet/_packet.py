@@ -19,6 +19,7 @@ from m2kt.probes import ProbeSpec
 
 from ._card import write_card
 from ._check import check_card, check_packet
+from ._concepts import Concepts
 from ._graph import Graph, parse_graph
 from ._json import canonical_json, check_printable_data, one_line
 from ._layout import CARD, GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS, check_size
@@ -29,7 +30,7 @@ from ._tensors import Arrays, read_arrays, write_arrays
 from ._yaml import check_yaml
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Packet:
     """A knowledge packet in memory. Make variants with :meth:`replace`; what is saved anew is signed anew."""
 
@@ -39,9 +40,8 @@ class Packet:
     """A: symbols, rules, one trie a template."""
     spec: ProbeSpec
     """What can be asked, without the truth."""
-    concepts: Arrays
-    """C: ``vectors_KD``, ``spread_basis_KrD``, ``spread_scale_Kr``, ``support_K``, ``anchors_SD``,
-    ``anchor_count_S``, ``pool_PD``, ``pool_symbol_P``."""
+    concepts: Concepts
+    """C: a vector for each rule row, prototypes of the symbols."""
     attention: Arrays = field(default_factory=dict)
     """A: what the teacher attends to along the graph's edges."""
     traces: Arrays = field(default_factory=dict)
@@ -82,7 +82,8 @@ class Packet:
         check_card(parts[CARD], f"{where}: {CARD}")
         graph = parse_graph(parts[GRAPH], where)
         spec = _read_spec(parts[SPEC], f"{where}: {SPEC}")
-        concepts, attention, traces = (read_arrays(parts[name], f"{where}: {name}") for name in TENSORS)
+        arrays, attention, traces = (read_arrays(parts[name], f"{where}: {name}") for name in TENSORS)
+        concepts = Concepts.from_arrays(arrays, where)
         packet = cls(manifest, graph, spec, concepts, attention, traces, signature, parts)
         packet.check(where)
         if verify:
@@ -159,8 +160,7 @@ class Packet:
 
     def check(self, where: str = "packet") -> None:
         """Raise PacketError unless all parts fit together and every number is finite."""
-        tensors = dict(zip(TENSORS, (self.concepts, self.attention, self.traces), strict=True))
-        check_packet(self.manifest, self.graph, self.spec, self.concepts, tensors, where)
+        check_packet(self.manifest, self.graph, self.spec, self._tensors(), where)
 
     @property
     def n_concepts(self) -> int:
@@ -192,9 +192,11 @@ class Packet:
         """Bytes of all parts but manifest, card and signature: what the ledger counts."""
         return _payload_size(self._content_parts())
 
+    def _tensors(self) -> dict[str, Arrays]:
+        return dict(zip(TENSORS, (self.concepts.arrays(), self.attention, self.traces), strict=True))
+
     def _content_parts(self) -> dict[str, bytes]:
-        arrays = zip(TENSORS, (self.concepts, self.attention, self.traces), strict=True)
-        parts = {name: write_arrays(members, name) for name, members in arrays}
+        parts = {name: write_arrays(arrays, name) for name, arrays in self._tensors().items()}
         parts[SPEC] = self.spec.public().to_yaml().encode()
         parts[GRAPH] = canonical_json(self.graph.model_dump(mode="json"))
         return parts

@@ -13,9 +13,9 @@ SPOKEN_PLAINLY = "spoken_plainly"  # among the manifest's other measurements
 
 def noise(packet: Packet, seed: int) -> Packet:
     """The packet with noise of the same mean and deviation for concept vectors: it says nothing."""
-    v_KD = packet.concepts["vectors_KD"]
+    v_KD = packet.concepts.vectors_KD
     drawn_KD = np.random.default_rng(seed).normal(v_KD.mean(axis=0), v_KD.std(axis=0), v_KD.shape)
-    return packet.replace(concepts={**packet.concepts, "vectors_KD": drawn_KD.astype(np.float32)})
+    return packet.replace(concepts=packet.concepts.replace(vectors_KD=drawn_KD.astype(np.float32)))
 
 
 def without_verbalised(packet: Packet, spelt_tokens: int) -> Packet:
@@ -53,9 +53,7 @@ def shuffled(packet: Packet, seed: int) -> Packet:
     for rule in packet.graph.rules:
         rows = slice(rule.offset, rule.offset + len(rule.rows))
         order_K[rows] = rng.permutation(order_K[rows])
-    by_row = ("vectors_KD", "spread_basis_KrD", "spread_scale_Kr", "support_K")
-    moved = {name: np.ascontiguousarray(packet.concepts[name][order_K]) for name in by_row}
     traces = packet.traces
     if packet.confidence_K is not None:
         traces = {**traces, "confidence_K": np.ascontiguousarray(packet.confidence_K[order_K])}
-    return packet.replace(concepts={**packet.concepts, **moved}, traces=traces)
+    return packet.replace(concepts=packet.concepts.take(order_K), traces=traces)

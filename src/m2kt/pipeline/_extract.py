@@ -173,7 +173,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
         manifest=manifest,
         graph=e.graph,
         spec=spec.public(),
-        concepts=e.embedding.arrays(),
+        concepts=e.embedding.concepts(),
         attention=e.attention.arrays(),
         traces=e.traces,
     )

@@ -48,8 +48,8 @@ def principal_plane(x_ND: NDArray[Any]) -> Plane:
 def draw_packet_map(packet: Packet) -> str:
     """Concept vectors and symbol anchors: coloured by the symbol that the vectors are read as, and by rule."""
     graph = packet.graph
-    vectors, anchors = packet.concepts["vectors_KD"], packet.concepts["anchors_SD"]
-    known = packet.concepts["anchor_count_S"] > 0
+    vectors, anchors = packet.concepts.vectors_KD, packet.concepts.prototypes_SD
+    known = packet.concepts.prototype_count_S > 0
     written = np.array([-1 if s is None else s for s in read_outputs(packet)])
     plane = principal_plane(_means(vectors, written, anchors[known]))
     xy, anchor_xy = plane(vectors), plane(anchors[known])

@@ -29,7 +29,7 @@ def replace_bank(adapted: PeftModel, packet: Any) -> PeftModel:
             f"({theirs[:12]} instead of {config.graph_digest[:12]}): its vectors would be read in the "
             "wrong places; ingest it anew"
         )
-    d = int(packet.concepts["vectors_KD"].shape[1])
+    d = int(packet.concepts.vectors_KD.shape[1])
     if d != config.teacher_width:
         raise CompatibilityError(
             f"the packet's vectors have width {d}, this adapter reads width {config.teacher_width}"
@@ -49,10 +49,14 @@ def reads_space(reader: ReaderBase, packet: Any) -> float:
     """Share of a packet's symbol states that land nearest to the right one of the anchors plugged in now, under phi."""
     known_S = reader.has_anchor_S > 0
     image_SX = reader.projector.image(reader.anchor_SD, reader.anchor_SD).flatten(1)
-    pool_PD = torch.from_numpy(np.ascontiguousarray(packet.concepts["pool_PD"])).float().to(image_SX.device)
+    pool_PD = (
+        torch.from_numpy(np.ascontiguousarray(packet.concepts.prototype_samples_PD))
+        .float()
+        .to(image_SX.device)
+    )
     image_PX = reader.projector.image(pool_PD, reader.anchor_SD).flatten(1)
     distance_PS = torch.cdist(image_PX, image_SX).masked_fill(~known_S, torch.inf)
-    symbol_P = torch.from_numpy(np.asarray(packet.concepts["pool_symbol_P"])).long().to(image_SX.device)
+    symbol_P = torch.from_numpy(np.asarray(packet.concepts.prototype_symbol_P)).long().to(image_SX.device)
     usable_P = known_S[symbol_P]
     if not usable_P.any():
         return 0.0

@@ -122,11 +122,11 @@ def configure(
             for r in graph.rules
         ],
         phases=spelling.phases,
-        teacher_width=int(concepts["pool_PD"].shape[1]),
+        teacher_width=int(concepts.prototype_samples_PD.shape[1]),
         flagged=sorted(penalties),
         penalties=[penalties[k] for k in sorted(penalties)],
         graph_digest=graph_digest(graph),
-        space_digest=space_digest(concepts["pool_PD"]),
+        space_digest=space_digest(concepts.prototype_samples_PD),
         base_model_name_or_path=base,
         revision=revision,
     )
@@ -158,7 +158,7 @@ def build(
     if config.reader == "none":
         return adapted, own
     reader = tuner.reader()
-    pool_PD = torch.from_numpy(np.ascontiguousarray(concepts["pool_PD"])).float()
+    pool_PD = torch.from_numpy(np.ascontiguousarray(concepts.prototype_samples_PD)).float()
     reader.mean_X.copy_(own.mean_X)
     reader.scale_X.copy_(own.scale_X)
     reader.level.fill_(own.level)
@@ -168,7 +168,7 @@ def build(
     reader.noise = settings.rehearsal.noise
     load_bank(tuner, packet)
     if settings.projector.start == "ridge":
-        choose_start(adapted, own, spelling, concepts["pool_symbol_P"], settings, rehearsal)
+        choose_start(adapted, own, spelling, concepts.prototype_symbol_P, settings, rehearsal)
     return adapted, own
 
 
@@ -265,11 +265,11 @@ def space_digest(pool_PD: NDArray[np.float32]) -> str:
 def load_bank(tuner: CALModel, packet: Any) -> None:
     """The packet's true vectors into every reader, after a look at them."""
     concepts = packet.concepts
-    for name in ("vectors_KD", "anchors_SD"):
-        if not np.isfinite(concepts[name]).all():
+    for name in ("vectors_KD", "prototypes_SD"):
+        if not np.isfinite(getattr(concepts, name)).all():
             raise PacketError(f"{name} of the packet holds NaN or infinite values")
     tuner.set_bank(
-        torch.from_numpy(np.ascontiguousarray(concepts["vectors_KD"])).float(),
-        torch.from_numpy(np.ascontiguousarray(concepts["anchors_SD"])).float(),
-        torch.from_numpy(np.asarray(concepts["anchor_count_S"]) > 0),
+        torch.from_numpy(np.ascontiguousarray(concepts.vectors_KD)).float(),
+        torch.from_numpy(np.ascontiguousarray(concepts.prototypes_SD)).float(),
+        torch.from_numpy(np.asarray(concepts.prototype_count_S) > 0),
     )

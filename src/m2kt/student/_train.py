@@ -87,7 +87,9 @@ def train(
         length = min(settings.rehearsal.quiet_tokens, context_length(loaded.model))
         quiet_LT = quiet_lines(loaded.model, loaded.tokenizer, spelling.traces, length, seed)
     adapted, own = build(loaded, packet, settings, rehearsal, spelling, ground.penalties)
-    trainer = Trainer(adapted, own, settings, spelling, np.asarray(packet.concepts["pool_symbol_P"]), updates)
+    trainer = Trainer(
+        adapted, own, settings, spelling, np.asarray(packet.concepts.prototype_symbol_P), updates
+    )
     trainer.cost.add("forward", own.n_tokens)
     if quiet_LT is not None:
         trainer.quiet = OffDomainLoss(

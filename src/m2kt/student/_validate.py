@@ -30,7 +30,7 @@ from m2kt.models import (
     width,
     writing_problem,
 )
-from m2kt.packet import Trace
+from m2kt.packet import Concepts, Trace
 from m2kt.settings import StudentSettings
 from m2kt.student._build import depths, resolve_flagged
 from m2kt.student._rehearsal import Rehearsal
@@ -122,9 +122,10 @@ def require(
     return ground
 
 
-def widths(model: Any, concepts: Any) -> Check:
+def widths(model: Any, concepts: Concepts) -> Check:
     """phi maps R^D to R^E, and starts from the rows of an unembedding that must be as wide as the stream."""
-    teacher = {int(concepts[name].shape[1]) for name in ("vectors_KD", "anchors_SD", "pool_PD")}
+    arrays = (concepts.vectors_KD, concepts.prototypes_SD, concepts.prototype_samples_PD)
+    teacher = {int(array.shape[1]) for array in arrays}
     student, head = width(model), model.get_output_embeddings()
     rows = None if head is None else int(head.weight.shape[1])
     fit = len(teacher) == 1 and rows == student
@@ -173,7 +174,7 @@ def rows_in_words(
         rehearsal = Rehearsal(
             packet.graph,
             packet.spec,
-            np.asarray(packet.concepts["pool_symbol_P"]),
+            np.asarray(packet.concepts.prototype_symbol_P),
             loaded.tokenizer,
             settings.rehearsal,
             seed=seed,

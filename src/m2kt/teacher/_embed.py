@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from m2kt.errors import ExtractionError
 from m2kt.models import blocks
-from m2kt.packet import Graph, NearestPrototype, WriteCopy, WriteLiteral
+from m2kt.packet import Concepts, Graph, NearestPrototype, WriteCopy, WriteLiteral
 from m2kt.probes import Unit
 from m2kt.teacher._ask import Teacher
 from m2kt.teacher._condense import Draft, leaf_rows, rule_uses
@@ -59,10 +59,18 @@ class Embedding:
     confidence_K: Floats  # the teacher's probability of what it writes, mean over contexts
     notes: list[str] = field(default_factory=list)
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Tensors of concepts.safetensors."""
-        names = ("vectors_KD", "support_K", "spread_basis_KrD", "spread_scale_Kr", "pool_PD", "pool_symbol_P")
-        return {n: getattr(self, n) for n in (*names, "anchors_SD", "anchor_count_S")}
+    def concepts(self) -> Concepts:
+        """What the packet carries of it."""
+        return Concepts(
+            vectors_KD=self.vectors_KD,
+            spread_basis_KrD=self.spread_basis_KrD,
+            spread_scale_Kr=self.spread_scale_Kr,
+            support_K=self.support_K,
+            prototypes_SD=self.anchors_SD,
+            prototype_count_S=self.anchor_count_S,
+            prototype_samples_PD=self.pool_PD,
+            prototype_symbol_P=self.pool_symbol_P,
+        )
 
 
 def embed(

@@ -115,11 +115,13 @@ def _penalties(packet: Packet, score: dict[str, float], threshold: float) -> dic
         for k, label, symbols in _labels(packet)
     }
     flagged_S = np.array([symbol in score for symbol in graph.symbols], dtype=np.bool_)
-    harmful_P = flagged_S[packet.concepts["pool_symbol_P"]]
+    harmful_P = flagged_S[packet.concepts.prototype_symbol_P]
     if (
         harmful_P.any() and not harmful_P.all()
     ):  # states of flagged symbols and of others: what tells them apart?
-        by_vector_K = vector_penalty(packet.concepts["vectors_KD"], packet.concepts["pool_PD"], harmful_P)
+        by_vector_K = vector_penalty(
+            packet.concepts.vectors_KD, packet.concepts.prototype_samples_PD, harmful_P
+        )
         for k, penalty in enumerate(by_vector_K.tolist()):
             found[k] = max(found[k], penalty if penalty >= threshold else 0.0)
     return {k: round(penalty, 4) for k, penalty in found.items() if penalty > 0}

@@ -77,7 +77,7 @@ def vectors_row(packet: Packet, digest: str) -> VectorsRow:
         for rule in graph.rules
         for row in rule.rows
     ]
-    vectors_KD = np.ascontiguousarray(packet.concepts["vectors_KD"], dtype="<f4")
+    vectors_KD = np.ascontiguousarray(packet.concepts.vectors_KD, dtype="<f4")
     return VectorsRow(packet=digest, space=packet.space[:SPACE], vectors_KD=vectors_KD.tobytes(), names=names)
 
 
