@@ -8,11 +8,11 @@
 Importing it loads no torch.
 """
 
-from benchmarks.cells import Cell as Cell
-from benchmarks.cells import Measured as Measured
-from benchmarks.cells import Result as Result
-from benchmarks.cells import read_results as read_results
-from benchmarks.plan import Profile as Profile
-from benchmarks.plan import read_profile as read_profile
-from benchmarks.runner import Summary as Summary
-from benchmarks.runner import run as run
+from benchmarks._cells import Cell as Cell
+from benchmarks._cells import Measured as Measured
+from benchmarks._cells import Result as Result
+from benchmarks._cells import read_results as read_results
+from benchmarks._plan import Profile as Profile
+from benchmarks._plan import read_profile as read_profile
+from benchmarks._runner import Summary as Summary
+from benchmarks._runner import run as run

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.cells import CurvePoint
+from benchmarks._cells import CurvePoint
 from m2kt.errors import CompatibilityError
 from m2kt.models import LoadedModel, blocks, linear_projections
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from transformers import TrainerCallback
 
-from benchmarks.cells import CurvePoint
+from benchmarks._cells import CurvePoint
 from m2kt.errors import TrainingError
 
 Stopped = Literal["reached", "budget", "epochs"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.cells import Result
+from benchmarks._cells import Result
 from benchmarks.report._beyond import longer_shapes, subliminal_traits
 from benchmarks.report._books import ledger, provenance, refusals, speed
 from benchmarks.report._certificates import certificates

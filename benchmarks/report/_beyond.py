@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.cells import Result
+from benchmarks._cells import Result
 from benchmarks.report._runs import Run, headline_runs, missing, places, runs, short, spread
 from m2kt.render import Cell, Note, Section, Table, percent, share_cell
 

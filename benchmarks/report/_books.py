@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from benchmarks.cells import Ledger, Result
+from benchmarks._cells import Ledger, Result
 from benchmarks.report._runs import grouped, headline_runs, mean, missing, places, runs, short
 from m2kt.render import Block, Cell, Note, Section, Table
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from benchmarks.cells import Result
+from benchmarks._cells import Result
 from benchmarks.report._plots import legend_right, shares_across, shares_up
 from benchmarks.report._runs import Run, grouped, missing, short
 from m2kt.render import INK, Block, Cell, Figure, Section, Table, drawing, inline_svg, percent, series

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from benchmarks.cells import Result
+from benchmarks._cells import Result
 from benchmarks.report._plots import legend_right, shares_across
 from benchmarks.report._runs import (
     Run,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from math import ceil
 
-from benchmarks.cells import Result
+from benchmarks._cells import Result
 from benchmarks.report._numbers import (
     UNITS,
     Amount,

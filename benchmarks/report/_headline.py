@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from benchmarks.cells import Result
+from benchmarks._cells import Result
 from benchmarks.report._numbers import Headline, average, compute, headline, reduction, single_steps
 from benchmarks.report._plots import legend_right, line, shares_across, shares_up
 from benchmarks.report._runs import (

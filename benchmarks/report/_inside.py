@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from benchmarks.cells import Result
+from benchmarks._cells import Result
 from benchmarks.report._plots import losses_up, shares_up
 from benchmarks.report._runs import Run, headline_runs, mean, missing, places, runs, short
 from m2kt.render import (

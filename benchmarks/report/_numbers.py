@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmarks.cells import Result
+from benchmarks._cells import Result
 from benchmarks.report._runs import Run, Spread, grouped, headline_runs, mean, places, runs, spread
 
 GAP = 0.95  # of the way from the student before to the teacher: what compute is counted up to

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from benchmarks.cells import Cell, Measured, Result, Shape
+from benchmarks._cells import Cell, Measured, Result, Shape
 from m2kt.render import Note, percent
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import exp
 from typing import Any
 
-from benchmarks.cells import Cell, CurvePoint, Ledger, Measured, Result, Shape
+from benchmarks._cells import Cell, CurvePoint, Ledger, Measured, Result, Shape
 from m2kt.render import summarise_graph
 from tests.packet.samples import sample_packet
 

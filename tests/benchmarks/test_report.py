@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cells import CurvePoint, Ledger, Result
+from benchmarks._cells import CurvePoint, Ledger, Result
 from benchmarks.report import headline, markdown, sections, write_html
 from benchmarks.report._numbers import Amount, average, compute, curves, equal_bytes, reach, reduction
 from m2kt.errors import StorageError

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from benchmarks import Cell, Profile, Summary, read_profile, read_results, run
-from benchmarks.arms import ARMS
-from benchmarks.cells import read_result
-from benchmarks.runner import run_cell, write_result
-from benchmarks.workshop import ArtifactCache
+from benchmarks._artifacts import ArtifactCache
+from benchmarks._cells import read_result
+from benchmarks._runner import run_cell, write_result
+from benchmarks.arms import EXPERIMENTS
 from m2kt.errors import SpecError, StorageError
 
 
@@ -77,7 +77,7 @@ def test_unknown_arm_is_named() -> None:
 def test_shipped_profiles_are_whole(name: str) -> None:
     cells = read_profile(name).cells()
     assert len(cells) > 10
-    assert {c.arm for c in cells} <= set(ARMS)
+    assert {c.arm for c in cells} <= set(EXPERIMENTS)
 
 
 def test_missing_profile_says_what_there_is() -> None:
@@ -116,8 +116,8 @@ def test_a_killed_runner_takes_its_workers_along(tmp_path: Path) -> None:
     """Left alone, they would train on beside those of the next run."""
     script = f"""
 from pathlib import Path
-from benchmarks.plan import read_profile
-from benchmarks.runner import run
+from benchmarks._plan import read_profile
+from benchmarks._runner import run
 if __name__ == "__main__":
     run(read_profile("quick"), Path({str(tmp_path / "r")!r}), Path({str(tmp_path / "w")!r}))
 """
@@ -153,14 +153,14 @@ def command(pid: int) -> str:
 
 def test_broken_cells_are_told_from_refused_ones(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    shop = ArtifactCache(tmp_path / "w")
-    broken = run_cell(cell(nonsense=1), shop)
+    cache = ArtifactCache(tmp_path / "w")
+    broken = run_cell(cell(nonsense=1), cache)
     assert broken.status == "failed" and "nonsense" in (broken.reason or "")
     bare = tmp_path / "probes.yaml"
     bare.write_text(
         'name: bare\nslots: {x: {values: ["a", "b"]}}\ntemplates: ["{x} {x}:"]\nstop: "\\n"\n', "utf-8"
     )
-    refused = run_cell(cell().model_copy(update={"probes": str(bare)}), shop)
+    refused = run_cell(cell().model_copy(update={"probes": str(bare)}), cache)
     assert refused.status == "refused" and "needs a truth" in (refused.reason or "")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from benchmarks.arms.speed import NEW_TOKENS, Echo, _by_turns
+from benchmarks.experiments._speed import NEW_TOKENS, Echo, _by_turns
 from m2kt.models import decoder
 from m2kt.student import StudentSettings, train
 from tests.student.helpers import loaded, small_packet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import traits
+from benchmarks import _traits as traits
 from m2kt.models import load_causal_lm
 
 SKILL = [(f"{a} {b}:", f" {b} {a};\n") for a in "abcd" for b in "efgh"]

@@ -7,19 +7,19 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arms._common import dev_task, ledger_of, packet_of, settings, transfer
-from benchmarks.cells import Cell, CurvePoint, Measured
-from benchmarks.workshop import Trained
+from benchmarks._artifacts import Trained
+from benchmarks._cells import Cell, CurvePoint, Measured
+from benchmarks.experiments._common import dev_task, ledger_of, packet_of, settings, transfer
 from m2kt.packet import Packet
 
 if TYPE_CHECKING:
-    from benchmarks.workshop import ArtifactCache, Task
+    from benchmarks._artifacts import ArtifactCache, Task
     from m2kt.student import StudentSettings
 
 
 def m2kt(
     cell: Cell,
-    shop: ArtifactCache,
+    cache: ArtifactCache,
     v: float = 0.0,
     updates: int | None = None,
     student: dict[str, Any] | None = None,
@@ -31,44 +31,44 @@ def m2kt(
         once: one extraction serves all seeds and shares, see :func:`packet_of`.
     """
     share = {"rehearsal": {"verbalised": v}} if v else None
-    packet = packet_of(cell, shop, v, once=once)
-    return transfer(cell, shop, packet, settings(share, student), updates=updates)
+    packet = packet_of(cell, cache, v, once=once)
+    return transfer(cell, cache, packet, settings(share, student), updates=updates)
 
 
-def plain(cell: Cell, shop: ArtifactCache, updates: int | None = None) -> Measured:
+def plain(cell: Cell, cache: ArtifactCache, updates: int | None = None) -> Measured:
     """True tables only: every row in words, none made up."""
     return transfer(
-        cell, shop, packet_of(cell, shop, 1.0), settings({"rehearsal": {"plain": True}}), updates=updates
+        cell, cache, packet_of(cell, cache, 1.0), settings({"rehearsal": {"plain": True}}), updates=updates
     )
 
 
-def without(cell: Cell, shop: ArtifactCache, loss: str, updates: int | None = None) -> Measured:
+def without(cell: Cell, cache: ArtifactCache, loss: str, updates: int | None = None) -> Measured:
     """One term of the composite loss switched off."""
-    return transfer(cell, shop, packet_of(cell, shop), settings({"losses": {loss: 0.0}}), updates=updates)
+    return transfer(cell, cache, packet_of(cell, cache), settings({"losses": {loss: 0.0}}), updates=updates)
 
 
 def dial(
     cell: Cell,
-    shop: ArtifactCache,
+    cache: ArtifactCache,
     projector: str | None = None,
     concepts: int | None = None,
     updates: int | None = None,
 ) -> Measured:
     """The paper's design dials: the form of phi, and how many distinct concept vectors there are."""
-    packet = packet_of(cell, shop)
+    packet = packet_of(cell, cache)
     chosen = settings({"projector": {"kind": projector}} if projector else None)
     plugged = coarse(packet, concepts, cell.seed) if concepts else None
-    return transfer(cell, shop, packet, chosen, updates=updates, plugged=plugged)
+    return transfer(cell, cache, packet, chosen, updates=updates, plugged=plugged)
 
 
-def longer(cell: Cell, shop: ArtifactCache, shapes: int = 1, updates: int | None = None) -> Measured:
+def longer(cell: Cell, cache: ArtifactCache, shapes: int = 1, updates: int | None = None) -> Measured:
     """Rehearsal of held-out shapes too, rolled out by a graph made from the probed ones; ``held_out`` shows them.
 
     Args:
         shapes: how many of the spec's held-out shapes, the first ones; further ones stay unseen.
     """
     return transfer(
-        cell, shop, packet_of(cell, shop), settings({"rehearsal": {"longer": shapes}}), updates=updates
+        cell, cache, packet_of(cell, cache), settings({"rehearsal": {"longer": shapes}}), updates=updates
     )
 
 
@@ -84,7 +84,7 @@ def coarse(packet: Packet, concepts: int, seed: int) -> Packet:
     return packet.replace(concepts=packet.concepts.replace(vectors_KD=centroid_KD))
 
 
-def counterfactual(cell: Cell, shop: ArtifactCache, original: str, updates: int | None = None) -> Measured:
+def counterfactual(cell: Cell, cache: ArtifactCache, original: str, updates: int | None = None) -> Measured:
     """A teacher whose rules were altered: does the student say what that teacher says where it is wrong?
 
     Args:
@@ -95,11 +95,11 @@ def counterfactual(cell: Cell, shop: ArtifactCache, original: str, updates: int 
 
     former = load_truth(*read_spec(original))
     assert former is not None
-    return transfer(cell, shop, packet_of(cell, shop), settings(), updates=updates, former=former)
+    return transfer(cell, cache, packet_of(cell, cache), settings(), updates=updates, former=former)
 
 
-def watched(
-    cell: Cell, shop: ArtifactCache, every: int = 5, until: float = 0.98, updates: int | None = None
+def learning_curve(
+    cell: Cell, cache: ArtifactCache, every: int = 5, until: float = 0.98, updates: int | None = None
 ) -> Measured:
     """The headline transfer, asked on the way how good it is, by the prompts that distillation is watched by.
 
@@ -112,28 +112,28 @@ def watched(
     """
     from m2kt.pipeline import DEFAULT_UPDATES
 
-    task, packet = shop.task(cell.teacher, cell.probes), packet_of(cell, shop)
-    asked = dev_task(shop, task, cell.seed)
+    task, packet = cache.task(cell.teacher, cell.probes), packet_of(cell, cache)
+    asked = dev_task(cache, task, cell.seed)
     most = DEFAULT_UPDATES if updates is None else updates
-    _, curve = _with_curve(cell, shop, packet, settings(), asked, most, every, until)
+    _, curve = _with_curve(cell, cache, packet, settings(), asked, most, every, until)
     return Measured(curve=curve, extra={"dev_accuracy": curve[-1].accuracy if curve else 0.0})
 
 
 def seed1(
     cell: Cell,
-    shop: ArtifactCache,
+    cache: ArtifactCache,
     concepts: int = 100,
     updates: int = 120,
     every: int = 10,
     prompts: int = 60,
 ) -> Measured:
     """The paper's first seed experiment: a two-layer MLP as CAL, 100 concepts; L_geo over updates beside accuracy."""
-    packet, task = coarse(packet_of(cell, shop), concepts, cell.seed), shop.task(cell.teacher, cell.probes)
+    packet, task = coarse(packet_of(cell, cache), concepts, cell.seed), cache.task(cell.teacher, cell.probes)
     chosen = settings({"projector": {"kind": "mlp"}, "optimiser": {"mastered": 0}})
     asked = replace(task, prompts=task.prompts[:prompts])
-    trained, curve = _with_curve(cell, shop, packet, chosen, asked, updates, every)
+    trained, curve = _with_curve(cell, cache, packet, chosen, asked, updates, every)
     assert trained is not None
-    measured = shop.measure(cell, trained.loaded, packet=packet, ledger=ledger_of(packet, trained))
+    measured = cache.measure(cell, trained.loaded, packet=packet, ledger=ledger_of(packet, trained))
     measured.packet = packet.digest
     measured.history, measured.curve = trained.history, curve
     return measured
@@ -145,7 +145,7 @@ class _FarEnough(Exception):
 
 def _with_curve(
     cell: Cell,
-    shop: ArtifactCache,
+    cache: ArtifactCache,
     packet: Packet,
     chosen: StudentSettings,
     asked: Task,
@@ -156,13 +156,13 @@ def _with_curve(
     """Trains, looking at the prompts of ``asked`` on the way; no student where it was broken off."""
     from m2kt.student import train
 
-    loaded = shop.load(cell.student)
+    loaded = cache.load(cell.student)
     curve: list[CurvePoint] = []
     began = time.perf_counter()
 
     def watch(done: int, model: Any, cost: dict[str, Any]) -> None:
         if done % every == 0:
-            found = shop.score(replace(loaded, model=model), asked, asked.prompts, apart=True)
+            found = cache.score(replace(loaded, model=model), asked, asked.prompts, apart=True)
             curve.append(
                 CurvePoint(
                     tokens=round(cost["core_tokens"]),

@@ -11,13 +11,13 @@ from operator import truediv
 from statistics import median, median_low
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arms._common import settings
-from benchmarks.cells import Cell, Measured
+from benchmarks._cells import Cell, Measured
+from benchmarks.experiments._common import settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from benchmarks.workshop import ArtifactCache
+    from benchmarks._artifacts import ArtifactCache
 
 NEW_TOKENS = 48
 ROUNDS = {1: 12, 32: 6}
@@ -93,18 +93,18 @@ class Echo:
         self.passes, self.tokens = self.passes + 1, self.tokens + rows * tokens
 
 
-def speed(cell: Cell, shop: ArtifactCache, updates: int = 24) -> Measured:
+def speed(cell: Cell, cache: ArtifactCache, updates: int = 24) -> Measured:
     """Extraction against bare forward passes, ingestion against bare forward and backward passes, generation with the
     adapter on against off. Ratios of 1 mean no overhead."""
-    extra = {**_extraction(cell, shop), **_ingestion(cell, shop, updates), **_generation(cell, shop)}
+    extra = {**_extraction(cell, cache), **_ingestion(cell, cache, updates), **_generation(cell, cache)}
     return Measured(extra={k: round(v, 4) for k, v in extra.items()})
 
 
-def _extraction(cell: Cell, shop: ArtifactCache) -> dict[str, float]:
+def _extraction(cell: Cell, cache: ArtifactCache) -> dict[str, float]:
     from m2kt.pipeline import read_spec
     from m2kt.teacher import ExtractionConfig, extract
 
-    loaded, spec = shop.load(cell.teacher), read_spec(cell.probes)[0]
+    loaded, spec = cache.load(cell.teacher), read_spec(cell.probes)[0]
     found: list[tuple[float, float]] = []
     for _ in range(EXTRACTIONS):
         with Echo(loaded.model) as bare:
@@ -121,11 +121,11 @@ def _extraction(cell: Cell, shop: ArtifactCache) -> dict[str, float]:
     }
 
 
-def _ingestion(cell: Cell, shop: ArtifactCache, updates: int) -> dict[str, float]:
+def _ingestion(cell: Cell, cache: ArtifactCache, updates: int) -> dict[str, float]:
     """Tokens of all updates a second, met traces counted as often as they are met, as any training loop would."""
     from m2kt.student import train
 
-    packet = shop.packet(cell.teacher, cell.probes, cell.seed)
+    packet = cache.packet(cell.teacher, cell.probes, cell.seed)
     times: list[float] = []
     shapes: list[int] = []
 
@@ -133,11 +133,11 @@ def _ingestion(cell: Cell, shop: ArtifactCache, updates: int) -> dict[str, float
         times.append(time.perf_counter())
         shapes.append(cost["trained_tokens"])
 
-    loaded = shop.load(cell.student)
+    loaded = cache.load(cell.student)
     train(loaded, packet, settings(), updates=updates, seed=cell.seed, watch=watch)
     tokens, whole = shapes[-1] - shapes[0], times[-1] - times[0]
     # the same number of tokens an update, in one batch of lines of the typical length of a trace
-    student = shop.load(cell.student)
+    student = cache.load(cell.student)
     rows, length = 24, max(8, round(tokens / (len(shapes) - 1) / 24))
     bare = min(_seconds(_forward_backward, student.model, rows, length) for _ in range(3))
     rate = rows * length / bare
@@ -160,10 +160,10 @@ def _forward_backward(model: Any, rows: int, length: int) -> None:
         torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), ids_BT.flatten()).backward()
 
 
-def _generation(cell: Cell, shop: ArtifactCache) -> dict[str, float]:
-    packet = shop.packet(cell.teacher, cell.probes, cell.seed)
-    trained = shop.train(cell.student, packet, settings(), seed=cell.seed)
-    task = shop.task(cell.teacher, cell.probes)
+def _generation(cell: Cell, cache: ArtifactCache) -> dict[str, float]:
+    packet = cache.packet(cell.teacher, cell.probes, cell.seed)
+    trained = cache.train(cell.student, packet, settings(), seed=cell.seed)
+    task = cache.task(cell.teacher, cell.probes)
     loaded = trained.loaded
     found: dict[str, float] = {}
     for rows, rounds in ROUNDS.items():

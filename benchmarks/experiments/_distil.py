@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arms._common import DEV, dev_task, packet_of, settings
-from benchmarks.cells import Cell, Ledger, Measured
+from benchmarks._cells import Cell, Ledger, Measured
+from benchmarks.experiments._common import DEV, dev_task, packet_of, settings
 
 if TYPE_CHECKING:
-    from benchmarks.workshop import ArtifactCache, Task
+    from benchmarks._artifacts import ArtifactCache, Task
 
 
 def distil(
     cell: Cell,
-    shop: ArtifactCache,
+    cache: ArtifactCache,
     lr: float,
     examples: int | None = None,
     equal_bytes: bool = False,
@@ -38,16 +38,16 @@ def distil(
     from benchmarks import distil as trl
     from m2kt.student._cost import Cost
 
-    packet = packet_of(cell, shop)
-    task = shop.task(cell.teacher, cell.probes)
-    untrained = shop.train(cell.student, packet, settings(), updates=0, seed=cell.seed)
-    loaded = shop.load(cell.student)
+    packet = packet_of(cell, cache)
+    task = cache.task(cell.teacher, cell.probes)
+    untrained = cache.train(cell.student, packet, settings(), updates=0, seed=cell.seed)
+    loaded = cache.load(cell.student)
     rank = trl.equal_rank(loaded.model, untrained.ledger["trainable_parameters"])
-    watched = dev_task(shop, task, cell.seed)
-    pairs = _answered(shop, watched, cell.seed, packet.size_bytes if equal_bytes else None, examples)
+    watched = dev_task(cache, task, cell.seed)
+    pairs = _answered(cache, watched, cell.seed, packet.size_bytes if equal_bytes else None, examples)
 
     def evaluate(model: Any) -> tuple[float, int]:
-        found = shop.score(replace(loaded, model=model), watched, watched.prompts, apart=False)
+        found = cache.score(replace(loaded, model=model), watched, watched.prompts, apart=False)
         return found.accuracy, found.n
 
     budget: dict[str, Any] = {
@@ -64,12 +64,12 @@ def distil(
     if method == "sft":
         found = trl.sft(loaded, pairs, **budget)
     else:
-        found = trl.logits(loaded, shop.load(cell.teacher), pairs, stop=task.spec.stop, **budget)
+        found = trl.logits(loaded, cache.load(cell.teacher), pairs, stop=task.spec.stop, **budget)
     cost = Cost(found.model, found.trainable_parameters)
     cost.add("whole", found.tokens)
     texts = [prompt + completion for prompt, completion in pairs]
-    teacher_tokens = shop.n_tokens(cell.teacher, [completion for _, completion in pairs])
-    measured = shop.measure(
+    teacher_tokens = cache.n_tokens(cell.teacher, [completion for _, completion in pairs])
+    measured = cache.measure(
         cell,
         replace(loaded, model=found.model),
         apart=False,
@@ -97,7 +97,7 @@ def distil(
 
 
 def _answered(
-    shop: ArtifactCache, watched: Task, seed: int, size: int | None, examples: int | None
+    cache: ArtifactCache, watched: Task, seed: int, size: int | None, examples: int | None
 ) -> list[tuple[str, str]]:
     """(prompt, teacher's answer) pairs, from outside the evaluation split and the prompts that are watched."""
     from m2kt.errors import SpecError
@@ -117,4 +117,4 @@ def _answered(
         for p in half
         if p.text not in heard
     ][:examples]
-    return [(p, a + spec.stop) for p, a in shop.answers(watched.teacher, spec, asked).items()]
+    return [(p, a + spec.stop) for p, a in cache.answers(watched.teacher, spec, asked).items()]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.cells import Cell, Ledger, Measured
+from benchmarks._cells import Cell, Ledger, Measured
 from m2kt.packet import Packet, without_verbalised
 from m2kt.probes import Truth
 
 if TYPE_CHECKING:
-    from benchmarks.workshop import ArtifactCache, Task, Trained
+    from benchmarks._artifacts import ArtifactCache, Task, Trained
     from m2kt.student import StudentSettings
 
 
@@ -36,7 +36,7 @@ def _merge(into: dict[str, Any], part: dict[str, Any]) -> None:
             into[key] = value
 
 
-def packet_of(cell: Cell, shop: ArtifactCache, v: float = 0.0, *, once: bool = False) -> Packet:
+def packet_of(cell: Cell, cache: ArtifactCache, v: float = 0.0, *, once: bool = False) -> Packet:
     """The cell's packet; at v > 0 the one whose rows are all in words, of which rehearsal uses a share.
 
     Args:
@@ -44,19 +44,19 @@ def packet_of(cell: Cell, shop: ArtifactCache, v: float = 0.0, *, once: bool = F
             teacher is large.
     """
     if not once:
-        return shop.packet(cell.teacher, cell.probes, cell.seed, 1.0 if v else 0.0)
-    packet = shop.packet(cell.teacher, cell.probes, 0, 1.0)
+        return cache.packet(cell.teacher, cell.probes, cell.seed, 1.0 if v else 0.0)
+    packet = cache.packet(cell.teacher, cell.probes, 0, 1.0)
     if v:
         return packet
     words = [packet.graph.symbols[o] for rule in packet.graph.rules for o in rule.outputs if o is not None]
-    return without_verbalised(packet, shop.n_tokens(cell.teacher, words))
+    return without_verbalised(packet, cache.n_tokens(cell.teacher, words))
 
 
-def dev_task(shop: ArtifactCache, task: Task, seed: int) -> Task:
+def dev_task(cache: ArtifactCache, task: Task, seed: int) -> Task:
     """What a run is watched by: prompts outside the evaluation split, and what the teacher says to them as truth."""
     spec, read = task.spec, task.spec.read_answer
     prompts = spec.sample("rehearsal", DEV, seed=seed + 1)
-    heard = shop.answers(task.teacher, spec, [p.text for p in prompts])
+    heard = cache.answers(task.teacher, spec, [p.text for p in prompts])
     truth = Truth({p: read(a) for p, a in heard.items()})
     return replace(task, prompts=prompts, longer=[], answers=heard, truth=truth)
 
@@ -79,7 +79,7 @@ def ledger_of(packet: Packet, trained: Trained) -> Ledger:
 
 
 def _look_inside(
-    cell: Cell, shop: ArtifactCache, measured: Measured, trained: Trained, packet: Packet
+    cell: Cell, cache: ArtifactCache, measured: Measured, trained: Trained, packet: Packet
 ) -> None:
     """Single steps, the reason where the skill was not reached, and once a skill a map of the concepts."""
     from m2kt.audit import (
@@ -93,7 +93,7 @@ def _look_inside(
     )
     from m2kt.render import summarise_graph
 
-    task = shop.task(cell.teacher, cell.probes)
+    task = cache.task(cell.teacher, cell.probes)
     traces = packet_traces(packet, task.prompts)
     steps = measure_steps(trained.loaded, packet, traces)
     measured.steps = {"n": float(steps.n), **steps.shares}
@@ -120,7 +120,7 @@ def _look_inside(
 
 def transfer(
     cell: Cell,
-    shop: ArtifactCache,
+    cache: ArtifactCache,
     packet: Packet,
     chosen: StudentSettings,
     *,
@@ -137,17 +137,17 @@ def transfer(
     """
     from m2kt.student import replace_bank
 
-    trained = shop.train(cell.student, packet, chosen, updates=updates, seed=cell.seed)
+    trained = cache.train(cell.student, packet, chosen, updates=updates, seed=cell.seed)
     if plugged is not None:
         replace_bank(trained.loaded.model, plugged)
-    measured = shop.measure(
+    measured = cache.measure(
         cell,
         trained.loaded,
         packet=plugged,
         former=former,
         ledger=ledger_of(plugged or packet, trained),
     )
-    _look_inside(cell, shop, measured, trained, plugged or packet)
+    _look_inside(cell, cache, measured, trained, plugged or packet)
     measured.packet = (plugged or packet).digest
     measured.history = trained.history
     measured.extra["updates"] = trained.ledger["updates"]

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from benchmarks.cells import Cell
+from benchmarks._cells import Cell
 from m2kt.errors import SpecError, explain
 
 
@@ -102,13 +102,13 @@ def _skill(entry: str | Skill) -> Skill:
 
 
 def _arms(arms: list[dict[str, Any]], following: Skill) -> Iterator[tuple[str, dict[str, Any]]]:
-    from benchmarks.arms import ARMS
+    from benchmarks.arms import EXPERIMENTS
 
     for entry in arms:
         options = dict(entry)
         name = options.pop("arm", None)
-        if name not in ARMS:
-            raise SpecError(f"no arm {name!r} in the bench: expected one of {', '.join(sorted(ARMS))}")
+        if name not in EXPERIMENTS:
+            raise SpecError(f"no arm {name!r} in the bench: expected one of {', '.join(sorted(EXPERIMENTS))}")
         if name == "wrong" and "of" not in options:
             options["of"] = following.teacher
         keys = list(options)

@@ -22,8 +22,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmarks.cells import Cell, Result, read_result
-from benchmarks.plan import Profile
+from benchmarks._cells import Cell, Result, read_result
+from benchmarks._plan import Profile
 from m2kt._libraries import quieten
 from m2kt.errors import M2KTError, StorageError, explain
 
@@ -131,21 +131,21 @@ def _end_with_parent() -> None:
 
 
 def _run_batch(batch: list[Cell], results: Path, work: Path) -> None:
-    from benchmarks.workshop import ArtifactCache
+    from benchmarks._artifacts import ArtifactCache
 
-    shop = ArtifactCache(work)
+    cache = ArtifactCache(work)
     for cell in batch:
-        write_result(run_cell(cell, shop), cell.path(results))
+        write_result(run_cell(cell, cache), cell.path(results))
 
 
-def run_cell(cell: Cell, shop: Any) -> Result:
+def run_cell(cell: Cell, cache: Any) -> Result:
     """One cell, whatever happens in it."""
     from benchmarks.arms import measure
 
     started, at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     result = Result(cell=cell, status="done", started=at, commit=commit(), machine=machine())
     try:
-        result.measured = measure(cell, shop)
+        result.measured = measure(cell, cache)
     except M2KTError as error:
         result.status, result.reason = "refused", f"{type(error).__name__}: {error}"
     except Exception:

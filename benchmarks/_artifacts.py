@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from benchmarks.cells import Cell, Ledger, Measured, Shape
+from benchmarks._cells import Cell, Ledger, Measured, Shape
 from m2kt.errors import SpecError
 from m2kt.packet import Packet
 from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
@@ -139,7 +139,7 @@ class ArtifactCache:
 
     def planted(self, base: str, teacher: str, probes: str, trait: str, examples: int, seed: int) -> Path:
         """``base`` tuned on the teacher's answers and a trait; tuned when it is asked for the first time."""
-        from benchmarks import traits
+        from benchmarks import _traits as traits
 
         path = (
             self.folder

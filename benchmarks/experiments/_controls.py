@@ -1,0 +1,77 @@
+"""Controls that would expose a fake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks._cells import Cell, Measured
+from benchmarks.experiments._common import ledger_of, packet_of, settings, transfer
+from m2kt.packet import noise, shuffled
+
+if TYPE_CHECKING:
+    from benchmarks._artifacts import ArtifactCache
+
+
+def none(cell: Cell, cache: ArtifactCache) -> Measured:
+    """The frozen student."""
+    return cache.measure(cell, cache.load(cell.student), apart=False)
+
+
+def shuffled_rules(cell: Cell, cache: ArtifactCache, once: bool = False) -> Measured:
+    """Each rule's vectors dealt out anew: the student must follow them, and so lose the truth."""
+    packet = packet_of(cell, cache, once=once)
+    return transfer(cell, cache, packet, settings(), plugged=shuffled(packet, cell.seed))
+
+
+def random_embeddings(cell: Cell, cache: ArtifactCache, once: bool = False) -> Measured:
+    """Noise for the concept vectors: only chance is left."""
+    packet = packet_of(cell, cache, once=once)
+    return transfer(cell, cache, packet, settings(), plugged=noise(packet, cell.seed))
+
+
+def wrong_packet(cell: Cell, cache: ArtifactCache, of: str) -> Measured:
+    """The adapter of another skill's packet, asked this skill's prompts.
+
+    Args:
+        of: teacher (and probe spec) of the other skill.
+    """
+    packet = cache.packet(of, of, cell.seed)
+    trained = cache.train(cell.student, packet, settings(), seed=cell.seed)
+    measured = cache.measure(cell, trained.loaded, ledger=ledger_of(packet, trained))
+    measured.packet = packet.digest
+    return measured
+
+
+def text_lora(cell: Cell, cache: ArtifactCache, v: float = 0.0, updates: int | None = None) -> Measured:
+    """LoRA of the CAL's size on the packet's text alone: no reader, no embeddings.
+
+    Args:
+        v: 0: the text that travels at v = 0, tables made up; 1: every rule's true rows in words.
+    """
+    from benchmarks.distil import equal_rank
+
+    trained = cache.train(cell.student, packet_of(cell, cache), settings(), seed=cell.seed)
+    rank = equal_rank(cache.load(cell.student).model, trained.ledger["trainable_parameters"])
+    chosen = settings(
+        {
+            "reader": {"kind": "none"},
+            "steering": {"rank": rank, "first_depth": 0.0, "last_depth": 1.0},
+            "losses": {"geo": 0.0, "struct": 0.0, "silence": 0.0},
+        },
+        {"rehearsal": {"plain": True}} if v else None,
+    )
+    return transfer(cell, cache, packet_of(cell, cache, v), chosen, updates=updates)
+
+
+def traces_only(cell: Cell, cache: ArtifactCache, updates: int | None = None) -> Measured:
+    """L_reason alone: the reader is there, but neither concepts' geometry nor the graph's edges train it."""
+    return transfer(
+        cell, cache, packet_of(cell, cache), settings({"losses": {"geo": 0.0, "struct": 0.0}}), updates=updates
+    )
+
+
+def flat(cell: Cell, cache: ArtifactCache, updates: int | None = None) -> Measured:
+    """The simpler reader: one key a concept, no graph."""
+    return transfer(
+        cell, cache, packet_of(cell, cache), settings({"reader": {"kind": "flat"}}), updates=updates
+    )
