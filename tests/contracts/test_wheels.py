@@ -1,4 +1,4 @@
-"""The wheels in fresh environments, away from the checkout: ``make wheels``. Prints sizes and seconds (``pytest -s``)."""
+"""The wheels in fresh environments, away from the checkout: ``make wheels`` prints sizes and seconds."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ def test_the_core_alone_extracts_and_ingests_from_a_users_directory(core: Path, 
         (["demo"], "m2kt-zoo"),
     ],
 )
-def test_what_is_not_installed_is_named(core: Path, tmp_path: Path, call: list[str], distribution: str) -> None:
+def test_what_is_not_installed_is_named(
+    core: Path, tmp_path: Path, call: list[str], distribution: str
+) -> None:
     done = _run([core / "m2kt", *call], cwd=tmp_path)
     assert done.returncode == 3, (done.stdout, done.stderr)
     assert distribution in done.stderr and "Traceback" not in done.stderr
