@@ -63,9 +63,7 @@ def local_key(path: Path | None = None) -> Path:
         except FileExistsError:
             pass  # another process was first: its key is the key
         except OSError as error:
-            raise StorageError(
-                f"cannot write the signing key {path}: {explain(error)}; set M2KT_HOME elsewhere"
-            ) from error
+            raise _not_written(path, error) from error
     return path
 
 
@@ -86,9 +84,7 @@ def new_key(name: str, passphrase: str | None = None) -> KeyInfo:
             f"{error.filename2} is there already and is not overwritten; choose another name"
         ) from error
     except OSError as error:
-        raise StorageError(
-            f"cannot write the key {path}: {explain(error)}; set M2KT_HOME elsewhere"
-        ) from error
+        raise _not_written(path, error) from error
     return show_key(path)
 
 
@@ -170,6 +166,12 @@ def _pem(private: Ed25519PrivateKey, passphrase: str | None) -> bytes:
     return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
 
 
+def _not_written(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot write the signing key {path}: {explain(error)}; set M2KT_HOME to a writable directory"
+    )
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -181,7 +183,10 @@ def _read(path: Path) -> bytes:
 
 def _write_once(path: Path, content: bytes) -> None:
     """Whole or not at all, and never over a file that is there: a lost key is lost for good."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except FileExistsError as error:
+        raise NotADirectoryError(error.errno, "not a directory", str(path.parent)) from error
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", delete=False) as aside:
         os.fchmod(aside.fileno(), 0o600)
         aside.write(content)
