@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from m2kt_broker import Broker, BrokerSettings, create_app
 from tests.broker import services
-from tests.broker.speaking import Speaker
+from tests.broker.packets import ApiClient
 
 HERE = Path(__file__).parent
 REQUIRED = os.environ.get("M2KT_SERVICES") == "required"
@@ -58,13 +58,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def speaker(tmp_path: Path) -> Iterator[Speaker]:
+def api(tmp_path: Path) -> Iterator[ApiClient]:
     """A broker in this process, and a key of each role."""
-    with speaking_to(BrokerSettings(data=tmp_path / "broker")) as speaker:
-        yield speaker
+    with broker_api(BrokerSettings(data=tmp_path / "broker")) as api:
+        yield api
 
 
-class speaking_to:
+class broker_api:
     """A broker with these settings, in this process."""
 
     def __init__(self, settings: BrokerSettings) -> None:
@@ -76,9 +76,9 @@ class speaking_to:
         broker.close()
         self._client = TestClient(create_app(settings), raise_server_exceptions=False)
 
-    def __enter__(self) -> Speaker:
+    def __enter__(self) -> ApiClient:
         self._client.__enter__()
-        return Speaker(self._client, self._keys)
+        return ApiClient(self._client, self._keys)
 
     def __exit__(self, *error: object) -> None:
         self._client.__exit__(*error)  # type: ignore[arg-type]

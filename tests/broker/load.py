@@ -23,8 +23,8 @@ from typing import Any
 import httpx2
 import numpy as np
 
+from tests.broker.packets import SamplePacket, sample
 from tests.broker.services import Server, postgres, registry
-from tests.broker.speaking import Made, made
 
 KINDS = {"publish": 0.2, "fetch": 0.5, "search": 0.15, "list": 0.1, "near": 0.05}
 WIDTHS = (16, 64, 256, 1024)  # packets of 12 to 350 kB
@@ -35,8 +35,8 @@ SPACE = "sha256:" + "0" * 64 + "/2"
 class Load:
     """What was sent, and what came of it."""
 
-    packets: list[Made]
-    there: dict[str, Made] = field(default_factory=dict)
+    packets: list[SamplePacket]
+    there: dict[str, SamplePacket] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -120,7 +120,7 @@ def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any
     """With a server of its own."""
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="m2kt-load-")))
-        load = Load([made(seed, width=WIDTHS[seed % len(WIDTHS)]) for seed in range(packets)])
+        load = Load([sample(seed, width=WIDTHS[seed % len(WIDTHS)]) for seed in range(packets)])
         options: tuple[str, ...] = ()
         if place == "postgres":
             database = stack.enter_context(postgres())

@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 import yaml
 
-from tests.broker.reading import read_page
+from tests.broker.html import read_page
 from tests.broker.services import Server, m2kt, postgres, registry
 
 SKILL = "zoo:secret"

@@ -12,11 +12,11 @@ import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from m2kt_broker import BrokerSettings
-from tests.broker.conftest import speaking_to
-from tests.broker.speaking import Speaker, made, receipt
+from tests.broker.conftest import broker_api
+from tests.broker.packets import ApiClient, receipt, sample
 
-PACKET, VICTIM = made(0), made(1)
-FRESH = {role: made(10 + i) for i, role in enumerate((None, "reader", "publisher", "admin"))}
+PACKET, VICTIM = sample(0), sample(1)
+FRESH = {role: sample(10 + i) for i, role in enumerate((None, "reader", "publisher", "admin"))}
 AT = f"/v1/packets/{PACKET.digest}"
 NEAR = {"space": "sha256:" + "0" * 64 + "/2", "vector": [1.0, 0.0, 0.0, 0.0]}
 YANK = {"state": "yanked", "reason": "a test"}
@@ -63,29 +63,29 @@ CELLS = [
 
 
 @pytest.fixture(scope="module")
-def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speaker]:
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
     """A broker with something in it; each cell leaves what the others look at as it was."""
-    with speaking_to(BrokerSettings(data=tmp_path_factory.mktemp("access") / "broker")) as speaker:
-        speaker.publish(PACKET)
-        speaker.publish(VICTIM)
-        yield speaker
+    with broker_api(BrokerSettings(data=tmp_path_factory.mktemp("access") / "broker")) as api:
+        api.publish(PACKET)
+        api.publish(VICTIM)
+        yield api
 
 
 @pytest.mark.parametrize(("route", "path", "request_", "role", "status"), CELLS)
 def test_cell(
-    settled: Speaker, route: str, path: str | None, request_: dict[str, Any], role: str | None, status: int
+    settled: ApiClient, route: str, path: str | None, request_: dict[str, Any], role: str | None, status: int
 ) -> None:
-    speaker = settled
+    api = settled
     if route == "PUT /v1/packets/{digest}":
         path, request_ = f"/v1/packets/{FRESH[role].digest}", {"content": FRESH[role].content}
     elif route == "POST /v1/packets/{digest}/verdicts":
         request_ = {"content": receipt(PACKET.digest, note=str(role))}
     elif path is None:
         said = receipt(PACKET.digest, "rejected", note=f"read by {role}")
-        name = speaker("POST", f"{AT}/verdicts", content=said).json()["statement"]
+        name = api("POST", f"{AT}/verdicts", content=said).json()["statement"]
         path = route.split()[1].format(statement=name)
     assert path is not None
-    answer = speaker(route.split()[0], path, role, **request_)
+    answer = api(route.split()[0], path, role, **request_)
     assert answer.status_code == status, answer.text
     if status == 401:
         assert "Bearer" in answer.headers["www-authenticate"]
@@ -95,10 +95,10 @@ def test_cell(
         )
 
 
-def test_the_matrix_has_every_route(speaker: Speaker) -> None:
+def test_the_matrix_has_every_route(api: ApiClient) -> None:
     told = {
         f"{method} {context.path}"
-        for context in iter_route_contexts(speaker.client.app.routes)  # type: ignore[attr-defined]
+        for context in iter_route_contexts(api.client.app.routes)  # type: ignore[attr-defined]
         if isinstance(context.original_route, APIRoute)
         for method in context.methods or ()
     }
@@ -106,32 +106,32 @@ def test_the_matrix_has_every_route(speaker: Speaker) -> None:
 
 
 def test_a_public_broker_lets_anybody_read_and_nobody_write(tmp_path: Path) -> None:
-    with speaking_to(BrokerSettings(data=tmp_path / "broker", public=True)) as speaker:
-        assert speaker.publish(PACKET).status_code == 201
-        assert speaker("GET", AT, None).status_code == 200
-        assert speaker("PUT", f"/v1/packets/{VICTIM.digest}", None, content=VICTIM.content).status_code == 401
-        assert speaker("PUT", f"{AT}/state", None, json=YANK).status_code == 401
-        assert speaker("GET", AT, None, headers={"Authorization": "Bearer m2kt_x_y"}).status_code == 401
+    with broker_api(BrokerSettings(data=tmp_path / "broker", public=True)) as api:
+        assert api.publish(PACKET).status_code == 201
+        assert api("GET", AT, None).status_code == 200
+        assert api("PUT", f"/v1/packets/{VICTIM.digest}", None, content=VICTIM.content).status_code == 401
+        assert api("PUT", f"{AT}/state", None, json=YANK).status_code == 401
+        assert api("GET", AT, None, headers={"Authorization": "Bearer m2kt_x_y"}).status_code == 401
 
 
-def test_a_browser_gives_the_key_as_its_password(speaker: Speaker) -> None:
-    speaker.publish(PACKET)
+def test_a_browser_gives_the_key_as_its_password(api: ApiClient) -> None:
+    api.publish(PACKET)
 
     def asked(value: str) -> int:
-        return speaker("GET", AT, None, headers={"Authorization": value}).status_code
+        return api("GET", AT, None, headers={"Authorization": value}).status_code
 
     def basic(text: str) -> str:
         return "Basic " + base64.b64encode(text.encode()).decode()
 
-    assert asked(basic(f"me:{speaker.keys['reader']}")) == 200
+    assert asked(basic(f"me:{api.keys['reader']}")) == 200
     assert asked(basic("me:wrong")) == asked(basic("me")) == asked("Basic !!") == asked("Digest x") == 401
 
 
-def test_an_ended_key_opens_nothing(speaker: Speaker) -> None:
-    speaker.publish(PACKET)
-    broker = speaker.client.app.state.broker  # type: ignore[attr-defined]
+def test_an_ended_key_opens_nothing(api: ApiClient) -> None:
+    api.publish(PACKET)
+    broker = api.client.app.state.broker  # type: ignore[attr-defined]
     key, token = broker.make_key("for a while", "reader", "tests")
     headers = {"Authorization": f"Bearer {token}"}
-    assert speaker("GET", AT, None, headers=headers).status_code == 200
+    assert api("GET", AT, None, headers=headers).status_code == 200
     broker.end_key(key.id, "tests")
-    assert speaker("GET", AT, None, headers=headers).status_code == 401
+    assert api("GET", AT, None, headers=headers).status_code == 401

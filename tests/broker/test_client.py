@@ -18,8 +18,8 @@ from m2kt.errors import BrokerError, PacketError, SpecError, TrustError
 from m2kt.packet import Packet
 from m2kt.remote import BrokerClient, Bucket, Repository, local_packet, open_packet, refuse_revoked
 from m2kt.remote import _http as http
+from tests.broker.packets import receipt, sample
 from tests.broker.services import Server
-from tests.broker.speaking import made, receipt
 from tests.packet.trusting import policy_file, trusted
 
 
@@ -44,7 +44,7 @@ def at_home(
 
 
 def published(client: BrokerClient, tmp_path: Path, seed: int) -> str:
-    packet = made(seed)
+    packet = sample(seed)
     client.publish(packet.digest, packet.at(tmp_path / f"{seed}.m2kp"))
     return packet.digest
 
@@ -85,7 +85,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Fau
     from m2kt_broker.records import digest_of
 
     monkeypatch.setattr(http, "FIRST_WAIT", 0.0)
-    Faulty.content, Faulty.script, Faulty.asked = made(5).content, [], []
+    Faulty.content, Faulty.script, Faulty.asked = sample(5).content, [], []
     Faulty.etag = f'"{digest_of(Faulty.content)}"'
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
     Thread(target=listener.serve_forever, daemon=True).start()
@@ -124,33 +124,33 @@ def test_what_is_here_is_not_sent_again(at_home: BrokerClient, tmp_path: Path) -
 
 def test_a_broken_transfer_goes_on_where_it_stopped(faulty: type[Faulty]) -> None:
     faulty.script[:] = ["half", "half", "503", "429", "rest"]
-    path = local_packet(f"m2kt://{made(5).digest}")
-    assert path.read_bytes() == made(5).content
+    path = local_packet(f"m2kt://{sample(5).digest}")
+    assert path.read_bytes() == sample(5).content
     starts = [int(a.get("Range", "bytes=0-")[6:-1]) for a in faulty.asked]
-    half = len(made(5).content) // 2
-    assert starts[:3] == [0, half, half + (len(made(5).content) - half) // 2]
+    half = len(sample(5).content) // 2
+    assert starts[:3] == [0, half, half + (len(sample(5).content) - half) // 2]
     assert not list(path.parent.glob("*.part*"))
 
 
 def test_patience_ends(faulty: type[Faulty]) -> None:
     faulty.script[:] = ["503"] * 99
     with pytest.raises(BrokerError, match="failed 6 times, last: 503"):
-        local_packet(f"m2kt://{made(5).digest}")
+        local_packet(f"m2kt://{sample(5).digest}")
     assert len(faulty.asked) == http.ATTEMPTS
 
 
 def test_noise_is_not_taken_for_a_packet(faulty: type[Faulty]) -> None:
     faulty.script[:] = ["noise"]
     with pytest.raises(BrokerError, match="damaged on its way"):
-        local_packet(f"m2kt://{made(5).digest}")
-    assert open_packet(f"m2kt://{made(5).digest}").digest == made(5).digest
+        local_packet(f"m2kt://{sample(5).digest}")
+    assert open_packet(f"m2kt://{sample(5).digest}").digest == sample(5).digest
 
 
 def test_a_lying_broker_is_found_out(faulty: type[Faulty]) -> None:
     with pytest.raises(PacketError, match="do not use this broker"):
-        local_packet(f"m2kt://{made(6).digest}")
+        local_packet(f"m2kt://{sample(6).digest}")
     with pytest.raises(PacketError, match="do not use this broker"):
-        local_packet(f"m2kt://{made(6).digest}")  # and it was not kept
+        local_packet(f"m2kt://{sample(6).digest}")  # and it was not kept
 
 
 def test_offline_is_said_and_obeyed(
@@ -168,7 +168,7 @@ def test_offline_is_said_and_obeyed(
     assert open_packet(f"m2kt://{digest}").digest == digest
     refuse_revoked(digest)
     with pytest.raises(BrokerError, match="is not here"):
-        local_packet(f"m2kt://{made(3).digest}")
+        local_packet(f"m2kt://{sample(3).digest}")
 
 
 def test_revoked_is_refused_and_remembered(
@@ -204,7 +204,7 @@ def test_the_commands(at_home: BrokerClient, tmp_path: Path) -> None:
         assert done.returncode == code, done.stdout + done.stderr
         return json.loads(done.stdout) if "--json" in words else done.stdout + done.stderr
 
-    packet = made(20, signer="tom")
+    packet = sample(20, signer="tom")
     file, trust = packet.at(tmp_path / "p.m2kp"), policy_file(tmp_path / "t.yaml", trusted("tom", "teacher"))
     stranger = policy_file(tmp_path / "s.yaml", trusted("eve", "teacher"))
     said = tmp_path / "receipt.json"
@@ -230,14 +230,14 @@ def test_the_commands(at_home: BrokerClient, tmp_path: Path) -> None:
 
 
 def test_a_bucket_by_reference(s3: dict[str, str], at_home: BrokerClient, tmp_path: Path) -> None:
-    packet = made(30)
+    packet = sample(30)
     Bucket("packets/team").put("secret.m2kp", packet.at(tmp_path / "p.m2kp"))
     assert open_packet("s3://packets/team/secret.m2kp").digest == packet.digest
     sent: list[int] = []
     local_packet("s3://packets/team/secret.m2kp", lambda done, size: sent.append(done))
     assert not sent
-    Bucket("packets/team").put("secret.m2kp", made(31).content)
-    assert open_packet("s3://packets/team/secret.m2kp").digest == made(31).digest
+    Bucket("packets/team").put("secret.m2kp", sample(31).content)
+    assert open_packet("s3://packets/team/secret.m2kp").digest == sample(31).digest
     Bucket("packets/team").put("secret.m2kp", b"edited")
     with pytest.raises(PacketError):
         open_packet("s3://packets/team/secret.m2kp")
@@ -250,7 +250,7 @@ def test_a_registry_by_reference(registry: str, at_home: BrokerClient, tmp_path:
     from m2kt.remote import PACKET_ARTEFACT, RECORD_ARTEFACT
     from m2kt_broker.records import digest_of
 
-    packet, repository = made(32), Repository(f"{registry}/team/secret")
+    packet, repository = sample(32), Repository(f"{registry}/team/secret")
     repository.push(
         "v1", packet.content, digest_of(packet.content), PACKET_ARTEFACT, {"title": "secret.m2kp"}
     )
@@ -266,7 +266,7 @@ def test_the_hub_by_reference(tmp_path: Path) -> None:
     """Through the Hub's own client, against the hub of tests/packet."""
     from tests.packet.hub import Hub
 
-    saved = Packet.load(made(33).at(tmp_path / "p.m2kp")).save(tmp_path / "hub" / "ann" / "tiny")
+    saved = Packet.load(sample(33).at(tmp_path / "p.m2kp")).save(tmp_path / "hub" / "ann" / "tiny")
     assert saved.is_dir() and Hub
     root = Path(__file__).parents[2]
     words = [sys.executable, "-m", "tests.packet.hub", str(tmp_path / "hub")]
@@ -291,4 +291,4 @@ def test_the_hub_by_reference(tmp_path: Path) -> None:
     finally:
         hub.kill()
         hub.wait()
-    assert json.loads(done.stdout)["digest"] == made(33).digest, done.stderr
+    assert json.loads(done.stdout)["digest"] == sample(33).digest, done.stderr

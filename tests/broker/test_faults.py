@@ -15,8 +15,8 @@ import httpx2
 import pytest
 
 from m2kt_broker import Broker, BrokerSettings
+from tests.broker.packets import SamplePacket, receipt, sample
 from tests.broker.services import Server, postgres, wait_until
-from tests.broker.speaking import Made, made, receipt
 from tests.broker.test_reindex import rows_of
 
 UPLOADERS = 4
@@ -28,7 +28,7 @@ class Crowd:
 
     server: Server
     key: str
-    acknowledged: dict[str, Made] = field(default_factory=dict)
+    acknowledged: dict[str, SamplePacket] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
     refused: list[int] = field(default_factory=list)
     _seeds: Iterator[int] = field(default_factory=lambda: iter(range(1000, 10**6)))
@@ -56,7 +56,7 @@ class Crowd:
         headers = {"Authorization": f"Bearer {self.key}"}
         while not self._stop.is_set():
             with self._lock:
-                packet = made(next(self._seeds), width=64)
+                packet = sample(next(self._seeds), width=64)
             try:
                 with httpx2.Client(base_url=self.server.url, headers=headers, timeout=30) as client:
                     path = f"/v1/packets/{packet.digest}"
@@ -177,7 +177,7 @@ def test_a_full_disk(small_disk: Path) -> None:
     crowd = Crowd(server, key)
 
     def publish(seed: int) -> int:
-        packet = made(seed, width=512)
+        packet = sample(seed, width=512)
         answer = client.put(f"/v1/packets/{packet.digest}", content=packet.content)
         if answer.status_code == 201:
             crowd.acknowledged[packet.digest] = packet

@@ -17,17 +17,17 @@ from attacks._forge import ATTACKS, Attack
 from m2kt.packet._layout import MANIFEST, PARTS
 from m2kt.packet._zip import zip_bytes
 from m2kt_broker import BrokerSettings
-from tests.broker.conftest import speaking_to
-from tests.broker.speaking import Speaker, made, receipt
+from tests.broker.conftest import broker_api
+from tests.broker.packets import ApiClient, receipt, sample
 
 assert MODULES  # importing them registers the attacks
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speaker]:
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
     settings = BrokerSettings(data=tmp_path_factory.mktemp("target") / "broker", max_upload=20 << 20)
-    with speaking_to(settings) as speaker:
-        yield speaker
+    with broker_api(settings) as api:
+        yield api
 
 
 def as_upload(path: Path) -> tuple[str, bytes]:
@@ -66,7 +66,7 @@ ON_DISK = {"hard-link", "sparse-text", "sparse-tensors"}
     "attack", [a for a in ATTACKS.values() if a.name not in ON_DISK], ids=lambda a: a.name
 )
 def test_a_hostile_packet_is_refused_and_leaves_nothing(
-    attack: Attack, target: Speaker, tmp_path: Path
+    attack: Attack, target: ApiClient, tmp_path: Path
 ) -> None:
     path = attack.write(tmp_path / attack.name)
     digest, content = as_upload(path)
@@ -79,32 +79,32 @@ def test_a_hostile_packet_is_refused_and_leaves_nothing(
 
 
 def test_too_much_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    with speaking_to(BrokerSettings(data=tmp_path / "broker", max_upload=1000)) as speaker:
-        packet = made()
+    with broker_api(BrokerSettings(data=tmp_path / "broker", max_upload=1000)) as api:
+        packet = sample()
         path = f"/v1/packets/{packet.digest}"
-        said = speaker("PUT", path, content=packet.content)
+        said = api("PUT", path, content=packet.content)
         assert said.status_code == 413 and "1000 bytes" in said.json()["detail"]
         pieces = (packet.content[i : i + 100] for i in range(0, len(packet.content), 100))
-        came = speaker("PUT", path, content=pieces)  # without a Content-Length: counted on the way
+        came = api("PUT", path, content=pieces)  # without a Content-Length: counted on the way
         assert came.status_code == 413
-        assert speaker("PUT", path, content=b"", headers={"Content-Length": "9" * 5000}).status_code in (
+        assert api("PUT", path, content=b"", headers={"Content-Length": "9" * 5000}).status_code in (
             413,
             422,
         )
         assert list((tmp_path / "broker" / "spool").iterdir()) == []
 
 
-def test_a_large_statement_is_refused(speaker: Speaker) -> None:
-    packet = made()
-    speaker.publish(packet)
-    answer = speaker("POST", f"/v1/packets/{packet.digest}/verdicts", content=b" " * (5 << 20))
+def test_a_large_statement_is_refused(api: ApiClient) -> None:
+    packet = sample()
+    api.publish(packet)
+    answer = api("POST", f"/v1/packets/{packet.digest}/verdicts", content=b" " * (5 << 20))
     assert answer.status_code == 413
 
 
 def test_an_upload_that_does_not_end_is_ended(tmp_path: Path) -> None:
     settings = BrokerSettings(data=tmp_path / "broker", upload_seconds=1)
-    with speaking_to(settings) as speaker:
-        packet = made()
+    with broker_api(settings) as api:
+        packet = sample()
         messages: asyncio.Queue[dict[str, object]] = asyncio.Queue()
         sent: list[dict[str, object]] = []
 
@@ -114,7 +114,7 @@ def test_an_upload_that_does_not_end_is_ended(tmp_path: Path) -> None:
             async def send(message: dict[str, object]) -> None:
                 sent.append(message)
 
-            authorization = (b"authorization", f"Bearer {speaker.keys['publisher']}".encode())
+            authorization = (b"authorization", f"Bearer {api.keys['publisher']}".encode())
             scope = {
                 "type": "http",
                 "method": "PUT",
@@ -127,9 +127,9 @@ def test_an_upload_that_does_not_end_is_ended(tmp_path: Path) -> None:
                 "server": ("test", 80),
                 "client": ("test", 1),
             }
-            await speaker.client.app(scope, messages.get, send)  # type: ignore[arg-type]
+            await api.client.app(scope, messages.get, send)  # type: ignore[arg-type]
 
-        speaker.client.portal.call(call)  # type: ignore[union-attr]
+        api.client.portal.call(call)  # type: ignore[union-attr]
         assert sent[0]["status"] == 408
 
 
@@ -143,18 +143,18 @@ def test_texts_that_no_database_takes(
     if place == "postgres":
         name = f"texts{ord(text[1])}"
         database = request.getfixturevalue("pg").new_database(name)
-    with speaking_to(BrokerSettings(data=tmp_path / "broker", database=database)) as speaker:
-        packet = made()
-        speaker.publish(packet)
+    with broker_api(BrokerSettings(data=tmp_path / "broker", database=database)) as api:
+        packet = sample()
+        api.publish(packet)
         encoded = "".join(f"%{byte:02x}" for byte in text.encode(errors="surrogatepass"))
         for query in ("skill", "teacher", "licence", "verdict", "label", "cursor"):
-            assert speaker("GET", f"/v1/packets?{query}={encoded}").status_code in (200, 422)
-        assert speaker("GET", f"/v1/search?q={encoded}").status_code in (200, 422)
+            assert api("GET", f"/v1/packets?{query}={encoded}").status_code in (200, 422)
+        assert api("GET", f"/v1/search?q={encoded}").status_code in (200, 422)
         body = json.dumps({"state": "yanked", "reason": text}).encode()
-        refused = speaker("PUT", f"/v1/packets/{packet.digest}/state", content=body)
+        refused = api("PUT", f"/v1/packets/{packet.digest}/state", content=body)
         assert refused.status_code == 422 and refused.headers["content-type"] == "application/problem+json"
         if "\ud800" not in text:  # which cannot be signed
             strange = receipt(packet.digest, base_model={"name": text})
             path = f"/v1/packets/{packet.digest}/verdicts"
-            assert speaker("POST", path, content=strange).status_code in (201, 422)
-            assert [s["student"] for s in speaker("GET", path).json()["statements"]] in ([None], [])
+            assert api("POST", path, content=strange).status_code in (201, 422)
+            assert [s["student"] for s in api("GET", path).json()["statements"]] in ([None], [])

@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
 
 from m2kt.remote import BrokerClient
 from m2kt_broker import BrokerSettings, create_app
+from tests.broker.packets import receipt, sample
 from tests.broker.services import Server
-from tests.broker.speaking import made, receipt
 
 PACKET_TYPE = "application/vnd.m2kt.packet.v1+zip"
 SCHEMA = schemathesis.openapi.from_dict(create_app(BrokerSettings(data=Path("unused"))).openapi())
@@ -52,8 +52,8 @@ def lively(
     server.start()
     with BrokerClient(server.url, key) as client:
         for seed in range(3):
-            client.publish(made(seed).digest, made(seed).at(server.data / "packet.m2kp"))
-        client.add_statement(made(0).digest, receipt(made(0).digest))
+            client.publish(sample(seed).digest, sample(seed).at(server.data / "packet.m2kp"))
+        client.add_statement(sample(0).digest, receipt(sample(0).digest))
     yield server, key
     server.kill()
 

@@ -9,17 +9,17 @@ import pytest
 
 from m2kt.packet import Packet
 from m2kt_broker import BrokerSettings
-from tests.broker.conftest import speaking_to
-from tests.broker.speaking import Speaker, cosigned, made, receipt
+from tests.broker.conftest import broker_api
+from tests.broker.packets import ApiClient, cosigned, receipt, sample
 from tests.packet.trusting import policy_file, trusted
 
 
-def test_a_packet_comes_back_byte_for_byte(speaker: Speaker) -> None:
-    packet = made()
-    first = speaker.publish(packet)
+def test_a_packet_comes_back_byte_for_byte(api: ApiClient) -> None:
+    packet = sample()
+    first = api.publish(packet)
     assert first.status_code == 201, first.text
-    assert speaker.publish(packet).status_code == 200
-    came = speaker("GET", f"/v1/packets/{packet.digest}", "reader")
+    assert api.publish(packet).status_code == 200
+    came = api("GET", f"/v1/packets/{packet.digest}", "reader")
     assert came.content == packet.content
     assert came.headers["etag"] == first.headers["etag"]
 
@@ -39,10 +39,10 @@ def test_a_packet_comes_back_byte_for_byte(speaker: Speaker) -> None:
         ("bytes=-", 200, slice(None)),
     ],
 )
-def test_ranges(speaker: Speaker, asked: str, status: int, part: slice | None) -> None:
-    packet = made()
-    speaker.publish(packet)
-    came = speaker("GET", f"/v1/packets/{packet.digest}", "reader", headers={"Range": asked})
+def test_ranges(api: ApiClient, asked: str, status: int, part: slice | None) -> None:
+    packet = sample()
+    api.publish(packet)
+    came = api("GET", f"/v1/packets/{packet.digest}", "reader", headers={"Range": asked})
     assert came.status_code == status
     if part is None:
         assert came.headers["content-range"] == f"bytes */{len(packet.content)}"
@@ -53,58 +53,58 @@ def test_ranges(speaker: Speaker, asked: str, status: int, part: slice | None) -
         assert packet.content[int(start) : int(rest.split("/")[0]) + 1] == came.content
 
 
-def test_conditions(speaker: Speaker) -> None:
-    packet = made()
-    etag = speaker.publish(packet).headers["etag"]
+def test_conditions(api: ApiClient) -> None:
+    packet = sample()
+    etag = api.publish(packet).headers["etag"]
     path = f"/v1/packets/{packet.digest}"
-    assert speaker("GET", path, headers={"If-None-Match": etag}).status_code == 304
-    assert speaker("GET", path, headers={"If-None-Match": f'"x", W/{etag}'}).status_code == 304
-    assert speaker("GET", path, headers={"If-None-Match": '"x"'}).status_code == 200
-    assert speaker("GET", path, headers={"Range": "bytes=0-3", "If-Range": '"x"'}).content == packet.content
+    assert api("GET", path, headers={"If-None-Match": etag}).status_code == 304
+    assert api("GET", path, headers={"If-None-Match": f'"x", W/{etag}'}).status_code == 304
+    assert api("GET", path, headers={"If-None-Match": '"x"'}).status_code == 200
+    assert api("GET", path, headers={"Range": "bytes=0-3", "If-Range": '"x"'}).content == packet.content
     assert (
-        speaker("GET", path, headers={"Range": "bytes=0-3", "If-Range": etag}).content == packet.content[:4]
+        api("GET", path, headers={"Range": "bytes=0-3", "If-Range": etag}).content == packet.content[:4]
     )
-    head = speaker("HEAD", path)
+    head = api("HEAD", path)
     assert (head.content, head.headers["content-length"]) == (b"", str(len(packet.content)))
 
 
-def test_a_digest_names_its_packet_alone(speaker: Speaker) -> None:
-    answer = speaker("PUT", f"/v1/packets/{made(1).digest}", content=made(2).content)
-    assert answer.status_code == 422 and made(2).digest in answer.json()["detail"]
+def test_a_digest_names_its_packet_alone(api: ApiClient) -> None:
+    answer = api("PUT", f"/v1/packets/{sample(1).digest}", content=sample(2).content)
+    assert answer.status_code == 422 and sample(2).digest in answer.json()["detail"]
     assert answer.headers["content-type"] == "application/problem+json"
-    assert speaker("GET", f"/v1/packets/{made(1).digest}").status_code == 404
+    assert api("GET", f"/v1/packets/{sample(1).digest}").status_code == 404
 
 
-def test_signatures_are_added_and_never_lost(speaker: Speaker) -> None:
-    packet = made()
+def test_signatures_are_added_and_never_lost(api: ApiClient) -> None:
+    packet = sample()
     both = cosigned(packet, "ada")
-    assert speaker.publish(packet).status_code == 201
-    assert speaker.publish(both).status_code == 201
-    assert speaker("GET", f"/v1/packets/{packet.digest}").content == both.content
-    stripped = speaker.publish(packet)
+    assert api.publish(packet).status_code == 201
+    assert api.publish(both).status_code == 201
+    assert api("GET", f"/v1/packets/{packet.digest}").content == both.content
+    stripped = api.publish(packet)
     assert stripped.status_code == 409 and "lacks" in stripped.json()["detail"]
-    record = speaker("GET", f"/v1/packets/{packet.digest}/record").json()
+    record = api("GET", f"/v1/packets/{packet.digest}/record").json()
     assert [s["writer"] for s in record["signers"]].count(True) == 1 and len(record["signers"]) == 2
 
 
 def test_the_policy_is_asked_on_arrival(tmp_path: Path) -> None:
     trust = policy_file(tmp_path / "trust.yaml", trusted("tom", "teacher"))
-    with speaking_to(BrokerSettings(data=tmp_path / "broker", trust=trust)) as speaker:
-        refused = speaker.publish(made(3, signer="eve"))
+    with broker_api(BrokerSettings(data=tmp_path / "broker", trust=trust)) as api:
+        refused = api.publish(sample(3, signer="eve"))
         assert refused.status_code == 403 and "role teacher needs" in refused.json()["detail"]
-        taken = speaker.publish(made(3, signer="tom"))
+        taken = api.publish(sample(3, signer="tom"))
         assert taken.status_code == 201
         assert taken.json()["signers"][0]["owner"] == "tom"
 
 
-def test_filters_and_pages(speaker: Speaker) -> None:
-    packets = [made(seed, name=f"skill-{seed % 2}") for seed in range(5)]
+def test_filters_and_pages(api: ApiClient) -> None:
+    packets = [sample(seed, name=f"skill-{seed % 2}") for seed in range(5)]
     for packet in packets:
-        assert speaker.publish(packet).status_code == 201
-    speaker("POST", f"/v1/packets/{packets[0].digest}/verdicts", content=receipt(packets[0].digest))
+        assert api.publish(packet).status_code == 201
+    api("POST", f"/v1/packets/{packets[0].digest}/verdicts", content=receipt(packets[0].digest))
 
     def found(**query: str) -> list[str]:
-        return [p["digest"] for p in speaker("GET", "/v1/packets", params=query).json()["packets"]]
+        return [p["digest"] for p in api("GET", "/v1/packets", params=query).json()["packets"]]
 
     assert found() == [p.digest for p in reversed(packets)]
     assert found(skill="skill-1") == [packets[3].digest, packets[1].digest]
@@ -115,11 +115,11 @@ def test_filters_and_pages(speaker: Speaker) -> None:
     assert (
         len(found(licence="Apache-2.0")) == len(found(fidelity="0.99")) == len(found(teacher="zoo:tiny")) == 5
     )
-    keyid = speaker("GET", "/v1/packets").json()["packets"][0]["signers"][0]["keyid"]
+    keyid = api("GET", "/v1/packets").json()["packets"][0]["signers"][0]["keyid"]
     assert len(found(signer=keyid[:12])) == 5 and found(signer="0" * 64) == []
     seen, cursor = [], None
     while True:
-        page = speaker(
+        page = api(
             "GET", "/v1/packets", params={"limit": "2", **({"cursor": cursor} if cursor else {})}
         ).json()
         seen += [p["digest"] for p in page["packets"]]
@@ -127,122 +127,122 @@ def test_filters_and_pages(speaker: Speaker) -> None:
         if cursor is None:
             break
     assert seen == found()
-    assert speaker("GET", "/v1/packets", params={"cursor": "nonsense"}).status_code == 422
-    assert speaker("GET", "/v1/packets", params={"colour": "red"}).status_code == 422
+    assert api("GET", "/v1/packets", params={"cursor": "nonsense"}).status_code == 422
+    assert api("GET", "/v1/packets", params={"colour": "red"}).status_code == 422
 
 
-def test_yanked_is_hidden_and_handed_out_revoked_is_refused_for_ever(speaker: Speaker) -> None:
-    packet = made()
-    speaker.publish(packet)
+def test_yanked_is_hidden_and_handed_out_revoked_is_refused_for_ever(api: ApiClient) -> None:
+    packet = sample()
+    api.publish(packet)
     path = f"/v1/packets/{packet.digest}"
 
     def state(name: str, role: str = "publisher") -> int:
-        return speaker(
+        return api(
             "PUT", f"{path}/state", role, json={"state": name, "reason": "poisoned rows"}
         ).status_code
 
     def listed() -> int:
-        return len(speaker("GET", "/v1/packets").json()["packets"])
+        return len(api("GET", "/v1/packets").json()["packets"])
 
     assert state("yanked") == 200 and listed() == 0
-    assert speaker("GET", path, "reader").headers["m2kt-state"] == "yanked"
+    assert api("GET", path, "reader").headers["m2kt-state"] == "yanked"
     assert state("listed") == 200 and listed() == 1
     assert state("revoked") == 200 and listed() == 0
-    gone = speaker("GET", path, "reader")
+    gone = api("GET", path, "reader")
     assert gone.status_code == 410 and "poisoned rows" in gone.json()["detail"]
-    assert speaker("GET", path, "admin").content == packet.content  # to look into what happened
-    record = speaker("GET", f"{path}/record", "reader").json()
+    assert api("GET", path, "admin").content == packet.content  # to look into what happened
+    record = api("GET", f"{path}/record", "reader").json()
     assert (record["state"], record["state_reason"]) == ("revoked", "poisoned rows")
     assert state("listed", "admin") == 409
-    assert speaker.publish(packet).status_code == 410
-    assert speaker.publish(cosigned(packet, "ada")).status_code == 410
+    assert api.publish(packet).status_code == 410
+    assert api.publish(cosigned(packet, "ada")).status_code == 410
 
 
-def test_only_its_publisher_and_admins_take_a_packet_back(speaker: Speaker) -> None:
-    packet = made()
-    speaker.publish(packet, "admin")
+def test_only_its_publisher_and_admins_take_a_packet_back(api: ApiClient) -> None:
+    packet = sample()
+    api.publish(packet, "admin")
     yank = {"json": {"state": "yanked", "reason": "I do not like it"}}
-    refused = speaker("PUT", f"/v1/packets/{packet.digest}/state", "publisher", **yank)
+    refused = api("PUT", f"/v1/packets/{packet.digest}/state", "publisher", **yank)
     assert refused.status_code == 403 and "a admin" in refused.json()["detail"]
-    assert speaker("PUT", f"/v1/packets/{packet.digest}/state", "admin", **yank).status_code == 200
+    assert api("PUT", f"/v1/packets/{packet.digest}/state", "admin", **yank).status_code == 200
 
 
-def test_statements_are_verified_kept_and_told(speaker: Speaker) -> None:
-    packet, other = made(), made(1)
-    speaker.publish(packet)
+def test_statements_are_verified_kept_and_told(api: ApiClient) -> None:
+    packet, other = sample(), sample(1)
+    api.publish(packet)
     path = f"/v1/packets/{packet.digest}/verdicts"
     envelope = receipt(packet.digest)
-    added = speaker("POST", path, content=envelope)
+    added = api("POST", path, content=envelope)
     assert added.status_code == 201
-    assert speaker("POST", path, content=envelope).status_code == 200
-    said = speaker("GET", path, "reader").json()["statements"]
+    assert api("POST", path, content=envelope).status_code == 200
+    said = api("GET", path, "reader").json()["statements"]
     assert [(s["verdict"], s["student"], s["accuracy"]) for s in said] == [
         ("accepted", "zoo:pico-llama", 0.98)
     ]
     name = added.json()["statement"]
-    assert speaker("GET", f"/v1/statements/{name}", "reader").content == envelope
-    assert speaker("GET", "/v1/packets").json()["packets"][0]["verdicts"] == {"accepted": 1}
-    foreign = speaker("POST", path, content=receipt(other.digest))
+    assert api("GET", f"/v1/statements/{name}", "reader").content == envelope
+    assert api("GET", "/v1/packets").json()["packets"][0]["verdicts"] == {"accepted": 1}
+    foreign = api("POST", path, content=receipt(other.digest))
     assert foreign.status_code == 422 and "is about the packet" in foreign.json()["detail"]
-    forged = speaker("POST", path, content=envelope.replace(b"MDAwMDAw", b"MDAwMDAx", 1)[:-20] + b"\n")
+    forged = api("POST", path, content=envelope.replace(b"MDAwMDAw", b"MDAwMDAx", 1)[:-20] + b"\n")
     assert forged.status_code == 422
     assert (
-        speaker("POST", f"/v1/packets/{other.digest}/verdicts", content=receipt(other.digest)).status_code
+        api("POST", f"/v1/packets/{other.digest}/verdicts", content=receipt(other.digest)).status_code
         == 404
     )
 
 
-def test_a_strange_predicate_does_no_harm(speaker: Speaker) -> None:
-    packet = made()
-    speaker.publish(packet)
+def test_a_strange_predicate_does_no_harm(api: ApiClient) -> None:
+    packet = sample()
+    api.publish(packet)
     strange = receipt(
         packet.digest, base_model=[1], after={"accuracy": "high", "adapter": {"a": 1}}, verdict=7
     )
-    assert speaker("POST", f"/v1/packets/{packet.digest}/verdicts", content=strange).status_code == 201
-    said = speaker("GET", f"/v1/packets/{packet.digest}/verdicts").json()["statements"][0]
+    assert api("POST", f"/v1/packets/{packet.digest}/verdicts", content=strange).status_code == 201
+    said = api("GET", f"/v1/packets/{packet.digest}/verdicts").json()["statements"][0]
     assert (said["verdict"], said["student"], said["accuracy"], said["adapter"]) == (None, None, None, None)
 
 
-def test_words_and_vectors_find_packets(speaker: Speaker, tmp_path: Path) -> None:
-    packets = [made(seed) for seed in range(3)]
+def test_words_and_vectors_find_packets(api: ApiClient, tmp_path: Path) -> None:
+    packets = [sample(seed) for seed in range(3)]
     for packet in packets:
-        speaker.publish(packet)
-    found = speaker("GET", "/v1/search", "reader", params={"q": "RULE"}).json()["found"]
+        api.publish(packet)
+    found = api("GET", "/v1/search", "reader", params={"q": "RULE"}).json()["found"]
     assert len(found) == 3 and found[0]["labels"] == [{"kind": "rule", "text": "rule 1"}]
-    assert speaker("GET", "/v1/search", params={"q": "100%_"}).json()["found"] == []
+    assert api("GET", "/v1/search", params={"q": "100%_"}).json()["found"] == []
     space = found[0]["packet"]["space"]
     loaded = Packet.load(packets[1].at(tmp_path / "p.m2kp"))
     vector = (loaded.concepts.vectors_KD[4] * 3).tolist()  # length does not count, direction does
-    near = speaker("POST", "/v1/search/vectors", "reader", json={"space": space, "vector": vector}).json()[
+    near = api("POST", "/v1/search/vectors", "reader", json={"space": space, "vector": vector}).json()[
         "near"
     ]
     assert near[0]["packet"] == packets[1].digest and near[0]["row"] == 4
     assert near[0]["concept"] == "rule 1(b, b)" and np.isclose(near[0]["cosine"], 1.0)
     assert [n["cosine"] for n in near] == sorted((n["cosine"] for n in near), reverse=True)
-    wrong = speaker("POST", "/v1/search/vectors", json={"space": space, "vector": [1.0]})
+    wrong = api("POST", "/v1/search/vectors", json={"space": space, "vector": [1.0]})
     assert wrong.status_code == 404 and "vectors of 1 numbers" in wrong.json()["detail"]
-    speaker.publish(made(9, width=8))  # says it is of the same teacher, which cannot be
+    api.publish(sample(9, width=8))  # says it is of the same teacher, which cannot be
     assert (
-        len(speaker("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"])
+        len(api("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"])
         == 10
     )
     nowhere = {"space": "sha256:9/1", "vector": vector}
-    assert speaker("POST", "/v1/search/vectors", json=nowhere).status_code == 404
-    speaker("PUT", f"/v1/packets/{packets[1].digest}/state", json={"state": "yanked", "reason": "old"})
-    near = speaker("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"]
+    assert api("POST", "/v1/search/vectors", json=nowhere).status_code == 404
+    api("PUT", f"/v1/packets/{packets[1].digest}/state", json={"state": "yanked", "reason": "old"})
+    near = api("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"]
     assert packets[1].digest not in {n["packet"] for n in near}
 
 
-def test_lineage_from_either_end(speaker: Speaker) -> None:
-    packet, adapter = made(), "sha256:" + "a" * 64
-    speaker.publish(packet)
+def test_lineage_from_either_end(api: ApiClient) -> None:
+    packet, adapter = sample(), "sha256:" + "a" * 64
+    api.publish(packet)
     for said in (receipt(packet.digest), receipt(packet.digest, "rejected")):
-        speaker("POST", f"/v1/packets/{packet.digest}/verdicts", content=said)
+        api("POST", f"/v1/packets/{packet.digest}/verdicts", content=said)
     for digest in (packet.digest, adapter, "sha256:" + "0" * 64):
-        line = speaker("GET", f"/v1/lineage/{digest}", "reader").json()["lines"][0]
+        line = api("GET", f"/v1/lineage/{digest}", "reader").json()["lines"][0]
         assert line["packet"]["digest"] == packet.digest
         assert [(r["verdict"], r["adapter"]) for r in line["receipts"]] == [
             ("accepted", adapter),
             ("rejected", None),
         ]
-    assert speaker("GET", f"/v1/lineage/sha256:{'b' * 64}").status_code == 404
+    assert api("GET", f"/v1/lineage/sha256:{'b' * 64}").status_code == 404

@@ -19,9 +19,9 @@ from m2kt_broker.pages import inside as pages_inside
 from m2kt_broker.pages import listing as pages_listing
 from m2kt_broker.pages.styles import moved
 from m2kt_broker.pages.text import brief, card_html, short, visible, when
-from tests.broker.conftest import speaking_to
-from tests.broker.reading import Page, read_page
-from tests.broker.speaking import Made, Speaker, cosigned, made, receipt
+from tests.broker.conftest import broker_api
+from tests.broker.html import Page, read_page
+from tests.broker.packets import ApiClient, SamplePacket, cosigned, receipt, sample
 from tests.packet.samples import sample_packet
 from tests.packet.trusting import key, policy_file, trusted
 
@@ -29,13 +29,13 @@ BROWSER = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 MARKUP = '<script>alert(1)</script><b style="position:fixed" onclick=x>"\'&amp;{{7*7}}'
 
 
-def at(speaker: Speaker, path: str, status: int = 200, role: str | None = "reader") -> Page:
+def at(api: ApiClient, path: str, status: int = 200, role: str | None = "reader") -> Page:
     """A page, as a browser gets it."""
-    return read_page(speaker("GET", path, role, headers=BROWSER), status)
+    return read_page(api("GET", path, role, headers=BROWSER), status)
 
 
-def packet_page(speaker: Speaker, packet: Made) -> Page:
-    return at(speaker, f"/packets/{packet.digest}")
+def packet_page(api: ApiClient, packet: SamplePacket) -> Page:
+    return at(api, f"/packets/{packet.digest}")
 
 
 def listed(page: Page) -> list[str]:
@@ -44,44 +44,44 @@ def listed(page: Page) -> list[str]:
     return [link.removeprefix("/packets/") for link in links if link.startswith("/packets/")]
 
 
-def by_ada() -> Made:
-    return made(50, signer="ada")
+def by_ada() -> SamplePacket:
+    return sample(50, signer="ada")
 
 
-def other() -> Made:
-    return made(51, name="other-skill")
+def other() -> SamplePacket:
+    return sample(51, name="other-skill")
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speaker]:
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
     """A broker with 23 packets: some signed by ada, one found wanting, one that two students took."""
-    with speaking_to(BrokerSettings(data=tmp_path_factory.mktemp("shelf") / "broker")) as speaker:
+    with broker_api(BrokerSettings(data=tmp_path_factory.mktemp("shelf") / "broker")) as api:
         for seed in range(20):
-            speaker.publish(made(seed))
-        for packet in (by_ada(), other(), made(52)):
-            speaker.publish(packet, role="admin")
-        add = f"/v1/packets/{made(52).digest}/verdicts"
-        speaker("POST", add, content=receipt(made(52).digest))
-        speaker("POST", add, content=receipt(made(52).digest, "rejected", reasons=["accuracy 0.1 < 0.8"]))
-        yield speaker
+            api.publish(sample(seed))
+        for packet in (by_ada(), other(), sample(52)):
+            api.publish(packet, role="admin")
+        add = f"/v1/packets/{sample(52).digest}/verdicts"
+        api("POST", add, content=receipt(sample(52).digest))
+        api("POST", add, content=receipt(sample(52).digest, "rejected", reasons=["accuracy 0.1 < 0.8"]))
+        yield api
 
 
-def test_an_empty_broker_says_how_to_begin(speaker: Speaker) -> None:
-    page = at(speaker, "/")
-    assert "Nothing was published yet" in page.says and "m2kt publish" in page.says
-    assert "0 packets" in page.says and not page.all("table")
+def test_an_empty_broker_says_how_to_begin(api: ApiClient) -> None:
+    page = at(api, "/")
+    assert "Nothing was published yet" in page.text and "m2kt publish" in page.text
+    assert "0 packets" in page.text and not page.all("table")
 
 
-def test_the_list_shows_what_a_choice_needs(shelf: Speaker) -> None:
+def test_the_list_shows_what_a_choice_needs(shelf: ApiClient) -> None:
     page = at(shelf, "/")
     newest = page.all("tr")[1].text
     for told in ("tiny-secret", "A table over three letters.", "zoo:tiny", "Apache-2.0", "99.5 %"):
         assert told in newest
     assert "1 accepted" in newest and "1 rejected" in newest and "by a admin" in newest
-    assert "23 packets" in page.says
+    assert "23 packets" in page.text
 
 
-def test_pages_follow_each_other_and_miss_nothing(shelf: Speaker) -> None:
+def test_pages_follow_each_other_and_miss_nothing(shelf: ApiClient) -> None:
     seen: list[str] = []
     page = at(shelf, "/")
     while True:
@@ -101,7 +101,7 @@ FILTERS = [
     ({"signer": "ada"}, by_ada),
     ({"fidelity": "1.0", "skill": "other-skill"}, None),
     ({"fidelity": "0.99", "skill": "other-skill"}, other),
-    ({"verdict": "rejected"}, lambda: made(52)),
+    ({"verdict": "rejected"}, lambda: sample(52)),
     ({"q": "OTHER-s"}, other),
     ({"state": "yanked"}, None),
 ]
@@ -109,7 +109,7 @@ FILTERS = [
 
 @pytest.mark.parametrize(("filters", "finds"), FILTERS, ids=[str(filters) for filters, _ in FILTERS])
 def test_filters_find_and_stay_chosen(
-    shelf: Speaker, filters: dict[str, str], finds: Callable[[], Made] | None
+    shelf: ApiClient, filters: dict[str, str], finds: Callable[[], SamplePacket] | None
 ) -> None:
     form = {"skill": "", "teacher": "", "licence": "", "signer": "", "fidelity": "", "verdict": ""}
     if "signer" in filters:
@@ -117,7 +117,7 @@ def test_filters_find_and_stay_chosen(
     page = at(shelf, "/?" + urlencode(form | filters))
     assert set(listed(page)) == ({finds().digest} if finds else set())
     if finds is None:
-        assert "No packet is like that" in page.says
+        assert "No packet is like that" in page.text
     for name, value in filters.items():
         if name == "q":
             assert page.all("input", id="search")[0].attributes["value"] == value
@@ -131,35 +131,35 @@ def test_filters_find_and_stay_chosen(
         assert removed[0].attributes["href"] == "/"
 
 
-def _signer(packet: Made) -> str:
+def _signer(packet: SamplePacket) -> str:
     with tempfile.TemporaryDirectory() as folder:
         signature = Packet.load(packet.at(Path(folder) / "packet.m2kp")).signature
     assert signature is not None
     return signature.keyid
 
 
-def test_a_search_says_why_and_takes_digests(shelf: Speaker) -> None:
+def test_a_search_says_why_and_takes_digests(shelf: ApiClient) -> None:
     page = at(shelf, "/?q=other")
     assert "skill other-skill" in " ".join(page.all("p", class_="why")[0].text.split())
-    assert listed(at(shelf, f"/?q={made(3).digest}")) == [made(3).digest]
+    assert listed(at(shelf, f"/?q={sample(3).digest}")) == [sample(3).digest]
     assert len(listed(at(shelf, f"/?q=sha256:{'0' * 64}"))) == 23  # the teacher of all
-    assert listed(at(shelf, f"/?q=sha256:{'a' * 64}")) == [made(52).digest]  # an adapter that came of it
+    assert listed(at(shelf, f"/?q=sha256:{'a' * 64}")) == [sample(52).digest]  # an adapter that came of it
 
 
-def test_many_values_are_typed_with_suggestions(shelf: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_values_are_typed_with_suggestions(shelf: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages_listing, "CHOICES", 1)
     page = at(shelf, "/")
     (field,) = page.all("input", name="skill")
     assert len(page.all("datalist", id=field.attributes["list"])) == 1 and page.all("select", name="teacher")
 
 
-def test_a_filter_that_cannot_be_is_told(shelf: Speaker) -> None:
+def test_a_filter_that_cannot_be_is_told(shelf: ApiClient) -> None:
     page = at(shelf, "/?fidelity=much", 422)
-    assert "This cannot be shown" in page.says and "fidelity" in page.says
+    assert "This cannot be shown" in page.text and "fidelity" in page.text
 
 
-def test_a_packets_page_shows_all_of_it(shelf: Speaker) -> None:
-    page = packet_page(shelf, made(52))
+def test_a_packets_page_shows_all_of_it(shelf: ApiClient) -> None:
+    page = packet_page(shelf, sample(52))
     assert page.all("h1")[0].text.split()[0] == "tiny-secret"
     for told in (
         "A table over three letters.",
@@ -168,7 +168,7 @@ def test_a_packets_page_shows_all_of_it(shelf: Speaker) -> None:
         "Apache-2.0",
         "3,700",
     ):
-        assert told in page.says, told
+        assert told in page.text, told
     headings = [e.text for e in page.all("h2")]
     assert (
         "Concepts" in headings
@@ -180,11 +180,11 @@ def test_a_packets_page_shows_all_of_it(shelf: Speaker) -> None:
     cells = [e.text for e in page.all("td", class_="tint")]
     assert len(cells) == 9 and set(cells) <= {"~a", "~b", "~c"}
     command = page.all("pre", class_="command")[0].text
-    assert f"m2kt pull {made(52).digest} --out" in command and "M2KT_BROKER_URL=http://testserver" in command
+    assert f"m2kt pull {sample(52).digest} --out" in command and "M2KT_BROKER_URL=http://testserver" in command
 
 
-def test_who_took_it_with_what_verdict(shelf: Speaker) -> None:
-    page = packet_page(shelf, made(52))
+def test_who_took_it_with_what_verdict(shelf: ApiClient) -> None:
+    page = packet_page(shelf, sample(52))
     (table,) = page.all("table", class_="said")
     said = " ".join(table.text.split())
     assert "accepted" in said and "rejected" in said and "zoo:pico-llama" in said and "98.0 %" in said
@@ -197,55 +197,55 @@ def test_who_took_it_with_what_verdict(shelf: Speaker) -> None:
     ]
     assert f"sha256:{'a' * 12}…" in lineage.text and "22 more packets of it" in lineage.text
     links = [e.attributes["href"] for e in page.all("a") if e.attributes["href"].startswith("/statements/")]
-    rejected = next(p for link in links if "accuracy 0.1 < 0.8" in (p := at(shelf, link)).says)
-    assert "Receipt" in rejected.all("h1")[0].text and "0.0 % before, 98.0 % after" in rejected.says
-    assert '"verdict": "rejected"' in rejected.says
+    rejected = next(p for link in links if "accuracy 0.1 < 0.8" in (p := at(shelf, link)).text)
+    assert "Receipt" in rejected.all("h1")[0].text and "0.0 % before, 98.0 % after" in rejected.text
+    assert '"verdict": "rejected"' in rejected.text
 
 
-def test_a_packet_that_nobody_took_says_how_to_report(shelf: Speaker) -> None:
-    page = packet_page(shelf, made(0))
-    assert "No student has reported yet" in page.says and "none reported" in page.says
+def test_a_packet_that_nobody_took_says_how_to_report(shelf: ApiClient) -> None:
+    page = packet_page(shelf, sample(0))
+    assert "No student has reported yet" in page.text and "none reported" in page.text
 
 
 def test_signers_are_named_where_the_policy_knows_them(tmp_path: Path) -> None:
     policy = policy_file(tmp_path / "trust.yaml", trusted("ada", "teacher"), trusted("tom", "auditor"))
-    with speaking_to(BrokerSettings(data=tmp_path / "broker", trust=policy)) as speaker:
-        packet = cosigned(made(60, signer="ada"), "tom")
-        assert speaker.publish(packet).status_code == 201
-        page = packet_page(speaker, packet)
+    with broker_api(BrokerSettings(data=tmp_path / "broker", trust=policy)) as api:
+        packet = cosigned(sample(60, signer="ada"), "tom")
+        assert api.publish(packet).status_code == 201
+        page = packet_page(api, packet)
         signers = [" ".join(e.text.split()) for e in page.all("span", class_="signer")]
         assert f"ada {short(key('ada').keyid)}" in signers and f"tom {short(key('tom').keyid)}" in signers
-        assert "ada" in page.says and "its maker" in page.says
+        assert "ada" in page.text and "its maker" in page.text
 
 
 @pytest.mark.parametrize("state", ["yanked", "revoked"])
-def test_what_was_taken_back_is_marked(speaker: Speaker, state: str) -> None:
-    speaker.publish(made(0))
-    speaker("POST", f"/v1/packets/{made(0).digest}/verdicts", content=receipt(made(0).digest))
+def test_what_was_taken_back_is_marked(api: ApiClient, state: str) -> None:
+    api.publish(sample(0))
+    api("POST", f"/v1/packets/{sample(0).digest}/verdicts", content=receipt(sample(0).digest))
     told = {"state": state, "reason": "rows <i>were</i> poisoned"}
-    assert speaker("PUT", f"/v1/packets/{made(0).digest}/state", json=told).status_code == 200
-    page = packet_page(speaker, made(0))
+    assert api("PUT", f"/v1/packets/{sample(0).digest}/state", json=told).status_code == 200
+    page = packet_page(api, sample(0))
     (banner,) = page.all("div", class_="banner")
     assert state in banner.attributes["class"] and "rows <i>were</i> poisoned" in banner.text
     assert page.all("h1")[0].text.split() == ["tiny-secret", state.capitalize()]
-    assert "accepted" in page.says  # the record stays
+    assert "accepted" in page.text  # the record stays
     revoked = state == "revoked"
     assert bool(page.all("pre", class_="command")) is not revoked and bool(page.all("svg")) is not revoked
-    assert listed(at(speaker, "/")) == [] and listed(at(speaker, f"/?state={state}")) == [made(0).digest]
-    assert state.capitalize() in at(speaker, "/?state=any").all("tr")[1].text
+    assert listed(at(api, "/")) == [] and listed(at(api, f"/?state={state}")) == [sample(0).digest]
+    assert state.capitalize() in at(api, "/?state=any").all("tr")[1].text
 
 
 def test_a_packet_whose_bytes_do_not_come_still_has_its_record(tmp_path: Path) -> None:
-    with speaking_to(BrokerSettings(data=tmp_path / "broker")) as speaker:
-        speaker.publish(made(0))
+    with broker_api(BrokerSettings(data=tmp_path / "broker")) as api:
+        api.publish(sample(0))
         for file in (tmp_path / "broker" / "store" / "packets").rglob("*"):
             if file.is_file():
                 file.unlink()
-        page = packet_page(speaker, made(0))
-        assert "cannot be drawn now" in page.says and "3,700" in page.says and not page.all("svg")
+        page = packet_page(api, sample(0))
+        assert "cannot be drawn now" in page.text and "3,700" in page.text and not page.all("svg")
 
 
-def _attended(weight: float) -> Made:
+def _attended(weight: float) -> SamplePacket:
     attention = {
         "edges_M6": np.array([[0, 0, 0, 0, 0, 0]], np.int32),
         "weight_MLH": np.full((1, 3, 2), weight, np.float32),
@@ -254,53 +254,53 @@ def _attended(weight: float) -> Made:
     }
     with tempfile.TemporaryDirectory() as folder:
         file = sample_packet().replace(attention=attention).save(Path(folder) / "packet.m2kp")
-        return Made(Packet.load(file).digest, file.read_bytes())
+        return SamplePacket(Packet.load(file).digest, file.read_bytes())
 
 
-def test_numbers_that_cannot_be_are_drawn_within_bounds(speaker: Speaker) -> None:
+def test_numbers_that_cannot_be_are_drawn_within_bounds(api: ApiClient) -> None:
     packet = _attended(1e8)
-    speaker.publish(packet)
-    page = packet_page(speaker, packet)
-    assert "cannot be drawn" not in page.says and len(page.all("svg")) == 4
+    api.publish(packet)
+    page = packet_page(api, packet)
+    assert "cannot be drawn" not in page.text and len(page.all("svg")) == 4
 
 
-def test_a_drawing_that_fails_leaves_the_record(speaker: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drawing_that_fails_leaves_the_record(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(pages_inside, "summarise_graph", fails)
-    speaker.publish(made(0))
-    page = packet_page(speaker, made(0))
-    assert "a bug of ours" in page.says and "3,700" in page.says
+    api.publish(sample(0))
+    page = packet_page(api, sample(0))
+    assert "a bug of ours" in page.text and "3,700" in page.text
     monkeypatch.undo()
-    assert packet_page(speaker, made(0)).all("svg", class_="graph")  # it is tried anew
+    assert packet_page(api, sample(0)).all("svg", class_="graph")  # it is tried anew
 
 
-def test_nothing_here_is_a_page_for_people_and_a_problem_for_machines(speaker: Speaker) -> None:
+def test_nothing_here_is_a_page_for_people_and_a_problem_for_machines(api: ApiClient) -> None:
     for path in (
         "/nowhere",
         f"/packets/sha256:{'9' * 64}",
         f"/statements/sha256:{'9' * 64}",
         "/assets/old.css",
     ):
-        page = at(speaker, path, 404)
-        assert "Nothing here" in page.says and page.all("a", href="/")
-        plain = speaker("GET", path, "reader")
+        page = at(api, path, 404)
+        assert "Nothing here" in page.text and page.all("a", href="/")
+        plain = api("GET", path, "reader")
         assert (plain.status_code, plain.headers["content-type"]) == (404, "application/problem+json")
-    machine = speaker("GET", f"/v1/packets/sha256:{'9' * 64}", headers=BROWSER)
+    machine = api("GET", f"/v1/packets/sha256:{'9' * 64}", headers=BROWSER)
     assert machine.headers["content-type"] == "application/problem+json"
 
 
-def test_who_has_no_key_is_asked_for_one(speaker: Speaker) -> None:
-    answer = speaker("GET", "/", None, headers=BROWSER)
+def test_who_has_no_key_is_asked_for_one(api: ApiClient) -> None:
+    answer = api("GET", "/", None, headers=BROWSER)
     page = read_page(answer, 401)
     # a browser asks for a password where this is the first and only challenge; the API names Bearer as well
     assert answer.headers["www-authenticate"] == 'Basic realm="M2KT broker", charset="UTF-8"'
-    assert "the password is your API key" in page.says
+    assert "the password is your API key" in page.text
 
 
-def test_who_wants_json_is_led_to_the_api(shelf: Speaker) -> None:
-    digest = made(52).digest
+def test_who_wants_json_is_led_to_the_api(shelf: ApiClient) -> None:
+    digest = sample(52).digest
     led = {"/": "/v1/packets", f"/packets/{digest}": f"/v1/packets/{digest}/record"}
     for path, api in led.items():
         answer = shelf("GET", path, "reader", headers={"accept": "application/json"}, follow_redirects=False)
@@ -308,7 +308,7 @@ def test_who_wants_json_is_led_to_the_api(shelf: Speaker) -> None:
         assert shelf("GET", api, "reader").headers["content-type"] == "application/json"
 
 
-def _hostile() -> Made:
+def _hostile() -> SamplePacket:
     """A packet whose every free text is markup."""
     symbols = [MARKUP, "</text></svg><script>x", "evil"]
     spec = sample_packet().spec.model_dump(mode="json")
@@ -325,17 +325,17 @@ def _hostile() -> Made:
     )
     with tempfile.TemporaryDirectory() as folder:
         file = packet.save(Path(folder) / "hostile.m2kp")
-        return Made(Packet.load(file).digest, file.read_bytes())
+        return SamplePacket(Packet.load(file).digest, file.read_bytes())
 
 
-def test_a_packets_text_stays_text(speaker: Speaker) -> None:
+def test_a_packets_text_stays_text(api: ApiClient) -> None:
     hostile = _hostile()
-    assert speaker.publish(hostile).status_code == 201
+    assert api.publish(hostile).status_code == 201
     said = receipt(
         hostile.digest, adapter=MARKUP, base_model={"name": MARKUP, "digest": MARKUP}, reasons=[MARKUP]
     )
-    name = speaker("POST", f"/v1/packets/{hostile.digest}/verdicts", content=said).json()["statement"]
-    speaker(
+    name = api("POST", f"/v1/packets/{hostile.digest}/verdicts", content=said).json()["statement"]
+    api(
         "PUT", f"/v1/packets/{hostile.digest}/state", json={"state": "yanked", "reason": MARKUP + "\u202e"}
     )
     pages = [
@@ -345,13 +345,13 @@ def test_a_packets_text_stays_text(speaker: Speaker) -> None:
         f"/?{urlencode({'q': MARKUP})}",
     ]
     for path in [*pages, f"/?{urlencode({'teacher': MARKUP, 'state': 'any', 'verdict': MARKUP})}"]:
-        answer = speaker("GET", path, "reader", headers=BROWSER)
+        answer = api("GET", path, "reader", headers=BROWSER)
         page = read_page(answer)  # no script, no handler, no style of a stranger's: or this fails
-        assert "<script>alert(1)</script>" in page.says
+        assert "<script>alert(1)</script>" in page.text
         assert "<script" not in answer.text and "\u202e" not in answer.text and "\u2066" not in answer.text
         assert "position:fixed" not in page.all("style")[0].text
-    drawn = at(speaker, f"/packets/{hostile.digest}")
-    assert MARKUP in drawn.says
+    drawn = at(api, f"/packets/{hostile.digest}")
+    assert MARKUP in drawn.text
     assert len(drawn.all("svg", class_="graph")) == 2
 
 
@@ -385,7 +385,7 @@ def test_text_is_made_fit_to_read() -> None:
     assert when("2026-11-28T12:34:56.7+02:00") == "28 Nov 2026, 10:34" and when("<soon>") == "<soon>"
 
 
-def test_the_sheet_is_kept_by_browsers_and_named_by_its_content(shelf: Speaker) -> None:
+def test_the_sheet_is_kept_by_browsers_and_named_by_its_content(shelf: ApiClient) -> None:
     page = at(shelf, "/")
     (sheet,) = page.all("link", rel="stylesheet")
     answer = shelf("GET", sheet.attributes["href"], None)
@@ -411,7 +411,7 @@ def _contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_text_can_be_read_in_light_and_dark(shelf: Speaker, dark: bool) -> None:
+def test_text_can_be_read_in_light_and_dark(shelf: ApiClient, dark: bool) -> None:
     sheet: httpx2.Response = shelf("GET", at(shelf, "/").all("link", rel="stylesheet")[0].attributes["href"])
     colours: dict[str, str] = {}
     for media, body in re.findall(
@@ -423,7 +423,7 @@ def test_text_can_be_read_in_light_and_dark(shelf: Speaker, dark: bool) -> None:
         assert _contrast(colours[name], colours["page"]) >= 4.5, name
 
 
-def test_what_watches_a_site_may_ask_for_heads_alone(shelf: Speaker) -> None:
+def test_what_watches_a_site_may_ask_for_heads_alone(shelf: ApiClient) -> None:
     whole = shelf("GET", "/", "reader", headers=BROWSER)
     head = shelf("HEAD", "/", "reader", headers=BROWSER)
     assert (head.status_code, head.content) == (200, b"")

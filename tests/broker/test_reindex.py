@@ -17,7 +17,7 @@ from m2kt_broker.keys import Caller
 from m2kt_broker.records import parse_record
 from m2kt_broker.stores import read_all
 from tests.broker import services
-from tests.broker.speaking import Made, cosigned, made, receipt
+from tests.broker.packets import SamplePacket, cosigned, receipt, sample
 
 ANN, BOB = Caller("ann", "publisher"), Caller("bob", "admin")
 PLACES = ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.registry])]
@@ -51,7 +51,7 @@ def opened(settings: BrokerSettings) -> Broker:
     return broker
 
 
-def publish(broker: Broker, packet: Made, tmp_path: Path, caller: Caller = ANN) -> None:
+def publish(broker: Broker, packet: SamplePacket, tmp_path: Path, caller: Caller = ANN) -> None:
     broker.publish(packet.digest, packet.at(tmp_path / "packet.m2kp"), caller)
 
 
@@ -61,7 +61,7 @@ def lived_in(broker: Broker, tmp_path: Path) -> None:
     key, _ = broker.make_key("tom", "reader", "tests")
     broker.end_key(key.id, "tests")
     broker.make_key("tom", "admin", "tests")
-    packets = [made(seed, name=f"skill {seed}") for seed in range(4)]
+    packets = [sample(seed, name=f"skill {seed}") for seed in range(4)]
     for packet in packets:
         publish(broker, packet, tmp_path)
     publish(broker, cosigned(packets[0], "ada"), tmp_path, BOB)
@@ -132,11 +132,11 @@ def test_a_record_that_the_database_missed_is_brought_in(
 
         patch.setattr(service, "apply", fails)
         with pytest.raises(StorageError):
-            publish(broker, made(0), tmp_path)
+            publish(broker, sample(0), tmp_path)
     assert broker.behind and rows_of(broker)["packets"] == []
-    publish(broker, made(1), tmp_path)
+    publish(broker, sample(1), tmp_path)
     assert not broker.behind
-    assert {row["digest"] for row in rows_of(broker)["packets"]} == {made(0).digest, made(1).digest}
+    assert {row["digest"] for row in rows_of(broker)["packets"]} == {sample(0).digest, sample(1).digest}
     before = rows_of(broker)
     broker.reindex()
     assert rows_of(broker) == before
@@ -147,10 +147,10 @@ def test_damage_in_the_store_is_said_and_hides_nothing_else(tmp_path: Path) -> N
     settings = BrokerSettings(data=tmp_path / "broker")
     broker = opened(settings)
     for seed in (0, 1):
-        publish(broker, made(seed), tmp_path)
-    broker.state(made(0).digest, receipt(made(0).digest), ANN)
+        publish(broker, sample(seed), tmp_path)
+    broker.state(sample(0).digest, receipt(sample(0).digest), ANN)
     assert broker.damaged() == []
-    blob = next(r["blob"] for r in rows_of(broker)["packets"] if r["digest"] == made(0).digest)
+    blob = next(r["blob"] for r in rows_of(broker)["packets"] if r["digest"] == sample(0).digest)
     broker.close()
     name = blob.removeprefix("sha256:")
     (settings.data / "store" / "packets" / name[:2] / name).write_bytes(b"rot")
@@ -159,9 +159,9 @@ def test_damage_in_the_store_is_said_and_hides_nothing_else(tmp_path: Path) -> N
     again = services.m2kt("broker", "reindex", *place)
     assert again.returncode == 9 and "2 records cannot be read" in again.stderr
     broker = opened(settings)
-    assert [row["digest"] for row in rows_of(broker)["packets"]] == [made(1).digest]
+    assert [row["digest"] for row in rows_of(broker)["packets"]] == [sample(1).digest]
     assert len(broker.lost) == 2  # the packet, and what was said about it
-    publish(broker, made(0), tmp_path)  # as the message advises
+    publish(broker, sample(0), tmp_path)  # as the message advises
     assert broker.damaged() == [] and broker.reindex() == 4 and not broker.lost
     broker.close()
 

@@ -15,8 +15,8 @@ import httpx2
 import pytest
 
 from m2kt.remote import BrokerClient
+from tests.broker.packets import sample
 from tests.broker.services import Server, wait_until
-from tests.broker.speaking import made
 
 WITHOUT = """
 import sys
@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, s
 
 def slow_upload(server: Server, key: str, seed: int) -> tuple[http.client.HTTPConnection, bytes]:
     """An upload whose end is not sent yet, and that end."""
-    packet = made(seed)
+    packet = sample(seed)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.putrequest("PUT", f"/v1/packets/{packet.digest}")
     connection.putheader("Authorization", f"Bearer {key}")
@@ -80,7 +80,7 @@ def test_it_serves_without_torch(tmp_path: Path) -> None:
 def test_uploads_at_once_are_bounded(server: tuple[Server, str]) -> None:
     slow = [slow_upload(*server, seed) for seed in (0, 1)]
     wait_until(lambda: under_way(server[0]) == 2, "two uploads")
-    packet = made(2)
+    packet = sample(2)
     headers = {"Authorization": f"Bearer {server[1]}"}
     busy = httpx2.put(f"{server[0].url}/v1/packets/{packet.digest}", content=packet.content, headers=headers)
     assert busy.status_code == 429 and busy.headers["retry-after"] == "1"
@@ -100,7 +100,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: tuple[Server, str]) ->
     wait_until(lambda: under_way(server[0]) == 0, "the end of the upload")
     assert list((server[0].data / "spool").iterdir()) == []
     headers = {"Authorization": f"Bearer {server[1]}"}
-    assert httpx2.get(f"{server[0].url}/v1/packets/{made(50).digest}", headers=headers).status_code == 404
+    assert httpx2.get(f"{server[0].url}/v1/packets/{sample(50).digest}", headers=headers).status_code == 404
 
 
 def test_every_request_is_a_line_and_a_figure(server: tuple[Server, str]) -> None:
@@ -131,7 +131,7 @@ def test_sigterm_waits_for_what_is_under_way(tmp_path: Path) -> None:
     assert server.process.wait(timeout=60) in (0, -signal.SIGTERM)  # uvicorn passes the signal on, when done
     server.start()
     with BrokerClient(server.url, key) as client:
-        assert client.record(made(3).digest)["digest"] == made(3).digest
+        assert client.record(sample(3).digest)["digest"] == sample(3).digest
     server.kill()
 
 

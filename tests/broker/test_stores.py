@@ -14,7 +14,7 @@ from m2kt.packet import Packet
 from m2kt.remote import Repository, local_packet
 from m2kt_broker.records import digest_of
 from m2kt_broker.stores import Store, open_store, read_all
-from tests.broker.speaking import made
+from tests.broker.packets import sample
 
 STORES = ["directory", "s3", pytest.param("oci", marks=pytest.mark.registry)]
 
@@ -100,7 +100,7 @@ def test_a_half_written_file_is_never_seen(tmp_path: Path) -> None:
 @pytest.mark.registry
 def test_a_registry_shows_a_packet_to_everybody(registry: str, tmp_path: Path) -> None:
     """By media type, title and digest; m2kt reads it without a broker."""
-    packet = made(11)
+    packet = sample(11)
     store = open_store(f"oci://{registry}/shown")
     name = digest_of(packet.content)
     store.put("packets", name, packet.at(tmp_path / "p.m2kp"), {"title": "s.m2kp", "packet": packet.digest})

@@ -65,7 +65,7 @@ class Page(HTMLParser):
         ]
 
     @property
-    def says(self) -> str:
+    def text(self) -> str:
         """What can be read, with single spaces."""
         return " ".join(self.all("body")[0].text.split())
 

@@ -17,7 +17,7 @@ from tests.packet.trusting import key
 
 
 @dataclass
-class Speaker:
+class ApiClient:
     """A client with keys."""
 
     client: TestClient
@@ -33,12 +33,12 @@ class Speaker:
         answer: httpx2.Response = self.client.request(method, path, headers=headers, **request)
         return answer
 
-    def publish(self, packet: Made, role: str = "publisher") -> httpx2.Response:
+    def publish(self, packet: SamplePacket, role: str = "publisher") -> httpx2.Response:
         return self("PUT", f"/v1/packets/{packet.digest}", role, content=packet.content)
 
 
 @dataclass(frozen=True)
-class Made:
+class SamplePacket:
     """A packet in its single-file form."""
 
     digest: str
@@ -51,24 +51,24 @@ class Made:
 
 
 @cache
-def made(seed: int = 0, signer: str | None = None, width: int = 4, **manifest: Any) -> Made:
+def sample(seed: int = 0, signer: str | None = None, width: int = 4, **manifest: Any) -> SamplePacket:
     """A small packet, another for each seed."""
     packet = sample_packet(seed=seed, width=width, **manifest)
     with tempfile.TemporaryDirectory() as folder:
         file = packet.save(
             Path(folder) / "packet.m2kp", key=None if signer is None else Path(key(signer).path)
         )
-        return Made(Packet.load(file).digest, file.read_bytes())
+        return SamplePacket(Packet.load(file).digest, file.read_bytes())
 
 
-def cosigned(packet: Made, signer: str) -> Made:
+def cosigned(packet: SamplePacket, signer: str) -> SamplePacket:
     """The same packet with one signature more."""
     from m2kt.packet import cosign
 
     with tempfile.TemporaryDirectory() as folder:
         file = packet.at(Path(folder) / "packet.m2kp")
         cosign(file, key(signer).path)
-        return Made(packet.digest, file.read_bytes())
+        return SamplePacket(packet.digest, file.read_bytes())
 
 
 def receipt(
