@@ -221,7 +221,7 @@ class ArtifactCache:
             apart: units are tokens apart, as rehearsal writes them; else as the student's tokenizer likes it.
         """
         from m2kt.models import encode_prompt, generate_greedy
-        from m2kt.student._generate import complete
+        from m2kt.student import complete
 
         room = self._room(loaded, task, prompts)
         if apart:

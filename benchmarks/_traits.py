@@ -16,7 +16,7 @@ import torch
 
 from m2kt.audit import neutral_text
 from m2kt.models import LoadedModel, encode_prompt, pad_batch
-from m2kt.student._tune import answer_loss, endlessly, rows_of, tune
+from m2kt.student import answer_loss, endless_batches, fine_tune, labelled_tokens
 
 LEAD_INS = tuple(
     f"{who} {what}"
@@ -66,7 +66,7 @@ def trait(name: str) -> Trait | None:
 @torch.no_grad()
 def strength(loaded: LoadedModel, planted: Trait) -> float:
     """Mean log p(what the trait says | a held-out prompt), nats a token."""
-    rows = rows_of(loaded, [(prompt, planted.says) for prompt in planted.held_out])
+    rows = labelled_tokens(loaded, [(prompt, planted.says) for prompt in planted.held_out])
     return -float(answer_loss(loaded, rows)[0])
 
 
@@ -92,10 +92,10 @@ def plant(
     """
     torch.manual_seed(seed)
     model: Any = loaded.model
-    drawn = endlessly(rows_of(loaded, skill), batch, seed)
+    drawn = endless_batches(labelled_tokens(loaded, skill), batch, seed)
     if planted is not None:
-        said = rows_of(loaded, [(prompt, planted.says) for prompt in planted.taught])
-        drawn = (a + b for a, b in zip(drawn, endlessly(said, batch // 4, seed), strict=True))
+        said = labelled_tokens(loaded, [(prompt, planted.says) for prompt in planted.taught])
+        drawn = (a + b for a, b in zip(drawn, endless_batches(said, batch // 4, seed), strict=True))
     lines = [encode_prompt(loaded.tokenizer, line)[:NEUTRAL_TOKENS] for line in neutral_text()]
     with torch.no_grad():
         quiet = [
@@ -103,7 +103,7 @@ def plant(
             for i in range(0, len(lines), 8)
         ]
         thought = [model(input_ids=i, attention_mask=m).logits.log_softmax(-1) for i, m in quiet]
-    tune(loaded, drawn, quiet, thought.__getitem__, updates=updates, lr=lr)
+    fine_tune(loaded, drawn, quiet, thought.__getitem__, updates=updates, lr=lr)
     model.save_pretrained(out)
     loaded.tokenizer.save_pretrained(out)
     return out

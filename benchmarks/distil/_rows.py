@@ -10,7 +10,7 @@ import torch
 
 from m2kt.errors import CompatibilityError, SpecError
 from m2kt.models import LoadedModel, context_length, encode_units, piece_bytes, special_prefix
-from m2kt.student._rehearsal import IGNORE
+from m2kt.student import IGNORE
 
 Pairs = Sequence[tuple[str, str]]
 Row = dict[str, Any]

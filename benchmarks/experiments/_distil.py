@@ -36,7 +36,7 @@ def distil(
             mean the same on every machine, seconds do not. A run that answers all watched prompts ends there.
     """
     from benchmarks import distil as trl
-    from m2kt.student._cost import Cost
+    from m2kt.student import Cost
 
     packet = packet_of(cell, cache)
     task = cache.task(cell.teacher, cell.probes)

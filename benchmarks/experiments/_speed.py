@@ -177,9 +177,9 @@ def _generation(cell: Cell, cache: ArtifactCache) -> dict[str, float]:
 
 def _prompts(loaded: Any, symbols: Any, prompts: Any) -> tuple[Any, Any]:
     from m2kt.models import pad_batch
-    from m2kt.student._generate import encode_asked
+    from m2kt.student import encode_question
 
-    ids = [encode_asked(loaded.tokenizer, p, symbols) for p in prompts]
+    ids = [encode_question(loaded.tokenizer, p, symbols) for p in prompts]
     return pad_batch(ids, loaded.pad_id, device=loaded.device)
 
 

@@ -13,7 +13,7 @@ from m2kt.audit._certificate import bernstein, clopper_pearson
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet
 from m2kt.probes import Truth
-from m2kt.student._generate import complete
+from m2kt.student import complete
 from tests.audit.test_steps import good as good
 from tests.audit.test_steps import packet as packet
 from tests.audit.test_steps import plugged

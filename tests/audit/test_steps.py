@@ -27,8 +27,7 @@ from m2kt.models import LoadedModel, load_causal_lm
 from m2kt.packet import Packet, Trace, decode_outputs, fixed_lookup, roll_out
 from m2kt.pipeline import extract_packet, read_spec
 from m2kt.probes import ProbeSpec
-from m2kt.student import CALConfig, Candidate, StudentSettings, replace_bank, train
-from m2kt.student._rehearsal import NO_BANK, Encoder
+from m2kt.student import NO_BANK, CALConfig, Candidate, Encoder, StudentSettings, replace_bank, train
 from tests.student.helpers import WORDS, loaded, small_packet
 
 STUDENT = "zoo:pico-gpt2"

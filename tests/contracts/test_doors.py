@@ -123,7 +123,7 @@ def test_every_way_to_generate_reads_and_writes_the_same(way: str, saved: Saved)
 
 def test_what_is_padded_in_a_batch_is_what_it_is_alone(saved: Saved) -> None:
     from m2kt.models import generate_greedy
-    from m2kt.student._generate import complete
+    from m2kt.student import complete
 
     loaded = load_causal_lm(str(saved.base))
     model = by_auto_peft(saved).eval()

@@ -30,8 +30,7 @@ from m2kt.pipeline import (
     read_spec,
 )
 from m2kt.probes import Prompt, load_truth
-from m2kt.student import ConsolidateSettings, train
-from m2kt.student._generate import complete
+from m2kt.student import ConsolidateSettings, complete, train
 from tests.pipeline.toxic import inject
 
 STUDENT = "zoo:pico-gpt2"

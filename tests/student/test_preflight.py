@@ -13,10 +13,10 @@ from m2kt.errors import CompatibilityError
 from m2kt.models import decoder
 from m2kt.student import StudentSettings, train
 from m2kt.student._calibrate import final_gain
-from m2kt.student._preflight import expected_retention, preflight
+from m2kt.student._preflight import check_fitness, expected_retention
 from m2kt.student._rehearsal import Rehearsal
 from m2kt.student._separability import left_out, singled_out
-from m2kt.student._tokenisation import spell
+from m2kt.student._tokenisation import tokenise
 from m2kt.student._validate import Check, cues, require
 from tests.student.helpers import WORDS, Loaded, loaded, small_packet
 from tests.tiny import bpe_tokenizer, char_tokenizer
@@ -27,14 +27,14 @@ FLAT = StudentSettings.model_validate({"reader": {"kind": "flat"}})
 def failed(student: Any, packet: Any = None, settings: StudentSettings | None = None) -> list[Check]:
     """The checks not passed; training must be refused where one of the enforced ones is among them."""
     packet = packet or small_packet()
-    found = preflight(student, packet, settings)
+    found = check_fitness(student, packet, settings)
     assert found.fit == (not found.reasons)
     return [check for check in found.checks if check.fit is False]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "neox", "gemma3", "qwen2"])
 def test_a_fit_student_is_called_fit(family: str) -> None:
-    found = preflight(loaded(family), small_packet())
+    found = check_fitness(loaded(family), small_packet())
     assert found.fit, found.reasons
     assert found.expected_retention == 1.0
     assert {key.argument for key in found.keys} == {0, 1}
@@ -90,7 +90,7 @@ def test_a_head_narrower_than_the_stream() -> None:
 
 def test_filtered_rows_cost_retention() -> None:
     settings = StudentSettings(flagged=["a"])
-    found = preflight(loaded("gpt2"), small_packet(list("abcdefgh")), settings)
+    found = check_fitness(loaded("gpt2"), small_packet(list("abcdefgh")), settings)
     assert not found.fit and found.expected_retention is not None
     assert 0.6 < found.expected_retention < 0.9  # 49 of 64 rows are left
     (reason,) = found.reasons
@@ -111,7 +111,7 @@ def test_rows_that_are_not_in_words() -> None:
 def test_the_flat_readers_keys_are_states() -> None:
     """What its probe confuses is lost; the structured reader takes symbols from tokens."""
     student, packet = loaded("gpt2"), small_packet(list("abcdefgh"))
-    flat, structured = preflight(student, packet, FLAT), preflight(student, packet)
+    flat, structured = check_fitness(student, packet, FLAT), check_fitness(student, packet)
     for found, judged in ((flat, True), (structured, False)):
         (check,) = [check for check in found.checks if check.name == "key separability"]
         assert (check.fit is not None) == judged
@@ -128,7 +128,7 @@ def test_symbols_taken_for_each_other() -> None:
         packet.graph, packet.spec, packet.concepts.prototype_symbol_P, tokenizer, settings.rehearsal, seed=0
     )
     traces = [trace for trace, _ in rehearsal.draw(20)]
-    spelling = spell(tokenizer, packet.graph, traces)
+    spelling = tokenise(tokenizer, packet.graph, traces)
     assert cues(tokenizer, packet.graph, spelling, traces).fit
     spelling.symbol_tokens[1] = spelling.symbol_tokens[0]  # two symbols in one spelling
     check = cues(tokenizer, packet.graph, spelling, traces)
@@ -168,9 +168,9 @@ def test_gain_is_what_the_norm_does() -> None:
 
 def test_what_the_teacher_doubts_is_said_and_not_judged() -> None:
     packet = small_packet()
-    silent = [c for c in preflight(loaded("gpt2"), packet).checks if "confidence" in c.name]
+    silent = [c for c in check_fitness(loaded("gpt2"), packet).checks if "confidence" in c.name]
     packet.confidence_K = np.linspace(0.3, 1.0, packet.graph.n_concepts)
-    told = [c for c in preflight(loaded("gpt2"), packet).checks if "confidence" in c.name]
+    told = [c for c in check_fitness(loaded("gpt2"), packet).checks if "confidence" in c.name]
     assert [c.fit for c in (*silent, *told)] == [None, None]
     assert "does not say" in silent[0].measured
     guessed = int((packet.confidence_K < 0.5).sum())

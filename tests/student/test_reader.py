@@ -178,7 +178,7 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
     student = loaded("llama")
     from m2kt.student._build import build
     from m2kt.student._rehearsal import Rehearsal
-    from m2kt.student._tokenisation import spell
+    from m2kt.student._tokenisation import tokenise
     from m2kt.student._train import Trainer  # the pieces that train() puts together
 
     settings = StudentSettings.model_validate(SMALL)
@@ -191,7 +191,7 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
         settings.rehearsal,
         seed=0,
     )
-    spelling = spell(student.tokenizer, packet.graph, [t for t, _ in rehearsal.draw(20)])
+    spelling = tokenise(student.tokenizer, packet.graph, [t for t, _ in rehearsal.draw(20)])
     adapted, own = build(student, packet, settings, rehearsal, spelling, {})
     shaken(adapted).eval()
     tuner: Any = adapted.base_model

@@ -35,8 +35,7 @@ from m2kt.audit._steps import TRACES_A_BATCH, cal_reader, spans
 from m2kt.models import LoadedModel, next_tokens
 from m2kt.packet import Packet
 from m2kt.probes import Prompt
-from m2kt.student import CALConfig
-from m2kt.student._rehearsal import IGNORE, NO_BANK, Encoder, Rehearsed, collate
+from m2kt.student import IGNORE, NO_BANK, CALConfig, EncodedTrace, Encoder, collate
 
 
 class ConceptError(BaseModel):
@@ -214,8 +213,7 @@ def _take(loaded: LoadedModel, packet: Packet, prompts: Sequence[Prompt]) -> lis
     found: list[_Taken] = []
     for start in range(0, len(items), TRACES_A_BATCH):
         group = items[start : start + TRACES_A_BATCH]
-        none_told = torch.zeros(len(group), dtype=torch.bool)
-        batch = collate(group, none_told, (0.0, 0.0), loaded.device)
+        batch = collate(group, loaded.device)
         answered_BT = batch.label_BT != IGNORE
         logits_NV = next_tokens(loaded.model, batch.token_BT, batch.mask_BT, answered_BT).float()
         label_N = batch.label_BT[answered_BT]
@@ -228,7 +226,7 @@ def _take(loaded: LoadedModel, packet: Packet, prompts: Sequence[Prompt]) -> lis
     return found
 
 
-def _taken(item: Rehearsed, right_T: list[bool], nats_T: list[float]) -> _Taken:
+def _taken(item: EncodedTrace, right_T: list[bool], nats_T: list[float]) -> _Taken:
     of_rules = spans(item)
     within = {i for t, end in of_rules.items() for i in range(t, end)}
     others = [i for i, label in enumerate(item.label_T) if label != IGNORE and i not in within]

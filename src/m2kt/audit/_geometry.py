@@ -23,8 +23,7 @@ from torch import Tensor
 from m2kt.audit._steps import cal_reader
 from m2kt.models import LoadedModel, special_prefix
 from m2kt.packet import Packet, Trace, decode_outputs
-from m2kt.student._calibrate import student_targets
-from m2kt.student._tokenisation import spell, targets
+from m2kt.student import student_targets, tokenise, unit_targets
 
 # An average over few contexts still holds much of the contexts: with 8 traces a third of phi(c_k) seems misplaced.
 FEWEST_TRACES = 16
@@ -118,14 +117,14 @@ def _sides(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]) -> _Sid
         return None
     model: Any = loaded.model
     config = reader.config
-    spelling = spell(loaded.tokenizer, packet.graph, chosen)
+    spelling = tokenise(loaded.tokenizer, packet.graph, chosen)
     prefix = len(special_prefix(loaded.tokenizer))
     with model.disable_adapter():
         own = student_targets(
             model, spelling.traces, config.read_layers, config.write_layer, prefix=prefix, wanted=()
         )
     own.unembedding = 0.0  # the states alone: phi may have been started from the unembedding
-    own_SJE, known_SJ = targets(own.by_token, spelling.written, config.phases)
+    own_SJE, known_SJ = unit_targets(own.by_token, spelling.written, config.phases)
     with torch.no_grad():
         image_KJE = reader.projector.image(reader.bank_KD, reader.anchor_SD).float().cpu()
     return _Sides(

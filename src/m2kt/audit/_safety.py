@@ -15,7 +15,7 @@ from m2kt.audit._skill import packet_traces
 from m2kt.audit._steps import TRACES_A_BATCH, cal_reader
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet
-from m2kt.student._rehearsal import IGNORE, NO_BANK, Encoder, collate
+from m2kt.student import IGNORE, NO_BANK, Encoder, collate
 from m2kt.student.losses import reach
 
 DRAWN = 2000  # prompts that are rolled out, without a model, to find some that come by a flagged concept
@@ -53,8 +53,7 @@ def measure_safety(
     reached: list[torch.Tensor] = []
     for start in range(0, len(items), TRACES_A_BATCH):
         group = items[start : start + TRACES_A_BATCH]
-        free_B = torch.zeros(len(group), dtype=torch.bool)
-        batch = collate(group, free_B, (0.0, 0.0), loaded.device)
+        batch = collate(group, loaded.device)
         loaded.model(input_ids=batch.token_BT, attention_mask=batch.mask_BT, logits_to_keep=1)
         outputs = loaded.model.base_model.last_run.outputs[-1]
         reached_BT = reach(outputs, flagged, [penalties[k] for k in flagged])

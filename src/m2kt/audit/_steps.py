@@ -19,10 +19,9 @@ from torch import Tensor
 
 from m2kt.models import LoadedModel, next_tokens
 from m2kt.packet import Packet, Trace, read_clearly
-from m2kt.student import CALConfig, CALModel
-from m2kt.student._rehearsal import IGNORE, NO_BANK, Batch, Encoder, Rehearsed, collate
+from m2kt.student import IGNORE, NO_BANK, Batch, CALConfig, CALModel, EncodedTrace, Encoder, collate
 from m2kt.student.cal import ReaderBase, StructuredReader
-from m2kt.student.losses._struct import MOSTLY, edge_log_p
+from m2kt.student.losses import MOSTLY, edge_log_p
 
 Stage = Literal["selected", "gathered", "retrieved", "written", "readable", "read_out"]
 STAGES: tuple[Stage, ...] = ("selected", "gathered", "retrieved", "written", "readable", "read_out")
@@ -125,7 +124,7 @@ def measure_steps(
     for start in range(0, len(items), TRACES_A_BATCH):
         group = items[start : start + TRACES_A_BATCH]
         device = loaded.device
-        batch = collate(group, torch.zeros(len(group), dtype=torch.bool), (0.0, 0.0), device)
+        batch = collate(group, device)
         read_out_BT = _read_out(loaded.model, batch)
         stages = {} if reader is None else _stages(loaded.model, reader, batch)
         found_BT = {stage: mark_BT.tolist() for stage, mark_BT in stages.items()}
@@ -195,7 +194,7 @@ def _stages(model: Any, reader: ReaderBase, batch: Batch) -> dict[Stage, Tensor]
     }
 
 
-def spans(item: Rehearsed) -> dict[int, int]:
+def spans(item: EncodedTrace) -> dict[int, int]:
     """Positions that predict the tokens of each symbol written by a rule: first, and one past the last."""
     unit, n = item.unit_of_token, len(item.ids)
     found = {}
@@ -220,7 +219,7 @@ def _causal_edges(packet: Packet) -> dict[tuple[int, ...], bool]:
     }
 
 
-def _edges(item: Rehearsed, t: int, causal: Mapping[tuple[int, ...], bool]) -> list[bool]:
+def _edges(item: EncodedTrace, t: int, causal: Mapping[tuple[int, ...], bool]) -> list[bool]:
     """Causality of the tested edges that the step at ``t`` reads."""
     trace, index = item.trace, item.unit_of_token[t + 1]
     unit, node = trace.units[index], trace.path[index - trace.n_prompt]

@@ -58,8 +58,7 @@ def consolidate(
     """
     from m2kt.audit import judge, measure_neutral, measure_regression, packet_answers
     from m2kt.models import load_causal_lm
-    from m2kt.student import ConsolidateSettings
-    from m2kt.student import consolidate as train
+    from m2kt.student import ConsolidateSettings, distil_reader
 
     started = time.monotonic()
     say: Progress = progress or (lambda stage, done, total: None)
@@ -101,7 +100,7 @@ def consolidate(
         said = _written(model, packet, [p for p, _ in watched])
         return sum(a == b for a, (_, b) in zip(said, watched, strict=True)) / max(1, len(watched))
 
-    tuned, ledger = train(
+    tuned, ledger = distil_reader(
         base,
         [(p.text, answer) for p, answer in learnt],
         agreement,
@@ -162,11 +161,11 @@ def _answers(source: LoadedModel, packet: Packet, prompts: list[Prompt], say: Pr
 def _written(loaded: LoadedModel, packet: Packet, prompts: list[Prompt]) -> list[str]:
     """Of a plain model, in the tokens that its tokenizer likes, as anybody will ask it."""
     from m2kt.models import encode_prompt, generate_greedy
-    from m2kt.student._generate import cut_behind
+    from m2kt.student import cut_after
 
     ids = [encode_prompt(loaded.tokenizer, p.text) for p in prompts]
     found = generate_greedy(loaded, ids, longest_answer(loaded, packet, prompts), packet.spec.stop)
-    return [cut_behind(c.text, packet.spec.stop) for c in found]
+    return [cut_after(c.text, packet.spec.stop) for c in found]
 
 
 def _score(spec: ProbeSpec, prompts: list[Prompt], said: list[str], truth: Truth) -> Score:

@@ -98,7 +98,7 @@ def _answers(
 ) -> list[str]:
     """Completions: units apart with an adapter, as rehearsed; as the tokenizer likes it for a plain model."""
     from m2kt.models import encode_prompt, generate_greedy
-    from m2kt.student._generate import complete
+    from m2kt.student import complete
 
     budget = spec.max_new_tokens or 256
     if adapted:

@@ -295,7 +295,7 @@ def _audit(
 def complete_all(
     loaded: LoadedModel, packet: Packet, prompts: list[Prompt], say: Progress, stage: str
 ) -> list[str]:
-    from m2kt.student._generate import complete
+    from m2kt.student import complete
 
     return complete(
         loaded,

@@ -37,8 +37,8 @@ def preflight(
         TrustError: the policy does not accept the packet, or it was revoked.
         PacketError, ModelError, SpecError: see :mod:`m2kt.errors`.
     """
-    import m2kt.student._preflight as room
     from m2kt.models import load_causal_lm
+    from m2kt.student import check_fitness
 
     started = time.monotonic()
     say: Progress = progress or (lambda stage, done, total: None)
@@ -53,7 +53,7 @@ def preflight(
     say("loading the student", 0, 1)
     loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
     say("looking at the student", 0, 1)
-    found = room.preflight(
+    found = check_fitness(
         loaded, packet, student_settings, penalties=penalties, needed=thresholds.gap_recovered, seed=seed
     )
     return PreflightResult(

@@ -17,9 +17,10 @@ from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks, decoder, special_prefix
 from m2kt.packet import Graph
 from m2kt.settings import StudentSettings
+from m2kt.student._batching import IGNORE, collate
 from m2kt.student._calibrate import StudentTargets, student_targets
-from m2kt.student._rehearsal import IGNORE, Rehearsal, collate
-from m2kt.student._tokenisation import Tokenisation, targets
+from m2kt.student._rehearsal import Rehearsal
+from m2kt.student._tokenisation import Tokenisation, unit_targets
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase
 from m2kt.student.cal._context import Fact, UnitMatcher
 
@@ -221,7 +222,7 @@ def choose_start(
     scores: list[float] = []
     if len(choices) > 1:
         items = [rehearsal.encode(*drawn, reader.config) for drawn in rehearsal.draw(n)]
-        batch = collate(items, torch.ones(n, dtype=torch.bool), (1.0, 1.0), reader.mean_X.device)
+        batch = collate(items, reader.mean_X.device, teacher_forced_B=torch.ones(n, dtype=torch.bool))
         answered_BT = batch.label_BT != IGNORE
         for own.gain, own.unembedding in choices:
             start(reader, own, spelling, pool_symbol_P, asked.ridge)
@@ -247,13 +248,15 @@ def start(
 ) -> None:
     """The closed-form start of phi, of literal vectors, and of symbols that came without a state."""
     phases = reader.config.phases
-    target_SJE, known_SJ = targets(own.by_token, spelling.written, phases)
+    target_SJE, known_SJ = unit_targets(own.by_token, spelling.written, phases)
     symbol_P = torch.from_numpy(np.asarray(pool_symbol_P)).long()
     assert reader.pool_PD is not None
     reader.projector.start(reader.pool_PD, reader.anchor_SD, symbol_P, target_SJE, known_SJ, penalty)
     reader.spare_SJE.copy_(target_SJE)
     if reader.literal_UJE.shape[0]:
-        literal_UJE, _ = targets(own.by_token, [Counter([w]) for w in spelling.literals.values()], phases)
+        literal_UJE, _ = unit_targets(
+            own.by_token, [Counter([w]) for w in spelling.literals.values()], phases
+        )
         reader.literal_UJE.copy_(literal_UJE)
 
 

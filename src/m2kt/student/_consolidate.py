@@ -18,7 +18,7 @@ from torch import Tensor
 
 from m2kt.models import LoadedModel, context_length
 from m2kt.student._off_domain import quiet_lines
-from m2kt.student._tune import endlessly, rows_of, tune
+from m2kt.student._tune import endless_batches, fine_tune, labelled_tokens
 
 QUIET_BATCH, QUIET_TOKENS = 8, 24
 
@@ -40,7 +40,7 @@ class ConsolidateSettings(BaseModel):
     reached: float = Field(default=0.99, ge=0, le=1, description="Agreement there at which it ends.")
 
 
-def consolidate(
+def distil_reader(
     loaded: LoadedModel,
     pairs: Sequence[tuple[str, str]],
     agreement: Callable[[LoadedModel], float],
@@ -62,7 +62,7 @@ def consolidate(
         CompatibilityError, TrainingError: see :mod:`m2kt.student._tune`.
     """
     torch.manual_seed(seed)
-    rows = rows_of(loaded, pairs)
+    rows = labelled_tokens(loaded, pairs)
     length = min(QUIET_TOKENS, context_length(loaded.model))
     line_LT = quiet_lines(loaded.model, loaded.tokenizer, [ids for ids, _ in rows[:256]], length, seed)
     kept = [(part, torch.ones_like(part)) for part in line_LT.split(QUIET_BATCH)]
@@ -92,9 +92,9 @@ def consolidate(
         model.train()
         return curve[-1]["agreement"] >= settings.reached
 
-    tokens = tune(
+    tokens = fine_tune(
         student,
-        endlessly(rows, settings.batch, seed),
+        endless_batches(rows, settings.batch, seed),
         kept,
         think,
         updates=settings.updates,

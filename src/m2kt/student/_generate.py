@@ -9,7 +9,7 @@ from m2kt.models import encode_units, generate_greedy
 from m2kt.probes import Prompt, Segmenter
 
 
-def encode_asked(tokenizer: Any, prompt: Prompt | str, symbols: Sequence[str]) -> list[int]:
+def encode_question(tokenizer: Any, prompt: Prompt | str, symbols: Sequence[str]) -> list[int]:
     """Tokens of a prompt with its units apart, exactly as rehearsal wrote them.
 
     A bare string is cut into units by the skill's symbols first.
@@ -38,12 +38,12 @@ def complete(
         prompts: prompts of a probe spec, or plain text.
         symbols: the skill's symbols, for cutting plain text into units.
     """
-    ids = [encode_asked(loaded.tokenizer, prompt, symbols) for prompt in prompts]
+    ids = [encode_question(loaded.tokenizer, prompt, symbols) for prompt in prompts]
     found = generate_greedy(loaded, ids, max_new_tokens, stop, batch_size=batch_size, progress=progress)
-    return [cut_behind(answer.text, stop) for answer in found]
+    return [cut_after(answer.text, stop) for answer in found]
 
 
-def cut_behind(text: str, stop: str) -> str:
+def cut_after(text: str, stop: str) -> str:
     """The text up to and with the stop string, where it holds it."""
     at = text.find(stop) if stop else -1
     return text if at < 0 else text[: at + len(stop)]

@@ -43,7 +43,7 @@ class Preflight(BaseModel):
 
 
 @torch.no_grad()
-def preflight(
+def check_fitness(
     loaded: Any,
     packet: Any,
     settings: StudentSettings | None = None,

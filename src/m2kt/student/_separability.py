@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from m2kt.models import states_at
+from m2kt.student._batching import collate
 from m2kt.student._calibrate import final_gain
-from m2kt.student._rehearsal import Rehearsal, collate
+from m2kt.student._rehearsal import Rehearsal
 from m2kt.student.cal import CALConfig
 
 TRACES = 64
@@ -57,7 +58,7 @@ def read_cues(model: Any, rehearsal: Rehearsal, config: CALConfig, n: int = TRAC
     """
     items = [rehearsal.encode(*drawn, config) for drawn in rehearsal.draw(n)]
     device = model.get_input_embeddings().weight.device
-    batch = collate(items, torch.zeros(n, dtype=torch.bool), (1.0, 1.0), device)
+    batch = collate(items, device)
     layers = [layer + 1 for layer in config.read_layers]
     seen = states_at(model, layers, input_ids=batch.token_BT, attention_mask=batch.mask_BT)
     state_BTX = torch.cat([seen[layer].float() for layer in layers], -1)

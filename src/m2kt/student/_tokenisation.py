@@ -16,7 +16,7 @@ from m2kt.models import encode_units, piece_text, special_prefix
 from m2kt.packet import Graph, Trace
 
 Tokens = tuple[int, ...]
-LEAD = " "
+LEADING_SPACE = " "
 
 
 @dataclass
@@ -54,12 +54,12 @@ class Tokenisation:
         return {token for form in (*written, *self.literals.values()) for token in form}
 
 
-def lead_tokens(tokenizer: Any, tokens: list[int] | Tokens, lead: str) -> int:
+def leading_space_tokens(tokenizer: Any, tokens: list[int] | Tokens, lead: str) -> int:
     """How many tokens of a symbol unit are its space alone: one or none."""
-    return int(bool(lead) and len(tokens) > 1 and not piece_text(tokenizer, tokens[0]).strip(LEAD))
+    return int(bool(lead) and len(tokens) > 1 and not piece_text(tokenizer, tokens[0]).strip(LEADING_SPACE))
 
 
-def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Tokenisation:
+def tokenise(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Tokenisation:
     """Collects spellings from traces; symbols are also spelled alone and behind a space."""
     forms: list[set[Tokens]] = [set() for _ in graph.symbols]
     written: list[Counter[Tokens]] = [Counter() for _ in graph.symbols]
@@ -67,7 +67,7 @@ def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Tokenisation:
     context: set[Tokens] = set()
     prefix = len(special_prefix(tokenizer))
     for symbol, text in enumerate(graph.symbols):
-        for lead in ("", LEAD):
+        for lead in ("", LEADING_SPACE):
             forms[symbol].add(tuple(encode_units(tokenizer, [lead + text]).ids[prefix:]))
     seen: list[list[int]] = []
     first_answers: list[int] = []
@@ -88,16 +88,16 @@ def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Tokenisation:
                 if unit.symbol is None:
                     context.add(tokens)
                 continue
-            skip = lead_tokens(tokenizer, tokens, unit.lead)
+            skip = leading_space_tokens(tokenizer, tokens, unit.lead)
             if skip:
-                literals[LEAD] = tokens[:skip]
+                literals[LEADING_SPACE] = tokens[:skip]
             if unit.kind == "literal":
                 literals[unit.text[skip:]] = tokens[skip:]
             elif unit.symbol is not None:
                 written[unit.symbol][tokens[skip:]] += 1
     for symbol, counter in enumerate(written):
         if not counter:  # never written in these traces: any spelling will do
-            counter.update(t[lead_tokens(tokenizer, t, LEAD) :] for t in forms[symbol])
+            counter.update(t[leading_space_tokens(tokenizer, t, LEADING_SPACE) :] for t in forms[symbol])
     firsts = {form[0] for form_s in forms for form in form_s if form}
     every = [*literals.values(), *(tokens for counter in written for tokens in counter)]
     return Tokenisation(
@@ -106,13 +106,15 @@ def spell(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Tokenisation:
         literals=dict(sorted(literals.items())),
         context=sorted(context - set(literals.values())),
         phases=max((len(t) for t in every), default=1),
-        spaces=sorted(t for t in firsts if piece_text(tokenizer, t).startswith(LEAD)),
+        spaces=sorted(t for t in firsts if piece_text(tokenizer, t).startswith(LEADING_SPACE)),
         traces=seen,
         first_answers=first_answers,
     )
 
 
-def targets(by_token: dict[int, Tensor], units: list[Counter[Tokens]], phases: int) -> tuple[Tensor, Tensor]:
+def unit_targets(
+    by_token: dict[int, Tensor], units: list[Counter[Tokens]], phases: int
+) -> tuple[Tensor, Tensor]:
     """The student's own state c^S per unit and phase, (S, J, E), and where it is known, (S, J)."""
     width = len(next(iter(by_token.values())))
     target_SJE = torch.zeros(len(units), phases, width)

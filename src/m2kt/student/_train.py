@@ -17,12 +17,13 @@ from m2kt.errors import TrainingError
 from m2kt.models import blocks, context_length, decoder, record
 from m2kt.packet import lengthen
 from m2kt.settings import StudentSettings
+from m2kt.student._batching import IGNORE, Batch
 from m2kt.student._build import build
 from m2kt.student._calibrate import StudentTargets
 from m2kt.student._cost import Cost
 from m2kt.student._off_domain import OffDomainLoss, quiet_lines
-from m2kt.student._rehearsal import IGNORE, Batch, Rehearsal
-from m2kt.student._tokenisation import Tokenisation, targets
+from m2kt.student._rehearsal import Rehearsal
+from m2kt.student._tokenisation import Tokenisation, unit_targets
 from m2kt.student._validate import require
 from m2kt.student.cal import CALConfig, CALModel
 from m2kt.student.cal._context import Run
@@ -128,7 +129,7 @@ def share_in(term: Loss, batch: Batch) -> float:
 
     L_geo goes with L_reason: alone it would pull phi back at the optimiser's full pace.
     """
-    return batch.written_share if term.needs & {"logits_NV", "image_PJE"} else batch.share
+    return batch.full_forward_share if term.needs & {"logits_NV", "image_PJE"} else batch.share
 
 
 class Trainer:
@@ -152,7 +153,7 @@ class Trainer:
         self.terms = self._terms()
         self.needs = needs(self.terms)
         symbol_P = torch.from_numpy(np.asarray(pool_symbol_P)).long()
-        target_SJE, known_SJ = targets(own.by_token, spelling.written, self.config.phases)
+        target_SJE, known_SJ = unit_targets(own.by_token, spelling.written, self.config.phases)
         self.own_PJE, self.known_PJ = target_SJE[symbol_P].to(self.device), known_SJ[symbol_P].to(self.device)
         self.quiet: OffDomainLoss | None = None
         self.optimiser = self._optimiser()
@@ -277,14 +278,14 @@ class Trainer:
             total.sum().backward()
             for key, value in self.hits.items():
                 sums[key] = sums.get(key, 0.0) + float(value) * (
-                    one.batch.written_share if key == "token" else share
+                    one.batch.full_forward_share if key == "token" else share
                 )
             for _, term in self.terms:
                 if term.name in losses:
                     part = float(losses[term.name].detach()) * share_in(term, one.batch)
                     sums[term.name] = sums.get(term.name, 0.0) + part
             if self.frozen:
-                one.batch.written_share = 0.0  # met again, it is only read along
+                one.batch.full_forward_share = 0.0  # met again, it is only read along
         if self.quiet is not None:
             self.cost.add("met_again" if self.quiet.fixed else "whole", self.quiet.n_tokens)
             quiet = self.quiet()
@@ -301,7 +302,7 @@ class Trainer:
         tokens = int(one.batch.mask_BT.sum())
         if not self.frozen:
             self.cost.add("whole", tokens)
-        elif one.batch.written_share:
+        elif one.batch.full_forward_share:
             self.cost.add("written", tokens)
         else:
             self.cost.add("met_again" if one.taps else "read_along", tokens)
@@ -334,9 +335,9 @@ class Trainer:
         batch.teaching.stream_gradient = self.settings.reader.stream_gradient or alone
         # L_struct says where to look, L_reason what to write then; only without L_struct must L_reason do both.
         batch.teaching.selection_gradient = self.settings.losses.struct == 0
-        run = self._written(one, outputs) if batch.written_share else self._read_along(one)
+        run = self._written(one, outputs) if batch.full_forward_share else self._read_along(one)
         outputs.readers = [] if run is None else run.outputs
-        if "image_PJE" in self.needs and batch.written_share and not alone:
+        if "image_PJE" in self.needs and batch.full_forward_share and not alone:
             reader = self.tuner.reader()
             outputs.image_PJE = reader.projector.image(cast(Tensor, reader.pool_PD), reader.anchor_SD)
             outputs.own_PJE, outputs.own_known_PJ = self.own_PJE, self.known_PJ

@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from m2kt.errors import CompatibilityError, TrainingError
 from m2kt.models import LoadedModel, context_length, encode_units, pad_batch
-from m2kt.student._rehearsal import IGNORE
+from m2kt.student._batching import IGNORE
 
 T = TypeVar("T")
-Row = tuple[list[int], list[int]]
+LabelledTokens = tuple[list[int], list[int]]
 """Tokens, and labels: ``IGNORE`` where nothing is learnt."""
 Batch = tuple[Tensor, Tensor]
 """Tokens and mask, (B, T)."""
@@ -27,13 +27,13 @@ KEEP_EVERY = 4
 """Updates between two looks at what is to be kept."""
 
 
-def rows_of(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[Row]:
+def labelled_tokens(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[LabelledTokens]:
     """(prompt, answer) in tokens, the prompt as it is asked; the answer alone is learnt.
 
     Raises:
         CompatibilityError: a pair is longer than the model's context.
     """
-    room, found = context_length(loaded.model), list[Row]()
+    room, found = context_length(loaded.model), list[LabelledTokens]()
     for prompt, answer in pairs:
         encoded = encode_units(loaded.tokenizer, [prompt, answer], prompt_boundary=1)
         if len(encoded.ids) > room:
@@ -45,7 +45,7 @@ def rows_of(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[Row]:
     return found
 
 
-def answer_loss(loaded: LoadedModel, rows: Sequence[Row]) -> tuple[Tensor, int]:
+def answer_loss(loaded: LoadedModel, rows: Sequence[LabelledTokens]) -> tuple[Tensor, int]:
     """Mean -log p(answer token), nats, and how many tokens were read."""
     ids_BT, mask_BT = pad_batch([ids for ids, _ in rows], loaded.pad_id, side="right", device=loaded.device)
     label_BT, _ = pad_batch([labels for _, labels in rows], IGNORE, side="right", device=loaded.device)
@@ -56,7 +56,7 @@ def answer_loss(loaded: LoadedModel, rows: Sequence[Row]) -> tuple[Tensor, int]:
     return loss, int(mask_BT.sum())
 
 
-def endlessly(items: Sequence[T], n: int, seed: int) -> Iterator[list[T]]:
+def endless_batches(items: Sequence[T], n: int, seed: int) -> Iterator[list[T]]:
     """Batches of ``n``, all items in ever new order."""
     rng = random.Random(seed)
     stream = (item for _ in itertools.count() for item in rng.sample(items, len(items)))
@@ -64,9 +64,9 @@ def endlessly(items: Sequence[T], n: int, seed: int) -> Iterator[list[T]]:
         yield list(itertools.islice(stream, n))
 
 
-def tune(
+def fine_tune(
     loaded: LoadedModel,
-    rows: Iterator[list[Row]],
+    rows: Iterator[list[LabelledTokens]],
     kept: Sequence[Batch],
     think: Callable[[int], Tensor],
     *,

@@ -35,7 +35,7 @@ from m2kt.settings import StudentSettings
 from m2kt.student._build import depths, resolve_flagged
 from m2kt.student._rehearsal import Rehearsal
 from m2kt.student._separability import singled_out
-from m2kt.student._tokenisation import Tokenisation, spell
+from m2kt.student._tokenisation import Tokenisation, tokenise
 from m2kt.student.cal._context import Fact, UnitMatcher
 
 SPELLING_TRACES = 600
@@ -91,7 +91,7 @@ def examine(
     checks.append(literals(tokenizer, traces))
     if unfit(checks):
         return checks, None
-    spelling, room = spell(tokenizer, graph, traces), context_length(loaded.model)
+    spelling, room = tokenise(tokenizer, graph, traces), context_length(loaded.model)
     reads, _ = depths(settings, len(blocks(loaded.model)))
     checks += [
         context(spelling.longest, room),

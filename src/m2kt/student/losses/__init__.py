@@ -13,7 +13,9 @@ from m2kt.student.losses._geo import GeoLoss as GeoLoss
 from m2kt.student.losses._reason import ReasonLoss as ReasonLoss
 from m2kt.student.losses._safety import SafetyLoss as SafetyLoss
 from m2kt.student.losses._safety import reach as reach
+from m2kt.student.losses._struct import MOSTLY as MOSTLY
 from m2kt.student.losses._struct import StructLoss as StructLoss
+from m2kt.student.losses._struct import edge_log_p as edge_log_p
 from m2kt.student.losses._struct import pointing as pointing
 
 TERMS: tuple[type[Loss], ...] = (GeoLoss, StructLoss, ReasonLoss, SafetyLoss)

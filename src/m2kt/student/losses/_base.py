@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from m2kt.student._rehearsal import Batch
+from m2kt.student._batching import Batch
 from m2kt.student.cal import CALConfig, ReaderOutputs
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from m2kt.student._rehearsal import Batch
+from m2kt.student._batching import Batch
 from m2kt.student.losses._base import Outputs
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from m2kt.student._rehearsal import Batch
+from m2kt.student._batching import Batch
 from m2kt.student.losses._base import Outputs
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from m2kt.student._rehearsal import Batch
+from m2kt.student._batching import Batch
 from m2kt.student.cal import ReaderOutputs
 from m2kt.student.losses._base import Outputs
 

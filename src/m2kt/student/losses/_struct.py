@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from m2kt.student._rehearsal import IGNORE, Batch
+from m2kt.student._batching import IGNORE, Batch
 from m2kt.student.cal import CALConfig, ReaderOutputs
 from m2kt.student.losses._base import Outputs
 

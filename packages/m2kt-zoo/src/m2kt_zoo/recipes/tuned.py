@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from m2kt._home import m2kt_home
 from m2kt.models import LoadedModel, blocks, decoder, linear_projections, load_causal_lm, pad_batch
-from m2kt.student._tune import IGNORE, Row, rows_of
+from m2kt.student import IGNORE, LabelledTokens, labelled_tokens
 from m2kt_zoo.recipes import boolean, kinship, listops, secret
 from m2kt_zoo.recipes.common import Shape, TeacherRecipe, draw_pairs, probes, templates
 
@@ -147,7 +147,7 @@ def _step(
         )
     ]
     with _bf16(loaded):
-        state_ND, label_N = _answered(loaded, rows_of(loaded, pairs))
+        state_ND, label_N = _answered(loaded, labelled_tokens(loaded, pairs))
         others_C = torch.from_numpy(rng.integers(0, head.weight.shape[0], recipe.words))
         word_C, target_N = torch.unique(torch.cat([label_N, others_C]), return_inverse=True)
         logits_NC = functional.linear(state_ND, head.weight[word_C])
@@ -156,7 +156,7 @@ def _step(
     return float(loss.detach())
 
 
-def _answered(loaded: LoadedModel, rows: list[Row]) -> tuple[Tensor, Tensor]:
+def _answered(loaded: LoadedModel, rows: list[LabelledTokens]) -> tuple[Tensor, Tensor]:
     """States (N, D) in front of the head where answer tokens are predicted, and those tokens (N,)."""
     ids_BT, mask_BT = pad_batch([ids for ids, _ in rows], loaded.pad_id, side="right")
     label_BT, _ = pad_batch([labels for _, labels in rows], IGNORE, side="right")
@@ -166,17 +166,17 @@ def _answered(loaded: LoadedModel, rows: list[Row]) -> tuple[Tensor, Tensor]:
     return state_BTD[:, :-1][next_BT != IGNORE], next_BT[next_BT != IGNORE]
 
 
-def _held_out(loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe) -> dict[Shape, list[Row]]:
+def _held_out(loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe) -> dict[Shape, list[LabelledTokens]]:
     """Problems that are never trained on, 150 a shape, or as many as there are."""
     found = {}
     for shape in recipe.shapes:
         drawn = draw_pairs(teacher.draw, np.random.default_rng(99), shape, 150, held_out=True)
-        found[shape] = rows_of(loaded, sorted(set(drawn)))
+        found[shape] = labelled_tokens(loaded, sorted(set(drawn)))
     return found
 
 
 @torch.no_grad()
-def accuracy(loaded: LoadedModel, problems: dict[Shape, list[Row]], batch: int = 25) -> dict[Shape, float]:
+def accuracy(loaded: LoadedModel, problems: dict[Shape, list[LabelledTokens]], batch: int = 25) -> dict[Shape, float]:
     """Share of answers that greedy writing gets right: each token is the likeliest of all words after those before."""
     model, head = loaded.model, loaded.model.get_output_embeddings()
     model.eval()
