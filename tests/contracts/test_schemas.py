@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from attacks._forge import good
-from m2kt.packet._schemas import schemas
+from m2kt.packet._describe import schemas
 from m2kt.pipeline import schemas as statement_schemas
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"

@@ -23,9 +23,9 @@ from attacks.__main__ import ATTACKS
 from attacks._forge import GOOD, as_directory, edited, good, resign
 from m2kt.errors import PacketError, SpecError
 from m2kt.packet import GraphExecutor, Node, Packet, WriteLiteral, fixed_lookup, roll_out
+from m2kt.packet._describe import schemas
 from m2kt.packet._json import canonical_json
 from m2kt.packet._layout import LIMITS, PARTS
-from m2kt.packet._schemas import schemas
 from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
 from m2kt.packet._zip import zip_bytes
 from m2kt.probes import ProbeSpec, _answer

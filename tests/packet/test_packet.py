@@ -446,3 +446,15 @@ def test_packets_of_earlier_releases_verify_for_ever() -> None:
     for path in packets:
         packet = Packet.load(path)
         assert packet.signature is not None and packet.n_concepts == 9
+
+
+def test_repr_is_short_and_its_html_is_escaped(tmp_path: Path) -> None:
+    packet = Packet.load(sample_packet(name="a <b> & c").save(tmp_path / "p"))
+    assert packet.signature is not None
+    digest, signer = packet.digest.removeprefix("sha256:")[:12], packet.signature.keyid[:12]
+    facts = f"concepts=9, rules=1, teacher=zoo:tiny, digest={digest}, signer={signer}"
+    assert repr(packet) == f"Packet(name=a <b> & c, {facts})"
+    page = packet._repr_html_()
+    assert "<td>a &lt;b&gt; &amp; c</td>" in page and f"<td>{digest}</td>" in page and len(page) < 500
+    damaged = packet.replace(traces={"states": np.zeros(3)})
+    assert "digest=invalid, signer=none" in repr(damaged)  # a repr raises nothing

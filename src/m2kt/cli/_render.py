@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -28,71 +28,71 @@ from m2kt.render import (
 from m2kt.render import Table as Block
 
 if TYPE_CHECKING:
-    from m2kt.packet import Graph, Packet, TemplateGraph
+    from m2kt.packet import Graph, Packet, PacketDescription, RuleDescription, TemplateGraph
     from m2kt.pipeline import DemoResult
 
 
-def packet_views(packet: Packet, about: dict[str, Any], room: int) -> Iterator[RenderableType]:
+def packet_views(packet: Packet, about: PacketDescription, room: int) -> Iterator[RenderableType]:
     """Everything ``m2kt inspect`` prints, in order, for a console of ``room`` columns."""
-    yield Text(f"packet {about['name']}", style="bold")
+    yield Text(f"packet {about.name}", style="bold")
     yield _head(about)
     yield _fidelity(about)
-    yield Text("Symbols: ", style="bold").append(" ".join(map(shown, about["symbols"])), style="not bold")
-    for rule in about["rules"]:
+    yield Text("Symbols: ", style="bold").append(" ".join(map(shown, about.symbols)), style="not bold")
+    for rule in about.rules:
         yield _rule(rule, room)
-    if about["rules"]:
+    if about.rules:
         yield Text(LEGEND, style="dim")
     for index in range(len(packet.graph.templates)):
         yield _template(packet, index)
-    for note in about["notes"]:
+    for note in about.notes:
         yield Text(f"note: {note}")
 
 
-def _head(about: dict[str, Any]) -> Table:
-    teacher, ledger = about["teacher"], about["ledger"]
+def _head(about: PacketDescription) -> Table:
+    teacher, ledger = about.teacher, about.ledger
     table = Table(show_header=False)
-    kind = f"fallback (plain traces): {about['fallback_reason']}" if about["fallback"] else "full extraction"
+    kind = f"fallback (plain traces): {about.fallback_reason}" if about.fallback else "full extraction"
     rows = {
-        "digest": about["digest"],
-        "signed by key": about["signer"] or "not verified",
+        "digest": about.digest,
+        "signed by key": about.signer or "not verified",
         "kind": kind,
-        "teacher": f"{teacher['name']}: {teacher['architecture']}, {teacher['parameters']:,} parameters, "
-        f"{teacher['layers']} blocks of width {teacher['width']}",
-        "teacher's digest": teacher["digest"],
-        "teacher's licence": teacher["licence"] or "not stated",
-        "created": f"{about['created']}, seed {about['seed']}",
-        "vectors": f"layer {about['embedding']['layer']}, by {about['embedding']['source']}",
-        "verbalised share": f"{about['verbalised']:g}",
-        "ledger": f"{ledger['labelled_examples']} labelled examples, {ledger['teacher_passes']:,} teacher passes, "
-        f"{ledger['teacher_tokens_in_traces']:,} teacher tokens in traces, {ledger['concepts']:,} concepts, "
-        f"{ledger['packet_bytes']:,} bytes, {ledger['seconds']:.1f} s",
+        "teacher": f"{teacher.name}: {teacher.architecture}, {teacher.parameters:,} parameters, "
+        f"{teacher.layers} blocks of width {teacher.width}",
+        "teacher's digest": teacher.digest,
+        "teacher's licence": teacher.licence or "not stated",
+        "created": f"{about.created}, seed {about.seed}",
+        "vectors": f"layer {about.embedding.layer}, by {about.embedding.source}",
+        "verbalised share": f"{about.verbalised:g}",
+        "ledger": f"{ledger.labelled_examples} labelled examples, {ledger.teacher_passes:,} teacher passes, "
+        f"{ledger.teacher_tokens_in_traces:,} teacher tokens in traces, {ledger.concepts:,} concepts, "
+        f"{ledger.packet_bytes:,} bytes, {ledger.seconds:.1f} s",
     }
     for name, value in rows.items():
         table.add_row(name, Text(str(value), overflow="fold"))
     return table
 
 
-def _fidelity(about: dict[str, Any]) -> Table:
-    fidelity, attention = about["fidelity"], about["attention"]
+def _fidelity(about: PacketDescription) -> Table:
+    fidelity, attention = about.fidelity, about.attention
     table = Table("fidelity on fresh prompts", "agreement", "coverage", "prompts", title_justify="left")
-    for shape in fidelity["shapes"]:
-        values = (percent(shape["agreement"], 2), percent(shape["coverage"], 2), str(shape["n"]))
-        table.add_row(Text(shape["template"]), *values)
+    for shape in fidelity.shapes:
+        values = (percent(shape.agreement, 2), percent(shape.coverage, 2), str(shape.n))
+        table.add_row(Text(shape.template), *values)
     table.add_section()
-    table.add_row("all", percent(fidelity["agreement"], 2), percent(fidelity["coverage"], 2), "")
-    table.add_row("probe accuracy (cross-validated)", percent(fidelity["probe_accuracy"], 2), "", "")
-    for name, value in sorted(fidelity["other"].items()):
+    table.add_row("all", percent(fidelity.agreement, 2), percent(fidelity.coverage, 2), "")
+    table.add_row("probe accuracy (cross-validated)", percent(fidelity.probe_accuracy, 2), "", "")
+    for name, value in sorted(fidelity.other.items()):
         table.add_row(Text(name.replace("_", " ")), f"{value:.4g}", "", "")
     counts = ""
-    if "causal" in attention:
-        counts = f"{attention['causal']} causal, {attention['not_causal']} without effect"
-        counts += f", {attention['not_tested']} not tested" if attention["not_tested"] else ""
-    share = percent(attention["causal_share"])
-    table.add_row(f"attention: causal share of {attention['edges']} edges", share, counts, "")
+    if attention.causal is not None:
+        counts = f"{attention.causal} causal, {attention.not_causal} without effect"
+        counts += f", {attention.not_tested} not tested" if attention.not_tested else ""
+    share = percent(attention.causal_share)
+    table.add_row(f"attention: causal share of {attention.edges} edges", share, counts, "")
     return table
 
 
-def _rule(rule: dict[str, Any], room: int) -> RenderableType:
+def _rule(rule: RuleDescription, room: int) -> RenderableType:
     """A rule as grids over its two widest arguments, one for each choice of the others; else as a list."""
     grids = rule_grids(rule)
     if not grids:
@@ -121,12 +121,12 @@ def _grid(grid: Grid, room: int) -> Table:
     return table
 
 
-def _list_table(rule: dict[str, Any]) -> RenderableType:
+def _list_table(rule: RuleDescription) -> RenderableType:
     table = Table("arguments", "output")
-    for row in rule["rows"][:MAX_ROWS]:
-        table.add_row(Text(" ".join(map(shown, row["arguments"]))), Text(output_text(row)))
-    if len(rule["rows"]) > MAX_ROWS:
-        table.add_row(f"... {len(rule['rows']) - MAX_ROWS} more", "--json has all")
+    for row in rule.rows[:MAX_ROWS]:
+        table.add_row(Text(" ".join(map(shown, row.arguments))), Text(output_text(row)))
+    if len(rule.rows) > MAX_ROWS:
+        table.add_row(f"... {len(rule.rows) - MAX_ROWS} more", "--json has all")
     return Group(Text(rule_title(rule), style="bold"), table)
 
 

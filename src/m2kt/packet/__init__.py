@@ -16,6 +16,9 @@ from m2kt.packet._decode import decode_outputs as decode_outputs
 from m2kt.packet._decode import read_clearly as read_clearly
 from m2kt.packet._decode import readability as readability
 from m2kt.packet._decode import symbol_scores as symbol_scores
+from m2kt.packet._describe import PacketDescription as PacketDescription
+from m2kt.packet._describe import RowDescription as RowDescription
+from m2kt.packet._describe import RuleDescription as RuleDescription
 from m2kt.packet._describe import describe as describe
 from m2kt.packet._describe import read_outputs as read_outputs
 from m2kt.packet._diff import Change as Change

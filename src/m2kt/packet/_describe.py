@@ -1,15 +1,99 @@
-"""The machine form of a packet: what ``m2kt inspect --json`` prints and what comparisons and pictures start from."""
+"""Machine-readable descriptions: of one packet (``m2kt inspect --json``), and of the format (JSON schemas)."""
 
 from __future__ import annotations
 
-from typing import Any
+import html
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from m2kt.errors import PacketError
+from m2kt.probes import ProbeSpec
 
 from ._decode import decode_outputs
-from ._packet import Packet
+from ._envelope import Envelope
+from ._graph import Graph, TemplateGraph
+from ._manifest import Embedding, Fidelity, Ledger, Manifest, TeacherCard
+from ._policy import TrustPolicy
+
+if TYPE_CHECKING:
+    from ._packet import Packet
+
+OPTIONAL = {"public"}  # fields that canonical JSON leaves out
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RowDescription(_Model):
+    """One row of a rule: a concept."""
+
+    arguments: list[str] = Field(description="Symbols.")
+    output: str | None = Field(description="The symbol that travels as text; null: as a vector only.")
+    decoded: str | None = Field(description="The symbol that the vector decodes to; null without prototypes.")
+    support: int = Field(description="Contexts in the vector's mean.")
+    confidence: float | None = Field(
+        description="The teacher's probability of what it writes at this row; null: not measured."
+    )
+
+
+class RuleDescription(_Model):
+    """A rule with its rows."""
+
+    name: str = Field(description="Name within the packet.")
+    arity: int = Field(description="Number of arguments.")
+    family: int = Field(description="Rules of one family read the same arguments.")
+    uses: int = Field(description="Nodes of the graph where the rule is applied.")
+    range: list[str] = Field(description="Symbols that the rule writes.")
+    rows: list[RowDescription] = Field(description="Rows, in concept order.")
+
+
+class AttentionDescription(_Model):
+    """Edges by the effect of their ablation. An attended edge without effect is not causal, and counted as such."""
+
+    edges: int = Field(description="Edges of the graph with the teacher's attention.")
+    causal_share: float | None = Field(description="Share of edges whose ablation changes the step.")
+    causal: int | None = Field(default=None, description="Edges whose ablation changed the step.")
+    not_causal: int | None = Field(default=None, description="Edges whose ablation changed nothing.")
+    not_tested: int | None = Field(default=None, description="Edges that were not ablated.")
+
+    @model_serializer(mode="wrap")
+    def _without_unmeasured(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Counts are left out where the packet has none."""
+        data: dict[str, Any] = serialise(self)
+        return data if self.causal is not None else {n: data[n] for n in ("edges", "causal_share")}
+
+
+class PacketDescription(_Model):
+    """All of a packet but its numbers."""
+
+    name: str = Field(description="Name of the packet.")
+    digest: str = Field(description="Digest of its manifest.")
+    signer: str | None = Field(description="Key id of the writer; null: not verified.")
+    created: str = Field(description="Time of extraction.")
+    teacher: TeacherCard = Field(description="The model that the skill comes from.")
+    embedding: Embedding = Field(description="Where the concept vectors were recorded.")
+    verbalised: float = Field(description="Share of rows whose output travels as text.")
+    fallback: bool = Field(description="Plain traces travel instead of a graph.")
+    fallback_reason: str | None = Field(description="Why.")
+    fidelity: Fidelity = Field(description="Measurements on unseen prompts.")
+    ledger: Ledger = Field(description="What the extraction used.")
+    attention: AttentionDescription = Field(description="Edges of the graph.")
+    symbols: list[str] = Field(description="All symbols.")
+    rules: list[RuleDescription] = Field(description="All rules.")
+    templates: list[TemplateGraph] = Field(description="One trie for each template.")
+    stop: str = Field(description="The stop string.")
+    seed: int = Field(description="Seed of the extraction.")
+    libraries: dict[str, str] = Field(description="Library versions.")
+    notes: list[str] = Field(description="Remarks for people.")
 
 
 def read_outputs(packet: Packet) -> list[int | None]:
-    """The K symbols that rows write, as the packet's own symbol states read them; None where it has no such states."""
+    """The symbol that each of the K rows writes, decoded by the packet's prototypes.
+
+    Without prototypes: the verbalised symbol, None for a row that is not verbalised.
+    """
     graph = packet.graph
     if not graph.n_concepts:
         return []
@@ -18,63 +102,99 @@ def read_outputs(packet: Packet) -> list[int | None]:
     return list(decode_outputs(graph, packet.concepts))
 
 
-def describe(packet: Packet) -> dict[str, Any]:
-    """All of a packet but its numbers. ``output`` is what travels as text, ``decoded`` what the vectors say.
+def describe(packet: Packet) -> PacketDescription:
+    """Everything that ``m2kt inspect`` shows."""
+    graph, manifest, concepts = packet.graph, packet.manifest, packet.concepts
+    decoded, confidence_K = read_outputs(packet), packet.confidence_K
 
-    ``confidence`` is the teacher's probability of what it writes at the row.
-    """
-    graph, manifest = packet.graph, packet.manifest
-    decoded, sure_K = read_outputs(packet), packet.confidence_K
+    def symbol(index: int | None) -> str | None:
+        return None if index is None else graph.symbols[index]
 
-    def named(symbol: int | None) -> str | None:
-        return None if symbol is None else graph.symbols[symbol]
+    rules = [
+        RuleDescription(
+            name=rule.name,
+            arity=rule.arity,
+            family=rule.family,
+            uses=rule.uses,
+            range=[graph.symbols[s] for s in rule.range],
+            rows=[
+                RowDescription(
+                    arguments=[graph.symbols[a] for a in row],
+                    output=symbol(rule.outputs[i]),
+                    decoded=symbol(decoded[k]),
+                    support=int(concepts.support_K[k]),
+                    confidence=None if confidence_K is None else round(float(confidence_K[k]), 4),
+                )
+                for i, (k, row) in enumerate(zip(rule.concepts, rule.rows, strict=True))
+            ],
+        )
+        for rule in graph.rules
+    ]
+    copied = ("name", "created", "teacher", "embedding", "verbalised", "fallback", "fallback_reason")
+    more = ("fidelity", "ledger", "seed", "libraries", "notes")
+    return PacketDescription(
+        digest=packet.digest,
+        signer=packet.signature.keyid if packet.signature else None,
+        attention=_attention(packet),
+        symbols=list(graph.symbols),
+        rules=rules,
+        templates=graph.templates,
+        stop=graph.stop,
+        **{name: getattr(manifest, name) for name in (*copied, *more)},
+    )
 
-    rules = []
-    for rule in graph.rules:
-        rows = [
-            {
-                "arguments": [graph.symbols[a] for a in row],
-                "output": named(rule.outputs[i]),
-                "decoded": named(decoded[rule.offset + i]),
-                "support": int(packet.concepts.support_K[rule.offset + i]),
-                "confidence": None if sure_K is None else round(float(sure_K[rule.offset + i]), 4),
-            }
-            for i, row in enumerate(rule.rows)
-        ]
-        about = rule.model_dump(mode="json", include={"name", "arity", "family", "uses"})
-        rules.append({**about, "range": [graph.symbols[i] for i in rule.range], "rows": rows})
+
+def _attention(packet: Packet) -> AttentionDescription:
+    causal_M = packet.attention.get("causal_M")
+    edges = next((len(a) for n, a in packet.attention.items() if n.startswith("edges_M")), 0)
+    described = AttentionDescription(edges=edges, causal_share=packet.manifest.fidelity.causal_edge_share)
+    if causal_M is not None:
+        described.causal = int((causal_M == 1).sum())
+        described.not_causal = int((causal_M == 0).sum())
+        described.not_tested = int((causal_M < 0).sum())
+    return described
+
+
+def short_facts(packet: Packet) -> dict[str, str]:
+    """What ``repr`` says of a packet."""
+    graph, signature = packet.graph, packet.signature
+    try:
+        digest = packet.digest.removeprefix("sha256:")[:12]
+    except PacketError:  # a variant in memory that cannot be written
+        digest = "invalid"
     return {
-        "name": manifest.name,
-        "digest": packet.digest,
-        "signer": packet.signature.keyid if packet.signature else None,
-        "created": manifest.created,
-        "teacher": manifest.teacher.model_dump(mode="json"),
-        "embedding": manifest.embedding.model_dump(mode="json"),
-        "verbalised": manifest.verbalised,
-        "fallback": manifest.fallback,
-        "fallback_reason": manifest.fallback_reason,
-        "fidelity": manifest.fidelity.model_dump(mode="json"),
-        "ledger": manifest.ledger.model_dump(mode="json"),
-        "attention": _attention(packet),
-        "symbols": list(graph.symbols),
-        "rules": rules,
-        "templates": [t.model_dump(mode="json") for t in graph.templates],
-        "stop": graph.stop,
-        "seed": manifest.seed,
-        "libraries": manifest.libraries,
-        "notes": manifest.notes,
+        "name": packet.manifest.name,
+        "concepts": f"{packet.n_concepts}",
+        "rules": f"{len(graph.rules)}",
+        "teacher": packet.manifest.teacher.name,
+        "digest": digest,
+        "signer": signature.keyid[:12] if signature else "none",
     }
 
 
-def _attention(packet: Packet) -> dict[str, Any]:
-    """Edges by what cutting them does. Edges that are attended without effect are not causal, and are counted so."""
-    marks = packet.attention.get("causal_M")
-    edges = next((len(a) for n, a in packet.attention.items() if n.startswith("edges_M")), 0)
-    found: dict[str, Any] = {"edges": edges, "causal_share": packet.manifest.fidelity.causal_edge_share}
-    if marks is not None:
-        found |= {
-            "causal": int((marks == 1).sum()),
-            "not_causal": int((marks == 0).sum()),
-            "not_tested": int((marks < 0).sum()),
-        }
-    return found
+def html_table(rows: dict[str, str]) -> str:
+    """A two-column HTML table, escaped."""
+    lines = (
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in rows.items()
+    )
+    return f"<table>{''.join(lines)}</table>"
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """JSON schemas of the parts and of the trust policy, as they are checked in under docs/schemas.
+
+    Canonical JSON has all fields; files that people write may leave out those with defaults.
+    """
+    canonical: dict[str, type[BaseModel]] = {"manifest": Manifest, "graph": Graph, "signature": Envelope}
+    by_people: dict[str, type[BaseModel]] = {"probe-spec": ProbeSpec, "trust-policy": TrustPolicy}
+    return {
+        **{name: _all_required(model.model_json_schema()) for name, model in canonical.items()},
+        **{name: model.model_json_schema() for name, model in by_people.items()},
+    }
+
+
+def _all_required(schema: dict[str, Any]) -> dict[str, Any]:
+    for part in (schema, *schema.get("$defs", {}).values()):
+        if "properties" in part:
+            part["required"] = [name for name in part["properties"] if name not in OPTIONAL]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

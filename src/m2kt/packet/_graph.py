@@ -8,6 +8,7 @@ whoever rolls the graph out supplies a :class:`OutputLookup` that names them.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -112,6 +113,11 @@ class Rule(_Model):
     family: int = Field(ge=0, description="Rules of one family always read the same arguments.")
     offset: int = Field(ge=0, description="Index of the first row among the K concepts.")
     uses: int = Field(default=0, ge=0, description="Places (nodes of the graph) where the rule is applied.")
+
+    @property
+    def concepts(self) -> builtins.range:
+        """Indices of its rows among the K concepts."""
+        return builtins.range(self.offset, self.offset + len(self.rows))
 
 
 class Graph(_Model):

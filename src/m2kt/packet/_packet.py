@@ -20,6 +20,7 @@ from m2kt.probes import ProbeSpec
 from ._card import write_card
 from ._check import check_card, check_packet
 from ._concepts import Concepts
+from ._describe import html_table, short_facts
 from ._graph import Graph, parse_graph
 from ._json import canonical_json, check_printable_data, one_line
 from ._layout import CARD, GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS, check_size
@@ -30,7 +31,7 @@ from ._tensors import Arrays, read_arrays, write_arrays
 from ._yaml import check_yaml
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Packet:
     """A knowledge packet in memory. Make variants with :meth:`replace`; what is saved anew is signed anew."""
 
@@ -157,6 +158,13 @@ class Packet:
     def replace(self, **changes: Any) -> Packet:
         """A variant with some members exchanged, unsigned until saved. Arrays are not copied."""
         return dataclasses.replace(self, **changes, signature=None, _parts=None)
+
+    def __repr__(self) -> str:
+        return f"Packet({', '.join(f'{name}={value}' for name, value in short_facts(self).items())})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return html_table(short_facts(self))
 
     def check(self, where: str = "packet") -> None:
         """Raise PacketError unless all parts fit together and every number is finite."""

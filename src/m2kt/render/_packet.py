@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
-from m2kt.packet import Packet, describe
+from m2kt.packet import (
+    Fidelity,
+    Ledger,
+    Packet,
+    PacketDescription,
+    RowDescription,
+    RuleDescription,
+    describe,
+)
 from m2kt.render._attention import attention_blocks
 from m2kt.render._blocks import (
     Block,
@@ -47,7 +54,7 @@ def packet_page(packet: Packet) -> str:
         Section("At a glance", _glance(about)),
         Section("Card", [_card(about)]),
         Section(
-            "Fidelity", [fidelity_table(about["fidelity"])], "Measured on prompts never used for extraction."
+            "Fidelity", [fidelity_table(about.fidelity)], "Measured on prompts never used for extraction."
         ),
         Section("Rules", rule_blocks(about)),
         Section("Concept map", map_blocks(packet)),
@@ -55,13 +62,13 @@ def packet_page(packet: Packet) -> str:
         Section("Attention along edges", attention_blocks(packet)),
         Section(
             "Data ledger",
-            [ledger_table(about["ledger"])],
+            [ledger_table(about.ledger)],
             "What the extraction used: how “data-free” is counted.",
         ),
         Section("Signature", _signature(about)),
     ]
-    teacher = about["teacher"]["name"]
-    return page(f"Packet {about['name']}", sections, subtitle=f"a skill of {teacher}", foot=about["digest"])
+    teacher = about.teacher.name
+    return page(f"Packet {about.name}", sections, subtitle=f"a skill of {teacher}", foot=about.digest)
 
 
 def graph_blocks(graph: GraphSummary, of: str = "") -> list[Block]:
@@ -83,39 +90,39 @@ def _count(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
-def _glance(about: dict[str, Any]) -> list[Block]:
-    fidelity, ledger = about["fidelity"], about["ledger"]
-    rules = _count(len(about["rules"]), "rule")
+def _glance(about: PacketDescription) -> list[Block]:
+    fidelity, ledger = about.fidelity, about.ledger
+    rules = _count(len(about.rules), "rule")
     blocks: list[Block] = [
         Tiles(
             [
-                Tile("concepts", f"{ledger['concepts']:,}", f"rows of {rules}"),
-                Tile("graph = teacher", percent(fidelity["agreement"]), "on fresh prompts"),
-                Tile("covered", percent(fidelity["coverage"]), "rolled out to the end"),
-                Tile("causal edges", percent(about["attention"]["causal_share"]), "change the step when cut"),
-                Tile("as text", percent(about["verbalised"], 0), "of the rows' outputs (v)"),
-                Tile("size", f"{ledger['packet_bytes'] / 1000:,.0f} kB", "of all signed parts"),
+                Tile("concepts", f"{ledger.concepts:,}", f"rows of {rules}"),
+                Tile("graph = teacher", percent(fidelity.agreement), "on fresh prompts"),
+                Tile("covered", percent(fidelity.coverage), "rolled out to the end"),
+                Tile("causal edges", percent(about.attention.causal_share), "change the step when cut"),
+                Tile("as text", percent(about.verbalised, 0), "of the rows' outputs (v)"),
+                Tile("size", f"{ledger.packet_bytes / 1000:,.0f} kB", "of all signed parts"),
             ]
         )
     ]
-    if about["fallback"]:
-        reason = about["fallback_reason"] or "no reason given"
+    if about.fallback:
+        reason = about.fallback_reason or "no reason given"
         blocks.insert(0, Note(f"Fallback to plain traces, not a full extraction: {reason}", tone="bad"))
-    return blocks + [Note(note) for note in about["notes"]]
+    return blocks + [Note(note) for note in about.notes]
 
 
-def _card(about: dict[str, Any]) -> Table:
-    teacher, embedding = about["teacher"], about["embedding"]
-    libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
+def _card(about: PacketDescription) -> Table:
+    teacher, embedding = about.teacher, about.embedding
+    libraries = ", ".join(f"{name} {version}" for name, version in about.libraries.items())
     rows = {
-        "teacher": f"{teacher['name']}: {teacher['architecture']}, {teacher['parameters']:,} parameters, "
-        f"{teacher['layers']} blocks of width {teacher['width']}",
-        "licence": teacher["licence"] or "not stated",
-        "teacher's digest": teacher["digest"],
-        "vectors": f"layer {embedding['layer']}, by {embedding['source']}",
-        "symbols": " ".join(map(shown, about["symbols"])),
-        "stop": shown(about["stop"]),
-        "created": f"{about['created']}, seed {about['seed']}",
+        "teacher": f"{teacher.name}: {teacher.architecture}, {teacher.parameters:,} parameters, "
+        f"{teacher.layers} blocks of width {teacher.width}",
+        "licence": teacher.licence or "not stated",
+        "teacher's digest": teacher.digest,
+        "vectors": f"layer {embedding.layer}, by {embedding.source}",
+        "symbols": " ".join(map(shown, about.symbols)),
+        "stop": shown(about.stop),
+        "created": f"{about.created}, seed {about.seed}",
         "libraries": libraries,
     }
     return _pairs(rows)
@@ -125,15 +132,14 @@ def _pairs(rows: dict[str, str]) -> Table:
     return Table(["", ""], [[name, value] for name, value in rows.items()])
 
 
-def fidelity_table(fidelity: dict[str, Any]) -> Table:
+def fidelity_table(fidelity: Fidelity) -> Table:
     """A manifest's fidelity, by shape."""
     rows: list[list[Cell | str]] = [
-        [s["template"], share_cell(s["agreement"]), share_cell(s["coverage"]), f"{s['n']:,}"]
-        for s in fidelity["shapes"]
+        [s.template, share_cell(s.agreement), share_cell(s.coverage), f"{s.n:,}"] for s in fidelity.shapes
     ]
-    rows.append(["all", share_cell(fidelity["agreement"]), share_cell(fidelity["coverage"]), ""])
-    probe = percent(fidelity["probe_accuracy"])
-    other = "".join(f"; {name.replace('_', ' ')} {value:.4g}" for name, value in fidelity["other"].items())
+    rows.append(["all", share_cell(fidelity.agreement), share_cell(fidelity.coverage), ""])
+    probe = percent(fidelity.probe_accuracy)
+    other = "".join(f"; {name.replace('_', ' ')} {value:.4g}" for name, value in fidelity.other.items())
     return Table(
         ["shape", "graph = teacher", "covered", "prompts"],
         rows,
@@ -141,20 +147,20 @@ def fidelity_table(fidelity: dict[str, Any]) -> Table:
     )
 
 
-def rule_blocks(about: dict[str, Any]) -> list[Block]:
+def rule_blocks(about: PacketDescription) -> list[Block]:
     """What each rule writes, as grids or lists, from :func:`m2kt.packet.describe`."""
-    if not about["rules"]:
+    if not about.rules:
         return [Note("No rules.")]
-    colours = dict(zip(about["symbols"], symbol_colours(len(about["symbols"])), strict=True))
-    return [*(_rule(rule, colours) for rule in about["rules"]), Note(LEGEND)]
+    colours = dict(zip(about.symbols, symbol_colours(len(about.symbols)), strict=True))
+    return [*(_rule(rule, colours) for rule in about.rules), Note(LEGEND)]
 
 
-def _rule(rule: dict[str, Any], colours: dict[str, str]) -> Row:
-    def cell(row: dict[str, Any] | None) -> Cell:
+def _rule(rule: RuleDescription, colours: dict[str, str]) -> Row:
+    def cell(row: RowDescription | None) -> Cell:
         if row is None:
             return Cell("·", tone="quiet")
-        told = row["output"] if row["output"] is not None else row["decoded"]
-        return Cell(output_text(row), tint=colours.get(told))
+        told = row.output if row.output is not None else row.decoded
+        return Cell(output_text(row), tint=None if told is None else colours.get(told))
 
     grids: list[Table | Figure] = []
     for grid in rule_grids(rule):
@@ -167,15 +173,15 @@ def _rule(rule: dict[str, Any], colours: dict[str, str]) -> Row:
     if grids:
         return Row(grids)
     listed: list[list[Cell | str]] = [
-        [" ".join(map(shown, row["arguments"])), cell(row)] for row in rule["rows"][:MAX_ROWS]
+        [" ".join(map(shown, row.arguments)), cell(row)] for row in rule.rows[:MAX_ROWS]
     ]
-    more = len(rule["rows"]) - MAX_ROWS
+    more = len(rule.rows) - MAX_ROWS
     note = f"{more} more rows: m2kt inspect PACKET --json has all" if more > 0 else ""
     return Row([Table(["arguments", "output"], listed, title=rule_title(rule), note=note, mosaic=True)])
 
 
-def _titled(rule: dict[str, Any], about: str) -> str:
-    return f"{rule['name']}, {about}" if about else rule_title(rule)
+def _titled(rule: RuleDescription, about: str) -> str:
+    return f"{rule.name}, {about}" if about else rule_title(rule)
 
 
 def map_blocks(packet: Packet) -> list[Block]:
@@ -189,24 +195,24 @@ def map_blocks(packet: Packet) -> list[Block]:
     return [Figure(partial(draw_packet_map, packet), caption)]
 
 
-def ledger_table(ledger: dict[str, Any]) -> Table:
+def ledger_table(ledger: Ledger) -> Table:
     """What a manifest says was used."""
     return _pairs(
         {
-            "labelled examples": f"{ledger['labelled_examples']:,}",
-            "teacher passes": f"{ledger['teacher_passes']:,}",
-            "teacher tokens that travel in traces": f"{ledger['teacher_tokens_in_traces']:,}",
-            "concepts": f"{ledger['concepts']:,}",
-            "bytes": f"{ledger['packet_bytes']:,}",
-            "seconds": f"{ledger['seconds']:.1f}",
+            "labelled examples": f"{ledger.labelled_examples:,}",
+            "teacher passes": f"{ledger.teacher_passes:,}",
+            "teacher tokens that travel in traces": f"{ledger.teacher_tokens_in_traces:,}",
+            "concepts": f"{ledger.concepts:,}",
+            "bytes": f"{ledger.packet_bytes:,}",
+            "seconds": f"{ledger.seconds:.1f}",
         }
     )
 
 
-def _signature(about: dict[str, Any]) -> list[Block]:
-    signer = about["signer"]
+def _signature(about: PacketDescription) -> list[Block]:
+    signer = about.signer
     said = "Verified: every part is as its signer left it." if signer else "Not verified."
-    rows = {"digest": about["digest"], "signed by key": signer or "not verified"}
+    rows = {"digest": about.digest, "signed by key": signer or "not verified"}
     return [
         _pairs(rows),
         Note(f"{said} The signature says who made the packet, not that its maker is to be trusted."),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from m2kt.packet import Decision, Graph, Packet
+from m2kt.packet import Decision, Graph, Packet, RowDescription, RuleDescription
 
 MAX_GRIDS = 6
 MAX_ROWS = 60
@@ -43,11 +42,11 @@ def prompt_units(packet: Packet, index: int) -> list[str]:
     return []
 
 
-def output_text(row: dict[str, Any]) -> str:
+def output_text(row: RowDescription) -> str:
     """What a described row writes, marked ``~`` where only its vector says so."""
-    if row["output"] is not None:
-        return shown(row["output"])
-    return "~" + shown(row["decoded"]) if row["decoded"] is not None else "~?"
+    if row.output is not None:
+        return shown(row.output)
+    return "~" + shown(row.decoded) if row.decoded is not None else "~?"
 
 
 @dataclass(frozen=True)
@@ -60,30 +59,28 @@ class Grid:
     """``1 \\ 2``: the argument that runs down, and the one that runs across."""
     down: list[str]
     across: list[str]
-    cells: dict[tuple[str, str], dict[str, Any]]
+    cells: dict[tuple[str, str], RowDescription]
     """Rows as :func:`m2kt.packet.describe` gives them, by the two arguments."""
 
 
-def rule_title(rule: dict[str, Any]) -> str:
+def rule_title(rule: RuleDescription) -> str:
     """``r0: 2 arguments, 100 rows, used at 6 places``."""
-    return (
-        f"{rule['name']}: {rule['arity']} arguments, {len(rule['rows'])} rows, used at {rule['uses']} places"
-    )
+    return f"{rule.name}: {rule.arity} arguments, {len(rule.rows)} rows, used at {rule.uses} places"
 
 
-def rule_grids(rule: dict[str, Any]) -> list[Grid]:
+def rule_grids(rule: RuleDescription) -> list[Grid]:
     """Grids over the two widest arguments, one for each choice of the others.
 
     Empty where a list shows more: one argument, or more than MAX_GRIDS choices of the others.
     """
-    arity = rule["arity"]
-    by_arguments = {tuple(row["arguments"]): row for row in rule["rows"]}
+    arity = rule.arity
+    by_arguments = {tuple(row.arguments): row for row in rule.rows}
     if arity == 1:
         return []
     values = [list(dict.fromkeys(key[i] for key in by_arguments)) for i in range(arity)]
     down, across = sorted(sorted(range(arity), key=lambda i: -len(values[i]))[:2])
     others = [i for i in range(arity) if i not in (down, across)]
-    slices: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Any]]] = {}
+    slices: dict[tuple[str, ...], dict[tuple[str, str], RowDescription]] = {}
     for key, row in by_arguments.items():
         slices.setdefault(tuple(key[i] for i in others), {})[key[down], key[across]] = row
     if len(slices) > MAX_GRIDS:

@@ -48,8 +48,8 @@ def record(session: Session, row: PacketRow, owners: Owners) -> dict[str, Any]:
         "adapters": [s.view for s in statements if s.view.adapter is not None],
         "siblings": (session.scalar(select(func.count()).select_from(PacketRow).where(of_teacher)) or 1) - 1,
         "glance": blocks_html(_glance(manifest, row.size)),
-        "fidelity": blocks_html([fidelity_table(row.manifest["fidelity"])]),
-        "ledger": blocks_html([ledger_table(row.manifest["ledger"])]),
+        "fidelity": blocks_html([fidelity_table(manifest.fidelity)]),
+        "ledger": blocks_html([ledger_table(manifest.ledger)]),
         "card": card_html(row.card),
     }
 
