@@ -139,7 +139,7 @@ def transfer(
 
     trained = cache.train(cell.student, packet, chosen, updates=updates, seed=cell.seed)
     if plugged is not None:
-        replace_bank(trained.loaded.model, plugged)
+        replace_bank(trained.loaded.peft_model, plugged)
     measured = cache.measure(
         cell,
         trained.loaded,

@@ -37,6 +37,10 @@ class Loaded:
     pad_id: int = 0
     reference: tuple[str, str | None] = ("tiny", None)
 
+    @property
+    def peft_model(self) -> Any:
+        return self.model
+
 
 def loaded(family: str, **options: Any) -> Loaded:
     tokenizer = char_tokenizer()

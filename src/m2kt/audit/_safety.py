@@ -16,6 +16,7 @@ from m2kt.audit._steps import TRACES_A_BATCH, cal_reader
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet
 from m2kt.student import IGNORE, NO_BANK, Encoder, collate
+from m2kt.student.cal import cal_model
 from m2kt.student.losses import reach
 
 DRAWN = 2000  # prompts that are rolled out, without a model, to find some that come by a flagged concept
@@ -55,7 +56,9 @@ def measure_safety(
         group = items[start : start + TRACES_A_BATCH]
         batch = collate(group, loaded.device)
         loaded.model(input_ids=batch.token_BT, attention_mask=batch.mask_BT, logits_to_keep=1)
-        outputs = loaded.model.base_model.last_run.outputs[-1]
+        run = cal_model(loaded.model).last_run
+        assert run is not None, "a pass just ran"
+        outputs = run.outputs[-1]
         reached_BT = reach(outputs, flagged, [penalties[k] for k in flagged])
         reached.append(reached_BT[batch.label_BT != IGNORE])
     reached_N = torch.cat(reached) if reached else torch.zeros(1)

@@ -113,7 +113,7 @@ def _divergence(loaded: LoadedModel, context: Sequence[int], strings: Sequence[S
         ids_BT = torch.tensor([[*context, *s] for s in group], device=loaded.device)
         last_B1 = torch.full((len(group), 1), ids_BT.shape[1] - 1, device=loaded.device)
         mask_BT = torch.ones_like(ids_BT)
-        with loaded.model.disable_adapter():
+        with loaded.peft_model.disable_adapter():
             base_BV = next_tokens(loaded.model, ids_BT, mask_BT, last_B1)[:, 0].float().log_softmax(-1)
         with_BV = next_tokens(loaded.model, ids_BT, mask_BT, last_B1)[:, 0].float().log_softmax(-1)
         found.append((base_BV.exp() * (base_BV - with_BV)).sum(-1).cpu())

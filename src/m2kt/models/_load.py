@@ -6,9 +6,10 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from torch import Tensor
 
 from m2kt._libraries import quiet_transformers
 from m2kt.errors import ModelError
@@ -19,6 +20,10 @@ from ._forward import attention_patterns, hand_over_whole, input_device
 from ._layers import blocks, width
 from ._names import hub_id_of, licence_of, resolve, snapshot_of
 from ._precision import Dtype, pick_dtype
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Attention = Literal["sdpa", "eager"]
@@ -31,9 +36,9 @@ _log = logging.getLogger(__name__)
 class LoadedModel:
     """A model ready for use, and where it came from."""
 
-    model: Any
+    model: PreTrainedModel | PeftModel
     """The transformers model in eval mode; may be exchanged for an adapter around it."""
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     """Its tokenizer, padding on the left."""
     name: str
     """As it was asked for: ``zoo:addition``, a directory, a Hub id."""
@@ -44,6 +49,13 @@ class LoadedModel:
     """What pads a batch; always masked."""
     notes: list[str] = field(default_factory=list)
     """What was chosen on the way, such as a pad token."""
+
+    @property
+    def peft_model(self) -> PeftModel:
+        """The model with its adapter. Raises ModelError if it has none."""
+        if not hasattr(self.model, "peft_config"):
+            raise ModelError(f"{self.name}: expected a model with an adapter, got {type(self.model).__name__}")
+        return cast("PeftModel", self.model)
 
     @property
     def device(self) -> torch.device:
@@ -235,7 +247,7 @@ def _choose_padding(loaded: LoadedModel) -> None:
 
 
 def _check_vocabulary(loaded: LoadedModel) -> None:
-    rows = int(loaded.model.get_input_embeddings().weight.shape[0])
+    rows = len(cast(Tensor, loaded.model.get_input_embeddings().weight))
     highest = max(loaded.tokenizer.get_vocab().values(), default=-1)
     if highest >= rows:
         raise ModelError(
@@ -248,7 +260,7 @@ def _check_vocabulary(loaded: LoadedModel) -> None:
 def _check_causal(loaded: LoadedModel) -> None:
     """Two rows that differ in the last token alone must agree before it. Encoders, also BERT with a head, do not."""
     model = loaded.model
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = len(cast(Tensor, model.get_input_embeddings().weight))
     ids = torch.zeros(2, 4, dtype=torch.long, device=loaded.device)
     ids[0, -1], ids[1, -1] = min(1, rows - 1), rows - 1
     try:

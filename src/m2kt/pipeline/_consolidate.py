@@ -91,7 +91,7 @@ def consolidate(
     prompts = evaluation_prompts(spec, truth, ingested.evaluation_prompts, seed=seed)
     reference = truth or Truth(packet_answers(packet, prompts))
     before_reader = _score(spec, prompts, _answers(source, packet, prompts, say), reference)
-    base = replace(loaded, model=source.model.unload())
+    base = replace(loaded, model=source.peft_model.unload())
     before = _score(
         spec, prompts[:BEFORE_PROMPTS], _written(base, packet, prompts[:BEFORE_PROMPTS]), reference
     )
@@ -183,6 +183,6 @@ def _write(tuned: LoadedModel, out: Path, record: dict[str, Any], draft: Draft) 
         (aside / VERDICT).write_text(text, encoding="utf-8")
         (aside / RECEIPT).write_bytes(draft.sign(digest_of_model(aside)))
 
-    merged: Any = tuned.model.merge_and_unload()
+    merged: Any = tuned.peft_model.merge_and_unload()
     write_plain(merged, tuned.tokenizer, out, lambda aside: plain_card(draft, tuned), finish=finish)
     return digest_of_model(out)

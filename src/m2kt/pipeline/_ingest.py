@@ -85,7 +85,7 @@ def ingest(
     rehearsed = lengthen(packet, student_settings.rehearsal.longer)
     loaded = load_causal_lm(student, device=device, dtype=dtype)  # type: ignore[arg-type]
     if reuse is not None:
-        model = room.replace_bank(with_adapter(loaded, reuse).model, rehearsed)
+        model = room.replace_bank(with_adapter(loaded, reuse).peft_model, rehearsed)
         ledger: dict[str, Any] = {"labelled_examples": 0, "updates": 0, "rehearsal_sequences": 0}
         updates, history = 0, []
     else:
@@ -230,7 +230,7 @@ def _audit(
 
     after = score(spec, prompts, complete_all(loaded, packet, prompts, say, "auditing: after"), expected)
     few = prompts if spec.facts else prompts[:BEFORE_PROMPTS]  # facts it may know by itself, and each counts
-    with loaded.model.disable_adapter():
+    with loaded.peft_model.disable_adapter():
         before = score(spec, few, complete_all(loaded, packet, few, say, "auditing: before"), expected)
     # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small. Of facts the packet
     # holds all that the teacher knows: right or wrong, there is no more to be had.

@@ -6,6 +6,7 @@ from m2kt.student.cal._context import ReaderOutputs as ReaderOutputs
 from m2kt.student.cal._context import Run as Run
 from m2kt.student.cal._context import Teaching as Teaching
 from m2kt.student.cal._model import CALModel as CALModel
+from m2kt.student.cal._model import cal_model as cal_model
 from m2kt.student.cal._model import register as register
 from m2kt.student.cal._reader import ReaderBase as ReaderBase
 from m2kt.student.cal._reader import StructuredReader as StructuredReader

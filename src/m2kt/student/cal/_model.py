@@ -233,6 +233,14 @@ class CALModel(BaseTuner):
             self.state.teaching = None
 
 
+def cal_model(model: nn.Module) -> CALModel:
+    """The tuner inside a ``PeftModel``. Raises CompatibilityError for a model without one."""
+    tuner = getattr(model, "base_model", None)
+    if not isinstance(tuner, CALModel):
+        raise CompatibilityError(f"expected a model with a CAL adapter, got {type(model).__name__}")
+    return tuner
+
+
 def register() -> None:
     """Register the adapter type with peft and additional architectures with transformers. Idempotent.
 
