@@ -1,10 +1,10 @@
-"""Training sequences of a student, and whether a teacher's logits can be laid beside them."""
+"""Training sequences of a student, and whether TRL can compare a teacher's logits with the student's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import torch
 
@@ -13,15 +13,24 @@ from m2kt.models import LoadedModel, context_length, encode_units, piece_bytes, 
 from m2kt.student import IGNORE
 
 Pairs = Sequence[tuple[str, str]]
-Row = dict[str, Any]
 Method = Literal["gkd", "gold by bytes", "gold by position"]
 
-SHARED = 0.5
-"""Share of the student's tokens that the teacher must write too, for GOLD to be taken."""
+SHARED = 0.5  # least share of the student's tokens that are in the teacher's vocabulary too, for GOLD
+
+
+class Row(TypedDict):
+    """One training sequence with the keys that TRL's trainers read."""
+
+    input_ids: list[int]
+    labels: list[int]
+    completion_mask: list[int]
+    byte_offsets: list[tuple[int, int]]
+    original_prompt_text: str
+    original_completion_text: str
 
 
 def rows_of(student: LoadedModel, pairs: Pairs) -> list[Row]:
-    """Token sequences of (prompt, completion): the prompt's tokens as it is asked, labels on the completion alone.
+    """Token sequences of (prompt, completion): the prompt as the evaluation encodes it, labels on the completion alone.
 
     ``byte_offsets`` are (start, end) of each completion token in the completion's UTF-8, (0, 0) in the prompt.
 
@@ -31,29 +40,30 @@ def rows_of(student: LoadedModel, pairs: Pairs) -> list[Row]:
     """
     if not pairs:
         raise SpecError(
-            "expected teacher answers to train on, came none: does the teacher write the stop string?"
+            "expected teacher answers to train on, got none: does the teacher write the stop string?"
         )
-    room = context_length(student.model)
+    context = context_length(student.model)
     rows = [_row(student, prompt, completion) for prompt, completion in pairs]
     for (prompt, _), row in zip(pairs, rows, strict=True):
-        if len(row["input_ids"]) > room:
+        if len(row["input_ids"]) > context:
             raise CompatibilityError(
-                f"{student.name} writes the answer to {prompt!r} in {len(row['input_ids'])} tokens and reads {room} at "
-                "most; leave such prompts out or take a student with a longer context"
+                f"{student.name} writes the answer to {prompt!r} in {len(row['input_ids'])} tokens and reads {context} "
+                "at most; leave such prompts out or take a student with a longer context"
             )
     return rows
 
 
 def _row(model: LoadedModel, prompt: str, completion: str) -> Row:
     encoded = encode_units(model.tokenizer, [prompt, completion], prompt_boundary=1)
-    written = [unit == 1 for unit in encoded.unit_of_token]
+    mask = [unit == 1 for unit in encoded.unit_of_token]
     sizes = [
-        len(piece_bytes(model.tokenizer, t)) if w else 0 for t, w in zip(encoded.ids, written, strict=True)
+        len(piece_bytes(model.tokenizer, token)) if in_completion else 0
+        for token, in_completion in zip(encoded.ids, mask, strict=True)
     ]
     return {
         "input_ids": encoded.ids,
-        "labels": [token if w else IGNORE for token, w in zip(encoded.ids, written, strict=True)],
-        "completion_mask": [int(w) for w in written],
+        "labels": [token if m else IGNORE for token, m in zip(encoded.ids, mask, strict=True)],
+        "completion_mask": [int(m) for m in mask],
         "byte_offsets": [(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)],
         "original_prompt_text": prompt,
         "original_completion_text": completion,
@@ -61,62 +71,61 @@ def _row(model: LoadedModel, prompt: str, completion: str) -> Row:
 
 
 def method_for(student: LoadedModel, teacher: LoadedModel, pairs: Pairs, byte_level: bool) -> Method:
-    """The trainer that can compare these two, after a look at what it would compare.
+    """The trainer that can compare these two models, after a check of what it would compare.
 
-    TRL itself looks at sizes alone: GKD takes any two vocabularies of one size, and GOLD any two tokenizers. What
-    they do not share GOLD compares by sorted probabilities, which say how sure the teacher is and not of what, and
-    pushes shared tokens down meanwhile: seen to double the student's loss on the teacher's text where few are shared.
+    TRL checks sizes alone: GKD accepts any two vocabularies of one size, and GOLD any two tokenizers. Tokens that are
+    not shared GOLD compares by sorted probabilities, which hold how certain the teacher is and not of what, while it
+    pushes shared tokens down: this doubled the student's loss on the teacher's text where few tokens are shared.
 
     Args:
-        byte_level: whether TRL can tell the bytes of the teacher's tokens.
+        byte_level: whether TRL knows the bytes of the teacher's tokens.
 
     Raises:
-        CompatibilityError: none can.
+        CompatibilityError: no trainer can.
     """
-    ours, theirs = rows_of(student, pairs), rows_of(teacher, pairs)
+    rows, teacher_rows = rows_of(student, pairs), rows_of(teacher, pairs)
     if (
         student.tokenizer.get_vocab() == teacher.tokenizer.get_vocab()
         and student.model.config.vocab_size == teacher.model.config.vocab_size
-        and all(a["input_ids"] == b["input_ids"] for a, b in zip(ours, theirs, strict=True))
+        and all(a["input_ids"] == b["input_ids"] for a, b in zip(rows, teacher_rows, strict=True))
     ):
         return "gkd"
-    names = f"TRL cannot compare the logits of {student.name} and {teacher.name}"
-    cuts = [(_tokens(student, a), _tokens(teacher, b)) for a, b in zip(ours, theirs, strict=True)]
-    alike = all([at for at, _ in a] == [at for at, _ in b] for a, b in cuts)
-    if not byte_level and not alike:
+    refused = f"TRL cannot compare the logits of {student.name} and {teacher.name}"
+    tokens = [(_tokens(student, a), _tokens(teacher, b)) for a, b in zip(rows, teacher_rows, strict=True)]
+    same_offsets = all([at for at, _ in a] == [at for at, _ in b] for a, b in tokens)
+    if not byte_level and not same_offsets:
         kind = type(teacher.tokenizer.backend_tokenizer.model).__name__
         raise CompatibilityError(
-            f"{names}: GKD needs one vocabulary, GOLD a teacher with a byte-level tokenizer (this one is {kind}) or "
-            "two that cut the answers alike; distil from the teacher's text instead (sft)"
+            f"{refused}: GKD needs one vocabulary, GOLD a teacher with a byte-level tokenizer (this one is {kind}) or "
+            "two tokenizers that split the answers alike; distil from the teacher's text instead (sft)"
         )
-    shared = sum(len(set(a) & set(b)) for a, b in cuts) / sum(len(a) for a, _ in cuts)
+    shared = sum(len(set(a) & set(b)) for a, b in tokens) / sum(len(a) for a, _ in tokens)
     if shared < SHARED:
         raise CompatibilityError(
-            f"{names}: only {shared:.0%} of the answers' tokens are the same in both, at least {SHARED:.0%} are needed "
-            "for GOLD to say which token is right; distil from the teacher's text instead (sft)"
+            f"{refused}: only {shared:.0%} of the answers' tokens are the same in both, GOLD needs at least "
+            f"{SHARED:.0%}; distil from the teacher's text instead (sft)"
         )
-    return "gold by position" if alike else "gold by bytes"
+    return "gold by position" if same_offsets else "gold by bytes"
 
 
-def _tokens(loaded: LoadedModel, row: Row) -> list[tuple[tuple[int, int], str]]:
-    """The completion's tokens: where each stands in the text, and its name in the vocabulary."""
-    names = loaded.tokenizer.convert_ids_to_tokens(row["input_ids"])
-    placed = zip(row["byte_offsets"], names, row["completion_mask"], strict=True)
-    return [(at, name) for at, name, written in placed if written]
+def _tokens(model: LoadedModel, row: Row) -> list[tuple[tuple[int, int], str]]:
+    """The completion's tokens: the byte offsets of each, and its name in the vocabulary."""
+    names = model.tokenizer.convert_ids_to_tokens(row["input_ids"])
+    tokens = zip(row["byte_offsets"], names, row["completion_mask"], strict=True)
+    return [(offsets, name) for offsets, name, in_completion in tokens if in_completion]
 
 
 def check_on_policy(student: LoadedModel, teacher: LoadedModel, method: Method) -> None:
-    """Refuses the pairs of models for which TRL would score other sequences than those the student wrote.
+    """Refuse models for which TRL would score other sequences than those sampled from the student.
 
     Raises:
-        CompatibilityError: says which of the two known ways applies.
+        CompatibilityError: names which of the two known causes applies.
     """
-    scored = [student, teacher] if method == "gkd" else [student]
-    for model in scored:
+    for model in [student, teacher] if method == "gkd" else [student]:
         if not _reads_left_padding(model):
             raise CompatibilityError(
-                f"{model.name} counts positions from the start of the row, and TRL scores what a student wrote with "
-                "padding on the left: every position would be shifted; set on_policy to 0"
+                f"{model.name} counts positions from the start of the row, and TRL scores sampled sequences with "
+                "padding on the left, which shifts every position; set on_policy to 0"
             )
     prefix = special_prefix(student.tokenizer)
     if method != "gkd" and prefix:
@@ -127,32 +136,30 @@ def check_on_policy(student: LoadedModel, teacher: LoadedModel, method: Method) 
 
 
 @torch.no_grad()
-def _reads_left_padding(loaded: LoadedModel) -> bool:
-    """Whether a forward pass says the same when masked padding stands in front and no positions are given."""
-    ids = torch.tensor([[1, 2, 3, 4]], device=loaded.device)
-    padded = torch.cat([torch.full_like(ids, loaded.pad_id), ids], dim=1)
-    mask = torch.cat([torch.zeros_like(ids), torch.ones_like(ids)], dim=1)
-    plain = (
-        loaded.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-        .logits[0, -1]
-        .float()
+def _reads_left_padding(model: LoadedModel) -> bool:
+    """Whether masked padding on the left, without position ids, leaves the logits as they are."""
+    ids_BT = torch.tensor([[1, 2, 3, 4]], device=model.device)
+    padded_BT = torch.cat([torch.full_like(ids_BT, model.pad_id), ids_BT], dim=1)
+    mask_BT = torch.cat([torch.zeros_like(ids_BT), torch.ones_like(ids_BT)], dim=1)
+    plain_V, padded_V = (
+        model.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0, -1].float()
+        for ids, mask in ((ids_BT, torch.ones_like(ids_BT)), (padded_BT, mask_BT))
     )
-    behind = loaded.model(input_ids=padded, attention_mask=mask, use_cache=False).logits[0, -1].float()
-    slack = 1e-3 if loaded.model.dtype == torch.float32 else 0.05
-    return bool((plain - behind).abs().max() <= slack * plain.std())
+    tolerance = 1e-3 if model.model.dtype == torch.float32 else 0.05
+    return bool((plain_V - padded_V).abs().max() <= tolerance * plain_V.std())
 
 
 def stop_tokens(student: LoadedModel, stop: str) -> list[int]:
-    """The tokens that write the stop string, which end what the student writes itself.
+    """The tokens that contain the stop string, which end a sampled sequence.
 
     Raises:
-        CompatibilityError: no single token does.
+        CompatibilityError: no single token contains it.
     """
-    tokenizer, wanted = student.tokenizer, stop.encode()
-    found = [token for token in range(len(tokenizer)) if wanted in piece_bytes(tokenizer, token)]
-    if not found:
+    tokenizer, stop_bytes = student.tokenizer, stop.encode()
+    tokens = [token for token in range(len(tokenizer)) if stop_bytes in piece_bytes(tokenizer, token)]
+    if not tokens:
         raise CompatibilityError(
-            f"no single token of {student.name} writes the stop string {stop!r}, so what it writes itself cannot be "
-            "ended; set on_policy to 0"
+            f"no single token of {student.name} contains the stop string {stop!r}, so a sampled sequence would not "
+            "end; set on_policy to 0"
         )
-    return found
+    return tokens

@@ -1,4 +1,4 @@
-"""What arms share: settings from options, and a packet's entry in the ledger."""
+"""What experiments share: settings from options, development prompts, the ledger of a transfer, and the transfer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from m2kt.student import StudentSettings
 
 
-DEV = 64  # prompts on which a run is watched and learning rates are chosen: never evaluation prompts
-NEEDED = 0.9  # of the gap, below which the reason is looked for
+DEV = 64  # development prompts, for learning curves and the choice of rates: never evaluation prompts
+NEEDED = 0.9  # share of the gap recovered below which a transfer is diagnosed
 
 
 def settings(*overrides: dict[str, Any] | None) -> StudentSettings:
-    """The student side's defaults, with nested overrides; later ones win."""
+    """The student side's defaults, with nested overrides; a later override wins."""
     from m2kt.student import StudentSettings
 
     merged: dict[str, Any] = {}
@@ -37,11 +37,11 @@ def _merge(into: dict[str, Any], part: dict[str, Any]) -> None:
 
 
 def packet_of(cell: Cell, cache: ArtifactCache, v: float = 0.0, *, once: bool = False) -> Packet:
-    """The cell's packet; at v > 0 the one whose rows are all in words, of which rehearsal uses a share.
+    """The cell's packet; at v > 0 the packet with all rows verbalised, of which rehearsal uses a share.
 
     Args:
-        once: one extraction, of seed 0, serves all seeds and shares (at v = 0 its words are taken out), where the
-            teacher is large.
+        once: one extraction, of seed 0, serves all seeds and shares (at v = 0 without its verbalised rows). For large
+            teachers.
     """
     if not once:
         return cache.packet(cell.teacher, cell.probes, cell.seed, 1.0 if v else 0.0)
@@ -53,35 +53,35 @@ def packet_of(cell: Cell, cache: ArtifactCache, v: float = 0.0, *, once: bool = 
 
 
 def dev_task(cache: ArtifactCache, task: Task, seed: int) -> Task:
-    """What a run is watched by: prompts outside the evaluation split, and what the teacher says to them as truth."""
+    """Development prompts, outside the evaluation split, with the teacher's answers as truth."""
     spec, read = task.spec, task.spec.read_answer
     prompts = spec.sample("rehearsal", DEV, seed=seed + 1)
-    heard = cache.answers(task.teacher, spec, [p.text for p in prompts])
-    truth = Truth({p: read(a) for p, a in heard.items()})
-    return replace(task, prompts=prompts, longer=[], answers=heard, truth=truth)
+    answers = cache.answers(task.teacher, spec, [p.text for p in prompts])
+    truth = Truth({p: read(a) for p, a in answers.items()})
+    return replace(task, prompts=prompts, longer=[], answers=answers, truth=truth)
 
 
 def ledger_of(packet: Packet, trained: Trained) -> Ledger:
-    """What a transfer used. The packet is all that reached the student side."""
-    spent = trained.ledger
+    """The ledger of a transfer. Nothing but the packet reached the student side."""
+    training = trained.ledger
     return Ledger(
         labelled_examples=0,
         teacher_passes=packet.manifest.ledger.teacher_passes,
         teacher_tokens=packet.manifest.ledger.teacher_tokens_in_traces,
         concepts=packet.n_concepts,
         bytes=packet.size_bytes,
-        sequences=spent["rehearsal_sequences"],
-        tokens=spent["trained_tokens"],
-        core_tokens=spent["core_tokens"],
-        trainable_parameters=spent["trainable_parameters"],
-        train_seconds=spent["seconds"],
+        sequences=training["rehearsal_sequences"],
+        tokens=training["trained_tokens"],
+        core_tokens=training["core_tokens"],
+        trainable_parameters=training["trainable_parameters"],
+        train_seconds=training["seconds"],
     )
 
 
-def _look_inside(
+def _measure_steps(
     cell: Cell, cache: ArtifactCache, measured: Measured, trained: Trained, packet: Packet
 ) -> None:
-    """Single steps, the reason where the skill was not reached, and once a skill a map of the concepts."""
+    """Single steps, certificate, the diagnosis of a weak transfer, and for seed 0 the concept map."""
     from m2kt.audit import (
         certify,
         concept_map,
@@ -106,16 +106,16 @@ def _look_inside(
     assert measured.after is not None and measured.before is not None
     needed = measured.before + NEEDED * (task.teacher_accuracy - measured.before)
     if measured.after < needed:
-        rolled_out = [trace.completion if trace.complete else "" for trace in traces]
-        found = diagnose(
+        rollouts = [trace.completion if trace.complete else "" for trace in traces]
+        diagnoses = diagnose(
             steps,
             measure_geometry(trained.loaded, packet, traces),
             accuracy=measured.after,
             needed=needed,
-            packet_accuracy=score(task.spec, task.prompts, rolled_out, task.truth).accuracy,
+            packet_accuracy=score(task.spec, task.prompts, rollouts, task.truth).accuracy,
             history=trained.history,
         )
-        measured.diagnosis = [d.model_dump(mode="json") for d in found]
+        measured.diagnosis = [d.model_dump(mode="json") for d in diagnoses]
 
 
 def transfer(
@@ -125,30 +125,30 @@ def transfer(
     chosen: StudentSettings,
     *,
     updates: int | None = None,
-    plugged: Packet | None = None,
+    bank: Packet | None = None,
     former: Truth | None = None,
 ) -> Measured:
-    """Trains on a packet, or finds the adapter that was, and measures it.
+    """Train on a packet, or load the adapter from the cache, and measure it.
 
     Args:
-        plugged: another packet whose vectors are plugged in after training. At v = 0 that is the same, bit for bit, as
-            training on that packet: rehearsal never sees the vectors.
+        bank: another packet whose vectors replace the bank after training. At v = 0 this equals training on that
+            packet, bit for bit: rehearsal never uses the vectors.
         former: the truth that an altered teacher contradicts.
     """
     from m2kt.student import replace_bank
 
     trained = cache.train(cell.student, packet, chosen, updates=updates, seed=cell.seed)
-    if plugged is not None:
-        replace_bank(trained.loaded.peft_model, plugged)
+    if bank is not None:
+        replace_bank(trained.loaded.peft_model, bank)
     measured = cache.measure(
         cell,
         trained.loaded,
-        packet=plugged,
+        packet=bank,
         former=former,
-        ledger=ledger_of(plugged or packet, trained),
+        ledger=ledger_of(bank or packet, trained),
     )
-    _look_inside(cell, cache, measured, trained, plugged or packet)
-    measured.packet = (plugged or packet).digest
+    _measure_steps(cell, cache, measured, trained, bank or packet)
+    measured.packet = (bank or packet).digest
     measured.history = trained.history
     measured.extra["updates"] = trained.ledger["updates"]
     measured.extra["tokens_by_kind"] = trained.ledger["tokens_by_kind"]

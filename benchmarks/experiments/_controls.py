@@ -1,4 +1,4 @@
-"""Controls that would expose a fake."""
+"""Controls: transfers that must fail, or must follow an altered packet."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def none(cell: Cell, cache: ArtifactCache) -> Measured:
 
 
 def shuffled_rules(cell: Cell, cache: ArtifactCache, once: bool = False) -> Measured:
-    """Each rule's vectors dealt out anew: the student must follow them, and so lose the truth."""
+    """The vectors of each rule shuffled: the student must follow them, and so lose the truth."""
     packet = packet_of(cell, cache, once=once)
-    return transfer(cell, cache, packet, settings(), plugged=shuffled(packet, cell.seed))
+    return transfer(cell, cache, packet, settings(), bank=shuffled(packet, cell.seed))
 
 
 def random_embeddings(cell: Cell, cache: ArtifactCache, once: bool = False) -> Measured:
-    """Noise for the concept vectors: only chance is left."""
+    """Noise instead of concept vectors: accuracy must fall to chance."""
     packet = packet_of(cell, cache, once=once)
-    return transfer(cell, cache, packet, settings(), plugged=noise(packet, cell.seed))
+    return transfer(cell, cache, packet, settings(), bank=noise(packet, cell.seed))
 
 
 def wrong_packet(cell: Cell, cache: ArtifactCache, of: str) -> Measured:
-    """The adapter of another skill's packet, asked this skill's prompts.
+    """The adapter of another skill's packet on this skill's prompts.
 
     Args:
         of: teacher (and probe spec) of the other skill.
@@ -43,12 +43,12 @@ def wrong_packet(cell: Cell, cache: ArtifactCache, of: str) -> Measured:
 
 
 def text_lora(cell: Cell, cache: ArtifactCache, v: float = 0.0, updates: int | None = None) -> Measured:
-    """LoRA of the CAL's size on the packet's text alone: no reader, no embeddings.
+    """LoRA of the CAL's size on the packet's text alone: no reader, no concept vectors.
 
     Args:
-        v: 0: the text that travels at v = 0, tables made up; 1: every rule's true rows in words.
+        v: 0: the text that travels at v = 0, with randomised tables; 1: the true rows of every rule, verbalised.
     """
-    from benchmarks.distil import equal_rank
+    from benchmarks._lora import equal_rank
 
     trained = cache.train(cell.student, packet_of(cell, cache), settings(), seed=cell.seed)
     rank = equal_rank(cache.load(cell.student).model, trained.ledger["trainable_parameters"])
@@ -64,14 +64,18 @@ def text_lora(cell: Cell, cache: ArtifactCache, v: float = 0.0, updates: int | N
 
 
 def traces_only(cell: Cell, cache: ArtifactCache, updates: int | None = None) -> Measured:
-    """L_reason alone: the reader is there, but neither concepts' geometry nor the graph's edges train it."""
+    """L_reason alone: the reader is trained without L_geo and L_struct."""
     return transfer(
-        cell, cache, packet_of(cell, cache), settings({"losses": {"geo": 0.0, "struct": 0.0}}), updates=updates
+        cell,
+        cache,
+        packet_of(cell, cache),
+        settings({"losses": {"geo": 0.0, "struct": 0.0}}),
+        updates=updates,
     )
 
 
 def flat(cell: Cell, cache: ArtifactCache, updates: int | None = None) -> Measured:
-    """The simpler reader: one key a concept, no graph."""
+    """The flat reader: one key for each concept, no graph."""
     return transfer(
         cell, cache, packet_of(cell, cache), settings({"reader": {"kind": "flat"}}), updates=updates
     )

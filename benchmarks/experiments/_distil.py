@@ -1,15 +1,18 @@
-"""Distillation by TRL, as a user would do it instead: the teacher answers prompts, the student learns its answers."""
+"""The baseline: the teacher answers prompts, and TRL trains the student on its answers or its logits."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks._cells import Cell, Ledger, Measured
 from benchmarks.experiments._common import DEV, dev_task, packet_of, settings
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from benchmarks._artifacts import ArtifactCache, Task
+    from benchmarks.distil import Distilled
 
 
 def distil(
@@ -28,93 +31,97 @@ def distil(
 
     Args:
         lr: peak learning rate; profiles sweep it.
-        examples: prompts that the teacher answered; fewer where the probe spec cannot ask as many.
+        examples: prompts that the teacher answered; fewer where the probe spec has fewer.
         equal_bytes: as many answers as the packet has bytes, instead of a number.
-        method: sft, or logits for GKD where the vocabularies are one, GOLD where they are two.
-        batch: sequences an update.
-        max_epochs, max_tokens, max_seconds: the budget; the learning rate decays with whichever ends first. Tokens
-            mean the same on every machine, seconds do not. A run that answers all watched prompts ends there.
+        method: sft, or logits: GKD for one vocabulary, GOLD for two.
+        batch: sequences per update.
+        max_epochs, max_tokens, max_seconds: the budget; the learning rate decays with the one that is used up first.
+            Tokens mean the same on every machine, seconds do not. A run that answers all development prompts ends.
     """
     from benchmarks import distil as trl
-    from m2kt.student import Cost
 
     packet = packet_of(cell, cache)
     task = cache.task(cell.teacher, cell.probes)
     untrained = cache.train(cell.student, packet, settings(), updates=0, seed=cell.seed)
     loaded = cache.load(cell.student)
     rank = trl.equal_rank(loaded.model, untrained.ledger["trainable_parameters"])
-    watched = dev_task(cache, task, cell.seed)
-    pairs = _answered(cache, watched, cell.seed, packet.size_bytes if equal_bytes else None, examples)
+    dev = dev_task(cache, task, cell.seed)
+    pairs = _answered(cache, dev, cell.seed, packet.size_bytes if equal_bytes else None, examples)
 
-    def evaluate(model: Any) -> tuple[float, int]:
-        found = cache.score(replace(loaded, model=model), watched, watched.prompts, apart=False)
-        return found.accuracy, found.n
+    def evaluate(model: PreTrainedModel) -> tuple[float, int]:
+        score = cache.score(replace(loaded, model=model), dev, dev.prompts, apart=False)
+        return score.accuracy, score.n
 
-    budget: dict[str, Any] = {
-        "rank": rank,
-        "lr": lr,
-        "batch": batch,
-        "max_epochs": max_epochs,
-        "max_tokens": max_tokens,
-        "max_seconds": max_seconds,
-        "seed": cell.seed,
-        "evaluate": evaluate,
-        "target": 1.0,
-    }
+    run = trl.Settings(
+        rank=rank,
+        lr=lr,
+        batch=batch,
+        max_epochs=max_epochs,
+        max_tokens=max_tokens,
+        max_seconds=max_seconds,
+        seed=cell.seed,
+        target=1.0,
+    )
     if method == "sft":
-        found = trl.sft(loaded, pairs, **budget)
+        distilled = trl.sft(loaded, pairs, run, evaluate=evaluate)
     else:
-        found = trl.logits(loaded, cache.load(cell.teacher), pairs, stop=task.spec.stop, **budget)
-    cost = Cost(found.model, found.trainable_parameters)
-    cost.add("whole", found.tokens)
-    texts = [prompt + completion for prompt, completion in pairs]
-    teacher_tokens = cache.n_tokens(cell.teacher, [completion for _, completion in pairs])
+        teacher = cache.load(cell.teacher)
+        distilled = trl.logits(loaded, teacher, pairs, run, stop=task.spec.stop, evaluate=evaluate)
     measured = cache.measure(
         cell,
-        replace(loaded, model=found.model),
+        replace(loaded, model=distilled.model),
         apart=False,
-        ledger=Ledger(
-            labelled_examples=len(pairs),
-            teacher_passes=len(pairs) + found.teacher_passes,
-            teacher_tokens=teacher_tokens + found.teacher_tokens,
-            bytes=sum(len(text.encode()) for text in texts),
-            sequences=found.sequences,
-            tokens=found.tokens,
-            core_tokens=cost.summary()["core_tokens"],
-            trainable_parameters=found.trainable_parameters,
-            train_seconds=round(found.seconds, 2),
-        ),
+        ledger=_ledger(cache, cell, pairs, distilled),
     )
-    measured.curve = found.curve
+    measured.curve = distilled.curve
     measured.extra |= {
-        "dev_accuracy": found.curve[-1].accuracy,
-        "stopped": found.stopped,
-        "method": found.method,
+        "dev_accuracy": distilled.curve[-1].accuracy,
+        "stopped": distilled.stopped,
+        "method": distilled.method,
         "rank": rank,
         "asked_for": examples,
     }
     return measured
 
 
+def _ledger(cache: ArtifactCache, cell: Cell, pairs: list[tuple[str, str]], distilled: Distilled) -> Ledger:
+    from m2kt.student import Cost
+
+    cost = Cost(distilled.model, distilled.trainable_parameters)
+    cost.add("whole", distilled.tokens)
+    teacher_tokens = cache.n_tokens(cell.teacher, [completion for _, completion in pairs])
+    return Ledger(
+        labelled_examples=len(pairs),
+        teacher_passes=len(pairs) + distilled.teacher_passes,
+        teacher_tokens=teacher_tokens + distilled.teacher_tokens,
+        bytes=sum(len((prompt + completion).encode()) for prompt, completion in pairs),
+        sequences=distilled.sequences,
+        tokens=distilled.tokens,
+        core_tokens=cost.summary()["core_tokens"],
+        trainable_parameters=distilled.trainable_parameters,
+        train_seconds=round(distilled.seconds, 2),
+    )
+
+
 def _answered(
-    cache: ArtifactCache, watched: Task, seed: int, size: int | None, examples: int | None
+    cache: ArtifactCache, dev: Task, seed: int, size: int | None, examples: int | None
 ) -> list[tuple[str, str]]:
-    """(prompt, teacher's answer) pairs, from outside the evaluation split and the prompts that are watched."""
+    """(prompt, teacher's answer) pairs, from outside the evaluation split and the development prompts."""
     from m2kt.errors import SpecError
 
-    spec, heard = watched.spec, watched.answers
+    spec = dev.spec
     if examples is None:
         if size is None:
             raise SpecError("distil takes either a number of examples or equal_bytes")
-        each = sum(len((p + a + spec.stop).encode()) for p, a in heard.items()) / len(heard)
-        examples = int(size / each)
-    asked = [
+        mean_bytes = sum(len((p + a + spec.stop).encode()) for p, a in dev.answers.items()) / len(dev.answers)
+        examples = int(size / mean_bytes)
+    prompts = [
         p.text
-        for half in (
+        for split in (
             spec.sample("probing", examples, seed=seed),
             spec.sample("rehearsal", examples + DEV, seed=seed),
         )
-        for p in half
-        if p.text not in heard
+        for p in split
+        if p.text not in dev.answers
     ][:examples]
-    return [(p, a + spec.stop) for p, a in cache.answers(watched.teacher, spec, asked).items()]
+    return [(p, a + spec.stop) for p, a in cache.answers(dev.teacher, spec, prompts).items()]

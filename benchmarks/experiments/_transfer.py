@@ -1,4 +1,4 @@
-"""The method itself: at several verbalised shares, with terms off, with other parts, from teachers that are wrong."""
+"""Transfers: by verbalised share, without loss terms, with other parts, from altered teachers, with learning curves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def m2kt(
     student: dict[str, Any] | None = None,
     once: bool = False,
 ) -> Measured:
-    """The transfer at verbalised share ``v``, with the defaults that ``m2kt ingest`` has.
+    """The transfer at verbalised share ``v``, with the defaults of ``m2kt ingest``.
 
     Args:
         once: one extraction serves all seeds and shares, see :func:`packet_of`.
@@ -36,7 +36,7 @@ def m2kt(
 
 
 def plain(cell: Cell, cache: ArtifactCache, updates: int | None = None) -> Measured:
-    """True tables only: every row in words, none made up."""
+    """Rehearsal on true tables alone: every row verbalised, no randomised table."""
     return transfer(
         cell, cache, packet_of(cell, cache, 1.0), settings({"rehearsal": {"plain": True}}), updates=updates
     )
@@ -57,15 +57,15 @@ def dial(
     """The paper's design dials: the form of phi, and how many distinct concept vectors there are."""
     packet = packet_of(cell, cache)
     chosen = settings({"projector": {"kind": projector}} if projector else None)
-    plugged = coarse(packet, concepts, cell.seed) if concepts else None
-    return transfer(cell, cache, packet, chosen, updates=updates, plugged=plugged)
+    bank = coarse(packet, concepts, cell.seed) if concepts else None
+    return transfer(cell, cache, packet, chosen, updates=updates, bank=bank)
 
 
 def longer(cell: Cell, cache: ArtifactCache, shapes: int = 1, updates: int | None = None) -> Measured:
-    """Rehearsal of held-out shapes too, rolled out by a graph made from the probed ones; ``held_out`` shows them.
+    """Rehearsal of held-out shapes too, rolled out by the lengthened packet; ``held_out`` has their accuracy.
 
     Args:
-        shapes: how many of the spec's held-out shapes, the first ones; further ones stay unseen.
+        shapes: how many of the spec's held-out shapes are rehearsed, in their order.
     """
     return transfer(
         cell, cache, packet_of(cell, cache), settings({"rehearsal": {"longer": shapes}}), updates=updates
@@ -85,10 +85,10 @@ def coarse(packet: Packet, concepts: int, seed: int) -> Packet:
 
 
 def counterfactual(cell: Cell, cache: ArtifactCache, original: str, updates: int | None = None) -> Measured:
-    """A teacher whose rules were altered: does the student say what that teacher says where it is wrong?
+    """A counterfactual teacher: does the student follow it where it contradicts the original truth?
 
     Args:
-        original: probe spec of the skill as it was, whose truth the altered teacher contradicts.
+        original: probe spec of the original skill, whose truth the altered teacher contradicts.
     """
     from m2kt.pipeline import read_spec
     from m2kt.probes import load_truth
@@ -101,21 +101,20 @@ def counterfactual(cell: Cell, cache: ArtifactCache, original: str, updates: int
 def learning_curve(
     cell: Cell, cache: ArtifactCache, every: int = 5, until: float = 0.98, updates: int | None = None
 ) -> Measured:
-    """The headline transfer, asked on the way how good it is, by the prompts that distillation is watched by.
+    """The learning curve of the headline transfer, on the same development prompts as distillation's.
 
-    ``curve`` is over tokens of whole passes (``core_tokens``): what it costs to come as far as distillation. Nothing
-    else is measured: it ends there, on its way.
+    ``curve`` is over whole-pass tokens (``core_tokens``). Nothing else is measured: training ends at ``until``.
 
     Args:
-        every: updates between two looks.
-        until: accuracy at which it is broken off.
+        every: updates between two points.
+        until: accuracy at which training ends.
     """
     from m2kt.pipeline import DEFAULT_UPDATES
 
     task, packet = cache.task(cell.teacher, cell.probes), packet_of(cell, cache)
-    asked = dev_task(cache, task, cell.seed)
-    most = DEFAULT_UPDATES if updates is None else updates
-    _, curve = _with_curve(cell, cache, packet, settings(), asked, most, every, until)
+    dev = dev_task(cache, task, cell.seed)
+    limit = DEFAULT_UPDATES if updates is None else updates
+    _, curve = _with_curve(cell, cache, packet, settings(), dev, limit, every, until)
     return Measured(curve=curve, extra={"dev_accuracy": curve[-1].accuracy if curve else 0.0})
 
 
@@ -130,8 +129,8 @@ def seed1(
     """The paper's first seed experiment: a two-layer MLP as CAL, 100 concepts; L_geo over updates beside accuracy."""
     packet, task = coarse(packet_of(cell, cache), concepts, cell.seed), cache.task(cell.teacher, cell.probes)
     chosen = settings({"projector": {"kind": "mlp"}, "optimiser": {"mastered": 0}})
-    asked = replace(task, prompts=task.prompts[:prompts])
-    trained, curve = _with_curve(cell, cache, packet, chosen, asked, updates, every)
+    shorter = replace(task, prompts=task.prompts[:prompts])
+    trained, curve = _with_curve(cell, cache, packet, chosen, shorter, updates, every)
     assert trained is not None
     measured = cache.measure(cell, trained.loaded, packet=packet, ledger=ledger_of(packet, trained))
     measured.packet = packet.digest
@@ -139,8 +138,8 @@ def seed1(
     return measured
 
 
-class _FarEnough(Exception):
-    """Breaks a training off; never leaves this file."""
+class _TargetReached(Exception):
+    """Ends a training; caught in this file."""
 
 
 def _with_curve(
@@ -148,35 +147,35 @@ def _with_curve(
     cache: ArtifactCache,
     packet: Packet,
     chosen: StudentSettings,
-    asked: Task,
+    task: Task,
     updates: int,
     every: int,
     until: float = inf,
 ) -> tuple[Trained | None, list[CurvePoint]]:
-    """Trains, looking at the prompts of ``asked`` on the way; no student where it was broken off."""
+    """Train, evaluating on the prompts of ``task`` every few updates; no student where ``until`` was reached."""
     from m2kt.student import train
 
     loaded = cache.load(cell.student)
     curve: list[CurvePoint] = []
-    began = time.perf_counter()
+    started = time.perf_counter()
 
-    def watch(done: int, model: Any, cost: dict[str, Any]) -> None:
+    def add_point(done: int, model: Any, cost: dict[str, Any]) -> None:
         if done % every == 0:
-            found = cache.score(replace(loaded, model=model), asked, asked.prompts, apart=True)
+            score = cache.score(replace(loaded, model=model), task, task.prompts, apart=True)
             curve.append(
                 CurvePoint(
                     tokens=round(cost["core_tokens"]),
                     sequences=done * chosen.rehearsal.batch,
-                    seconds=round(time.perf_counter() - began, 2),
-                    accuracy=found.accuracy,
-                    n=found.n,
+                    seconds=round(time.perf_counter() - started, 2),
+                    accuracy=score.accuracy,
+                    n=score.n,
                 )
             )
-            if found.accuracy >= until:
-                raise _FarEnough
+            if score.accuracy >= until:
+                raise _TargetReached
 
     try:
-        candidate = train(loaded, packet, chosen, updates=updates, seed=cell.seed, watch=watch)
-    except _FarEnough:
+        candidate = train(loaded, packet, chosen, updates=updates, seed=cell.seed, watch=add_point)
+    except _TargetReached:
         return None, curve
     return Trained(replace(loaded, model=candidate.model), candidate.ledger, candidate.history), curve

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -14,9 +15,9 @@ import torch
 from peft import get_peft_model
 
 from benchmarks import distil
-from benchmarks.distil import _watch
+from benchmarks.distil import _curve
+from benchmarks.distil._curve import rate
 from benchmarks.distil._rows import check_on_policy, method_for, rows_of
-from benchmarks.distil._watch import Budget, rate
 from m2kt.errors import CompatibilityError, SpecError, TrainingError
 from m2kt.models import LoadedModel, encode_prompt, generate_greedy, load_causal_lm, text_of
 from tests.tiny import CHARACTERS, bpe_tokenizer, char_tokenizer, save_tiny
@@ -71,7 +72,10 @@ def test_sft_learns_stops_at_the_target_and_leaves_the_student_frozen() -> None:
     with torch.no_grad():
         before = student.model(input_ids=ids).logits
     run = distil.sft(
-        student, PAIRS, rank=8, lr=3e-3, batch=8, max_epochs=200, evaluate=right(student, PAIRS), target=0.9
+        student,
+        PAIRS,
+        distil.Settings(rank=8, lr=3e-3, batch=8, max_epochs=200, target=0.9),
+        evaluate=right(student, PAIRS),
     )
     assert run.stopped == "reached"
     assert run.curve[-1].accuracy >= 0.9 > run.curve[0].accuracy
@@ -83,7 +87,7 @@ def test_sft_learns_stops_at_the_target_and_leaves_the_student_frozen() -> None:
 def test_tokens_and_sequences_are_counted_without_padding(tmp_path: Path) -> None:
     student = load_tiny(tmp_path, "llama", char_tokenizer())
     pairs = [("1:", " 2\n"), ("1+1+1:", " 3\n"), ("1+1:", " 2\n")]
-    run = distil.sft(student, pairs, rank=2, lr=1e-3, batch=2, max_epochs=3, evaluate=never)
+    run = distil.sft(student, pairs, distil.Settings(rank=2, lr=1e-3, batch=2, max_epochs=3), evaluate=never)
     assert run.sequences == 9
     assert run.tokens == 3 * sum(len(p) + len(c) for p, c in pairs)
     assert run.stopped == "epochs"
@@ -91,7 +95,9 @@ def test_tokens_and_sequences_are_counted_without_padding(tmp_path: Path) -> Non
 
 def test_a_part_of_an_epoch_ends_with_an_evaluation_too(tmp_path: Path) -> None:
     student = load_tiny(tmp_path, "llama", char_tokenizer())
-    run = distil.sft(student, PAIRS, rank=2, lr=1e-3, batch=2, max_epochs=0.3, evaluate=never)
+    run = distil.sft(
+        student, PAIRS, distil.Settings(rank=2, lr=1e-3, batch=2, max_epochs=0.3), evaluate=never
+    )
     assert run.stopped == "epochs" and run.sequences == 6  # 0.3 of 8 batches, rounded up
     assert [point.sequences for point in run.curve] == [6]
 
@@ -101,13 +107,8 @@ def test_a_token_budget_ends_the_run_with_an_evaluation(tmp_path: Path) -> None:
     run = distil.sft(
         student,
         PAIRS,
-        rank=2,
-        lr=1e-3,
-        batch=4,
-        max_tokens=200,
-        max_epochs=99,
+        distil.Settings(rank=2, lr=1e-3, batch=4, max_tokens=200, max_epochs=99, first_point=50),
         evaluate=never,
-        first_point=50,
     )
     assert run.stopped == "budget"
     assert 200 <= run.tokens < 200 + 4 * 8
@@ -127,21 +128,24 @@ def test_time_spent_in_evaluation_is_free(tmp_path: Path, monkeypatch: pytest.Mo
         now[0] += 1000
         return 0.0, 1
 
-    monkeypatch.setattr(_watch.time, "perf_counter", clock)
+    monkeypatch.setattr(_curve.time, "perf_counter", clock)
     student = load_tiny(tmp_path, "llama", char_tokenizer())
     run = distil.sft(
-        student, PAIRS, rank=2, lr=1e-3, batch=4, max_seconds=100, max_epochs=4, evaluate=slow, first_point=1
+        student,
+        PAIRS,
+        distil.Settings(rank=2, lr=1e-3, batch=4, max_seconds=100, max_epochs=4, first_point=1),
+        evaluate=slow,
     )
     assert run.stopped == "epochs" and len(run.curve) > 2
     assert run.seconds < 100
 
 
 def test_the_rate_warms_up_and_ends_with_the_budget() -> None:
-    budget = Budget(epochs=10, tokens=1000, seconds=50)
+    budget = distil.Settings(rank=1, lr=1.0, max_epochs=10, max_tokens=1000, max_seconds=50)
     assert budget.share(1, 100, 5) == 0.1
     assert budget.share(1, 900, 5) == 0.9
     assert budget.share(1, 100, 40) == 0.8
-    assert Budget(epochs=10).share(1, 10**9, 1e9) == 0.1
+    assert distil.Settings(rank=1, lr=1.0, max_epochs=10).share(1, 10**9, 1e9) == 0.1
     assert rate(0.0, 0.001, 0) < 0.1
     assert rate(0.05, 0.051, 50) > 0.95
     assert rate(0.5, 0.501, 500) == pytest.approx(0.5)
@@ -195,7 +199,7 @@ def test_the_loss_is_that_of_trl(tmp_path: Path) -> None:
     from datasets import Dataset
     from trl import SFTTrainer
 
-    from benchmarks.distil._trl import PlainLossTrainer
+    from benchmarks.distil._sft import PlainLossTrainer
 
     loaded = load_tiny(tmp_path / "model", "gpt2", char_tokenizer())
     trainer = PlainLossTrainer(
@@ -213,24 +217,27 @@ def test_the_loss_is_that_of_trl(tmp_path: Path) -> None:
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
     student = load_tiny(tmp_path, "gpt2", char_tokenizer(), context=16)
     with pytest.raises(CompatibilityError, match=r"in 23 tokens and reads 16"):
-        distil.sft(student, [("1+1:", " 2.\n"), ("1+1:", " " * 18 + "\n")], rank=2, lr=1e-3, evaluate=never)
-    with pytest.raises(SpecError, match="came none"):
-        distil.sft(student, [], rank=2, lr=1e-3, evaluate=never)
+        distil.sft(
+            student,
+            [("1+1:", " 2.\n"), ("1+1:", " " * 18 + "\n")],
+            distil.Settings(rank=2, lr=1e-3),
+            evaluate=never,
+        )
+    with pytest.raises(SpecError, match="got none"):
+        distil.sft(student, [], distil.Settings(rank=2, lr=1e-3), evaluate=never)
 
 
 def test_a_run_that_breaks_down_says_so(tmp_path: Path) -> None:
     student = load_tiny(tmp_path, "llama", char_tokenizer())
     with pytest.raises(TrainingError, match="lower the learning rate"):
-        distil.sft(student, PAIRS, rank=2, lr=1e30, max_epochs=20, evaluate=never)
+        distil.sft(student, PAIRS, distil.Settings(rank=2, lr=1e30, max_epochs=20), evaluate=never)
 
 
-def test_without_trl_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_trl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trl", None)
-    monkeypatch.delitem(sys.modules, "benchmarks.distil._trl", raising=False)
-    monkeypatch.delattr(distil, "_trl", raising=False)
-    student = load_tiny(tmp_path, "llama", char_tokenizer())
+    monkeypatch.delitem(sys.modules, "benchmarks.distil")
     with pytest.raises(CompatibilityError, match=r"pip install 'm2kt\[bench\]'"):
-        distil.sft(student, PAIRS, rank=2, lr=1e-3, evaluate=never)
+        importlib.import_module("benchmarks.distil")
 
 
 def test_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +246,7 @@ def test_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    distil.sft(student, PAIRS, rank=2, lr=1e-3, max_epochs=1, evaluate=never)
+    distil.sft(student, PAIRS, distil.Settings(rank=2, lr=1e-3, max_epochs=1), evaluate=never)
     assert not list((tmp_path / "here").iterdir()) and not list((tmp_path / "temporary").iterdir())
 
 
@@ -285,7 +292,12 @@ def test_logits_move_the_student_towards_the_teacher(
     student = load_causal_lm(student_name, device="cpu", dtype="fp32")
     before = surprise(student, student.model, pairs)
     run = distil.logits(
-        student, teacher, pairs, stop="\n", rank=8, lr=1e-2, batch=3, max_epochs=25, evaluate=never
+        student,
+        teacher,
+        pairs,
+        distil.Settings(rank=8, lr=1e-2, batch=3, max_epochs=25),
+        stop="\n",
+        evaluate=never,
     )
     assert run.method == method
     assert surprise(student, run.model, pairs) < 0.7 * before
@@ -302,12 +314,9 @@ def test_a_student_may_write_the_batches_itself_and_stops_where_an_answer_ends()
         student,
         teacher,
         pairs,
+        distil.Settings(rank=2, lr=0.0, batch=2, max_epochs=2),
         stop="\n",
         on_policy=1.0,
-        rank=2,
-        lr=0.0,
-        batch=2,
-        max_epochs=2,
         evaluate=never,
     )
     given = 2 * sum(len(row["input_ids"]) for row in rows_of(student, pairs))
