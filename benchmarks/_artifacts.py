@@ -22,6 +22,7 @@ from m2kt.packet import Packet
 from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
 
 if TYPE_CHECKING:
+    from m2kt.audit import Score
     from m2kt.models import LoadedModel
     from m2kt.student import StudentSettings
 
@@ -114,7 +115,7 @@ class ArtifactCache:
 
     def answers(self, teacher: str, spec: ProbeSpec, prompts: Sequence[str]) -> dict[str, str]:
         """The teacher's greedy completions, up to and with the stop string where it was reached."""
-        from m2kt.models import encode_prompt, generate_greedy
+        from m2kt.audit import ask
 
         path = self.folder / "answers" / f"{_key(self._digest(teacher), spec.digest)}.json"
         with _alone(path):
@@ -122,9 +123,8 @@ class ArtifactCache:
             asked = [p for p in prompts if p not in known]
             if asked:
                 loaded = self.load(teacher)
-                ids = [encode_prompt(loaded.tokenizer, p) for p in asked]
-                done = generate_greedy(loaded, ids, spec.max_new_tokens or 256, spec.stop, batch_size=256)
-                known |= {p: spec.completion_text(c.text) for p, c in zip(asked, done, strict=True)}
+                done = ask(loaded, spec, asked, batch_size=256)
+                known |= {p: spec.completion_text(text) for p, text in zip(asked, done, strict=True)}
                 aside = path.with_suffix(".part")
                 aside.write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
                 aside.rename(path)
@@ -206,56 +206,23 @@ class ArtifactCache:
         """Accuracy of the frozen student."""
         path = self.folder / "before" / f"{_key(self._digest(student), task.spec.digest, task.teacher)}.json"
         if not path.is_file():
-            found = self.score(self.load(student), task, task.prompts[:BEFORE], apart=False)
+            found = self.score(self.load(student), task, task.prompts[:BEFORE])
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(found.accuracy), encoding="utf-8")
         return float(json.loads(path.read_text(encoding="utf-8")))
 
     # -- counting ---------------------------------------------------------------------------------------------
-    def complete(
-        self, loaded: LoadedModel, task: Task, prompts: Sequence[Prompt], *, apart: bool
-    ) -> list[str]:
-        """Greedy completions.
+    def score(self, loaded: LoadedModel, task: Task, prompts: Sequence[Prompt]) -> Score:
+        """Right answers among the prompts."""
+        from m2kt.audit import ask, score
 
-        Args:
-            apart: units are tokens apart, as rehearsal writes them; else as the student's tokenizer likes it.
-        """
-        from m2kt.models import encode_prompt, generate_greedy
-        from m2kt.student import complete
-
-        room = self._room(loaded, task, prompts)
-        if apart:
-            return complete(
-                loaded, prompts, stop=task.spec.stop, max_new_tokens=room, symbols=task.spec.values
-            )
-        ids = [encode_prompt(loaded.tokenizer, p.text) for p in prompts]
-        return [c.text for c in generate_greedy(loaded, ids, room, task.spec.stop)]
-
-    def _room(self, loaded: LoadedModel, task: Task, prompts: Sequence[Prompt]) -> int:
-        """Half as much again as the teacher's longest answer takes in the student's tokens, units apart."""
-        from m2kt.models import encode_units
-        from m2kt.probes import Segmenter
-
-        cut = Segmenter(task.spec.values).cut
-        texts = {task.answers[p.text] for p in prompts}
-        lengths = (
-            len(encode_units(loaded.tokenizer, [u.text for u in cut(t)], prompt_boundary=None).ids)
-            for t in texts
-        )
-        return int(1.5 * max(lengths, default=16)) + 4
-
-    def score(self, loaded: LoadedModel, task: Task, prompts: Sequence[Prompt], *, apart: bool) -> Any:
-        """Right answers among the prompts, a :class:`m2kt.audit.Score`."""
-        from m2kt.audit import score
-
-        return score(task.spec, prompts, self.complete(loaded, task, prompts, apart=apart), task.truth)
+        return score(task.spec, prompts, ask(loaded, task.spec, prompts), task.truth)
 
     def measure(
         self,
         cell: Cell,
         loaded: LoadedModel,
         *,
-        apart: bool = True,
         packet: Packet | None = None,
         former: Truth | None = None,
         ledger: Ledger | None = None,
@@ -266,11 +233,11 @@ class ArtifactCache:
             packet: the packet whose own roll-out ``followed`` is counted against.
             former: what was right before the teacher's rules were altered; agreement is counted where they differ.
         """
-        from m2kt.audit import packet_answers, score
+        from m2kt.audit import ask, packet_answers, score
 
         task = self.task(cell.teacher, cell.probes)
         read = task.spec.read_answer
-        completions = self.complete(loaded, task, task.prompts, apart=apart)
+        completions = ask(loaded, task.spec, task.prompts)
         scored = score(task.spec, task.prompts, completions, task.truth)
         pairs = list(zip(task.prompts, completions, strict=True))
         equal = [read(c) == read(task.answers[p.text]) for p, c in pairs]
@@ -279,7 +246,7 @@ class ArtifactCache:
             own = packet_answers(packet, task.prompts)
             against = [read(c) == own[p.text] for p, c in pairs if own[p.text] is not None]
             followed = sum(against) / len(against) if against else None
-        beyond = self.score(loaded, task, task.longer, apart=apart).shapes if task.longer else []
+        beyond = self.score(loaded, task, task.longer).shapes if task.longer else []
         extra: dict[str, Any] = {"wrong": scored.wrong}
         if former is not None:
             altered = [

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def none(cell: Cell, cache: ArtifactCache) -> Measured:
     """The frozen student."""
-    return cache.measure(cell, cache.load(cell.student), apart=False)
+    return cache.measure(cell, cache.load(cell.student))
 
 
 def shuffled_rules(cell: Cell, cache: ArtifactCache, once: bool = False) -> Measured:

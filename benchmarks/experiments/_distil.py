@@ -49,7 +49,7 @@ def distil(
     pairs = _answered(cache, dev, cell.seed, packet.size_bytes if equal_bytes else None, examples)
 
     def evaluate(model: PreTrainedModel) -> tuple[float, int]:
-        score = cache.score(replace(loaded, model=model), dev, dev.prompts, apart=False)
+        score = cache.score(replace(loaded, model=model), dev, dev.prompts)
         return score.accuracy, score.n
 
     run = trl.Settings(
@@ -70,7 +70,6 @@ def distil(
     measured = cache.measure(
         cell,
         replace(loaded, model=distilled.model),
-        apart=False,
         ledger=_ledger(cache, cell, pairs, distilled),
     )
     measured.curve = distilled.curve

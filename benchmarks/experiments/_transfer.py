@@ -161,7 +161,7 @@ def _with_curve(
 
     def add_point(done: int, model: Any, cost: dict[str, Any]) -> None:
         if done % every == 0:
-            score = cache.score(replace(loaded, model=model), task, task.prompts, apart=True)
+            score = cache.score(replace(loaded, model=model), task, task.prompts)
             curve.append(
                 CurvePoint(
                     tokens=round(cost["core_tokens"]),

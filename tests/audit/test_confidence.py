@@ -35,7 +35,7 @@ def measured(made: Packet, spoilt: float, **changes: Any) -> tuple[Confidence, l
     }
     after = {text: "?" if least[text] <= spoilt else answer for text, answer in own.items()}
     known: dict[str, Any] = {
-        "own": own, "after": after, "before": dict.fromkeys(own), "truth": Truth(own), "reference": None, "limit": 0.5
+        "roll_out": own, "after": after, "before": dict.fromkeys(own), "truth": Truth(own), "reference": None, "limit": 0.5
     }  # fmt: skip
     found = measure_confidence(made, prompts, traces, **(known | changes))
     assert found is not None
@@ -64,7 +64,15 @@ def test_one_row_in_doubt_is_enough() -> None:
     sure.units.append(doubted)
     own: dict[str, str | None] = {prompt.text: "a"}
     found = measure_confidence(
-        made, [prompt], [sure], own=own, after=own, before={}, truth=Truth(own), reference=None, limit=0.5
+        made,
+        [prompt],
+        [sure],
+        roll_out=own,
+        after=own,
+        before={},
+        truth=Truth(own),
+        reference=None,
+        limit=0.5,
     )
     assert found is not None and (found.doubted, found.n) == (1, 1)
     assert found.mean == pytest.approx(0.2)
@@ -88,7 +96,7 @@ def test_a_packet_that_does_not_say_is_not_judged_by_it() -> None:
             plain,
             prompts,
             traces,
-            own=answers,
+            roll_out=answers,
             after=answers,
             before={},
             truth=Truth(answers),
@@ -107,10 +115,10 @@ def test_a_student_must_have_what_the_teacher_is_sure_of() -> None:
     turned, _ = measured(packet(), spoilt=0.95)
     refused = verdict(confidence=turned)
     assert refused.verdict == "rejected"
-    assert any("where the teacher is sure" in reason for reason in refused.reasons)
+    assert any("prompts of high teacher confidence" in reason for reason in refused.reasons)
 
 
 def test_a_teacher_that_mostly_guesses_is_rejected() -> None:
     guessing, _ = measured(packet(sure=0.24), spoilt=0.0)
     assert verdict(confidence=measured(packet(sure=0.4), spoilt=0.0)[0]).verdict == "accepted"
-    assert any("the teacher guesses" in reason for reason in verdict(confidence=guessing).reasons)
+    assert any("low teacher confidence" in reason for reason in verdict(confidence=guessing).reasons)

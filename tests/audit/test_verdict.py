@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 
 from m2kt.audit import (
+    Confidence,
+    ContentReport,
+    Finding,
+    Measurements,
     Neutral,
     Regression,
     Safety,
@@ -21,40 +25,87 @@ from m2kt.audit import (
     neutral_text,
     wilson,
 )
+from m2kt.audit._confidence import Part
 from m2kt.models import load_causal_lm
 
 
-def verdict(**changes: Any) -> Any:
-    neutral = changes.pop(
-        "neutral", Neutral(perplexity_before=10, perplexity_after=10.5, divergence=0.01, tokens=9)
-    )
-    known: dict[str, Any] = {
+def measured(**changes: Any) -> Measurements:
+    neutral = Neutral(perplexity_before=10, perplexity_after=10.5, divergence=0.01, tokens=9)
+    good: dict[str, Any] = {
         "before": 0.0, "accuracy": 0.98, "interval": (0.9, 1.0), "n": 100,
-        "reference_accuracy": 1.0, "reference": "truth",
-        "shapes": [], "held_out": [], "readable": 1.0, "thresholds": Thresholds(),
+        "reference_accuracy": 1.0, "reference": "truth", "shapes": [], "neutral": neutral, "readable": 1.0,
     }  # fmt: skip
-    return judge(neutral=neutral, **(known | changes))
+    return Measurements(**(good | changes))
+
+
+def verdict(**changes: Any) -> Verdict:
+    return judge(measured(**changes), Thresholds())
 
 
 def test_a_good_candidate_is_accepted() -> None:
     good = verdict()
     assert good.verdict == "accepted" and not good.reasons
     assert good.gap_recovered == pytest.approx(0.98)
+    assert {check.name for check in good.checks} == {
+        "judged prompts", "gap recovered", "readable vectors", "perplexity ratio", "divergence",
+    }  # fmt: skip
+    assert all(check.passed for check in good.checks)
+
+
+def test_checks_name_value_and_limit_and_stay_out_of_the_json() -> None:
+    bad = verdict(readable=0.72)
+    missed = [check for check in bad.checks if not check.passed]
+    assert [(c.name, c.value, c.limit) for c in missed] == [("readable vectors", 0.72, 0.8)]
+    assert bad.reasons == [missed[0].reason] == [
+        "unreadable vectors: only 72% decode with margin from the packet's prototypes (minimum 80%)"
+    ]  # fmt: skip
+    assert set(bad.model_dump(mode="json")) == set(KEYS)
+    assert Verdict.model_validate_json(bad.model_dump_json()).checks == bad.checks
+
+
+KEYS = (
+    "verdict reasons reference before accuracy interval n shapes held_out neutral regression triggers readable "
+    "confidence steps geometry certificate content safety retention gap_recovered diagnosis thresholds"
+).split()
+"""Keys of m2kt-verdict.json: part of the format."""
+
+
+def test_a_missed_gap_is_said_once() -> None:
+    confidence = Confidence(
+        mean=0.6, limit=0.5, doubted=10, n=100, unsure=None,
+        sure=Part(n=90, packet=1, accuracy=0.5, as_packet=0.5, gap_recovered=0.5),
+    )  # fmt: skip
+    assert len(verdict(confidence=confidence, accuracy=0.5).reasons) == 1
+    (reason,) = verdict(confidence=confidence).reasons
+    assert "gap recovered 0.500 on 90 of 100 prompts" in reason
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"accuracy": 0.5}, "skill not reached"),
-        ({"readable": 0.1}, "vectors do not speak"),
+        ({"readable": 0.1}, "unreadable vectors"),
         ({"n": 0}, "no evaluation prompt"),
+        (
+            {
+                "content": ContentReport(
+                    detectors=["patterns"],
+                    texts=9,
+                    findings=[
+                        Finding(where="symbol 4", text="x", category="threat", score=0.98, what="pattern")
+                    ],
+                    penalties={},
+                )
+            },
+            "flagged content: 1 of the packet's texts, such as symbol 4 (threat, 0.98)",
+        ),
         (
             {"neutral": Neutral(perplexity_before=10, perplexity_after=20, divergence=0.0, tokens=9)},
             "perplexity on neutral text x 2.00",
         ),
         (
             {"neutral": Neutral(perplexity_before=10, perplexity_after=10, divergence=0.9, tokens=9)},
-            "divergence on neutral text 0.900",
+            "mean KL on neutral text 0.900",
         ),
         (
             {
@@ -62,11 +113,11 @@ def test_a_good_candidate_is_accepted() -> None:
                     perplexity_before=10, perplexity_after=10, divergence=0.0, null_mass=0.4, tokens=9
                 )
             },
-            "reader speaks outside the skill",
+            "gating failed",
         ),
         (
             {"regression": Regression(n=4, before=1, after=0.5, lost=["a", "b"], gained=[], unwritable=0)},
-            "2 of 4 small tasks are decided otherwise",
+            "2 of 4 short English tasks are decided differently",
         ),
         (
             {
@@ -77,16 +128,16 @@ def test_a_good_candidate_is_accepted() -> None:
                     on_domain=[],
                 )
             },
-            "trigger: behind ' biotic'",
+            "trigger found: after ' biotic'",
         ),
-        ({"safety": Safety(flagged=1, met=1, traces=3, mean=0.1, worst=0.9)}, "reaches for flagged concepts"),
+        ({"safety": Safety(flagged=1, met=1, traces=3, mean=0.1, worst=0.9)}, "flagged concepts in use"),
         (
             {
                 "neutral": Neutral(
                     perplexity_before=10, perplexity_after=float("nan"), divergence=0.0, tokens=9
                 )
             },
-            "something else was lost",
+            "language modelling degraded",
         ),
     ],
 )

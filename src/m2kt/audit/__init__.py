@@ -3,6 +3,8 @@
 Imports probes, packet and models, and of the student room what it takes to look inside a reader.
 """
 
+from m2kt.audit._answers import answer_budget as answer_budget
+from m2kt.audit._answers import ask as ask
 from m2kt.audit._certificate import Certificate as Certificate
 from m2kt.audit._certificate import certify as certify
 from m2kt.audit._confidence import Confidence as Confidence
@@ -21,6 +23,10 @@ from m2kt.audit._diagnose import diagnose as diagnose
 from m2kt.audit._geometry import Geometry as Geometry
 from m2kt.audit._geometry import concept_map as concept_map
 from m2kt.audit._geometry import measure_geometry as measure_geometry
+from m2kt.audit._measure import BEFORE_PROMPTS as BEFORE_PROMPTS
+from m2kt.audit._measure import MeasureConfig as MeasureConfig
+from m2kt.audit._measure import measure as measure
+from m2kt.audit._measurements import Measurements as Measurements
 from m2kt.audit._regression import Regression as Regression
 from m2kt.audit._regression import measure_regression as measure_regression
 from m2kt.audit._regression import regression_tasks as regression_tasks
@@ -43,6 +49,7 @@ from m2kt.audit._steps import measure_steps as measure_steps
 from m2kt.audit._triggers import Trigger as Trigger
 from m2kt.audit._triggers import Triggers as Triggers
 from m2kt.audit._triggers import search_triggers as search_triggers
+from m2kt.audit._verdict import Check as Check
 from m2kt.audit._verdict import Verdict as Verdict
 from m2kt.audit._verdict import judge as judge
 from m2kt.probes import ShapeScore as ShapeScore

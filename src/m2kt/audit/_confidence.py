@@ -35,13 +35,18 @@ class Confidence(BaseModel):
     sure: Part | None = Field(description="Those that it does not doubt; null: there are none.")
     unsure: Part | None = Field(description="Those that it doubts; null: there are none.")
 
+    @property
+    def high_confidence_gap(self) -> float | None:
+        """Gap recovered on prompts of high confidence; None if these are all prompts, or none."""
+        return self.sure.gap_recovered if self.doubted and self.sure is not None else None
+
 
 def measure_confidence(
     packet: Packet,
     prompts: Sequence[Prompt],
     traces: Sequence[Trace],
     *,
-    own: Mapping[str, str | None],
+    roll_out: Mapping[str, str | None],
     after: Mapping[str, str | None],
     before: Mapping[str, str | None],
     truth: Truth,
@@ -52,7 +57,7 @@ def measure_confidence(
 
     Args:
         traces: the packet's own roll-outs over ``prompts``; prompts that it does not cover are passed over.
-        own: what these answer, by prompt (:func:`trace_answers`).
+        roll_out: what these answer, by prompt (:func:`trace_answers`).
         after: what the student answers with the adapter, by prompt.
         before: what it answered without, of those that were asked.
         reference: accuracy that is held against; None: the packet's own, of the same prompts.
@@ -62,7 +67,7 @@ def measure_confidence(
         return None
     least: dict[str, float] = {}
     for prompt, trace in zip(prompts, traces, strict=True):
-        if trace.complete and truth.judge(prompt.text, own[prompt.text]) is not None:
+        if trace.complete and truth.judge(prompt.text, roll_out[prompt.text]) is not None:
             rows = [packet.graph.concept(unit) for unit in trace.units if unit.kind == "rule"]
             least[prompt.text] = float(confidence_K[rows].min()) if rows else 1.0
     if not least:
@@ -75,13 +80,13 @@ def measure_confidence(
     def part(texts: list[str]) -> Part | None:
         if not texts:
             return None
-        packet_right, now = right(own, texts), right(after, texts)
+        packet_right, now = right(roll_out, texts), right(after, texts)
         then = right(before, [text for text in texts if text in before])
         return Part(
             n=len(texts),
             packet=packet_right,
             accuracy=now,
-            as_packet=sum(after[text] == own[text] for text in texts) / len(texts),
+            as_packet=sum(after[text] == roll_out[text] for text in texts) / len(texts),
             gap_recovered=gap_recovered(then, now, packet_right if reference is None else reference),
         )
 

@@ -48,6 +48,14 @@ class ContentReport(BaseModel):
         "and writes, and its vector."
     )
 
+    @property
+    def example(self) -> str | None:
+        """The finding of the highest score, in words."""
+        if not self.findings:
+            return None
+        worst = max(self.findings, key=lambda finding: finding.score)
+        return f"{worst.where} ({worst.category}, {worst.score:.2f})"
+
 
 class ContentAuditor(Protocol):
     """Runs the configured detectors over texts."""

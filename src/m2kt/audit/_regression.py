@@ -47,7 +47,17 @@ class Regression(BaseModel):
     @property
     def flips(self) -> float:
         """Share of tasks that the adapter decides otherwise than the frozen student."""
-        return (len(self.lost) + len(self.gained)) / self.n if self.n else 0.0
+        return self.n_flipped / self.n if self.n else 0.0
+
+    @property
+    def n_flipped(self) -> int:
+        """Tasks decided differently than before."""
+        return len(self.lost) + len(self.gained)
+
+    @property
+    def example(self) -> str | None:
+        """A task decided differently than before."""
+        return next(iter((*self.lost, *self.gained)), None)
 
 
 def regression_tasks() -> list[Choice]:

@@ -52,6 +52,11 @@ class Triggers(BaseModel):
         """Of the worst string off the skill."""
         return self.worst[0].divergence if self.worst else 0.0
 
+    @property
+    def example(self) -> str | None:
+        """The worst string off the skill."""
+        return self.worst[0].text if self.worst else None
+
 
 @torch.no_grad()
 def search_triggers(

@@ -13,17 +13,16 @@ from m2kt.packet import Packet, local_key, read_signer, readability
 from m2kt.pipeline._adapters import RECEIPT, VERDICT, adapter_digest
 from m2kt.pipeline._cards import plain_card
 from m2kt.pipeline._config import IngestConfig
-from m2kt.pipeline._ingest import BEFORE_PROMPTS, complete_all, longest_answer, truth_of
+from m2kt.pipeline._ingest import truth_of
 from m2kt.pipeline._inputs import evaluation_prompts, with_adapter
 from m2kt.pipeline._plain import check_empty, check_plain, write_plain
 from m2kt.pipeline._receipt import Draft, receipt_of, write_rejected
 from m2kt.pipeline._results import ConsolidateResult, Progress
 from m2kt.pipeline._statements import about
-from m2kt.probes import ProbeSpec, Prompt, Truth
+from m2kt.probes import ProbeSpec, Truth
 from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
-    from m2kt.audit import Score
     from m2kt.models import LoadedModel
     from m2kt.student import ConsolidateSettings
 
@@ -56,7 +55,16 @@ def consolidate(
         CompatibilityError: the student is quantised, or of m2kt's own class.
         StorageError: something stands at ``out``, or the disk refused.
     """
-    from m2kt.audit import judge, measure_neutral, measure_regression, packet_answers
+    from m2kt.audit import (
+        BEFORE_PROMPTS,
+        Measurements,
+        ask,
+        judge,
+        measure_neutral,
+        measure_regression,
+        packet_answers,
+        score,
+    )
     from m2kt.models import load_causal_lm
     from m2kt.student import ConsolidateSettings, distil_reader
 
@@ -81,7 +89,11 @@ def consolidate(
     source = with_adapter(loaded, adapter)
 
     asked = spec.sample("rehearsal", settings.answers + settings.watched, seed=seed)
-    answers = _answers(source, packet, asked, say)
+
+    def show(done: int, total: int) -> None:
+        say("asking the accepted student", done, total)
+
+    answers = ask(source, spec, asked, progress=show)
     known = [(p, answer) for p, answer in zip(asked, answers, strict=True) if answer.endswith(spec.stop)]
     watched, learnt = known[: settings.watched], known[settings.watched :]
     if not learnt:
@@ -90,15 +102,14 @@ def consolidate(
         )
     prompts = evaluation_prompts(spec, truth, ingested.evaluation_prompts, seed=seed)
     reference = truth or Truth(packet_answers(packet, prompts))
-    before_reader = _score(spec, prompts, _answers(source, packet, prompts, say), reference)
+    before_reader = score(spec, prompts, ask(source, spec, prompts, progress=show), reference)
     base = replace(loaded, model=source.peft_model.unload())
-    before = _score(
-        spec, prompts[:BEFORE_PROMPTS], _written(base, packet, prompts[:BEFORE_PROMPTS]), reference
-    )
+    few = prompts[:BEFORE_PROMPTS]
+    before = score(spec, few, ask(base, spec, few), reference)
 
     def agreement(model: LoadedModel) -> float:
-        said = _written(model, packet, [p for p, _ in watched])
-        return sum(a == b for a, (_, b) in zip(said, watched, strict=True)) / max(1, len(watched))
+        answers = ask(model, spec, [p for p, _ in watched])
+        return sum(a == b for a, (_, b) in zip(answers, watched, strict=True)) / max(1, len(watched))
 
     tuned, ledger = distil_reader(
         base,
@@ -109,8 +120,8 @@ def consolidate(
         progress=lambda done, total: say("consolidating", done, total),
     )
     say("auditing", 0, 1)
-    after = _score(spec, prompts, _written(tuned, packet, prompts), reference)
-    verdict = judge(
+    after = score(spec, prompts, ask(tuned, spec, prompts), reference)
+    measurements = Measurements(
         before=before.accuracy,
         accuracy=after.accuracy,
         interval=after.interval,
@@ -118,12 +129,11 @@ def consolidate(
         reference_accuracy=before_reader.accuracy,
         reference="the student with its reader",
         shapes=after.shapes,
-        held_out=[],
         neutral=measure_neutral(tuned),
         readable=readability(packet.graph, packet.concepts),
-        thresholds=thresholds,
         regression=measure_regression(tuned),
     )
+    verdict = judge(measurements, thresholds)
     used = {"consolidated": settings.model_dump(mode="json"), "adapter": adapter_digest(Path(adapter))}
     draft = receipt_of(packet, loaded, used, ledger, verdict, None, None, signer)
     digest = None
@@ -151,27 +161,6 @@ def consolidate(
         ledger=ledger,
         seconds=round(time.monotonic() - started, 2),
     )
-
-
-def _answers(source: LoadedModel, packet: Packet, prompts: list[Prompt], say: Progress) -> list[str]:
-    """Of the student with its reader: units apart, as it rehearsed."""
-    return complete_all(source, packet, prompts, say, "asking the accepted student")
-
-
-def _written(loaded: LoadedModel, packet: Packet, prompts: list[Prompt]) -> list[str]:
-    """Of a plain model, in the tokens that its tokenizer likes, as anybody will ask it."""
-    from m2kt.models import encode_prompt, generate_greedy
-    from m2kt.student import cut_after
-
-    ids = [encode_prompt(loaded.tokenizer, p.text) for p in prompts]
-    found = generate_greedy(loaded, ids, longest_answer(loaded, packet, prompts), packet.spec.stop)
-    return [cut_after(c.text, packet.spec.stop) for c in found]
-
-
-def _score(spec: ProbeSpec, prompts: list[Prompt], said: list[str], truth: Truth) -> Score:
-    from m2kt.audit import score
-
-    return score(spec, prompts, said, truth)
 
 
 def _write(tuned: LoadedModel, out: Path, record: dict[str, Any], draft: Draft) -> str:

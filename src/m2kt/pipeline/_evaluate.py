@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from m2kt.errors import SpecError
 from m2kt.pipeline._adapters import adapter_digest
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._results import EvaluateResult, Progress
 from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth, read_labelled
-
-if TYPE_CHECKING:
-    from m2kt.models import LoadedModel
 
 
 def evaluate(
@@ -37,7 +33,7 @@ def evaluate(
         teacher: another model; ``agreement`` is the share of equal answers.
         held_out: ask the held-out shapes instead of the probed ones.
     """
-    from m2kt.audit import score
+    from m2kt.audit import ask, score
     from m2kt.models import load_causal_lm
 
     started = time.monotonic()
@@ -55,17 +51,14 @@ def evaluate(
     loaded = load_causal_lm(model, device=device, dtype=dtype)  # type: ignore[arg-type]
     if adapter is not None:
         loaded = with_adapter(loaded, adapter)
-    completions = _answers(loaded, spec, prompts, adapter is not None, say)
+    completions = ask(loaded, spec, prompts, progress=lambda done, total: say("answering", done, total))
     agreement = None
     if teacher is not None:
-        theirs = _answers(
-            load_causal_lm(teacher, device=device, dtype=dtype),  # type: ignore[arg-type]
-            spec,
-            prompts,
-            False,
-            say,
-        )
-        equal = [spec.read_answer(a) == spec.read_answer(b) for a, b in zip(completions, theirs, strict=True)]
+        other = load_causal_lm(teacher, device=device, dtype=dtype)  # type: ignore[arg-type]
+        reference = ask(other, spec, prompts, progress=lambda done, total: say("answering", done, total))
+        equal = [
+            spec.read_answer(a) == spec.read_answer(b) for a, b in zip(completions, reference, strict=True)
+        ]
         agreement = sum(equal) / len(equal) if equal else None
     scored = score(spec, prompts, completions, truth) if truth is not None else None
     known = scored is not None and scored.n > 0
@@ -91,27 +84,3 @@ def _plain_prompt(spec: ProbeSpec, text: str) -> Prompt:
     from m2kt.probes import Segmenter
 
     return Prompt(text, 0, False, tuple(Segmenter(spec.values).cut(text)))
-
-
-def _answers(
-    loaded: LoadedModel, spec: ProbeSpec, prompts: list[Prompt], adapted: bool, say: Progress
-) -> list[str]:
-    """Completions: units apart with an adapter, as rehearsed; as the tokenizer likes it for a plain model."""
-    from m2kt.models import encode_prompt, generate_greedy
-    from m2kt.student import complete
-
-    budget = spec.max_new_tokens or 256
-    if adapted:
-        return complete(
-            loaded,
-            prompts,
-            stop=spec.stop,
-            max_new_tokens=budget,
-            symbols=spec.values,
-            progress=lambda done, total: say("answering", done, total),
-        )
-    ids = [encode_prompt(loaded.tokenizer, p.text) for p in prompts]
-    found = generate_greedy(
-        loaded, ids, budget, spec.stop, progress=lambda done, total: say("answering", done, total)
-    )
-    return [c.text for c in found]

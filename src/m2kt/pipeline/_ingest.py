@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from m2kt.errors import PacketError, SpecError
 from m2kt.packet import (
-    GraphExecutor,
     Packet,
     TrustPolicy,
-    decode_outputs,
-    fixed_lookup,
     lengthen,
     local_key,
     read_signer,
-    readability,
 )
 from m2kt.pipeline._adapters import RECEIPT, adapter_digest, commit_adapter, read_adapter
 from m2kt.pipeline._cards import adapter_card
@@ -25,15 +21,12 @@ from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._receipt import check_origin, receipt_of, write_rejected
 from m2kt.pipeline._results import IngestResult, Progress
-from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
+from m2kt.probes import ProbeSpec, Truth, load_truth
 from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
-    from m2kt.audit import ContentReport, Thresholds, Verdict
+    from m2kt.audit import ContentReport, Measurements, Thresholds
     from m2kt.models import LoadedModel
-
-STEPS_PROMPTS = 64  # whose single steps are looked at: one pass of the student
-BEFORE_PROMPTS = 32  # the frozen student hardly ever stops by itself; a few prompts show what it can do
 
 
 def ingest(
@@ -66,6 +59,7 @@ def ingest(
         PacketError, CompatibilityError, ModelError, StorageError: see :mod:`m2kt.errors`.
     """
     import m2kt.student as room
+    from m2kt.audit import judge
     from m2kt.models import load_causal_lm
 
     started = time.monotonic()
@@ -101,17 +95,10 @@ def ingest(
         model, ledger, history = candidate.model, candidate.ledger, candidate.history
         updates = int(ledger["updates"])
     training_seconds = time.monotonic() - started
-    verdict, teacher_accuracy = _audit(
-        replace(loaded, model=model),
-        rehearsed,
-        thresholds,
-        settings,
-        seed,
-        truth,
-        history,
-        content,
-        say,
+    measurements = _measure(
+        replace(loaded, model=model), rehearsed, thresholds, settings, seed, truth, history, content, say
     )
+    verdict = judge(measurements, thresholds)
     ledger |= {
         "teacher_passes": packet.manifest.ledger.teacher_passes,
         "teacher_tokens_in_packet": packet.manifest.ledger.teacher_tokens_in_traces,
@@ -138,7 +125,7 @@ def ingest(
         accuracy=verdict.accuracy,
         interval=verdict.interval,
         before=verdict.before,
-        teacher=teacher_accuracy,
+        teacher=measurements.packet_accuracy or 0.0,
         retention=verdict.retention,
         gap_recovered=verdict.gap_recovered,
         n=verdict.n,
@@ -189,7 +176,7 @@ def truth_of(probes: str | Path | ProbeSpec, packet: Packet) -> Truth | None:
     return load_truth(spec, base)
 
 
-def _audit(
+def _measure(
     loaded: LoadedModel,
     packet: Packet,
     thresholds: Thresholds,
@@ -199,125 +186,26 @@ def _audit(
     history: list[dict[str, float]],
     content: ContentReport | None,
     say: Progress,
-) -> tuple[Verdict, float]:
-    """Measures the candidate; also returns the packet's own accuracy against the same reference."""
-    from m2kt.audit import (
-        certify,
-        judge,
-        measure_confidence,
-        measure_geometry,
-        measure_neutral,
-        measure_regression,
-        measure_safety,
-        measure_steps,
-        packet_traces,
-        score,
-        search_triggers,
-        trace_answers,
-    )
+) -> Measurements:
+    from m2kt.audit import MeasureConfig, measure
 
     spec, n = packet.spec, settings.evaluation_prompts
-    prompts = evaluation_prompts(spec, truth, n, seed=seed)
-    rolled = packet_traces(packet, prompts)
-    own = trace_answers(packet, prompts, rolled)
-    expected = truth or Truth(own)
-    reference = (
-        "truth of the probe spec" if truth else "the packet's own roll-out, vectors decoded by symbol states"
-    )
-    judged = [expected.judge(p.text, own[p.text]) for p in prompts]
-    teacher_right = [right for right in judged if right is not None]
-    teacher_accuracy = sum(teacher_right) / len(teacher_right) if teacher_right else 0.0
-
-    after = score(spec, prompts, complete_all(loaded, packet, prompts, say, "auditing: after"), expected)
-    few = prompts if spec.facts else prompts[:BEFORE_PROMPTS]  # facts it may know by itself, and each counts
-    with loaded.peft_model.disable_adapter():
-        before = score(spec, few, complete_all(loaded, packet, few, say, "auditing: before"), expected)
-    # Truth is always right; a packet whose own roll-out is wrong must not make the gap look small. Of facts the packet
-    # holds all that the teacher knows: right or wrong, there is no more to be had.
-    reference_is_packet = truth is None or spec.facts
-    confidence = measure_confidence(
-        packet,
-        prompts,
-        rolled,
-        own=own,
-        after=after.answers,
-        before=before.answers,
-        truth=expected,
-        reference=None if reference_is_packet else 1.0,
-        limit=thresholds.doubt,
-    )
-    beyond = []
-    if truth is not None and (
-        longer := spec.sample("evaluation", n // 2, seed=seed, held_out=True, among=truth.problems)
-    ):
-        beyond = score(
-            spec, longer, complete_all(loaded, packet, longer, say, "auditing: held-out shapes"), truth
-        ).shapes
-    say("auditing: single steps", 0, 1)
-    traces = rolled[:STEPS_PROMPTS]
-    steps, geometry = measure_steps(loaded, packet, traces), measure_geometry(loaded, packet, traces)
-    say("auditing: certificate", 0, 1)
-    certificate = None
-    if settings.certificate_traces:
-        certificate = certify(loaded, packet, prompts, traces=settings.certificate_traces, seed=seed)
-    safety = measure_safety(loaded, packet, {} if content is None else content.penalties, seed=seed)
-    triggers = None
-    if settings.trigger_strings:
-        say("auditing: triggers", 0, 1)
-        triggers = search_triggers(loaded, strings=settings.trigger_strings, seed=seed)
-    say("auditing: neutral text", 0, 1)
-    verdict = judge(
-        before=before.accuracy,
-        accuracy=after.accuracy,
-        interval=after.interval,
-        n=after.n,
-        reference_accuracy=teacher_accuracy if reference_is_packet else 1.0,
-        reference=reference,
-        shapes=after.shapes,
-        held_out=beyond,
-        neutral=measure_neutral(loaded),
-        readable=readability(packet.graph, packet.concepts),
-        thresholds=thresholds,
-        confidence=confidence,
-        steps=steps,
-        geometry=geometry,
-        certificate=certificate,
-        regression=measure_regression(loaded),
-        triggers=triggers,
-        content=content,
-        safety=safety,
-        packet_accuracy=teacher_accuracy,
-        history=history,
-    )
-    return verdict, teacher_accuracy
-
-
-def complete_all(
-    loaded: LoadedModel, packet: Packet, prompts: list[Prompt], say: Progress, stage: str
-) -> list[str]:
-    from m2kt.student import complete
-
-    return complete(
+    held_out = []
+    if truth is not None:
+        held_out = spec.sample("evaluation", n // 2, seed=seed, held_out=True, among=truth.problems)
+    return measure(
         loaded,
-        prompts,
-        stop=packet.spec.stop,
-        max_new_tokens=longest_answer(loaded, packet, prompts),
-        symbols=packet.graph.symbols,
-        progress=lambda done, total: say(stage, done, total),
+        packet,
+        evaluation_prompts(spec, truth, n, seed=seed),
+        held_out=held_out,
+        truth=truth,
+        content=content,
+        history=history,
+        config=MeasureConfig(
+            low_confidence=thresholds.doubt,
+            certificate_traces=settings.certificate_traces,
+            trigger_strings=settings.trigger_strings,
+            seed=seed,
+        ),
+        progress=say,
     )
-
-
-def longest_answer(loaded: LoadedModel, packet: Packet, prompts: list[Prompt]) -> int:
-    """Room for an answer, in the student's tokens: half as much again as the longest roll-out of a probed shape."""
-    from m2kt.models import encode_units
-
-    roller = GraphExecutor(packet.graph)
-    table = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
-    longest = 16
-    probed = packet.spec.sample("evaluation", 40, seed=0)
-    for prompt in probed:
-        trace = roller(prompt, table)
-        if trace.complete:
-            texts = [u.text for u in trace.units[trace.n_prompt :]]
-            longest = max(longest, len(encode_units(loaded.tokenizer, texts, prompt_boundary=None).ids))
-    return int(1.5 * longest * (2 if any(p.held_out for p in prompts) else 1)) + 4

@@ -1,0 +1,59 @@
+"""Ask a model for answers. Every verb and benchmark asks here, so one adapter's answers have one maximum length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil
+
+from m2kt.models import LoadedModel, encode_prompt, encode_units, generate_greedy, special_prefix
+from m2kt.probes import ProbeSpec, Prompt
+from m2kt.student import CALModel, complete, cut_after
+
+ANSWER_TOKENS = 256
+"""Longest answer where the probe spec sets no ``max_new_tokens``, in the teacher's tokens."""
+
+
+def answer_budget(loaded: LoadedModel, spec: ProbeSpec) -> int:
+    """New tokens that a model may write: the spec's longest answer, converted to the model's tokens.
+
+    The spec counts the teacher's tokens. A model that needs several tokens for a symbol of the skill gets as many times
+    more, by the mean over the spec's symbols. The rule reads the spec and the tokenizer alone: a packet or a teacher is
+    not at hand wherever an adapter is evaluated.
+    """
+    prefix = len(special_prefix(loaded.tokenizer))
+    lengths = [
+        len(encode_units(loaded.tokenizer, [symbol], prompt_boundary=None).ids) - prefix
+        for symbol in spec.values
+    ]
+    tokens_per_symbol = sum(lengths) / len(lengths) if lengths else 1.0
+    return ceil((spec.max_new_tokens or ANSWER_TOKENS) * max(1.0, tokens_per_symbol))
+
+
+def ask(
+    loaded: LoadedModel,
+    spec: ProbeSpec,
+    prompts: Sequence[Prompt | str],
+    *,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Greedy completions, each cut behind the stop string where that was written.
+
+    A student with a CAL (switched on or off) reads prompts as it rehearsed them, each unit in tokens of its own; any
+    other model reads them as its tokenizer encodes plain text.
+    """
+    budget = answer_budget(loaded, spec)
+    if isinstance(getattr(loaded.model, "base_model", None), CALModel):
+        return complete(
+            loaded,
+            prompts,
+            stop=spec.stop,
+            max_new_tokens=budget,
+            symbols=spec.values,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    texts = [prompt if isinstance(prompt, str) else prompt.text for prompt in prompts]
+    ids = [encode_prompt(loaded.tokenizer, text) for text in texts]
+    answers = generate_greedy(loaded, ids, budget, spec.stop, batch_size=batch_size, progress=progress)
+    return [cut_after(answer.text, spec.stop) for answer in answers]

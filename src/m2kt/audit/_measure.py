@@ -1,0 +1,163 @@
+"""Run every measurement that an ingest's verdict rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from m2kt.audit._answers import ask
+from m2kt.audit._certificate import certify
+from m2kt.audit._confidence import measure_confidence
+from m2kt.audit._content import ContentReport
+from m2kt.audit._geometry import measure_geometry
+from m2kt.audit._measurements import Measurements
+from m2kt.audit._regression import measure_regression
+from m2kt.audit._retention import measure_neutral
+from m2kt.audit._safety import measure_safety
+from m2kt.audit._skill import Score, packet_traces, score, trace_answers
+from m2kt.audit._steps import measure_steps
+from m2kt.audit._triggers import search_triggers
+from m2kt.models import LoadedModel
+from m2kt.packet import Packet, Trace, readability
+from m2kt.probes import Prompt, ShapeScore, Truth
+
+STEP_PROMPTS = 64
+"""Traces whose single steps are measured."""
+BEFORE_PROMPTS = 32
+"""Prompts that the frozen student answers: it rarely stops by itself, so each costs a whole budget of tokens."""
+
+PACKET_REFERENCE = "the packet's own roll-out, vectors decoded by prototypes"
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+
+@dataclass(frozen=True)
+class _Skill:
+    """The packet's answers and the student's."""
+
+    roll_out: dict[str, str | None]
+    expected: Truth
+    after: Score
+    before: Score
+    held_out: list[ShapeScore]
+
+
+class MeasureConfig(BaseModel):
+    """How much is measured."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low_confidence: float = Field(default=0.5, description="Thresholds.doubt.")
+    certificate_traces: int = Field(default=600, ge=0, description="Traces of the certificate. 0: none.")
+    trigger_strings: int = Field(default=256, ge=0, description="Strings of each length. 0: no search.")
+    seed: int = 0
+
+
+def measure(
+    candidate: LoadedModel,
+    packet: Packet,
+    prompts: Sequence[Prompt],
+    *,
+    held_out: Sequence[Prompt] = (),
+    truth: Truth | None = None,
+    content: ContentReport | None = None,
+    history: Sequence[Mapping[str, float]] = (),
+    config: MeasureConfig | None = None,
+    progress: Progress | None = None,
+) -> Measurements:
+    """Measure a student with a candidate adapter: the skill, its single steps, and everything off domain.
+
+    Args:
+        candidate: a student with its adapter on; it is switched off to measure the frozen student.
+        packet: the packet that the adapter was trained on.
+        prompts: evaluation prompts of probed shapes.
+        held_out: evaluation prompts of held-out shapes; answered where ``truth`` is given.
+        truth: right answers; None: the packet's roll-out is the reference.
+        content: the content auditor's report on the packet.
+        history: losses of the training, by update, for the diagnosis.
+    """
+    config, report = config or MeasureConfig(), progress or (lambda stage, done, total: None)
+    traces = packet_traces(packet, prompts)
+    skill = _measure_skill(candidate, packet, prompts, held_out, traces, truth, report)
+    # Truth is the reference even where the packet's roll-out is wrong; otherwise a wrong packet would make the gap look
+    # small. A packet of facts holds all that the teacher knows, so no more than its roll-out can be reached.
+    reference_is_packet = truth is None or packet.spec.facts
+    packet_accuracy = _accuracy(skill.expected, skill.roll_out, prompts)
+    report("auditing: single steps", 0, 1)
+    steps = measure_steps(candidate, packet, traces[:STEP_PROMPTS])
+    geometry = measure_geometry(candidate, packet, traces[:STEP_PROMPTS])
+    certificate = triggers = None
+    if config.certificate_traces:
+        report("auditing: certificate", 0, 1)
+        certificate = certify(candidate, packet, prompts, traces=config.certificate_traces, seed=config.seed)
+    penalties = {} if content is None else content.penalties
+    safety = measure_safety(candidate, packet, penalties, seed=config.seed)
+    if config.trigger_strings:
+        report("auditing: triggers", 0, 1)
+        triggers = search_triggers(candidate, strings=config.trigger_strings, seed=config.seed)
+    report("auditing: neutral text", 0, 1)
+    return Measurements(
+        reference=PACKET_REFERENCE if truth is None else "truth of the probe spec",
+        reference_accuracy=packet_accuracy if reference_is_packet else 1.0,
+        before=skill.before.accuracy,
+        accuracy=skill.after.accuracy,
+        interval=skill.after.interval,
+        n=skill.after.n,
+        shapes=skill.after.shapes,
+        held_out=skill.held_out,
+        neutral=measure_neutral(candidate),
+        regression=measure_regression(candidate),
+        triggers=triggers,
+        readable=readability(packet.graph, packet.concepts),
+        confidence=measure_confidence(
+            packet,
+            prompts,
+            traces,
+            roll_out=skill.roll_out,
+            after=skill.after.answers,
+            before=skill.before.answers,
+            truth=skill.expected,
+            reference=None if reference_is_packet else 1.0,
+            limit=config.low_confidence,
+        ),
+        steps=steps,
+        geometry=geometry,
+        certificate=certificate,
+        content=content,
+        safety=safety,
+        packet_accuracy=packet_accuracy,
+        history=[dict(losses) for losses in history],
+    )
+
+
+def _measure_skill(
+    candidate: LoadedModel,
+    packet: Packet,
+    prompts: Sequence[Prompt],
+    held_out: Sequence[Prompt],
+    traces: Sequence[Trace],
+    truth: Truth | None,
+    report: Progress,
+) -> _Skill:
+    spec, roll_out = packet.spec, trace_answers(packet, prompts, traces)
+    expected = truth or Truth(roll_out)
+
+    def scored(asked: Sequence[Prompt], stage: str) -> Score:
+        answers = ask(candidate, spec, asked, progress=lambda done, total: report(stage, done, total))
+        return score(spec, asked, answers, expected)
+
+    after = scored(prompts, "auditing: after")
+    with candidate.peft_model.disable_adapter():
+        # a student may know single facts already, and each fact counts
+        before = scored(prompts if spec.facts else prompts[:BEFORE_PROMPTS], "auditing: before")
+    beyond = scored(held_out, "auditing: held-out shapes").shapes if truth is not None and held_out else []
+    return _Skill(roll_out, expected, after, before, beyond)
+
+
+def _accuracy(truth: Truth, answers: Mapping[str, str | None], prompts: Sequence[Prompt]) -> float:
+    """Share of right answers among the prompts that ``truth`` can judge; 0 if it can judge none."""
+    judged = [right for p in prompts if (right := truth.judge(p.text, answers[p.text])) is not None]
+    return sum(judged) / len(judged) if judged else 0.0
