@@ -35,7 +35,8 @@ def measured(made: Packet, spoilt: float, **changes: Any) -> tuple[Confidence, l
     }
     after = {text: "?" if least[text] <= spoilt else answer for text, answer in own.items()}
     known: dict[str, Any] = {
-        "roll_out": own, "after": after, "before": dict.fromkeys(own), "truth": Truth(own), "reference": None, "limit": 0.5
+        "roll_out": own, "after": after, "before": dict.fromkeys(own), "truth": Truth(own), "reference": None,
+        "limit": 0.5,
     }  # fmt: skip
     found = measure_confidence(made, prompts, traces, **(known | changes))
     assert found is not None
