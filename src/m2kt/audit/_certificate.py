@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.special import betaincinv
 from torch.nn import functional
 
 from m2kt.audit._skill import packet_traces
@@ -142,14 +143,8 @@ def certify(
 
 
 def clopper_pearson(errors: int, n: int, alpha: float) -> float:
-    """One-sided upper limit of a share: the largest p under which so few errors come with probability ``alpha``."""
-    if n == 0 or errors >= n:
-        return 1.0
-    low, high = errors / n, 1.0
-    for _ in range(60):
-        p = (low + high) / 2
-        low, high = (p, high) if _at_most(errors, n, p) > alpha else (low, p)
-    return high
+    """One-sided upper limit of a share: the largest p at which at most ``errors`` of n have probability ``alpha``."""
+    return 1.0 if errors >= n else float(betaincinv(errors + 1, n - errors, 1 - alpha))
 
 
 def bernstein(values: Sequence[float], alpha: float) -> float:
@@ -162,19 +157,6 @@ def bernstein(values: Sequence[float], alpha: float) -> float:
         float(np.mean(values)) + math.sqrt(2 * float(np.var(values, ddof=1)) * x / n) + 7 * x / (3 * (n - 1))
     )
     return min(1.0, limit)
-
-
-def _at_most(errors: int, n: int, p: float) -> float:
-    """P(X <= errors) of a binomial."""
-    logs = [
-        math.lgamma(n + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(n - k + 1)
-        + k * math.log(p)
-        + (n - k) * math.log1p(-p)
-        for k in range(errors + 1)
-    ]
-    return math.fsum(map(math.exp, logs))
 
 
 def _share(nats: float) -> float:
