@@ -20,9 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from m2kt.packet._json import canonical_json
-from m2kt.packet._layout import GRAPH, MANIFEST, PARTS, SIGNATURE, SPEC, TENSORS
+from m2kt.packet._parts import GRAPH, MANIFEST, PARTS, SIGNATURE, SPEC, TENSORS, read_zip
 from m2kt.packet._sign import sign_files
-from m2kt.packet._zip import read_zip
 
 Parts = dict[str, bytes]
 GOOD = Path(__file__).parents[1] / "tests" / "golden" / "packet-v1.m2kp"

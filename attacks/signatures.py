@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from m2kt.packet._json import canonical_json
-from m2kt.packet._layout import CARD, GRAPH, MANIFEST, SIGNATURE
+from m2kt.packet._parts import CARD, GRAPH, MANIFEST, SIGNATURE
 from m2kt.packet._sign import sign_files
 
 from ._forge import Parts, attacker, edited, good, parts_attack, replaced, resign

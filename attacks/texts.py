@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from m2kt.packet._layout import CARD, GRAPH, MANIFEST, SPEC
+from m2kt.packet._parts import CARD, GRAPH, MANIFEST, SPEC
 
 from ._forge import Parts, edited, good, parts_attack, replaced
 

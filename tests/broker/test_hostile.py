@@ -14,8 +14,7 @@ import pytest
 
 from attacks.__main__ import MODULES
 from attacks._forge import ATTACKS, Attack
-from m2kt.packet._layout import MANIFEST, PARTS
-from m2kt.packet._zip import zip_bytes
+from m2kt.packet._parts import MANIFEST, PARTS, zip_bytes
 from m2kt_broker import BrokerSettings
 from tests.broker.conftest import broker_api
 from tests.broker.packets import ApiClient, receipt, sample

@@ -18,8 +18,7 @@ from typing import Any, Literal
 from attacks._forge import resign
 from m2kt.errors import PacketError
 from m2kt.packet import GraphExecutor, Packet, describe, fixed_lookup, read_outputs
-from m2kt.packet._layout import SIGNATURE
-from m2kt.packet._zip import read_zip, zip_bytes
+from m2kt.packet._parts import SIGNATURE, read_zip, zip_bytes
 from tests.fuzz.mutations import KINDS, SCRAPS, Parts, flip
 
 Mode = Literal["kept", "resigned"]
@@ -74,7 +73,7 @@ def use(packet: Packet) -> None:
     roller, table = GraphExecutor(packet.graph), fixed_lookup(outputs, packet.graph)
     for prompt in packet.spec.sample("probing", 4, seed=0):
         packet.spec.read_answer(roller(prompt, table).completion)
-    packet.graph.first_places()
+    packet.graph.first_leaves()
     # signed anew it is the same path as before, so that is left out here
     again = Packet.from_parts({**packet.replace()._fresh_parts(), SIGNATURE: b""}, "fuzz, anew", verify=False)
     assert again.graph == packet.graph and again.spec == packet.spec

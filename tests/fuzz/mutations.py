@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from m2kt.packet._json import canonical_json
-from m2kt.packet._layout import GRAPH, MANIFEST, PARTS, SIGNATURE, SPEC, TENSORS
+from m2kt.packet._parts import GRAPH, MANIFEST, PARTS, SIGNATURE, SPEC, TENSORS
 from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
 
 Parts = dict[str, bytes]

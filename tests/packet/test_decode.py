@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from m2kt.audit import Thresholds
-from m2kt.packet import Concepts, NearestPrototype, decode_outputs, read_clearly, readability
+from m2kt.packet import Concepts, NearestPrototype, decode_outputs, decoded_share, decodes_with_margin
 from tests.packet.samples import sample_packet
 
 SYMBOLS, ROWS, WIDTH = 5, 40, 32
@@ -59,19 +59,19 @@ def space() -> Space:
 
 def test_a_vector_decodes_to_the_symbol_of_the_nearest_prototype(space: Space) -> None:
     assert (space.decoder().predict(space.vectors_KD) == space.output_K).all()
-    assert read_clearly(space.concepts).mean() > 0.9
+    assert decodes_with_margin(space.concepts).mean() > 0.9
 
 
 def test_noise_decodes_without_margin(space: Space) -> None:
     rng = np.random.default_rng(1)
     mean_D, deviation_D = space.vectors_KD.mean(0), space.concepts.prototype_samples_PD.std(0)
     noise = (mean_D + deviation_D * rng.normal(size=(400, WIDTH))).astype(np.float32)
-    assert read_clearly(space.concepts.replace(vectors_KD=noise)).mean() < Thresholds().readable
+    assert decodes_with_margin(space.concepts.replace(vectors_KD=noise)).mean() < Thresholds().readable
 
 
 def test_prototypes_of_exchanged_symbols_decode_nothing(space: Space) -> None:
     exchanged = space.concepts.replace(prototypes_SD=np.roll(space.concepts.prototypes_SD, 1, axis=0))
-    assert not read_clearly(exchanged).any()
+    assert not decodes_with_margin(exchanged).any()
 
 
 def test_a_symbol_without_prototype_is_never_decoded(space: Space) -> None:
@@ -84,7 +84,7 @@ def test_a_symbol_without_prototype_is_never_decoded(space: Space) -> None:
 
 def test_the_compared_directions_alone_decide_what_is_decoded(space: Space) -> None:
     decoder = space.decoder()
-    basis, _ = np.linalg.qr(decoder.heard_CD.T)
+    basis, _ = np.linalg.qr(decoder.direction_CD.T)
     mean_D = space.concepts.prototype_samples_PD.mean(0)
     projected = (mean_D + (space.vectors_KD - mean_D) @ basis @ basis.T).astype(np.float32)
     assert (decoder.predict(projected) == decoder.predict(space.vectors_KD)).all()
@@ -95,4 +95,4 @@ def test_rows_decode_within_the_range_of_their_rule() -> None:
     graph = packet.graph.model_copy(deep=True)
     graph.rules[0].range = [1]
     assert set(decode_outputs(graph, packet.concepts)[: len(graph.rules[0].rows)]) == {1}
-    assert 0.0 <= readability(graph, packet.concepts) <= 1.0
+    assert 0.0 <= decoded_share(graph, packet.concepts) <= 1.0

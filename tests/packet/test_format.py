@@ -25,9 +25,8 @@ from m2kt.errors import PacketError, SpecError
 from m2kt.packet import GraphExecutor, Node, Packet, WriteLiteral, fixed_lookup, roll_out
 from m2kt.packet._describe import schemas
 from m2kt.packet._json import canonical_json
-from m2kt.packet._layout import LIMITS, PARTS
+from m2kt.packet._parts import LIMITS, PARTS, zip_bytes
 from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
-from m2kt.packet._zip import zip_bytes
 from m2kt.probes import ProbeSpec, _answer
 from tests.packet.samples import OUTPUTS, sample_packet, whole_packet
 from tests.packet.work import MOST_CALLS, count_calls, count_search_steps
@@ -384,8 +383,8 @@ def test_F34_nodes(refused: Refused) -> None:
     packet.graph.templates[0].nodes = []
     packet.check()
     prompt = packet.spec.sample("probing", 1, seed=0, templates=[0])[0]
-    missing = roll_out(packet.graph, prompt, fixed_lookup(OUTPUTS, packet.graph)).missing
-    assert missing is not None and missing.what == "node"
+    failure = roll_out(packet.graph, prompt, fixed_lookup(OUTPUTS, packet.graph)).failure
+    assert failure is not None and failure.what == "node"
 
 
 def test_F34_many_ways_are_counted_without_huge_numbers() -> None:
@@ -457,11 +456,11 @@ def test_F40_where_it_ends() -> None:
     packet = Packet.load(GOOD)
     prompt = packet.spec._shapes[0].fill(("a", "b"), template=0, held_out=False)
     table = fixed_lookup(OUTPUTS, packet.graph)
-    assert GraphExecutor(packet.graph, max_units=3)(prompt, table).missing.what == "length"  # type: ignore[union-attr]
+    assert GraphExecutor(packet.graph, max_units=3)(prompt, table).failure.what == "length"  # type: ignore[union-attr]
     rule = packet.graph.rules[0]
     fewer = rule.model_copy(update={"rows": rule.rows[2:], "outputs": rule.outputs[2:]})
     trace = GraphExecutor(packet.graph.model_copy(update={"rules": [fewer]}))(prompt, table)
-    assert not trace.complete and trace.missing is not None and trace.missing.what == "row"
+    assert not trace.complete and trace.failure is not None and trace.failure.what == "row"
 
 
 # -- spec -------------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def completions(graph: Graph, probes: ProbeSpec, template: TemplateGraph) -> lis
         drawn = np.concatenate([rng.choice(rule.range, len(rule.rows)) for rule in graph.rules])
         drawn[rng.random(len(drawn)) < 0.5] = 0
         trace = roller(prompt, fixed_lookup(drawn.tolist(), graph))
-        assert trace.complete, trace.missing
+        assert trace.complete, trace.failure
         written.append(trace.completion)
     return written
 
@@ -122,7 +122,7 @@ def test_a_longer_packet_is_an_ordinary_packet(tmp_path: Path) -> None:
     packet = fold_packet()
     longer = lengthen(packet)
     assert [t.template for t in longer.graph.templates] == [fold_text(n) for n in (2, 3, 4, 5)]
-    assert longer.spec.held_out == [fold_text(6)] and longer.graph.n_places > packet.graph.n_places
+    assert longer.spec.held_out == [fold_text(6)] and longer.graph.n_leaves > packet.graph.n_leaves
     assert Packet.load(longer.save(tmp_path / "longer.m2kp")).graph == longer.graph
     assert len(packet.graph.templates) == 3 and lengthen(packet, 0) is packet
     with pytest.raises(SpecError, match="list longer shapes"):

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2kt.errors import PacketError, StorageError
-from m2kt.packet import SPOKEN_PLAINLY, Concepts, Packet, _layout, local_key, without_verbalised
+from m2kt.packet import PROTOTYPE_ROWS, Concepts, Packet, _parts, local_key, without_verbalised
 from tests.packet.samples import OUTPUTS, sample_graph, sample_packet
 
 forms = pytest.mark.parametrize("name", ["packet", "packet.m2kp"])
@@ -57,7 +57,7 @@ def test_both_forms_hold_the_same_bytes_every_time(tmp_path: Path) -> None:
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
     assert Packet.load(tmp_path / "one").digest == Packet.load(tmp_path / "two.m2kp").digest
-    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == sorted(_layout.PARTS)
+    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == sorted(_parts.PARTS)
 
 
 def test_loading_needs_no_model_library(tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_a_packet_without_its_words_is_the_one_at_v_0(tmp_path: Path) -> None:
 
 def test_vectors_made_from_words_are_no_packet_without_words() -> None:
     told = sample_packet(verbalised=True)
-    fidelity = told.manifest.fidelity.model_copy(update={"other": {SPOKEN_PLAINLY: 2.0}})
+    fidelity = told.manifest.fidelity.model_copy(update={"other": {PROTOTYPE_ROWS: 2.0}})
     told = told.replace(manifest=told.manifest.model_copy(update={"fidelity": fidelity}))
-    with pytest.raises(PacketError, match="2 rows of this packet travel by the symbol state"):
+    with pytest.raises(PacketError, match="the vector of 2 rows is the prototype"):
         without_verbalised(told, 9)
 
 
@@ -232,7 +232,7 @@ class TestParts:
         (tmp_path / "p" / ".DS_Store").write_text("")
         Packet.load(tmp_path / "p")
         (tmp_path / "p" / "run.py").write_text("")
-        with pytest.raises(PacketError, match="no part of a packet"):
+        with pytest.raises(PacketError, match="not part"):
             Packet.load(tmp_path / "p")
         (tmp_path / "p" / "run.py").unlink()
         (tmp_path / "p" / "traces.safetensors").unlink()
@@ -251,7 +251,7 @@ class TestParts:
         files, _ = _written()
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
-            for name in _layout.PARTS:
+            for name in _parts.PARTS:
                 change(archive, name, files[name])
         path.write_bytes(buffer.getvalue())
         return path
@@ -288,7 +288,7 @@ class TestParts:
             Packet.load(path)
 
         sample_packet().save(tmp_path / "q.m2kp")
-        monkeypatch.setitem(_layout.LIMITS, "manifest.json", 10)
+        monkeypatch.setitem(_parts.LIMITS, "manifest.json", 10)
         with pytest.raises(PacketError, match="more than the 10 allowed"):
             Packet.load(tmp_path / "q.m2kp")
 
@@ -393,7 +393,7 @@ class TestStorage:
         (tmp_path / "plain").write_text("notes")
         (tmp_path / "dir.m2kp").mkdir()
         for name in ("thesis", "notes.m2kp", "plain", "dir.m2kp"):
-            with pytest.raises(StorageError, match=r"another place|single file"):
+            with pytest.raises(StorageError, match=r"another path|single file"):
                 sample_packet().save(tmp_path / name)
         assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
         (tmp_path / "empty").mkdir()

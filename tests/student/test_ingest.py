@@ -166,7 +166,7 @@ def test_longer_shapes_are_rehearsed_where_that_is_asked_for() -> None:
     for asked, graph in ((0, packet.graph), (1, longer.graph)):
         rehearsal = {"batch": 4, "longer": asked}
         model = train(loaded("llama"), packet, settings(rehearsal=rehearsal), updates=1).model
-        assert model.peft_config["default"].n_places == graph.n_places
+        assert model.peft_config["default"].n_places == graph.n_leaves
     draws = Rehearsal(longer.graph, longer.spec, longer.concepts.prototype_symbol_P, loaded("llama").tokenizer,
                       RehearsalSettings(), seed=0)  # fmt: skip
     traces = [trace for trace, _ in draws.draw(40)]

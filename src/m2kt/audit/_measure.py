@@ -20,7 +20,7 @@ from m2kt.audit._skill import Score, packet_traces, score, trace_answers
 from m2kt.audit._steps import measure_steps
 from m2kt.audit._triggers import search_triggers
 from m2kt.models import LoadedModel
-from m2kt.packet import Packet, Trace, readability
+from m2kt.packet import Packet, Trace, decoded_share
 from m2kt.probes import Prompt, ShapeScore, Truth
 
 STEP_PROMPTS = 64
@@ -111,7 +111,7 @@ def measure(
         neutral=measure_neutral(candidate),
         regression=measure_regression(candidate),
         triggers=triggers,
-        readable=readability(packet.graph, packet.concepts),
+        readable=decoded_share(packet.graph, packet.concepts),
         confidence=measure_confidence(
             packet,
             prompts,

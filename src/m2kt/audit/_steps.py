@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from m2kt.models import LoadedModel, next_tokens
-from m2kt.packet import Packet, Trace, read_clearly
+from m2kt.packet import Packet, Trace, decodes_with_margin
 from m2kt.student import IGNORE, NO_BANK, Batch, CALConfig, CALModel, EncodedTrace, Encoder, collate
 from m2kt.student.cal import ReaderBase, StructuredReader
 from m2kt.student.losses import MOSTLY, edge_log_p
@@ -117,7 +117,7 @@ def measure_steps(
     encode = Encoder(packet.graph, loaded.tokenizer)
     usable = [t for t in traces if t.complete and (completions is None or _agrees(t, completions))]
     items = sorted((encode(t, NO_BANK, config) for t in usable), key=lambda item: len(item.ids))
-    clear_K = read_clearly(packet.concepts) if reader is not None else None
+    clear_K = decodes_with_margin(packet.concepts) if reader is not None else None
     causal = _causal_edges(packet)
     steps: list[_Step] = []
     wholes: list[_Whole] = []

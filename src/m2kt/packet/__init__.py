@@ -13,8 +13,8 @@ from m2kt.packet._card import without_html as without_html
 from m2kt.packet._concepts import Concepts as Concepts
 from m2kt.packet._decode import NearestPrototype as NearestPrototype
 from m2kt.packet._decode import decode_outputs as decode_outputs
-from m2kt.packet._decode import read_clearly as read_clearly
-from m2kt.packet._decode import readability as readability
+from m2kt.packet._decode import decoded_share as decoded_share
+from m2kt.packet._decode import decodes_with_margin as decodes_with_margin
 from m2kt.packet._decode import symbol_scores as symbol_scores
 from m2kt.packet._describe import PacketDescription as PacketDescription
 from m2kt.packet._describe import RowDescription as RowDescription
@@ -81,7 +81,7 @@ from m2kt.packet._trust import TrustVerdict as TrustVerdict
 from m2kt.packet._trust import judge_file as judge_file
 from m2kt.packet._trust import judge_packet as judge_packet
 from m2kt.packet._trust import judge_statement as judge_statement
-from m2kt.packet._variants import SPOKEN_PLAINLY as SPOKEN_PLAINLY
+from m2kt.packet._variants import PROTOTYPE_ROWS as PROTOTYPE_ROWS
 from m2kt.packet._variants import noise as noise
 from m2kt.packet._variants import shuffled as shuffled
 from m2kt.packet._variants import without_verbalised as without_verbalised

@@ -14,8 +14,8 @@ from ._check_graph import check_against_spec, check_graph
 from ._concepts import DTYPE_KINDS as CONCEPT_KINDS
 from ._graph import Graph
 from ._json import check_printable
-from ._layout import TENSORS
 from ._manifest import Manifest
+from ._parts import TENSORS
 from ._tensors import Arrays
 
 KINDS = {  # tensors of fixed meaning, by name on disk, to numpy's kinds of dtype

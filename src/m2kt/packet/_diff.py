@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ._describe import read_outputs
-from ._graph import MOST_WAYS, Decision, Graph, TemplateGraph
+from ._graph import MAX_SKELETONS, Decision, Graph, TemplateGraph
 from ._packet import Packet
 
 MAX_ORDERS_ARITY = 5  # beyond it only the order as it is; 5! orders are tried at most
@@ -229,7 +229,7 @@ def _together(a: TemplateGraph, b: TemplateGraph) -> dict[tuple[int, int], int]:
     ways: dict[tuple[int, int], int] = {}
     for i, j in sorted(pairs, reverse=True):  # children come after their parents
         if a.nodes[i].children or b.nodes[j].children:
-            ways[i, j] = min(sum(ways[pair] for pair in _shared(a, b, (i, j))), MOST_WAYS)
+            ways[i, j] = min(sum(ways[pair] for pair in _shared(a, b, (i, j))), MAX_SKELETONS)
         else:
             ways[i, j] = 1
     return ways

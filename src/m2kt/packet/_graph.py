@@ -1,9 +1,9 @@
-"""The abstraction graph A: how the teacher's traces are written, step by step, and by which rules.
+"""The abstraction graph A: how the teacher's traces are written, unit by unit, and by which rules.
 
-For every template the graph is a trie over *skeletons* (traces with their symbols masked). Each node decides the next
-unit of the trace by a small tree whose leaves write a literal, copy an earlier symbol, or apply a rule to earlier
-symbols. What a rule writes is not part of the graph unless it was verbalised: outputs travel as concept vectors, and
-whoever rolls the graph out supplies a :class:`OutputLookup` that names them.
+For every template the graph is a trie over *skeletons* (traces with their symbols masked). Each node has a decision, a
+small tree whose leaves write a literal, copy an earlier symbol, or apply a rule to earlier symbols. Outputs of rules
+are part of the graph only where they are verbalised; the others travel as concept vectors, and a rollout needs an
+:class:`OutputLookup` for them. ``lead``, a name on disk, is the leading space of a unit: empty or one space.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from m2kt.probes import MASK, Prompt
 
 from ._json import check_canonical, parse_json
 
-MOST_WAYS = 2**53 - 1  # nodes that share children could otherwise spell numbers of a gigabyte
-_REMEMBERED = 1 << 16  # steps of roll-outs
+MAX_SKELETONS = 2**53 - 1  # nodes that share children could otherwise count to numbers of a gigabyte
+_CACHED_STEPS = 1 << 16
 
 
 class _Model(BaseModel):
@@ -30,12 +30,14 @@ class _Model(BaseModel):
 
 
 class WriteLiteral(_Model):
-    """Write ``text``. ``symbol`` is set where the text is a symbol that never varies here."""
+    """Write ``text``. ``symbol`` is set where the text is a symbol that never varies at this node."""
 
     do: Literal["literal"] = "literal"
     text: str = Field(description="The unit's text.")
-    symbol: int | None = Field(default=None, description="Symbol id, where the text is lead + symbol.")
-    lead: str = Field(default="", description="Space before the symbol.")
+    symbol: int | None = Field(
+        default=None, description="Symbol id, where the text is the leading space and that symbol."
+    )
+    lead: str = Field(default="", description="Leading space before the symbol.")
 
 
 class WriteCopy(_Model):
@@ -43,30 +45,30 @@ class WriteCopy(_Model):
 
     do: Literal["copy"] = "copy"
     source: int = Field(ge=0, description="Index of the copied unit, prompt first.")
-    lead: str = Field(default="", description="Space before the symbol.")
+    lead: str = Field(default="", description="Leading space before the symbol.")
 
 
 class WriteRule(_Model):
-    """Write what a rule says about the symbols of earlier units."""
+    """Write the output of a rule for the symbols of earlier units."""
 
     do: Literal["rule"] = "rule"
     rule: int = Field(ge=0, description="Index of the rule.")
     sources: list[int] = Field(description="Indices of the argument units, in the rule's order.")
-    lead: str = Field(default="", description="Space before the symbol.")
+    lead: str = Field(default="", description="Leading space before the symbol.")
 
 
 class Case(_Model):
     """One branch of a guard."""
 
-    values: list[int] = Field(description="Symbol ids for which this branch is taken.")
-    then: Decision = Field(description="What to do then.")
+    values: list[int] = Field(description="Symbol ids that select this branch.")
+    then: Decision = Field(description="The decision of this branch.")
 
 
 class Guard(_Model):
-    """Look at one earlier symbol and decide how to go on: which copy, which rule, or which piece of structure."""
+    """Select a branch by one earlier symbol: another copy, another rule, or another literal."""
 
     do: Literal["guard"] = "guard"
-    source: int = Field(ge=0, description="Index of the unit that decides.")
+    source: int = Field(ge=0, description="Index of the unit whose symbol selects.")
     cases: list[Case] = Field(description="Branches; their values are disjoint.")
 
 
@@ -78,9 +80,9 @@ Guard.model_rebuild()
 class Node(_Model):
     """All traces of a template that share one masked prefix."""
 
-    step: Decision = Field(description="How the next unit is decided.")
+    step: Decision = Field(description="Decision about the next unit.")
     children: dict[str, int] = Field(
-        default_factory=dict, description="Mask of the unit written, to the next node."
+        default_factory=dict, description="Mask of the unit written, to the index of the next node."
     )
 
 
@@ -88,31 +90,31 @@ class TemplateGraph(_Model):
     """The trie of one template; node 0 is the end of the prompt."""
 
     template: str = Field(description="Template text.")
-    nodes: list[Node] = Field(description="Nodes; children point forward.")
+    nodes: list[Node] = Field(description="Nodes; children come after their parents.")
 
     @property
     def n_skeletons(self) -> int:
-        """Ways from the root to an end; in a trie, the number of ends. Counted up to ``MOST_WAYS``."""
-        ways = [0] * len(self.nodes)
+        """Paths from the root to an end, counted up to ``MAX_SKELETONS``."""
+        paths = [0] * len(self.nodes)
         for i in reversed(range(len(self.nodes))):
             children = self.nodes[i].children
-            ways[i] = min(sum(ways[child] for child in children.values()), MOST_WAYS) if children else 1
-        return ways[0] if ways else 0
+            paths[i] = min(sum(paths[child] for child in children.values()), MAX_SKELETONS) if children else 1
+        return paths[0] if paths else 0
 
 
 class Rule(_Model):
-    """A table that the teacher was shown to hold. Each row is a concept."""
+    """A table that the extraction found in the teacher. Each row is a concept."""
 
     name: str = Field(description="Name of the rule within this packet.")
     arity: int = Field(ge=1, description="Number of arguments.")
-    rows: list[tuple[int, ...]] = Field(description="Argument symbol ids, one tuple a concept.")
+    rows: list[tuple[int, ...]] = Field(description="Argument symbol ids, one tuple for each concept.")
     outputs: list[int | None] = Field(
-        description="Verbalised output symbol a row; null: travels as vector only."
+        description="Verbalised output symbol of each row; null: travels as a vector only."
     )
-    range: list[int] = Field(description="Symbol ids that this rule was seen to write, over all rows.")
+    range: list[int] = Field(description="Symbol ids that this rule writes, over all rows.")
     family: int = Field(ge=0, description="Rules of one family always read the same arguments.")
     offset: int = Field(ge=0, description="Index of the first row among the K concepts.")
-    uses: int = Field(default=0, ge=0, description="Places (nodes of the graph) where the rule is applied.")
+    uses: int = Field(default=0, ge=0, description="Nodes of the graph where the rule is applied.")
 
     @property
     def concepts(self) -> builtins.range:
@@ -121,7 +123,7 @@ class Rule(_Model):
 
 
 class Graph(_Model):
-    """Symbols, rules, and one trie a template."""
+    """Symbols, rules, and one trie for each template."""
 
     symbols: list[str] = Field(description="All symbols; ids are indices.")
     rules: list[Rule] = Field(description="Rules, in concept order.")
@@ -130,23 +132,23 @@ class Graph(_Model):
 
     @property
     def n_concepts(self) -> int:
-        """K, rule instances (symbols not counted)."""
+        """K, rows of all rules."""
         return sum(len(r.rows) for r in self.rules)
 
-    def first_places(self) -> list[list[int]]:
-        """Numbers all leaves of all decisions: by template and node, the number of the node's first leaf."""
+    def first_leaves(self) -> list[list[int]]:
+        """By template and node, the index of the node's first leaf among the leaves of all decisions."""
         count = 0
-        found: list[list[int]] = []
+        first: list[list[int]] = []
         for template in self.templates:
-            found.append([])
+            first.append([])
             for node in template.nodes:
-                found[-1].append(count)
+                first[-1].append(count)
                 count += n_leaves(node.step)
-        return found
+        return first
 
     @property
-    def n_places(self) -> int:
-        """Leaves of all decisions: the places at which a trace can be."""
+    def n_leaves(self) -> int:
+        """M, leaves of all decisions."""
         return sum(n_leaves(node.step) for template in self.templates for node in template.nodes)
 
     def concept(self, unit: TracedUnit) -> int:
@@ -160,14 +162,14 @@ class Graph(_Model):
 
 
 class OutputLookup(Protocol):
-    """Says what rule ``rule`` writes in its row ``row``: a symbol id."""
+    """The symbol id that rule ``rule`` writes at its row ``row``."""
 
     def __call__(self, rule: int, row: int) -> int: ...
 
 
 @dataclass(slots=True)
 class TracedUnit:
-    """A unit of a rolled-out trace, with where it came from."""
+    """A unit of a trace, with the step that wrote it."""
 
     text: str
     symbol: int | None
@@ -178,14 +180,14 @@ class TracedUnit:
     sources: tuple[int, ...] = ()
 
 
-Lost = Literal["row", "branch", "node", "symbol", "length"]
+FailureKind = Literal["row", "branch", "node", "symbol", "length"]
 
 
 @dataclass(slots=True)
 class RolloutFailure:
-    """Why a roll-out could not go on, at ``node`` of ``template``."""
+    """Why a rollout ended before the stop string, at ``node`` of ``template``: what the graph lacks."""
 
-    what: Lost
+    what: FailureKind
     template: int
     node: int
     detail: str = ""
@@ -199,7 +201,7 @@ class Trace:
     n_prompt: int
     template: int = 0
     complete: bool = False
-    missing: RolloutFailure | None = None
+    failure: RolloutFailure | None = None
     path: list[int] = field(default_factory=list)  # node of every completion unit
     leaf: list[int] = field(default_factory=list)  # leaf of the node's decision that wrote it
 
@@ -215,14 +217,14 @@ class Trace:
 
 
 @dataclass(slots=True, frozen=True)
-class _Choice:
-    """A guard with its branches by the symbol seen: leaves to skip, and what is decided there."""
+class _Switch:
+    """A compiled guard: by symbol, the number of leaves before the branch, and the branch."""
 
     source: int
     branches: dict[int, tuple[int, _Step]]
 
 
-_Step = WriteLiteral | WriteCopy | WriteRule | _Choice
+_Step = WriteLiteral | WriteCopy | WriteRule | _Switch
 
 
 def _compiled(decision: Decision) -> _Step:
@@ -235,11 +237,11 @@ def _compiled(decision: Decision) -> _Step:
         for value in case.values:
             branches.setdefault(value, branch)
         leaf += n_leaves(case.then)
-    return _Choice(decision.source, branches)
+    return _Switch(decision.source, branches)
 
 
-class _Way(NamedTuple):
-    """What is written at a leaf in one case, and the node that follows; none where the trace or the graph ends."""
+class _Written(NamedTuple):
+    """The unit that a leaf writes, and the next node; None where the trace or the graph ends."""
 
     unit: TracedUnit
     node: int | None
@@ -247,10 +249,7 @@ class _Way(NamedTuple):
 
 
 class GraphExecutor:
-    """Rolls a graph out over prompts; keeps what every roll-out needs.
-
-    Units of traces are shared between them: they are to be read, not changed.
-    """
+    """Rolls a graph out over prompts. Traces share their units, which must not be modified."""
 
     def __init__(self, graph: Graph, max_units: int = 4096) -> None:
         self.graph = graph
@@ -259,63 +258,66 @@ class GraphExecutor:
         self.max_units = max_units
         self._steps = [[_compiled(node.step) for node in t.nodes] for t in graph.templates]
         self._leaves = [[list(leaves(node.step)) for node in t.nodes] for t in graph.templates]
-        self._way = lru_cache(_REMEMBERED)(self._way_from)  # the same few are taken again and again
+        self._write = lru_cache(_CACHED_STEPS)(self._write_leaf)  # most rollouts take the same few steps
 
     def prompt_units(self, prompt: Prompt) -> list[TracedUnit]:
-        """The prompt's units with their symbol ids. A slot value that the graph has not seen gets no id."""
+        """The prompt's units with their symbol ids; None for a slot value that is no symbol of the graph."""
         return [
             TracedUnit(u.text, None if u.symbol is None else self.symbol_id.get(u.symbol), u.lead, "prompt")
             for u in prompt.units
         ]
 
-    def __call__(self, prompt: Prompt, table: OutputLookup) -> Trace:
-        """Rolls out. Never raises on what the graph lacks: ``complete`` is False then and ``missing`` says why."""
+    def __call__(self, prompt: Prompt, lookup: OutputLookup) -> Trace:
+        """Roll out. Does not raise: where the graph lacks something, ``trace.failure`` says what."""
         template = prompt.template
-        steps, rows, way_of, longest = self._steps[template], self.rows, self._way, self.max_units
+        steps, rows, write, max_units = self._steps[template], self.rows, self._write, self.max_units
         units = self.prompt_units(prompt)
         trace = Trace(units, len(units), template)
         path, leaf_of = trace.path, trace.leaf
         node = 0
 
-        def lost(what: Lost, detail: str) -> Trace:
-            trace.missing = RolloutFailure(what, template, node, detail)
+        def failed(what: FailureKind, detail: str) -> Trace:
+            trace.failure = RolloutFailure(what, template, node, detail)
             return trace
 
         if not steps:
-            return lost("node", "no trace of this template could be explained")
+            return failed("node", "no trace of this template was explained")
         while True:
             path.append(node)
-            if len(units) > longest:
-                return lost("length", f"{longest} units")
-            step, leaf, row, symbol = steps[node], 0, None, None
-            while type(step) is _Choice:
-                seen = units[step.source].symbol
-                branch = None if seen is None else step.branches.get(seen)
+            if len(units) > max_units:
+                return failed("length", f"{max_units} units")
+            step, leaf, row = steps[node], 0, None
+            while type(step) is _Switch:
+                symbol = units[step.source].symbol
+                branch = None if symbol is None else step.branches.get(symbol)
                 if branch is None:
-                    return lost("branch", f"unit {step.source} is {seen}")
+                    return failed("branch", f"unit {step.source} is {symbol}")
                 leaf, step = leaf + branch[0], branch[1]
             leaf_of.append(leaf)
+            symbol = None
             if type(step) is WriteCopy:
                 symbol = units[step.source].symbol
                 if symbol is None:
-                    return lost("symbol", f"unit {step.source} holds no known symbol")
+                    return failed("symbol", f"unit {step.source} holds no known symbol")
             elif type(step) is WriteRule:
-                # A symbol that the graph does not know is None, and in no row.
+                # an unknown symbol is None, and in no row
                 arguments: tuple[Any, ...] = tuple([units[s].symbol for s in step.sources])
                 row = rows[step.rule].get(arguments)
                 if row is None:
-                    return lost("row", f"{self.graph.rules[step.rule].name} has no row for {arguments}")
-                symbol = table(step.rule, row)
-            unit, following, ends = way_of(template, node, leaf, row, symbol)
+                    return failed("row", f"{self.graph.rules[step.rule].name} has no row for {arguments}")
+                symbol = lookup(step.rule, row)
+            unit, following, ends = write(template, node, leaf, row, symbol)
             units.append(unit)
             if ends:
                 trace.complete = True
                 return trace
             if following is None:
-                return lost("node", f"no way on after {_mask(unit)!r}")
+                return failed("node", f"no child for {_mask(unit)!r}")
             node = following
 
-    def _way_from(self, template: int, node: int, leaf: int, row: int | None, symbol: int | None) -> _Way:
+    def _write_leaf(
+        self, template: int, node: int, leaf: int, row: int | None, symbol: int | None
+    ) -> _Written:
         step = self._leaves[template][node][leaf]
         if isinstance(step, WriteLiteral):
             unit = TracedUnit(step.text, step.symbol, step.lead, "literal")
@@ -327,8 +329,8 @@ class GraphExecutor:
             else:
                 unit = TracedUnit(text, symbol, step.lead, "rule", step.rule, row, tuple(step.sources))
         if unit.symbol is None and unit.text == self.graph.stop:
-            return _Way(unit, None, ends=True)
-        return _Way(unit, self.graph.templates[template].nodes[node].children.get(_mask(unit)))
+            return _Written(unit, None, ends=True)
+        return _Written(unit, self.graph.templates[template].nodes[node].children.get(_mask(unit)))
 
 
 def _mask(unit: TracedUnit) -> str:
@@ -336,7 +338,7 @@ def _mask(unit: TracedUnit) -> str:
 
 
 def parse_graph(raw: bytes, where: str) -> Graph:
-    """Graph from its bytes; whether it fits together is for :func:`check_graph` to say."""
+    """Graph from its bytes; its consistency is checked by :func:`check_graph`."""
     what = f"{where}: graph.json"
     data = parse_json(raw, what)
     try:
@@ -347,9 +349,9 @@ def parse_graph(raw: bytes, where: str) -> Graph:
     return graph
 
 
-def roll_out(graph: Graph, prompt: Prompt, table: OutputLookup) -> Trace:
-    """One roll-out; use :class:`GraphExecutor` for many."""
-    return GraphExecutor(graph)(prompt, table)
+def roll_out(graph: Graph, prompt: Prompt, lookup: OutputLookup) -> Trace:
+    """One rollout; use :class:`GraphExecutor` for many."""
+    return GraphExecutor(graph)(prompt, lookup)
 
 
 def leaves(decision: Decision) -> Iterator[WriteLiteral | WriteCopy | WriteRule]:
@@ -367,22 +369,22 @@ def n_leaves(decision: Decision) -> int:
 
 
 def verbalised_lookup(graph: Graph) -> OutputLookup:
-    """The table of a packet whose outputs all travel as text. Raises KeyError for a row that does not."""
+    """The verbalised outputs. Raises KeyError for a row that is not verbalised."""
 
-    def table(rule: int, row: int) -> int:
+    def lookup(rule: int, row: int) -> int:
         output = graph.rules[rule].outputs[row]
         if output is None:
             raise KeyError(f"row {row} of {graph.rules[rule].name} travels as a vector only")
         return output
 
-    return table
+    return lookup
 
 
 def fixed_lookup(outputs: Sequence[int], graph: Graph) -> OutputLookup:
-    """The table that writes ``outputs[k]`` for concept k."""
+    """``outputs[k]`` for concept k."""
     offsets = [r.offset for r in graph.rules]
 
-    def table(rule: int, row: int) -> int:
+    def lookup(rule: int, row: int) -> int:
         return int(outputs[offsets[rule] + row])
 
-    return table
+    return lookup

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from m2kt.errors import PacketError
 
-from ._layout import PARTS, check_size
+from ._parts import PARTS, check_size
 
 
 def download(repo_id: str, revision: str | None, into: Path, *, token: str | None = None) -> None:

@@ -23,10 +23,9 @@ from ._concepts import Concepts
 from ._describe import html_table, short_facts
 from ._graph import Graph, parse_graph
 from ._json import canonical_json, check_printable_data, one_line
-from ._layout import CARD, GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS, check_size
 from ._manifest import Manifest, parse_manifest
+from ._parts import CARD, GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS, check_size, read_parts, write_parts
 from ._sign import Signature, sign_files, verify_files
-from ._store import read_parts, write_parts
 from ._tensors import Arrays, read_arrays, write_arrays
 from ._yaml import check_yaml
 

@@ -15,8 +15,7 @@ from m2kt.errors import PacketError
 
 from ._envelope import add_signature, seal, unseal
 from ._keys import key_path, local_key, read_signer
-from ._layout import SIGNATURE
-from ._store import read_parts, write_parts
+from ._parts import SIGNATURE, read_parts, write_parts
 
 PREDICATE_TYPE = "urn:m2kt:packet:v1"
 

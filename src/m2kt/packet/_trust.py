@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.errors import PacketError, TrustError
 
-from ._layout import SIGNATURE
+from ._parts import SIGNATURE
 from ._policy import Role, TrustPolicy
 from ._sign import PREDICATE_TYPE, verify_files
 from ._statement import Statement, read_statement, verify_statement

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2kt.errors import CompatibilityError, SpecError
-from m2kt.packet import Packet, local_key, read_signer, readability
+from m2kt.packet import Packet, decoded_share, local_key, read_signer
 from m2kt.pipeline._adapters import RECEIPT, VERDICT, adapter_digest
 from m2kt.pipeline._cards import plain_card
 from m2kt.pipeline._config import IngestConfig
@@ -130,7 +130,7 @@ def consolidate(
         reference="the student with its reader",
         shapes=after.shapes,
         neutral=measure_neutral(tuned),
-        readable=readability(packet.graph, packet.concepts),
+        readable=decoded_share(packet.graph, packet.concepts),
         regression=measure_regression(tuned),
     )
     verdict = judge(measurements, thresholds)

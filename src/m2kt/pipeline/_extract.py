@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2kt.packet import (
-    SPOKEN_PLAINLY,
+    PROTOTYPE_ROWS,
     Embedding,
     Fidelity,
     Ledger,
@@ -156,7 +156,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
                 "readout_accuracy": e.embedding.readout_accuracy,
                 "mean_confidence": float(e.embedding.confidence_K.mean()),
             }
-            | ({SPOKEN_PLAINLY: e.spoken_plainly} if e.spoken_plainly else {}),
+            | ({PROTOTYPE_ROWS: e.spoken_plainly} if e.spoken_plainly else {}),
             **{name: value for name, value in finite.items() if value == value},
         ),
         ledger=Ledger(

@@ -74,7 +74,7 @@ class Encoder:
 
     def __init__(self, graph: Graph, tokenizer: PreTrainedTokenizerBase) -> None:
         self.graph, self.tokenizer = graph, tokenizer
-        self.first_place = graph.first_places()
+        self.first_place = graph.first_leaves()
         self.arity = max(1, max((r.arity for r in graph.rules), default=1))
 
     def __call__(self, trace: Trace, bank_index_K: NDArray[np.int64], config: CALConfig) -> EncodedTrace:

@@ -99,7 +99,7 @@ def configure(
         state_width=settings.reader.state_width,
         unit_width=settings.reader.unit_width,
         selector_width=settings.reader.selector_width,
-        n_places=graph.n_places if settings.reader.places else 0,
+        n_places=graph.n_leaves if settings.reader.places else 0,
         silence=settings.reader.silence,
         steering_rank=settings.steering.rank,
         steering_alpha=settings.steering.alpha,

@@ -124,7 +124,7 @@ class Rehearsal:
                 used = {self.graph.concept(u) for u in trace.units if u.kind == "rule"}
                 if trace.complete and not used & self.forbidden:
                     return trace, index_K
-                missing = trace.missing or "a flagged concept"
+                missing = trace.failure or "a flagged concept"
         raise PacketError(
             f"no trace of {self.graph.templates[template].template!r} completes over made-up tables after "
             f"{4 * self.settings.tries} draws; last obstacle: {missing}"

@@ -135,7 +135,7 @@ def embed(
         vectors_KD[k] = (state_ND[rows] * w[:, None]).sum(0) / w.sum()
         support[k] = len(rows)
         basis[k], scale[k] = _spread(state_ND[rows] - vectors_KD[k])
-    vectors_KD = source.refine(vectors_KD, np.array(outputs, dtype=np.int32), reading.heard_CD)
+    vectors_KD = source.refine(vectors_KD, np.array(outputs, dtype=np.int32), reading.direction_CD)
 
     read = reading.predict(vectors_KD)
     readout = float((read == np.array(outputs)).mean())

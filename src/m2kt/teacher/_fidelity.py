@@ -69,7 +69,7 @@ def compare(
         shape.asked += 1
         trace, answer = traces[prompt.text], by_prompt.get(prompt.text)
         if not trace.complete:
-            lost = trace.missing
+            lost = trace.failure
             assert lost is not None
             found.missing[f"{graph.templates[prompt.template].template}: {lost.what}: {lost.detail}"] += 1
             continue

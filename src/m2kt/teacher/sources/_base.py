@@ -27,8 +27,8 @@ class ConceptSource(Protocol):
     def weigh(self, teacher: Teacher, requests: Sequence[Request], layer: int) -> Floats:
         """Weights (N,) with which contexts enter the mean of their concept."""
 
-    def refine(self, vectors_KD: Floats, outputs_K: Ints, heard_CD: Floats) -> Floats:
-        """Last word on the vectors, (K, D). What is heard of them is their part along ``heard_CD``, by symbol."""
+    def refine(self, vectors_KD: Floats, outputs_K: Ints, direction_CD: Floats) -> Floats:
+        """Last word on the vectors, (K, D). What is heard of them is their part along ``direction_CD``, by symbol."""
 
 
 class Plain:
@@ -38,7 +38,7 @@ class Plain:
         """Equal weights."""
         return np.ones(len(requests), dtype=np.float32)
 
-    def refine(self, vectors_KD: Floats, outputs_K: Ints, heard_CD: Floats) -> Floats:
+    def refine(self, vectors_KD: Floats, outputs_K: Ints, direction_CD: Floats) -> Floats:
         """Unchanged."""
         return vectors_KD
 

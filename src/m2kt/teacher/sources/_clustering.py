@@ -44,7 +44,7 @@ class Clustering(Plain):
                     by_chance = _information(_shuffled(columns[:, p], seed), cluster)
                     trie.causes.effect[p] = max(0.0, _information(columns[:, p], cluster) - by_chance)
 
-    def refine(self, vectors_KD: Floats, outputs_K: Ints, heard_CD: Floats) -> Floats:
+    def refine(self, vectors_KD: Floats, outputs_K: Ints, direction_CD: Floats) -> Floats:
         """Each vector moves half-way to its cluster's centroid; as many clusters as distinct outputs."""
         cluster = k_means(vectors_KD, min(len(set(outputs_K.tolist())), len(vectors_KD)), 0)
         centroids = np.stack([vectors_KD[cluster == c].mean(axis=0) for c in cluster])

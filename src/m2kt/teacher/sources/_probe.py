@@ -45,13 +45,13 @@ class Probe(Plain):
                 gain = (right - chance) / max(1e-6, 1 - chance)
                 trie.causes.effect[p] = gain if gain > 0.1 else 0.0
 
-    def refine(self, vectors_KD: Floats, outputs_K: Ints, heard_CD: Floats) -> Floats:
+    def refine(self, vectors_KD: Floats, outputs_K: Ints, direction_CD: Floats) -> Floats:
         """Projection on the probe's directions around the mean, and on what is heard: the rest is dropped."""
         if len(set(outputs_K.tolist())) < 2:
             return vectors_KD
         probe = RidgeProbe(vectors_KD, outputs_K)
         basis, _ = np.linalg.qr(
-            np.concatenate([probe.weight_DC / probe.scale_D[:, None], heard_CD.T], axis=1)
+            np.concatenate([probe.weight_DC / probe.scale_D[:, None], direction_CD.T], axis=1)
         )
         mean = vectors_KD.mean(axis=0)
         kept: Floats = (mean + (vectors_KD - mean) @ basis @ basis.T).astype(np.float32)
