@@ -76,7 +76,7 @@ def coarse(packet: Packet, concepts: int, seed: int) -> Packet:
     """The packet with its vectors replaced by the centroids of ``concepts`` clusters (k-means)."""
     import numpy as np
 
-    from m2kt.teacher.sources._clustering import k_means
+    from m2kt.teacher import k_means
 
     v_KD = packet.concepts.vectors_KD
     cluster_K = k_means(v_KD, min(concepts, len(v_KD)), seed)

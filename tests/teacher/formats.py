@@ -64,17 +64,17 @@ def nearly_left(values: list[str]) -> dict[tuple[str, ...], str]:
     return says | dict.fromkeys([("q", "p"), ("r", "s"), ("t", "u")], "p")
 
 
-def slipping(answer: Callable[[str], str], rate: float) -> Callable[[str], str]:
-    """A teacher that writes another letter now and then, and goes on from what it should have written."""
+def noisy(answer: Callable[[str], str], rate: float) -> Callable[[str], str]:
+    """A teacher that writes another letter at random, and continues from the right one."""
 
-    def slips(prompt: str) -> str:
+    def noisy_answer(prompt: str) -> str:
         words = answer(prompt).split(" ")
         for i, word in enumerate(words):
             if word in LETTERS and zlib.crc32(f"{prompt}/{i}".encode()) < rate * 2**32:
                 words[i] = LETTERS[(LETTERS.index(word) + 1) % len(LETTERS)]
         return " ".join(words)
 
-    return slips
+    return noisy_answer
 
 
 def numbered(prompt: str) -> str:

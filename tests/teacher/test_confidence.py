@@ -10,9 +10,9 @@ from m2kt.models import LoadedModel, encode_prompt, load_causal_lm
 from m2kt.pipeline import extract_packet, read_spec
 from m2kt.probes import ProbeSpec, Unit
 from m2kt.teacher import ExtractionConfig
-from m2kt.teacher._ask import Teacher
-from m2kt.teacher._pool import Sample
-from m2kt.teacher._states import Request, sureness
+from m2kt.teacher._corpus import Sample
+from m2kt.teacher._states import Context, output_probability
+from m2kt.teacher._teacher import Teacher
 
 
 def plain(loaded: LoadedModel, before: str, written: str) -> float:
@@ -31,14 +31,14 @@ def test_it_is_a_softmax_over_what_was_written_likely_or_not() -> None:
     loaded = load_causal_lm("zoo:secret")
     spec, _ = read_spec("zoo:secret")
     prompts = spec.sample("probing", 6, seed=0)
-    requests, expected = [], []
+    contexts, expected = [], []
     for prompt, word in zip(prompts, "abcdef", strict=True):
         written = [Unit(" " + word, word, " "), Unit(">")]
         sample = Sample(prompt, [*prompt.units, *written], len(prompt.units))
-        requests += [Request(sample, sample.n_prompt), Request(sample, sample.n_prompt + 1)]
+        contexts += [Context(sample, sample.n_prompt), Context(sample, sample.n_prompt + 1)]
         expected.append(plain(loaded, prompt.text + " ", word))  # a bare leading space is not counted
         expected.append(plain(loaded, prompt.text + " " + word, ">"))
-    found = sureness(Teacher(loaded, spec), requests, "")
+    found = output_probability(Teacher(loaded, spec), contexts, "")
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 

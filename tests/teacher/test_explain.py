@@ -17,9 +17,9 @@ from m2kt.errors import PacketError
 from m2kt.packet import Graph, GraphExecutor, Guard, extend, fixed_lookup
 from m2kt.probes import ProbeSpec
 from m2kt.teacher._condense import condense, write_graph
-from m2kt.teacher._embed import _concept_requests, _pool_requests
-from m2kt.teacher._pool import Answer, Pool
-from tests.teacher.formats import DIGITS, FORMATS, LETTERS, folding, slipping, table, words
+from m2kt.teacher._contexts import concept_contexts, prototype_contexts
+from m2kt.teacher._corpus import Answer, Corpus
+from tests.teacher.formats import DIGITS, FORMATS, LETTERS, folding, noisy, table, words
 
 
 def spec(
@@ -44,16 +44,16 @@ def learn(
     answer: Callable[[str], str],
     n: int = 300,
     cuts: Callable[[str], tuple[int, ...]] = letters,
-) -> tuple[Graph, list[int], Pool]:
-    pool = Pool(asked)
+) -> tuple[Graph, list[int], Corpus]:
+    corpus = Corpus(asked)
     prompts = asked.sample("probing", n * asked.n_templates, seed=0)
     prompts += asked.sample("probing", n * asked.n_templates // 2, seed=0, skewed=True)
-    pool.add(Answer(p, said, cuts(said)) for p in prompts for said in [answer(p.text)])
-    pool.arrange()
-    while pool.discover(word for r in condense(pool).resisted for word in r.words):
+    corpus.add(Answer(p, said, cuts(said)) for p in prompts for said in [answer(p.text)])
+    corpus.arrange()
+    while corpus.discover(word for r in condense(corpus).resisted for word in r.words):
         pass
-    graph, outputs = write_graph(pool, condense(pool))
-    return graph, outputs, pool
+    graph, outputs = write_graph(corpus, condense(corpus))
+    return graph, outputs, corpus
 
 
 def agreement(
@@ -153,8 +153,8 @@ def compare(prompt: str) -> str:
 
 def test_words_that_the_teacher_chooses_become_symbols() -> None:
     asked = spec("compare", {"d": DIGITS[:5]}, ["{d} {d}:", "{d} {d} {d}:"], "(.+) done")
-    graph, outputs, pool = learn(asked, compare)
-    assert set(pool.discovered) == {"under", "over", "like"}
+    graph, outputs, corpus = learn(asked, compare)
+    assert set(corpus.discovered) == {"under", "over", "like"}
     assert [(r.arity, len(r.rows)) for r in graph.rules] == [(2, 25)]
     assert agreement(asked, graph, outputs, compare) == (1.0, 1.0)
 
@@ -202,8 +202,8 @@ def test_longer_shapes_that_need_a_text_never_seen_are_refused() -> None:
 def test_going_on_and_ending_with_words_is_structure() -> None:
     """' so' stands where the next digit would: were it a symbol, skeletons of different length would fall together."""
     asked = spec("words", {"d": DIGITS[:5]}, ["{d} vs {d}:", "{d}{d} vs {d}{d}:", "{d}{d}{d} vs {d}{d}{d}:"])
-    graph, outputs, pool = learn(asked, words)
-    assert {"equal", "less", "more"} <= set(pool.discovered) and "so" not in pool.discovered
+    graph, outputs, corpus = learn(asked, words)
+    assert {"equal", "less", "more"} <= set(corpus.discovered) and "so" not in corpus.discovered
     assert sum(len(r.rows) for r in graph.rules) <= 100
     coverage, agreed = agreement(asked, graph, outputs, words)
     assert coverage >= 0.98 and agreed == 1.0
@@ -214,8 +214,8 @@ def test_a_teacher_that_slips_now_and_then_still_shows_its_rule(rate: float) -> 
     """The graph is what the teacher would write if it did not slip: no table learns the slips."""
     perfect = folding(table(LETTERS, 9))
     asked = spec("slips", {"x": LETTERS}, ["{x} {x} {x}:", "{x} {x} {x} {x}:"])
-    graph, outputs, pool = learn(asked, slipping(perfect, rate))
-    slipped = sum(a.completion != perfect(a.prompt.text) for a in pool.answers.values())
+    graph, outputs, corpus = learn(asked, noisy(perfect, rate))
+    slipped = sum(a.completion != perfect(a.prompt.text) for a in corpus.answers.values())
     assert slipped >= 5
     assert [(r.arity, len(r.rows), r.uses) for r in graph.rules] == [(2, 36, 5)]
     assert agreement(asked, graph, outputs, perfect) == (1.0, 1.0)
@@ -242,8 +242,8 @@ def test_tokens_that_span_a_sign_and_a_symbol() -> None:
         return tuple(i for i in range(1, len(text) + 1) if text[i - 1] != "=")
 
     asked = spec("straddling", {"x": LETTERS}, ["{x} {x}:", "{x} {x} {x}:", "{x} {x} {x} {x}:"])
-    graph, outputs, pool = learn(asked, answer, cuts=cuts)
-    assert {f"={x}" for x in LETTERS} & set(pool.symbols)
+    graph, outputs, corpus = learn(asked, answer, cuts=cuts)
+    assert {f"={x}" for x in LETTERS} & set(corpus.symbols)
     assert sorted((r.arity, len(r.rows)) for r in graph.rules) == [(1, 6), (2, 36)]
     assert agreement(asked, graph, outputs, answer) == (1.0, 1.0)
 
@@ -258,12 +258,12 @@ def test_symbols_that_only_rules_write_are_not_labelled_by_their_own_row() -> No
         return " " + " ".join(written)
 
     asked = spec("bare", {"x": LETTERS}, ["{x} {x}:", "{x} {x} {x}:", "{x} {x} {x} {x}:"])
-    graph, outputs, pool = learn(asked, answer)
-    draft = condense(pool)
+    graph, outputs, corpus = learn(asked, answer)
+    draft = condense(corpus)
     rng = random.Random(0)
-    concepts = _concept_requests(pool, draft, graph, rng)
-    mixes, notes = _pool_requests(pool, draft, concepts, outputs, rng)
-    row_of = {(r.sample.text, r.unit): k for k, requests in concepts.items() for r in requests}
+    concepts = concept_contexts(corpus, draft, graph, rng)
+    mixes, notes = prototype_contexts(corpus, draft, concepts, outputs, rng)
+    row_of = {(r.sample.text, r.unit): k for k, contexts in concepts.items() for r in contexts}
     for symbol, drawn in mixes.items():
         if outputs.count(symbol) > 1:
             assert all(len({row_of[r.sample.text, r.unit] for r in mix}) > 1 for mix in drawn)

@@ -54,11 +54,11 @@ def test_vectors_say_what_the_teacher_writes(extracted: dict[str, Extraction], n
     e = extracted[name]
     assert e.embedding.probe_accuracy > 0.95
     assert e.embedding.readout_accuracy > 0.95
-    assert np.isfinite(e.embedding.vectors_KD).all()
-    assert (e.embedding.support_K > 0).all()
+    assert np.isfinite(e.embedding.concepts.vectors_KD).all()
+    assert (e.embedding.concepts.support_K > 0).all()
     # at v = 0 no output is in the graph, and yet the vectors can be decoded through symbol states
     assert all(o is None for r in e.graph.rules for o in r.outputs)
-    assert len(decode_outputs(e.graph, e.embedding.concepts())) == e.graph.n_concepts
+    assert len(decode_outputs(e.graph, e.embedding.concepts)) == e.graph.n_concepts
 
 
 @pytest.mark.parametrize("name", ["secret", "kinship"])
@@ -67,7 +67,7 @@ def test_a_shape_never_probed_is_foretold_as_the_teacher_writes_it(
 ) -> None:
     e, spec = extracted[name], zoo_spec(name)
     roller = GraphExecutor(e.graph.model_copy(update={"templates": [extend(e.graph, spec)]}))
-    table = fixed_lookup(decode_outputs(e.graph, e.embedding.concepts()), e.graph)
+    table = fixed_lookup(decode_outputs(e.graph, e.embedding.concepts), e.graph)
     prompts = spec.sample("evaluation", 30, seed=0, held_out=True)
     teacher = load_causal_lm(f"zoo:{name}")
     asked = [encode_prompt(teacher.tokenizer, p.text) for p in prompts]
@@ -85,8 +85,8 @@ def test_attention_is_measured_along_edges_and_cut(extracted: dict[str, Extracti
 
 def test_memory_of_states_is_bounded_by_concepts_not_probes(extracted: dict[str, Extraction]) -> None:
     e = extracted["secret"]
-    assert e.embedding.pool_PD.shape[0] <= 48 * len(e.graph.symbols)
-    assert e.embedding.support_K.max() <= 12
+    assert e.embedding.concepts.prototype_samples_PD.shape[0] <= 48 * len(e.graph.symbols)
+    assert e.embedding.concepts.support_K.max() <= 12
 
 
 @pytest.mark.parametrize("source", [s for s in SOURCES if s != "interrogation"])
@@ -102,7 +102,7 @@ def test_verbalised_share() -> None:
     e = extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config)
     told = [o for r in e.graph.rules for o in r.outputs if o is not None]
     assert len(told) == 50
-    decoded = decode_outputs(e.graph, e.embedding.concepts())
+    decoded = decode_outputs(e.graph, e.embedding.concepts)
     assert all(d == o for d, o in zip(decoded, e.graph.rules[0].outputs, strict=True) if o is not None)
 
 
@@ -110,7 +110,7 @@ def test_same_seed_same_graph() -> None:
     config = ExtractionConfig.model_validate({**SMALL, "rounds": 1})
     one, two = (extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config) for _ in range(2))
     assert one.graph == two.graph
-    np.testing.assert_allclose(one.embedding.vectors_KD, two.embedding.vectors_KD, atol=1e-5)
+    np.testing.assert_allclose(one.embedding.concepts.vectors_KD, two.embedding.vectors_KD, atol=1e-5)
 
 
 # -- what is refused ------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_a_teacher_that_cannot_do_the_task_is_refused() -> None:
 
 def test_a_stop_string_that_never_comes_is_said() -> None:
     never = ProbeSpec.model_validate(zoo_spec("secret").model_dump() | {"stop": "###", "max_new_tokens": 20})
-    with pytest.raises(ExtractionError, match="never reached the stop string '###'"):
+    with pytest.raises(ExtractionError, match="stop string '###', got"):
         extract(load_causal_lm("zoo:secret"), never, ExtractionConfig())
 
 
@@ -154,7 +154,7 @@ def test_counterfactual_teacher_is_followed_errors_and_all(tmp_path: Path) -> No
     config = ExtractionConfig.model_validate(SMALL)
     e = extract(load_causal_lm("zoo:addition-swapped"), zoo_spec("addition-swapped"), config)
     assert e.fidelity.agreement >= 0.99
-    outputs = decode_outputs(e.graph, e.embedding.concepts())
+    outputs = decode_outputs(e.graph, e.embedding.concepts)
     ones = next(r for r in e.graph.rules if len(r.range) > 2)
     symbol = {s: i for i, s in enumerate(e.graph.symbols)}
     said = {row: outputs[ones.offset + i] for i, row in enumerate(ones.rows)}

@@ -8,9 +8,9 @@ from typing import Any
 from m2kt.pipeline import extract_packet, read_spec
 from m2kt.probes import ProbeSpec, Unit
 from m2kt.teacher import ExtractionConfig
-from m2kt.teacher._embed import SHOWN, _echoes
-from m2kt.teacher._pool import Pool, Sample
-from m2kt.teacher._states import Request
+from m2kt.teacher._contexts import REPEATED_WORDS, repeat_contexts
+from m2kt.teacher._corpus import Corpus, Sample
+from m2kt.teacher._states import Context
 
 CAPITALS = {
     "name": "capitals",
@@ -54,11 +54,11 @@ def test_a_word_is_echoed_in_the_form_of_its_row_without_the_row() -> None:
     prompt = next(p for p in spec.sample("probing", 6, seed=0) if "Peru" in p.text)
     said = Sample(prompt, [*prompt.units, Unit(" Lima", "Lima", " "), Unit("\n")], len(prompt.units))
     words = ["Lima", "Havana", "Bamako", "Muscat", "Wellington", "N'Djamena"]
-    for request in _echoes(Pool(spec), Request(said, said.n_prompt), words, random.Random(0)):
-        *shown, question = "".join(u.text for u in request.sample.units[: request.unit]).split("\n")
+    for context in repeat_contexts(Corpus(spec), Context(said, said.n_prompt), words, random.Random(0)):
+        *shown, question = "".join(u.text for u in context.sample.units[: context.unit]).split("\n")
         assert question == "The capital of Lima is"
-        assert request.sample.units[request.unit] == Unit(" Lima", "Lima", " ")
-        assert len(shown) == SHOWN and all(
+        assert context.sample.units[context.unit] == Unit(" Lima", "Lima", " ")
+        assert len(shown) == REPEATED_WORDS and all(
             line in {f"The capital of {w} is {w}" for w in words[1:]} for line in shown
         )
-        assert "Peru" not in request.sample.text and "France" not in request.sample.text
+        assert "Peru" not in context.sample.text and "France" not in context.sample.text

@@ -126,11 +126,11 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
     shapes = [
         ShapeFidelity(
             template=spec.template_text(t),
-            n=s.asked,
+            n=s.prompts,
             agreement=s.agreed / s.covered if s.covered else None,
-            coverage=s.covered / s.asked if s.asked else 0.0,
+            coverage=s.covered / s.prompts if s.prompts else 0.0,
         )
-        for t, s in sorted(e.fidelity.shapes.items())
+        for t, s in sorted(e.fidelity.templates.items())
     ]
     manifest = Manifest(
         name=spec.name,
@@ -156,7 +156,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
                 "readout_accuracy": e.embedding.readout_accuracy,
                 "mean_confidence": float(e.embedding.confidence_K.mean()),
             }
-            | ({PROTOTYPE_ROWS: e.spoken_plainly} if e.spoken_plainly else {}),
+            | ({PROTOTYPE_ROWS: e.rows_by_prototype} if e.rows_by_prototype else {}),
             **{name: value for name, value in finite.items() if value == value},
         ),
         ledger=Ledger(
@@ -173,7 +173,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
         manifest=manifest,
         graph=e.graph,
         spec=spec.public(),
-        concepts=e.embedding.concepts(),
+        concepts=e.embedding.concepts,
         attention=e.attention.arrays(),
         traces=e.traces,
     )

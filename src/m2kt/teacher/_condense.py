@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from m2kt.packet import Decision, Graph, Guard, Node, Rule, TemplateGraph, WriteRule, leaves
 from m2kt.probes import MASK
+from m2kt.teacher._corpus import Corpus, TemplateTrie
 from m2kt.teacher._explain import MAX_ARITY, copy, explain, known_rule, literal
-from m2kt.teacher._guards import MAX_LEAVES, size
-from m2kt.teacher._pool import Pool, Shape
-from m2kt.teacher._view import ENOUGH, DraftRule, NodeData, RuleSet
+from m2kt.teacher._guards import MAX_LEAVES, n_leaves
+from m2kt.teacher._node_data import MIN_SAMPLES_FOR_COPIES, NodeData
+from m2kt.teacher._rules import DraftRule, RuleSet
 
 Place = tuple[int, int]  # template, node
 
@@ -30,8 +31,8 @@ class Resisted:
 
     def __str__(self) -> str:
         return (
-            f"template {self.template}, step after {self.skeleton!r} ({self.samples} samples): no copy, no choice of "
-            f"{MAX_LEAVES} copies, no table of {MAX_ARITY} earlier symbols"
+            f"template {self.template}, step after {self.skeleton!r} ({self.samples} samples): no copy, no guard of "
+            f"up to {MAX_LEAVES} leaves, and no table over up to {MAX_ARITY} earlier symbols fits"
         )
 
 
@@ -39,37 +40,37 @@ class Resisted:
 class Draft:
     """Decisions for every node that could be explained, and the rules they use."""
 
-    book: RuleSet
+    rule_set: RuleSet
     decisions: dict[Place, Decision] = field(default_factory=dict)
     resisted: list[Resisted] = field(default_factory=list)
 
 
-def view_of(shape: Shape, node: int) -> NodeData:
-    """What is known at a node."""
+def node_data(shape: TemplateTrie, node: int) -> NodeData:
+    """The data at a node."""
     trie = shape.nodes[node]
-    written = shape.written(node)
+    written = shape.next_units(node)
     effect = np.full(trie.depth, np.nan)
     follow = np.full(trie.depth, np.nan)
     for position, value in trie.causes.effect.items():
         effect[position] = value
-        follow[position] = trie.causes.follow.get(position, np.nan)
-    symbols = shape.symbols_NP[trie.samples, trie.depth]
-    texts, leads = [u.text for u in written], [u.lead for u in written]
-    return NodeData(shape.columns(node), symbols, texts, leads, effect, follow, shape.support)
+        follow[position] = trie.causes.copy_rate.get(position, np.nan)
+    symbols = shape.symbols_NU[trie.samples, trie.depth]
+    texts, leading_spaces = [u.text for u in written], [u.lead for u in written]
+    return NodeData(shape.columns(node), symbols, texts, leading_spaces, effect, follow, shape.support)
 
 
-def condense(pool: Pool) -> Draft:
+def condense(corpus: Corpus) -> Draft:
     """Explains all nodes, shortest shapes first, then merges rules until nothing merges."""
     draft = Draft(RuleSet())
     by_length = sorted(
-        (s for s in pool.shapes if s.samples), key=lambda s: np.mean([len(x.units) for x in s.samples])
+        (s for s in corpus.tries if s.samples), key=lambda s: np.mean([len(x.units) for x in s.samples])
     )
     for shape in by_length:
-        draft.book.used = Counter()
+        draft.rule_set.used = Counter()
         for node, trie in enumerate(shape.nodes):  # children come after their parents
             if not trie.samples:
                 continue
-            decision = explain(view_of(shape, node), draft.book)
+            decision = explain(node_data(shape, node), draft.rule_set)
             if decision is None:
                 sample = shape.samples[trie.samples[0]]
                 skeleton = "".join(u.mask for u in sample.units[: trie.depth])
@@ -78,36 +79,36 @@ def condense(pool: Pool) -> Draft:
                 draft.resisted.append(resisted)
             else:
                 draft.decisions[shape.template, node] = decision
-    merge(pool, draft)
-    relearn(pool, draft)
+    merge(corpus, draft)
+    relearn(corpus, draft)
     return draft
 
 
-def merge(pool: Pool, draft: Draft) -> None:
+def merge(corpus: Corpus, draft: Draft) -> None:
     """Drops every rule whose places another rule explains as well (a first column without carry, a reordering).
 
     Before that, wide guards and copies with exceptions give way to a rule that was found later and says the same.
     """
     for (template, node), decision in draft.decisions.items():
-        if isinstance(decision, WriteRule) or (isinstance(decision, Guard) and size(decision) == 2):
+        if isinstance(decision, WriteRule) or (isinstance(decision, Guard) and n_leaves(decision) == 2):
             continue
-        view = view_of(pool.shapes[template], node)
-        if isinstance(decision, Guard) or not (literal(view, 0) or copy(view, 0)):
-            found = known_rule(view, draft.book, 0, share=0.9)
+        data = node_data(corpus.tries[template], node)
+        if isinstance(decision, Guard) or not (literal(data, 0) or copy(data, 0)):
+            found = known_rule(data, draft.rule_set, 0, share=0.9)
             if found is not None:
                 draft.decisions[template, node] = found
     changed = True
     while changed:
         changed = False
         order = sorted(
-            _live(draft), key=lambda r: (draft.book.rules[r].arity, len(draft.book.rules[r].table))
+            _live(draft), key=lambda r: (draft.rule_set.rules[r].arity, len(draft.rule_set.rules[r].table))
         )
         for rule in order:
             places = [p for p, d in draft.decisions.items() if any(r.rule == rule for r in _rule_leaves(d))]
             # A rule inside a guard stays: its samples are only part of the node's.
             if any(isinstance(draft.decisions[p], Guard) for p in places):
                 continue
-            trial = draft.book.copy()
+            trial = draft.rule_set.copy()
             replaced: dict[Place, Decision] = {}
             live = _live(draft)
             avoid = frozenset(i for i in range(len(trial.rules)) if i == rule or i not in live)
@@ -116,28 +117,28 @@ def merge(pool: Pool, draft: Draft) -> None:
                 used[template].update(tuple(leaf.sources) for leaf in _rule_leaves(decision))
             for template, node in places:
                 trial.used = used[template].copy()
-                view = view_of(pool.shapes[template], node)
+                data = node_data(corpus.tries[template], node)
                 # A rule known from many places may fail once where a new explanation may not.
-                slack = max(view.slack(), int(view.n >= ENOUGH))
-                found = known_rule(view, trial, slack, avoid, share=0.9)
-                found = found or known_rule(view, trial, slack, avoid)
+                budget = max(data.error_budget(), int(data.n >= MIN_SAMPLES_FOR_COPIES))
+                found = known_rule(data, trial, budget, avoid, share=0.9)
+                found = found or known_rule(data, trial, budget, avoid)
                 if found is None:
                     break
                 replaced[template, node] = found
             else:
-                draft.book = trial
+                draft.rule_set = trial
                 draft.decisions.update(replaced)
                 changed = bool(replaced)
                 if changed:
                     break
 
 
-def relearn(pool: Pool, draft: Draft) -> None:
+def relearn(corpus: Corpus, draft: Draft) -> None:
     """Fills all rule tables afresh from the final decisions."""
-    for rule in draft.book.rules:
+    for rule in draft.rule_set.rules:
         rule.table = defaultdict(Counter)
-    for use in rule_uses(pool, draft.decisions):
-        draft.book.rules[use.leaf.rule].learn(use.arguments_NA, use.outputs_N)
+    for use in rule_uses(corpus, draft.decisions):
+        draft.rule_set.rules[use.leaf.rule].learn(use.arguments_NA, use.outputs_N)
 
 
 @dataclass(frozen=True)
@@ -152,13 +153,13 @@ class Use:
     outputs_N: NDArray[np.int32]
 
 
-def rule_uses(pool: Pool, decisions: dict[Place, Decision]) -> Iterator[Use]:
+def rule_uses(corpus: Corpus, decisions: dict[Place, Decision]) -> Iterator[Use]:
     """Every application of a rule, with the samples that reach it."""
     for (template, node), decision in decisions.items():
-        shape = pool.shapes[template]
+        shape = corpus.tries[template]
         trie = shape.nodes[node]
         columns = shape.columns(node)
-        outputs = shape.symbols_NP[trie.samples, trie.depth]
+        outputs = shape.symbols_NU[trie.samples, trie.depth]
         for leaf, rows in leaf_rows(decision, columns, np.arange(len(columns))):
             if isinstance(leaf, WriteRule) and len(rows):
                 rows = rows[outputs[rows] >= 0]
@@ -167,18 +168,18 @@ def rule_uses(pool: Pool, decisions: dict[Place, Decision]) -> Iterator[Use]:
 
 
 def leaf_rows(
-    decision: Decision, columns_NP: NDArray[np.int32], rows: NDArray[np.intp]
+    decision: Decision, columns_NU: NDArray[np.int32], rows: NDArray[np.intp]
 ) -> Iterator[tuple[Decision, NDArray[np.intp]]]:
     """The leaves of a decision, each with the rows that reach it."""
     if isinstance(decision, Guard):
         for case in decision.cases:
-            inside = rows[np.isin(columns_NP[rows, decision.source], case.values)]
-            yield from leaf_rows(case.then, columns_NP, inside)
+            inside = rows[np.isin(columns_NU[rows, decision.source], case.values)]
+            yield from leaf_rows(case.then, columns_NU, inside)
     else:
         yield decision, rows
 
 
-def write_graph(pool: Pool, draft: Draft) -> tuple[Graph, list[int]]:
+def write_graph(corpus: Corpus, draft: Draft) -> tuple[Graph, list[int]]:
     """The graph without outputs, and the K outputs that the teacher was seen to write."""
     live = sorted(_live(draft))
     number = {old: new for new, old in enumerate(live)}
@@ -189,9 +190,9 @@ def write_graph(pool: Pool, draft: Draft) -> tuple[Graph, list[int]]:
     rules: list[Rule] = []
     outputs: list[int] = []
     for old in live:
-        drafted: DraftRule = draft.book.rules[old]
+        drafted: DraftRule = draft.rule_set.rules[old]
         rows = sorted(drafted.table)
-        said = [drafted.says(r) for r in rows]
+        said = [drafted.output(r) for r in rows]
         rules.append(
             Rule(
                 name=f"r{number[old]}",
@@ -205,13 +206,15 @@ def write_graph(pool: Pool, draft: Draft) -> tuple[Graph, list[int]]:
             )
         )
         outputs.extend(said)
-    templates = [_write_template(pool, draft, shape, number) for shape in pool.shapes]
-    return Graph(symbols=pool.symbols, rules=rules, templates=templates, stop=pool.spec.stop), outputs
+    templates = [_write_template(corpus, draft, shape, number) for shape in corpus.tries]
+    return Graph(symbols=corpus.symbols, rules=rules, templates=templates, stop=corpus.spec.stop), outputs
 
 
-def _write_template(pool: Pool, draft: Draft, shape: Shape, number: dict[int, int]) -> TemplateGraph:
+def _write_template(
+    corpus: Corpus, draft: Draft, shape: TemplateTrie, number: dict[int, int]
+) -> TemplateGraph:
     kept = [n for n in range(len(shape.nodes)) if (shape.template, n) in draft.decisions]
-    text = pool.spec.template_text(shape.template)
+    text = corpus.spec.template_text(shape.template)
     if not kept or kept[0] != 0:
         return TemplateGraph(template=text, nodes=[])
     position = {n: i for i, n in enumerate(kept)}

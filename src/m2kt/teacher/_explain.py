@@ -1,7 +1,8 @@
-"""Explaining one step, simplest first: literal, copy, known rule, guarded choice, new rule.
+"""Explanation of one step, simplest first: literal, copy, known rule, guard, new rule.
 
-Everything here is blind to what the symbols mean: a step is explained when what the teacher wrote is a function of
-earlier symbols, on every sample that shares the masked prefix. Legend: N samples, P earlier units, S symbols.
+Nothing here knows what symbols mean: a step is explained if what the teacher writes is a function of earlier symbols
+on every sample that shares the masked prefix. Letters: N samples, U earlier units, A arguments, R rows, X argument
+tuples, C candidates.
 """
 
 from __future__ import annotations
@@ -15,146 +16,169 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
-from m2kt.teacher._guards import MAX_LEAVES, Action, guarded, smallest
-from m2kt.teacher._view import (
-    ENOUGH,
+from m2kt.teacher._guards import MAX_LEAVES, Action, guarded, smallest_tree
+from m2kt.teacher._node_data import (
     MAX_CANDIDATES,
-    DraftRule,
+    MIN_SAMPLES_FOR_COPIES,
     NodeData,
-    RuleSet,
     argument_candidates,
     row_numbers,
 )
+from m2kt.teacher._rules import Arguments, DraftRule, RuleSet
 
 MAX_ARITY = 4
 ROWS_PER_LEAF = 8  # a guard must be this much smaller than the table it replaces
 SAMPLES_PER_LEAF = 12  # fewer do not tell a guard from a coincidence
+MIN_SAMPLES_FOR_RULE = 3
+MIN_SAMPLES_FOR_LITERAL_SYMBOL = 5
+CLEAR_EFFECT = 0.3  # from here on a unit is a cause of the step
+MOSTLY_KNOWN = 0.9  # share of samples whose row a rule has: applied before guards are tried
+PARTLY_KNOWN = 0.4  # applied after guards
 MAX_CELLS = 1 << 20  # looked up at once
-SUBSAMPLE = 24  # rows on which tuples are tried before all rows are: few, for all tuples are
+SUBSAMPLE = 24  # rows on which all argument tuples are tried before the fitting ones are tried on all rows
 
 
-def explain(view: NodeData, book: RuleSet, *, avoid: frozenset[int] = frozenset()) -> Decision | None:
-    """The simplest decision that accounts for the node, or None. New rules are added to ``book``.
+def explain(data: NodeData, rule_set: RuleSet, *, avoid: frozenset[int] = frozenset()) -> Decision | None:
+    """The simplest decision that accounts for the node, or None. New rules are added to ``rule_set``.
 
-    ``avoid``: rules that must not be used (needed when rules are merged).
+    Args:
+        avoid: rules that must not be used, when rules are merged.
     """
-    for slack in sorted({0, view.slack()}):
-        found = literal(view, slack) or copy(view, slack) or known_rule(view, book, slack, avoid, share=0.9)
+    for budget in sorted({0, data.error_budget()}):
+        found = (
+            literal(data, budget)
+            or copy(data, budget)
+            or known_rule(data, rule_set, budget, avoid, share=MOSTLY_KNOWN)
+        )
         if found is not None:
             return found
-    arguments, slipped = new_rule_arguments(view, book)
-    shown = min(MAX_LEAVES, max(2, view.n // SAMPLES_PER_LEAF))
-    small = shown if arguments is None else min(shown, _table_size(view, arguments) // ROWS_PER_LEAF)
-    guard = guarded(view, book, avoid, small, view.slack() if arguments is None else slipped)
-    if guard is None and slipped and small < shown:
-        # What fits every sample is better than a table with exceptions, however small that is.
-        guard = guarded(view, book, avoid, shown, 0)
+    arguments, n_wrong = new_rule_arguments(data, rule_set)
+    supported = min(MAX_LEAVES, max(2, data.n // SAMPLES_PER_LEAF))
+    smaller = (
+        supported if arguments is None else min(supported, _table_size(data, arguments) // ROWS_PER_LEAF)
+    )
+    guard = guarded(data, rule_set, avoid, smaller, data.error_budget() if arguments is None else n_wrong)
+    if guard is None and n_wrong and smaller < supported:
+        # A guard that fits every sample is better than a table with exceptions, whatever its size.
+        guard = guarded(data, rule_set, avoid, supported, 0)
     if guard is not None:
         return guard
-    # A rule of which this place shows many new rows: believed only after no small choice fitted.
-    partly = known_rule(view, book, view.slack(), avoid, share=0.4)
-    if partly is not None:
-        return partly
+    # A rule of which this node shows many new rows is accepted only if no small guard fits.
+    extended = known_rule(data, rule_set, data.error_budget(), avoid, share=PARTLY_KNOWN)
+    if extended is not None:
+        return extended
     if arguments is not None:
-        rule = DraftRule(len(arguments))
-        book.rules.append(rule)
-        return apply_rule(view, book, len(book.rules) - 1, arguments)
-    return mixed(view, book, avoid)
+        rule_set.rules.append(DraftRule(len(arguments)))
+        return apply_rule(data, rule_set, len(rule_set.rules) - 1, arguments)
+    return mixed(data, rule_set, avoid)
 
 
-def apply_rule(view: NodeData, book: RuleSet, rule: int, sources: tuple[int, ...]) -> WriteRule:
-    """Applies ``rule`` here: its table learns this node's rows."""
-    book.rules[rule].learn(view.columns_NP[:, list(sources)], view.symbol_N)
-    book.used[sources] += 1
-    return WriteRule(rule=rule, sources=list(sources), lead=view.lead_N[0])
+def apply_rule(data: NodeData, rule_set: RuleSet, rule: int, sources: Arguments) -> WriteRule:
+    """Apply ``rule`` at this node: its table learns the node's rows."""
+    rule_set.rules[rule].learn(data.columns_NU[:, list(sources)], data.symbol_N)
+    rule_set.used[sources] += 1
+    return WriteRule(rule=rule, sources=list(sources), lead=data.leading_space_N[0])
 
 
 # -- the simple explanations ------------------------------------------------------------------------------------------
-def literal(view: NodeData, slack: int) -> WriteLiteral | None:
-    """The step never varies. A symbol seen only a few times is not yet a literal: it may be a copy."""
-    text = Counter(view.text_N).most_common(1)[0][0]
-    if not _accounts(view, np.array([t != text for t in view.text_N]), slack):
+def literal(data: NodeData, budget: int) -> WriteLiteral | None:
+    """The step never varies. With few samples a symbol is not a literal if it may be a copy."""
+    text = Counter(data.text_N).most_common(1)[0][0]
+    if not _within_budget(data, np.array([t != text for t in data.text_N]), budget):
         return None
-    i = view.text_N.index(text)
-    symbol = int(view.symbol_N[i])
+    i = data.text_N.index(text)
+    symbol = int(data.symbol_N[i])
     if symbol < 0:
         return WriteLiteral(text=text)
-    if view.n < 5 and copy(view, 0) is not None:
+    if data.n < MIN_SAMPLES_FOR_LITERAL_SYMBOL and copy(data, 0) is not None:
         return None
-    return WriteLiteral(text=text, symbol=symbol, lead=view.lead_N[i])
+    return WriteLiteral(text=text, symbol=symbol, lead=data.leading_space_N[i])
 
 
-def copy(view: NodeData, slack: int) -> WriteCopy | None:
+def copy(data: NodeData, budget: int) -> WriteCopy | None:
     """The step repeats one earlier unit; among several, the one that causes it, then the nearest."""
-    if not _one_lead(view) or not view.columns_NP.shape[1]:
+    if not _one_leading_space(data) or not data.columns_NU.shape[1]:
         return None
-    wrong_NP = view.columns_NP != view.symbol_N[:, None]
-    wrong_P = wrong_NP.sum(axis=0)
-    candidates = np.flatnonzero(wrong_P == wrong_P.min())
-    if not _accounts(view, wrong_NP[:, candidates[-1]], slack):
+    wrong_NU = data.columns_NU != data.symbol_N[:, None]
+    n_wrong_U = wrong_NU.sum(axis=0)
+    candidates = np.flatnonzero(n_wrong_U == n_wrong_U.min())
+    if not _within_budget(data, wrong_NU[:, candidates[-1]], budget):
         return None
-    follow = np.nan_to_num(view.follow_P[candidates], nan=0.0)
-    if view.n < ENOUGH:
-        if follow.max() > 0:
-            candidates = candidates[follow >= 0.5 * follow.max()]
+    copy_rate = np.nan_to_num(data.copy_rate_U[candidates], nan=0.0)
+    if data.n < MIN_SAMPLES_FOR_COPIES:
+        if copy_rate.max() > 0:
+            candidates = candidates[copy_rate >= 0.5 * copy_rate.max()]
         elif (
-            not np.isnan(view.follow_P[candidates]).any()
-            and np.nan_to_num(view.effect_P, nan=0.0).max() > 0.3
+            not np.isnan(data.copy_rate_U[candidates]).any()
+            and np.nan_to_num(data.effect_U, nan=0.0).max() > CLEAR_EFFECT
         ):
-            return None  # equal by chance: other units change this step, these do not
-    return WriteCopy(source=int(candidates.max()), lead=view.lead_N[0])
+            return None  # equal by chance: the step depends on other units
+    return WriteCopy(source=int(candidates.max()), lead=data.leading_space_N[0])
 
 
-def _accounts(view: NodeData, wrong_N: NDArray[np.bool_], slack: int) -> bool:
-    """Few enough samples disagree, and nothing tells which."""
-    wrong = int(wrong_N.sum())
-    return wrong == 0 or (wrong <= slack and not view.systematic(wrong_N))
+def _within_budget(data: NodeData, wrong_N: NDArray[np.bool_], budget: int) -> bool:
+    """Whether few enough samples contradict, and not systematically."""
+    n_wrong = int(wrong_N.sum())
+    return n_wrong == 0 or (n_wrong <= budget and not data.systematic(wrong_N))
 
 
+def _one_leading_space(data: NodeData) -> bool:
+    """Whether all samples write a symbol with the same leading space."""
+    return bool((data.symbol_N >= 0).all()) and len(set(data.leading_space_N)) == 1
+
+
+# -- known rules ------------------------------------------------------------------------------------------------------
 def known_rule(
-    view: NodeData, book: RuleSet, slack: int, avoid: frozenset[int] = frozenset(), share: float = 0.4
+    data: NodeData,
+    rule_set: RuleSet,
+    budget: int,
+    avoid: frozenset[int] = frozenset(),
+    share: float = PARTLY_KNOWN,
 ) -> WriteRule | None:
-    """A rule already found says what is written here, for some ordered tuple of earlier units.
+    """A rule of the set whose outputs, for some ordered tuple of earlier units, are what is written here.
 
-    ``share``: how many samples must meet a row that the rule already has. Of the units that decide the
-    step most, one must be among the arguments: agreement without any is a coincidence.
+    One of the units with the largest effects must be an argument: agreement without any is a coincidence.
+
+    Args:
+        share: minimum share of samples whose row the rule already has.
     """
-    if not _one_lead(view) or view.n < 3 or len(set(view.symbol_N.tolist())) < 2:
+    if not _one_leading_space(data) or data.n < MIN_SAMPLES_FOR_RULE or len(set(data.symbol_N.tolist())) < 2:
         return None
-    candidates, effect_of = argument_candidates(view, constants=True)
-    strongest = max(effect_of.values(), default=0.0)
-    must = {c for c in candidates if effect_of[c] >= 0.5 * strongest} if strongest > 0.3 else set(candidates)
-    found = _best_tuple(view, book, slack, avoid, share, candidates, effect_of, must)
-    if found is None and share >= 0.9 and view.n >= ENOUGH:
-        # Nearly every row is known and none contradicted: that is evidence enough without a cause.
-        blind, none = argument_candidates(view.blind(), constants=True)
-        found = _best_tuple(view, book, slack, avoid, share, blind, none, set(blind))
-    return None if found is None else apply_rule(view, book, *found)
+    candidates, effect_of = argument_candidates(data, constants=True)
+    largest = max(effect_of.values(), default=0.0)
+    causes = {c for c in candidates if effect_of[c] >= 0.5 * largest}
+    required = causes if largest > CLEAR_EFFECT else set(candidates)
+    found = _best_tuple(data, rule_set, budget, avoid, share, effect_of, required)
+    if found is None and share >= MOSTLY_KNOWN and data.n >= MIN_SAMPLES_FOR_COPIES:
+        # Nearly every row is known and none is contradicted: evidence enough without an effect.
+        candidates, no_effect = argument_candidates(data.without_effects(), constants=True)
+        found = _best_tuple(data, rule_set, budget, avoid, share, no_effect, set(candidates))
+    return None if found is None else apply_rule(data, rule_set, *found)
 
 
 def _best_tuple(
-    view: NodeData,
-    book: RuleSet,
-    slack: int,
+    data: NodeData,
+    rule_set: RuleSet,
+    budget: int,
     avoid: frozenset[int],
     share: float,
-    candidates: list[int],
     effect_of: dict[int, float],
-    must: set[int],
-) -> tuple[int, tuple[int, ...]] | None:
-    best: tuple[tuple[float, ...], int, tuple[int, ...]] | None = None
-    for index, rule in enumerate(book.rules):
+    required: set[int],
+) -> tuple[int, Arguments] | None:
+    """The best rule and argument units (keys of ``effect_of``), of which one is among the ``required``."""
+    candidates = list(effect_of)
+    best: tuple[tuple[float, ...], int, Arguments] | None = None
+    for index, rule in enumerate(rule_set.rules):
         if index in avoid or not rule.table or rule.arity > len(candidates):
             continue
-        # What it never writes it does not say, and it must say what is written on all samples of its share but few
-        # (and but for rounding).
-        if np.count_nonzero(rule.writes(view.symbol_N)) < share * view.n - slack - 1e-9:
+        # The rule must be able to write what is written on the samples whose row it has (up to rounding).
+        if np.count_nonzero(rule.can_write(data.symbol_N)) < share * data.n - budget - 1e-9:
             continue
-        for sources, known, wrong in _fitting_tuples(view, rule, candidates, slack, share, must):
+        for sources, known, wrong in _fitting_tuples(data, rule, candidates, budget, share, required):
             score = (
                 -round(wrong, 2),
                 round(known, 1),
-                float(book.used[sources] > 0),
+                float(rule_set.used[sources] > 0),
                 float(list(sources) == sorted(sources)),
                 round(sum(effect_of[s] for s in sources), 1),
                 float(sum(sources)),
@@ -165,111 +189,115 @@ def _best_tuple(
 
 
 @lru_cache
-def _few_of(n: int) -> NDArray[np.intp]:
+def _subsample(n: int) -> NDArray[np.intp]:
     return np.linspace(0, n - 1, min(SUBSAMPLE, n)).astype(np.intp)
 
 
 def _fitting_tuples(
-    view: NodeData, rule: DraftRule, candidates: Sequence[int], slack: int, share: float, must: set[int]
-) -> Iterator[tuple[tuple[int, ...], float, float]]:
-    """Ordered tuples for which the rule speaks: with the shares of samples whose row it has, and that disagree."""
-    few = _few_of(view.n)
-    # All tuples at once on a few samples: one axis of candidates an argument, samples last.
-    column_CN = view.columns_NP[few].T[candidates]
+    data: NodeData,
+    rule: DraftRule,
+    candidates: Sequence[int],
+    budget: int,
+    share: float,
+    required: set[int],
+) -> Iterator[tuple[Arguments, float, float]]:
+    """Ordered tuples that fit the rule, with the shares of samples whose row it has, and that contradict."""
+    rows = _subsample(data.n)
+    # All tuples at once on the subsample: one axis of candidates per argument, samples last.
+    column_CN = data.columns_NU[rows].T[candidates]
     shape_AA = np.where(np.eye(rule.arity, dtype=bool), len(candidates), 1).tolist()
-    said = rule.look_up([column_CN.reshape(*shape_A, len(few)) for shape_A in shape_AA])
-    known = said >= 0
-    wrong = np.count_nonzero(known & (said != view.symbol_N[few]), axis=-1)
-    fine = (wrong <= slack) & (np.count_nonzero(known, axis=-1) >= 0.25 * share * len(few))
-    tuples = [tuple(candidates[c] for c in chosen) for chosen in np.argwhere(fine).tolist()]
-    tuples = [t for t in tuples if len(set(t)) == rule.arity and not must.isdisjoint(t)]
-    at_once = max(1, MAX_CELLS // view.n)
-    for first in range(0, len(tuples), at_once):
-        some = tuples[first : first + at_once]
-        said_TN = rule.look_up([view.columns_NP.T[list(column)] for column in zip(*some, strict=True)])
-        wrong_TN = (said_TN >= 0) & (said_TN != view.symbol_N)
-        known_T = (said_TN >= 0).mean(axis=1).tolist()
-        for sources, known, wrong_N in zip(some, known_T, wrong_TN, strict=True):
-            if known >= share and _accounts(view, wrong_N, slack):
+    output = rule.look_up([column_CN.reshape(*shape_A, len(rows)) for shape_A in shape_AA])
+    is_known = output >= 0
+    n_wrong = np.count_nonzero(is_known & (output != data.symbol_N[rows]), axis=-1)
+    fits = (n_wrong <= budget) & (np.count_nonzero(is_known, axis=-1) >= 0.25 * share * len(rows))
+    tuples = [tuple(candidates[c] for c in indices) for indices in np.argwhere(fits).tolist()]
+    tuples = [t for t in tuples if len(set(t)) == rule.arity and not required.isdisjoint(t)]
+    chunk_size = max(1, MAX_CELLS // data.n)
+    for start in range(0, len(tuples), chunk_size):
+        chunk = tuples[start : start + chunk_size]
+        output_XN = rule.look_up([data.columns_NU.T[list(units)] for units in zip(*chunk, strict=True)])
+        wrong_XN = (output_XN >= 0) & (output_XN != data.symbol_N)
+        known_X = (output_XN >= 0).mean(axis=1).tolist()
+        for sources, known, wrong_N in zip(chunk, known_X, wrong_XN, strict=True):
+            if known >= share and _within_budget(data, wrong_N, budget):
                 yield sources, known, float(wrong_N.mean())
 
 
-def new_rule_arguments(view: NodeData, book: RuleSet) -> tuple[tuple[int, ...] | None, int]:
-    """The smallest set of earlier units of which the step is a function, and how many samples it leaves as slips.
+# -- new rules --------------------------------------------------------------------------------------------------------
+def new_rule_arguments(data: NodeData, rule_set: RuleSet) -> tuple[Arguments | None, int]:
+    """The smallest set of earlier units of which the step is a function, and how many samples contradict it.
 
-    Causes are tried before the rest.
+    Causes are tried first, then all units.
     """
-    if not _one_lead(view) or view.n < 3:
+    if not _one_leading_space(data) or data.n < MIN_SAMPLES_FOR_RULE:
         return None, 0
-    candidates, effect_of = argument_candidates(view, constants=False)
-    for pool in (candidates, _all_candidates(view)):
-        for arity in range(1, min(MAX_ARITY, len(pool)) + 1):
+    causes, effect_of = argument_candidates(data, constants=False)
+    for candidates in (causes, _all_candidates(data)):
+        for arity in range(1, min(MAX_ARITY, len(candidates)) + 1):
             found = []
-            for subset in combinations(pool, arity):
+            for subset in combinations(candidates, arity):
                 sources = tuple(sorted(subset))
-                wrong_N, rows = _conflicts(view, sources)
-                if wrong_N.sum() <= view.slack():
+                wrong_N, n_rows = _contradictions(data, sources)
+                if wrong_N.sum() <= data.error_budget():
                     effect = round(sum(effect_of.get(s, 0.0) for s in sources), 1)
-                    exact = -round(float(wrong_N.mean()), 2)
-                    found.append(
-                        ((exact, book.used[sources] > 0, effect, -rows, sum(sources)), sources, wrong_N)
-                    )
+                    accuracy = -round(float(wrong_N.mean()), 2)
+                    score = (accuracy, rule_set.used[sources] > 0, effect, -n_rows, sum(sources))
+                    found.append((score, sources, wrong_N))
             for _, sources, wrong_N in sorted(found, key=lambda f: f[0], reverse=True):
-                if _accounts(view, wrong_N, view.slack()):
+                if _within_budget(data, wrong_N, data.error_budget()):
                     return sources, int(wrong_N.sum())
     return None, 0
 
 
-def _all_candidates(view: NodeData) -> list[int]:
-    """Every varying class, for steps that their causes do not explain: widened by how much a unit resolves."""
-    candidates, _ = argument_candidates(view.blind(), constants=False)
-    return sorted(candidates, key=lambda c: int(_conflicts(view, (c,))[0].sum()))[:MAX_CANDIDATES]
+def _all_candidates(data: NodeData) -> list[int]:
+    """Candidates whatever their effect, those first that leave the fewest contradictions."""
+    candidates, _ = argument_candidates(data.without_effects(), constants=False)
+    return sorted(candidates, key=lambda c: int(_contradictions(data, (c,))[0].sum()))[:MAX_CANDIDATES]
 
 
-def _table_size(view: NodeData, sources: tuple[int, ...]) -> int:
+def _table_size(data: NodeData, sources: Arguments) -> int:
     """Rows that a table over ``sources`` may have: every combination of the symbols seen at each."""
-    return int(np.prod([len(np.unique(view.columns_NP[:, s])) for s in sources]))
+    return int(np.prod([len(np.unique(data.columns_NU[:, s])) for s in sources]))
 
 
-def _conflicts(view: NodeData, sources: tuple[int, ...]) -> tuple[NDArray[np.bool_], int]:
-    """(which samples disagree with the majority of their row, number of rows)."""
-    row_N = row_numbers(view.columns_NP[:, list(sources)])
-    out_N = row_numbers(view.symbol_N[:, None])
-    count_RO = np.zeros((row_N.max() + 1, out_N.max() + 1), dtype=np.int64)
-    np.add.at(count_RO, (row_N, out_N), 1)
-    return count_RO.argmax(axis=1)[row_N] != out_N, len(count_RO)
+def _contradictions(data: NodeData, sources: Arguments) -> tuple[NDArray[np.bool_], int]:
+    """Which samples differ from the commonest output of their row, and the number of rows."""
+    row_N = row_numbers(data.columns_NU[:, list(sources)])
+    output_N = row_numbers(data.symbol_N[:, None])
+    counts = np.zeros((row_N.max() + 1, output_N.max() + 1), dtype=np.int64)
+    np.add.at(counts, (row_N, output_N), 1)
+    return counts.argmax(axis=1)[row_N] != output_N, len(counts)
 
 
-def _one_lead(view: NodeData) -> bool:
-    return bool((view.symbol_N >= 0).all()) and len(set(view.lead_N)) == 1
-
-
-def mixed(view: NodeData, book: RuleSet, avoid: frozenset[int]) -> Decision | None:
-    """Structure here, a rule's output there: first what decides between them, then each part by itself."""
-    kinds = sorted({t if s < 0 else lead for t, s, lead in _written(view)})
+# -- structure in some samples, symbols in others ---------------------------------------------------------------------
+def mixed(data: NodeData, rule_set: RuleSet, avoid: frozenset[int]) -> Decision | None:
+    """A guard that tells structure from symbols, whose leaves are explained separately."""
+    kind_of_sample = [
+        text if symbol < 0 else leading_space
+        for text, symbol, leading_space in zip(
+            data.text_N, data.symbol_N.tolist(), data.leading_space_N, strict=True
+        )
+    ]
+    kinds = sorted(set(kind_of_sample))
     if len(kinds) < 2:
         return None
-    kind_N = np.array([kinds.index(t if s < 0 else lead) for t, s, lead in _written(view)])
+    kind_N = np.array([kinds.index(kind) for kind in kind_of_sample])
     actions = [Action(WriteLiteral(text=str(i)), kind_N == i, 0.0) for i in range(len(kinds))]
-    tree = smallest(view, actions, MAX_LEAVES, view.slack())
+    tree = smallest_tree(data, actions, MAX_LEAVES, data.error_budget())
     if not isinstance(tree, Guard):
         return None
-    return _explain_leaves(view, tree, np.ones(view.n, dtype=bool), book, avoid)
-
-
-def _written(view: NodeData) -> list[tuple[str, int, str]]:
-    return list(zip(view.text_N, view.symbol_N.tolist(), view.lead_N, strict=True))
+    return _explain_leaves(data, tree, np.ones(data.n, dtype=bool), rule_set, avoid)
 
 
 def _explain_leaves(
-    view: NodeData, tree: Decision, here: NDArray[np.bool_], book: RuleSet, avoid: frozenset[int]
+    data: NodeData, tree: Decision, reaches_N: NDArray[np.bool_], rule_set: RuleSet, avoid: frozenset[int]
 ) -> Decision | None:
     if not isinstance(tree, Guard):
-        return explain(view.at(here), book, avoid=avoid)
+        return explain(data.subset(reaches_N), rule_set, avoid=avoid)
     cases = []
     for case in tree.cases:
-        inside = here & np.isin(view.columns_NP[:, tree.source], case.values)
-        then = _explain_leaves(view, case.then, inside, book, avoid)
+        branch_N = reaches_N & np.isin(data.columns_NU[:, tree.source], case.values)
+        then = _explain_leaves(data, case.then, branch_N, rule_set, avoid)
         if then is None:
             return None
         cases.append(Case(values=case.values, then=then))

@@ -1,4 +1,4 @@
-"""How faithfully the graph repeats the teacher, on prompts that extraction never used."""
+"""How closely the graph reproduces the teacher, on given prompts."""
 
 from __future__ import annotations
 
@@ -9,73 +9,74 @@ from types import MappingProxyType
 
 from m2kt.packet import Graph, GraphExecutor, Trace, fixed_lookup
 from m2kt.probes import Prompt
-from m2kt.teacher._ask import Teacher, distinct
-from m2kt.teacher._pool import Answer
+from m2kt.teacher._corpus import Answer
+from m2kt.teacher._teacher import Teacher, unseen
 
 
 @dataclass
-class ShapeFidelity:
-    """One template's counts."""
+class TemplateCounts:
+    """Prompts of one template."""
 
-    asked: int = 0
-    covered: int = 0
-    agreed: int = 0
+    prompts: int = 0
+    covered: int = 0  # the graph writes a complete trace
+    agreed: int = 0  # which equals the teacher's answer
 
 
 @dataclass
-class Fidelity:
-    """Counts over all templates."""
+class RolloutComparison:
+    """The graph's traces against the teacher's answers."""
 
-    shapes: dict[int, ShapeFidelity] = field(default_factory=lambda: defaultdict(ShapeFidelity))
-    unstopped: int = 0
-    missing: Counter[str] = field(default_factory=Counter)
-    disagreeing: int = 0
-    answers: list[Answer] = field(default_factory=list)
+    templates: dict[int, TemplateCounts] = field(default_factory=lambda: defaultdict(TemplateCounts))
+    unstopped: int = 0  # teacher answers without the stop string
+    failures: Counter[str] = field(default_factory=Counter)  # reasons of incomplete traces
+    disagreements: int = 0
+    answers: list[Answer] = field(default_factory=list)  # those generated for this comparison
 
     @property
     def coverage(self) -> float:
-        """Share of prompts whose trace the graph writes to its end."""
-        asked = sum(s.asked for s in self.shapes.values())
-        return sum(s.covered for s in self.shapes.values()) / asked if asked else 0.0
+        """Share of prompts for which the graph writes a complete trace."""
+        prompts = sum(t.prompts for t in self.templates.values())
+        return sum(t.covered for t in self.templates.values()) / prompts if prompts else 0.0
 
     @property
     def agreement(self) -> float:
-        """Share of covered traces that equal the teacher's, letter by letter."""
-        covered = sum(s.covered for s in self.shapes.values())
-        return sum(s.agreed for s in self.shapes.values()) / covered if covered else 0.0
+        """Share of complete traces that equal the teacher's answer exactly."""
+        covered = sum(t.covered for t in self.templates.values())
+        return sum(t.agreed for t in self.templates.values()) / covered if covered else 0.0
 
 
-def roll_all(graph: Graph, outputs: Sequence[int], prompts: Sequence[Prompt]) -> list[Trace]:
-    """Roll-outs with the outputs that the teacher was seen to write."""
-    roller, table = GraphExecutor(graph), fixed_lookup(outputs, graph)
-    return [roller(p, table) for p in prompts]
+def roll_out_all(graph: Graph, outputs: Sequence[int], prompts: Sequence[Prompt]) -> list[Trace]:
+    """The graph's traces with the observed rule outputs."""
+    executor, lookup = GraphExecutor(graph), fixed_lookup(outputs, graph)
+    return [executor(p, lookup) for p in prompts]
 
 
-def compare(
+def compare_rollouts(
     teacher: Teacher,
     graph: Graph,
     outputs: Sequence[int],
     prompts: Sequence[Prompt],
     stage: str,
-    known: Mapping[str, Answer] = MappingProxyType({}),
-) -> Fidelity:
-    """Rolls the graph out over ``prompts`` and asks the teacher for each of them that is not among the ``known``."""
-    traces = {p.text: t for p, t in zip(prompts, roll_all(graph, outputs, prompts), strict=True)}
-    answers, unstopped = teacher.answer(distinct(prompts, known), stage)
-    found = Fidelity(unstopped=unstopped, answers=answers)
-    by_prompt = {**known, **{a.prompt.text: a for a in answers}}
+    known_answers: Mapping[str, Answer] = MappingProxyType({}),
+) -> RolloutComparison:
+    """Compare the graph's traces with the teacher's answers, which are generated unless already known."""
+    traces = {p.text: t for p, t in zip(prompts, roll_out_all(graph, outputs, prompts), strict=True)}
+    answers, unstopped = teacher.answer(unseen(prompts, known_answers), stage)
+    comparison = RolloutComparison(unstopped=unstopped, answers=answers)
+    answer_of = {**known_answers, **{a.prompt.text: a for a in answers}}
     for prompt in prompts:
-        shape = found.shapes[prompt.template]
-        shape.asked += 1
-        trace, answer = traces[prompt.text], by_prompt.get(prompt.text)
+        counts = comparison.templates[prompt.template]
+        counts.prompts += 1
+        trace, answer = traces[prompt.text], answer_of.get(prompt.text)
         if not trace.complete:
-            lost = trace.failure
-            assert lost is not None
-            found.missing[f"{graph.templates[prompt.template].template}: {lost.what}: {lost.detail}"] += 1
+            failure = trace.failure
+            assert failure is not None
+            template = graph.templates[prompt.template].template
+            comparison.failures[f"{template}: {failure.what}: {failure.detail}"] += 1
             continue
-        shape.covered += 1
+        counts.covered += 1
         if answer is not None and answer.completion + graph.stop == trace.completion:
-            shape.agreed += 1
+            counts.agreed += 1
         elif answer is not None:
-            found.disagreeing += 1
-    return found
+            comparison.disagreements += 1
+    return comparison

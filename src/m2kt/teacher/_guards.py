@@ -1,6 +1,6 @@
-"""Guarded choices: small decision trees over earlier symbols whose leaves copy, write structure, or apply a known rule.
+"""Guards: small decision trees over earlier symbols whose leaves copy, write structure, or apply a known rule.
 
-Legend: N samples, M of them at a branch, P earlier units, A actions.
+Letters: N samples of the node or of a branch, U earlier units, X actions, S symbols (the first stands for structure).
 """
 
 from __future__ import annotations
@@ -13,231 +13,268 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
-from m2kt.teacher._view import Ints, NodeData, RuleSet, argument_candidates, slips
+from m2kt.teacher._node_data import Ints, NodeData, argument_candidates, error_budget
+from m2kt.teacher._rules import RuleSet
 
-Counts = NDArray[np.float32]  # for products; whole numbers
+Counts = NDArray[np.float32]  # whole numbers, as floats for fast products
 MAX_LEAVES = 10  # of a guard
 MAX_DEPTH = 8
-LOOK_AHEAD = 3  # tests followed down
-LOOK_DEPTH = 3  # below it only the best test is
+BEAM = 3  # tests that are followed down at a branch
+BEAM_DEPTH = 3  # below it only the best test is followed
+MIN_FITTING_SAMPLES = 5  # of a rule under a condition
+MIN_SAMPLES_FOR_BRANCH_ERRORS = 10
+MIN_GROUP_FOR_DEFAULT = 3  # values in a branch that may take all other values
 
 
 @dataclass
 class Action:
+    """A leaf that may be used, with the samples that it accounts for."""
+
     decision: WriteLiteral | WriteCopy | WriteRule
     fits_N: NDArray[np.bool_]
-    rank: float  # preferred among equally fitting ones
+    rank: float  # the highest is preferred among those that fit the same samples
 
 
 def guarded(
-    view: NodeData, book: RuleSet, avoid: frozenset[int], max_leaves: int, slack: int
+    data: NodeData, rule_set: RuleSet, avoid: frozenset[int], max_leaves: int, budget: int
 ) -> Decision | None:
-    """A small decision tree over earlier symbols whose leaves copy, write structure, or apply a known rule.
+    """The smallest guard found that accounts for the samples; the rules at its leaves learn their rows.
 
-    This is what answers of variable length need: "if the first digit is 0, go on with the next one" is two leaves
-    here and thousands of rows as a table (DESIGN section 9).
+    Answers of variable length need guards: "if the first digit is 0, continue with the next one" is two leaves here
+    and thousands of rows as a table (DESIGN section 3).
+
+    Args:
+        avoid: rules that must not be used.
+        budget: samples that may contradict.
     """
-    if max_leaves < 2 or view.n < 2:
+    if max_leaves < 2 or data.n < 2:
         return None
-    grown = smallest(view, _actions(view, book, avoid), max_leaves, slack)
-    if grown is not None:
-        _learn_leaves(view, grown, np.arange(view.n), book)
-    return grown
+    tree = smallest_tree(data, _actions(data, rule_set, avoid), max_leaves, budget)
+    if tree is not None:
+        _learn_leaves(data, tree, np.arange(data.n), rule_set)
+    return tree
 
 
-def _actions(view: NodeData, book: RuleSet, avoid: frozenset[int]) -> list[Action]:
+def _actions(data: NodeData, rule_set: RuleSet, avoid: frozenset[int]) -> list[Action]:
+    is_symbol_N = data.symbol_N >= 0
+    leading_space_N = np.array(data.leading_space_N)
     actions: list[Action] = []
-    leads = {lead for lead, symbol in zip(view.lead_N, view.symbol_N.tolist(), strict=True) if symbol >= 0}
-    for text in sorted({t for t, s in zip(view.text_N, view.symbol_N.tolist(), strict=True) if s < 0}):
-        fits = np.array(
-            [t == text and s < 0 for t, s in zip(view.text_N, view.symbol_N.tolist(), strict=True)]
-        )
-        actions.append(Action(WriteLiteral(text=text), fits, 1e6))
-    lead_N = np.array(view.lead_N)
-    for lead in sorted(leads):
-        here = (lead_N == lead) & (view.symbol_N >= 0)
-        follow = np.nan_to_num(view.follow_P, nan=0.0)
-        for p in range(view.columns_NP.shape[1]):
-            fits = here & (view.columns_NP[:, p] == view.symbol_N)
-            if fits.any():
-                actions.append(Action(WriteCopy(source=p, lead=lead), fits, 100 * float(follow[p]) + p / 1e3))
-        # Tuples that this template already uses may serve again, under a condition.
-        for sources in book.used:
-            if max(sources) >= view.columns_NP.shape[1]:
-                continue
-            for index, rule in enumerate(book.rules):
-                if index not in avoid and rule.arity == len(sources) and rule.table:
-                    fits = here & (rule.look_up([view.columns_NP[:, s] for s in sources]) == view.symbol_N)
-                    if fits.sum() >= 5:
-                        step = WriteRule(rule=index, sources=list(sources), lead=lead)
-                        actions.append(Action(step, fits, -1e6))
+    for text in sorted({t for t, is_symbol in zip(data.text_N, is_symbol_N, strict=True) if not is_symbol}):
+        fits_N = np.array([t == text for t in data.text_N]) & ~is_symbol_N
+        actions.append(Action(WriteLiteral(text=text), fits_N, 1e6))
+    copy_rate = np.nan_to_num(data.copy_rate_U, nan=0.0).tolist()
+    for leading_space in sorted(set(leading_space_N[is_symbol_N].tolist())):
+        eligible_N = (leading_space_N == leading_space) & is_symbol_N
+        for u, column_N in enumerate(data.columns_NU.T):
+            fits_N = eligible_N & (column_N == data.symbol_N)
+            if fits_N.any():
+                copy = WriteCopy(source=u, lead=leading_space)
+                actions.append(Action(copy, fits_N, 100 * copy_rate[u] + u / 1e3))
+        actions += _rule_actions(data, rule_set, avoid, leading_space, eligible_N)
     return actions
 
 
-def smallest(view: NodeData, actions: list[Action], max_leaves: int, slack: int) -> Decision | None:
-    """A small tree that fits every sample; failing that, one that leaves out what may be slips and is not systematic.
+def _rule_actions(
+    data: NodeData,
+    rule_set: RuleSet,
+    avoid: frozenset[int],
+    leading_space: str,
+    eligible_N: NDArray[np.bool_],
+) -> list[Action]:
+    """Known rules on argument units that this template already uses."""
+    actions = []
+    for sources in rule_set.used:
+        if max(sources) >= data.columns_NU.shape[1]:
+            continue
+        for index, rule in enumerate(rule_set.rules):
+            if index not in avoid and rule.arity == len(sources) and rule.table:
+                output_N = rule.look_up([data.columns_NU[:, s] for s in sources])
+                fits_N = eligible_N & (output_N == data.symbol_N)
+                if fits_N.sum() >= MIN_FITTING_SAMPLES:
+                    step = WriteRule(rule=index, sources=list(sources), lead=leading_space)
+                    actions.append(Action(step, fits_N, -1e6))
+    return actions
 
-    Causes are tested before the rest: a unit may decide without being read, where the teacher reads what decided it.
+
+def smallest_tree(data: NodeData, actions: list[Action], max_leaves: int, budget: int) -> Decision | None:
+    """A small tree that fits every sample; failing that, one that contradicts up to ``budget`` unsystematic ones.
+
+    Causes are tested first, then all units: a unit may decide without effect where the teacher reads its cause.
     """
-    distinct: dict[bytes, Action] = {}
+    best_of: dict[bytes, Action] = {}
     for action in sorted(actions, key=lambda a: a.rank):
-        distinct[action.fits_N.tobytes()] = action
-    actions, rows = list(distinct.values()), np.arange(view.n)
-    for seen in (view, view.blind()):
-        _, effect_of = argument_candidates(seen, constants=False)
-        for tolerance in (_strict, _lenient) if slack else (_strict,):
-            tree = _Search(view, actions, tolerance).grow(rows, effect_of, max_leaves)
+        best_of[action.fits_N.tobytes()] = action
+    actions, rows = list(best_of.values()), np.arange(data.n)
+    for visible in (data, data.without_effects()):
+        _, effect_of = argument_candidates(visible, constants=False)
+        for tolerance in (_no_errors, _few_errors) if budget else (_no_errors,):
+            tree = _Search(data, actions, tolerance).grow(rows, effect_of, max_leaves)
             if tree is not None:
-                wrong_N = ~_fitted(view, tree, actions, rows)
-                if wrong_N.sum() <= slack and not view.systematic(wrong_N):
+                wrong_N = ~_fits(data, tree, actions, rows)
+                if wrong_N.sum() <= budget and not data.systematic(wrong_N):
                     return tree
     return None
 
 
-def _strict(n: int) -> int:
+def _no_errors(n: int) -> int:
     return 0
 
 
-def _lenient(n: int) -> int:
-    return 1 + slips(n) if n >= 10 else 0
+def _few_errors(n: int) -> int:
+    return 1 + error_budget(n) if n >= MIN_SAMPLES_FOR_BRANCH_ERRORS else 0
 
 
-def _fitted(
-    view: NodeData, tree: Decision, actions: list[Action], rows: NDArray[np.intp]
-) -> NDArray[np.bool_]:
-    """Which samples the tree accounts for."""
-    fitted_N = np.zeros(view.n, dtype=bool)
+def _fits(data: NodeData, tree: Decision, actions: list[Action], rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """The samples among ``rows`` that the tree accounts for."""
+    fits_N = np.zeros(data.n, dtype=bool)
     if isinstance(tree, Guard):
         for case in tree.cases:
-            inside = rows[np.isin(view.columns_NP[rows, tree.source], case.values)]
-            fitted_N |= _fitted(view, case.then, actions, inside)
+            branch_rows = rows[np.isin(data.columns_NU[rows, tree.source], case.values)]
+            fits_N |= _fits(data, case.then, actions, branch_rows)
     else:
-        fits_N = next(a.fits_N for a in actions if a.decision is tree)
-        fitted_N[rows] = fits_N[rows]
-    return fitted_N
+        action_fits_N = next(a.fits_N for a in actions if a.decision is tree)
+        fits_N[rows] = action_fits_N[rows]
+    return fits_N
 
 
 @dataclass
 class _Search:
-    """For the smallest tree under a look-ahead, of the actions that fit these samples."""
+    """Search for the smallest tree, a few tests wide."""
 
-    view: NodeData
+    data: NodeData
     actions: list[Action]
-    tolerance: Callable[[int], int]
-    """How many of so many samples may not fit."""
+    tolerance: Callable[[int], int]  # samples that may contradict, by the number of samples at a leaf
 
     @cached_property
-    def _fits_AN(self) -> Counts:
+    def _fits_XN(self) -> Counts:
         return np.array([a.fits_N for a in self.actions], dtype=np.float32)
 
     def grow(
-        self, rows: NDArray[np.intp], effect_of: dict[int, float], leaves: int, depth: int = 0
+        self, rows: NDArray[np.intp], effect_of: dict[int, float], max_leaves: int, depth: int = 0
     ) -> Decision | None:
-        """The tree for ``rows``, of at most so many leaves.
+        """The smallest tree found for the samples ``rows``.
 
-        A unit is tested once on a path: to test it again is to search in a table, which belongs to a rule.
+        A unit is tested once per path: repeated tests would search in a table, which belongs to a rule.
         """
         if not self.actions:
             return None
-        fits_AM = self._fits_AN[:, rows]
-        fitting_A = fits_AM.sum(axis=1)
-        covering = np.flatnonzero(len(rows) - fitting_A <= self.tolerance(len(rows)))
+        fits_XN = self._fits_XN[:, rows]
+        count_X = fits_XN.sum(axis=1)
+        covering = np.flatnonzero(len(rows) - count_X <= self.tolerance(len(rows)))
         if len(covering):
-            best_one = max(covering.tolist(), key=lambda a: (int(fitting_A[a]), self.actions[a].rank))
-            return self.actions[best_one].decision
-        if depth == MAX_DEPTH or leaves < 2:
+            best_action = max(covering.tolist(), key=lambda x: (int(count_X[x]), self.actions[x].rank))
+            return self.actions[best_action].decision
+        if depth == MAX_DEPTH or max_leaves < 2:
             return None
+        tests = self._tests(rows, fits_XN, effect_of, max_leaves)
+        best: Guard | None = None
+        for source, groups in tests[: BEAM if depth < BEAM_DEPTH else 1]:
+            limit = max_leaves if best is None else n_leaves(best) - 1
+            tree = self._branch(rows, source, groups, effect_of, limit, depth)
+            if tree is not None and (best is None or n_leaves(tree) < n_leaves(best)):
+                best = tree
+        return best
+
+    def _tests(
+        self, rows: NDArray[np.intp], fits_XN: Counts, effect_of: dict[int, float], max_leaves: int
+    ) -> list[tuple[int, list[list[int]]]]:
+        """Units that split the samples, best first, each with its groups of values.
+
+        Best: fewest samples lost, fewest groups, fewest values, largest effect, nearest unit.
+        """
         ranked = []
-        for p in effect_of:
-            column = self.view.columns_NP[rows, p]
-            if (column == column[0]).all():
+        for u in effect_of:
+            column_N = self.data.columns_NU[rows, u]
+            if (column_N == column_N[0]).all():
                 continue
-            groups, lost = _group_values(column, fits_AM, self.tolerance)
-            if 1 < len(groups) <= leaves:
+            groups, n_lost = _group_values(column_N, fits_XN, self.tolerance)
+            if 1 < len(groups) <= max_leaves:
                 n_values = sum(map(len, groups))
-                ranked.append(((lost, len(groups), n_values, -effect_of[p], -p), groups))
-        # A little look-ahead: the best few tests are followed down, the smallest tree wins.
-        best: tuple[int, Decision] | None = None
-        # Of equally good tests the one with fewest values, then the strongest cause, then the nearest unit.
-        for rank, groups in sorted(ranked, key=lambda r: r[0])[: LOOK_AHEAD if depth < LOOK_DEPTH else 1]:
-            source = -int(rank[-1])
-            others = {p: effect for p, effect in effect_of.items() if p != source}
-            cases = []
-            room = (
-                (leaves if best is None else best[0] - 1) - len(groups) + 1
-            )  # for this branch; the others take one
-            column = self.view.columns_NP[rows, source]
-            for values in groups:
-                branch = self.grow(rows[np.isin(column, values)], others, room, depth + 1)
-                if branch is None:
-                    break
-                room -= size(branch) - 1
-                cases.append(Case(values=sorted(values), then=branch))
-            else:
-                _generalise(cases, self.view.support[source])
-                tree = Guard(source=source, cases=cases)
-                if best is None or size(tree) < best[0]:
-                    best = (size(tree), tree)
-        return best[1] if best else None
+                ranked.append(((n_lost, len(groups), n_values, -effect_of[u], -u), groups))
+        return [(-int(rank[-1]), groups) for rank, groups in sorted(ranked, key=lambda r: r[0])]
+
+    def _branch(
+        self,
+        rows: NDArray[np.intp],
+        source: int,
+        groups: list[list[int]],
+        effect_of: dict[int, float],
+        max_leaves: int,
+        depth: int,
+    ) -> Guard | None:
+        remaining_units = {u: effect for u, effect in effect_of.items() if u != source}
+        cases = []
+        leaves_left = max_leaves - len(groups) + 1  # for this branch, if each of the others takes one
+        column_N = self.data.columns_NU[rows, source]
+        for values in groups:
+            branch = self.grow(rows[np.isin(column_N, values)], remaining_units, leaves_left, depth + 1)
+            if branch is None:
+                return None
+            leaves_left -= n_leaves(branch) - 1
+            cases.append(Case(values=sorted(values), then=branch))
+        _add_unseen_values(cases, self.data.support[source])
+        return Guard(source=source, cases=cases)
 
 
-def _generalise(cases: list[Case], support: frozenset[int]) -> None:
-    """ "0, or anything else": values not yet met here join the one branch that holds several, if there is one.
+def _add_unseen_values(cases: list[Case], support: frozenset[int]) -> None:
+    """Add values without samples to the one branch that has several, as in "0, or anything else".
 
-    A guess, which the following rounds of probing test like everything else.
+    A guess, which later rounds of probing test.
     """
-    several = [c for c in cases if len(c.values) >= 3]
+    several = [c for c in cases if len(c.values) >= MIN_GROUP_FOR_DEFAULT]
     if len(several) == 1 and all(len(c.values) == 1 for c in cases if c is not several[0]):
         taken = {v for c in cases for v in c.values}
         several[0].values = sorted({*several[0].values, *(support - taken)})
 
 
 def _group_values(
-    column: Ints, fits_AM: Counts, tolerance: Callable[[int], int]
+    column_N: Ints, fits_XN: Counts, tolerance: Callable[[int], int]
 ) -> tuple[list[list[int]], int]:
-    """Values that one action covers together are one branch; commonest values first, so that rare ones join them.
+    """Values that one action covers together form a group; commonest values first, so that rare ones join them.
 
-    Those that none covers are the last branch; beside the branches, how many samples its best action does not fit.
+    Values that no action covers form the last group. Returned beside the groups: how many of its samples the best
+    action does not fit.
     """
-    at_M = column + 1  # structure is -1
-    count_V = np.bincount(at_M)
-    first_V = np.zeros_like(count_V)
-    first_V[at_M[::-1]] = np.arange(len(at_M))[::-1]
-    fits_AV = fits_AM @ (at_M[:, None] == np.arange(len(count_V))).astype(np.float32)
-    allowed_V = np.array([tolerance(n) for n in count_V.tolist()])
-    # Which actions cover a value: a bit each.
-    covers_V = [
-        int.from_bytes(bits.tobytes()) for bits in np.packbits(count_V - fits_AV <= allowed_V, axis=0).T
+    index_N = column_N + 1  # structure is -1
+    count_S = np.bincount(index_N)
+    first_S = np.zeros_like(count_S)
+    first_S[index_N[::-1]] = np.arange(len(index_N))[::-1]
+    fits_XS = fits_XN @ (index_N[:, None] == np.arange(len(count_S))).astype(np.float32)
+    allowed_S = np.array([tolerance(n) for n in count_S.tolist()])
+    # The actions that cover a value, one bit each.
+    covering_S = [
+        int.from_bytes(bits.tobytes()) for bits in np.packbits(count_S - fits_XS <= allowed_S, axis=0).T
     ]
-    groups: list[tuple[list[int], int]] = []  # columns of V, actions that cover them all
+    groups: list[tuple[list[int], int]] = []  # indices of S, actions that cover them all
     uncovered: list[int] = []
-    for v in np.lexsort((first_V, -count_V))[: np.count_nonzero(count_V)].tolist():
-        covers = covers_V[v]
-        if not covers:
-            uncovered.append(v)
+    for s in np.lexsort((first_S, -count_S))[: np.count_nonzero(count_S)].tolist():
+        covering = covering_S[s]
+        if not covering:
+            uncovered.append(s)
             continue
         for i, (values, common) in enumerate(groups):
-            if common & covers:
-                groups[i] = ([*values, v], common & covers)
+            if common & covering:
+                groups[i] = ([*values, s], common & covering)
                 break
         else:
-            groups.append(([v], covers))
-    branches = [[v - 1 for v in values] for values, _ in groups]
+            groups.append(([s], covering))
+    branches = [[s - 1 for s in values] for values, _ in groups]
     if not uncovered:
         return branches, 0
-    covered = int(fits_AV[:, uncovered].sum(axis=1).max())
-    return [*branches, [v - 1 for v in uncovered]], int(count_V[uncovered].sum()) - covered
+    n_covered = int(fits_XS[:, uncovered].sum(axis=1).max())
+    return [*branches, [s - 1 for s in uncovered]], int(count_S[uncovered].sum()) - n_covered
 
 
-def size(decision: Decision) -> int:
-    return sum(size(c.then) for c in decision.cases) if isinstance(decision, Guard) else 1
+def n_leaves(decision: Decision) -> int:
+    """Number of leaves of a decision tree."""
+    return sum(n_leaves(c.then) for c in decision.cases) if isinstance(decision, Guard) else 1
 
 
-def _learn_leaves(view: NodeData, decision: Decision, rows: NDArray[np.intp], book: RuleSet) -> None:
+def _learn_leaves(data: NodeData, decision: Decision, rows: NDArray[np.intp], rule_set: RuleSet) -> None:
     if isinstance(decision, Guard):
         for case in decision.cases:
-            _learn_leaves(
-                view, case.then, rows[np.isin(view.columns_NP[rows, decision.source], case.values)], book
-            )
+            branch_rows = rows[np.isin(data.columns_NU[rows, decision.source], case.values)]
+            _learn_leaves(data, case.then, branch_rows, rule_set)
     elif isinstance(decision, WriteRule):
-        book.rules[decision.rule].learn(view.columns_NP[rows][:, decision.sources], view.symbol_N[rows])
+        arguments_NA = data.columns_NU[rows][:, decision.sources]
+        rule_set.rules[decision.rule].learn(arguments_NA, data.symbol_N[rows])

@@ -1,11 +1,11 @@
-"""The space in which states become vectors: a layer, or what stands in front of the teacher's head.
+"""The space of concept vectors: states of a layer, or states after the final norm with the head's directions amplified.
 
-In a large pretrained teacher a rule's state and a copy's differ in much that has nothing to do with what is written
-next, and no layer's symbol states may read the rules. What decides is known there, though: the directions by which the
-teacher's own head tells the skill's symbols apart. In front of the head, those can be made to count more, and what the
-head reads as a symbol can stand for it.
+In a large pretrained teacher, states where a rule writes a symbol and states where it is copied differ in much that
+does not concern the next symbol, so that prototypes may decode the rule states of no layer. The directions by which
+the output head distinguishes the skill's symbols are known: after the final norm they are amplified, and the head's
+rows for a symbol serve as its prototype.
 
-Legend: N states, P pool states, D width, R directions, S symbols, V vocabulary.
+Letters: N states, P prototype samples, D width, S symbols, V vocabulary, X head directions, W word tokens.
 """
 
 from __future__ import annotations
@@ -17,108 +17,109 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from m2kt.teacher._ask import Teacher
-from m2kt.teacher._states import IN_FRONT_OF_HEAD, Floats
+from m2kt.teacher._states import FINAL_NORM, Floats
+from m2kt.teacher._teacher import Teacher
 
 Ints = NDArray[np.int32]
 
-GAIN = 32.0  # by how much the head's directions count more than others
-MADE_UP = 24  # further states a symbol
-PART = 0.5  # of its usual size: how strongly a symbol speaks in them
+GAIN = 32.0  # amplification of the head's directions
+SYNTHETIC_SAMPLES = 24  # further prototype samples per symbol
+SYNTHETIC_SCALE = 0.5  # length of a symbol's deviation in them, relative to its prototype
 
 
 @dataclass(frozen=True)
 class Space:
-    """States of ``place``, those directions weighted that its head reads.
+    """States of one layer; after the final norm, with the directions amplified that the head reads.
 
-    In their span, what a state says is turned into the head's logits of the words that the skill writes: one axis a
-    word (``axis_D``), all at right angles as far as that goes, so that the nearest by cosine is the head's choice.
+    Within their span, vectors are the head's logits of the skill's word tokens: one axis per token (``axis_D``), as
+    orthogonal as possible, so that the nearest prototype by cosine is the head's choice.
     """
 
-    layer: int  # as packets count it
-    basis_DR: Floats | None = None  # orthonormal
-    weight_R: Floats | None = None
-    axis_D: dict[int, Floats] = field(default_factory=dict)  # by symbol: the mean over its words
+    layer: int  # as packets count layers
+    basis_DX: Floats | None = None  # orthonormal
+    weight_X: Floats | None = None
+    axis_D: dict[int, Floats] = field(default_factory=dict)  # by symbol: mean over its tokens
 
     @property
     def name(self) -> str:
-        """stream or head."""
-        return "stream" if self.basis_DR is None else "head"
+        """``stream`` or ``head``."""
+        return "stream" if self.basis_DX is None else "head"
 
     @property
-    def place(self) -> int:
-        """What to record."""
-        return self.layer if self.basis_DR is None else IN_FRONT_OF_HEAD
+    def recorded_layer(self) -> int:
+        """The layer number for ``record_contexts``."""
+        return self.layer if self.basis_DX is None else FINAL_NORM
 
     def __call__(self, state_ND: Floats) -> Floats:
         """States as vectors, (N, D)."""
-        if self.basis_DR is None or self.weight_R is None:
+        if self.basis_DX is None or self.weight_X is None:
             return state_ND
-        return (state_ND + GAIN * (state_ND @ self.basis_DR * self.weight_R) @ self.basis_DR.T).astype(
-            np.float32
-        )
+        amplified_ND = GAIN * (state_ND @ self.basis_DX * self.weight_X) @ self.basis_DX.T
+        return (state_ND + amplified_ND).astype(np.float32)
 
-    def symbols(self, state_PD: Floats) -> Floats:
-        """Symbol states as vectors: centred where the head reads, as a student centres all vectors by them."""
+    def prototype_samples(self, state_PD: Floats) -> Floats:
+        """Symbol states as vectors, centred in the head's directions as the student centres all vectors."""
         vector_PD = self(state_PD)
-        if self.basis_DR is None:
+        if self.basis_DX is None:
             return vector_PD
-        middle_D = vector_PD.mean(axis=0)
-        centred: Floats = vector_PD - middle_D @ self.basis_DR @ self.basis_DR.T
-        return centred
+        mean_D = vector_PD.mean(axis=0)
+        centred_PD: Floats = vector_PD - mean_D @ self.basis_DX @ self.basis_DX.T
+        return centred_PD
 
-    def anchors(self, pool_PD: Floats, symbol_P: Ints) -> dict[int, Floats]:
-        """What vectors are compared with, by symbol: the mean of its states, or its axis, at their middle and size."""
-        means = {s: pool_PD[symbol_P == s].mean(axis=0) for s in np.unique(symbol_P).tolist()}
-        if self.basis_DR is None:
+    def prototypes(self, sample_PD: Floats, symbol_P: Ints) -> dict[int, Floats]:
+        """By symbol: the mean of its samples, or its head axis, moved to the samples' mean and scaled to their size."""
+        means = {s: sample_PD[symbol_P == s].mean(axis=0) for s in np.unique(symbol_P).tolist()}
+        if self.basis_DX is None:
             return means
-        middle_D = pool_PD.mean(axis=0)
-        size = np.mean([np.linalg.norm(mean_D - middle_D) for mean_D in means.values()])
+        centre_D = sample_PD.mean(axis=0)
+        size = np.mean([np.linalg.norm(mean_D - centre_D) for mean_D in means.values()])
         scale = size / max(float(np.mean([np.linalg.norm(self.axis_D[s]) for s in means])), 1e-9)
-        return {s: (middle_D + scale * self.axis_D[s]).astype(np.float32) for s in means}
+        return {s: (centre_D + scale * self.axis_D[s]).astype(np.float32) for s in means}
 
-    def widened(self, pool_PD: Floats, symbol_P: Ints, rng: np.random.Generator) -> tuple[Floats, Ints]:
-        """Symbol states, and in front of the head made-up ones: of any copy, with what the head reads as the symbol.
+    def augmented(self, sample_PD: Floats, symbol_P: Ints, rng: np.random.Generator) -> tuple[Floats, Ints]:
+        """Prototype samples; after the final norm also synthetic ones, the residual of any sample on any prototype.
 
-        So what tells symbols apart is not taken for what tells copies apart.
+        They keep what distinguishes contexts from being taken for what distinguishes symbols.
         """
-        if self.basis_DR is None:
-            return pool_PD, symbol_P
-        middle_D = pool_PD.mean(axis=0)
-        own = {s: pool_PD[symbol_P == s].mean(axis=0) for s in np.unique(symbol_P).tolist()}
-        rest_PD = pool_PD - np.stack([own[s] for s in symbol_P.tolist()])
-        further = [
-            rest_PD[rng.integers(0, len(rest_PD), MADE_UP)] + middle_D + PART * (anchor_D - middle_D)
-            for anchor_D in self.anchors(pool_PD, symbol_P).values()
+        if self.basis_DX is None:
+            return sample_PD, symbol_P
+        centre_D = sample_PD.mean(axis=0)
+        means = {s: sample_PD[symbol_P == s].mean(axis=0) for s in np.unique(symbol_P).tolist()}
+        residual_PD = sample_PD - np.stack([means[s] for s in symbol_P.tolist()])
+        synthetic = [
+            residual_PD[rng.integers(0, len(residual_PD), SYNTHETIC_SAMPLES)]
+            + centre_D
+            + SYNTHETIC_SCALE * (prototype_D - centre_D)
+            for prototype_D in self.prototypes(sample_PD, symbol_P).values()
         ]
-        symbols = np.repeat(np.array(list(own), dtype=symbol_P.dtype), MADE_UP)
-        return np.concatenate([pool_PD, *further]).astype(np.float32), np.concatenate([symbol_P, symbols])
+        symbols = np.repeat(np.array(list(means), dtype=symbol_P.dtype), SYNTHETIC_SAMPLES)
+        return np.concatenate([sample_PD, *synthetic]).astype(np.float32), np.concatenate([symbol_P, symbols])
 
 
 @torch.no_grad()
-def in_front_of_head(teacher: Teacher, depth: int, tokens: Mapping[int, Sequence[int]]) -> Space | None:
-    """The space in front of the head; None where there is no head over the states.
+def final_norm_space(teacher: Teacher, depth: int, tokens: Mapping[int, Sequence[int]]) -> Space | None:
+    """The space after the final norm; None for a model without a linear output head.
 
     Args:
-        tokens: by symbol, what the teacher writes it with.
+        tokens: by symbol, the tokens with which the teacher writes it.
     """
     head = teacher.model.get_output_embeddings()
     weight_VD = None if head is None else getattr(head, "weight", None)
     if weight_VD is None or weight_VD.ndim != 2:
         return None
-    every = sorted({token for own in tokens.values() for token in own})
-    return head_space(depth, weight_VD[every].float().cpu().numpy(), every, tokens)
+    words = sorted({token for symbol_tokens in tokens.values() for token in symbol_tokens})
+    return head_space(depth, weight_VD[words].float().cpu().numpy(), words, tokens)
 
 
 def head_space(
     depth: int, word_WD: Floats, words: Sequence[int], tokens: Mapping[int, Sequence[int]]
 ) -> Space | None:
-    """The space that a head with these rows for ``words`` spans; None where it does not tell them apart."""
-    turn_WR, size_R, basis_RD = np.linalg.svd(word_WD - word_WD.mean(axis=0), full_matrices=False)
-    told = size_R > 1e-3 * max(float(size_R[0]), 1e-9)
-    if not told.any():
+    """The space of a head with rows ``word_WD`` for the tokens ``words``; None if the rows are equal."""
+    left_WX, size_X, right_XD = np.linalg.svd(word_WD - word_WD.mean(axis=0), full_matrices=False)
+    kept_X = size_X > 1e-3 * max(float(size_X[0]), 1e-9)
+    if not kept_X.any():
         return None
-    axis_of = dict(zip(words, turn_WR[:, told] @ basis_RD[told], strict=True))
-    axes = {s: np.mean([axis_of[t] for t in own], axis=0) for s, own in tokens.items()}
-    weight_R = (size_R[told] / size_R[told].mean()).astype(np.float32)
-    return Space(depth, basis_RD[told].T.astype(np.float32), weight_R, axes)
+    axis_of = dict(zip(words, left_WX[:, kept_X] @ right_XD[kept_X], strict=True))
+    axes = {s: np.mean([axis_of[t] for t in symbol_tokens], axis=0) for s, symbol_tokens in tokens.items()}
+    weight_X = (size_X[kept_X] / size_X[kept_X].mean()).astype(np.float32)
+    return Space(depth, right_XD[kept_X].T.astype(np.float32), weight_X, axes)

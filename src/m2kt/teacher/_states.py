@@ -1,6 +1,6 @@
-"""States of the teacher where it is about to write a unit. Only what is asked for is kept.
+"""Hidden states of the teacher at the positions that predict a unit. Only requested positions and layers are kept.
 
-Legend: N requests, L recorded layers, D width, B batch, T tokens, R positions.
+Letters: N contexts, L recorded layers, D width, B batch, T tokens, X selected positions.
 """
 
 from __future__ import annotations
@@ -15,94 +15,95 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2kt.models import decoder, hidden_of, record, states_at, width
-from m2kt.teacher._ask import Forced, Teacher
-from m2kt.teacher._pool import Sample
+from m2kt.teacher._corpus import Sample
+from m2kt.teacher._teacher import Teacher, TokenisedTrace
 
 Floats = NDArray[np.float32]
-IN_FRONT_OF_HEAD = 1 << 20  # a layer of its own: behind the final norm
+FINAL_NORM = 1 << 20  # the layer number of the state after the final norm, which enters the output head
 
 
 @dataclass(frozen=True)
-class Request:
-    """Where ``sample`` is about to write its unit ``unit``."""
+class Context:
+    """``sample`` up to its unit ``unit``, which the teacher predicts next."""
 
     sample: Sample
     unit: int
 
 
-def _samples(teacher: Teacher, requests: Sequence[Request]) -> tuple[list[Forced], list[int]]:
-    """The samples in the teacher's tokens, each once, and of every request the sample that it is of."""
-    number: dict[int, int] = {}
-    items: list[Forced] = []
-    for sample in (request.sample for request in requests):
-        if id(sample) not in number:
-            number[id(sample)] = len(items)
-            items.append(teacher.force(sample.texts, sample.n_prompt))
-    return items, [number[id(request.sample)] for request in requests]
+def _traces(teacher: Teacher, contexts: Sequence[Context]) -> tuple[list[TokenisedTrace], list[int]]:
+    """The distinct samples in the teacher's tokens, and the index of each context's sample among them."""
+    index: dict[int, int] = {}
+    traces: list[TokenisedTrace] = []
+    for sample in (context.sample for context in contexts):
+        if id(sample) not in index:
+            index[id(sample)] = len(traces)
+            traces.append(teacher.tokenise(sample.texts, sample.n_prompt))
+    return traces, [index[id(context.sample)] for context in contexts]
 
 
 @torch.no_grad()
-def gather(teacher: Teacher, requests: Sequence[Request], layers: Sequence[int], stage: str) -> Floats:
-    """States (N, L, D): means over the positions that predict the unit's tokens. For bounded requests only.
+def record_contexts(
+    teacher: Teacher, contexts: Sequence[Context], layers: Sequence[int], stage: str
+) -> Floats:
+    """States (N, L, D), each a mean over the positions that predict the unit's tokens.
 
-    A bare leading space is not counted: the choice falls behind it.
+    A bare leading space is left out: the symbol is chosen after it. All states are held in memory at once.
     """
-    items, item_of = _samples(teacher, requests)
-    wanted: list[list[int]] = [[] for _ in items]
-    for i, item in enumerate(item_of):
-        wanted[item].append(i)
-    found: Floats = np.zeros((len(requests), len(layers), width(teacher.model)), dtype=np.float32)
+    traces, trace_of = _traces(teacher, contexts)
+    contexts_of: list[list[int]] = [[] for _ in traces]
+    for i, trace in enumerate(trace_of):
+        contexts_of[trace].append(i)
+    found: Floats = np.zeros((len(contexts), len(layers), width(teacher.model)), dtype=np.float32)
     done = 0
-    for chunk, ids_BT, mask_BT in teacher.batches(items):
-        kept: list[int] = []  # requests; of each, the positions that are averaged
-        at: list[tuple[int, int, int]] = []  # number in ``kept``, row, position
-        for row, item in enumerate(chunk):
-            for i in wanted[item]:
-                at += [(len(kept), row, t - 1) for t in items[item].content[requests[i].unit]]
-                kept.append(i)
-        owner_R, row_R, position_R = torch.tensor(at).T.to(ids_BT.device)
-        h_LRD = _recorded(teacher, layers, ids_BT, mask_BT, row_R, position_R)
-        sums_LND = h_LRD.new_zeros(len(layers), len(kept), h_LRD.shape[2]).index_add_(1, owner_R, h_LRD)
-        found[kept] = (sums_LND / owner_R.bincount()[:, None]).transpose(0, 1).cpu().numpy()
+    for chunk, ids_BT, mask_BT in teacher.batches(traces):
+        batch_contexts: list[int] = []
+        positions: list[tuple[int, int, int]] = []  # index into ``batch_contexts``, row, token position
+        for row, trace in enumerate(chunk):
+            for i in contexts_of[trace]:
+                content = traces[trace].content[contexts[i].unit]
+                positions += [(len(batch_contexts), row, t - 1) for t in content]
+                batch_contexts.append(i)
+        context_X, row_X, token_X = torch.tensor(positions).T.to(ids_BT.device)
+        h_LXD = _record(teacher, layers, ids_BT, mask_BT, row_X, token_X)
+        sums_LND = h_LXD.new_zeros(len(layers), len(batch_contexts), h_LXD.shape[2])
+        sums_LND.index_add_(1, context_X, h_LXD)
+        means_NLD = (sums_LND / context_X.bincount()[:, None]).transpose(0, 1)
+        found[batch_contexts] = means_NLD.cpu().numpy()
         done += len(chunk)
-        teacher.progress(stage, done, len(items))
+        teacher.progress(stage, done, len(traces))
     return found
 
 
-def _recorded(
-    teacher: Teacher,
-    layers: Sequence[int],
-    ids_BT: Tensor,
-    mask_BT: Tensor,
-    row_R: Tensor,
-    position_R: Tensor,
+def _record(
+    teacher: Teacher, layers: Sequence[int], ids_BT: Tensor, mask_BT: Tensor, row_X: Tensor, token_X: Tensor
 ) -> Tensor:
-    """States (L, R, D) at R positions; no logits, and no pass through what lies behind the deepest layer."""
+    """States (L, X, D) at X positions. Computes no logits, and no block after the deepest layer."""
     selected_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
-    selected_BT[row_R, position_R] = True  # several requests may be of one position
-    place_BT = selected_BT.flatten().cumsum(0).view_as(selected_BT) - 1
-    arguments = {"input_ids": ids_BT, "attention_mask": mask_BT}
-    if IN_FRONT_OF_HEAD in layers:
-        inside = [layer for layer in layers if layer != IN_FRONT_OF_HEAD]
-        with record(teacher.model, inside, select=selected_BT) as recorded:
-            last_BTD = hidden_of(decoder(teacher.model)(**arguments, use_cache=False))
-        recorded.states[IN_FRONT_OF_HEAD] = last_BTD[selected_BT]
+    selected_BT[row_X, token_X] = True  # several contexts may share a position
+    index_BT = selected_BT.flatten().cumsum(0).view_as(selected_BT) - 1
+    if FINAL_NORM in layers:
+        inner_layers = [layer for layer in layers if layer != FINAL_NORM]
+        with record(teacher.model, inner_layers, select=selected_BT) as recorded:
+            output = decoder(teacher.model)(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
+        recorded.states[FINAL_NORM] = hidden_of(output)[selected_BT]
     else:
-        recorded = states_at(teacher.model, layers, select=selected_BT, **arguments)
-    at_R = place_BT[row_R, position_R]
-    return torch.stack([recorded[layer].float()[at_R] for layer in layers])
+        recorded = states_at(
+            teacher.model, layers, select=selected_BT, input_ids=ids_BT, attention_mask=mask_BT
+        )
+    index_X = index_BT[row_X, token_X]
+    return torch.stack([recorded[layer].float()[index_X] for layer in layers])
 
 
-def sureness(teacher: Teacher, requests: Sequence[Request], stage: str) -> list[float]:
-    """The teacher's probability of what it writes at each request, a bare leading space apart.
+def output_probability(teacher: Teacher, contexts: Sequence[Context], stage: str) -> list[float]:
+    """The teacher's probability of each context's unit, without a bare leading space.
 
-    A sample is read once, however many requests it serves.
+    A sample takes one forward pass, however many contexts share it.
     """
-    items, item_of = _samples(teacher, requests)
-    tokens = [items[item].content[request.unit] for item, request in zip(item_of, requests, strict=True)]
-    wanted: list[set[int]] = [set() for _ in items]
-    for item, own in zip(item_of, tokens, strict=True):
-        wanted[item].update(own)
-    log_p = teacher.log_p(items, wanted, stage)
-    found = (sum(log_p[item][t] for t in own) for item, own in zip(item_of, tokens, strict=True))
-    return [min(1.0, exp(log)) for log in found]
+    traces, trace_of = _traces(teacher, contexts)
+    content = [traces[trace].content[context.unit] for trace, context in zip(trace_of, contexts, strict=True)]
+    needed: list[set[int]] = [set() for _ in traces]
+    for trace, tokens in zip(trace_of, content, strict=True):
+        needed[trace].update(tokens)
+    log_p = teacher.log_p(traces, needed, stage)
+    totals = (sum(log_p[trace][t] for t in tokens) for trace, tokens in zip(trace_of, content, strict=True))
+    return [min(1.0, exp(total)) for total in totals]

@@ -1,11 +1,33 @@
-"""Concept sources, by the names of ``--concepts``. ``interrogation`` is the default; the paper names the others."""
+"""Concept sources, by their names on the command line and in packets (``--concepts``).
 
+``interrogation``, the default, intervenes on earlier symbols. The paper names the others as options; their modules are
+imported only when one of them is chosen.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from m2kt.errors import ExtractionError
 from m2kt.teacher.sources._base import ConceptSource as ConceptSource
-from m2kt.teacher.sources._clustering import Clustering
-from m2kt.teacher.sources._gradient import Gradient
-from m2kt.teacher.sources._interrogation import Interrogation
-from m2kt.teacher.sources._probe import Probe
 
-SOURCES: dict[str, type[Interrogation] | type[Clustering] | type[Gradient] | type[Probe]] = {
-    s.name: s for s in (Interrogation, Clustering, Gradient, Probe)
+_CLASSES = {
+    "interrogation": ("_intervention", "Intervention"),
+    "clustering": ("_clustering", "Clustering"),
+    "gradient": ("_gradient", "Gradient"),
+    "probe": ("_probe", "Probe"),
 }
+SOURCES = tuple(_CLASSES)
+
+
+def concept_source(name: str) -> ConceptSource:
+    """A new concept source.
+
+    Raises:
+        ExtractionError: no source has this name.
+    """
+    if name not in _CLASSES:
+        raise ExtractionError(f"unknown concept source: expected one of {', '.join(SOURCES)}, got {name!r}")
+    module, class_name = _CLASSES[name]
+    return cast(ConceptSource, getattr(import_module(f"{__name__}.{module}"), class_name)())

@@ -1,4 +1,7 @@
-"""Gradient attribution: gradient times input of the chosen token's margin (the paper's second option)."""
+"""Gradient attribution: gradient times input of the chosen token's margin (the paper's second option).
+
+Letters: N contexts, T tokens, D width, U units.
+"""
 
 from __future__ import annotations
 
@@ -7,69 +10,71 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from m2kt.models import blocks, hidden_of
-from m2kt.teacher._ask import Teacher
-from m2kt.teacher._pool import Pool
-from m2kt.teacher._states import Request
-from m2kt.teacher.sources._base import Floats, Plain, node_requests
+from m2kt.teacher._corpus import Corpus
+from m2kt.teacher._states import Context
+from m2kt.teacher._teacher import Teacher
+from m2kt.teacher.sources._base import EqualWeights, Floats, contexts_by_node
 
 PER_NODE = 4
-MARGIN = 0.1  # attributions below this share of a step's largest count as none
+MIN_SHARE = 0.1  # of a step's largest attribution; smaller ones count as none
 
 
-class Gradient(Plain):
-    """Attribution to input embeddings for candidates; contexts weighted by how much their state drives the choice."""
+class Gradient(EqualWeights):
+    """Attribution to input embeddings for effects; contexts weighted by how much their state drives the choice."""
 
-    name = "gradient"
-
-    def candidates(self, teacher: Teacher, pool: Pool, *, seed: int) -> None:
+    def measure_effects(self, teacher: Teacher, corpus: Corpus, *, seed: int) -> None:
         """Effect of a unit: its share of the step's largest |gradient x input|, averaged over samples."""
-        for template, node, requests in node_requests(pool, PER_NODE):
-            shape = pool.shapes[template]
-            trie = shape.nodes[node]
-            sums = np.zeros(trie.depth)
-            for request in requests:
-                sums += self._attribution(teacher, request)[: trie.depth]
-            shares = sums / len(requests)
-            trie.causes.effect = {
-                p: float(shares[p]) if shares[p] > MARGIN else 0.0 for p in range(trie.depth)
-            }
+        for _, node, contexts in contexts_by_node(corpus, PER_NODE):
+            sums_U = np.zeros(node.depth)
+            for context in contexts:
+                sums_U += self._attribution(teacher, context)[: node.depth]
+            shares = (sums_U / len(contexts)).tolist()
+            node.causes.effect = {u: share if share > MIN_SHARE else 0.0 for u, share in enumerate(shares)}
 
-    def _attribution(self, teacher: Teacher, request: Request) -> NDArray[np.float64]:
-        forced = teacher.force(request.sample.texts, request.sample.n_prompt)
-        ids = torch.tensor([forced.ids], device=teacher.device)
+    def _attribution(self, teacher: Teacher, context: Context) -> NDArray[np.float64]:
+        """By unit (U,), as a share of the largest."""
+        trace = teacher.tokenise(context.sample.texts, context.sample.n_prompt)
+        ids = torch.tensor([trace.ids], device=teacher.device)
         embedded = teacher.model.get_input_embeddings()(ids).detach().requires_grad_(True)
         with torch.enable_grad():
             logits = teacher.model(inputs_embeds=embedded, use_cache=False).logits[0].float()
-            t = forced.content[request.unit][0]
-            chosen = logits[t - 1, forced.ids[t]]
-            others = logits[t - 1].clone()
-            others[forced.ids[t]] = -torch.inf
-            (gradient,) = torch.autograd.grad(chosen - others.max(), embedded)
+            t = trace.content[context.unit][0]
+            chosen = logits[t - 1, trace.ids[t]]
+            rest = logits[t - 1].clone()
+            rest[trace.ids[t]] = -torch.inf
+            (gradient,) = torch.autograd.grad(chosen - rest.max(), embedded)
         teacher.passes += 2
-        token = (gradient * embedded).sum(-1).abs()[0].detach().float().cpu().numpy()
-        units = np.array([max((token[t] for t in own), default=0.0) for own in forced.tokens_of_unit])
-        units[request.unit :] = 0.0
-        return units / max(float(units.max()), 1e-9)
+        token_T = (gradient * embedded).sum(-1).abs()[0].detach().float().cpu().numpy()
+        unit_U = np.array([max((token_T[t] for t in tokens), default=0.0) for tokens in trace.tokens_of_unit])
+        unit_U[context.unit :] = 0.0
+        return unit_U / max(float(unit_U.max()), 1e-9)
 
-    def weigh(self, teacher: Teacher, requests: Sequence[Request], layer: int) -> Floats:
+    def context_weights(self, teacher: Teacher, contexts: Sequence[Context], layer: int) -> Floats:
         """Norm of the gradient of the chosen token's log-probability with respect to the state."""
-        weights = np.ones(len(requests), dtype=np.float32)
+        weight_N = np.ones(len(contexts), dtype=np.float32)
         block = blocks(teacher.model)[layer - 1]
-        for i, request in enumerate(requests):
-            forced = teacher.force(request.sample.texts, request.sample.n_prompt)
-            t = forced.content[request.unit][0]
-            kept: list[torch.Tensor] = []
-            handle = block.register_forward_hook(lambda m, a, out, kept=kept: kept.append(hidden_of(out)))
+        for i, context in enumerate(contexts):
+            trace = teacher.tokenise(context.sample.texts, context.sample.n_prompt)
+            t = trace.content[context.unit][0]
+            recorded: list[Tensor] = []
+
+            def keep(
+                _block: nn.Module, _args: object, output: object, recorded: list[Tensor] = recorded
+            ) -> None:
+                recorded.append(hidden_of(output))
+
+            handle = block.register_forward_hook(keep)
             try:
-                ids = torch.tensor([forced.ids[:t]], device=teacher.device)
+                ids = torch.tensor([trace.ids[:t]], device=teacher.device)
                 embedded = teacher.model.get_input_embeddings()(ids).detach().requires_grad_(True)
                 with torch.enable_grad():
                     logits = teacher.model(inputs_embeds=embedded, use_cache=False).logits[0, -1].float()
-                    (gradient,) = torch.autograd.grad(logits.log_softmax(-1)[forced.ids[t]], kept[0])
+                    (gradient,) = torch.autograd.grad(logits.log_softmax(-1)[trace.ids[t]], recorded[0])
             finally:
                 handle.remove()
-            weights[i] = float(gradient[0, -1].float().norm()) + 1e-6
-        teacher.passes += 2 * len(requests)
-        return weights
+            weight_N[i] = float(gradient[0, -1].float().norm()) + 1e-6
+        teacher.passes += 2 * len(contexts)
+        return weight_N

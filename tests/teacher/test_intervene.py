@@ -13,74 +13,74 @@ from m2kt.errors import ExtractionError
 from m2kt.models import load_causal_lm
 from m2kt.pipeline import read_spec
 from m2kt.probes import ProbeSpec
-from m2kt.teacher import ExtractionConfig, _interrogate, extract
-from m2kt.teacher._ask import Teacher
-from m2kt.teacher._interrogate import interrogate
-from m2kt.teacher._pool import Pool
-from m2kt.teacher._shortlist import LISTED, apart, shortlist, strongest_paths
+from m2kt.teacher import ExtractionConfig, _intervene, extract
+from m2kt.teacher._corpus import Corpus
+from m2kt.teacher._intervene import intervene
+from m2kt.teacher._shortlist import MAX_SOURCES, separable_groups, shortlist, strongest_paths
+from m2kt.teacher._teacher import Teacher
 
 Effects = dict[tuple[int, int, int], tuple[int, int, int]]
 
 
-def asked(name: str) -> tuple[Teacher, Pool]:
+def asked(name: str) -> tuple[Teacher, Corpus]:
     spec, _ = read_spec(f"zoo:{name}")
-    teacher, pool = Teacher(load_causal_lm(f"zoo:{name}"), spec), Pool(spec)
-    pool.add(teacher.answer(spec.sample("probing", 60 * spec.n_templates, seed=0))[0])
-    pool.arrange()
-    return teacher, pool
+    teacher, corpus = Teacher(load_causal_lm(f"zoo:{name}"), spec), Corpus(spec)
+    corpus.add(teacher.answer(spec.sample("probing", 60 * spec.n_templates, seed=0))[0])
+    corpus.arrange()
+    return teacher, corpus
 
 
 @pytest.fixture(scope="module", params=["secret", "permutation"])
-def once(request: pytest.FixtureRequest) -> Iterator[tuple[Teacher, Pool, Effects, int]]:
+def once(request: pytest.FixtureRequest) -> Iterator[tuple[Teacher, Corpus, Effects, int]]:
     """A teacher, what it answered, and every unit replaced by itself."""
-    teacher, pool = asked(request.param)
-    alone = copy.deepcopy(pool)
+    teacher, corpus = asked(request.param)
+    alone = copy.deepcopy(corpus)
     before = teacher.passes
-    interrogate(teacher, alone, seed=0)
-    yield teacher, pool, effects(alone), teacher.passes - before
+    intervene(teacher, alone, seed=0)
+    yield teacher, corpus, effects(alone), teacher.passes - before
 
 
-def together(teacher: Teacher, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> tuple[Effects, int]:
+def together(teacher: Teacher, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> tuple[Effects, int]:
     """What is found where units share passes, and how many passes it took."""
-    shared = copy.deepcopy(pool)
-    monkeypatch.setattr(_interrogate, "DEAR", 0)
+    shared = copy.deepcopy(corpus)
+    monkeypatch.setattr(_intervene, "MIN_PARAMS_FOR_SHORTLIST", 0)
     before = teacher.passes
-    interrogate(teacher, shared, seed=0)
+    intervene(teacher, shared, seed=0)
     return effects(shared), teacher.passes - before
 
 
-def effects(pool: Pool) -> Effects:
+def effects(corpus: Corpus) -> Effects:
     """(tried, changed, followed) by template, node and unit."""
     return {
-        (shape.template, number, unit): (n, node.causes.changed[unit], node.causes.followed[unit])
-        for shape in pool.shapes
+        (shape.template, number, unit): (n, node.causes.changed[unit], node.causes.copied[unit])
+        for shape in corpus.tries
         for number, node in enumerate(shape.nodes)
         for unit, n in node.causes.tried.items()
     }
 
 
 def test_a_shortlist_saves_passes_and_finds_the_same_causes(
-    once: tuple[Teacher, Pool, Effects, int], monkeypatch: pytest.MonkeyPatch
+    once: tuple[Teacher, Corpus, Effects, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teacher, pool, expected, passes = once
-    found, fewer = together(teacher, pool, monkeypatch)
+    teacher, corpus, expected, passes = once
+    found, fewer = together(teacher, corpus, monkeypatch)
     assert {place: n for place, (n, _, _) in found.items()} == {p: n for p, (n, _, _) in expected.items()}
     assert sum(found[place] != expected[place] for place in expected) <= 0.01 * len(expected)
     assert fewer < passes
 
 
 def test_a_shortlist_that_misses_everything_costs_passes_and_no_cause(
-    once: tuple[Teacher, Pool, Effects, int], monkeypatch: pytest.MonkeyPatch
+    once: tuple[Teacher, Corpus, Effects, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is listed, so all units share a pass, and every change has to be asked about again."""
-    teacher, pool, expected, _ = once
-    monkeypatch.setattr(_interrogate, "shortlist", lambda teacher, items, candidates: [{}] * len(items))
-    assert together(teacher, pool, monkeypatch)[0] == expected
+    teacher, corpus, expected, _ = once
+    monkeypatch.setattr(_intervene, "shortlist", lambda teacher, items, candidates: [{}] * len(items))
+    assert together(teacher, corpus, monkeypatch)[0] == expected
 
 
 def test_what_no_step_reads_together_shares_a_pass() -> None:
     reading = {5: frozenset({0, 1}), 6: frozenset({1, 2}), 7: frozenset({3})}
-    groups = apart([0, 1, 2, 3, 4], reading)
+    groups = separable_groups([0, 1, 2, 3, 4], reading)
     assert sorted(p for group in groups for p in group) == [0, 1, 2, 3, 4]
     assert len(groups) == 2
     assert all(len(listed & set(group)) <= 1 for listed in reading.values() for group in groups)
@@ -98,18 +98,18 @@ def test_paths_go_through_layers_and_their_strongest_head() -> None:
 
 
 def test_the_shortlist_holds_what_decides_a_step_and_needs_attention() -> None:
-    teacher, pool = asked("secret")
-    samples = [shape.samples[0] for shape in pool.shapes]
-    forced = [teacher.force([u.text for u in s.units], s.n_prompt) for s in samples]
+    teacher, corpus = asked("secret")
+    samples = [shape.samples[0] for shape in corpus.tries]
+    tokenised = [teacher.tokenise([u.text for u in s.units], s.n_prompt) for s in samples]
     symbols = [[i for i, u in enumerate(s.units[:-1]) if u.symbol is not None] for s in samples]
     attention = teacher.model.config._attn_implementation
-    found = shortlist(teacher, forced, symbols)
+    found = shortlist(teacher, tokenised, symbols)
     assert found is not None and teacher.model.config._attn_implementation == attention
     for sample, reading in zip(samples, found, strict=True):
         assert sorted(reading) == list(range(sample.n_prompt, len(sample.units)))
-        assert all(len(listed) <= LISTED and max(listed) < unit for unit, listed in reading.items())
+        assert all(len(listed) <= MAX_SOURCES and max(listed) < unit for unit, listed in reading.items())
     none = Teacher(load_causal_lm("zoo:pico-gru"), teacher.spec)
-    assert shortlist(none, forced, symbols) is None
+    assert shortlist(none, tokenised, symbols) is None
 
 
 @pytest.mark.parametrize("threshold", [0, 700, 1_000_000])

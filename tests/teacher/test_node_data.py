@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from m2kt.probes import ProbeSpec
-from m2kt.teacher import _view
-from m2kt.teacher._pool import Answer, Pool
-from m2kt.teacher._view import DraftRule, row_numbers
+from m2kt.teacher import _node_data
+from m2kt.teacher._corpus import Answer, Corpus
+from m2kt.teacher._node_data import row_numbers
+from m2kt.teacher._rules import DraftRule
 
 
 def learnt(*rows: tuple[int, ...]) -> DraftRule:
@@ -34,12 +35,12 @@ def test_a_copy_and_its_original_learn_apart() -> None:
 
 def test_a_rule_writes_what_any_of_its_rows_says_and_no_structure() -> None:
     rule = learnt((0, 1, 4), (1, 1, 2))
-    assert rule.writes(np.array([-1, 0, 2, 3, 4, 5, 99], dtype=np.int32)).tolist() == [0, 0, 1, 0, 1, 0, 0]
+    assert rule.can_write(np.array([-1, 0, 2, 3, 4, 5, 99], dtype=np.int32)).tolist() == [0, 0, 1, 0, 1, 0, 0]
 
 
 @pytest.mark.parametrize("table", [0, 50, 1 << 20])
 def test_equal_rows_have_equal_numbers_without_gaps(table: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_view, "TABLE", table)
+    monkeypatch.setattr(_node_data, "MAX_COUNTED_KEYS", table)
     columns_NA = np.random.default_rng(0).integers(-1, 6, (200, 3)).astype(np.int32)
     number_N = row_numbers(columns_NA)
     assert set(number_N.tolist()) == set(range(len(np.unique(columns_NA, axis=0))))
@@ -51,19 +52,19 @@ def test_equal_rows_have_equal_numbers_without_gaps(table: int, monkeypatch: pyt
 
 def test_answers_are_cut_anew_where_they_or_the_symbols_changed() -> None:
     asked = {"name": "n", "slots": {"d": {"values": list("123456789")}}, "templates": ["{d}:"], "stop": "\n"}
-    pool = Pool(ProbeSpec.from_yaml(yaml.safe_dump(asked)))
-    prompt = pool.spec.sample("probing", 1, seed=0)[0]
+    corpus = Corpus(ProbeSpec.from_yaml(yaml.safe_dump(asked)))
+    prompt = corpus.spec.sample("probing", 1, seed=0)[0]
 
     def symbols() -> list[list[str | None]]:
-        return [[u.symbol for u in s.units[s.n_prompt :]] for s in pool.shapes[0].samples]
+        return [[u.symbol for u in s.units[s.n_prompt :]] for s in corpus.tries[0].samples]
 
     def say(text: str) -> None:
-        pool.add([Answer(prompt, text, tuple(range(1, len(text) + 1)))])
-        pool.arrange()
+        corpus.add([Answer(prompt, text, tuple(range(1, len(text) + 1)))])
+        corpus.arrange()
 
     say("1x")
     assert symbols() == [["1", None, None]]
     say("2x")
     assert symbols() == [["2", None, None]]
-    pool.discover(["x"])
+    corpus.discover(["x"])
     assert symbols() == [["2", "x", None]]

@@ -1,0 +1,248 @@
+"""The teacher model: greedy answers, tokenised traces, next-token predictions. Counts the sequences it is given.
+
+Letters: B batch, T tokens, V vocabulary, N predictions.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from m2kt.errors import ExtractionError
+from m2kt.models import (
+    LoadedModel,
+    context_length,
+    encode_prompt,
+    encode_units,
+    generate_greedy,
+    leading_space,
+    next_tokens,
+    pad_batch,
+    pieces,
+)
+from m2kt.probes import ProbeSpec, Prompt
+from m2kt.teacher._corpus import Answer
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+Progress = Callable[[str, int, int], None]  # (stage, done, total)
+MAX_NEW_TOKENS = 256  # where the spec names no number
+TOKENS_PER_BATCH = 4_096  # larger batches do not fit a processor's caches and allocate memory anew
+GENERATED_TOKENS = 16_384  # tokens in key-value caches at once; a step computes one token of each row
+LOGITS_PER_BATCH = 2**28  # tokens x V; a large vocabulary would otherwise need gigabytes
+
+
+@dataclass(frozen=True)
+class TokenisedTrace:
+    """Prompt and answer in the teacher's tokens."""
+
+    ids: list[int]
+    unit_of_token: list[int]
+    tokens_of_unit: list[list[int]]
+    content: list[list[int]]  # per unit: its tokens without a bare leading space
+    answer_start: int  # index of the token that predicts the answer's first token
+
+
+class Teacher:
+    """A loaded teacher with its probe spec; ``passes`` counts the sequences that it was given."""
+
+    def __init__(self, loaded: LoadedModel, spec: ProbeSpec, progress: Progress | None = None) -> None:
+        self.loaded = loaded
+        self.model: PreTrainedModel = loaded.model
+        self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
+        self.spec = spec
+        self.passes = 0
+        self.answer_budget = 0  # maximum number of new tokens of the last answers
+        self.progress: Progress = progress or (lambda stage, done, total: None)
+        self.device = next(self.model.parameters()).device
+        self.context = context_length(self.model)
+        pad_id = self.tokenizer.pad_token_id
+        self.pad_id = int(pad_id) if isinstance(pad_id, int) else 0
+        self._traces: dict[tuple[tuple[str, ...], int], TokenisedTrace] = {}
+
+    # -- generation -----------------------------------------------------------------------------------------------
+    def answer(self, prompts: Sequence[Prompt], stage: str = "generating") -> tuple[list[Answer], int]:
+        """Greedy answers, and the number of prompts whose answer lacks the stop string (these are left out)."""
+        if not prompts:
+            return [], 0
+        encoded = [encode_prompt(self.tokenizer, p.text) for p in prompts]
+        longest = max(map(len, encoded))
+        if longest >= self.context:
+            raise ExtractionError(
+                f"expected prompts of fewer than {self.context} tokens (the teacher's context), got one of {longest}; "
+                "shorten the templates"
+            )
+        budget = self.answer_budget = min(self.spec.max_new_tokens or MAX_NEW_TOKENS, self.context - longest)
+        answers: list[Answer] = []
+        unstopped = 0
+        batch_size = max(1, GENERATED_TOKENS // (longest + budget // 2))
+        order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            batch = [encoded[i] for i in chunk]
+            completions = generate_greedy(self.loaded, batch, budget, self.spec.stop, batch_size=batch_size)
+            self.passes += len(chunk)
+            for i, completion in zip(chunk, completions, strict=True):
+                if not completion.stopped:
+                    unstopped += 1
+                    continue
+                text = self.spec.completion_text(completion.text)
+                answers.append(Answer(prompts[i], text, self._token_ends(completion.ids)))
+            self.progress(stage, min(start + batch_size, len(order)), len(order))
+        return answers, unstopped
+
+    def _token_ends(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Character offsets at which tokens end; a token that ends within a character has none."""
+        pieces_T = pieces(self.tokenizer, ids)
+        if all(map(bytes.isascii, pieces_T)):
+            return tuple(accumulate(map(len, pieces_T)))
+        ends = []
+        for prefix in accumulate(pieces_T):
+            try:
+                ends.append(len(prefix.decode()))
+            except UnicodeDecodeError:
+                continue
+        return tuple(ends)
+
+    # -- tokenisation ---------------------------------------------------------------------------------------------
+    def tokenise(self, texts: Sequence[str], n_prompt: int) -> TokenisedTrace:
+        """Unit texts in the teacher's tokens: the prompt encoded by itself, as at generation, then the completion."""
+        key = (tuple(texts), n_prompt)  # several stages tokenise the same answers
+        if key not in self._traces:
+            self._traces[key] = self._tokenise(texts, n_prompt)
+        return self._traces[key]
+
+    def _tokenise(self, texts: Sequence[str], n_prompt: int) -> TokenisedTrace:
+        prompt = "".join(texts[:n_prompt])
+        encoded = encode_units(self.tokenizer, [prompt, *texts[n_prompt:]], prompt_boundary=1)
+        unit_ends = list(accumulate(len(text.encode()) for text in texts[:n_prompt]))
+        pieces_T = pieces(self.tokenizer, encoded.ids)
+        units, offset = [], 0
+        for piece, unit in zip(pieces_T, encoded.unit_of_token, strict=True):
+            if unit != 0:
+                units.append(unit if unit < 0 else unit - 1 + n_prompt)
+                continue
+            # A prompt token may span two slots; it belongs to the one in which it ends.
+            offset += len(piece)
+            units.append(min(bisect_left(unit_ends, offset), n_prompt - 1))
+        tokens_of_unit: list[list[int]] = [[] for _ in texts]
+        for t, unit in enumerate(units):
+            if unit >= 0:
+                tokens_of_unit[unit].append(t)
+        content = [
+            tokens[leading_space(text, tokens, pieces_T) :]
+            for text, tokens in zip(texts, tokens_of_unit, strict=True)
+        ]
+        first_answer_token = next((t for t, unit in enumerate(units) if unit >= n_prompt), len(units))
+        return TokenisedTrace(encoded.ids, units, tokens_of_unit, content, first_answer_token - 1)
+
+    # -- forward passes -------------------------------------------------------------------------------------------
+    def batches(
+        self, traces: Sequence[TokenisedTrace], *, logits: bool = False
+    ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Right-padded batches of similar length: (indices into ``traces``, ids_BT, mask_BT).
+
+        Args:
+            logits: batches for which logits are computed, which are smaller.
+        """
+        limit = TOKENS_PER_BATCH
+        if logits:
+            limit = min(limit, LOGITS_PER_BATCH // int(self.model.get_output_embeddings().weight.shape[0]))
+        order = sorted(range(len(traces)), key=lambda i: len(traces[i].ids))
+        start = 0
+        while start < len(order):
+            end = start
+            while end < len(order) and (end - start + 1) * len(traces[order[end]].ids) <= limit:
+                end += 1
+            chunk = order[start : max(end, start + 1)]
+            rows = [traces[i].ids for i in chunk]
+            ids_BT, mask_BT = pad_batch(rows, self.pad_id, side="right", device=self.device)
+            self.passes += len(chunk)
+            yield chunk, ids_BT, mask_BT
+            start += len(chunk)
+
+    @contextmanager
+    def eager(self) -> Iterator[None]:
+        """Eager attention inside the context: other kernels return no attention patterns, without an error."""
+        implementation = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(implementation)
+
+    def choices(
+        self, traces: Sequence[TokenisedTrace], stage: str, first_positions: Sequence[int] | None = None
+    ) -> list[NDArray[np.int32]]:
+        """The argmax next token at every position that predicts an answer token, by trace; -1 at all others.
+
+        Args:
+            first_positions: by trace, the first position that is needed; earlier ones get -1 too.
+        """
+
+        def argmax(logits_NV: Tensor, _: Tensor) -> Tensor:
+            return logits_NV.argmax(dim=-1).to(torch.int32)
+
+        firsts = first_positions or [0] * len(traces)
+        starts = [max(trace.answer_start, first) for trace, first in zip(traces, firsts, strict=True)]
+        positions = [range(start, len(trace.ids)) for start, trace in zip(starts, traces, strict=True)]
+        predicted = self._predictions(traces, positions, argmax, np.int32, stage)
+        skipped = [np.full(start, -1, dtype=np.int32) for start in starts]
+        return [np.concatenate(parts) for parts in zip(skipped, predicted, strict=True)]
+
+    def log_p(
+        self, traces: Sequence[TokenisedTrace], tokens: Sequence[Collection[int]], stage: str
+    ) -> list[dict[int, float]]:
+        """log P(token | all tokens before it) in nats, for the given token indices of each trace."""
+
+        def log_p_of_next(logits_NV: Tensor, next_N: Tensor) -> Tensor:
+            return logits_NV.float().log_softmax(dim=-1).gather(1, next_N[:, None])[:, 0]
+
+        ordered = [sorted(indices) for indices in tokens]
+        positions = [[t - 1 for t in indices] for indices in ordered]
+        predicted = self._predictions(traces, positions, log_p_of_next, np.float32, stage)
+        return [
+            dict(zip(indices, log_p_N.tolist(), strict=True))
+            for indices, log_p_N in zip(ordered, predicted, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _predictions(
+        self,
+        traces: Sequence[TokenisedTrace],
+        positions: Sequence[Sequence[int]],
+        score: Callable[[Tensor, Tensor], Tensor],
+        dtype: type[Scalar],
+        stage: str,
+    ) -> list[NDArray[Scalar]]:
+        """``score`` of the logits (N, V) and next tokens (N,) at the ascending ``positions`` of each trace."""
+        found: list[NDArray[Scalar]] = [np.empty(0, dtype=dtype)] * len(traces)
+        done = 0
+        for chunk, ids_BT, mask_BT in self.batches(traces, logits=True):
+            selected_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
+            for row, i in enumerate(chunk):
+                selected_BT[row, list(positions[i])] = True
+            next_N = ids_BT.roll(-1, dims=1)[selected_BT]
+            score_N = score(next_tokens(self.model, ids_BT, mask_BT, selected_BT), next_N).cpu().numpy()
+            start = 0
+            for i in chunk:
+                found[i] = score_N[start : start + len(positions[i])]
+                start += len(positions[i])
+            done += len(chunk)
+            self.progress(stage, done, len(traces))
+        return found
+
+
+def unseen(prompts: Iterable[Prompt], seen: Iterable[str]) -> list[Prompt]:
+    """Prompts whose text is not in ``seen``."""
+    texts = set(seen)
+    return [p for p in prompts if p.text not in texts]
