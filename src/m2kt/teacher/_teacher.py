@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from m2kt.errors import ExtractionError
 from m2kt.models import (
@@ -57,8 +56,8 @@ class Teacher:
 
     def __init__(self, loaded: LoadedModel, spec: ProbeSpec, progress: Progress | None = None) -> None:
         self.loaded = loaded
-        self.model: PreTrainedModel = loaded.model
-        self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
+        self.model = loaded.model
+        self.tokenizer = loaded.tokenizer
         self.spec = spec
         self.passes = 0
         self.answer_budget = 0  # maximum number of new tokens of the last answers
