@@ -110,7 +110,7 @@ def test_same_seed_same_graph() -> None:
     config = ExtractionConfig.model_validate({**SMALL, "rounds": 1})
     one, two = (extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config) for _ in range(2))
     assert one.graph == two.graph
-    np.testing.assert_allclose(one.embedding.concepts.vectors_KD, two.embedding.vectors_KD, atol=1e-5)
+    np.testing.assert_allclose(one.embedding.concepts.vectors_KD, two.embedding.concepts.vectors_KD, atol=1e-5)
 
 
 # -- what is refused ------------------------------------------------------------------------------------
