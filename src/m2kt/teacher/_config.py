@@ -18,7 +18,7 @@ class ExtractionConfig(BaseModel):
         default=1500, gt=0, description="Prompts that the graph rolls out per template and round."
     )
     checked_per_template: int = Field(
-        default=100, gt=0, description="Roll-outs compared with the teacher per template and round."
+        default=100, gt=0, description="Rollouts compared with the teacher per template and round."
     )
     fidelity_prompts: int = Field(
         default=600, gt=0, description="Reserved prompts on which fidelity is measured."

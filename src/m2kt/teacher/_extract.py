@@ -167,7 +167,7 @@ def _notes(
     notes += [f"unexplained: {step}" for step in draft.resisted]
     if rounds and rounds[-1].disagreements:
         notes.append(
-            f"{rounds[-1].disagreements} of {rounds[-1].checked} roll-outs disagreed with the teacher in the last "
+            f"{rounds[-1].disagreements} of {rounds[-1].checked} rollouts disagreed with the teacher in the last "
             "round of completion: errors of the teacher, or exceptions that were not found"
         )
     return notes
