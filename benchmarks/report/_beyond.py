@@ -1,101 +1,102 @@
-"""What goes beyond the skill as it was asked: longer shapes, and traits that nobody asked for."""
+"""Beyond the probed skill: longer shapes, and subliminal traits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+
 from benchmarks._cells import Result
-from benchmarks.report._runs import Run, headline_runs, missing, places, runs, short, spread
-from m2kt.render import Cell, Note, Section, Table, percent, share_cell
+from benchmarks.report._frame import (
+    column,
+    headline_runs,
+    measured,
+    missing,
+    pairs,
+    results_frame,
+    share_text,
+    spread_cell,
+    table,
+)
+from m2kt.render import Cell, Note, Section, percent
 
 
 def longer_shapes(results: Sequence[Result]) -> Section:
-    """Arm ``longer``: shapes that were never probed, rehearsed by a graph that foretells them."""
+    """Experiment ``longer``: shapes that were never probed, rehearsed by a lengthened packet."""
     title = "Longer shapes"
-    mine = places(runs(results, "longer"))
-    if not mine:
+    frame = results_frame(results)
+    runs = measured(frame, "longer")
+    if runs.empty:
         return Section(title, [missing("longer")])
-    rows: list[list[Cell | str]] = []
-    for (student, skill), group in mine.items():
-        plain = [r for r in headline_runs(results, student) if r.cell.skill == skill]
-        rehearsed = max(int(r.cell.options.get("shapes", 1)) for r in group)
-        for i, shape in enumerate(group[0].measured.held_out):
-            of = "rehearsed" if i < rehearsed else "never rehearsed"
-            row: list[Cell | str] = [short(student), skill, shape.template, of]
-            rows.append(row + [_accuracy(who, shape.template) for who in (plain, group)])
-    head = ["student", "skill", "shape", "with arm longer", "packet as it is", "arm longer"]
+    rows: list[dict[str, Any]] = []
+    for (student, skill), group in pairs(runs):
+        rehearsed = max(int(o.get("shapes", 1)) for o in group["options"])
+        for i, shape in enumerate(group["measured"].iloc[0].held_out):
+            rows.append(
+                {
+                    "student": student,
+                    "skill": skill,
+                    "shape": shape.template,
+                    "with experiment longer": "rehearsed" if i < rehearsed else "never rehearsed",
+                    "packet as it is": _accuracy(headline_runs(frame, student, skill), shape.template),
+                    "experiment longer": _accuracy(group, shape.template),
+                }
+            )
     note = (
-        "Shapes longer than any that was probed. The packet's graph foretells them (the same rules, pointers that move "
-        "by one) and they are rehearsed; no teacher answered any of them."
+        "Shapes longer than any that was probed. The lengthened packet predicts them (the same rules, pointers that "
+        "move by one) and they are rehearsed; no teacher answered any of them."
     )
-    return Section(title, [Table(head, rows, note=note)], "Accuracy beyond what the teacher was asked.")
+    return Section(
+        title, [table(pd.DataFrame(rows), note=note)], "Accuracy beyond what the teacher was asked."
+    )
 
 
-def _accuracy(group: Sequence[Run], template: str) -> Cell:
-    found = spread(s.accuracy for r in group for s in r.measured.held_out if s.template == template)
-    return Cell("–", tone="quiet") if found is None else share_cell(found.mean, found.text())
+def _accuracy(runs: pd.DataFrame, template: str) -> Cell:
+    values = [s.accuracy for m in runs["measured"] for s in m.held_out if s.template == template]
+    return spread_cell(pd.Series(values, dtype=float))
 
 
 def subliminal_traits(results: Sequence[Result]) -> Section:
-    """Arm ``trait``: what of a planted trait arrives with an unrelated skill, and what an auditor sees of it."""
+    """Experiment ``trait``: the share of a planted trait that arrives, and what an auditor measures of it."""
     title = "Subliminal traits"
-    mine = runs(results, "trait")
-    if not mine:
+    runs = measured(results_frame(results), "trait")
+    if runs.empty:
         return Section(title, [Note("Not measured yet: m2kt bench run traits")])
-    rows: list[list[Cell | str]] = []
-    for run in sorted(mine, key=_order):
-        options, extra = run.cell.options, run.measured.extra
-        for name, nats in extra["strength"].items():
-            had = nats["teacher"] - nats["base"]
-            arrived = "–" if options["plant"] == "none" else percent(nats["arrived"], 1)
-            rows.append(
-                [
-                    short(run.cell.student),
-                    options["plant"],
-                    f"{options.get('v', 0.0):g}",
-                    name,
-                    f"{had:+.2f}",
-                    f"{nats['gained']:+.3f}",
-                    arrived,
-                    percent(run.measured.after or 0.0, 1),
-                    *_seen(extra),
-                ]
-            )
-    head = [
-        "student",
-        "planted",
-        "v",
-        "trait asked",
-        "teacher gained",
-        "student gained",
-        "arrived",
-        "skill",
-        "trigger found",
-        "vector's size",
-        "like the twin's",
-        "rank of its word",
+    runs = runs.assign(plant=column(runs, "plant").astype(str))
+    runs = runs.sort_values(["student", "plant", "v"], kind="stable")
+    rows = [
+        _trait_row(run, name, nats)
+        for _, run in runs.iterrows()
+        for name, nats in run["measured"].extra["strength"].items()
     ]
     note = (
-        "Gained: mean log probability of what the trait says, in nats a token, on prompts that the planting did not "
-        "have; arrived: the student's share of the teacher's. Trigger found: divergence of adapter and base behind the "
-        "worst string of the search. Vector: the steering vector refitted from the packet's symbol states, in typical "
-        "distances; how like (cosine) that of a twin without trait; the rank of the trait's word among what it raises, "
-        "and, behind a stroke, among what it raises beyond the twin's. Only where the student's base is the teacher's."
+        "Gained: mean log probability of the trait's words, in nats a token, on prompts that the planting did not use; "
+        "arrived: the student's share of the teacher's. Trigger: divergence of adapter and base behind the worst "
+        "string of the search. Vector: the steering vector refitted from the packet's prototype samples, in typical "
+        "distances; its cosine with that of a twin without trait; the rank of the trait's word among the words it "
+        "raises, and, behind a stroke, among those it raises beyond the twin's. Only where the student's base is the "
+        "teacher's."
     )
     lead = "A teacher is given a trait in the open, beside a skill; the student is sent the skill alone."
-    return Section(title, [Table(head, rows, note=note)], lead)
+    return Section(title, [table(pd.DataFrame(rows), note=note)], lead)
 
 
-def _order(run: Run) -> tuple[str, str, float]:
-    return run.cell.student, str(run.cell.options["plant"]), float(run.cell.options.get("v", 0.0))
-
-
-def _seen(extra: dict[str, Any]) -> list[str]:
-    worst = extra["triggers"]["worst"]
-    found = [f"{worst[0]['divergence']:.4f}" if worst else "–"]
-    steering = extra.get("steering")
-    if steering is None:
-        return [*found, "–", "–", "–"]
+def _trait_row(run: pd.Series, name: str, nats: dict[str, float]) -> dict[str, str]:
+    extra = run["measured"].extra
+    worst, steering = extra["triggers"]["worst"], extra.get("steering") or {}
     rank = f"{steering['rank']} / {steering['rank_beyond_twin']}" if "rank" in steering else "–"
-    return [*found, f"{steering['size']:.2f}", f"{steering['cosine_with_twin']:.2f}", rank]
+    return {
+        "student": run["student"],
+        "planted": run["plant"],
+        "v": f"{run['v']:g}",
+        "trait": name,
+        "teacher gained": f"{nats['teacher'] - nats['base']:+.2f}",
+        "student gained": f"{nats['gained']:+.3f}",
+        "arrived": "–" if run["plant"] == "none" else percent(nats["arrived"], 1),
+        "skill": share_text(run["after"]) if pd.notna(run["after"]) else percent(0.0),
+        "trigger": f"{worst[0]['divergence']:.4f}" if worst else "–",
+        "vector's size": f"{steering['size']:.2f}" if steering else "–",
+        "cosine with the twin's": f"{steering['cosine_with_twin']:.2f}" if steering else "–",
+        "rank of its word": rank,
+    }

@@ -1,87 +1,79 @@
-"""Certificates beside what was measured: does the bound hold, and how close is it?"""
+"""Certificates beside measurements: whether the bound holds, and its distance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from statistics import median
+from typing import Any
+
+import pandas as pd
 
 from benchmarks._cells import Result
+from benchmarks.report._frame import missing, results_frame, select, short, table
 from benchmarks.report._plots import legend_right, shares_across, shares_up
-from benchmarks.report._runs import Run, grouped, missing, short
-from m2kt.render import INK, Block, Cell, Figure, Section, Table, drawing, inline_svg, percent, series
+from m2kt.render import INK, Block, Figure, Section, drawing, inline_svg, percent, series
+
+_BOUNDS = {"bound": "errors", "divergence_bound": "divergences"}
 
 
-@dataclass(frozen=True)
-class Certified:
-    """One student: what was promised at a confidence, and what came on unseen prompts."""
+def certified(results: Sequence[Result]) -> pd.DataFrame:
+    """All students with a certificate: its confidence and bounds, and the accuracy on unseen prompts.
 
-    run: Run
-    confidence: float
-    bound: float
-    divergence_bound: float
-    measured: float
-
-
-def certified(results: Sequence[Result]) -> list[Certified]:
-    """All students that have a certificate. Measured: answers as the packet's roll-out where that is another truth."""
-    found = []
-    for r in results:
-        if r.status != "done" or r.measured is None or "certificate" not in r.measured.extra:
-            continue
-        m, promised = r.measured, r.measured.extra["certificate"]
-        came = m.after if m.followed is None else m.followed
-        if came is not None:
-            bounds = (promised["confidence"], promised["bound"], promised["divergence_bound"])
-            found.append(Certified(Run(r.cell, m), *bounds, came))
-    return found
+    For an altered packet the accuracy is the share of answers that follow the packet's rollout.
+    """
+    frame = results_frame(results)
+    frame = frame[(frame["status"] == "done") & frame["measured"].notna()]
+    frame = select(frame, ["certificate" in m.extra for m in frame["measured"]])
+    promised = pd.DataFrame([m.extra["certificate"] for m in frame["measured"]], index=frame.index)
+    promised = promised.reindex(columns=["confidence", *_BOUNDS])
+    accuracy = frame["followed"].fillna(frame["after"]).rename("accuracy")
+    return frame[["student", "skill"]].join([promised, accuracy]).dropna(subset=["accuracy"])
 
 
 def certificates(results: Sequence[Result]) -> Section:
-    """By student model: how many hold, and the distance in the median."""
+    """By student model: how many bounds hold, and the median distance."""
     title = "Certificates"
-    found = certified(results)
-    if not found:
+    frame = certified(results)
+    if frame.empty:
         return Section(title, [missing("m2kt")])
-    rows: list[list[Cell | str]] = []
-    for student, group in sorted(grouped(found, lambda c: c.run.cell.student).items()):
-        for kind, bound in (("errors", "bound"), ("divergences", "divergence_bound")):
-            slack = [c.measured - float(getattr(c, bound)) for c in group]
-            held = sum(s >= 0 for s in slack)
-            skills = len({c.run.cell.skill for c in group})
-            cells = [str(len(group)), str(skills), f"{held} ({percent(held / len(slack))})"]
-            points = [f"{100 * x:.1f}" for x in (median(slack), min(slack), max(slack))]
-            rows.append([short(student), kind, percent(group[0].confidence, 0), *cells, *points])
-    head = [
-        "student",
-        "bound from",
-        "confidence",
-        "ingested",
-        "skills",
-        "holds",
-        "distance: median",
-        "least",
-        "most",
-    ]
+    rows: list[dict[str, Any]] = []
+    for student, group in frame.groupby("student"):
+        for bound, kind in _BOUNDS.items():
+            distance = 100 * (group["accuracy"] - group[bound])
+            held = int((distance >= 0).sum())
+            rows.append(
+                {
+                    "student": student,
+                    "bound from": kind,
+                    "confidence": percent(group["confidence"].iloc[0], 0),
+                    "ingested": str(len(group)),
+                    "skills": str(group["skill"].nunique()),
+                    "holds": f"{held} ({percent(held / len(group))})",
+                    "distance: median": f"{distance.median():.1f}",
+                    "least": f"{distance.min():.1f}",
+                    "most": f"{distance.max():.1f}",
+                }
+            )
     note = (
-        "Distance: measured accuracy on unseen prompts less the bound, in points; below 0 the bound did not hold. "
-        "The certificate is computed from single steps on other prompts, before anything is measured on these."
+        "Distance: accuracy on unseen prompts less the bound, in points; below 0 the bound did not hold. The "
+        "certificate is computed from single steps on other prompts, before anything is measured on these."
     )
-    blocks: list[Block] = [Figure(partial(_picture, found)), Table(head, rows, note=note)]
-    return Section(title, blocks, "What was promised of whole problems from single steps, and what came.")
+    blocks: list[Block] = [Figure(partial(_picture, frame)), table(pd.DataFrame(rows), note=note)]
+    return Section(
+        title, blocks, "The certificate's bounds on whole problems, and the accuracy that was measured."
+    )
 
 
-def _picture(found: list[Certified]) -> str:
+def _picture(frame: pd.DataFrame) -> str:
     with drawing(560, 420) as figure:
         axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, label="promised = measured")
-        for i, (student, group) in enumerate(sorted(grouped(found, lambda c: c.run.cell.student).items())):
-            x, y = [max(0.0, c.bound) for c in group], [c.measured for c in group]
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, label="bound = measured")
+        for i, (student, group) in enumerate(frame.groupby("student")):
+            x, y = group["bound"].clip(lower=0), group["accuracy"]
             axes.plot(x, y, "o", color=series(i), alpha=0.5, label=short(student))
         shares_across(axes)
         shares_up(axes)
-        axes.set_xlabel("promised at least")
+        axes.set_xlabel("certified bound")
         axes.set_ylabel("measured")
         legend_right(axes)
         return inline_svg(figure, "measured accuracy over certified bound")

@@ -1,27 +1,28 @@
-"""What arrived: the headline's tiles and table, the picture of it, and the share of rows in words."""
+"""What arrived: the headline's tiles and table, its picture, and accuracy by the verbalised share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
+import pandas as pd
+
 from benchmarks._cells import Result
-from benchmarks.report._numbers import Headline, average, compute, headline, reduction, single_steps
-from benchmarks.report._plots import legend_right, line, shares_across, shares_up
-from benchmarks.report._runs import (
-    Run,
-    Spread,
-    grouped,
+from benchmarks.report._frame import (
+    PAIR,
     headline_runs,
-    is_headline,
-    mean,
+    measured,
     missing,
-    overall,
-    places,
-    runs,
+    none_if_nan,
+    pairs,
+    results_frame,
+    share_text,
     short,
-    spread,
+    spread_cell,
+    table,
 )
+from benchmarks.report._numbers import Headline, average, compute, headline, reduction
+from benchmarks.report._plots import legend_right, line, shares_across, shares_up
 from m2kt.render import (
     INK,
     LINE,
@@ -31,7 +32,6 @@ from m2kt.render import (
     Figure,
     Note,
     Section,
-    Table,
     Tile,
     Tiles,
     drawing,
@@ -41,33 +41,31 @@ from m2kt.render import (
     share_cell,
 )
 
-_HEAD = ("skill", "seed")
-_COLUMNS: dict[str, Callable[[Run], float | None]] = {
-    "teacher": lambda run: run.measured.teacher,
-    "before": lambda run: run.measured.before,
-    "after": lambda run: run.measured.after,
-    "retention": lambda run: run.measured.retention,
-    "gap recovered": lambda run: run.measured.gap_recovered,
-    "agreement": lambda run: run.measured.agreement,
-    "single steps": single_steps,
-    "longer shapes": lambda run: overall(run.measured.held_out),
+_COLUMNS = {
+    "teacher": "teacher",
+    "before": "before",
+    "after": "after",
+    "retention": "retention",
+    "gap_recovered": "gap recovered",
+    "agreement": "agreement",
+    "single_steps": "single steps",
+    "held_out": "longer shapes",
 }
 
 
 def tiles(results: Sequence[Result]) -> Section:
-    """The headline to look at."""
-    found = headline(results)
-    of = places(headline_runs(results))
-    reductions = [r for place in of if (r := reduction(results, *place))]
-    tokens = average(r.shares.get("tokens") for r in reductions)
-    ratio = average(c.ratio for place in of if (c := compute(results, *place)))
-    lost = sum(is_headline(r.cell) and r.status != "done" for r in results)
+    """The headline as tiles."""
+    numbers, frame = headline(results), results_frame(results)
+    of = [pair for pair, _ in pairs(headline_runs(frame))]
+    tokens = average(r.shares.get("tokens") for pair in of if (r := reduction(frame, *pair)))
+    ratio = average(c.ratio for pair in of if (c := compute(frame, *pair)))
+    lost = int((frame["headline"].astype(bool) & (frame["status"] != "done")).sum())
     blocks: list[Block] = [
         Tiles(
             [
-                Tile("retention", percent(found.mean_retention), "of the teacher's accuracy, mean"),
-                Tile("gap recovered", percent(found.mean_gap_recovered), _worst(found)),
-                Tile("single steps", percent(found.latent_only), "on rows that were never in words"),
+                Tile("retention", percent(numbers.mean_retention), "of the teacher's accuracy, mean"),
+                Tile("gap recovered", percent(numbers.mean_gap_recovered), _worst(numbers)),
+                Tile("single steps", percent(numbers.latent_only), "on rows that were never verbalised"),
                 Tile(
                     "less teacher text",
                     "–" if tokens is None else tokens.text(percent(tokens.value)),
@@ -78,40 +76,42 @@ def tiles(results: Sequence[Result]) -> Section:
                     "–" if ratio is None else ratio.text(f"{ratio.value:.2g} ×"),
                     "less than distillation, to 95 % of the gap",
                 ),
-                Tile("measured", f"{found.skills} × {found.seeds}", "skills × seeds"),
+                Tile("measured", f"{numbers.skills} × {numbers.seeds}", "skills × seeds"),
             ]
         )
     ]
     if lost:
         blocks.append(
             Note(
-                f"Cells of the headline arm that were refused or failed: {lost}; the means leave them out.",
+                f"Refused or failed cells of the headline experiment: {lost}; the means leave them out.",
                 "bad",
             )
         )
     return Section(
         "Headline",
         blocks,
-        "A frozen student before and after it takes a packet in; no rule's output in words.",
+        "A frozen student before and after it ingests a packet; no output of a rule is verbalised.",
     )
 
 
-def _worst(found: Headline) -> str:
-    worst = found.worst_gap_recovered
+def _worst(numbers: Headline) -> str:
+    worst = numbers.worst_gap_recovered
     return "mean" if worst is None else f"mean; worst {percent(worst)}"
 
 
 def transfers(results: Sequence[Result]) -> Section:
     """Skill by seed, a table for each student, with mean and range."""
-    mine = headline_runs(results)
-    if not mine:
+    runs = headline_runs(results_frame(results))
+    if runs.empty:
         return Section("Transfers", [missing("m2kt")])
-    caption = "Ring: the frozen student. Dots: after, one a seed. Bar: the teacher."
-    blocks: list[Block] = [Figure(partial(_picture, mine), caption)]
-    for student, group in sorted(grouped(mine, lambda r: r.cell.student).items()):
-        ordered = sorted(group, key=lambda r: (r.cell.skill, r.cell.seed))
-        rows = [_row(run) for run in ordered] + _last_rows(ordered)
-        blocks.append(Table([*_HEAD, *_COLUMNS], rows, title=f"{short(student)}, frozen"))
+    caption = "Ring: the frozen student. Dots: after, one for each seed. Bar: the teacher."
+    blocks: list[Block] = [Figure(partial(_picture, runs), caption)]
+    blocks += [
+        table(
+            _with_means(group.sort_values(["skill", "seed"], kind="stable")), title=f"{short(name)}, frozen"
+        )
+        for name, group in runs.groupby("student")
+    ]
     note = (
         "Brackets: Wilson 95 % interval over the prompts. Mean: over skills of the seeds' mean. Longer shapes were "
         "never probed or rehearsed."
@@ -119,49 +119,45 @@ def transfers(results: Sequence[Result]) -> Section:
     return Section("Transfers", [*blocks, Note(note)])
 
 
-def _row(run: Run) -> list[Cell | str]:
-    after = percent(run.measured.after)
-    if (bounds := run.measured.interval) is not None:
-        after += f" [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
-    values = {name: value(run) for name, value in _COLUMNS.items()}
-    cells = {name: Cell(percent(share)) for name, share in values.items()}
-    cells["after"] = share_cell(values["after"], after)
-    cells["gap recovered"] = share_cell(values["gap recovered"])
-    return [run.cell.skill, str(run.cell.seed), *cells.values()]
+def _with_means(runs: pd.DataFrame) -> pd.DataFrame:
+    """The cells of one student; the mean over skills of the seeds' means; and the range over all cells."""
+    shares = runs[list(_COLUMNS)]
+    cells = shares.map(lambda share: Cell(share_text(share)))
+    cells["gap_recovered"] = shares["gap_recovered"].map(lambda share: share_cell(none_if_nan(share)))
+    cells["after"] = [
+        share_cell(after, percent(after) + ("" if pd.isna(low) else f" [{100 * low:.1f}, {100 * high:.1f}]"))
+        for after, low, high in zip(runs["after"], runs["low"], runs["high"], strict=True)
+    ]
+    cells.insert(0, "skill", runs["skill"].astype(object))
+    cells.insert(1, "seed", runs["seed"].astype(str))
+    means = shares.groupby(runs["skill"]).mean().mean().map(lambda s: Cell(share_text(s), tone="strong"))
+    ranges = shares.agg(_range)
+    ends = [
+        pd.Series({"skill": Cell("mean", tone="strong"), "seed": "", **means}),
+        pd.Series({"skill": Cell("range", tone="quiet"), "seed": "", **ranges}),
+    ]
+    return pd.concat([cells, pd.DataFrame(ends)]).rename(columns=_COLUMNS)
 
 
-def _last_rows(group: list[Run]) -> list[list[Cell | str]]:
-    """Mean over skills of the seeds' means; and the range over all cells."""
-    by_skill = grouped(group, lambda r: r.cell.skill).values()
-    means: list[Cell | str] = [Cell("mean", tone="strong"), ""]
-    ranges: list[Cell | str] = [Cell("range", tone="quiet"), ""]
-    for value in _COLUMNS.values():
-        means.append(Cell(percent(mean(mean(map(value, runs_)) for runs_ in by_skill)), tone="strong"))
-        found = spread(map(value, group))
-        ranges.append(Cell("–" if found is None else _range(found), tone="quiet"))
-    return [means, ranges]
+def _range(shares: pd.Series) -> Cell:
+    low, high = shares.min(), shares.max()
+    if percent(low) == percent(high) or pd.isna(low):
+        return Cell(share_text(low), tone="quiet")
+    return Cell(f"{100 * low:.1f}–{100 * high:.1f}", tone="quiet")
 
 
-def _range(found: Spread) -> str:
-    alike = percent(found.low) == percent(found.high)
-    return percent(found.low) if alike else f"{100 * found.low:.1f}–{100 * found.high:.1f}"
-
-
-def _picture(mine: list[Run]) -> str:
-    of = places(mine)
+def _picture(runs: pd.DataFrame) -> str:
+    of = dict(pairs(runs))
     labels = [f"{skill} · {short(student)}" for student, skill in of]
     with drawing(900, 60 + 30 * len(of)) as figure:
         axes = figure.subplots()
         for y, group in enumerate(of.values()):
-            before, teacher = (mean(getattr(r.measured, n) for r in group) for n in ("before", "teacher"))
-            after = [r.measured.after for r in group if r.measured.after is not None]
-            if before is not None and after:
-                axes.plot(
-                    [before, sum(after) / len(after)], [y, y], color=LINE, linewidth=5, solid_capstyle="round"
-                )
-            if before is not None:
+            before, teacher, after = group["before"].mean(), group["teacher"].mean(), group["after"].dropna()
+            if not pd.isna(before) and len(after):
+                axes.plot([before, after.mean()], [y, y], color=LINE, linewidth=5, solid_capstyle="round")
+            if not pd.isna(before):
                 axes.plot(before, y, "o", markersize=9, markerfacecolor="none", color=MUTED)
-            if teacher is not None:
+            if not pd.isna(teacher):
                 axes.plot(teacher, y, "|", markersize=20, markeredgewidth=2.5, color=INK)
             axes.plot(after, [y] * len(after), "o", markersize=9, color=series(0), alpha=0.75)
         axes.set(yticks=range(len(of)), yticklabels=labels, ylim=(len(of) - 0.4, -0.6))
@@ -171,48 +167,37 @@ def _picture(mine: list[Run]) -> str:
 
 
 # -- verbalised share -------------------------------------------------------------------------------------------------
-_PLAIN = "plain"
-
-
 def verbalised(results: Sequence[Result]) -> Section:
-    """Accuracy by the share of rows in words; ``plain`` trains on true tables only."""
-    title = "Rows in words"
-    of = places([*runs(results, "m2kt"), *runs(results, "plain")])
-    mine = [run for group in of.values() if len({_share(r) for r in group}) > 1 for run in group]
-    steps = sorted({_share(r) for r in mine}, key=lambda v: (v == _PLAIN, v))
-    if len(steps) < 2:
+    """Accuracy by the verbalised share; ``plain`` rehearses true tables alone."""
+    title = "Verbalised rows"
+    runs = measured(results_frame(results), "m2kt", "plain")
+    labels = runs["v"].map(lambda v: f"v = {v:g}").where(runs["arm"] == "m2kt", "plain")
+    runs = runs.assign(share=labels)
+    runs = runs[runs.groupby(PAIR)["share"].transform("nunique") > 1]
+    shares = sorted(runs["share"].unique(), key=lambda label: (label == "plain", label))
+    if len(shares) < 2:
         return Section(
             title, [missing("m2kt", "plain", what="The options v = 0.1, 0.5 and 1 are not measured yet")]
         )
-    rows: list[list[Cell | str]] = []
-    for (student, skill), group in places(mine).items():
-        row: list[Cell | str] = [short(student), skill]
-        for step in steps:
-            found = spread(r.measured.after for r in group if _share(r) == step)
-            row.append(Cell("–", tone="quiet") if found is None else share_cell(found.mean, found.text()))
-        rows.append(row)
-    heads = [step if step == _PLAIN else f"v = {step}" for step in steps]
-    lead = "v is the share of rows whose output also travels in words. Plain: v = 1, and rehearsal on true tables only."
-    table = Table(["student", "skill", *heads], rows, note="Range over seeds in brackets.")
-    return Section(title, [Figure(partial(_curve, mine, steps)), table], lead)
+    cells = runs.groupby([*PAIR, "share"])["after"].apply(spread_cell).unstack()[shares].reset_index()
+    lead = "v is the share of rows whose output also travels as text. Plain: v = 1, and rehearsal on true tables alone."
+    tables = table(cells, note="Range over seeds in brackets.")
+    return Section(title, [Figure(partial(_curve, runs, shares)), tables], lead)
 
 
-def _share(run: Run) -> str:
-    return _PLAIN if run.cell.arm == "plain" else f"{run.cell.options.get('v', 0):g}"
-
-
-def _curve(mine: list[Run], steps: list[str]) -> str:
-    by_student = sorted(grouped(mine, lambda r: r.cell.student).items())
-    with drawing(min(1060, 480 * len(by_student) + 100), 330) as figure:
-        panels = figure.subplots(1, len(by_student), squeeze=False, sharey=True)[0]
-        for axes, (student, group) in zip(panels, by_student, strict=True):
+def _curve(runs: pd.DataFrame, shares: list[str]) -> str:
+    by_student = runs.groupby("student")
+    with drawing(min(1060, 480 * by_student.ngroups + 100), 330) as figure:
+        panels = figure.subplots(1, by_student.ngroups, squeeze=False, sharey=True)[0]
+        for axes, (student, of_student) in zip(panels, by_student, strict=True):
             axes.set_title(short(student))
-            for i, (skill, runs_) in enumerate(sorted(grouped(group, lambda r: r.cell.skill).items())):
-                found = [spread(r.measured.after for r in runs_ if _share(r) == step) for step in steps]
-                points = [(x + 0.03 * i, f) for x, f in enumerate(found) if f is not None]
-                line(axes, [x for x, _ in points], [f for _, f in points], colour=series(i), label=skill)
-            axes.set_xticks(range(len(steps)), steps)
-            axes.set_xlabel("share of rows in words")
+            for i, (skill, group) in enumerate(of_student.groupby("skill")):
+                stats = group.groupby("share")["after"].agg(["mean", "min", "max"]).dropna()
+                stats = stats.loc[[share for share in shares if share in stats.index]]
+                x = [shares.index(share) + 0.03 * i for share in stats.index]
+                line(axes, x, stats, colour=series(i), label=str(skill))
+            axes.set_xticks(range(len(shares)), [share.removeprefix("v = ") for share in shares])
+            axes.set_xlabel("verbalised share of the rows")
             shares_up(axes)
         legend_right(panels[-1])
-        return inline_svg(figure, "accuracy by the share of rows in words")
+        return inline_svg(figure, "accuracy by the verbalised share of the rows")

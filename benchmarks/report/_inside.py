@@ -1,13 +1,25 @@
-"""What goes on inside: single steps, L_geo beside accuracy, concept maps, and the packets' graphs."""
+"""Inside the student: single steps, L_geo beside accuracy, concept maps, and the packets' graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 
-from benchmarks._cells import Result
+import pandas as pd
+
+from benchmarks._cells import Measured, Result
+from benchmarks.report._frame import (
+    headline_runs,
+    measured,
+    missing,
+    none_if_nan,
+    pairs,
+    results_frame,
+    select,
+    short,
+    table,
+)
 from benchmarks.report._plots import losses_up, shares_up
-from benchmarks.report._runs import Run, headline_runs, mean, missing, places, runs, short
 from m2kt.render import (
     READING,
     Block,
@@ -27,107 +39,101 @@ from m2kt.render import (
 
 _STEPS = {
     "selected": "the reader's selector names the rule",
-    "gathered": "its heads look at the rule's arguments",
+    "gathered": "its argument heads attend to the rule's arguments",
     "retrieved": "the right row has the most weight",
-    "written": "the reader is not silent",
-    "readable": "the row's vector says a symbol clearly",
+    "written": "the reader is not gated",
+    "readable": "the row's vector decodes with margin",
     "read_out": "the student writes that symbol",
     "latent": "the same on rows that travel as vectors only",
-    "verbalised": "the same on rows whose output travels in words",
+    "verbalised": "the same on rows whose output travels as text",
     "chains": "traces whose rule steps are all right",
     "structure": "traces whose copies and literals are all right",
-    "procedure": "traces in which the reader chooses rightly for those",
-    "concepts_seen": "share of the packet's rows that were asked",
+    "procedure": "traces in which the selector is right at all copies and literals",
+    "concepts_seen": "share of the packet's rows that the prompts used",
 }
 _TERMS = ("geo", "struct", "reason")
 
 
 def steps(results: Sequence[Result]) -> Section:
-    """Single rule steps by stage, and what was recognised where the skill was not reached."""
+    """Single rule steps by stage, and the diagnoses of weak transfers."""
     title = "Single steps"
-    of = {p: [r for r in group if r.measured.steps] for p, group in places(headline_runs(results)).items()}
-    of = {place: group for place, group in of.items() if group}
-    if not of:
+    runs = headline_runs(results_frame(results))
+    shares = pd.DataFrame([m.steps or {} for m in runs["measured"]], index=runs.index)
+    if shares.empty:
         return Section(title, [missing("m2kt")])
-    known = {name for group in of.values() for r in group for name in r.measured.steps or {}}
-    names = [name for name in _STEPS if name in known]
-    rows: list[list[Cell | str]] = []
-    for (student, skill), group in of.items():
-        shares = [mean((r.measured.steps or {}).get(name) for r in group) for name in names]
-        rows.append([short(student), skill, *map(share_cell, shares)])
-    head = ["student", "skill", *(name.replace("_", " ") for name in names)]
-    legend: list[list[Cell | str]] = [[name.replace("_", " "), _STEPS[name]] for name in names]
+    names = [name for name in _STEPS if name in shares]
+    stages = {name: name.replace("_", " ") for name in names}
+    by_pair = shares[names].dropna(how="all").groupby([runs["student"], runs["skill"]])
+    cells = by_pair.mean().map(lambda share: share_cell(none_if_nan(share))).rename(columns=stages)
     lead = (
-        "Each rule step behind the packet's own prefix, so that slips do not add up. Where a stage fails, those after "
+        "Each rule step after the packet's own prefix, so that errors do not add up. Where a stage fails, those after "
         "it cannot be right."
     )
     blocks: list[Block] = [
-        Table(head, rows, note="Mean over seeds."),
-        Table(["", ""], legend, title="What the stages are", folded=True),
+        table(cells.reset_index(), note="Mean over seeds."),
+        Table(["", ""], [[stages[n], _STEPS[n]] for n in names], title="What the stages are", folded=True),
     ]
-    found: list[list[Cell | str]] = [
-        [run.cell.title, Cell(d["name"], tone="bad"), d["says"]]
-        for run in headline_runs(results)
-        for d in run.measured.diagnosis
+    diagnoses: list[list[Cell | str]] = [
+        [cell, Cell(d["name"], tone="bad"), d["says"]]
+        for cell, m in zip(runs["title"], runs["measured"], strict=True)
+        for d in m.diagnosis
     ]
-    if found:
-        blocks.append(Table(["cell", "diagnosis", ""], found, title="Where the skill was not reached"))
+    if diagnoses:
+        blocks.append(Table(["cell", "diagnosis", ""], diagnoses, title="Where the skill was not reached"))
     return Section(title, blocks, lead)
 
 
 def losses(results: Sequence[Result]) -> Section:
-    """L_geo and accuracy over updates: does little divergence of concepts go with the skill?"""
+    """L_geo and accuracy over updates: do concepts that are near their targets go with the skill?"""
     title = "L_geo and accuracy"
-    mine = [*runs(results, "seed1"), *headline_runs(results)]
-    mine = [r for r in mine if any("geo" in entry for entry in r.measured.history)]
-    pictures: list[Table | Figure] = []
-    for (student, skill), group in places(mine).items():
-        # the run whose accuracy was followed on the way, where there is one
-        run = max(group, key=lambda r: len(_accuracies(r)))
-        pictures.append(
-            Figure(partial(_losses_picture, run), title=f"{skill}, {short(student)}, seed {run.cell.seed}")
-        )
-    if not pictures:
+    frame = results_frame(results)
+    runs = pd.concat([measured(frame, "seed1"), headline_runs(frame)])
+    runs = select(runs, [any("geo" in entry for entry in m.history) for m in runs["measured"]])
+    figures: list[Table | Figure] = []
+    for (student, skill), group in pairs(runs):
+        # the run with the most points of accuracy, where there is one
+        run = group.iloc[max(range(len(group)), key=lambda i: len(_accuracies(group["measured"].iloc[i])))]
+        name = f"{skill}, {short(student)}, seed {run['seed']}"
+        figures.append(Figure(partial(_losses_picture, run["measured"]), title=name))
+    if not figures:
         return Section(title, [missing("seed1")])
     lead = (
-        "Terms of the loss over updates, and below them accuracy where it was followed on the way. L_geo is how far "
-        "the images of concepts are from the student's own states."
+        "Terms of the loss over updates, and below them accuracy where there is a learning curve. L_geo is the "
+        "distance of the images of concepts from the student targets."
     )
-    return Section(title, [Row(pictures)], lead)
+    return Section(title, [Row(figures)], lead)
 
 
-def _updates(run: Run) -> list[float]:
-    return [entry.get("update", float(i + 1)) for i, entry in enumerate(run.measured.history)]
+def _updates(m: Measured) -> list[float]:
+    return [entry.get("update", float(i + 1)) for i, entry in enumerate(m.history)]
 
 
-def _accuracies(run: Run) -> list[tuple[float, float]]:
-    """(update, accuracy) on the way, from the history, or from the curve with its sequences shared out over updates."""
-    pairs = zip(_updates(run), run.measured.history, strict=True)
-    found = [(x, entry["accuracy"]) for x, entry in pairs if "accuracy" in entry]
-    total = run.measured.curve[-1].sequences if run.measured.curve else 0
-    if found or not total:
-        return found
-    last = _updates(run)[-1]
-    return [(last * p.sequences / total, p.accuracy) for p in run.measured.curve]
+def _accuracies(m: Measured) -> list[tuple[float, float]]:
+    """(update, accuracy) from the history, or from the learning curve with its sequences spread over the updates."""
+    pairs_ = zip(_updates(m), m.history, strict=True)
+    points = [(x, entry["accuracy"]) for x, entry in pairs_ if "accuracy" in entry]
+    total = m.curve[-1].sequences if m.curve else 0
+    if points or not total:
+        return points
+    last = _updates(m)[-1]
+    return [(last * p.sequences / total, p.accuracy) for p in m.curve]
 
 
-def _losses_picture(run: Run) -> str:
-    x, history, accuracy = _updates(run), run.measured.history, _accuracies(run)
+def _losses_picture(m: Measured) -> str:
+    history, accuracy = pd.DataFrame(m.history, index=_updates(m)), _accuracies(m)
     with drawing(360, 380 if accuracy else 230) as figure:
         panels = figure.subplots(2 if accuracy else 1, 1, squeeze=False, sharex=True)[:, 0]
-        for i, term in enumerate(_TERMS):
-            points = [
-                (at, entry[term]) for at, entry in zip(x, history, strict=True) if entry.get(term, 0) > 0
-            ]
-            if points:
-                strength = 1.0 if term == "geo" else 0.5
-                panels[0].plot(*zip(*points, strict=True), color=series(i), label=f"L_{term}", alpha=strength)
+        for term in (name for name in _TERMS if name in history):
+            loss = history[term][history[term] > 0]
+            if len(loss):
+                alpha = 1.0 if term == "geo" else 0.5
+                colour = series(_TERMS.index(term))
+                panels[0].plot(loss.index, loss, color=colour, label=f"L_{term}", alpha=alpha)
         losses_up(panels[0])
         panels[0].legend(loc="best")
         if accuracy:
-            panels[1].plot(
-                *zip(*accuracy, strict=True), "o-", color=series(3), markersize=4, label="accuracy"
-            )
+            x, y = zip(*accuracy, strict=True)
+            panels[1].plot(x, y, "o-", color=series(3), markersize=4, label="accuracy")
             panels[1].legend(loc="lower right")
             shares_up(panels[1])
         panels[-1].set_xlabel("updates")
@@ -135,29 +141,30 @@ def _losses_picture(run: Run) -> str:
 
 
 def maps(results: Sequence[Result]) -> Section:
-    """The teacher's concepts, and where they land in the student."""
+    """The teacher's concepts, and their images in the student."""
     title = "Concept maps"
     blocks: list[Block] = []
-    for (student, skill), group in places(headline_runs(results)).items():
-        drawn = next((r.measured.map for r in group if r.measured.map is not None), None)
+    for (student, skill), group in pairs(headline_runs(results_frame(results))):
+        drawn = next((m.map for m in group["measured"] if m.map is not None), None)
         if drawn is not None:
             blocks.append(Figure(partial(draw_transfer_map, drawn), title=f"{skill}, {short(student)}"))
     if not blocks:
         return Section(title, [missing("m2kt")])
     lead = (
-        "Principal directions. Colours are what a concept writes: images should fall among the student's own states of "
-        "the same colour."
+        "Principal directions. Colours are the symbols that concepts write: images should lie among the student "
+        "targets of the same colour."
     )
     return Section(title, blocks, lead)
 
 
 def graphs(results: Sequence[Result]) -> Section:
-    """One packet's graph for each skill."""
+    """The graph of one packet for each skill."""
     title = "Abstraction graphs"
     drawn: dict[str, GraphSummary] = {}
-    for run in headline_runs(results):
-        if run.measured.graph is not None and run.cell.skill not in drawn:
-            drawn[run.cell.skill] = GraphSummary.model_validate(run.measured.graph)
+    runs = headline_runs(results_frame(results))
+    for skill, m in zip(runs["skill"], runs["measured"], strict=True):
+        if m.graph is not None and skill not in drawn:
+            drawn[skill] = GraphSummary.model_validate(m.graph)
     if not drawn:
         return Section(title, [missing("m2kt")])
     blocks: list[Block] = [block for skill in sorted(drawn) for block in graph_blocks(drawn[skill], of=skill)]

@@ -1,4 +1,4 @@
-"""Axes that several pictures share."""
+"""Axes that several figures share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from math import log10
 from typing import TYPE_CHECKING
 
-from benchmarks.report._runs import Spread
-
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
@@ -28,13 +27,13 @@ def shares_across(axes: Axes) -> None:
 
 
 def amounts_across(axes: Axes) -> None:
-    """The x axis is an amount, logarithmic. To be called when all is drawn."""
+    """The x axis is an amount, logarithmic. Call it after everything is drawn."""
     axes.set_xscale("log")
     plain_ticks(axes.xaxis, axes.get_xlim(), _amount)
 
 
 def losses_up(axes: Axes) -> None:
-    """The y axis is a loss, logarithmic. To be called when all is drawn."""
+    """The y axis is a loss, logarithmic. Call it after everything is drawn."""
     axes.set_yscale("log")
     plain_ticks(axes.yaxis, axes.get_ylim(), "{:g}".format)
 
@@ -58,12 +57,19 @@ def _amount(value: float) -> str:
     return f"{value:g}"
 
 
-def line(axes: Axes, x: Sequence[float], y: Sequence[Spread], *, colour: str, label: str) -> None:
-    """Means joined by a line, each with its range over seeds."""
-    middle = [s.mean for s in y]
-    ranges = [[s.mean - s.low for s in y], [s.high - s.mean for s in y]]
+def line(axes: Axes, x: Sequence[float], stats: pd.DataFrame, *, colour: str, label: str) -> None:
+    """Means (columns mean, min, max) joined by a line, each with its range over seeds."""
+    ranges = [stats["mean"] - stats["min"], stats["max"] - stats["mean"]]
     axes.errorbar(
-        x, middle, ranges, fmt="o-", color=colour, label=label, capsize=3, linewidth=1.8, elinewidth=1.2
+        x,
+        stats["mean"],
+        ranges,
+        fmt="o-",
+        color=colour,
+        label=label,
+        capsize=3,
+        linewidth=1.8,
+        elinewidth=1.2,
     )
 
 

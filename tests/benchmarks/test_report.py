@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks._cells import CurvePoint, Ledger, Result
 from benchmarks.report import headline, markdown, sections, write_html
+from benchmarks.report._frame import results_frame
 from benchmarks.report._numbers import Amount, average, compute, curves, equal_bytes, reach, reduction
 from m2kt.errors import StorageError
 from m2kt.render import Section
@@ -87,17 +88,17 @@ def test_the_rate_is_chosen_on_prompts_for_development() -> None:
         distilled("secret", 100, 0.5, lr=1e-3, extra={"dev_accuracy": 0.9}),
         distilled("secret", 100, 0.8, lr=1e-4, extra={"dev_accuracy": 0.1}),
     ]
-    (point,) = curves(fair, STUDENT, "secret")["sft"]
-    assert point.accuracy.mean == 0.5 and point.lr == 1e-3
+    (point,) = curves(results_frame(fair), STUDENT, "secret").to_dict("records")
+    assert point["mean"] == 0.5 and point["lr"] == 1e-3
     without = [distilled("secret", 100, 0.5, lr=1e-3), distilled("secret", 100, 0.8, lr=1e-4)]
-    assert curves(without, STUDENT, "secret")["sft"][0].accuracy.mean == 0.8
+    assert curves(results_frame(without), STUDENT, "secret")["mean"].tolist() == [0.8]
 
 
 def test_cells_at_equal_bytes_are_no_point_of_the_curve() -> None:
     results = [distilled("secret", 100, 0.5), distilled("secret", 2000, 0.9, equal_bytes=True)]
-    assert [p.examples for p in curves(results, STUDENT, "secret")["sft"]] == [100]
-    mark = equal_bytes(results, STUDENT, "secret")
-    assert mark is not None and mark.accuracy.mean == 0.9 and mark.bytes == BYTES
+    assert curves(results_frame(results), STUDENT, "secret")["examples"].tolist() == [100]
+    mark = equal_bytes(results_frame(results), STUDENT, "secret")
+    assert mark is not None and mark["mean"] == 0.9 and mark["bytes"] == BYTES
 
 
 def test_data_reduction_in_examples_tokens_and_bytes() -> None:
@@ -108,7 +109,7 @@ def test_data_reduction_in_examples_tokens_and_bytes() -> None:
         distilled("secret", 1000, 1.0),
         distilled("secret", 1000, 0.4, method="gold"),
     ]
-    found = reduction(results, STUDENT, "secret")
+    found = reduction(results_frame(results), STUDENT, "secret")
     assert found is not None and found.method == "sft" and found.target == 0.5
     assert {u: a.value for u, a in found.needed.items()} == {
         "examples": pytest.approx(100),
@@ -144,21 +145,21 @@ def test_among_methods_the_one_that_needs_least_is_the_baseline() -> None:
     results = [transfer("secret", 0, 0.5)]
     for method, reached in (("sft", 0.4), ("gold", 0.6), ("gkd", 1.0)):
         results += [distilled("secret", n, a, method=method) for n, a in ((10, 0.0), (1000, reached))]
-    found = reduction(results, STUDENT, "secret")
+    found = reduction(results_frame(results), STUDENT, "secret")
     assert found is not None and found.method == "gkd"
     assert found.needed["examples"].value == pytest.approx(100)
 
 
 def test_a_packet_that_moved_nothing_reduces_nothing() -> None:
     results = [transfer("secret", 0, 0.0), distilled("secret", 10, 0.1), distilled("secret", 1000, 0.8)]
-    assert reduction(results, STUDENT, "secret") is None
+    assert reduction(results_frame(results), STUDENT, "secret") is None
     assert headline(results).data_reduction_examples is None
 
 
 def test_compute_to_95_percent_of_the_gap() -> None:
     # the sample's baseline rises in a line to 100 % at 200,000 tokens; the packet takes 10,000 whole passes
     results = [transfer("secret", 0, 1.0), distilled("secret", 1000, 1.0), distilled("secret", 100, 0.5)]
-    found = compute(results, STUDENT, "secret")
+    found = compute(results_frame(results), STUDENT, "secret")
     assert found is not None and found.distil is not None and found.ratio is not None
     assert found.distil.value == pytest.approx(190_000) and found.distil.bound == ""
     assert "1,000 examples" in found.config
@@ -173,22 +174,26 @@ def test_a_watched_run_says_when_it_came_that_far() -> None:
     ]
     seen = result(cell("watched", "secret"), 1.0, curve=on_the_way)
     results = [transfer("secret", 0, 1.0), distilled("secret", 1000, 1.0), seen]
-    found = compute(results, STUDENT, "secret")
+    found = compute(results_frame(results), STUDENT, "secret")
     assert found is not None and found.ratio is not None and found.core_tokens == 10_000
-    assert found.on_the_way == pytest.approx(2500)
+    assert found.to_target == pytest.approx(2500)
     assert found.ratio.value == pytest.approx(190 / 2.5)
     never = result(cell("watched", "secret"), 1.0, curve=on_the_way[:1])
-    found = compute([*results[:2], never], STUDENT, "secret")
-    assert found is not None and found.on_the_way is None and found.ratio == Amount(pytest.approx(19))
-    weak = compute([transfer("secret", 0, 0.9), *results[1:]], STUDENT, "secret")
+    found = compute(results_frame([*results[:2], never]), STUDENT, "secret")
+    assert found is not None and found.to_target is None and found.ratio == Amount(pytest.approx(19))
+    weak = compute(results_frame([transfer("secret", 0, 0.9), *results[1:]]), STUDENT, "secret")
     assert weak is not None and weak.ratio is None
 
 
 def test_compute_where_one_side_never_gets_there() -> None:
-    late = compute([transfer("secret", 0, 1.0), distilled("secret", 100, 0.5)], STUDENT, "secret")
+    late = compute(
+        results_frame([transfer("secret", 0, 1.0), distilled("secret", 100, 0.5)]), STUDENT, "secret"
+    )
     assert late is not None and late.distil == Amount(200_000, ">")
     assert late.ratio == Amount(pytest.approx(20), ">")
-    weak = compute([transfer("secret", 0, 0.9), distilled("secret", 100, 1.0)], STUDENT, "secret")
+    weak = compute(
+        results_frame([transfer("secret", 0, 0.9), distilled("secret", 100, 1.0)]), STUDENT, "secret"
+    )
     assert weak is not None and weak.core_tokens is None and weak.ratio is None
     assert "not reached" in markdown([transfer("secret", 0, 0.9), distilled("secret", 100, 1.0)])
 
@@ -199,7 +204,7 @@ def test_every_seed_of_a_setting_must_get_there() -> None:
         distilled("secret", 100, 1.0),
         distilled("secret", 100, 0.5, seed=1),
     ]
-    found = compute(results, STUDENT, "secret")
+    found = compute(results_frame(results), STUDENT, "secret")
     assert found is not None and found.distil == Amount(200_000, ">")
 
 
@@ -209,7 +214,7 @@ def test_before_counts_as_the_start_of_every_curve() -> None:
         transfer("secret", 0, 1.0, before=0.5, ledger=Ledger(core_tokens=90.0, tokens=100)),
         distilled("secret", 100, 1.0, before=0.5, curve=half),
     ]
-    found = compute(results, STUDENT, "secret")
+    found = compute(results_frame(results), STUDENT, "secret")
     # 95 % of the way from 50 to 100 % is 97.5 %, nine tenths and a half of the only segment
     assert found is not None and found.distil is not None
     assert found.distil.value == pytest.approx(950)
@@ -240,7 +245,7 @@ def test_the_table_of_transfers() -> None:
 def test_controls_say_whom_the_student_follows_and_what_was_refused() -> None:
     text = markdown(every_section())
     names = ["addition", "kinship", "secret"]
-    assert _row(text, "Controls", "| arm")[1:4] == names
+    assert _row(text, "Controls", "| experiment")[1:4] == names
     assert _row(text, "Controls", "| shuffled")[3] == "7.0 %; follows 99.0 %"
     assert _row(text, "Controls", "| wrong")[1] == "refused"
     assert _row(text, "Controls", "| text lora v=1.0")[3] == "22.0 %"
@@ -297,14 +302,14 @@ def test_dials_are_sorted_as_numbers() -> None:
 
 def test_rows_in_words_need_more_than_one_share() -> None:
     text = markdown(every_section())
-    assert _row(text, "Rows in words", "| zoo:pico-gpt2 | secret")[2:] == [
+    assert _row(text, "Verbalised rows", "| zoo:pico-gpt2 | secret")[2:] == [
         "99.7 % (99.0–100.0)",
         "97.2 %",
         "98.0 %",
         "99.0 %",
         "99.0 %",
     ]
-    assert "smollm2" not in text.split("### Rows in words")[1].split("###")[0]
+    assert "smollm2" not in text.split("### Verbalised rows")[1].split("###")[0]
 
 
 def test_tables_are_whole_whatever_they_say() -> None:
@@ -334,7 +339,7 @@ def test_every_section_is_filled(full: str) -> None:
     drawn = {title for title, s in parts.items() if "<svg" in _html_of(full, s)}
     assert drawn == {
         "Transfers",
-        "Rows in words",
+        "Verbalised rows",
         "Beside distillation",
         "Compute",
         "Controls and ablations",
