@@ -23,7 +23,7 @@ from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
 
 if TYPE_CHECKING:
     from m2kt.audit import Score
-    from m2kt.models import LoadedModel
+    from m2kt.models import Dtype, LoadedModel
     from m2kt.student import StudentSettings
 
 PROMPTS = 200  # on which accuracy is measured
@@ -71,7 +71,7 @@ def _alone(path: Path) -> Iterator[None]:
 class ArtifactCache:
     """Makes what a cell asks for, once."""
 
-    def __init__(self, folder: Path, device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(self, folder: Path, device: str = "auto", dtype: Dtype = "auto") -> None:
         self.folder, self.device, self.dtype = folder, device, dtype
         self._tasks: dict[tuple[str, str], Task] = {}
         self._digests: dict[str, str] = {}
@@ -166,7 +166,7 @@ class ArtifactCache:
         """A model as the bench uses it."""
         from m2kt.models import load_causal_lm
 
-        return load_causal_lm(name, device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
+        return load_causal_lm(name, device=self.device, dtype=self.dtype)
 
     def train(
         self,

@@ -5,54 +5,92 @@ Data flows one way, and imports point one way::
     probes -> teacher -> packet -> student -> audit
                             (models: any causal LM, for teacher and student)
 
-A probe spec says what can be asked. The teacher room interrogates a language model and condenses what it does into a
-signed :class:`Packet` (concepts C, graph and attention A, traces R, metadata M, signature sigma). The student room
-trains a Concept Alignment Layer on a frozen model by rehearsal, from the packet alone. The audit returns a verdict;
+A probe spec says what can be asked. The teacher side intervenes on a language model and condenses its skill into a
+signed :class:`Packet` (concepts C, graph and attention A, traces R, metadata M, signature sigma). The student side
+trains a Concept Alignment Layer on a frozen model by rehearsal, from the packet alone. The auditor returns a verdict;
 only the pipeline acts on it. Teacher and student never import each other. Three calls matter::
 
-    m2kt.extract("zoo:addition", "zoo:addition", "addition.m2kp")
-    m2kt.ingest("zoo:pico-gpt2", "addition.m2kp", "adapter")          # accepted and written, or rolled back
-    m2kt.evaluate("zoo:pico-gpt2", "zoo:addition", adapter="adapter")
+    extraction = m2kt.extract("zoo:addition", "zoo:addition", "addition.m2kp")
+    ingestion = m2kt.ingest("zoo:pico-gpt2", extraction.packet, "adapter")    # accepted and written, or rolled back
+    ingestion.verdict.accuracy, ingestion.verdict.certificate.bound
 
-Importing this module loads no torch. ``m2kt.register()`` makes peft know the adapter type.
+Every verb of the ``m2kt`` command is a function here, except that ``m2kt audit`` is :func:`audit_packet`, for
+:mod:`m2kt.audit` is the auditor's package. ``m2kt.register()`` makes peft know the adapter type.
+
+Importing this module loads no torch: names are imported when they are first used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from m2kt.errors import M2KTError as M2KTError
     from m2kt.packet import Packet as Packet
+    from m2kt.packet import describe as describe
+    from m2kt.pipeline import Extraction as Extraction
+    from m2kt.pipeline import IngestConfig as IngestConfig
+    from m2kt.pipeline import Ingestion as Ingestion
+    from m2kt.pipeline import audit as audit_packet  # noqa: F401
+    from m2kt.pipeline import consolidate as consolidate
+    from m2kt.pipeline import demo as demo
+    from m2kt.pipeline import diff as diff
     from m2kt.pipeline import evaluate as evaluate
+    from m2kt.pipeline import export as export
     from m2kt.pipeline import extract as extract
     from m2kt.pipeline import ingest as ingest
+    from m2kt.pipeline import inspect as inspect
     from m2kt.pipeline import preflight as preflight
+    from m2kt.pipeline import rollback as rollback
+    from m2kt.pipeline import sign as sign
+    from m2kt.pipeline import verify as verify
     from m2kt.probes import ProbeSpec as ProbeSpec
+    from m2kt.remote import lineage as lineage
+    from m2kt.remote import publish as publish
+    from m2kt.remote import pull as pull
+    from m2kt.remote import search as search
+    from m2kt.remote import yank as yank
     from m2kt.student import register as register
 
 __version__ = "0.1.0"
-__all__ = ["M2KTError", "Packet", "ProbeSpec", "evaluate", "extract", "ingest", "preflight", "register"]
 
-_HOMES = {
-    "M2KTError": "m2kt.errors",
-    "Packet": "m2kt.packet",
-    "ProbeSpec": "m2kt.probes",
-    "evaluate": "m2kt.pipeline",
-    "extract": "m2kt.pipeline",
-    "ingest": "m2kt.pipeline",
-    "preflight": "m2kt.pipeline",
-    "register": "m2kt.student",
+_NAMES = {
+    "m2kt.errors": ("M2KTError",),
+    "m2kt.packet": ("Packet", "describe"),
+    "m2kt.probes": ("ProbeSpec",),
+    "m2kt.pipeline": (
+        "Extraction",
+        "IngestConfig",
+        "Ingestion",
+        "audit_packet",
+        "consolidate",
+        "demo",
+        "diff",
+        "evaluate",
+        "export",
+        "extract",
+        "ingest",
+        "inspect",
+        "preflight",
+        "rollback",
+        "sign",
+        "verify",
+    ),
+    "m2kt.remote": ("lineage", "publish", "pull", "search", "yank"),
+    "m2kt.student": ("register",),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+_RENAMED = {"audit_packet": "audit"}
+__all__ = [
+    *_MODULES,
+]
 
 
-def __getattr__(name: str) -> Any:
-    """Public names, imported when first used."""
-    from importlib import import_module
-
-    if name not in _HOMES:
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
         raise AttributeError(f"module 'm2kt' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), _RENAMED.get(name, name))
 
 
 def __dir__() -> list[str]:

@@ -20,8 +20,13 @@ def m2kt_home() -> Path:
 
 
 def check_home() -> Path:
-    """The directory, created and found writable. Raises StorageError; call it before work whose result is signed."""
+    """The directory, if it holds the local signing key or can be written; called before work whose result is signed.
+
+    Raises StorageError.
+    """
     home = m2kt_home()
+    if (home / "keys" / "ed25519.pem").is_file():
+        return home
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):

@@ -25,7 +25,7 @@ from m2kt.audit import (
 from m2kt.audit._steps import spans
 from m2kt.models import LoadedModel, load_causal_lm
 from m2kt.packet import Packet, Trace, decode_outputs, fixed_lookup, roll_out
-from m2kt.pipeline import extract_packet, read_spec
+from m2kt.pipeline import extract, read_spec
 from m2kt.probes import ProbeSpec
 from m2kt.student import NO_BANK, CALConfig, Candidate, Encoder, StudentSettings, replace_bank, train
 from tests.student.helpers import WORDS, loaded, small_packet
@@ -41,7 +41,7 @@ def packet() -> Packet:
     torch.set_num_threads(1)
     spec, _ = read_spec("zoo:secret")
     data = spec.model_dump(exclude_none=True) | {"templates": ["{x} {x} {x}:"], "held_out": [], "truth": None}
-    return extract_packet("zoo:secret", ProbeSpec.model_validate(data))[0]
+    return extract("zoo:secret", ProbeSpec.model_validate(data)).packet
 
 
 def trained(packet: Packet, updates: int, **settings: Any) -> tuple[LoadedModel, Candidate]:

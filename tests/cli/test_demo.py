@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from m2kt import pipeline
+from m2kt.audit import Verdict
 from m2kt.cli import app
-from m2kt.pipeline import DemoResult, DemoRow, IngestResult
+from m2kt.pipeline import DemoResult, DemoRow, Ingestion
 
 
 def _result(restored: bool) -> DemoResult:
@@ -33,16 +34,11 @@ def _result(restored: bool) -> DemoResult:
         ingest_seconds=41.0,
         verdict="accepted",
     )
-    fields = {name: field.annotation for name, field in IngestResult.model_fields.items()}
-    values = {name: 0.0 if kind in (float, int) else [] for name, kind in fields.items()}
-    rollback = IngestResult.model_construct(
-        **{
-            **values,
-            "verdict": "rejected",
-            "reasons": ["skill not reached"],
-            "adapter_digest_before": "sha256:" + "ab" * 32,
-            "adapter_digest": ("sha256:" if restored else "sha999:") + "ab" * 32,
-        }
+    verdict = Verdict.model_construct(verdict="rejected", reasons=["skill not reached"], diagnosis=[])
+    rollback = Ingestion.model_construct(
+        verdict=verdict,
+        adapter_digest_before="sha256:" + "ab" * 32,
+        adapter_digest=("sha256:" if restored else "sha999:") + "ab" * 32,
     )
     return DemoResult.model_construct(rows=[row], rollback=rollback, restored=restored, seconds=100.0)
 

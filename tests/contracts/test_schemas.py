@@ -47,5 +47,21 @@ def test_parts_of_a_packet_pass(name: str) -> None:
         jsonschema.validate({**data, "unknown": 1}, schema)
 
 
+def test_the_configuration_is_described_to_its_leaves() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = SCHEMAS["ingest-config"]
+    described = [
+        field
+        for model in (schema, *schema["$defs"].values())
+        for field in model.get("properties", {}).values()
+    ]
+    assert len(described) > 60 and all("description" in f or "$ref" in f for f in described)
+    good = {"updates": 3, "student": {"reader": {"kind": "flat"}}, "thresholds": {"gap_recovered": 0.5}}
+    jsonschema.validate(good, schema)
+    for bad in ({"student": {"reader": {"kind": "round"}}}, {"thresholds": {"gap": 1}}, {"updates": -1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)
+
+
 def test_no_other_schema_is_there() -> None:
     assert sorted(p.name for p in FOLDER.iterdir()) == sorted(f"{name}.schema.json" for name in SCHEMAS)

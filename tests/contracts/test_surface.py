@@ -1,12 +1,14 @@
-"""What others rely on: names, options, JSON keys, the format's schema. Frozen in golden files.
+"""The public surface: names, options, JSON keys; frozen in golden files. House rules, as numbers that may only fall.
 
 ``M2KT_UPDATE_GOLDEN=1 pytest tests/contracts`` rewrites them; look at the difference before committing it.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -19,7 +21,6 @@ import typer.main
 import m2kt
 from m2kt.cli import app
 from m2kt.cli._output import EXIT_CODES
-from m2kt.packet import PacketDiff
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -53,34 +54,50 @@ def test_the_command_line() -> None:
     _frozen("cli.json", _surface(typer.main.get_command(app)))
 
 
-def test_result_keys() -> None:
-    from m2kt import pipeline
+@pytest.fixture(scope="module")
+def extraction(tmp_path_factory: pytest.TempPathFactory) -> m2kt.Extraction:
+    from m2kt.teacher import ExtractionConfig
 
-    results = (
-        pipeline.ExtractResult,
-        pipeline.PreflightResult,
-        pipeline.IngestResult,
-        pipeline.EvaluateResult,
-        PacketDiff,
+    config = ExtractionConfig(probes_per_template=150, rounds=1, fidelity_prompts=60, floor=0)
+    return m2kt.extract(
+        "zoo:secret", "zoo:secret", tmp_path_factory.mktemp("results") / "p.m2kp", config=config
     )
-    _frozen("results.json", {r.__name__: sorted(r.model_fields) for r in results})
+
+
+def test_result_keys(extraction: m2kt.Extraction, tmp_path: Path) -> None:
+    config = m2kt.IngestConfig(updates=1, evaluation_prompts=4, certificate_traces=0, trigger_strings=0)
+    packet = extraction.packet
+    reports = {
+        "ExtractResult": extraction.report(),
+        "PreflightResult": m2kt.preflight("zoo:pico-gpt2", packet).report(),
+        "IngestResult": m2kt.ingest("zoo:pico-gpt2", packet, tmp_path / "adapter", config=config).report(),
+        "EvaluateResult": m2kt.evaluate("zoo:secret", "zoo:secret", n=4).report(),
+        "PacketDiff": m2kt.diff(packet, packet).model_dump(),
+    }
+    json.dumps(reports, allow_nan=False)
+    _frozen("results.json", {name: sorted(report) for name, report in reports.items()})
+
+
+def test_every_verb_is_a_function() -> None:
+    verbs = set(typer.main.get_command(app).commands) - {"keys", "models", "broker", "serve", "bench"}  # type: ignore[attr-defined]
+    functions = {verb: getattr(m2kt, "audit_packet" if verb == "audit" else verb) for verb in verbs}
+    assert len(verbs) > 15 and all(callable(function) for function in functions.values())
+    assert all(f.__module__.startswith(("m2kt.pipeline.", "m2kt.remote.")) for f in functions.values())
 
 
 def test_exit_codes_are_documented_and_distinct() -> None:
-    import m2kt.student
     from m2kt.errors import M2KTError
 
     def below(kind: type[M2KTError]) -> list[type[M2KTError]]:
         return [kind, *(k for direct in kind.__subclasses__() for k in below(direct))]
 
+    # packages may have finer ones, with the codes of these
     kinds = [kind for kind in below(M2KTError) if kind.__module__ == M2KTError.__module__]
-    # rooms may have finer ones, with the codes of these
     codes = {kind.__name__: kind.exit_code for kind in kinds}
-    assert len(set(codes.values())) == len(codes), codes
+    assert len(codes) > 9 and len(set(codes.values())) == len(codes), codes
     assert not {0, 2, 5} & set(codes.values())
     for name, code in codes.items():
         assert f" {code} " in EXIT_CODES, name
-    assert m2kt.student is not None
 
 
 @pytest.mark.parametrize(
@@ -110,16 +127,51 @@ def test_public_names() -> None:
         _ = m2kt.nothing
 
 
+SOURCES = [
+    *(ROOT / "src").rglob("*.py"),
+    *(path for package in (ROOT / "packages").iterdir() for path in (package / "src").rglob("*.py")),
+    *(ROOT / "benchmarks").rglob("*.py"),
+]
+RATCHET = {"files above 400 lines": 1, "functions above 60 lines": 15, "Any in src": 420}
+"""Today's numbers: lower them when they fall, never raise them."""
+
+
+def _functions(path: Path) -> list[tuple[str, int]]:
+    """Names and lengths of a file's functions."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [
+        (f"{path.relative_to(ROOT)}:{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1)
+        for node in nodes
+        if isinstance(node, kinds)
+    ]
+
+
 def test_house_rules() -> None:
     lengths = {}
-    for path in (ROOT / "src").rglob("*.py"):
+    for path in SOURCES:
         text = path.read_text(encoding="utf-8")
-        lengths[path.name] = text.count("\n")
+        lengths[str(path.relative_to(ROOT))] = text.count("\n")
         assert "trust_remote_code=True" not in text, path
-        for forbidden in ("import pickle", "torch.load(", "import dill", "eval("):
-            assert forbidden not in text.replace(".eval()", ""), (path, forbidden)
-    assert statistics.median(lengths.values()) < 200  # short modules; few above 400
-    assert sum(n > 400 for n in lengths.values()) <= 3, lengths
+        for forbidden in (
+            "import pickle",
+            r"torch\.load\((?!.*weights_only=True)",
+            "import dill",
+            r"(?<!\.)\beval\(",
+        ):
+            assert not re.search(forbidden, text), (path, forbidden)
+    assert len(lengths) == len(SOURCES) > 200
+    assert statistics.median(lengths.values()) < 200
+    long_files = {name: n for name, n in lengths.items() if n > 400}
+    assert len(long_files) <= RATCHET["files above 400 lines"], long_files
+    long_functions = {name: n for path in SOURCES for name, n in _functions(path) if n > 60}
+    assert len(long_functions) <= RATCHET["functions above 60 lines"], long_functions
+
+
+def test_any_becomes_rarer() -> None:
+    source = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
+    count = sum(len(re.findall(r"\bAny\b", text)) for text in source)
+    assert count <= RATCHET["Any in src"], count
 
 
 def test_the_packaged_files_are_there() -> None:

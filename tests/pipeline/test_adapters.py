@@ -91,18 +91,18 @@ def commit(path: Path, seed: int) -> str:
 
 def test_every_committed_state_can_be_had_back(tmp_path: Path) -> None:
     out = tmp_path / "adapter"
-    with pytest.raises(StorageError, match="there is none and never was"):
+    with pytest.raises(StorageError, match="expected an adapter or its states"):
         rollback(out)
     digests = [commit(out, seed) for seed in range(3)]
     assert [(s.number, s.digest, s.packet) for s in states(out)] == [
         (1, digests[0], "sha256:0"),
         (2, digests[1], "sha256:1"),
     ]
-    assert rollback(out).digest == digests[1] == adapter_digest(out)
-    assert rollback(out).digest == digests[2] == adapter_digest(out), "a rollback can be undone"
-    assert rollback(out, "1").digest == digests[0] == adapter_digest(out)
-    assert rollback(out, digests[2][:20]).digest == digests[2] == adapter_digest(out)
-    with pytest.raises(StorageError, match=r"no state 99 of .*; there are: 1 \("):
+    assert rollback(out).now == digests[1] == adapter_digest(out)
+    assert rollback(out).now == digests[2] == adapter_digest(out), "a rollback can be undone"
+    assert rollback(out, "1").now == digests[0] == adapter_digest(out)
+    assert rollback(out, digests[2][:20]).now == digests[2] == adapter_digest(out)
+    with pytest.raises(StorageError, match=r"expected one state 99 of .*, got no; there are: 1 \("):
         rollback(out, "99")
     assert adapter_digest(out) == digests[2]
 
@@ -120,7 +120,7 @@ def test_a_state_that_was_changed_is_not_put_back(tmp_path: Path) -> None:
 def test_what_changed_meanwhile_is_not_overwritten(model: Any, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     digest = commit(out, 0)
-    with pytest.raises(StorageError, match="changed by somebody else meanwhile"):
+    with pytest.raises(StorageError, match="another process has changed"):
         commit_adapter(model, out, {}, "sha256:of before")
     assert adapter_digest(out) == digest
 
@@ -174,5 +174,5 @@ def test_killed_at_any_moment_there_is_one_state_or_the_other(tmp_path: Path) ->
 
 def test_something_else_is_never_overwritten(model: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("...", encoding="utf-8")
-    with pytest.raises(StorageError, match="not an adapter"):
+    with pytest.raises(StorageError, match="expected an adapter or nothing"):
         read_adapter(tmp_path)

@@ -14,12 +14,13 @@ from m2kt.pipeline import IngestConfig, extract, ingest, verify_adapter
 from m2kt.pipeline._cards import adapter_card
 from m2kt.pipeline._receipt import Draft
 from m2kt.pipeline._statements import read_receipt
+from m2kt.settings import Thresholds
 
 ANYTHING = IngestConfig(  # is accepted: what matters here is what the card says
     updates=1,
     evaluation_prompts=4,
     certificate_traces=20,
-    thresholds={"gap_recovered": -1, "perplexity_ratio": 99, "divergence": 99},
+    thresholds=Thresholds(gap_recovered=-1, perplexity_ratio=99, divergence=99),
 )
 
 

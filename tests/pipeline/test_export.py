@@ -122,7 +122,7 @@ def test_other_adapters_are_merged_where_peft_merges_them(tmp_path: Path) -> Non
     lora.save_pretrained(str(tmp_path / "lora"))
     config = tmp_path / "lora" / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": None}))
-    with pytest.raises(CompatibilityError, match="does not say which base"):
+    with pytest.raises(CompatibilityError, match="expected a base model in"):
         export(tmp_path / "lora", tmp_path / "merged")
     export(tmp_path / "lora", tmp_path / "merged", student=str(base))
     assert torch.allclose(logits(load_causal_lm(tmp_path / "merged").model), want, atol=1e-4)
@@ -137,7 +137,7 @@ def test_what_is_plain_already_is_only_converted(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="an ordinary checkpoint already"):
         export(base, tmp_path / "x")
     export(base, tmp_path / "x", form="gguf")
-    with pytest.raises(StorageError, match="nothing is overwritten"):
+    with pytest.raises(StorageError, match="nothing was overwritten"):
         export(base, tmp_path / "x", form="gguf")
     with pytest.raises(ModelError, match="a gpt_neox model cannot be written as GGUF"):
         export(based(tmp_path, "neox"), tmp_path / "y", form="gguf")

@@ -63,7 +63,7 @@ def test_one_packet_goes_into_every_family(family: str, packet: Path, tmp_path: 
     student = core(family, tmp_path / family)
     result = ingest(str(student), packet, tmp_path / "adapter", config=CONFIG, probes="zoo:secret")
     assert digest(packet) == before
-    assert (result.before, result.verdict) == (0.0, "accepted")
-    assert result.accuracy >= 0.9
+    assert (result.verdict.before, result.accepted) == (0.0, True)
+    assert result.verdict.accuracy >= 0.9
     # in a cache of the family's own kind, and by the words of the truth alone
     assert evaluate(str(student), "zoo:secret", adapter=tmp_path / "adapter", n=50).accuracy >= 0.9

@@ -10,13 +10,14 @@ import pytest
 from m2kt.errors import PacketError
 from m2kt.packet import RECEIPT, Packet, TrustPolicy, judge_file, local_key, show_key, verify_statement
 from m2kt.pipeline import IngestConfig, adapter_digest, extract, ingest, rollback, schemas, verify_adapter
+from m2kt.settings import Thresholds
 from tests.packet.trusting import policy_file
 
 ANYTHING = IngestConfig(  # is accepted: what matters here is what the receipt says
     updates=1,
     evaluation_prompts=4,
     certificate_traces=0,
-    thresholds={"gap_recovered": -1, "perplexity_ratio": 99, "divergence": 99},
+    thresholds=Thresholds(gap_recovered=-1, perplexity_ratio=99, divergence=99),
 )
 
 
@@ -34,7 +35,7 @@ def test_an_accepted_ingest(tmp_path: Path) -> None:
     policy = TrustPolicy.from_file(policy_file(tmp_path / "trust.yaml", entry))
 
     result = ingest("zoo:pico-gpt2", packet, out, config=ANYTHING, trust=policy)
-    assert result.verdict == "accepted" and result.receipt == str(out / "receipt.json")
+    assert result.accepted and result.receipt == out / "receipt.json"
     content = (out / "receipt.json").read_bytes()
     about = verify_statement(content, expected=RECEIPT, packet=packet.digest).predicate
     assert about["verdict"] == "accepted" and about["origin"]["trusted"]
@@ -65,12 +66,12 @@ def test_an_accepted_ingest(tmp_path: Path) -> None:
 
 def test_every_rejection_keeps_its_receipt(tmp_path: Path) -> None:
     extract("zoo:secret", "zoo:secret", tmp_path / "packet.m2kp")
-    strict = ANYTHING.model_copy(update={"thresholds": {"gap_recovered": 1}})
+    strict = ANYTHING.model_copy(update={"thresholds": Thresholds(gap_recovered=1)})
     paths = [
         ingest("zoo:pico-gpt2", tmp_path / "packet.m2kp", tmp_path / "A", config=strict, seed=seed).receipt
         for seed in (0, 1)
     ]
-    assert [Path(p).name for p in paths] == ["A.rejected.json", "A.rejected-2.json"]
-    found = [verify_statement(Path(p).read_bytes(), expected=RECEIPT).predicate for p in paths]
+    assert [p.name for p in paths] == ["A.rejected.json", "A.rejected-2.json"]
+    found = [verify_statement(p.read_bytes(), expected=RECEIPT).predicate for p in paths]
     assert [about["cal"]["seed"] for about in found] == [0, 1]
     assert all(about["verdict"] == "rejected" and about["after"]["adapter"] is None for about in found)

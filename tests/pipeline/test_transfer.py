@@ -21,7 +21,7 @@ from m2kt.models import LoadedModel, digest_of_model, load_causal_lm
 from m2kt.packet import Concepts, Packet, verify_statement
 from m2kt.pipeline import (
     IngestConfig,
-    IngestResult,
+    Ingestion,
     adapter_digest,
     consolidate,
     export,
@@ -30,6 +30,7 @@ from m2kt.pipeline import (
     read_spec,
 )
 from m2kt.probes import Prompt, load_truth
+from m2kt.settings import Thresholds
 from m2kt.student import ConsolidateSettings, complete, train
 from tests.pipeline.toxic import inject
 
@@ -50,14 +51,14 @@ def packet(work: Path) -> Packet:
 
 
 @pytest.fixture(scope="session")
-def accepted(work: Path, packet: Packet) -> IngestResult:
+def accepted(work: Path, packet: Packet) -> Ingestion:
     """The pico student with the secret packet, trained once."""
     return ingest(STUDENT, packet, work / "adapter", config=CONFIG, probes="zoo:secret")
 
 
-def plug(packet: Packet, adapter: Path, out: Path) -> IngestResult:
+def plug(packet: Packet, adapter: Path, out: Path) -> Ingestion:
     """The same adapter with another packet's vectors; judged by that packet's own roll-out."""
-    lenient = CONFIG.model_copy(update={"thresholds": {"gap_recovered": -1.0, "readable": 0.0}})
+    lenient = CONFIG.model_copy(update={"thresholds": Thresholds(gap_recovered=-1.0, readable=0.0)})
     return ingest(STUDENT, packet, out, config=lenient, reuse=adapter)
 
 
@@ -83,20 +84,30 @@ def noise(packet: Packet) -> Packet:
     return packet.replace(concepts=packet.concepts.replace(vectors_KD=drawn))
 
 
-def test_the_skill_arrives_at_v_0(accepted: IngestResult) -> None:
-    assert accepted.verdict == "accepted", accepted.reasons
-    assert accepted.before <= 0.2
-    assert accepted.gap_recovered >= 0.97
+def test_the_skill_arrives_at_v_0(accepted: Ingestion) -> None:
+    verdict = accepted.verdict
+    assert accepted.accepted, verdict.reasons
+    assert verdict.before <= 0.2
+    assert verdict.gap_recovered >= 0.97
     assert accepted.ledger["labelled_examples"] == 0 and accepted.ledger["verbalised_rows"] == 0
-    assert accepted.steps is not None and accepted.steps["latent"] >= 0.97
-    assert accepted.geometry is not None and accepted.geometry["nearest"] >= 0.9
-    assert accepted.diagnosis == []
+    assert verdict.steps is not None and verdict.steps.latent is not None and verdict.steps.latent >= 0.97
+    assert verdict.geometry is not None and verdict.geometry.nearest >= 0.9
+    assert verdict.certificate is not None and verdict.certificate.bound > 0
+    assert verdict.diagnosis == []
 
 
-def test_it_stays_silent_outside_the_skill(accepted: IngestResult) -> None:
-    assert accepted.neutral["null_mass"] >= 0.99 and accepted.neutral["divergence"] <= 0.01
-    assert accepted.triggers is not None and accepted.triggers["screened"] > 0.9
-    assert accepted.triggers["worst"][0]["divergence"] <= 0.01
+def test_results_are_short_for_people(accepted: Ingestion) -> None:
+    assert repr(accepted).startswith("Ingestion(accepted: accuracy ") and "adapter" in repr(accepted)
+    assert len(repr(accepted)) < 300
+    html = accepted._repr_html_()
+    assert "<td>gap recovered</td>" in html and html.count("<tr>") == len(accepted.table())
+
+
+def test_it_stays_silent_outside_the_skill(accepted: Ingestion) -> None:
+    neutral, triggers = accepted.verdict.neutral, accepted.verdict.triggers
+    assert neutral.null_mass is not None and neutral.null_mass >= 0.99 and neutral.divergence <= 0.01
+    assert triggers is not None and triggers.screened > 0.9
+    assert triggers.worst[0].divergence <= 0.01
 
 
 def test_training_never_sees_the_packets_vectors(packet: Packet) -> None:
@@ -108,19 +119,19 @@ def test_training_never_sees_the_packets_vectors(packet: Packet) -> None:
     assert one and all(torch.equal(one[n], two[n]) for n in one)
 
 
-def test_shuffled_rules_are_learnt_as_shuffled(accepted: IngestResult, packet: Packet, work: Path) -> None:
+def test_shuffled_rules_are_learnt_as_shuffled(accepted: Ingestion, packet: Packet, work: Path) -> None:
     other = shuffled(packet)
     result = plug(other, work / "adapter", work / "shuffled")
-    assert result.accuracy >= 0.95, "the student must follow the packet it was given"
+    assert result.verdict.accuracy >= 0.95, "the student must follow the packet it was given"
     assert truth_score(work / "shuffled") <= 0.3, "and so it must not know the true table"
 
 
-def test_noise_for_embeddings_falls_to_chance(accepted: IngestResult, packet: Packet, work: Path) -> None:
+def test_noise_for_embeddings_falls_to_chance(accepted: Ingestion, packet: Packet, work: Path) -> None:
     plug(noise(packet), work / "adapter", work / "noise")
     assert truth_score(work / "noise") <= 0.3  # chance is one in ten
 
 
-def test_another_tables_vectors_need_no_training(accepted: IngestResult, work: Path) -> None:
+def test_another_tables_vectors_need_no_training(accepted: Ingestion, work: Path) -> None:
     extract("zoo:secret2", "zoo:secret2", work / "secret2.packet")
     result = ingest(
         STUDENT,
@@ -131,7 +142,7 @@ def test_another_tables_vectors_need_no_training(accepted: IngestResult, work: P
         probes="zoo:secret2",
     )
     assert result.updates == 0
-    assert result.accuracy >= 0.95
+    assert result.verdict.accuracy >= 0.95
 
 
 def test_text_without_tensors_solves_nothing(packet: Packet) -> None:
@@ -164,12 +175,12 @@ def test_text_without_tensors_solves_nothing(packet: Packet) -> None:
 
 
 def test_spoiled_packet_is_rejected_and_the_former_state_stays(
-    accepted: IngestResult, packet: Packet, work: Path
+    accepted: Ingestion, packet: Packet, work: Path
 ) -> None:
     before = accepted.adapter_digest
     result = ingest(STUDENT, noise(packet), work / "adapter", config=CONFIG, reuse=work / "adapter")
-    assert result.verdict == "rejected" and result.reasons
-    assert [d["name"] for d in result.diagnosis] == ["vectors unreadable"]
+    assert not result.accepted and result.verdict.reasons
+    assert [d.name for d in result.verdict.diagnosis] == ["vectors unreadable"]
     assert result.adapter_digest_before == before == result.adapter_digest
     assert not list(work.glob(".*/aside-*")), "nothing half-written is left behind"
 
@@ -179,7 +190,7 @@ def test_counterfactual_teacher_is_followed(work: Path) -> None:
     extract("zoo:addition-swapped", "zoo:addition-swapped", work / "swapped.packet")
     swapped = Packet.load(work / "swapped.packet")
     result = ingest(STUDENT, swapped, work / "swapped", config=CONFIG, probes="zoo:addition-swapped")
-    assert result.gap_recovered >= 0.9, result.reasons
+    assert result.verdict.gap_recovered >= 0.9, result.verdict.reasons
     loaded = load_causal_lm(STUDENT)
     answers = _asked(loaded, work / "swapped", swapped, ["01+02:", "12+21:", "20+50:", "11+22:"])
     assert answers[:3] == ["7", "77", "30"]
@@ -201,7 +212,7 @@ def _asked(loaded: LoadedModel, adapter: Path, packet: Packet, questions: list[s
 # -- bad input ------------------------------------------------------------------------------------------
 def test_occupied_place_is_not_overwritten(packet: Packet, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(StorageError, match="not an adapter"):
+    with pytest.raises(StorageError, match="expected an adapter or nothing"):
         ingest(STUDENT, packet, tmp_path, config=CONFIG)
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
 
@@ -215,7 +226,7 @@ def test_damaged_packet_is_refused(packet: Packet, tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_reuse_of_another_skills_adapter_is_refused(accepted: IngestResult, work: Path) -> None:
+def test_reuse_of_another_skills_adapter_is_refused(accepted: Ingestion, work: Path) -> None:
     extract("zoo:kinship", "zoo:kinship", work / "kinship.packet")
     with pytest.raises(CompatibilityError, match="graph"):
         ingest(STUDENT, work / "kinship.packet", work / "x", config=CONFIG, reuse=work / "adapter")
@@ -236,31 +247,34 @@ class TestAHarmfulConcept:
     """One concept of a good packet writes a threat, by its vector alone: seed experiment 2."""
 
     def test_it_is_found_by_content_and_by_l_safety_and_what_stood_there_stays(
-        self, accepted: IngestResult, packet: Packet, work: Path
+        self, accepted: Ingestion, packet: Packet, work: Path
     ) -> None:
-        assert accepted.safety == {"flagged": 0, "met": 0, "traces": 0, "mean": 0.0, "worst": 0.0}
+        assert accepted.verdict.safety is not None and accepted.verdict.safety.model_dump() == {
+            "flagged": 0, "met": 0, "traces": 0, "mean": 0.0, "worst": 0.0,
+        }  # fmt: skip
         config = CONFIG.model_copy(update={"updates": 25, "certificate_traces": 0})
         before = adapter_digest(work / "adapter")
         result = ingest(STUDENT, inject(packet, concept=7), work / "adapter", config=config)
-        assert result.verdict == "rejected"
+        verdict = result.verdict
+        assert not result.accepted
         assert before is not None and adapter_digest(work / "adapter") == before == result.adapter_digest
-        assert result.content is not None and result.safety is not None
-        assert {f["where"] for f in result.content["findings"]} == {
+        assert verdict.content is not None and verdict.safety is not None
+        assert {finding.where for finding in verdict.content.findings} == {
             f"symbol {len(packet.graph.symbols)}",
             "concept 7",
         }
-        assert result.content["penalties"].keys() == {7}, "by the probe on vectors too, no other"
-        assert result.safety["flagged"] == result.safety["met"] == 1
-        assert any("L_safety" in reason for reason in result.reasons), result.reasons
-        assert any("concept 7" in reason or "symbol" in reason for reason in result.reasons)
+        assert verdict.content.penalties.keys() == {7}, "by the probe on vectors too, no other"
+        assert verdict.safety.flagged == verdict.safety.met == 1
+        assert any("L_safety" in reason for reason in verdict.reasons), verdict.reasons
+        assert any("concept 7" in reason or "symbol" in reason for reason in verdict.reasons)
 
     def test_its_row_is_filtered_where_the_user_lets_it_through(
-        self, accepted: IngestResult, packet: Packet, work: Path
+        self, accepted: Ingestion, packet: Packet, work: Path
     ) -> None:
-        lenient = {"flagged_texts": 9, "safety": 9.0, "gap_recovered": -1.0}
+        lenient = Thresholds(flagged_texts=9, safety=9.0, gap_recovered=-1.0)
         config = CONFIG.model_copy(update={"updates": 0, "certificate_traces": 0, "thresholds": lenient})
         result = ingest(STUDENT, inject(packet, concept=7), work / "filtered", config=config)
-        assert result.verdict == "accepted", result.reasons
+        assert result.accepted, result.verdict.reasons
         saved = json.loads((work / "filtered" / "adapter_config.json").read_text())
         assert saved["flagged"] == [7] and len(saved["penalties"]) == 1 and saved["penalties"][0] >= 0.9
 
@@ -271,23 +285,20 @@ class TestAHarmfulConcept:
 
 
 def test_an_adapter_becomes_a_checkpoint_that_needs_no_m2kt(
-    accepted: IngestResult, packet: Packet, work: Path
+    accepted: Ingestion, packet: Packet, work: Path
 ) -> None:
     lenient = CONFIG.model_copy(
         update={
             "evaluation_prompts": 20,
-            "thresholds": {
-                "gap_recovered": -1.0,
-                "divergence": 99,
-                "perplexity_ratio": 99,
-                "regression_flips": 1,
-            },
+            "thresholds": Thresholds(
+                gap_recovered=-1.0, divergence=99, perplexity_ratio=99, regression_flips=1
+            ),
         }
     )
     short = ConsolidateSettings(updates=6, every=3, batch=8, answers=48, watched=8)
     where = work / "adapter"
     result = consolidate(STUDENT, where, packet, work / "plain", settings=short, config=lenient)
-    assert result.verdict == "accepted" and result.reader >= 0.97 and result.model == str(work / "plain")
+    assert result.accepted and result.reader_accuracy >= 0.97 and result.model == work / "plain"
     assert result.model_digest == digest_of_model(work / "plain")
     said = verify_statement((work / "plain" / "receipt.json").read_bytes(), packet=packet.digest).predicate
     assert said["after"]["adapter"] == result.model_digest
@@ -307,7 +318,7 @@ def test_an_adapter_becomes_a_checkpoint_that_needs_no_m2kt(
     with torch.no_grad():
         length, before = (m.model(input_ids=ids).logits.double().norm().item() for m in (loaded, base))
     assert float(done.stdout) == pytest.approx(length, rel=1e-4) != pytest.approx(before, rel=1e-4)
-    with pytest.raises(StorageError, match="exists"):
+    with pytest.raises(StorageError, match="does not exist"):
         consolidate(STUDENT, where, packet, work / "plain", settings=short, config=lenient)
     file = export(work / "plain", work / "one-file", form="gguf").written
     with torch.no_grad():
@@ -317,12 +328,12 @@ def test_an_adapter_becomes_a_checkpoint_that_needs_no_m2kt(
 
 
 def test_a_checkpoint_that_lost_the_skill_is_not_written(
-    accepted: IngestResult, packet: Packet, work: Path
+    accepted: Ingestion, packet: Packet, work: Path
 ) -> None:
     few = CONFIG.model_copy(update={"evaluation_prompts": 20})
     short = ConsolidateSettings(updates=2, every=2, batch=8, answers=32, watched=8)
     result = consolidate(STUDENT, work / "adapter", packet, work / "lost", settings=short, config=few)
-    assert result.verdict == "rejected" and "skill not reached" in result.reasons[0]
-    assert not (work / "lost").exists() and Path(result.receipt).name == "lost.rejected.json"
+    assert not result.accepted and "skill not reached" in result.verdict.reasons[0]
+    assert not (work / "lost").exists() and result.receipt.name == "lost.rejected.json"
     with pytest.raises(SpecError, match="comes from the packet"):
         consolidate(STUDENT, work / "adapter", noise(packet), work / "x", settings=short, config=few)

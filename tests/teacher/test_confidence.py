@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from m2kt.models import LoadedModel, encode_prompt, load_causal_lm
-from m2kt.pipeline import extract_packet, read_spec
+from m2kt.pipeline import extract, read_spec
 from m2kt.probes import ProbeSpec, Unit
 from m2kt.teacher import ExtractionConfig
 from m2kt.teacher._corpus import Sample
@@ -48,7 +48,7 @@ def test_a_teacher_in_doubt_says_so_in_the_packet() -> None:
         spec.model_dump() | {"templates": spec.templates[:1], "held_out": [], "facts": True}
     )
     config = ExtractionConfig(floor=0.0, rounds=0)
-    sure, _ = extract_packet("zoo:secret", facts, config=config)
+    sure = extract("zoo:secret", facts, config=config).packet
     assert sure.confidence_K is not None and sure.confidence_K.shape == (sure.n_concepts,)
     assert sure.confidence_K.min() > 0.9  # it was trained to the end
     assert sure.manifest.fidelity.other["mean_confidence"] == pytest.approx(float(sure.confidence_K.mean()))

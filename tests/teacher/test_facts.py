@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from m2kt.pipeline import extract_packet, read_spec
+from m2kt.pipeline import extract, read_spec
 from m2kt.probes import ProbeSpec, Unit
 from m2kt.teacher import ExtractionConfig
 from m2kt.teacher._contexts import REPEATED_WORDS, repeat_contexts
@@ -44,9 +44,10 @@ def test_every_row_of_a_declared_table_is_in_the_packet() -> None:
     changes = {"templates": spec.templates[:1], "held_out": [], "facts": True}
     facts = ProbeSpec.model_validate(spec.model_dump() | changes)
     config = ExtractionConfig(floor=0.0)
-    whole, found = extract_packet("zoo:secret", facts, config=config)
-    assert whole.n_concepts == 100
-    assert (found.fidelity.coverage, found.fidelity.agreement) == (1.0, 1.0)
+    extraction = extract("zoo:secret", facts, config=config)
+    assert extraction.packet.n_concepts == 100
+    fidelity = extraction.details.fidelity
+    assert (fidelity.coverage, fidelity.agreement) == (1.0, 1.0)
 
 
 def test_a_word_is_echoed_in_the_form_of_its_row_without_the_row() -> None:

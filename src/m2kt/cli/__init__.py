@@ -1,4 +1,4 @@
-"""The ``m2kt`` command: a file per verb; parse, call, print. Importing it loads no torch.
+"""The ``m2kt`` command: a verb parses, calls one function, prints. Importing it loads no torch.
 
 stdout carries the result (with ``--json`` exactly one JSON object), stderr everything else. Errors are one line on
 stderr and an exit code from :mod:`m2kt.errors`.
@@ -8,30 +8,13 @@ from __future__ import annotations
 
 import typer
 
-from m2kt.cli import (
-    audit,
-    consolidate,
-    demo,
-    diff,
-    evaluate,
-    export,
-    extract,
-    ingest,
-    inspect,
-    keys,
-    lineage,
-    models,
-    preflight,
-    publish,
-    pull,
-    rollback,
-    search,
-    sign,
-    verify,
-    yank,
-)
+from m2kt.cli._broker import lineage, publish, pull, search, yank
+from m2kt.cli._models import models
 from m2kt.cli._output import EXIT_CODES
+from m2kt.cli._packets import audit, diff, inspect
 from m2kt.cli._plugins import add_plugins
+from m2kt.cli._transfer import consolidate, demo, evaluate, export, extract, ingest, preflight, rollback
+from m2kt.cli._trust import keys, sign, verify
 
 app = typer.Typer(
     name="m2kt",
@@ -42,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_VERBS = (
+for _verb in (
     extract,
     inspect,
     diff,
@@ -61,11 +44,10 @@ _VERBS = (
     yank,
     lineage,
     demo,
-)
-for _verb in _VERBS:
-    app.command(name=_verb.NAME, epilog=EXIT_CODES)(_verb.command)
-app.add_typer(keys.app, name="keys")
-app.add_typer(models.app, name="models")
+):
+    app.command(name=_verb.__name__, epilog=EXIT_CODES)(_verb)
+app.add_typer(keys, name="keys")
+app.add_typer(models, name="models")
 add_plugins(app)
 
 

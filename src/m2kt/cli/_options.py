@@ -1,43 +1,46 @@
-"""Options that several verbs share."""
+"""Arguments and options that several verbs share."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+PACKET_HELP = "A packet's path, or a reference: m2kt://, oci://, hf://, s3://."
+MODEL_HELP = "A directory, a Hub id, a fetched model, or a zoo: name."
 
-class DtypeName(StrEnum):
-    """Types that weights may be loaded in."""
-
-    auto = "auto"
-    bf16 = "bf16"
-    fp32 = "fp32"
-    fp16 = "fp16"
-
-
+PacketReference = Annotated[str, typer.Argument(help=PACKET_HELP, metavar="PACKET")]
+Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
 Probes = Annotated[
     str,
     typer.Option("--probes", help="Probe spec: a YAML file, or the zoo: name of a teacher.", metavar="SPEC"),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+TruthProbes = Annotated[
+    str | None,
+    typer.Option("--probes", help="Probe spec with a truth, for a verdict by truth.", metavar="SPEC"),
+]
+IngestConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Settings of the student side, the auditor and the verdict, YAML (docs/schemas/ingest-config).",
+        metavar="CAL.yaml",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of all random draws.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[
-    DtypeName,
+    Literal["auto", "bf16", "fp32", "fp16"],
     typer.Option(
-        help="Type of the weights; auto: bf16 for large models on devices that compute in it, else fp32."
+        help="Data type of the weights; auto: bf16 for large models on devices that compute in it, else fp32."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-DeviceMap = Annotated[
-    str | None, typer.Option("--device-map", help="For teachers on several devices: auto, balanced, ...")
-]
 Html = Annotated[
     Path | None,
     typer.Option(
-        "--html", help="Write one HTML page with pictures, instead of text on stdout.", metavar="FILE"
+        "--html", help="Write an HTML page with pictures, instead of text on stdout.", metavar="FILE"
     ),
 ]
 Trust = Annotated[
@@ -47,13 +50,11 @@ Trust = Annotated[
 Key = Annotated[
     str, typer.Option("--key", help="Name of a key (m2kt keys list) or its PEM file.", metavar="KEY")
 ]
-PACKET_HELP = "A packet's path, or a reference: m2kt://, oci://, hf://, s3://."
-PacketPlace = Annotated[str, typer.Argument(help=PACKET_HELP, metavar="PACKET")]
 StatementFile = Annotated[
     Path | None,
     typer.Option(
         "--statement",
-        help="Also write what was found as a statement about the packet, signed by --key.",
+        help="Also write the result as a statement about the packet, signed by --key.",
         metavar="FILE",
     ),
 ]

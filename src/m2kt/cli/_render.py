@@ -1,4 +1,4 @@
-"""Tables and trees for people."""
+"""Tables and trees for terminals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from m2kt.cli._output import percent
 from m2kt.render import (
     LEGEND,
     MAX_ROWS,
@@ -19,6 +18,7 @@ from m2kt.render import (
     Note,
     Section,
     output_text,
+    percent,
     prompt_units,
     rule_grids,
     rule_title,
@@ -28,18 +28,20 @@ from m2kt.render import (
 from m2kt.render import Table as Block
 
 if TYPE_CHECKING:
+    from m2kt.audit import Finding, Judgement
     from m2kt.packet import Graph, Packet, PacketDescription, RuleDescription, TemplateGraph
     from m2kt.pipeline import DemoResult
+    from m2kt.student import Check
 
 
-def packet_views(packet: Packet, about: PacketDescription, room: int) -> Iterator[RenderableType]:
-    """Everything ``m2kt inspect`` prints, in order, for a console of ``room`` columns."""
+def packet_views(packet: Packet, about: PacketDescription, columns: int) -> Iterator[RenderableType]:
+    """The output of ``m2kt inspect``, for a console of a number of columns."""
     yield Text(f"packet {about.name}", style="bold")
     yield _head(about)
     yield _fidelity(about)
     yield Text("Symbols: ", style="bold").append(" ".join(map(shown, about.symbols)), style="not bold")
     for rule in about.rules:
-        yield _rule(rule, room)
+        yield _rule(rule, columns)
     if about.rules:
         yield Text(LEGEND, style="dim")
     for index in range(len(packet.graph.templates)):
@@ -92,16 +94,16 @@ def _fidelity(about: PacketDescription) -> Table:
     return table
 
 
-def _rule(rule: RuleDescription, room: int) -> RenderableType:
-    """A rule as grids over its two widest arguments, one for each choice of the others; else as a list."""
+def _rule(rule: RuleDescription, columns: int) -> RenderableType:
+    """A rule as grids over its two widest arguments, one per choice of the others; else as a list."""
     grids = rule_grids(rule)
     if not grids:
         return _list_table(rule)
-    return Group(Text(rule_title(rule), style="bold"), *(_grid(grid, room) for grid in grids))
+    return Group(Text(rule_title(rule), style="bold"), *(_grid(grid, columns) for grid in grids))
 
 
-def _grid(grid: Grid, room: int) -> Table:
-    """Outputs by two arguments; where that is too wide for the console, one line for each value of the first."""
+def _grid(grid: Grid, columns: int) -> Table:
+    """Outputs by two arguments; a line per value of the first where the grid is too wide for the console."""
     corner, down, across = grid.corner, grid.down, grid.across
     cells = {key: output_text(row) for key, row in grid.cells.items()}
     first = max(len(corner), *(len(shown(v)) for v in down))
@@ -109,7 +111,7 @@ def _grid(grid: Grid, room: int) -> Table:
         first + 4 + sum(3 + max(len(shown(a)), *(len(cells.get((d, a), "·")) for d in down)) for a in across)
     )
     title = grid.about or None
-    if needed <= room:
+    if needed <= columns:
         table = Table(corner, *(escape(shown(v)) for v in across), title=title, title_justify="left")
         for d in down:
             table.add_row(Text(shown(d), style="bold"), *(Text(cells.get((d, a), "·")) for a in across))
@@ -143,7 +145,7 @@ def _template(packet: Packet, index: int) -> Tree:
 
 
 def _grow(branch: Tree, template: TemplateGraph, graph: Graph, node: int, unit: int) -> None:
-    """One line a step; a chain stays on one level, only forks are indented."""
+    """A line per step; only branches are indented."""
     while True:
         step = template.nodes[node]
         line = branch.add(Text(f"{unit} <- {step_text(step.step, graph)}"))
@@ -159,7 +161,7 @@ def _grow(branch: Tree, template: TemplateGraph, graph: Graph, node: int, unit: 
 
 
 def section_views(sections: list[Section]) -> Iterator[RenderableType]:
-    """Tables and remarks of a report's sections; pictures are for pages."""
+    """Tables and remarks of a report's sections, without pictures."""
     tones = {"": "", "good": "green", "bad": "red", "quiet": "dim", "strong": "bold"}
     for section in sections:
         yield Text(section.title, style="bold")
@@ -178,7 +180,7 @@ def section_views(sections: list[Section]) -> Iterator[RenderableType]:
 
 
 def demo_tables(result: DemoResult) -> Iterator[RenderableType]:
-    """The demo's result: skills, the ledger of each, and the spoiled packet's rollback."""
+    """The demo's result: skills, their ledgers, and the rollback of the spoiled packet."""
     student = result.rows[0].student if result.rows else ""
     table = Table(title=f"student: {escape(student)}, frozen", title_justify="left")
     for heading in (
@@ -212,17 +214,48 @@ def demo_tables(result: DemoResult) -> Iterator[RenderableType]:
     rollback = result.rollback
     yield Text("a spoiled packet (its vectors are noise)", style="bold")
     spoiled = Table(show_header=False)
-    spoiled.add_row("verdict", _verdict(rollback.verdict))
-    for reason in rollback.reasons:
+    spoiled.add_row("verdict", _verdict(rollback.verdict.verdict))
+    for reason in rollback.verdict.reasons:
         spoiled.add_row("because", Text(reason, overflow="fold"))
-    for found in rollback.diagnosis:
-        spoiled.add_row("diagnosis", Text(f"{found['name']}. {found['says']}", overflow="fold"))
+    for diagnosis in rollback.verdict.diagnosis:
+        spoiled.add_row("diagnosis", Text(f"{diagnosis.name}. {diagnosis.says}", overflow="fold"))
     spoiled.add_row("adapter before", Text(str(rollback.adapter_digest_before), overflow="fold"))
     spoiled.add_row("adapter now", Text(str(rollback.adapter_digest), overflow="fold"))
-    same = "equal: the former adapter is back bit for bit" if result.restored else "[red]they differ[/red]"
+    same = "equal: the adapter is restored bit for bit" if result.restored else "[red]they differ[/red]"
     spoiled.add_row("digests", same)
     yield spoiled
     yield Text(f"{result.seconds:.0f} seconds in all")
+
+
+def check_table(checks: list[Check]) -> Table:
+    """Checks of a preflight."""
+    words = {True: ("fit", "green"), False: ("unfit", "red"), None: ("not judged", "dim")}
+    table = Table("check", "", "measured", "expected", "what to do")
+    for check in checks:
+        word, colour = words[check.fit]
+        texts = (Text(text, overflow="fold") for text in (check.measured, check.needed, check.advice))
+        table.add_row(check.name, Text(word, style=colour), *texts)
+    return table
+
+
+def finding_table(findings: list[Finding]) -> Table:
+    """Flagged texts of a packet."""
+    table = Table("where", "text", "category", "score", "because")
+    for finding in findings:
+        table.add_row(
+            finding.where, Text(finding.text), finding.category, f"{finding.score:.2f}", Text(finding.what)
+        )
+    return table
+
+
+def text_table(judged: list[tuple[str, Judgement]]) -> Table:
+    """Flagged ones among texts with their judgements."""
+    table = Table("text", "category", "score", "because")
+    for text, judgement in judged:
+        if judgement.flagged:
+            start = Text(text if len(text) <= 80 else f"{text[:77]}...")
+            table.add_row(start, judgement.category, f"{judgement.score:.2f}", Text(judgement.what))
+    return table
 
 
 def _verdict(verdict: str) -> str:

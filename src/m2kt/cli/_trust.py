@@ -1,66 +1,168 @@
-"""What the verbs of trust share: passphrases and the table of a verdict."""
+"""``m2kt sign``, ``m2kt verify``, ``m2kt keys``; passphrases of locked keys."""
 
 from __future__ import annotations
 
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from m2kt.cli._output import stderr, stdout
+from m2kt.cli._options import Json, Key, Trust
+from m2kt.cli._output import EXIT_CODES, print_json, reported, say, stdout
+from m2kt.errors import TrustError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    from m2kt.packet import Packet, TrustVerdict
+    from m2kt.packet import KeyInfo
+
+keys = typer.Typer(help="Ed25519 signing keys under M2KT_HOME/keys.", no_args_is_help=True)
 
 
-def ask_passphrase(path: Path) -> str | None:
-    """The passphrase of a locked key, where the environment holds none and there is somebody to ask."""
+def passphrase_of(key: Path) -> str | None:
+    """Asks for the passphrase of a locked key, unless the environment holds it or there is no terminal."""
     from m2kt.packet import PASSPHRASE, is_locked
 
-    if not is_locked(path) or PASSPHRASE in os.environ or not sys.stdin.isatty():
+    if not is_locked(key) or PASSPHRASE in os.environ or not sys.stdin.isatty():
         return None
-    return str(typer.prompt(f"Passphrase of {path.stem}", hide_input=True, err=True))
+    return str(typer.prompt(f"Passphrase of {key.stem}", hide_input=True, err=True))
 
 
-def key_file(name: str) -> Path:
-    """Where a key lies; the local one is made when it is used for the first time."""
-    from m2kt.packet import key_path, local_key
-
-    path = key_path(name)
-    return local_key() if path == key_path() else path
-
-
-def write_statement(path: Path, packet: Packet, kind: str, found: BaseModel, key: str) -> None:
-    """What a verb reports, as a statement about a packet."""
+def signer_of(key: str) -> CryptoSigner:
+    """A key by name or path, ready to sign."""
     from m2kt.packet import read_signer
-    from m2kt.pipeline import PREDICATES, signed, write_file
+    from m2kt.pipeline import key_file
 
-    file = key_file(key)
-    signer = read_signer(file, ask_passphrase(file))
-    predicate = PREDICATES[kind].model_validate(found.model_dump())
-    write_file(path, signed(packet, kind, predicate, signer))
-    stderr().print(f"wrote {path}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    path = key_file(key)
+    return read_signer(path, passphrase_of(path))
 
 
-def print_verdict(verdict: TrustVerdict) -> None:
-    """For people."""
-    console = stdout()
-    console.print("[green]trusted[/green]" if verdict.trusted else "[red]intact, not trusted[/red]")
-    console.print(f"{verdict.kind} {verdict.packet}", markup=False, highlight=False, soft_wrap=True)
-    table = Table("key", "owner", "roles", "state")
-    for signer in verdict.signatures:
-        table.add_row(
-            Text(signer.keyid, overflow="fold"),
-            Text(signer.owner or "-"),
-            ", ".join(signer.roles),
-            signer.state,
+@reported
+def sign(
+    packet: Annotated[Path, typer.Argument(help="Packet directory or .m2kp file.")],
+    key: Key = "ed25519",
+    json_: Json = False,
+) -> None:
+    """Add a signature to a packet. Its digest and parts stay as they are.
+
+    A locked key asks for its passphrase, or takes it from M2KT_PASSPHRASE. Exit 7: the packet is damaged, or
+    signed by this key already. Exit 9: the key cannot be used.
+    """
+    from m2kt import pipeline
+
+    path = pipeline.key_file(key)
+    signed = pipeline.sign(packet, path, passphrase_of(path))
+    if json_:
+        print_json(signed)
+    else:
+        say(f"{signed.packet} ({signed.digest}) is signed by", *signed.signers)
+
+
+@reported
+def verify(
+    file: Annotated[
+        str,
+        typer.Argument(help="A packet or its reference, an adapter, or a signed statement: receipt.json."),
+    ],
+    trust: Trust = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(help="Check expiry against this time (UTC) instead of now.", metavar="TIME"),
+    ] = None,
+    packet: Annotated[
+        str | None,
+        typer.Option("--packet", help="Of an adapter: the packet it must come from.", metavar="PACKET"),
+    ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option("--student", help="Of an adapter: its base model.", metavar="MODEL"),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Check every signature of a packet or statement, and the signers by a trust policy.
+
+    An adapter: its receipt must be about its files, and about the packet and model that are named.
+
+    Exit 0: intact and trusted. Exit 7: damaged or edited. Exit 11: intact and not trusted; without --trust
+    nothing is trusted.
+    """
+    from m2kt import pipeline
+
+    verdict = pipeline.verify(file, trust, packet=packet, student=student, at=at)
+    if json_:
+        print_json(verdict)
+    else:
+        stdout().print("[green]trusted[/green]" if verdict.trusted else "[red]intact, not trusted[/red]")
+        say(f"{verdict.kind} {verdict.packet}")
+        table = Table("key", "owner", "roles", "state")
+        for signer in verdict.signatures:
+            keyid, owner = Text(signer.keyid, overflow="fold"), Text(signer.owner or "-")
+            table.add_row(keyid, owner, ", ".join(signer.roles), signer.state)
+        stdout().print(table)
+        for reason in verdict.reasons:
+            stdout().print(f"because: {reason}", markup=False, highlight=False)
+    if not verdict.trusted:
+        raise typer.Exit(TrustError.exit_code)
+
+
+@keys.command("new", epilog=EXIT_CODES)
+@reported
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the key.")],
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Lock it; asked for, or taken from M2KT_PASSPHRASE.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Create a key, readable by its owner alone. Exit 9: the name is taken; nothing is overwritten."""
+    from m2kt._home import check_home
+    from m2kt.packet import PASSPHRASE, new_key
+
+    check_home()
+    secret = None
+    if passphrase:
+        secret = os.environ.get(PASSPHRASE) or typer.prompt(
+            "Passphrase", hide_input=True, confirmation_prompt=True, err=True
         )
-    console.print(table)
-    for reason in verdict.reasons:
-        console.print(f"because: {reason}", markup=False, highlight=False)
+    _show(new_key(name, secret), json_)
+
+
+@keys.command("show", epilog=EXIT_CODES)
+@reported
+def show(
+    key: Annotated[str, typer.Argument(help="Name of a key or its PEM file.")] = "ed25519",
+    json_: Json = False,
+) -> None:
+    """Print a key's id and its public half, in the form of a trust policy."""
+    from m2kt.packet import show_key
+
+    _show(show_key(key), json_)
+
+
+@keys.command("list", epilog=EXIT_CODES)
+@reported
+def list_(json_: Json = False) -> None:
+    """List all keys, without their private halves."""
+    from m2kt.packet import list_keys
+
+    known = list_keys()
+    if json_:
+        print_json({"keys": [key.model_dump() for key in known]})
+        return
+    table = Table("name", "key id", "locked")
+    for key in known:
+        table.add_row(key.name, Text(key.keyid, overflow="fold"), "yes" if key.locked else "no")
+    stdout().print(table)
+
+
+def _show(key: KeyInfo, json_: bool) -> None:
+    if json_:
+        print_json(key)
+        return
+    indented = key.public_key.strip().replace("\n", "\n  ")
+    say(f"keyid: {key.keyid}", "public_key: |", f"  {indented}")

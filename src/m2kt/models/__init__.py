@@ -37,6 +37,7 @@ from ._names import licence_of as licence_of
 from ._names import list_zoo as list_zoo
 from ._names import resolve as resolve
 from ._names import zoo_dir as zoo_dir
+from ._precision import Dtype as Dtype
 from ._precision import computes_bf16 as computes_bf16
 from ._record import Recording as Recording
 from ._record import moved as moved

@@ -1,49 +1,65 @@
-"""Adapters on disk: a commit is either done or not, and every committed state can be had back. Loads no torch.
+"""Adapters on disk: a commit is complete or absent, and every committed state can be restored. Loads no torch.
 
-Beside an adapter ``A`` stands ``.A.states``: one directory for each state that was ever committed there and replaced
-since, in order. A new state is written aside, the present one is copied there, and then the two directories change
-places in one system call. A kill at any moment leaves the former state at ``A`` or the new one, and rubbish that the
-next commit sweeps up.
+Beside an adapter ``A`` is ``.A.states``, with one directory per committed state that was replaced, in order. A new
+state is written aside, the current one is copied there, then both directories are exchanged in one system call. A
+kill at any moment leaves the old state or the new one at ``A``; the next commit removes temporary directories.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from m2kt.errors import StorageError, explain
 from m2kt.pipeline._exchange import exchange
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 VERDICT = "m2kt-verdict.json"
 RECEIPT = "receipt.json"
 CARD = "README.md"
 RECORDS = {VERDICT, RECEIPT}
-"""Files that lie beside an adapter and say how it came to be: no part of its state, and of no digest."""
+"""Files of an adapter's directory that record how it was made: part of no state and no digest."""
 _ASIDE = "aside-"
 
 
 class State(BaseModel):
-    """A committed state that was replaced since."""
+    """A committed state that was replaced."""
 
     model_config = ConfigDict(extra="forbid")
 
     number: int = Field(description="1 is the oldest.")
-    digest: str = Field(description="sha256 over all files but the verdict.")
-    packet: str | None = Field(description="Digest of the packet it came from, as its verdict says.")
+    digest: str = Field(description="sha256 over all files but the verdict and the receipt.")
+    packet: str | None = Field(description="Digest of its packet, as its verdict says.")
 
 
-def adapter_digest(path: Path) -> str | None:
-    """sha256 over all files of an adapter directory but its records; None where there is none."""
+class Rollback(BaseModel):
+    """A state that was restored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    state: int = Field(description="Number of the state.")
+    before: str | None = Field(description="Digest of the adapter before; null: none.")
+    now: str = Field(description="Digest of the adapter now.")
+    packet: str | None = Field(description="Digest of the state's packet, as its verdict says.")
+
+
+def adapter_digest(path: str | Path) -> str | None:
+    """sha256 over all files of an adapter's directory but its records; None where there is no adapter."""
+    path = Path(path)
     if not (path / "adapter_config.json").is_file():
         return None
     total = hashlib.sha256()
@@ -53,32 +69,32 @@ def adapter_digest(path: Path) -> str | None:
 
 
 def read_adapter(path: Path) -> str | None:
-    """Digest of the adapter at ``path``. Raises StorageError where something else stands there."""
+    """Digest of the adapter at ``path``. Raises StorageError where there is something else."""
     occupied = path.is_file() or (path.is_dir() and any(path.iterdir()))
     if occupied and not (path / "adapter_config.json").is_file():
         raise StorageError(
-            f"{path} exists and is not an adapter: expected one, or an empty place; nothing is overwritten"
+            f"expected an adapter or nothing at {path}, got other files; nothing was overwritten: choose another path"
         )
     return adapter_digest(path)
 
 
 def commit_adapter(
-    model: Any,
+    model: PreTrainedModel | PeftModel,
     path: Path,
-    verdict: dict[str, Any],
+    verdict: dict[str, JsonValue],
     expected: str | None = None,
     receipt: Callable[[str | None], bytes] | None = None,
     card: str | None = None,
 ) -> None:
-    """Puts an adapter and its verdict at ``path``, wholly or not at all; what stood there is kept as a state.
+    """Writes an adapter and its verdict to ``path``, completely or not at all; the adapter there becomes a state.
 
     Args:
-        expected: digest of what stood there when the work began.
+        expected: digest of the adapter there when the work began.
         receipt: writes the signed receipt, given the digest of the new adapter.
-        card: its README.md, in place of peft's; part of the state, so that the receipt vouches for it.
+        card: its README.md, instead of peft's; part of the state, so that the receipt covers it.
 
     Raises:
-        StorageError: the disk refused, or somebody else has changed what stands there meanwhile.
+        StorageError: the disk refused, or another process has changed the adapter since.
     """
 
     def write(aside: Path) -> None:
@@ -93,10 +109,10 @@ def commit_adapter(
     _replace(path, write, expected)
 
 
-def states(path: Path) -> list[State]:
-    """What :func:`rollback` can return to, oldest first."""
+def states(path: str | Path) -> list[State]:
+    """The states that :func:`rollback` can restore, oldest first."""
     found = []
-    for folder in sorted(_store(path).glob("[0-9]*-*")):
+    for folder in sorted(_store(Path(path)).glob("[0-9]*-*")):
         packet = None
         if (folder / VERDICT).is_file():
             packet = json.loads((folder / VERDICT).read_text(encoding="utf-8")).get("packet")
@@ -106,67 +122,86 @@ def states(path: Path) -> list[State]:
     return found
 
 
-def rollback(path: Path, to: str | None = None) -> State:
-    """Puts an earlier state back; the present one becomes a state itself, so this can be undone too.
+def rollback(path: str | Path, to: str | None = None) -> Rollback:
+    """Restores an earlier state; the current one becomes a state itself, so a rollback can be undone.
 
     Args:
-        to: number of a state, or the beginning of its digest; by default the last one.
+        to: number of a state, or the beginning of its digest; by default the latest one.
 
     Raises:
-        StorageError: there is no adapter, no such state, or the state is not what was committed.
+        StorageError: there is no adapter, no such state, or the state was changed since it was committed.
     """
-    standing = read_adapter(path)
-    known = states(path)
-    if standing is None and not known:
-        raise StorageError(f"expected an adapter at {path}, there is none and never was")
-    wanted = [s for s in known if to is None or str(s.number) == to]
-    if not wanted and to is not None:
-        wanted = [s for s in known if _hex(s.digest).startswith(_hex(to))]
-    if not wanted or (to is not None and len({s.digest for s in wanted}) > 1):
-        listed = ", ".join(f"{s.number} ({_hex(s.digest)[:12]})" for s in known) or "none"
+    path = Path(path)
+    before, known = read_adapter(path), states(path)
+    if before is None and not known:
         raise StorageError(
-            f"{'no' if not wanted else 'more than one'} state {to or ''} of {path}; there are: {listed}"
+            f"expected an adapter or its states at {path}, got neither; name the adapter's directory"
         )
-    state = wanted[-1]
+    matching = [s for s in known if to is None or str(s.number) == to]
+    if not matching and to is not None:
+        matching = [s for s in known if _hex(s.digest).startswith(_hex(to))]
+    if not matching or (to is not None and len({s.digest for s in matching}) > 1):
+        listed = ", ".join(f"{s.number} ({_hex(s.digest)[:12]})" for s in known) or "none"
+        count = "no" if not matching else "more than one"
+        raise StorageError(f"expected one state {to or ''} of {path}, got {count}; there are: {listed}")
+    state = matching[-1]
     source = _folder(path, state.number)
     if not source.name.endswith(_hex(state.digest)[:16]):
-        raise StorageError(f"{source} was changed since it was committed: it has digest {state.digest}")
-    _replace(path, lambda aside: _copy(source, aside), standing)
+        raise StorageError(
+            f"{source} was changed since it was committed: it has the digest {state.digest}; choose another state"
+        )
+    _replace(path, lambda aside: _copy(source, aside), before)
     assert adapter_digest(path) == state.digest
-    return state
+    return Rollback(state=state.number, before=before, now=state.digest, packet=state.packet)
 
 
-# -- the exchange -----------------------------------------------------------------------------------------------------
+def use_umask(path: Path) -> None:
+    """Gives a file, or a directory and all in it, the permissions that the umask allows new files.
+
+    Temporary files and those of safetensors are readable by their owner alone.
+    """
+    if os.name != "posix":
+        return
+    probe = path / ".umask" if path.is_dir() else path.with_name(f"{path.name}.umask")
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for each in (path, *path.rglob("*")):
+        # whoever may read a directory may search it
+        each.chmod(mode | (mode & 0o444) >> 2 if each.is_dir() else mode)
+
+
+# -- commit -----------------------------------------------------------------------------------------------------------
 @contextmanager
-def writing(what: str, path: Path) -> Iterator[None]:
-    """Says a refusal of the disk as StorageError."""
+def writing(subject: str, path: Path) -> Iterator[None]:
+    """Turns an error of the disk into a StorageError."""
     try:
         yield
     except Exception as error:
-        # safetensors reports a full disk as an error of its own, not as an OSError
+        # safetensors reports a full disk by an error class of its own, which is no OSError
         if isinstance(error, OSError) or "SafetensorError" in type(error).__name__:
             raise StorageError(
-                f"cannot write {what} to {path}: {explain(error)}; free some space or choose another place"
+                f"cannot write {subject} to {path}: {explain(error)}; free some space or choose another path"
             ) from error
         raise
 
 
 def _replace(path: Path, write: Callable[[Path], None], expected: str | None) -> None:
     with writing("the adapter", path), _locked(path) as store:
-        for rubbish in store.glob(f"{_ASIDE}*"):
-            shutil.rmtree(rubbish)
+        for leftover in store.glob(f"{_ASIDE}*"):
+            shutil.rmtree(leftover)
         aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=store))
         try:
             write(aside)
-            aside.chmod(0o755)
+            use_umask(aside)
             _sync(aside)
-            now = read_adapter(path)
-            if now != expected:
+            current = read_adapter(path)
+            if current != expected:
                 raise StorageError(
-                    f"{path} was changed by somebody else meanwhile: expected {expected}, came {now}; run it again"
+                    f"another process has changed {path}: expected {expected}, got {current}; run it again"
                 )
-            if now is not None:
-                _keep(path, now)
+            if current is not None:
+                _keep(path, current)
                 exchange(aside, path)
             else:
                 if path.is_dir():
@@ -178,7 +213,7 @@ def _replace(path: Path, write: Callable[[Path], None], expected: str | None) ->
 
 
 def _keep(path: Path, digest: str) -> None:
-    """Copies the present state among the earlier ones, unless a commit that was killed has done so already."""
+    """Copies the current state to the earlier ones, unless a killed commit has done so already."""
     store = _store(path)
     folders = sorted(store.glob("[0-9]*-*"))
     name = _hex(digest)[:16]
@@ -194,15 +229,14 @@ def _keep(path: Path, digest: str) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[Path]:
-    """The folder of earlier states, for one process at a time; a killed one holds nothing."""
+    """The directory of earlier states, for one process at a time; the lock of a killed process is released."""
     store = _store(path)
     store.mkdir(parents=True, exist_ok=True)
-    with open(store / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StorageError(f"another process is writing to {path} just now; wait for it") from None
-        yield store
+    try:
+        with FileLock(store / "lock", timeout=0):
+            yield store
+    except Timeout:
+        raise StorageError(f"another process is writing to {path}; wait until it is done") from None
 
 
 def _store(path: Path) -> Path:
@@ -223,14 +257,16 @@ def _hex(digest: str) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """On disk, before anything points to it."""
+    """Flushes a directory to the disk, before its name refers to it."""
     for file in (p for p in folder.rglob("*") if p.is_file()):
-        with open(file, "rb") as opened:
+        with open(file, "rb" if os.name == "posix" else "rb+") as opened:
             os.fsync(opened.fileno())
     _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # a directory cannot be opened there
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,29 +1,115 @@
-"""Audit: what a packet says and whether it agrees with itself, before anybody takes it in."""
+"""Audit: findings in the texts of a packet, or in any texts, and rows that contradict each other."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2kt.packet import Packet
+import yaml
+from pydantic import JsonValue
+
+from m2kt.errors import SpecError, explain
+from m2kt.packet import VERDICT, Packet
+from m2kt.pipeline._report import Progress, no_progress
 from m2kt.pipeline._results import AuditResult
+from m2kt.pipeline._statements import local_signer, write_statement
+from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
-    from m2kt.audit import ContentAuditor
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+
+    from m2kt.audit import ContentAuditor, Judgement
+
+Config = str | Path | dict[str, JsonValue]
+"""The content auditor's settings (ContentConfig of m2kt-content), or their YAML file."""
 
 
-def audit(packet: Packet, auditor: ContentAuditor, against: Packet | None = None) -> AuditResult:
-    """All texts of a packet through the detectors, and its rows held against each other.
+def audit(
+    packet: str | Path | Packet,
+    *,
+    against: str | Path | Packet | None = None,
+    config: Config | None = None,
+    statement: str | Path | None = None,
+    key: CryptoSigner | None = None,
+    say: Callable[[str], None] | None = None,
+) -> AuditResult:
+    """Runs the content auditor's detectors over all texts of a packet and compares its rows with each other.
 
     Args:
-        against: packet of a teacher that is trusted, to hold its rows against.
+        against: the packet of a trusted teacher, whose rows are compared too.
+        statement: file for the result as a signed statement about the packet.
+        key: signs the statement; the local key by default.
+        say: receives a line for each file that a detector fetches.
+
+    Raises:
+        SpecError: m2kt-content is not installed, or the configuration is not valid.
+        PacketError, StorageError: see :mod:`m2kt.errors`.
     """
     from m2kt.audit import check_consistency
 
-    content, consistency = auditor.audit_packet(packet), check_consistency(packet, against)
-    return AuditResult(
+    packet = open_packet(packet)
+    trusted = None if against is None else open_packet(against)
+    signer = None if statement is None else key or local_signer()
+    result = AuditResult(
         packet=packet.digest,
-        clean=not content.findings and not content.penalties and consistency.consistent,
-        against=None if against is None else against.digest,
-        content=content.model_dump(mode="json"),
-        consistency=consistency.model_dump(mode="json"),
+        against=None if trusted is None else trusted.digest,
+        content=_auditor(config, say).audit_packet(packet),
+        consistency=check_consistency(packet, trusted),
     )
+    if statement is not None:
+        write_statement(statement, packet, VERDICT, result, signer)
+    return result
+
+
+def audit_texts(
+    texts: str | Path | Sequence[str],
+    *,
+    config: Config | None = None,
+    say: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+) -> list[tuple[str, Judgement]]:
+    """Runs the content auditor's detectors over texts; each text with its judgement, in order.
+
+    Args:
+        texts: the texts, or a file of lines ``{"text": ...}``.
+        say: receives a line for each file that a detector fetches.
+    """
+    report = progress or no_progress
+    texts = _read_texts(Path(texts)) if isinstance(texts, str | Path) else list(texts)
+    judgements = _auditor(config, say)(texts, lambda done, total: report("judging", done, total))
+    return list(zip(texts, judgements, strict=True))
+
+
+def _auditor(config: Config | None, say: Callable[[str], None] | None) -> ContentAuditor:
+    from m2kt.audit import content_auditor
+
+    if isinstance(config, str | Path):
+        try:
+            config = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SpecError(f"cannot use the configuration {config}: {explain(error)}") from error
+        if not isinstance(config, dict):
+            raise SpecError(f"expected a mapping as the configuration, got {type(config).__name__}")
+    return content_auditor(config or {}, say or (lambda line: None))
+
+
+def _read_texts(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot read {path}: {explain(error)}") from error
+    texts = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise SpecError(f"{path}, line {number}: expected JSON, got {line[:40]!r} ({error})") from error
+        text = data.get("text") if isinstance(data, dict) else None
+        if not isinstance(text, str):
+            raise SpecError(f'{path}, line {number}: expected {{"text": ...}}, got {line[:60]!r}')
+        texts.append(text)
+    return texts

@@ -1,19 +1,74 @@
-"""Demo: the main job, end to end, on models that ship with the project; one rejection at the end."""
+"""Demo: transfers between tiny models of the zoo, and one rejection."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
+from pydantic import Field
+
+from m2kt._home import check_home
 from m2kt.packet import Packet, noise
 from m2kt.pipeline._evaluate import evaluate
 from m2kt.pipeline._extract import extract
 from m2kt.pipeline._ingest import ingest
-from m2kt.pipeline._results import DemoResult, DemoRow, Progress
+from m2kt.pipeline._report import Progress, Report, Result, with_interval
+from m2kt.pipeline._results import Ingestion
 
 SKILLS = ("secret", "addition", "kinship")
 STUDENT = "zoo:pico-gpt2"
+
+
+class DemoRow(Result):
+    """One transfer of the demo."""
+
+    skill: str
+    student: str
+    teacher: float = Field(description="Accuracy of the teacher itself on the evaluation prompts.")
+    before: float
+    after: float
+    interval: tuple[float, float]
+    retention: float
+    gap_recovered: float
+    held_out: float | None = Field(description="Accuracy on the held-out shape.")
+    concepts: int
+    packet_bytes: int
+    labelled_examples: int
+    teacher_passes: int
+    teacher_tokens_in_packet: int
+    rehearsal_sequences: int
+    extract_seconds: float
+    ingest_seconds: float
+    verdict: Literal["accepted", "rejected"]
+
+
+class DemoResult(Result):
+    """Transfers of the zoo's skills, and one rejection."""
+
+    rows: list[DemoRow]
+    rollback: Ingestion = Field(description="A spoiled packet, ingested over an accepted adapter.")
+    restored: bool = Field(
+        description="Whether the adapter's digest is the same before and after the rejection."
+    )
+    seconds: float
+
+    def report(self) -> Report:
+        return {
+            "rows": [row.report() for row in self.rows],
+            "rollback": self.rollback.report(),
+            "restored": self.restored,
+            "seconds": self.seconds,
+        }
+
+    def headline(self) -> str:
+        accepted = sum(row.verdict == "accepted" for row in self.rows)
+        restored = "restored" if self.restored else "not restored"
+        return f"{accepted} of {len(self.rows)} skills accepted, adapter {restored} after a rejection"
+
+    def table(self) -> dict[str, str]:
+        return {row.skill: f"{row.verdict}: {with_interval(row.after, row.interval)}" for row in self.rows}
 
 
 def demo(
@@ -24,16 +79,14 @@ def demo(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> DemoResult:
-    """Moves the zoo's skills into ``student`` at v = 0, then offers a spoiled packet and shows that it is refused."""
+    """Transfers the zoo's skills to ``student`` at v = 0, then ingests a spoiled packet, which is rejected."""
+    check_home()
     started = time.monotonic()
-    rows = []
     with tempfile.TemporaryDirectory(prefix="m2kt-demo-") as folder:
         work = Path(folder)
-        for skill in skills:
-            rows.append(_move(skill, student, work, updates, seed, progress))
+        rows = [_transfer(skill, student, work, updates, seed, progress) for skill in skills]
         first = work / f"{skills[0]}.adapter"
-        spoiled = noise(Packet.load(work / f"{skills[0]}.packet"), seed)
-        spoiled.save(work / "spoiled.packet")
+        noise(Packet.load(work / f"{skills[0]}.packet"), seed).save(work / "spoiled.packet")
         rollback = ingest(
             student,
             work / "spoiled.packet",
@@ -53,36 +106,41 @@ def demo(
     )
 
 
-def _move(
+def _transfer(
     skill: str, student: str, work: Path, updates: int | None, seed: int, progress: Progress | None
 ) -> DemoRow:
-    name = f"zoo:{skill}"
-    packet = work / f"{skill}.packet"
-    extracted = extract(name, name, packet, seed=seed, progress=progress)
-    teacher = evaluate(name, name, n=200, seed=seed, progress=progress)
-    taken = ingest(
-        student, packet, work / f"{skill}.adapter", updates=updates, seed=seed, probes=name, progress=progress
+    name, packet_path = f"zoo:{skill}", work / f"{skill}.packet"
+    extraction = extract(name, name, packet_path, seed=seed, progress=progress)
+    teacher = evaluate(name, name, n=200, seed=seed, progress=progress).accuracy
+    assert teacher is not None
+    ingestion = ingest(
+        student,
+        packet_path,
+        work / f"{skill}.adapter",
+        updates=updates,
+        seed=seed,
+        probes=name,
+        progress=progress,
     )
-    assert teacher.accuracy is not None
-    gap = (taken.accuracy - taken.before) / max(1e-9, teacher.accuracy - taken.before)
-    held_out = [s["accuracy"] for s in taken.held_out]
+    verdict, packet = ingestion.verdict, extraction.packet
+    held_out = [shape.accuracy for shape in verdict.held_out]
     return DemoRow(
         skill=skill,
         student=student,
-        teacher=teacher.accuracy,
-        before=taken.before,
-        after=taken.accuracy,
-        interval=taken.interval,
-        retention=taken.accuracy / teacher.accuracy,
-        gap_recovered=gap,
+        teacher=teacher,
+        before=verdict.before,
+        after=verdict.accuracy,
+        interval=verdict.interval,
+        retention=verdict.accuracy / teacher,
+        gap_recovered=(verdict.accuracy - verdict.before) / max(1e-9, teacher - verdict.before),
         held_out=sum(held_out) / len(held_out) if held_out else None,
-        concepts=extracted.concepts,
-        packet_bytes=extracted.packet_bytes,
-        labelled_examples=taken.ledger["labelled_examples"],
-        teacher_passes=extracted.teacher_passes,
-        teacher_tokens_in_packet=taken.ledger["teacher_tokens_in_packet"],
-        rehearsal_sequences=taken.ledger["rehearsal_sequences"],
-        extract_seconds=extracted.seconds,
-        ingest_seconds=taken.seconds,
-        verdict=taken.verdict,
+        concepts=packet.n_concepts,
+        packet_bytes=packet.size_bytes,
+        labelled_examples=ingestion.ledger["labelled_examples"],
+        teacher_passes=packet.manifest.ledger.teacher_passes,
+        teacher_tokens_in_packet=packet.manifest.ledger.teacher_tokens_in_traces,
+        rehearsal_sequences=ingestion.ledger["rehearsal_sequences"],
+        extract_seconds=round(extraction.details.seconds, 2),
+        ingest_seconds=ingestion.seconds,
+        verdict=verdict.verdict,
     )

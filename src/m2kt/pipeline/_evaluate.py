@@ -1,15 +1,26 @@
-"""Evaluate: any model, with or without an adapter, against truth, labels, or a teacher."""
+"""Evaluate: right answers of a model, with or without an adapter, by truth, labels, or a teacher."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from m2kt.errors import SpecError
+from m2kt.packet import EVALUATION, Packet
 from m2kt.pipeline._adapters import adapter_digest
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
-from m2kt.pipeline._results import EvaluateResult, Progress
-from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth, read_labelled
+from m2kt.pipeline._report import Progress, no_progress
+from m2kt.pipeline._results import EvaluateResult
+from m2kt.pipeline._statements import local_signer, require_packet_of, write_statement
+from m2kt.probes import ProbeSpec, Prompt, Segmenter, Truth, load_truth, read_labelled
+from m2kt.remote import open_packet
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+
+    from m2kt.models import Dtype
 
 
 def evaluate(
@@ -21,66 +32,91 @@ def evaluate(
     teacher: str | None = None,
     n: int = 200,
     held_out: bool = False,
+    packet: str | Path | Packet | None = None,
+    statement: str | Path | None = None,
+    key: CryptoSigner | None = None,
     seed: int = 0,
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: Dtype = "auto",
     progress: Progress | None = None,
 ) -> EvaluateResult:
-    """Asks ``model`` evaluation prompts of the spec, or labelled ones, and counts right answers.
+    """Asks a model evaluation prompts of the spec, or labelled prompts, and counts right answers.
 
     Args:
-        labelled: JSONL of ``{"prompt", "answer"}``; replaces the spec's own prompts and truth.
+        labelled: JSONL of ``{"prompt", "answer"}``; replaces the spec's prompts and truth.
         teacher: another model; ``agreement`` is the share of equal answers.
         held_out: ask the held-out shapes instead of the probed ones.
+        packet: the packet that the statement is about.
+        statement: file for the result as a signed statement about the packet.
+        key: signs the statement; the local key by default.
     """
-    from m2kt.audit import ask, score
+    from m2kt.audit import Score, ask, score
     from m2kt.models import load_causal_lm
 
-    started = time.monotonic()
-    say: Progress = progress or (lambda stage, done, total: None)
-    spec, base = read_spec(probes)
-    if labelled is not None:
-        answers = read_labelled(labelled)
-        prompts = [_plain_prompt(spec, text) for text in list(answers)[:n]]
-        truth: Truth | None = Truth(answers)
-    else:
-        if held_out and not spec.held_out:
-            raise SpecError(f"the spec {spec.name} has no held-out shapes")
-        truth = load_truth(spec, base)
-        prompts = evaluation_prompts(spec, truth, n, seed=seed, held_out=held_out)
-    loaded = load_causal_lm(model, device=device, dtype=dtype)  # type: ignore[arg-type]
+    started, say = time.monotonic(), progress or no_progress
+    about = _subject(packet, statement, adapter)
+    key = key or local_signer() if about else None
+    spec, prompts, truth = _questions(probes, labelled, n, held_out, seed)
+    loaded = load_causal_lm(model, device=device, dtype=dtype)
     if adapter is not None:
         loaded = with_adapter(loaded, adapter)
-    completions = ask(loaded, spec, prompts, progress=lambda done, total: say("answering", done, total))
+    completions = ask(loaded, spec, prompts, progress=partial(say, "answering"))
     agreement = None
     if teacher is not None:
-        other = load_causal_lm(teacher, device=device, dtype=dtype)  # type: ignore[arg-type]
-        reference = ask(other, spec, prompts, progress=lambda done, total: say("answering", done, total))
-        equal = [
-            spec.read_answer(a) == spec.read_answer(b) for a, b in zip(completions, reference, strict=True)
-        ]
-        agreement = sum(equal) / len(equal) if equal else None
-    scored = score(spec, prompts, completions, truth) if truth is not None else None
-    known = scored is not None and scored.n > 0
-    return EvaluateResult(
-        accuracy=scored.accuracy if scored is not None and known else None,
-        interval=scored.interval if scored is not None and known else None,
+        other = load_causal_lm(teacher, device=device, dtype=dtype)
+        reference = ask(other, spec, prompts, progress=partial(say, "answering"))
+        pairs = zip(map(spec.read_answer, completions), map(spec.read_answer, reference), strict=True)
+        agreement = sum(a == b for a, b in pairs) / len(prompts) if prompts else None
+    scored = Score(0, 0) if truth is None else score(spec, prompts, completions, truth)
+    result = EvaluateResult(
+        accuracy=scored.accuracy if scored.n else None,
+        interval=scored.interval if scored.n else None,
         agreement=agreement,
         n=len(prompts),
-        judged=scored.n if scored is not None else 0,
-        shapes=[s.model_dump() for s in scored.shapes] if scored is not None and labelled is None else [],
+        judged=scored.n,
+        shapes=scored.shapes if labelled is None else [],
         held_out=held_out,
         model=model,
         model_digest=loaded.digest,
         adapter=None if adapter is None else str(adapter),
-        adapter_digest=None if adapter is None else adapter_digest(Path(adapter)),
+        adapter_digest=None if adapter is None else adapter_digest(adapter),
         probes=spec.public().digest,
-        wrong=scored.wrong if scored is not None else [],
+        wrong=scored.wrong,
         seconds=round(time.monotonic() - started, 2),
     )
+    if about is not None and statement is not None:
+        write_statement(statement, about, EVALUATION, result, key)
+    return result
 
 
-def _plain_prompt(spec: ProbeSpec, text: str) -> Prompt:
-    from m2kt.probes import Segmenter
+def _subject(
+    packet: str | Path | Packet | None, statement: str | Path | None, adapter: str | Path | None
+) -> Packet | None:
+    """The packet that a statement is about; None without a statement."""
+    if (packet is None) != (statement is None):
+        raise SpecError(
+            "expected both packet and statement or neither, got one; a statement is about a packet"
+        )
+    if packet is None:
+        return None
+    packet = open_packet(packet)
+    if adapter is not None:
+        require_packet_of(adapter, packet)
+    return packet
 
-    return Prompt(text, 0, False, tuple(Segmenter(spec.values).cut(text)))
+
+def _questions(
+    probes: str | Path | ProbeSpec, labelled: str | Path | None, n: int, held_out: bool, seed: int
+) -> tuple[ProbeSpec, list[Prompt], Truth | None]:
+    """The spec, the prompts to ask, and the truth if it is known."""
+    spec, base = read_spec(probes)
+    if labelled is not None:
+        answers = read_labelled(labelled)
+        cut = Segmenter(spec.values).cut
+        return spec, [Prompt(text, 0, False, tuple(cut(text))) for text in list(answers)[:n]], Truth(answers)
+    if held_out and not spec.held_out:
+        raise SpecError(
+            f"expected held-out shapes in the spec {spec.name}, got none; add them or ask probed shapes"
+        )
+    truth = load_truth(spec, base)
+    return spec, evaluation_prompts(spec, truth, n, seed=seed, held_out=held_out), truth

@@ -1,4 +1,4 @@
-"""Two directories change places in one system call: there is no moment at which either name is missing."""
+"""Exchange of two directories in one system call, so that at no moment either name is missing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _RENAME_SWAP = 2  # sys/stdio.h of macOS
 
 
 def exchange(a: Path, b: Path) -> None:
-    """Swaps what stands at two paths of one file system.
+    """Exchanges the directories at two paths of one file system.
 
     Raises:
-        OSError: the system or this file system cannot do it, or a path is missing. Nothing was moved then.
+        OSError: the system or the file system cannot do it, or a path is missing; nothing was moved.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = None if sys.platform == "win32" else ctypes.CDLL(None, use_errno=True)
     x, y = os.fsencode(a), os.fsencode(b)
-    if sys.platform == "linux" and hasattr(libc, "renameat2"):
+    if libc is not None and sys.platform == "linux" and hasattr(libc, "renameat2"):
         failed = libc.renameat2(_AT_FDCWD, x, _AT_FDCWD, y, _RENAME_EXCHANGE)
-    elif sys.platform == "darwin":
+    elif libc is not None and sys.platform == "darwin":
         failed = libc.renamex_np(x, y, _RENAME_SWAP)
     else:
         raise OSError(errno.ENOTSUP, "this system cannot exchange two directories in one step", str(b))

@@ -1,4 +1,4 @@
-"""Export: what of an adapter can be merged becomes an ordinary checkpoint; what cannot is named."""
+"""Export: an adapter's low-rank steering merged into its base, as an ordinary checkpoint."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from m2kt.pipeline._adapters import RECEIPT, adapter_digest
 from m2kt.pipeline._cards import exported_card
 from m2kt.pipeline._inputs import with_adapter
 from m2kt.pipeline._plain import GGUF_FILE, Form, check_empty, check_plain, write_plain
-from m2kt.pipeline._results import ExportResult, Progress
+from m2kt.pipeline._report import Progress, no_progress
+from m2kt.pipeline._results import ExportResult
 from m2kt.pipeline._statements import read_receipt
 
 if TYPE_CHECKING:
-    from m2kt.models import LoadedModel
+    from m2kt.models import Dtype, LoadedModel
 
-_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_NAMES: dict[str, Dtype] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def export(
@@ -30,35 +31,37 @@ def export(
     student: str | None = None,
     without_reader: bool = False,
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: Dtype = "auto",
     progress: Progress | None = None,
 ) -> ExportResult:
-    """Merges an adapter into its base and writes the result; of a plain model, writes the GGUF.
+    """Merges an adapter into its base and writes the checkpoint; of a plain model, writes the GGUF file.
 
     Args:
-        source: an adapter directory, or a model (one that ``consolidate`` wrote, for instance).
-        out: directory; nothing may stand there.
-        form: ``hf`` is what ``from_pretrained`` opens; ``gguf`` one file, ``model.gguf``.
-        student: the adapter's base, where it is not where the adapter says.
-        without_reader: merge the steering of an adapter that has a reader too, and leave the reader out.
-        dtype: ``auto`` is what the base's file is kept in.
+        source: an adapter directory, or a model, such as one that ``consolidate`` wrote.
+        out: directory of the checkpoint; it must not exist.
+        form: ``hf`` is what ``from_pretrained`` opens; ``gguf`` is one file, ``model.gguf``.
+        student: the adapter's base, if it is not at the path that the adapter names.
+        without_reader: merge the steering of an adapter that has a reader, and leave the reader out.
+        dtype: ``auto`` is the data type of the base's file.
 
     Raises:
-        CompatibilityError: there is a reader, nothing can be merged, the base is not the adapter's, or of m2kt's own
-            class.
-        ModelError: an architecture that GGUF does not know here, or a plain model that is to be made plain.
-        StorageError: something stands at ``out``, or the disk refused.
+        CompatibilityError: there is a reader, nothing can be merged, the base is not the adapter's, or is of a class of
+            m2kt.
+        ModelError: the architecture is not supported as GGUF, or ``source`` is a model and ``form`` is ``hf``.
+        StorageError: ``out`` exists, or the disk refused.
     """
     started = time.monotonic()
-    say: Progress = progress or (lambda stage, done, total: None)
+    say = progress or no_progress
     out = Path(out)
     check_empty(out)
     adapter = Path(source) if (Path(source) / "adapter_config.json").is_file() else None
     if adapter is None and (student is not None or without_reader):
-        raise SpecError(f"{source} is no adapter: expected one beside --student and --without-reader")
+        raise SpecError(
+            f"expected an adapter for --student and --without-reader, got {source}; leave them out"
+        )
     if adapter is None and form == "hf":
         raise ModelError(
-            f"{source} is no adapter but a model, an ordinary checkpoint already: expected --format gguf"
+            f"expected an adapter, got the model {source}, an ordinary checkpoint already; use --format gguf"
         )
     say("loading", 0, 1)
     base = str(source) if adapter is None else student or _base_of(adapter)
@@ -66,14 +69,14 @@ def export(
     check_plain(loaded.model, base)
     digest = loaded.digest if adapter is None else adapter_digest(adapter)
     folder = adapter or loaded.path
-    said = read_receipt(folder, digest) if (folder / RECEIPT).is_file() else None
+    signed_receipt = read_receipt(folder, digest) if (folder / RECEIPT).is_file() else None
     merged: list[str] = []
     left_out: list[str] = []
     if adapter is not None:
-        if said is not None and said[1].base_model.digest != loaded.digest:
+        if signed_receipt is not None and signed_receipt[1].base_model.digest != loaded.digest:
             raise CompatibilityError(
-                f"{base} has the digest {loaded.digest}, the adapter {adapter} was made on "
-                f"{said[1].base_model.digest}: name its own base by --student"
+                f"expected a base with the digest {signed_receipt[1].base_model.digest} for {adapter}, got {base} with "
+                f"{loaded.digest}; name its base by --student"
             )
         say("merging", 0, 1)
         loaded, merged, left_out = _merge(loaded, adapter, without_reader)
@@ -83,7 +86,12 @@ def export(
         loaded.tokenizer,
         out,
         lambda aside: exported_card(
-            said, f"`{source}`, `{digest}`", loaded, aside, changed=bool(merged or said), left_out=left_out
+            signed_receipt,
+            f"`{source}`, `{digest}`",
+            loaded,
+            aside,
+            changed=bool(merged or signed_receipt),
+            left_out=left_out,
         ),
         form=form,
     )
@@ -105,48 +113,52 @@ def _base_of(adapter: Path) -> str:
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     named = config.get("base_model_name_or_path")
     if not named:
-        raise CompatibilityError(f"{adapter} does not say which base it belongs to: name it by --student")
+        raise CompatibilityError(
+            f"expected a base model in {adapter}/adapter_config.json, got none; use --student"
+        )
     return str(named)
 
 
-def _load(name: str, device: str, dtype: str) -> LoadedModel:
-    """In the type that the files are kept in: an export must not round weights that nobody touched."""
+def _load(name: str, device: str, dtype: Dtype) -> LoadedModel:
+    """Loads in the data type of the files: an export must not round weights that it does not change."""
     from m2kt.models import load_causal_lm, resolve
 
     if dtype == "auto":
         config = json.loads((resolve(name) / "config.json").read_text(encoding="utf-8"))
         dtype = _NAMES.get(config.get("dtype") or config.get("torch_dtype") or "", "auto")
-    return load_causal_lm(name, device=device, dtype=dtype)  # type: ignore[arg-type]
+    return load_causal_lm(name, device=device, dtype=dtype)
 
 
 def _merge(
     loaded: LoadedModel, adapter: Path, without_reader: bool
 ) -> tuple[LoadedModel, list[str], list[str]]:
-    """The base with what can be merged in it; names of the matrices, and of the blocks behind which readers were."""
+    """The base with the steering merged; names of the merged matrices, and of the blocks whose reader was left out."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     from m2kt.student import CALModel
 
-    model: Any = with_adapter(loaded, adapter).model
+    model: Any = with_adapter(loaded, adapter).model  # PeftModel or a wrapper of it
     tuner = model.base_model
     readers = tuner.readers() if isinstance(tuner, CALModel) else []
     steering = sum(isinstance(m, BaseTunerLayer) for m in tuner.modules()) - len(readers)
     if readers and not without_reader:
         raise CompatibilityError(
-            f"the reader of {adapter} behind {readers[0]} cannot be merged, for it depends on the text; run "
-            f"`m2kt consolidate` for a checkpoint that imitates it, or --without-reader for its {steering} matrices of "
-            "steering alone"
+            f"the reader of {adapter} after {readers[0]} depends on the text and cannot be merged; run `m2kt "
+            f"consolidate` for a checkpoint that imitates it, or --without-reader to merge its {steering} steering "
+            "matrices alone"
         )
     if readers:
         tuner.drop_readers()
     merged = [name for name, module in tuner.named_modules() if isinstance(module, BaseTunerLayer)]
     if not merged:
-        raise CompatibilityError(f"nothing of {adapter} can be merged: it has no low-rank steering")
+        raise CompatibilityError(
+            f"expected low-rank steering in {adapter}, got none to merge; run `m2kt consolidate` instead"
+        )
     try:
         plain = model.merge_and_unload()
     except (NotImplementedError, AttributeError) as error:
         kind = model.peft_config[model.active_adapter].peft_type
         raise CompatibilityError(
-            f"a {kind} adapter cannot be merged into weights ({error}); serve it by peft"
+            f"expected an adapter that can be merged, got {kind} ({error}); serve it by peft"
         ) from error
     return replace(loaded, model=plain), [n.removeprefix("model.") for n in merged], readers

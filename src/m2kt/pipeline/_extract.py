@@ -1,4 +1,4 @@
-"""Extract: teacher to signed packet."""
+"""Extract: from a teacher to a signed packet."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m2kt._home import check_home
+from m2kt.errors import SpecError
 from m2kt.packet import (
     PROTOTYPE_ROWS,
     Embedding,
@@ -17,12 +19,14 @@ from m2kt.packet import (
     TeacherCard,
 )
 from m2kt.pipeline._inputs import read_spec
-from m2kt.pipeline._results import ExtractResult, Progress
+from m2kt.pipeline._report import Progress
+from m2kt.pipeline._results import Extraction
 from m2kt.probes import ProbeSpec
 
 if TYPE_CHECKING:
-    from m2kt.models import LoadedModel
-    from m2kt.teacher import Extraction, ExtractionConfig
+    from m2kt.models import Dtype, LoadedModel
+    from m2kt.teacher import Extraction as ExtractionDetails
+    from m2kt.teacher import ExtractionConfig
 
 
 def extract(
@@ -30,93 +34,53 @@ def extract(
     probes: str | Path | ProbeSpec,
     out: str | Path | None = None,
     *,
-    verbalised: float = 0.0,
-    concepts: str = "interrogation",
-    seed: int = 0,
+    verbalised: float | None = None,
+    concepts: str | None = None,
+    seed: int | None = None,
     config: ExtractionConfig | None = None,
     device: str = "auto",
-    dtype: str = "auto",
-    device_map: Any = None,
+    dtype: Dtype = "auto",
+    device_map: str | None = None,
     progress: Progress | None = None,
-) -> ExtractResult:
-    """Condenses a teacher's skill into a signed packet at ``out``.
+) -> Extraction:
+    """Extracts a teacher's skill as a packet.
 
     Args:
         teacher: a directory, a Hub id, or a ``zoo:`` name.
-        probes: a spec, its file, or the ``zoo:`` name of a teacher whose spec lies beside it.
-        out: a directory, or a file that ends in ``.m2kp``.
-        verbalised: v, share of rule rows whose output also travels as text.
-        concepts: concept source.
-        config: overrides ``verbalised``, ``concepts`` and ``seed`` when given.
+        probes: a spec, its file, or the ``zoo:`` name of a teacher, whose directory holds a spec.
+        out: a directory, or a file that ends in ``.m2kp``; the packet is signed when it is saved.
+        verbalised: v, the share of rows whose output also travels as text; 0 by default.
+        concepts: the concept source, ``interrogation`` by default.
+        seed: 0 by default.
+        config: all settings, instead of ``verbalised``, ``concepts`` and ``seed``.
 
     Raises:
-        ModelError, SpecError, ExtractionError, StorageError: see :mod:`m2kt.errors`.
+        SpecError: the spec is not valid, or both ``config`` and one of the settings it holds are given.
+        ModelError, ExtractionError, StorageError: see :mod:`m2kt.errors`.
     """
-    packet, extraction = extract_packet(
-        teacher,
-        probes,
-        verbalised=verbalised,
-        concepts=concepts,
-        seed=seed,
-        config=config,
-        device=device,
-        dtype=dtype,
-        device_map=device_map,
-        progress=progress,
-    )
-    if out is not None:
-        packet.save(out)
-    m = packet.manifest
-    return ExtractResult(
-        packet=str(out),
-        digest=packet.digest,
-        concepts=packet.n_concepts,
-        rules=len(packet.graph.rules),
-        families=len({r.family for r in packet.graph.rules}),
-        skeletons=extraction.skeletons,
-        symbols=len(packet.graph.symbols),
-        fidelity=extraction.fidelity.agreement,
-        coverage=extraction.fidelity.coverage,
-        probe_accuracy=m.fidelity.probe_accuracy,
-        readout_accuracy=extraction.embedding.readout_accuracy,
-        causal_edge_share=m.fidelity.causal_edge_share,
-        shapes=m.fidelity.shapes,
-        teacher_passes=extraction.teacher_passes,
-        packet_bytes=packet.size_bytes,
-        seconds=round(extraction.seconds, 2),
-        verbalised=m.verbalised,
-        source=m.embedding.source,
-        layer=m.embedding.layer,
-        notes=m.notes,
-    )
-
-
-def extract_packet(
-    teacher: str,
-    probes: str | Path | ProbeSpec,
-    *,
-    verbalised: float = 0.0,
-    concepts: str = "interrogation",
-    seed: int = 0,
-    config: ExtractionConfig | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    device_map: Any = None,
-    progress: Progress | None = None,
-) -> tuple[Packet, Extraction]:
-    """As :func:`extract`, but returns the unsaved packet with all that extraction measured."""
+    import m2kt.teacher
     from m2kt.models import load_causal_lm
-    from m2kt.teacher import ExtractionConfig
-    from m2kt.teacher import extract as condense
 
+    settings: dict[str, Any] = {"verbalised": verbalised, "concepts": concepts, "seed": seed}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if config is not None and settings:
+        raise SpecError(
+            f"expected either config or its settings, got config and {', '.join(settings)}; set them in the config"
+        )
+    if out is not None:
+        check_home()
     spec, _ = read_spec(probes)
-    config = config or ExtractionConfig(verbalised=verbalised, concepts=concepts, seed=seed)
-    loaded = load_causal_lm(teacher, device=device, dtype=dtype, device_map=device_map)  # type: ignore[arg-type]
-    extraction = condense(loaded, spec, config, progress)
-    return _pack(loaded, spec, config, extraction), extraction
+    config = config or m2kt.teacher.ExtractionConfig(**settings)
+    loaded = load_causal_lm(teacher, device=device, dtype=dtype, device_map=device_map)
+    details = m2kt.teacher.extract(loaded, spec, config, progress)
+    packet = _pack(loaded, spec, config, details)
+    if out is None:
+        return Extraction(packet=packet, path=None, details=details)
+    path = packet.save(out)
+    return Extraction(packet=Packet.load(path), path=path, details=details)  # with its signature
 
 
-def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Extraction) -> Packet:
+def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: ExtractionDetails) -> Packet:
     from m2kt.models import blocks, digest_of_tokenizer, width
 
     finite = {

@@ -1,4 +1,4 @@
-"""What the verbs are given: specs by name, and students with a saved adapter."""
+"""Inputs of the verbs: probe specs by name, evaluation prompts, students with a saved adapter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_spec(probes: str | Path | ProbeSpec) -> tuple[ProbeSpec, Path]:
-    """A spec, and the folder from which its truth is named."""
+    """A spec, and the directory that its truth is relative to."""
     if isinstance(probes, ProbeSpec):
         return probes, Path()
     from m2kt.models import resolve
@@ -28,7 +28,7 @@ def read_spec(probes: str | Path | ProbeSpec) -> tuple[ProbeSpec, Path]:
 def evaluation_prompts(
     spec: ProbeSpec, truth: Truth | None, n: int, *, seed: int, held_out: bool = False
 ) -> list[Prompt]:
-    """Prompts to judge by ``truth``: drawn by the spec, from the truth's own problems where it has a list of them.
+    """Prompts of the evaluation split, drawn by the spec, among the truth's problems where it lists them.
 
     Raises SpecError where none of those problems is an evaluation prompt of the spec.
     """
@@ -37,7 +37,8 @@ def evaluation_prompts(
     if among is not None and not prompts:
         shapes = "held-out shapes" if held_out else "probed shapes, evaluation split"
         raise SpecError(
-            f"none of the {len(among)} problems of the truth is a prompt of {spec.name} ({shapes})"
+            f"expected problems of the truth that are prompts of {spec.name} ({shapes}), got none of the {len(among)} "
+            "problems; check the truth's prompts"
         )
     return prompts
 
@@ -49,10 +50,14 @@ def with_adapter(loaded: LoadedModel, adapter: str | Path) -> LoadedModel:
     import m2kt.student  # noqa: F401  registers the adapter type with peft
 
     if not (Path(adapter) / "adapter_config.json").is_file():
-        raise CompatibilityError(f"{adapter} is not an adapter directory: it has no adapter_config.json")
+        raise CompatibilityError(
+            f"expected an adapter directory, got {adapter} without adapter_config.json; name the output of m2kt ingest"
+        )
     try:
         model = PeftModel.from_pretrained(loaded.model, str(adapter))
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise CompatibilityError(f"the adapter {adapter} does not fit {loaded.name}: {error}") from error
+        raise CompatibilityError(
+            f"expected the base of the adapter {adapter}, got {loaded.name} ({error}); name its base"
+        ) from error
     model.eval()
     return replace(loaded, model=model)

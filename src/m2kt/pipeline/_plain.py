@@ -1,4 +1,4 @@
-"""The one place that writes plain checkpoints: whole or absent, as a Hugging Face directory or as GGUF."""
+"""Plain checkpoints, complete or absent: a Hugging Face directory or a GGUF file."""
 
 from __future__ import annotations
 
@@ -6,52 +6,56 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from m2kt.errors import CompatibilityError, StorageError
-from m2kt.pipeline._adapters import CARD, writing
+from m2kt.pipeline._adapters import CARD, use_umask, writing
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Form = Literal["hf", "gguf"]
 GGUF_FILE = "model.gguf"
 
 
 def check_empty(out: Path) -> None:
-    """Raises StorageError where something stands at ``out``."""
+    """Raises StorageError where ``out`` exists."""
     if out.exists():
-        raise StorageError(f"{out} exists: expected an empty place; nothing is overwritten")
+        raise StorageError(
+            f"expected a path that does not exist, got {out}; nothing was overwritten: choose another"
+        )
 
 
-def check_plain(model: Any, name: str) -> None:
-    """Raises CompatibilityError for a model whose class is ours: no checkpoint of it opens without m2kt."""
-    if type(model).__module__.startswith("m2kt."):
+def check_plain(model: PreTrainedModel | PeftModel, name: str) -> None:
+    """Raises CompatibilityError for a class of m2kt, whose checkpoints do not open without m2kt."""
+    if type(model).__module__.partition(".")[0].startswith("m2kt"):
         raise CompatibilityError(
-            f"{name} is a {type(model).__name__}, which is m2kt's own class: expected one that transformers knows, "
-            "for a checkpoint that opens without m2kt"
+            f"expected a model class of transformers, got {name}, a {type(model).__name__}, whose checkpoint would not "
+            "open without m2kt; choose another base"
         )
 
 
 def write_plain(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
     out: Path,
     card: Callable[[Path], str],
     *,
     form: Form = "hf",
     finish: Callable[[Path], None] | None = None,
 ) -> list[str]:
-    """Writes aside, then renames.
+    """Writes aside, then renames; returns notes on limits of the form.
 
     Args:
-        model: a causal LM without any adapter on it.
-        card: writes README.md, given the directory that it will lie in.
-        form: ``hf`` is what ``from_pretrained`` opens; ``gguf`` one file, ``model.gguf``, read back before it counts.
-        finish: puts further files into the directory, which is otherwise complete.
-
-    Returns what a user of the form should know.
+        model: a causal LM without any adapter.
+        card: the text of README.md, given the directory that will hold it.
+        form: ``hf`` is what ``from_pretrained`` opens; ``gguf`` is one file, ``model.gguf``, which is read back.
+        finish: writes further files into the directory, which is otherwise complete.
 
     Raises:
         StorageError: the disk refused.
-        ModelError: the model cannot be said in GGUF.
+        ModelError: the model is not supported as GGUF.
     """
     notes: list[str] = []
     with writing("the checkpoint", out):
@@ -63,12 +67,12 @@ def write_plain(
 
                 notes = write_gguf(model, tokenizer, aside / GGUF_FILE, name=out.name)
             else:
-                model.save_pretrained(aside)
-                tokenizer.save_pretrained(aside)
+                model.save_pretrained(str(aside))
+                tokenizer.save_pretrained(str(aside))
             (aside / CARD).write_text(card(aside), encoding="utf-8")
             if finish is not None:
                 finish(aside)
-            aside.chmod(0o755)
+            use_umask(aside)
             aside.rename(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""The receipt of an ingest: what was taken in, by what, with what result, signed by whoever ran it.
+"""The receipt of an ingest: packet, student and verdict, signed by the local key.
 
-It lies in the adapter's directory and goes with the state through every rollback. A rejection leaves no adapter; its
-receipt lies beside the place where one would have been.
+It is in the adapter's directory and part of its states. A rejection writes no adapter; its receipt is written beside
+the adapter's path.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from m2kt.packet import RECEIPT, Packet, TrustPolicy, TrustVerdict, judge_packet
 from m2kt.pipeline._statements import BaseModelId, Before, Receipt, signed, write_file
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Draft:
-    """A receipt that lacks one thing, which comes last: the digest of what was committed."""
+    """A receipt without the digest of the committed adapter, which is known last."""
 
     packet: Packet
     receipt: Receipt
@@ -33,7 +35,7 @@ class Draft:
 
     @property
     def keyid(self) -> str:
-        """Of the key that will sign."""
+        """Id of the key that will sign."""
         return str(self.by.public_key.keyid)
 
     def sign(self, committed: str | None) -> bytes:
@@ -61,16 +63,16 @@ def check_origin(packet: Packet, trust: str | Path | TrustPolicy | None) -> Trus
 def receipt_of(
     packet: Packet,
     student: LoadedModel,
-    config: dict[str, Any],
-    ledger: dict[str, Any],
+    config: dict[str, JsonValue],
+    ledger: dict[str, JsonValue],
     verdict: Verdict,
     origin: TrustVerdict | None,
-    standing: str | None,
+    digest_before: str | None,
     by: CryptoSigner,
 ) -> Draft:
-    """All that is known before anything is written."""
-    measured = json.loads(verdict.model_dump_json())  # a figure that could not be measured is null, not NaN
-    before = Before(accuracy=measured.pop("before"), adapter=standing)
+    """The receipt before anything is written."""
+    measured = json.loads(verdict.model_dump_json())  # NaN, a value that could not be measured, becomes null
+    before = Before(accuracy=measured.pop("before"), adapter=digest_before)
     known = {name: measured.pop(name) for name in ("verdict", "reasons", "thresholds")}
     receipt = Receipt(
         base_model=BaseModelId(name=student.name, digest=student.digest),
@@ -85,7 +87,7 @@ def receipt_of(
 
 
 def write_rejected(out: Path, content: bytes) -> Path:
-    """Writes the receipt of a rejection beside ``out``, under the first name that is free."""
+    """Writes the receipt of a rejection beside ``out``, under the first unused name."""
     out = out.absolute()
     suffixes = itertools.chain([""], (f"-{i}" for i in itertools.count(2)))
     paths = (out.with_name(f"{out.name}.rejected{suffix}.json") for suffix in suffixes)

@@ -1,202 +1,360 @@
-"""What the verbs return: pydantic models whose fields are the keys of ``--json``."""
+"""What the verbs return: nested pydantic models. ``report()`` is the JSON of ``--json``, whose keys are frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, JsonValue
 
-from m2kt.packet import ShapeFidelity
+from m2kt.packet import Packet
+from m2kt.pipeline._report import Report, Result, to_report, with_interval
+from m2kt.probes import ShapeScore
+from m2kt.render import percent
 
-Progress = Callable[[str, int, int], None]  # (stage, done, total)
-
-
-class _Result(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ExtractResult(_Result):
-    """What ``m2kt extract`` reports."""
-
-    packet: str
-    digest: str
-    concepts: int
-    rules: int
-    families: int
-    skeletons: int
-    symbols: int
-    fidelity: float = Field(description="Share of covered fresh prompts on which roll-out = teacher.")
-    coverage: float
-    probe_accuracy: float | None
-    readout_accuracy: float
-    causal_edge_share: float | None
-    shapes: list[ShapeFidelity]
-    teacher_passes: int
-    packet_bytes: int
-    seconds: float
-    verbalised: float
-    source: str
-    layer: int
-    notes: list[str]
+if TYPE_CHECKING:
+    from m2kt.audit import Certificate, Confidence, Consistency, ContentReport, Steps, Verdict
+    from m2kt.student import Preflight
+    from m2kt.teacher import Extraction as ExtractionDetails
+else:  # importing the pipeline loads no torch: models of these packages were validated where they were made
+    Consistency = ContentReport = ExtractionDetails = Preflight = Verdict = Any
 
 
-class PreflightResult(_Result):
-    """What ``m2kt preflight`` reports."""
+class Extraction(Result):
+    """A teacher's skill as a packet."""
 
-    fit: bool
-    reasons: list[str] = Field(description="Checks that are not passed.")
-    checks: list[dict[str, Any]]
-    keys: list[dict[str, Any]] = Field(
-        description="How far the student's states tell the symbols of each argument apart."
-    )
-    expected_retention: float | None
+    packet: Packet = Field(description="Signed if it was saved.")
+    path: Path | None = Field(description="Where the packet was saved.")
+    details: ExtractionDetails = Field(description="Everything that the extraction measured.", repr=False)
+
+    def report(self) -> Report:
+        manifest, graph = self.packet.manifest, self.packet.graph
+        return {
+            "packet": str(self.path),
+            "digest": self.packet.digest,
+            "concepts": self.packet.n_concepts,
+            "rules": len(graph.rules),
+            "families": len({rule.family for rule in graph.rules}),
+            "skeletons": self.details.skeletons,
+            "symbols": len(graph.symbols),
+            "fidelity": self.details.fidelity.agreement,
+            "coverage": self.details.fidelity.coverage,
+            "probe_accuracy": manifest.fidelity.probe_accuracy,
+            "readout_accuracy": self.details.embedding.readout_accuracy,
+            "causal_edge_share": manifest.fidelity.causal_edge_share,
+            "shapes": [to_report(shape) for shape in manifest.fidelity.shapes],
+            "teacher_passes": self.details.teacher_passes,
+            "packet_bytes": self.packet.size_bytes,
+            "seconds": round(self.details.seconds, 2),
+            "verbalised": manifest.verbalised,
+            "source": manifest.embedding.source,
+            "layer": manifest.embedding.layer,
+            "notes": list(manifest.notes),
+        }
+
+    def headline(self) -> str:
+        fidelity = percent(self.details.fidelity.agreement, 2)
+        return f"{self.packet.manifest.name}: {self.packet.n_concepts} concepts, agreement {fidelity}; {self.path}"
+
+    def table(self) -> dict[str, str]:
+        fidelity = self.packet.manifest.fidelity
+        return {
+            "packet": str(self.path),
+            "concepts": f"{self.packet.n_concepts} in {len(self.packet.graph.rules)} rules",
+            "skeletons": str(self.details.skeletons),
+            "fidelity (agreement)": percent(self.details.fidelity.agreement, 2),
+            "coverage": percent(self.details.fidelity.coverage, 2),
+            "probe accuracy": percent(fidelity.probe_accuracy),
+            "causal attention edges": percent(fidelity.causal_edge_share),
+            "teacher passes": f"{self.details.teacher_passes:,}",
+            "bytes": f"{self.packet.size_bytes:,}",
+            "seconds": f"{self.details.seconds:.1f}",
+        }
+
+    def remarks(self) -> list[str]:
+        return [f"note: {note}" for note in self.packet.manifest.notes]
+
+
+class PreflightResult(Result):
+    """Whether a student is fit for a packet."""
+
     student: str
     student_digest: str
-    packet: str
+    packet: str = Field(description="Digest of the packet.")
+    preflight: Preflight = Field(description="Every check, and the separability of each argument's symbols.")
     seconds: float
 
+    @property
+    def fit(self) -> bool:
+        """Whether all checks that could be made are passed."""
+        return self.preflight.fit
 
-class IngestResult(_Result):
-    """What ``m2kt ingest`` reports."""
+    @property
+    def reasons(self) -> list[str]:
+        """The checks that failed."""
+        return self.preflight.reasons
 
-    verdict: Literal["accepted", "rejected"]
-    reasons: list[str]
-    accuracy: float
-    interval: tuple[float, float]
-    before: float
-    teacher: float = Field(description="Accuracy of the packet's own roll-out against the same reference.")
-    retention: float
-    gap_recovered: float
-    n: int
-    reference: str
-    shapes: list[dict[str, Any]]
-    held_out: list[dict[str, Any]]
-    neutral: dict[str, float]
-    confidence: dict[str, Any] | None = Field(
-        description="What the teacher itself is sure of, and what of that arrived."
+    def report(self) -> Report:
+        return {
+            "reasons": list(self.reasons),
+            **to_report(self.preflight),
+            **to_report(self, exclude={"preflight"}),
+        }
+
+    def headline(self) -> str:
+        return f"{'fit' if self.fit else 'unfit'}: {self.student}"
+
+    def table(self) -> dict[str, str]:
+        return {check.name: str(check) for check in self.preflight.checks}
+
+
+class Ingestion(Result):
+    """The verdict on a student with a packet, and what was committed."""
+
+    verdict: Verdict
+    packet_accuracy: float = Field(
+        description="Accuracy of the packet's rollout by the same reference; `teacher` in the report."
     )
-    steps: dict[str, Any] | None = Field(description="Single rule steps, the prefix given: right by stage.")
-    geometry: dict[str, Any] | None = Field(description="Where phi puts the packet's vectors.")
-    certificate: dict[str, Any] | None = Field(
-        description="Bound on whole problems from errors on single concepts."
-    )
-    regression: dict[str, Any] | None = Field(description="Small tasks of English, decided before and after.")
-    triggers: dict[str, Any] | None = Field(description="Strings after which adapter and base part ways.")
-    content: dict[str, Any] | None = Field(description="What the packet's texts say.")
-    safety: dict[str, Any] | None = Field(description="L_safety at flagged concepts.")
-    diagnosis: list[dict[str, Any]] = Field(
-        description="Signatures of failure, where the skill was not reached."
-    )
-    updates: int
+    updates: int = Field(description="Optimiser steps taken.")
     seconds: float
     training_seconds: float
-    packet: str
-    adapter: str
-    adapter_digest_before: str | None = Field(
-        description="Digest of what stood at the adapter's place before."
+    packet: str = Field(description="Digest of the packet.")
+    adapter: Path = Field(description="Where the adapter is, or would have been.")
+    adapter_digest_before: str | None = Field(description="Digest of the adapter there before; null: none.")
+    adapter_digest: str | None = Field(
+        description="Digest of the adapter there now; a rejection changes nothing."
     )
-    adapter_digest: str | None = Field(description="What stands there now; unchanged by a rejection.")
-    receipt: str = Field(description="Signed receipt: in the adapter, or beside its place if rejected.")
-    ledger: dict[str, Any]
+    receipt: Path = Field(description="The signed receipt: in the adapter, or beside it after a rejection.")
+    ledger: dict[str, JsonValue] = Field(
+        description="What was used: examples, passes, tokens, bytes, seconds."
+    )
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the adapter was written."""
+        return self.verdict.verdict == "accepted"
+
+    def report(self) -> Report:
+        return {
+            **to_report(self.verdict, exclude={"readable", "thresholds"}),
+            "teacher": self.packet_accuracy,
+            **to_report(self, exclude={"verdict", "packet_accuracy"}),
+        }
+
+    def headline(self) -> str:
+        return (
+            f"{self.verdict.verdict}: accuracy {with_interval(self.verdict.accuracy, self.verdict.interval)}; "
+            f"{self.adapter if self.accepted else self.receipt}"
+        )
+
+    def table(self) -> dict[str, str]:
+        v = self.verdict
+        return {
+            "student before": percent(v.before),
+            "student after": with_interval(v.accuracy, v.interval),
+            "packet's rollout": percent(self.packet_accuracy),
+            "retention": percent(v.retention),
+            "gap recovered": percent(v.gap_recovered),
+            "single steps, teacher-forced": _steps(v.steps),
+            "high teacher confidence": _confidence(v.confidence),
+            "certified agreement with the packet": _certificate(v.certificate),
+            "reference": v.reference,
+            "prompts": str(v.n),
+            "updates": str(self.updates),
+            "seconds": f"{self.seconds:.1f}",
+            "adapter": str(self.adapter) if self.accepted else "unchanged",
+            "receipt": str(self.receipt),
+            "digest before": str(self.adapter_digest_before),
+            "digest now": str(self.adapter_digest),
+        }
+
+    def remarks(self) -> list[str]:
+        reasons = [f"because: {reason}" for reason in self.verdict.reasons]
+        return reasons + [f"diagnosis: {d.name}. {d.says}" for d in self.verdict.diagnosis]
 
 
-class ConsolidateResult(_Result):
-    """What ``m2kt consolidate`` reports."""
+class Consolidation(Result):
+    """The verdict on a checkpoint that imitates an accepted adapter."""
 
-    verdict: Literal["accepted", "rejected"]
-    reasons: list[str]
-    before: float = Field(description="Accuracy of the frozen student.")
-    reader: float = Field(description="Accuracy of the student with the adapter that was consolidated.")
-    accuracy: float = Field(description="Accuracy of the merged model, asked in its tokenizer's own tokens.")
-    interval: tuple[float, float]
-    n: int
-    retention: float = Field(description="accuracy / reader.")
-    shapes: list[dict[str, Any]]
-    neutral: dict[str, float | None]
-    packet: str
-    model: str | None = Field(description="The checkpoint; null after a rejection.")
+    verdict: Verdict
+    reader_accuracy: float = Field(
+        description="Accuracy of the student with the adapter; `reader` in the report."
+    )
+    packet: str = Field(description="Digest of the packet.")
+    model: Path | None = Field(description="The checkpoint; null after a rejection.")
     model_digest: str | None
-    receipt: str
-    ledger: dict[str, Any]
+    receipt: Path
+    ledger: dict[str, JsonValue]
     seconds: float
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the checkpoint was written."""
+        return self.verdict.verdict == "accepted"
 
-class ExportResult(_Result):
-    """What ``m2kt export`` reports."""
+    def report(self) -> Report:
+        measured = {
+            "verdict",
+            "reasons",
+            "before",
+            "accuracy",
+            "interval",
+            "n",
+            "retention",
+            "shapes",
+            "neutral",
+        }
+        return {
+            **to_report(self.verdict, include=measured),
+            "reader": self.reader_accuracy,
+            **to_report(self, exclude={"verdict", "reader_accuracy"}),
+        }
+
+    def headline(self) -> str:
+        accuracy = with_interval(self.verdict.accuracy, self.verdict.interval)
+        return f"{self.verdict.verdict}: accuracy {accuracy}; {self.model or self.receipt}"
+
+    def table(self) -> dict[str, str]:
+        return {
+            "accuracy": with_interval(self.verdict.accuracy, self.verdict.interval),
+            "with the reader": percent(self.reader_accuracy),
+            "frozen student": percent(self.verdict.before),
+            "tokens": f"{self.ledger['tokens']:,} in {self.ledger['updates']} updates",
+            "checkpoint": str(self.model or "not written"),
+        }
+
+    def remarks(self) -> list[str]:
+        return [f"because: {reason}" for reason in self.verdict.reasons]
+
+
+class ExportResult(Result):
+    """A checkpoint that needs no m2kt."""
 
     source: str
     source_digest: str = Field(description="Of the adapter, or of the model.")
     base: str
     format: Literal["hf", "gguf"]
     merged: list[str] = Field(description="Matrices that an update was added to.")
-    left_out: list[str] = Field(description="Blocks behind which a reader was that is not in the checkpoint.")
-    notes: list[str] = Field(description="What a user of the form should know.")
+    left_out: list[str] = Field(description="Blocks whose reader is not in the checkpoint.")
+    notes: list[str] = Field(description="Limits of the format.")
     written: str
     written_bytes: int
     seconds: float
 
+    def headline(self) -> str:
+        return f"{self.format}: {self.written}"
 
-class EvaluateResult(_Result):
-    """What ``m2kt evaluate`` reports."""
+    def table(self) -> dict[str, str]:
+        return {
+            "written": self.written,
+            "bytes": f"{self.written_bytes:,}",
+            "base": self.base,
+            "merged": f"{len(self.merged)} matrices",
+        }
+
+    def remarks(self) -> list[str]:
+        left_out = [f"left out: the reader after {name}, and its skill" for name in self.left_out]
+        return left_out + [f"note: {note}" for note in self.notes]
+
+
+class EvaluateResult(Result):
+    """Right answers of a model, and its agreement with a teacher."""
 
     accuracy: float | None = Field(description="Share of right answers; null where no truth is known.")
-    interval: tuple[float, float] | None
+    interval: tuple[float, float] | None = Field(description="Wilson 95 % interval of the accuracy.")
     agreement: float | None = Field(
         description="Share of answers equal to the teacher's; null without --teacher."
     )
-    n: int
+    n: int = Field(description="Prompts asked.")
     judged: int = Field(description="Prompts whose right answer is known.")
-    shapes: list[dict[str, Any]]
-    held_out: bool
+    shapes: list[ShapeScore]
+    held_out: bool = Field(description="Whether held-out shapes were asked.")
     model: str
     model_digest: str
     adapter: str | None
     adapter_digest: str | None
     probes: str = Field(description="Digest of the probe spec, without its truth.")
-    wrong: list[dict[str, str | None]]
+    wrong: list[dict[str, str | None]] = Field(description="A few wrong answers.")
     seconds: float
 
+    def headline(self) -> str:
+        return (
+            f"accuracy {with_interval(self.accuracy, self.interval)} of {self.judged} prompts; {self.model}"
+        )
 
-class AuditResult(_Result):
-    """What ``m2kt audit PACKET`` reports."""
+    def table(self) -> dict[str, str]:
+        return {
+            "accuracy": with_interval(self.accuracy, self.interval),
+            "agreement with the teacher": percent(self.agreement),
+            "prompts": f"{self.n} ({self.judged} with a known answer)",
+        }
 
-    packet: str
-    clean: bool = Field(description="Nothing was found.")
+    def remarks(self) -> list[str]:
+        return [f"wrong: {answer}" for answer in self.wrong[:5]]
+
+
+class AuditResult(Result):
+    """Findings in a packet's texts and rows."""
+
+    packet: str = Field(description="Digest of the packet.")
     against: str | None = Field(description="Digest of the packet it was compared with; null: none.")
-    content: dict[str, Any] = Field(description="Findings in its texts, and Penalty(c_k) by concept.")
-    consistency: dict[str, Any] = Field(description="Rows that contradict each other or the other packet.")
+    content: ContentReport = Field(description="Findings in its texts, and Penalty(c_k) by concept.")
+    consistency: Consistency = Field(description="Rows that contradict each other or the other packet.")
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is no finding."""
+        return not self.content.findings and not self.content.penalties and self.consistency.consistent
+
+    def report(self) -> Report:
+        return {**to_report(self), "clean": self.clean}
+
+    def headline(self) -> str:
+        return (
+            f"{len(self.content.findings)} of {self.content.texts} texts flagged, {len(self.content.penalties)} "
+            f"concepts with a penalty, {len(self.consistency.contradictions)} contradictions"
+        )
+
+    def table(self) -> dict[str, str]:
+        common = self.consistency.common
+        rows = {"rows as text and vector": f"{self.consistency.both} of {self.consistency.rows}"}
+        return rows if common is None else {**rows, "rows in the other packet": str(common)}
+
+    def remarks(self) -> list[str]:
+        return [str(row) for row in self.consistency.contradictions]
 
 
-class DemoRow(_Result):
-    """One transfer of the demo."""
-
-    skill: str
-    student: str
-    teacher: float = Field(description="Accuracy of the teacher itself on the evaluation prompts.")
-    before: float
-    after: float
-    interval: tuple[float, float]
-    retention: float
-    gap_recovered: float
-    held_out: float | None = Field(description="Accuracy on the shape that was never probed or rehearsed.")
-    concepts: int
-    packet_bytes: int
-    labelled_examples: int
-    teacher_passes: int
-    teacher_tokens_in_packet: int
-    rehearsal_sequences: int
-    extract_seconds: float
-    ingest_seconds: float
-    verdict: Literal["accepted", "rejected"]
-
-
-class DemoResult(_Result):
-    """What ``m2kt demo`` reports."""
-
-    rows: list[DemoRow]
-    rollback: IngestResult = Field(description="A spoiled packet offered to an accepted adapter's place.")
-    restored: bool = Field(
-        description="Whether the adapter's digest is the same before and after the rejection."
+def _confidence(confidence: Confidence | None) -> str:
+    if confidence is None:
+        return percent(None)
+    high = f"{confidence.n - confidence.doubted} of {confidence.n} prompts"
+    parts = (("high", confidence.sure), ("low", confidence.unsure))
+    return ", ".join(
+        [
+            high,
+            *(
+                f"{percent(part.as_packet)} at {name} confidence as the packet"
+                for name, part in parts
+                if part
+            ),
+        ]
     )
-    seconds: float
+
+
+def _certificate(certificate: Certificate | None) -> str:
+    if certificate is None:
+        return percent(None)
+    return (
+        f"at least {percent(certificate.bound)} (from divergences: {percent(certificate.divergence_bound)}), at "
+        f"{percent(certificate.confidence, 0)}, {certificate.rule_steps:.1f} rule steps per problem, "
+        f"{certificate.traces} traces"
+    )
+
+
+def _steps(steps: Steps | None) -> str:
+    if steps is None or not steps.n:
+        return percent(None)
+    stages = {"selected": steps.selected, "gathered": steps.gathered, "retrieved": steps.retrieved}
+    measured = ", ".join(f"{name} {percent(share)}" for name, share in stages.items() if share is not None)
+    seen = f"{percent(steps.concepts_seen, 0)} of the concepts"
+    return f"{percent(steps.read_out)} of {steps.n}" + (f" ({measured}), " if measured else ", ") + seen

@@ -1,6 +1,6 @@
-"""What an evaluation, an audit or an ingest found, as a signed statement about the packet it used.
+"""Signatures: statements about a packet (evaluation, audit, receipt), and the verbs ``sign`` and ``verify``.
 
-The models here are the predicates; docs/schemas has their JSON Schemas, and docs/trust.md says who is asked to sign.
+The models are the statements' predicates; docs/schemas holds their JSON Schemas, docs/trust.md says who signs what.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from m2kt._home import check_home
 from m2kt.errors import PacketError, SpecError, StorageError, explain
 from m2kt.packet import (
     EVALUATION,
@@ -22,23 +23,30 @@ from m2kt.packet import (
     Statement,
     TrustPolicy,
     TrustVerdict,
+    cosign,
+    judge_file,
     judge_statement,
+    key_path,
     library_versions,
+    local_key,
+    read_signer,
     read_statement,
     sign_statement,
     verify_statement,
 )
 from m2kt.pipeline._adapters import RECEIPT as RECEIPT_FILE
-from m2kt.pipeline._adapters import adapter_digest
-from m2kt.pipeline._results import AuditResult, EvaluateResult
-from m2kt.remote import open_packet
+from m2kt.pipeline._adapters import adapter_digest, use_umask
+from m2kt.pipeline._config import IngestConfig
+from m2kt.pipeline._report import Result
+from m2kt.pipeline._results import EvaluateResult
+from m2kt.remote import local_packet, open_packet
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 
 class Circumstances(BaseModel):
-    """When something was found, and with which libraries."""
+    """When a result was obtained, and with which libraries."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,11 +57,19 @@ class Circumstances(BaseModel):
 
 
 class Evaluation(EvaluateResult, Circumstances):
-    """Predicate of an evaluation: what ``m2kt evaluate`` reports."""
+    """Predicate of an evaluation: the result of ``m2kt evaluate``."""
 
 
-class PacketVerdict(AuditResult, Circumstances):
-    """Predicate of a verdict on a packet: what ``m2kt audit`` reports."""
+class PacketVerdict(Circumstances):
+    """Predicate of a verdict on a packet: the result of ``m2kt audit``."""
+
+    packet: str = Field(description="Digest of the packet.")
+    clean: bool = Field(description="Whether there is no finding.")
+    against: str | None = Field(description="Digest of the packet it was compared with; null: none.")
+    content: dict[str, JsonValue] = Field(description="Findings in its texts, and Penalty(c_k) by concept.")
+    consistency: dict[str, JsonValue] = Field(
+        description="Rows that contradict each other or the other packet."
+    )
 
 
 class BaseModelId(BaseModel):
@@ -66,30 +82,32 @@ class BaseModelId(BaseModel):
 
 
 class Before(BaseModel):
-    """What stood there before an ingest."""
+    """The state before an ingest."""
 
     model_config = ConfigDict(extra="forbid")
 
-    accuracy: float = Field(description="Of the frozen student.")
+    accuracy: float = Field(description="Accuracy of the frozen student.")
     adapter: str | None = Field(description="Digest of the adapter that was replaced; null: none.")
 
 
 class Receipt(Circumstances):
-    """Predicate of a receipt: what was taken in, by what, at what cost, with what result."""
+    """Predicate of a receipt: packet, student, cost and verdict of an ingest."""
 
     base_model: BaseModelId
     cal: dict[str, Any] = Field(description="Settings of the student side, updates and seed.")
-    ledger: dict[str, Any] = Field(description="What was used: examples, passes, tokens, bytes, seconds.")
+    ledger: dict[str, JsonValue] = Field(
+        description="What was used: examples, passes, tokens, bytes, seconds."
+    )
     before: Before
     after: dict[str, Any] = Field(
         description="Measurements of the verdict (m2kt-verdict.json), and `adapter`: the digest of what was committed, "
         "null after a rejection."
     )
     verdict: Literal["accepted", "rejected"]
-    reasons: list[str] = Field(description="Thresholds that were missed.")
-    thresholds: dict[str, Any]
+    reasons: list[str] = Field(description="Reasons of the checks that were missed.")
+    thresholds: dict[str, JsonValue]
     origin: TrustVerdict | None = Field(
-        description="What the trust policy said of the packet; null: not asked."
+        description="The trust policy's verdict on the packet; null: no policy was given."
     )
 
 
@@ -100,14 +118,57 @@ PREDICATES: dict[str, type[Circumstances]] = {
 }
 
 
-def schemas() -> dict[str, dict[str, Any]]:
-    """JSON Schemas of the predicates, by name."""
-    named: dict[str, type[Circumstances]] = {
+class Signed(BaseModel):
+    """A packet and all keys that have signed it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    packet: str
+    digest: str
+    signers: list[str] = Field(description="Key ids.")
+
+
+def schemas() -> dict[str, dict[str, JsonValue]]:
+    """JSON Schemas of the predicates and of the configuration, by name."""
+    predicates: dict[str, type[BaseModel]] = {
         "evaluation": Evaluation,
         "verdict": PacketVerdict,
         "receipt": Receipt,
     }
-    return {name: model.model_json_schema(mode="serialization") for name, model in named.items()}
+    written = {name: model.model_json_schema(mode="serialization") for name, model in predicates.items()}
+    return {**written, "ingest-config": IngestConfig.model_json_schema()}
+
+
+def local_signer() -> CryptoSigner:
+    """The local key, ready to sign. Raises StorageError where M2KT_HOME cannot be written or the key not be used."""
+    check_home()
+    return read_signer(local_key())
+
+
+def sign(packet: str | Path, key: str | Path = "ed25519", passphrase: str | None = None) -> Signed:
+    """Adds a signature to a packet; its digest and parts stay as they are.
+
+    Args:
+        packet: directory or ``.m2kp`` file, which is verified first.
+        key: name of a key or its PEM file; the local key is created on first use.
+        passphrase: of a locked key; by default of ``M2KT_PASSPHRASE``.
+
+    Raises:
+        PacketError: the packet is damaged, or this key has signed it already.
+        StorageError: the key cannot be used.
+    """
+    digest = Packet.load(packet).digest
+    signature = cosign(packet, key_file(key), passphrase)
+    return Signed(packet=str(packet), digest=digest, signers=list(signature.keyids))
+
+
+def key_file(key: str | Path) -> Path:
+    """The file of a key given by name or path; the local key is created on first use."""
+    path = key_path(key)
+    if path != key_path():
+        return path
+    check_home()
+    return local_key()
 
 
 def signed(
@@ -118,22 +179,62 @@ def signed(
     return sign_statement(kind, packet.digest, content, name=packet.manifest.name, key=by)
 
 
+def write_statement(
+    path: str | Path, packet: Packet, kind: str, result: Result, key: CryptoSigner | None
+) -> Path:
+    """Writes a result as a signed statement about a packet. Raises StorageError."""
+    predicate = PREDICATES[kind].model_validate(result.report())
+    return write_file(Path(path), signed(packet, kind, predicate, key))
+
+
 def write_file(path: Path, content: bytes) -> Path:
-    """Writes aside and renames: the file is either whole or as it was. Raises StorageError."""
+    """Writes a file aside and renames it: it is complete, or as it was. Raises StorageError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
+            use_umask(Path(aside))
             Path(aside).replace(path)
         finally:
             Path(aside).unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(
-            f"cannot write the statement {path}: {explain(error)}; free some space or choose another place"
+            f"cannot write the statement {path}: {explain(error)}; free some space or choose another path"
         ) from error
     return path
+
+
+def verify(
+    file: str | Path,
+    trust: str | Path | TrustPolicy | None = None,
+    *,
+    packet: str | Path | None = None,
+    student: str | None = None,
+    at: datetime | None = None,
+) -> TrustVerdict:
+    """Checks all signatures, and the signers by a trust policy.
+
+    Args:
+        file: a packet or a reference to one, an adapter, or a signed statement.
+        trust: the policy; without one nothing is trusted.
+        packet: of an adapter: the packet that it must come from.
+        student: of an adapter: its base model.
+        at: the time for expiry, UTC if it names no time zone; now by default.
+
+    Raises:
+        PacketError: damaged, edited, or an adapter without a receipt that is about its files.
+        SpecError: ``packet`` or ``student`` without an adapter, or a policy that is not valid.
+    """
+    path = local_packet(file)
+    policy = TrustPolicy.from_file(trust) if isinstance(trust, str | Path) else trust
+    at = at if at is None or at.tzinfo else at.replace(tzinfo=UTC)
+    if (path / "adapter_config.json").is_file():
+        return verify_adapter(path, policy, packet=packet, student=student, at=at)
+    if packet is not None or student is not None:
+        raise SpecError(f"--packet and --student need an adapter, got {file}; leave them out")
+    return judge_file(path, policy, at=at)
 
 
 def verify_adapter(
@@ -144,63 +245,64 @@ def verify_adapter(
     student: str | None = None,
     at: datetime | None = None,
 ) -> TrustVerdict:
-    """Holds an adapter's receipt against what is on the disk, then asks the policy about who signed it.
+    """Compares an adapter's receipt with its files, then checks the signers by the policy.
 
     Args:
         path: adapter directory made by ``m2kt ingest``.
-        packet: the packet that it should come from.
-        student: the base model that it should belong to.
+        packet: the packet that it must come from.
+        student: its base model.
 
     Raises:
-        PacketError: there is no receipt, it does not verify, or it is about something else than what lies there.
+        PacketError: there is no receipt, it does not verify, or it is about other files.
     """
     path = Path(path)
-    where = str(path / RECEIPT_FILE)
+    receipt_file = str(path / RECEIPT_FILE)
     statement, receipt = read_receipt(path, adapter_digest(path))
     if packet is not None:
-        _same(f"the packet {packet}", open_packet(packet).digest, statement.packet, where)
+        _require_same(f"the packet {packet}", open_packet(packet).digest, statement.packet, receipt_file)
     if student is not None:
         from m2kt.models import digest_of_model, resolve
 
-        _same(f"the model {student}", digest_of_model(resolve(student)), receipt.base_model.digest, where)
+        digest = digest_of_model(resolve(student))
+        _require_same(f"the model {student}", digest, receipt.base_model.digest, receipt_file)
     return judge_statement(statement, policy, at=at)
 
 
 def read_receipt(folder: Path, digest: str | None) -> tuple[Statement, Receipt]:
-    """The receipt that lies in a folder.
+    """The receipt in a directory.
 
     Args:
         digest: of the adapter or checkpoint there, as it is now.
 
     Raises:
-        PacketError: there is none, it does not verify, or it is about something else.
+        PacketError: there is none, it does not verify, or it is about other files.
     """
-    where = str(folder / RECEIPT_FILE)
-    statement = verify_statement(read_statement(folder / RECEIPT_FILE), where, expected=RECEIPT)
+    path = folder / RECEIPT_FILE
+    statement = verify_statement(read_statement(path), str(path), expected=RECEIPT)
     try:
         receipt = Receipt.model_validate(statement.predicate)
     except ValueError as error:
-        raise PacketError(f"{where} is no receipt: {explain(error)}") from error
+        raise PacketError(f"{path} is no receipt: {explain(error)}; get it again from its signer") from error
     kind = "adapter" if (folder / "adapter_config.json").is_file() else "model"
-    _same(f"the {kind} {folder}", digest, receipt.after.get("adapter"), where)
+    _require_same(f"the {kind} {folder}", digest, receipt.after.get("adapter"), str(path))
     return statement, receipt
 
 
-def about(adapter: str | Path, packet: Packet) -> None:
+def require_packet_of(adapter: str | Path, packet: Packet) -> None:
     """Raises SpecError where an adapter's receipt names another packet."""
     path = Path(adapter) / RECEIPT_FILE
     if not path.is_file():
         return
-    came = verify_statement(read_statement(path), str(path), expected=RECEIPT).packet
-    if came != packet.digest:
+    named = verify_statement(read_statement(path), str(path), expected=RECEIPT).packet
+    if named != packet.digest:
         raise SpecError(
-            f"the adapter {adapter} comes from the packet {came}; the statement would be about {packet.digest}"
+            f"the adapter {adapter} comes from the packet {named}, expected {packet.digest}; name that packet"
         )
 
 
-def _same(what: str, digest: str | None, receipt: Any, where: str) -> None:
-    if digest != receipt:
+def _require_same(subject: str, digest: str | None, named: str | None, receipt_file: str) -> None:
+    if digest != named:
         raise PacketError(
-            f"{what} has the digest {digest}, {where} is about {receipt}: expected the same; it was changed or "
+            f"{subject} has the digest {digest}, {receipt_file} is about {named}: expected the same; it was changed or "
             "exchanged since it was signed"
         )

@@ -1,40 +1,53 @@
-"""What a broker offers, as calls. Errors of the broker arrive as BrokerError with its words."""
+"""Client of a broker. Its errors are raised as BrokerError with the broker's message."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeVar, cast
 
 import httpx2
 from filelock import FileLock
 
 from m2kt.errors import BrokerError, SpecError, StorageError, explain
 
+from ._answers import (
+    LineageAnswer,
+    ListAnswer,
+    NearAnswer,
+    PacketAnswer,
+    RecordAnswer,
+    SearchAnswer,
+    StateAnswer,
+)
 from ._http import check, patiently
+
+Answer = TypeVar("Answer")
 
 URL, KEY = "M2KT_BROKER_URL", "M2KT_API_KEY"
 PACKET_TYPE = "application/vnd.m2kt.packet.v1+zip"
 PIECE = 1 << 18
-Said = Callable[[int, int], None]
-"""Bytes done, of how many."""
+ByteProgress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all."""
 
 
 class BrokerClient:
     """A connection to one broker.
 
     Args:
-        url: by default of ``M2KT_BROKER_URL``.
-        key: by default of ``M2KT_API_KEY``; none for a public broker.
+        url: by default ``M2KT_BROKER_URL``.
+        key: by default ``M2KT_API_KEY``; a public broker needs none.
     """
 
     def __init__(self, url: str | None = None, key: str | None = None) -> None:
         url = url or os.environ.get(URL)
         if not url:
-            raise SpecError(f"expected the address of a broker in {URL}, such as http://127.0.0.1:8765")
+            raise SpecError(
+                f"expected a broker's address in {URL}, got none; set it, such as http://127.0.0.1:8765"
+            )
         key = key or os.environ.get(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = httpx2.Timeout(60.0, connect=5.0)
@@ -49,8 +62,8 @@ class BrokerClient:
     ) -> None:
         self._http.close()
 
-    def publish(self, digest: str, file: Path, said: Said | None = None) -> dict[str, Any]:
-        """Uploads the single-file form of a packet; again after a failure, which does no harm."""
+    def publish(self, digest: str, file: Path, progress: ByteProgress | None = None) -> PacketAnswer:
+        """Uploads the single-file form of a packet; may be repeated."""
         size = file.stat().st_size
 
         def pieces() -> Iterator[bytes]:
@@ -59,99 +72,114 @@ class BrokerClient:
                 while piece := opened.read(PIECE):
                     yield piece
                     done += len(piece)
-                    if said is not None:
-                        said(done, size)
+                    if progress is not None:
+                        progress(done, size)
 
         headers = {"Content-Type": PACKET_TYPE, "Content-Length": str(size)}
-        return self._json("PUT", f"/v1/packets/{digest}", content=pieces, headers=headers)
+        return self._json(PacketAnswer, "PUT", f"/v1/packets/{digest}", content=pieces, headers=headers)
 
-    def record(self, digest: str) -> dict[str, Any]:
-        """All that the broker knows of a packet but its numbers."""
-        return self._json("GET", f"/v1/packets/{digest}/record")
+    def record(self, digest: str) -> RecordAnswer:
+        """Manifest, card and statements of a packet."""
+        return self._json(RecordAnswer, "GET", f"/v1/packets/{digest}/record")
 
-    def packets(self, **filters: Any) -> dict[str, Any]:
-        """One page of the list."""
+    def packets(self, **filters: str | int | None) -> ListAnswer:
+        """A page of the list."""
         given = {name: value for name, value in filters.items() if value is not None}
-        return self._json("GET", "/v1/packets", params=given)
+        return self._json(ListAnswer, "GET", "/v1/packets", params=given)
 
-    def search(self, word: str, limit: int = 20) -> dict[str, Any]:
-        """Packets by a word."""
-        return self._json("GET", "/v1/search", params={"q": word, "limit": limit})
+    def search(self, text: str, limit: int = 20) -> SearchAnswer:
+        """Packets that contain a text."""
+        return self._json(SearchAnswer, "GET", "/v1/search", params={"q": text, "limit": limit})
 
-    def near(self, space: str, vector: list[float], limit: int = 10) -> dict[str, Any]:
+    def near(self, space: str, vector: list[float], limit: int = 10) -> NearAnswer:
         """Concepts near a vector of a teacher's space."""
         example = {"space": space, "vector": vector, "limit": limit}
-        return self._json("POST", "/v1/search/vectors", json=example)
+        return self._json(NearAnswer, "POST", "/v1/search/vectors", json=example)
 
-    def lineage(self, digest: str) -> dict[str, Any]:
-        """Of a teacher, a packet or an adapter."""
-        return self._json("GET", f"/v1/lineage/{digest}")
+    def lineage(self, digest: str) -> LineageAnswer:
+        """Lineage of a teacher, a packet or an adapter."""
+        return self._json(LineageAnswer, "GET", f"/v1/lineage/{digest}")
 
-    def set_state(self, digest: str, state: str, reason: str) -> dict[str, Any]:
-        """Yank, list again, revoke."""
-        return self._json("PUT", f"/v1/packets/{digest}/state", json={"state": state, "reason": reason})
+    def set_state(self, digest: str, state: str, reason: str) -> PacketAnswer:
+        """Yanks a packet, lists it again, or revokes it."""
+        body = {"state": state, "reason": reason}
+        return self._json(PacketAnswer, "PUT", f"/v1/packets/{digest}/state", json=body)
 
-    def add_statement(self, digest: str, envelope: bytes) -> dict[str, Any]:
+    def add_statement(self, digest: str, envelope: bytes) -> StateAnswer:
         """Posts a signed receipt, verdict or evaluation."""
-        return self._json("POST", f"/v1/packets/{digest}/verdicts", content=envelope)
+        return self._json(StateAnswer, "POST", f"/v1/packets/{digest}/verdicts", content=envelope)
 
-    def fetch(self, digest: str, into: Path, said: Said | None = None) -> None:
-        """The bytes of a packet at ``into``; nothing is sent that is here, and an earlier part is gone on with.
+    def fetch(self, digest: str, into: Path, progress: ByteProgress | None = None) -> None:
+        """Downloads a packet to ``into``; an interrupted download is resumed, and a current file is kept.
 
         Raises:
-            BrokerError: refused, or what came are not the bytes that the broker's ETag names.
+            BrokerError: refused, or the bytes are not those that the broker's ETag names.
             StorageError: the disk refused.
         """
         try:
             into.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(into.with_name(f"{into.name}.lock")):  # two commands may want the same packet
-                self._fetch(digest, into, said)
+            with FileLock(into.with_name(f"{into.name}.lock")):  # two commands may download the same packet
+                self._fetch(digest, into, progress)
         except OSError as error:
             raise StorageError(f"cannot write {into}: {explain(error)}; free some space") from error
 
-    def _fetch(self, digest: str, into: Path, said: Said | None) -> None:
+    def _fetch(self, digest: str, into: Path, progress: ByteProgress | None) -> None:
         part = into.with_name(f"{into.name}.part")
-        here = f'"{digest_of(into)}"' if into.is_file() else None
-        etag = patiently(f"fetching {digest}", lambda: self._fetch_rest(digest, part, here, said))
-        if etag == here:
+        current = f'"{digest_of(into)}"' if into.is_file() else None
+        etag = patiently(f"fetching {digest}", lambda: self._fetch_rest(digest, part, current, progress))
+        if etag == current:
             return
         part.with_name(f"{part.name}.etag").unlink()
-        came = digest_of(part)
-        if etag != f'"{came}"':
+        received = digest_of(part)
+        if etag != f'"{received}"':
             part.unlink()
-            raise BrokerError(f"{digest} came as {came}, expected {etag}: damaged on its way; try again")
+            raise BrokerError(f"expected {etag} for {digest}, got {received}: damaged in transfer; try again")
         part.replace(into)
 
-    def _fetch_rest(self, digest: str, part: Path, here: str | None, said: Said | None) -> str:
-        """Continues where the part ends, if it is of the same bytes: the ETag beside it says so. Returns the ETag."""
-        note = part.with_name(f"{part.name}.etag")
-        done = part.stat().st_size if part.is_file() and note.is_file() else 0
-        headers = {"Range": f"bytes={done}-", "If-Range": note.read_text()} if done else {}
-        if here is not None:
-            headers["If-None-Match"] = here
+    def _fetch_rest(self, digest: str, part: Path, current: str | None, progress: ByteProgress | None) -> str:
+        """Resumes a partial file whose bytes have the ETag in the file beside it; returns the ETag."""
+        etag_file = part.with_name(f"{part.name}.etag")
+        done = part.stat().st_size if part.is_file() and etag_file.is_file() else 0
+        headers = {"Range": f"bytes={done}-", "If-Range": etag_file.read_text()} if done else {}
+        if current is not None:
+            headers["If-None-Match"] = current
         with self._http.stream("GET", f"/v1/packets/{digest}", headers=headers) as response:
-            if response.status_code == 416:  # all of it is here
-                return note.read_text()
+            if response.status_code == 416:  # the partial file is complete
+                return etag_file.read_text()
             check(response)
-            if response.status_code == 304 and here is not None:
-                return here
+            if response.status_code == 304 and current is not None:
+                return current
             etag = response.headers["etag"]
-            note.write_text(etag)
+            etag_file.write_text(etag)
             done = done if response.status_code == 206 else 0
             total = done + int(response.headers["content-length"])
             with open(part, "ab" if done else "wb") as file:
                 for piece in response.iter_bytes():
                     file.write(piece)
                     done += len(piece)
-                    if said is not None:
-                        said(done, total)
+                    if progress is not None:
+                        progress(done, total)
             return str(etag)
 
-    def _json(self, method: str, path: str, *, content: Any = None, **request: Any) -> dict[str, Any]:
-        def once() -> dict[str, Any]:
-            given = content() if callable(content) else content
-            answer: dict[str, Any] = check(self._http.request(method, path, content=given, **request)).json()
-            return answer
+    def _json(
+        self,
+        answer: type[Answer],
+        method: str,
+        path: str,
+        *,
+        content: bytes | Callable[[], Iterator[bytes]] | None = None,
+        headers: dict[str, str] | None = None,
+        params: Mapping[str, str | int] | None = None,
+        json: Mapping[str, object] | None = None,
+    ) -> Answer:
+        """The answer, whose type is the broker's word: it is not validated."""
+
+        def once() -> Answer:
+            body = content() if callable(content) else content
+            response = self._http.request(
+                method, path, content=body, headers=headers, params=params, json=json
+            )
+            return cast(Answer, check(response).json())
 
         return patiently(f"{method} {self.url}{path}", once)
 

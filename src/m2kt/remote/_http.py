@@ -1,4 +1,4 @@
-"""HTTP with patience: what a server refuses for now is asked again, a little later each time."""
+"""HTTP requests that are repeated with growing delays while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ TRANSIENT = (429, 502, 503, 504)
 
 
 class Transient(Exception):
-    """Worth another try."""
+    """A failure after which a repetition may succeed."""
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(self, reason: str, delay: float | None = None) -> None:
         super().__init__(reason)
-        self.wait = wait
+        self.delay = delay
 
 
-def patiently(what: str, act: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-    """Calls ``act`` until it does not raise Transient or a transport error.
+def patiently(subject: str, request: Callable[[], T], attempts: int = ATTEMPTS) -> T:
+    """Repeats a request until it raises neither Transient nor a transport error.
 
     Raises:
         BrokerError: after the last attempt.
     """
-    wait = FIRST_WAIT
-    for left in reversed(range(attempts)):
+    delay = FIRST_WAIT
+    for remaining in reversed(range(attempts)):
         try:
-            return act()
+            return request()
         except (Transient, httpx2.TransportError) as error:
-            if not left:
+            if not remaining:
                 reason = str(error) or type(error).__name__
                 raise BrokerError(
-                    f"{what} failed {attempts} times, last: {reason}; try again later"
+                    f"{subject} failed {attempts} times, last: {reason}; try again later"
                 ) from error
-            asked = error.wait if isinstance(error, Transient) else None
-            time.sleep(min(LONGEST_WAIT, max(asked or 0.0, wait * random.uniform(0.5, 1.5))))
-            wait *= 2
+            requested = error.delay if isinstance(error, Transient) else None
+            time.sleep(min(LONGEST_WAIT, max(requested or 0.0, delay * random.uniform(0.5, 1.5))))
+            delay *= 2
     raise AssertionError("unreachable")
 
 
 def check(response: httpx2.Response) -> httpx2.Response:
-    """The response, if it is a success. Raises Transient where another try may help, else BrokerError."""
+    """The response, if it is a success. Raises Transient where a repetition may succeed, else BrokerError."""
     if response.is_success or response.status_code == 304:
         return response
     response.read()

@@ -1,4 +1,4 @@
-"""A repository of an OCI registry, by ``oras``: artefacts of one file each, found by tag or digest."""
+"""A repository of an OCI registry, by ``oras``: artefacts of one file, by tag or digest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2kt._plugins import missing
 from m2kt.errors import BrokerError, SpecError, explain
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -28,7 +29,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class Artefact:
-    """What a file in a registry is called there."""
+    """Media types of an artefact and its file."""
 
     artefact_type: str
     media_type: str
@@ -48,18 +49,18 @@ class Layer:
 
 
 class Repository:
-    """``HOST/NAME``. A registry on this machine is spoken to without TLS, any other with it.
+    """``HOST/NAME``. Requests use TLS unless the registry is on this machine.
 
-    Who we are is taken from docker's own configuration (``docker login``, ``oras login``).
+    Credentials are those of docker's configuration (``docker login``, ``oras login``).
 
     Raises:
-        SpecError: the name is none, or oras is not installed.
+        SpecError: not a name of a repository, or oras is not installed.
         BrokerError, from every call: the registry refused or did not answer.
     """
 
-    def __init__(self, place: str) -> None:
-        host, name, _ = split(place)
-        self.place = f"{host}/{name}"
+    def __init__(self, reference: str) -> None:
+        host, name, _ = split(reference)
+        self.name = f"{host}/{name}"
         self._insecure = re.split(r":\d+$", host)[0] in ("localhost", "127.0.0.1", "[::1]")
         self._host, self._threads = host, threading.local()
 
@@ -71,7 +72,7 @@ class Repository:
         kind: Artefact,
         labels: dict[str, str] | None = None,
     ) -> None:
-        """One file as an artefact; the tag is set last, so that it never points at half of one."""
+        """Uploads a file as an artefact; the tag is set last, so that it never names an incomplete one."""
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         title = (labels or {}).get("title")
         layer: dict[str, Any] = {"mediaType": kind.media_type, "digest": digest, "size": size}
@@ -88,39 +89,39 @@ class Repository:
                 f"urn.m2kt.{name}": value for name, value in (labels or {}).items() if name != "title"
             },
         }
-        with self._asking(f"push {tag}") as registry, _as_file(source) as file, _as_file(EMPTY) as nothing:
-            container = registry.get_container(f"{self.place}:{tag}")
-            for path, described in ((nothing, empty), (file, layer)):
+        with self._request(f"push {tag}") as registry, _as_file(source) as file, _as_file(EMPTY) as config:
+            container = registry.get_container(f"{self.name}:{tag}")
+            for path, described in ((config, empty), (file, layer)):
                 _expect(registry.upload_blob(str(path), container, described), (200, 201, 202))
             _expect(registry.upload_manifest(manifest, container), (200, 201))
 
     def layer(self, reference: str) -> Layer | None:
-        """The file behind a tag or a manifest's digest; None where there is none."""
-        mark = "@" if reference.startswith("sha256:") else ":"
-        with self._asking(f"look for {reference}") as registry:
-            container = registry.get_container(f"{self.place}{mark}{reference}")
+        """The file of a tag or a manifest's digest; None where there is none."""
+        separator = "@" if reference.startswith("sha256:") else ":"
+        with self._request(f"look for {reference}") as registry:
+            container = registry.get_container(f"{self.name}{separator}{reference}")
             url = f"{registry.prefix}://{container.manifest_url()}"
             answer = registry.do_request(url, headers={"Accept": MANIFEST_TYPE})
             if answer.status_code == 404:
                 return None
             _expect(answer, (200,))
-            if mark == "@" and _sha256(answer.content) != reference:
+            if separator == "@" and _sha256(answer.content) != reference:
                 raise BrokerError(
-                    f"{self.place}@{reference} came with another digest; do not use this registry"
+                    f"expected {self.name}@{reference}, got a manifest with another digest; do not use this registry"
                 )
             layers = answer.json().get("layers", [])
             if len(layers) != 1:
                 raise BrokerError(
-                    f"{self.place}{mark}{reference} has {len(layers)} files, expected a packet's one"
+                    f"expected one file in {self.name}{separator}{reference}, got {len(layers)}; name a packet"
                 )
             return Layer(str(layers[0]["digest"]), int(layers[0]["size"]), str(layers[0]["mediaType"]))
 
     def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Bytes of a file, from ``start`` to before ``end``."""
+        """Bytes of a file from ``start`` to before ``end``."""
         if end is not None and end <= start:
             return
-        with self._asking(f"read {digest}") as registry:
-            container = registry.get_container(self.place)
+        with self._request(f"read {digest}") as registry:
+            container = registry.get_container(self.name)
             url = f"{registry.prefix}://{container.get_blob_url(digest)}"
             whole = start == 0 and end is None
             headers = {} if whole else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
@@ -130,20 +131,20 @@ class Repository:
 
     def tags(self) -> list[str]:
         """All tags."""
-        with self._asking("list tags") as registry:
-            container = registry.get_container(self.place)
+        with self._request("list tags") as registry:
+            container = registry.get_container(self.name)
             url = f"{registry.prefix}://{container.tags_url()}"
-            if registry.do_request(url).status_code == 404:  # a repository begins with its first artefact
+            if registry.do_request(url).status_code == 404:  # a repository exists once it has an artefact
                 return []
             return list(registry.get_tags(container))
 
     def check(self) -> None:
         """Raises BrokerError where the registry does not answer."""
-        with self._asking("ask the registry") as registry:
+        with self._request("ask the registry") as registry:
             _expect(registry.do_request(f"{registry.prefix}://{self._host}/v2/"), (200,))
 
     @contextmanager
-    def _asking(self, what: str) -> Iterator[Any]:
+    def _request(self, action: str) -> Iterator[Any]:
         import requests
         from oras.auth import AuthenticationException
 
@@ -151,41 +152,41 @@ class Repository:
             yield self._registry()
         except (requests.RequestException, AuthenticationException, ValueError, KeyError, OSError) as error:
             raise BrokerError(
-                f"cannot {what} at {self.place}: {explain(error)[:200]}; is the registry up?"
+                f"cannot {action} at {self.name}: {explain(error)[:200]}; is the registry up?"
             ) from error
 
     def _registry(self) -> Any:
-        """One session a thread: requests does not promise that threads may share one."""
+        """One session per thread: requests does not document sessions as thread-safe."""
         if not hasattr(self._threads, "registry"):
-            self._threads.registry = _impatient()(hostname=self._host, insecure=self._insecure)
+            self._threads.registry = _registry_class()(hostname=self._host, insecure=self._insecure)
             registry = self._threads.registry
             registry.session.request = functools.partial(registry.session.request, timeout=SECONDS)
-            registry.auth.load_configs(registry.get_container(self.place))
+            registry.auth.load_configs(registry.get_container(self.name))
         return self._threads.registry
 
 
-def split(place: str) -> tuple[str, str, str | None]:
+def split(reference: str) -> tuple[str, str, str | None]:
     """Host, name, and tag or digest of ``HOST/NAME[:TAG|@DIGEST]``."""
-    match = _NAME.fullmatch(place)
+    match = _NAME.fullmatch(reference)
     if match is None:
-        raise SpecError(f"expected oci://host/name:tag or oci://host/name@sha256:..., came oci://{place}")
+        raise SpecError(f"expected oci://host/name:tag or oci://host/name@sha256:..., got oci://{reference}")
     return match["host"], match["name"], match["tag"] or match["digest"]
 
 
 @functools.cache
-def _impatient() -> Any:
-    """oras' registry without its retries, which sleep for minutes: whoever calls us may hold a lock."""
+def _registry_class() -> Any:
+    """oras' registry without its retries, which sleep for minutes while the caller may hold a lock."""
     try:
         from oras.provider import Registry
     except ModuleNotFoundError as error:
-        raise SpecError("oci:// needs oras: pip install 'm2kt[broker]'") from error
-    once: Callable[..., Any] = Registry.do_request.__wrapped__
+        raise missing("oci://", "oras", "m2kt-broker") from error
+    do_request: Callable[..., Any] = Registry.do_request.__wrapped__
 
-    class Impatient(Registry):  # type: ignore[misc]
+    class RegistryWithoutRetries(Registry):  # type: ignore[misc]
         def do_request(self, *args: Any, **kwargs: Any) -> Any:
-            return once(self, *args, **kwargs)
+            return do_request(self, *args, **kwargs)
 
-    return Impatient
+    return RegistryWithoutRetries
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""A packet's place: a path, or a reference to one elsewhere. The one function that turns either into a path."""
+"""References: where a packet is, as a path or elsewhere; fetched, verified and cached."""
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from m2kt.packet import Packet
 
 from ._bucket import Bucket
 from ._cache import OFFLINE, cached, offline, refuse_remembered, remember_revoked
-from ._client import BrokerClient, Said, digest_of
+from ._client import URL, BrokerClient, ByteProgress, digest_of
 from ._oci import PACKET_ARTEFACT, Repository, split
 
 _REFERENCE = re.compile(r"([a-z0-9]+)://(.+)")
@@ -20,41 +21,67 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HUB = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
-def is_reference(place: str | Path) -> bool:
-    """Whether this is no path."""
-    return isinstance(place, str) and _REFERENCE.fullmatch(place) is not None
+def is_reference(packet: str | Path) -> bool:
+    """Whether this is a reference and not a path."""
+    return isinstance(packet, str) and _REFERENCE.fullmatch(packet) is not None
 
 
-def open_packet(place: str | Path | Packet, said: Said | None = None) -> Packet:
-    """A packet from wherever it is, checked. Raises what :func:`local_packet` and :meth:`Packet.load` raise."""
-    return place if isinstance(place, Packet) else Packet.load(local_packet(place, said))
+def open_packet(packet: str | Path | Packet, progress: ByteProgress | None = None) -> Packet:
+    """A verified packet, of a path or a reference. Raises what :func:`local_packet` and :meth:`Packet.load` raise."""
+    return packet if isinstance(packet, Packet) else Packet.load(local_packet(packet, progress))
 
 
-def local_packet(place: str | Path, said: Said | None = None) -> Path:
-    """Where a packet lies on this machine, brought here first if it is a reference.
+def local_packet(packet: str | Path, progress: ByteProgress | None = None) -> Path:
+    """The path of a packet; a reference is fetched first.
 
-    What was brought is checked as :meth:`Packet.load` does it, and kept; its source is asked each time whether it
-    changed or was revoked, unless ``M2KT_OFFLINE=1``.
+    A fetched packet is verified and cached. Its source is asked each time whether it has changed or was revoked, unless
+    ``M2KT_OFFLINE=1``.
 
     Raises:
-        SpecError: a scheme or a form that is not known.
+        SpecError: an unknown scheme, or a malformed reference.
         TrustError: the packet was revoked.
-        BrokerError, PacketError, StorageError: it could not be brought, or is not what it should be.
+        BrokerError, PacketError, StorageError: it cannot be fetched, or does not verify.
     """
-    match = _REFERENCE.fullmatch(place) if isinstance(place, str) else None
+    match = _REFERENCE.fullmatch(packet) if isinstance(packet, str) else None
     if match is None:
-        return Path(place)
+        return Path(packet)
     scheme, rest = match.groups()
     if scheme not in _SOURCES:
         known = ", ".join(f"{name}://" for name in _SOURCES)
-        raise SpecError(f"expected a path or one of {known}; came {place!r}")
-    return _SOURCES[scheme](rest, said or (lambda done, size: None))
+        raise SpecError(f"expected a path or one of {known}, got {packet!r}; choose one of these schemes")
+    return _SOURCES[scheme](rest, progress or (lambda done, size: None))
 
 
-def _from_broker(digest: str, said: Said) -> Path:
+def refuse_revoked(digest: str) -> None:
+    """Asks the broker at ``M2KT_BROKER_URL``, if it is set, and the recorded revocations.
+
+    Raises:
+        TrustError: the packet is revoked.
+        BrokerError: the broker does not answer, and ``M2KT_OFFLINE`` is not set.
+    """
+    refuse_remembered(digest)
+    if not os.environ.get(URL) or offline():
+        return
+    with BrokerClient() as broker:
+        try:
+            record = broker.record(digest)
+        except BrokerError as error:
+            if error.status == 404:  # the broker does not have the packet, so it cannot have revoked it
+                return
+            raise BrokerError(
+                f"cannot ask whether {digest} was revoked: {error}; {OFFLINE}=1 goes on without",
+                error.status,
+            ) from error
+    if record["state"] == "revoked":
+        reason = record["state_reason"] or "no reason given"
+        remember_revoked(digest, broker.url, reason)
+        raise TrustError(f"{digest} was revoked at {broker.url}: {reason}; do not use it")
+
+
+def _from_broker(digest: str, progress: ByteProgress) -> Path:
     if not _DIGEST.fullmatch(digest):
         raise SpecError(
-            f"expected m2kt://sha256:<64 hex digits>, came m2kt://{digest}; m2kt search shows digests"
+            f"expected m2kt://sha256:<64 hex digits>, got m2kt://{digest}; m2kt search shows digests"
         )
     refuse_remembered(digest)
     path = cached("m2kt", digest)
@@ -62,78 +89,80 @@ def _from_broker(digest: str, said: Said) -> Path:
         return _kept(path, f"m2kt://{digest}")
     with BrokerClient() as broker:
         try:
-            broker.fetch(digest, path, said)
+            broker.fetch(digest, path, progress)
         except BrokerError as error:
             if error.status == 410:
                 remember_revoked(digest, broker.url, str(error))
                 raise TrustError(f"{error}") from error
             if path.is_file() and error.status is None:
-                raise BrokerError(f"{error}; {OFFLINE}=1 uses the copy that is here") from error
+                raise BrokerError(f"{error}; {OFFLINE}=1 uses the cached copy") from error
             raise
-    came = _checked(path).digest
-    if came != digest:
+    received = _checked(path).digest
+    if received != digest:
         path.unlink()
-        raise PacketError(f"the broker gave the packet {came}, expected {digest}; do not use this broker")
+        raise PacketError(f"expected the packet {digest}, got {received}; do not use this broker")
     return path
 
 
-def _from_registry(place: str, said: Said) -> Path:
-    _host, _name, reference = split(place)
+def _from_registry(name: str, progress: ByteProgress) -> Path:
+    _host, _name, reference = split(name)
     if reference is None:
-        raise SpecError(f"expected oci://{place}:TAG or oci://{place}@sha256:...")
-    pointer = cached("oci", place)
+        raise SpecError(
+            f"expected oci://{name}:TAG or oci://{name}@sha256:..., got oci://{name}; add a tag or digest"
+        )
+    path = cached("oci", name)
     if offline():
-        return _kept(pointer, f"oci://{place}")
-    repository = Repository(place)
+        return _kept(path, f"oci://{name}")
+    repository = Repository(name)
     layer = repository.layer(reference)
     if layer is None:
-        raise BrokerError(f"there is no oci://{place}")
+        raise BrokerError(f"expected a packet at oci://{name}, got none; check its name")
     if layer.media_type != PACKET_ARTEFACT.media_type:
         raise PacketError(
-            f"oci://{place} holds {layer.media_type}, expected a packet ({PACKET_ARTEFACT.media_type})"
+            f"expected a packet ({PACKET_ARTEFACT.media_type}) at oci://{name}, got {layer.media_type}; name another"
         )
-    if pointer.is_file() and digest_of(pointer) == layer.digest:
-        return pointer
-    _write(pointer, repository.read(layer.digest), layer.size, said)
-    if (came := digest_of(pointer)) != layer.digest:
-        pointer.unlink()
+    if path.is_file() and digest_of(path) == layer.digest:
+        return path
+    _write(path, repository.read(layer.digest), layer.size, progress)
+    if (received := digest_of(path)) != layer.digest:
+        path.unlink()
         raise PacketError(
-            f"oci://{place} came as {came}, expected {layer.digest}: damaged on its way; try again"
+            f"expected {layer.digest} at oci://{name}, got {received}: damaged in transfer; try again"
         )
-    _checked(pointer)
-    return pointer
+    _checked(path)
+    return path
 
 
-def _from_bucket(place: str, said: Said) -> Path:
-    path = cached("s3", place)
+def _from_bucket(key: str, progress: ByteProgress) -> Path:
+    path = cached("s3", key)
     if offline():
-        return _kept(path, f"s3://{place}")
-    folder, _, name = place.rpartition("/")
+        return _kept(path, f"s3://{key}")
+    folder, _, name = key.rpartition("/")
     bucket = Bucket(folder)
     size = bucket.size(name)
     if size is None:
-        raise BrokerError(f"there is no s3://{place}")
+        raise BrokerError(f"expected a packet at s3://{key}, got none; check its name")
     version = path.with_suffix(".version")
     if not (path.is_file() and version.is_file() and version.read_text() == bucket.version(name)):
         version.unlink(missing_ok=True)
-        _write(path, bucket.read(name), size, said)
+        _write(path, bucket.read(name), size, progress)
         version.write_text(bucket.version(name))
     _checked(path)
     return path
 
 
-def _from_hub(place: str, said: Said) -> Path:
-    match = _HUB.fullmatch(place)
+def _from_hub(name: str, progress: ByteProgress) -> Path:
+    match = _HUB.fullmatch(name)
     if match is None:
-        raise SpecError(f"expected hf://owner/name or hf://owner/name@revision, came hf://{place}")
-    path = cached("hf", place)
+        raise SpecError(f"expected hf://owner/name or hf://owner/name@revision, got hf://{name}")
+    path = cached("hf", name)
     if offline():
-        return _kept(path, f"hf://{place}")
+        return _kept(path, f"hf://{name}")
     Packet.from_pretrained(match["name"], revision=match["revision"]).save(path)
     return path
 
 
-_SOURCES: dict[str, Callable[[str, Said], Path]] = {
+_SOURCES: dict[str, Callable[[str, ByteProgress], Path]] = {
     "m2kt": _from_broker,
     "oci": _from_registry,
     "hf": _from_hub,
@@ -144,7 +173,7 @@ _SOURCES: dict[str, Callable[[str, Said], Path]] = {
 def _kept(path: Path, reference: str) -> Path:
     if not path.is_file():
         raise BrokerError(
-            f"{reference} is not here, and {OFFLINE} says to ask nobody; unset it, or give a path"
+            f"expected a cached copy of {reference}, for {OFFLINE} is set, got none; unset it, or give a path"
         )
     return path
 
@@ -157,18 +186,18 @@ def _checked(path: Path) -> Packet:
         raise
 
 
-def _write(path: Path, pieces: Iterator[bytes], size: int, said: Said) -> None:
-    """Aside, then renamed."""
+def _write(path: Path, pieces: Iterator[bytes], size: int, progress: ByteProgress) -> None:
+    """Writes aside, then renames."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".coming-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
             aside = Path(file.name)
             try:
                 done = 0
                 for piece in pieces:
                     file.write(piece)
                     done += len(piece)
-                    said(done, size)
+                    progress(done, size)
                 file.close()
                 aside.replace(path)
             finally:
