@@ -1,4 +1,4 @@
-"""``python -m attacks FOLDER``: writes all hostile packets, one path a line with what it tries."""
+"""``python -m attacks FOLDER``: writes all hostile packets, and prints each path with what the packet tries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main() -> None:
         sys.stdout.write(table())
         return
     if sys.argv[1].startswith("-"):
-        raise SystemExit(f"expected a folder or --table, came {sys.argv[1]}")
+        raise SystemExit(f"expected a folder or --table, got {sys.argv[1]}")
     folder = Path(sys.argv[1])
     for a in ATTACKS.values():
         sys.stdout.write(f"{a.write(folder / a.name)}\t{a.tries}\n")

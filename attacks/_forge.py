@@ -1,4 +1,4 @@
-"""Tools of an attacker who owns a key: any change can be finished so that digests, counts and signature are in order."""
+"""What an attacker with a key can do: change a packet and correct its digests, counts and signature."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ATTACKS: dict[str, Attack] = {}
 
 
 def attack(tries: str, refusal: str) -> Callable[[Callable[[Path], Path]], Callable[[Path], Path]]:
-    """Registers a function that writes a hostile packet to a path without a suffix and returns where it lies."""
+    """Registers a function that writes a hostile packet to a path without a suffix and returns the path of the packet."""
 
     def register(write: Callable[[Path], Path]) -> Callable[[Path], Path]:
         name = write.__name__.strip("_").replace("_", "-")
@@ -55,11 +55,11 @@ def attack(tries: str, refusal: str) -> Callable[[Callable[[Path], Path]], Calla
 def parts_attack(
     name: str, tries: str, refusal: str, change: Callable[[Parts], Parts], signed: bool = True
 ) -> None:
-    """Registers a change of the parts, finished by the attacker (or left with the signature that was there)."""
+    """Registers a change of the parts, signed by the attacker, or with the old signature if ``signed`` is False."""
 
-    def write(place: Path) -> Path:
+    def write(path: Path) -> Path:
         parts = change(good())
-        return as_directory(resign(parts) if signed else parts, place)
+        return as_directory(resign(parts) if signed else parts, path)
 
     write.__name__ = name
     attack(tries, refusal)(write)
@@ -78,7 +78,7 @@ def good() -> Parts:
 
 @cache
 def attacker() -> Path:
-    """A key of nobody whom anyone trusts; always the same."""
+    """A key that no policy trusts; always the same."""
     key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"m2kt attacks").digest())
     path = Path(tempfile.mkdtemp(prefix="m2kt-attacks-")) / "attacker.pem"
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -86,7 +86,7 @@ def attacker() -> Path:
 
 
 def resign(parts: Parts, key: Path | None = None) -> Parts:
-    """The packet with every digest, count and signature in order, as far as its manifest can be read."""
+    """The packet with correct digests, counts and signature, as far as its manifest can be parsed."""
     unsigned = {name: content for name, content in parts.items() if name != SIGNATURE}
     try:
         manifest = json.loads(unsigned[MANIFEST])
@@ -98,14 +98,14 @@ def resign(parts: Parts, key: Path | None = None) -> Parts:
             ledger["concepts"] = sum(len(rule["rows"]) for rule in json.loads(content[GRAPH])["rules"])
         fitted = canonical_json({**manifest, "ledger": ledger})
         if canonical_json(json.loads(unsigned[MANIFEST])) == unsigned[MANIFEST]:
-            unsigned[MANIFEST] = fitted  # else its way of writing is the attack, and stays
+            unsigned[MANIFEST] = fitted  # else its form is the attack, and stays
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        pass  # beyond repair: signed as it is
+        pass  # cannot be parsed: signed as it is
     return {**unsigned, SIGNATURE: sign_files(unsigned, "hostile", key or attacker())}
 
 
 def edited(part: str, change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
-    """Parts with the data of one JSON part changed in place, or replaced by what ``change`` returns."""
+    """Parts with the data of one JSON part changed in path, or replaced by what ``change`` returns."""
 
     def apply(parts: Parts) -> Parts:
         data = deepcopy(json.loads(parts[part]))
@@ -116,7 +116,7 @@ def edited(part: str, change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
 
 
 def replaced(part: str, old: bytes, new: bytes) -> Callable[[Parts], Parts]:
-    """Parts with some bytes of one exchanged."""
+    """Parts with some bytes of one part replaced."""
 
     def apply(parts: Parts) -> Parts:
         assert old in parts[part], (part, old)
@@ -125,33 +125,33 @@ def replaced(part: str, old: bytes, new: bytes) -> Callable[[Parts], Parts]:
     return apply
 
 
-def as_directory(parts: Parts, place: Path) -> Path:
+def as_directory(parts: Parts, path: Path) -> Path:
     """Written as files, without any check."""
-    place.mkdir(parents=True)
+    path.mkdir(parents=True)
     for name, content in parts.items():
-        (place / name).write_bytes(content)
-    return place
+        (path / name).write_bytes(content)
+    return path
 
 
 def zipped(
-    place: Path, entries: list[tuple[str, bytes]], kind: int = zipfile.ZIP_STORED, comment: bytes = b""
+    path: Path, entries: list[tuple[str, bytes]], kind: int = zipfile.ZIP_STORED, comment: bytes = b""
 ) -> Path:
-    """A zip whose frame is like ours but for what the entries ask."""
+    """A zip with the frame of a packet and other entries."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in entries:
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
             info.compress_type = kind
-            archive.NameToInfo.pop(name, None)  # so that nothing warns about entries that come twice
+            archive.NameToInfo.pop(name, None)  # no warning about doubled entries
             archive.writestr(info, content)
         archive.comment = comment
-    return as_file(place, buffer.getvalue())
+    return as_file(path, buffer.getvalue())
 
 
-def as_file(place: Path, raw: bytes) -> Path:
+def as_file(path: Path, raw: bytes) -> Path:
     """Written as a single file."""
-    path = place.with_suffix(".m2kp")
+    path = path.with_suffix(".m2kp")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(raw)
     return path

@@ -19,7 +19,7 @@ def _envelope(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
 
 
 def _statement(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
-    """The statement changed below its signature."""
+    """The statement changed, its signature kept."""
 
     def apply(envelope: dict[str, Any]) -> None:
         statement = json.loads(base64.b64decode(envelope["payload"]))
@@ -30,18 +30,18 @@ def _statement(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
 
 
 def _statement_text(old: str, new: str) -> Callable[[Parts], Parts]:
-    """The statement's text changed, as no writer of JSON would."""
+    """The statement's text changed to what no JSON writer would write."""
 
     def apply(envelope: dict[str, Any]) -> None:
         payload = base64.b64decode(envelope["payload"])
         assert old.encode() in payload
         envelope["payload"] = base64.b64encode(payload.replace(old.encode(), new.encode())).decode()
 
-    return _theirs(apply)
+    return _by_attacker(apply)
 
 
-def _theirs(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
-    """The attacker's signature, then changed."""
+def _by_attacker(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
+    """Signed by the attacker, then changed."""
     return lambda parts: _envelope(change)(resign(parts))
 
 
@@ -61,7 +61,7 @@ def _covers_more(parts: Parts) -> Parts:
 
 
 def _manifest_lies(parts: Parts) -> Parts:
-    """Signed in order, but the manifest's own digests are of other files."""
+    """A valid signature over a manifest with wrong digests."""
     signed = edited(MANIFEST, lambda m: m["files"].update({GRAPH: "0" * 64}))(parts)
     unsigned = {name: content for name, content in signed.items() if name != SIGNATURE}
     return {**unsigned, SIGNATURE: sign_files(unsigned, "hostile", attacker())}
@@ -75,10 +75,8 @@ def _ledger_lies(parts: Parts) -> Parts:
 
 def _owner_key(statement: dict[str, Any]) -> None:
     """The owner's key id over the attacker's key."""
-    theirs = json.loads(base64.b64decode(json.loads(resign(good())[SIGNATURE])["payload"]))["predicate"][
-        "key"
-    ]
-    statement["predicate"]["key"]["keyval"] = theirs["keyval"]
+    key = json.loads(base64.b64decode(json.loads(resign(good())[SIGNATURE])["payload"]))["predicate"]["key"]
+    statement["predicate"]["key"]["keyval"] = key["keyval"]
 
 
 def _more(envelope: dict[str, Any]) -> None:
@@ -86,22 +84,22 @@ def _more(envelope: dict[str, Any]) -> None:
 
 
 for name, tries, refusal, change in (
-    ("signature-emptied", "the signature stripped off", "no DSSE envelope", lambda parts: parts | {SIGNATURE: b"{}\n"}),
+    ("signature-emptied", "no signature", "no DSSE envelope", lambda parts: parts | {SIGNATURE: b"{}\n"}),
     ("signature-no-signatures", "an envelope without signatures", "no DSSE envelope", _envelope(lambda e: e.update(signatures=[]))),
     ("signature-of-another", "the signature of another packet", "edited after signing", _of_another),
-    ("signature-other-content", "a byte changed below a good signature", "edited after signing", replaced(GRAPH, b"rule 1", b"rule 2")),
+    ("signature-other-content", "a byte changed, the signature kept", "edited after signing", replaced(GRAPH, b"rule 1", b"rule 2")),
     ("signature-other-statement", "a digest changed within the signed statement", "does not verify", _statement(lambda s: s["subject"][0]["digest"].update(sha256="0" * 64))),
-    ("signature-surrogate", "half a character in the signed statement, which nothing can write", "no in-toto statement", _statement_text('"hostile"', '"\\ud800"')),
+    ("signature-surrogate", "half a character in the signed statement, which no writer can write", "no in-toto statement", _statement_text('"hostile"', '"\\ud800"')),
     ("signature-owner-key", "the attacker's key below the owner's id", "does not verify", _statement(_owner_key)),
     ("signature-covers-less", "a signature that leaves out the card", "not covered", _covers_less),
-    ("signature-covers-more", "a signature that covers a file that is not there", "missing", _covers_more),
-    ("signature-second", "a second signature that nobody can check", "public key", _theirs(_more)),
-    ("signature-twice", "one signature twice", "two signatures", _theirs(lambda e: e["signatures"].append(e["signatures"][0]))),
+    ("signature-covers-more", "a signature that covers a file that does not exist", "missing", _covers_more),
+    ("signature-second", "a second signature without a public key", "public key", _by_attacker(_more)),
+    ("signature-twice", "one signature twice", "two signatures", _by_attacker(lambda e: e["signatures"].append(e["signatures"][0]))),
     ("signature-unknown-field", "a field beside the signature, which it does not cover", "no DSSE envelope", _envelope(lambda e: e["signatures"][0].update(note="x"))),
     ("signature-other-payload", "a signature over another kind of statement", "no DSSE envelope", _envelope(lambda e: e.update(payloadType="text/plain"))),
     ("signature-slack-bits", "other base64 of the same bytes", "no DSSE|canonical", _envelope(lambda e: e.update(payload=e["payload"].rstrip("=") + "\n"))),
-    ("signature-deep", "brackets in place of a signature", "nested deeper", lambda parts: parts | {SIGNATURE: b"[" * 100_000}),
+    ("signature-deep", "brackets instead of a signature", "nested deeper", lambda parts: parts | {SIGNATURE: b"[" * 100_000}),
     ("signature-manifest-lies", "digests in the manifest that are of other files", "digest that manifest", _manifest_lies),
-    ("signature-ledger-lies", "a ledger that counts other concepts than there are", "counts", _ledger_lies),
+    ("signature-ledger-lies", "a ledger that counts a wrong number of concepts", "counts", _ledger_lies),
 ):  # fmt: skip
     parts_attack(name, tries, refusal, change, signed=False)

@@ -20,7 +20,7 @@ Header = dict[str, Any]
 
 
 def _header(change: Callable[[Header], Header | None], length: int | None = None) -> Callable[[Parts], Parts]:
-    """The header of the concepts changed, the numbers left alone."""
+    """The concepts' header changed, their numbers unchanged."""
 
     def apply(parts: Parts) -> Parts:
         raw = parts[CONCEPTS]
@@ -28,8 +28,8 @@ def _header(change: Callable[[Header], Header | None], length: int | None = None
         header = json.loads(raw[8 : 8 + size])
         text = json.dumps(change(header) or header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
-        said = len(text) if length is None else length
-        return parts | {CONCEPTS: said.to_bytes(8, "little") + text + raw[8 + size :]}
+        declared = len(text) if length is None else length
+        return parts | {CONCEPTS: declared.to_bytes(8, "little") + text + raw[8 + size :]}
 
     return apply
 
@@ -73,16 +73,16 @@ def _key_twice(raw: bytes) -> bytes:
 
 
 for name, tries, refusal, change in (
-    ("header-huge", "a header of 2^63 bytes, allocated before it is looked at", "a header of", _header(_same, 2**63)),
-    ("header-beyond-file", "a header that ends behind the file", "a header of", _header(_same, 60_000)),
+    ("header-huge", "a header of 2^63 bytes, allocated before it is checked", "a header of", _header(_same, 2**63)),
+    ("header-beyond-file", "a header that ends after the file", "a header of", _header(_same, 60_000)),
     ("header-deep", "a header nested ten thousand deep", "nested deeper", _bytes(lambda raw: (20_000).to_bytes(8, "little") + b"[" * 20_000)),
     ("header-not-json", "a header that is no JSON", "not JSON", _bytes(lambda raw: (8).to_bytes(8, "little") + b"nonsense")),
     ("header-key-twice", "a tensor described twice: readers pick different ones", "canonical", _bytes(_key_twice)),
-    ("header-metadata", "free text in the header", "no tensor's name", _header(lambda h: {"__metadata__": {"a": "b"}, **h})),
+    ("header-metadata", "free text in the header", "no name of a tensor", _header(lambda h: {"__metadata__": {"a": "b"}, **h})),
     ("header-foreign-key", "a key that no reader knows", "expected dtype, shape", _header(_entry("vectors_KD", comment="x"))),
     ("tensors-overlap", "two tensors over the same bytes", "canonical", _header(_entry("pool_PD", data_offsets=[0, 96]))),
     ("tensors-hole", "bytes that belong to no tensor", "canonical", _header(_entry("vectors_KD", data_offsets=[656, 800]))),
-    ("tensors-trailing", "bytes behind the last tensor", "damaged", _bytes(lambda raw: raw + b"hidden")),
+    ("tensors-trailing", "bytes after the last tensor", "damaged", _bytes(lambda raw: raw + b"hidden")),
     ("tensors-cut", "numbers cut off", "damaged", _bytes(lambda raw: raw[:-4])),
     ("tensors-too-many", "ten thousand tensors", "at most|a header of", _header(lambda h: {f"x_{i}": {} for i in range(5000)})),
     ("shape-overflow", "sizes whose product overflows 64 bits to the right number", "sizes up to", _header(_entry("vectors_KD", shape=[2**62, 4]))),
@@ -90,18 +90,18 @@ for name, tries, refusal, change in (
     ("shape-negative", "a negative size", "sizes up to", _header(_entry("vectors_KD", shape=[-9, -4]))),
     ("shape-many-axes", "more axes than there can be", "sizes up to", _header(_entry("vectors_KD", shape=[1] * 1000))),
     ("type-unknown", "a type that numpy does not have", "has type", _header(_entry("vectors_KD", dtype="BF16"))),
-    ("type-object", "Python objects in place of numbers", "has type", _header(_entry("vectors_KD", dtype="O"))),
-    ("type-wrong", "integers in place of floats", "expected floats", _array(CONCEPTS, "vectors_KD", lambda a: a.astype(np.int32))),
-    ("not-a-number", "NaN, which spreads to all of a student", "not finite", _array(CONCEPTS, "vectors_KD", _first(float("nan")))),
+    ("type-object", "Python objects instead of numbers", "has type", _header(_entry("vectors_KD", dtype="O"))),
+    ("type-wrong", "integers instead of floats", "expected floats", _array(CONCEPTS, "vectors_KD", lambda a: a.astype(np.int32))),
+    ("not-a-number", "NaN, which spreads to all weights of a student", "not finite", _array(CONCEPTS, "vectors_KD", _first(float("nan")))),
     ("infinity", "infinity", "not finite", _array(ATTENTION, "weight_MLH", _first(float("inf")))),
     ("huge-values", "values whose squares are infinite", "beyond", _array(CONCEPTS, "vectors_KD", _first(3e38))),
     ("rows-short", "fewer vectors than rules have rows", "expected 9 at axis 0", _array(CONCEPTS, "vectors_KD", lambda a: a[:-1])),
     ("width-wrong", "vectors of another width than the teacher's", "at axis 1", _array(CONCEPTS, "pool_PD", lambda a: a[:, :-1])),
-    ("label-out-of-range", "a state labelled with a symbol that is not there", "names symbol", _array(CONCEPTS, "pool_symbol_P", _first(99))),
+    ("label-out-of-range", "a state labelled with a symbol that does not exist", "names symbol", _array(CONCEPTS, "pool_symbol_P", _first(99))),
     ("label-negative", "a negative label, which counts from the end in Python", "names symbol", _array(CONCEPTS, "pool_symbol_P", _first(-1))),
     ("support-negative", "a count below zero", "negative", _array(CONCEPTS, "support_K", _first(-5))),
-    ("confidence-of-more-than-one", "a teacher that is surer than sure, so that no row counts as doubted", "probabilities", _added(TRACES, "confidence_K", np.full(9, 2, np.float32))),
-    ("edge-out-of-range", "an attention edge at a template that is not there", "names template", _array(ATTENTION, "edges_M6", _first(7))),
-    ("edge-negative-node", "an attention edge at a negative node", "not there", _array(ATTENTION, "edges_M6", lambda a: a.reshape(-1).__setitem__(1, -1))),
+    ("confidence-of-more-than-one", "a confidence of 2, so that no row has low confidence", "probabilities", _added(TRACES, "confidence_K", np.full(9, 2, np.float32))),
+    ("edge-out-of-range", "an attention edge at a template that does not exist", "names template", _array(ATTENTION, "edges_M6", _first(7))),
+    ("edge-negative-node", "an attention edge at a negative node", "does not exist", _array(ATTENTION, "edges_M6", lambda a: a.reshape(-1).__setitem__(1, -1))),
 ):  # fmt: skip
     parts_attack(name, tries, refusal, change)

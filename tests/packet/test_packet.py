@@ -32,22 +32,22 @@ forms = pytest.mark.parametrize("name", ["packet", "packet.m2kp"])
 def test_what_is_saved_comes_back(name: str, tmp_path: Path) -> None:
     packet = sample_packet()
     packet.save(tmp_path / name)
-    came = Packet.load(tmp_path / name)
-    assert came.graph == packet.graph
-    assert came.spec == packet.spec.public() and came.spec.truth is None
+    loaded = Packet.load(tmp_path / name)
+    assert loaded.graph == packet.graph
+    assert loaded.spec == packet.spec.public() and loaded.spec.truth is None
     for mine, theirs in (
-        (packet.concepts.arrays(), came.concepts.arrays()),
-        (packet.attention, came.attention),
-        (packet.traces, came.traces),
+        (packet.concepts.arrays(), loaded.concepts.arrays()),
+        (packet.attention, loaded.attention),
+        (packet.traces, loaded.traces),
     ):
         assert mine.keys() == theirs.keys()
         for key in mine:
             np.testing.assert_array_equal(mine[key], theirs[key])
             assert mine[key].dtype == theirs[key].dtype
-    assert came.manifest.ledger.packet_bytes == came.size_bytes > 0
-    assert came.manifest.ledger.concepts == came.n_concepts == 9
-    assert came.signature is not None and len(came.signature.keyid) == 64
-    assert came.digest == packet.digest
+    assert loaded.manifest.ledger.packet_bytes == loaded.size_bytes > 0
+    assert loaded.manifest.ledger.concepts == loaded.n_concepts == 9
+    assert loaded.signature is not None and len(loaded.signature.keyid) == 64
+    assert loaded.digest == packet.digest
 
 
 def test_both_forms_hold_the_same_bytes_every_time(tmp_path: Path) -> None:
@@ -117,9 +117,9 @@ class TestVariants:
         vectors = packet.concepts.vectors_KD[::-1].copy()
         spoiled = packet.replace(concepts=packet.concepts.replace(vectors_KD=vectors))
         assert spoiled.signature is None and spoiled.digest != packet.digest
-        came = Packet.load(spoiled.save(tmp_path / "q"))
-        np.testing.assert_array_equal(came.concepts.vectors_KD, vectors)
-        assert came.signature is not None
+        loaded = Packet.load(spoiled.save(tmp_path / "q"))
+        np.testing.assert_array_equal(loaded.concepts.vectors_KD, vectors)
+        assert loaded.signature is not None
 
     def test_a_copy_keeps_its_signature_and_an_edit_in_place_does_not(self, tmp_path: Path) -> None:
         theirs = local_key(tmp_path / "their.pem")
@@ -244,7 +244,7 @@ class TestParts:
         manifest = json.loads((tmp_path / "p" / "manifest.json").read_text())
         manifest["format_version"] = 9
         (tmp_path / "p" / "manifest.json").write_text(json.dumps(manifest))
-        with pytest.raises(PacketError, match="version 1, came 9"):
+        with pytest.raises(PacketError, match="version 1, got 9"):
             Packet.load(tmp_path / "p", verify=False)
 
     def _zip(self, path: Path, change: Callable[[zipfile.ZipFile, str, bytes], None]) -> Path:

@@ -1,4 +1,4 @@
-"""What must fit together in a packet: tensors to the graph, the graph to itself and to the probe spec."""
+"""Consistency of a packet: values and shapes of tensors, tensors with the graph, the graph with the probe spec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._manifest import Manifest
 from ._parts import TENSORS
 from ._tensors import Arrays
 
-KINDS = {  # tensors of fixed meaning, by name on disk, to numpy's kinds of dtype
+KINDS = {  # name on disk of a tensor with a fixed meaning, to the allowed kinds of numpy's dtype
     **CONCEPT_KINDS,
     "edges_M6": "iu",
     "weight_MLH": "f",
@@ -30,7 +30,7 @@ KINDS = {  # tensors of fixed meaning, by name on disk, to numpy's kinds of dtyp
 }
 NOT_NEGATIVE = {"support_K", "anchor_count_S", "spread_scale_Kr", "weight_MLH"}
 PROBABILITIES = {"confidence_K"}
-LARGEST = 1e9  # far beyond any hidden state, and its squares can still be summed in float32
+LARGEST = 1e9  # larger than any hidden state; its squares can still be summed in float32
 _AXES = re.compile(r"_([A-Za-z0-9]+)$")
 _HTML = re.compile(r"<[A-Za-z/!?]")
 
@@ -42,7 +42,7 @@ def check_packet(
     tensors: dict[str, Arrays],
     where: str,
 ) -> None:
-    """Raise PacketError on the first thing that does not fit."""
+    """Raise PacketError on the first inconsistency."""
     for part, arrays in tensors.items():
         for name, array in arrays.items():
             _check_values(name, array, f"{where}: {part}: {name}")
@@ -54,7 +54,7 @@ def check_packet(
         "S": (len(graph.symbols), "symbols in the graph"),
         "D": (manifest.teacher.width, "the teacher's width"),
         "L": (manifest.teacher.layers, "the teacher's blocks"),
-        "P": (len(labels), "labels of the pool"),
+        "P": (len(labels), "prototype samples"),
     }
     for arrays in (tensors[part] for part in TENSORS):
         _check_shapes(arrays, sizes, where)
@@ -62,22 +62,24 @@ def check_packet(
     for name, columns in (("edges_M6", "edges"), ("where_M3", "states")):
         for arrays in tensors.values():
             if name in arrays:
-                _check_places(arrays[name], graph, f"{where}: {columns}")
+                _check_positions(arrays[name], graph, f"{where}: {columns}")
     if manifest.verbalised == 0 and any(o is not None for rule in graph.rules for o in rule.outputs):
-        raise PacketError(f"{where}: the manifest says that no output is verbalised, the graph holds some")
+        raise PacketError(
+            f"{where}: the manifest says that no output is verbalised, but the graph has verbalised outputs"
+        )
     if manifest.embedding.layer > manifest.teacher.layers:
-        raise PacketError(f"{where}: vectors of layer {manifest.embedding.layer}, the teacher has fewer")
+        raise PacketError(f"{where}: vectors of layer {manifest.embedding.layer}, but the teacher has fewer")
 
 
 def check_card(raw: bytes, what: str) -> None:
-    """The card is for people and may be shown by anything: text alone, nothing that a browser would act on."""
+    """Raise PacketError unless the card is plain text without HTML, which a page may show to people."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         raise PacketError(f"{what} is not UTF-8 ({error}); the packet is damaged") from error
     check_printable(text, what)
-    if found := _HTML.search(text):
-        raise PacketError(f"{what} holds HTML at {found.start()}; a card is plain Markdown")
+    if tag := _HTML.search(text):
+        raise PacketError(f"{what} holds HTML at {tag.start()}; expected plain Markdown")
 
 
 def _check_values(name: str, array: np.ndarray[Any, Any], what: str) -> None:
@@ -89,7 +91,7 @@ def _check_values(name: str, array: np.ndarray[Any, Any], what: str) -> None:
                 f"{what} holds values that are not finite (NaN or infinity); the packet is damaged"
             )
         if array.size and max(float(array.max()), -float(array.min())) > LARGEST:
-            raise PacketError(f"{what} holds values beyond {LARGEST:g}; no hidden state is that large")
+            raise PacketError(f"{what} holds values beyond {LARGEST:g}, larger than any hidden state")
     if name in NOT_NEGATIVE and array.size and array.min() < 0:
         raise PacketError(f"{what} holds negative values; expected none")
     if name in PROBABILITIES and array.size and (array.min() < 0 or array.max() > 1):
@@ -101,28 +103,28 @@ def _check_values(name: str, array: np.ndarray[Any, Any], what: str) -> None:
         )
 
 
-def _check_shapes(arrays: Arrays, given: dict[str, tuple[int, str]], where: str) -> None:
-    """What ends an array's name is its shape: a letter is one size within a part, a digit is itself, x is any."""
-    sizes = dict(given)
+def _check_shapes(arrays: Arrays, known: dict[str, tuple[int, str]], where: str) -> None:
+    """The suffix of a name is its shape: a letter is one size within a part, a digit is itself, x is any size."""
+    sizes = dict(known)
     for name, array in sorted(arrays.items()):
         match = _AXES.search(name)
         if match is None or len(match.group(1)) != array.ndim:
             raise PacketError(
-                f"{where}: {name} has {array.ndim} axes; expected as many as letters end its name"
+                f"{where}: {name} has {array.ndim} axes; expected one for each letter of its suffix"
             )
         for axis, letter in enumerate(match.group(1)):
             if letter == "x":
                 continue
-            came = array.shape[axis]
-            known = (int(letter), "fixed") if letter.isdigit() else (came, f"as in {name}")
-            size, of = sizes.setdefault(letter, known)
-            if came != size:
+            size = array.shape[axis]
+            default = (int(letter), "fixed") if letter.isdigit() else (size, f"as in {name}")
+            expected, source = sizes.setdefault(letter, default)
+            if size != expected:
                 raise PacketError(
-                    f"{where}: {name} has shape {array.shape}, expected {size} at axis {axis} ({letter}: {of})"
+                    f"{where}: {name} has shape {array.shape}, expected {expected} at axis {axis} ({letter}: {source})"
                 )
 
 
-def _check_places(rows: np.ndarray[Any, Any], graph: Graph, what: str) -> None:
+def _check_positions(rows: np.ndarray[Any, Any], graph: Graph, what: str) -> None:
     """Rows of edges_M6 (template, node, argument, source, read, rule) or where_M3 (template, trace, node)."""
     if not len(rows):
         return
@@ -131,7 +133,7 @@ def _check_places(rows: np.ndarray[Any, Any], graph: Graph, what: str) -> None:
     nodes = np.array([len(t.nodes) for t in graph.templates])[template.astype(np.int64)]
     node = rows[:, 1 if edges else 2]
     if rows[:, 1:5].min() < 0 or (node >= nodes).any():
-        raise PacketError(f"{what}: a row names a node, unit or trace that is not there")
+        raise PacketError(f"{what}: a row names a node, unit or trace that does not exist")
     if edges:
         _check_range(rows[:, 5], -1, len(graph.rules), "a row", "rules", what)
 

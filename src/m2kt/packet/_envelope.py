@@ -1,8 +1,8 @@
 """A DSSE envelope over an in-toto Statement, signed by one or more Ed25519 keys.
 
-Every signature is checked by anyone: a signer's public key travels beside the signature, unsigned, and needs no
-signature of its own, because the key id is its digest. The writer of a packet stands in the signed predicate instead.
-So signatures can be added without a change of the payload. Whom to trust is a question for a policy.
+A signer's public key travels beside the signature. It is not signed itself, because the key id is its digest; the
+writer's key is in the signed predicate instead. So anyone can verify, and signatures can be added without a change of
+the payload. Whether a signer is trusted is decided by a policy.
 """
 
 from __future__ import annotations
@@ -36,10 +36,8 @@ class _Model(BaseModel):
 class EnvelopeSignature(_Model):
     """One signature over the payload."""
 
-    keyid: _Hex = Field(description="Id of the key: the digest of its canonical description.")
-    public: _Hex | None = Field(
-        None, description="The key's public half; left out where the payload holds it."
-    )
+    keyid: _Hex = Field(description="Id of the key: the digest of its canonical JSON.")
+    public: _Hex | None = Field(None, description="The public key; left out where the payload holds it.")
     sig: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{86}==$", description="Ed25519 signature, base64.")]
 
 
@@ -49,27 +47,31 @@ class Envelope(_Model):
     payload: str = Field(
         pattern=r"^[A-Za-z0-9+/]+={0,2}$", description="The statement's canonical JSON, base64."
     )
-    payloadType: str = Field(pattern=r"^application/vnd\.in-toto\+json$", description="What the payload is.")
+    payloadType: str = Field(
+        pattern=r"^application/vnd\.in-toto\+json$", description="Media type of the payload."
+    )
     signatures: list[EnvelopeSignature] = Field(
-        min_length=1, max_length=MAX_SIGNATURES, description="By different keys, in order of their ids."
+        min_length=1, max_length=MAX_SIGNATURES, description="One for each key, in order of key ids."
     )
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """A statement all of whose signatures hold."""
+    """A statement whose signatures are all valid."""
 
     predicate_type: str
     subjects: dict[str, str]
     """sha256 by name."""
     predicate: dict[str, Any]
     keyids: tuple[str, ...]
-    """Who signed, in order of key ids. Valid signatures, nothing more: trust comes from a policy alone."""
+    """Signers, in order. A valid signature does not mean a trusted signer: see :class:`TrustPolicy`."""
     writer: str | None
-    """The key that the predicate itself names, which must be among the signers."""
+    """The key in the predicate, which is among the signers."""
 
 
-def seal(predicate_type: str, subjects: dict[str, str], predicate: dict[str, Any], by: CryptoSigner) -> bytes:
+def seal(
+    predicate_type: str, subjects: dict[str, str], predicate: dict[str, Any], signer: CryptoSigner
+) -> bytes:
     """A statement with its first signature."""
     statement = {
         "_type": STATEMENT_TYPE,
@@ -77,31 +79,31 @@ def seal(predicate_type: str, subjects: dict[str, str], predicate: dict[str, Any
         "predicateType": predicate_type,
         "predicate": predicate,
     }
-    return _signed(Dsse(canonical_json(statement), PAYLOAD_TYPE, {}), by, _writer(predicate))
+    return _signed(Dsse(canonical_json(statement), PAYLOAD_TYPE, {}), signer, _writer(predicate))
 
 
-def add_signature(content: bytes, by: CryptoSigner, where: str) -> bytes:
+def add_signature(content: bytes, signer: CryptoSigner, where: str) -> bytes:
     """The same statement with one more signature.
 
     Raises:
-        PacketError: the key has signed it already, or what is there does not hold.
+        PacketError: the key has signed it already, or a signature is invalid.
     """
     sealed = unseal(content, where)
-    if by.public_key.keyid in sealed.keyids:
-        raise PacketError(f"{where} is signed by {by.public_key.keyid} already; nothing was changed")
+    if signer.public_key.keyid in sealed.keyids:
+        raise PacketError(f"{where} is signed by {signer.public_key.keyid} already; nothing was changed")
     if len(sealed.keyids) >= MAX_SIGNATURES:
         raise PacketError(f"{where} has {MAX_SIGNATURES} signatures, the most allowed; nothing was changed")
-    return _signed(Dsse.from_dict(json.loads(content)), by, sealed.writer)
+    return _signed(Dsse.from_dict(json.loads(content)), signer, sealed.writer)
 
 
 def unseal(content: bytes, where: str, *, expected: str | None = None) -> Sealed:
-    """Open an envelope; every signature in it must hold.
+    """Open an envelope and verify every signature in it.
 
     Args:
-        expected: the predicate type; a statement of another type is refused however well it is signed.
+        expected: the predicate type; a statement of another type is refused.
 
     Raises:
-        PacketError: not an envelope, of another type, not canonical, signed twice by one key, or a false signature.
+        PacketError: not an envelope, of another type, not canonical, signed twice by one key, or an invalid signature.
     """
     dsse = _parse(content, where)
     statement = parse_json(dsse.payload, f"{where}: its payload")
@@ -110,26 +112,26 @@ def unseal(content: bytes, where: str, *, expected: str | None = None) -> Sealed
         subjects = [(str(s["name"]), str(s["digest"]["sha256"])) for s in statement["subject"]]
         predicate = dict(statement["predicate"])
         writer = _writer(predicate)
-        canonical = canonical_json(statement) == dsse.payload  # no spaces or extra keys to play with
+        canonical = canonical_json(statement) == dsse.payload  # no other spaces and no extra keys
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PacketError(f"{where} signs no in-toto statement ({error!r}); it is damaged") from error
     if type_ != STATEMENT_TYPE or expected not in (None, predicate_type):
         raise PacketError(
-            f"{where} signs something else than a {expected or 'statement'}: {type_} {predicate_type}"
+            f"{where} expected a signed {expected or 'statement'}, got {type_} {predicate_type}"
         )
     if not canonical:
-        raise PacketError(f"{where}: its payload is not in canonical form; it was edited")
+        raise PacketError(f"{where}: its payload is not in canonical form; the packet was edited")
     if len(dict(subjects)) != len(subjects) or not all(_SHA256.fullmatch(d) for _, d in subjects):
         raise PacketError(f"{where}: expected every subject once, with its sha256")
     if writer is not None and writer not in dsse.signatures:
-        raise PacketError(f"{where}: the signature of its writer {writer} does not verify: it is not there")
+        raise PacketError(f"{where}: the signature of its writer {writer} does not verify: it is missing")
     for keyid in dsse.signatures:
         _verify(dsse, keyid, predicate["key"] if keyid == writer else None, where)
     return Sealed(predicate_type, dict(subjects), predicate, tuple(sorted(dsse.signatures)), writer)
 
 
 def _parse(content: bytes, where: str) -> Dsse:
-    """The envelope, if it has exactly the known fields in canonical form: judged before any cryptography."""
+    """The envelope, if it has exactly the known fields in canonical form; checked before any signature."""
     try:
         envelope = Envelope.model_validate(parse_json(content, where))
     except ValidationError as error:
@@ -139,14 +141,16 @@ def _parse(content: bytes, where: str) -> Dsse:
         raise PacketError(f"{where} holds two signatures of one key; expected one")
     try:
         dsse = Dsse.from_dict(envelope.model_dump(exclude_none=True))
-    except Exception as error:  # base64 that is none; what securesystemslib raises then is not documented
+    except Exception as error:  # invalid base64; securesystemslib does not document what it raises
         raise PacketError(f"{where} is no DSSE envelope ({error}); it is damaged") from error
-    check_canonical(content, lambda: _sorted(dsse), where)  # decoded and coded again: no slack bits
+    check_canonical(
+        content, lambda: _sorted(dsse), where
+    )  # decoded and encoded again: no spare bits of base64
     return dsse
 
 
 def _verify(dsse: Dsse, keyid: str, key: dict[str, Any] | None, where: str) -> None:
-    """One signature, by the ``key`` that the payload holds or by the one beside it."""
+    """Verify one signature, by the ``key`` in the payload, or by the key beside the signature if there is none."""
     signature = dsse.signatures[keyid]
     public = signature.unrecognized_fields.get("public")
     if (key is None) == (public is None):
@@ -154,12 +158,12 @@ def _verify(dsse: Dsse, keyid: str, key: dict[str, Any] | None, where: str) -> N
             f"{where}: expected the public key of {keyid} {'beside its signature' if public is None else 'once'}"
         )
     try:
-        named = str(key["keyval"]["public"] if key is not None else public)
-        same = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(named)))
-        if same.keyid != keyid or key not in (None, {"keyid": keyid, **same.to_dict()}):
+        public_hex = str(key["keyval"]["public"] if key is not None else public)
+        parsed = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_hex)))
+        if parsed.keyid != keyid or key not in (None, {"keyid": keyid, **parsed.to_dict()}):
             raise ValueError(f"the key id {keyid} does not belong to its key")
-        same.verify_signature(signature, dsse.pae())
-    except Exception as error:  # securesystemslib has many ways to say that it is not a signature
+        parsed.verify_signature(signature, dsse.pae())
+    except Exception as error:  # securesystemslib raises several types for an invalid signature
         raise PacketError(f"{where}: the signature does not verify ({error}); do not use it") from error
 
 
@@ -167,10 +171,10 @@ def _writer(predicate: dict[str, Any]) -> str | None:
     return str(predicate["key"]["keyid"]) if "key" in predicate else None
 
 
-def _signed(dsse: Dsse, by: CryptoSigner, writer: str | None) -> bytes:
-    signature = dsse.sign(by)
+def _signed(dsse: Dsse, signer: CryptoSigner, writer: str | None) -> bytes:
+    signature = dsse.sign(signer)
     if signature.keyid != writer:
-        signature.unrecognized_fields["public"] = by.public_key.keyval["public"]
+        signature.unrecognized_fields["public"] = signer.public_key.keyval["public"]
     return canonical_json(_sorted(dsse))
 
 

@@ -1,6 +1,6 @@
-"""Key files: Ed25519 private keys as PEM under ``M2KT_HOME/keys``, for their owner's eyes, never overwritten.
+"""Key files: Ed25519 private keys as PEM under ``M2KT_HOME/keys``, readable by their owner only, never overwritten.
 
-The public half lies beside a key as ``NAME.pub``, so that a locked key can be shown without its passphrase.
+The public key is stored as ``NAME.pub``, so that a locked key can be shown without its passphrase.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from m2kt.errors import StorageError, explain
 
 LOCAL = "ed25519"
 PASSPHRASE = "M2KT_PASSPHRASE"
-"""Environment variable that unlocks a key where nobody can be asked."""
+"""Environment variable with the passphrase of a locked key."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class KeyInfo(BaseModel):
-    """What may be told about a key: nothing of its private half."""
+    """The public part of a key."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
-    path: str
+    name: str = Field(description="Name of the key.")
+    path: str = Field(description="Its file.")
     keyid: str = Field(description="sha256 of the public key in securesystemslib's canonical form.")
-    public_key: str = Field(description="PEM; goes into a trust policy.")
+    public_key: str = Field(description="PEM, for a trust policy.")
     locked: bool = Field(description="Whether a passphrase protects the private key.")
 
 
@@ -55,45 +55,43 @@ def key_path(key: str | Path | None = None) -> Path:
 
 
 def local_key(path: Path | None = None) -> Path:
-    """The local Ed25519 key, made on first use, readable by its owner alone."""
+    """The local Ed25519 key, created when it is first used, readable by its owner only."""
     path = path or key_path()
     if not path.is_file():
         try:
             _write_once(path, _pem(Ed25519PrivateKey.generate(), None))
         except FileExistsError:
-            pass  # another process was first: its key is the key
+            pass  # another process created it first
         except OSError as error:
             raise _not_written(path, error) from error
     return path
 
 
 def new_key(name: str, passphrase: str | None = None) -> KeyInfo:
-    """Makes a key called ``name``.
+    """Create a key called ``name``.
 
     Raises:
-        StorageError: the name is taken or no name for a file, or the disk refused.
+        StorageError: the name exists or is no file name, or the disk refused.
     """
     if not _NAME.fullmatch(name):
-        raise StorageError(f"expected a key name of letters, digits, '.', '_' and '-', came {name!r}")
+        raise StorageError(f"expected a key name of letters, digits, '.', '_' and '-', got {name!r}")
     path, private = _folder() / f"{name}.pem", Ed25519PrivateKey.generate()
     try:
         _write_once(path, _pem(private, passphrase))
         _write_once(path.with_suffix(".pub"), public_pem(private.public_key()).encode())
     except FileExistsError as error:
-        raise StorageError(
-            f"{error.filename2} is there already and is not overwritten; choose another name"
-        ) from error
+        raise StorageError(f"{error.filename2} exists and is not overwritten; choose another name") from error
     except OSError as error:
         raise _not_written(path, error) from error
     return show_key(path)
 
 
 def show_key(key: str | Path | None = None) -> KeyInfo:
-    """Key id and public half of one key; asks for no passphrase where the public half lies beside."""
+    """Key id and public key of one key. Needs no passphrase where ``NAME.pub`` exists."""
     path = key_path(key)
-    beside, locked = path.with_suffix(".pub"), is_locked(path)
-    if beside.is_file():
-        public = public_key(_read(beside).decode(errors="replace"), str(beside))
+    public_file, locked = path.with_suffix(".pub"), is_locked(path)
+    if public_file.is_file():
+        public = public_key(_read(public_file).decode(errors="replace"), str(public_file))
     else:
         public = _private(path, None).public_key()
     return KeyInfo(
@@ -112,10 +110,10 @@ def is_locked(path: Path) -> bool:
 
 
 def read_signer(path: Path, passphrase: str | None = None) -> CryptoSigner:
-    """A private key, ready to sign. Without ``passphrase``, that of the environment is tried.
+    """A private key, ready to sign. The default passphrase is that of the environment.
 
     Raises:
-        StorageError: no key there, of another kind, locked, or the passphrase is wrong.
+        StorageError: no key at ``path``, of another kind, locked, or the passphrase is wrong.
     """
     return CryptoSigner(_private(path, passphrase))
 
@@ -124,10 +122,10 @@ def public_key(pem: str, where: str) -> Ed25519PublicKey:
     """An Ed25519 public key from its PEM."""
     try:
         public = load_pem_public_key(pem.encode())
-    except Exception as error:  # cryptography has several ways to say so
+    except Exception as error:  # cryptography raises several types
         raise StorageError(f"{where}: expected a public key in PEM: {error}") from error
     if not isinstance(public, Ed25519PublicKey):
-        raise StorageError(f"{where}: expected an Ed25519 public key, came {type(public).__name__}")
+        raise StorageError(f"{where}: expected an Ed25519 public key, got {type(public).__name__}")
     return public
 
 
@@ -154,10 +152,10 @@ def _private(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
     try:
         private = load_pem_private_key(content, password=secret.encode() if secret else None)
     except (ValueError, TypeError) as error:
-        advice = "the passphrase is wrong; try again" if secret else "move it away to have a new one"
+        advice = "the passphrase is wrong; try again" if secret else "move it away, and a new one is created"
         raise StorageError(f"cannot read the signing key {path}: {explain(error)}; {advice}") from error
     if not isinstance(private, Ed25519PrivateKey):
-        raise StorageError(f"{path}: expected an Ed25519 private key, came {type(private).__name__}")
+        raise StorageError(f"{path}: expected an Ed25519 private key, got {type(private).__name__}")
     return private
 
 
@@ -177,22 +175,22 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StorageError(
-            f"cannot read the signing key {path}: {explain(error)}; m2kt keys list shows what there is"
+            f"cannot read the signing key {path}: {explain(error)}; m2kt keys list shows all keys"
         ) from error
 
 
 def _write_once(path: Path, content: bytes) -> None:
-    """Whole or not at all, and never over a file that is there: a lost key is lost for good."""
+    """Write the whole file or nothing, and never over an existing file: a lost key cannot be replaced."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except FileExistsError as error:
         raise NotADirectoryError(error.errno, "not a directory", str(path.parent)) from error
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", delete=False) as aside:
-        os.fchmod(aside.fileno(), 0o600)
-        aside.write(content)
-        aside.flush()
-        os.fsync(aside.fileno())
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", delete=False) as temporary:
+        os.fchmod(temporary.fileno(), 0o600)
+        temporary.write(content)
+        temporary.flush()
+        os.fsync(temporary.fileno())
     try:
-        os.link(aside.name, path)
+        os.link(temporary.name, path)
     finally:
-        Path(aside.name).unlink()
+        Path(temporary.name).unlink()

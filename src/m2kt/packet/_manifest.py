@@ -1,4 +1,4 @@
-"""M, the metadata of a packet: where it came from, how well it was measured, what it cost."""
+"""M, the metadata of a packet: provenance, fidelity, cost."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class _Model(BaseModel):
 
 
 class TeacherCard(_Model):
-    """The model that the skill left."""
+    """The model that the skill comes from."""
 
-    name: str = Field(description="As it was asked for: zoo:addition, a directory, a Hub id.")
+    name: str = Field(description="Name it was loaded by: zoo:addition, a directory, a Hub id.")
     digest: str = Field(description="sha256 over weights, configuration and tokenizer.")
     tokenizer_digest: str = Field(description="sha256 over the tokenizer's files.")
     architecture: str = Field(description="Model class, such as LlamaForCausalLM.")
     parameters: int = Field(ge=0, description="Number of parameters.")
-    width: int = Field(ge=1, description="D, width of the hidden states and so of the concept vectors.")
+    width: int = Field(ge=1, description="D, width of the hidden states and of the concept vectors.")
     layers: int = Field(ge=1, description="Number of decoder blocks.")
     licence: str | None = Field(default=None, description="Licence of the teacher's weights, where known.")
 
 
 class Embedding(_Model):
-    """Where in the teacher the concept vectors were read."""
+    """Where in the teacher the concept vectors were recorded."""
 
-    layer: int = Field(ge=0, description="0 is what enters the first block, i what block i-1 returns.")
+    layer: int = Field(ge=0, description="0: the input of the first block; i: the output of block i-1.")
     source: ConceptSource = Field(
-        default="interrogation", description="How concepts were found and embedded."
+        default="interrogation", description="Method that found and embedded the concepts."
     )
 
 
@@ -47,20 +47,24 @@ class ShapeFidelity(_Model):
     """Fidelity on one template."""
 
     template: str = Field(description="Template text.")
-    n: int = Field(ge=0, description="Fresh prompts asked.")
+    n: int = Field(ge=0, description="Number of fresh prompts.")
     agreement: float | None = Field(
-        default=None, ge=0, le=1, description="Share of covered prompts on which roll-out = teacher."
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of covered prompts on which the rollout is the teacher's answer.",
     )
-    coverage: float = Field(
-        ge=0, le=1, description="Share of prompts that the graph can roll out to the end."
-    )
+    coverage: float = Field(ge=0, le=1, description="Share of prompts that the graph rolls out to the end.")
 
 
 class Fidelity(_Model):
     """Measured on prompts never used for extraction (DESIGN section 3, step 8)."""
 
     agreement: float | None = Field(
-        default=None, ge=0, le=1, description="Share of covered prompts on which roll-out = teacher."
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of covered prompts on which the rollout is the teacher's answer.",
     )
     coverage: float | None = Field(
         default=None, ge=0, le=1, description="Share of prompts that the graph rolls out to the end."
@@ -82,24 +86,24 @@ class Fidelity(_Model):
 
 
 class Ledger(_Model):
-    """What the transfer has used so far: how "data-free" is counted."""
+    """What the extraction used: the count behind "data-free"."""
 
     labelled_examples: int = Field(default=0, ge=0, description="Labelled examples seen.")
     teacher_passes: int = Field(
         default=0, ge=0, description="Sequences sent through the teacher at extraction."
     )
     teacher_tokens_in_traces: int = Field(
-        default=0, ge=0, description="Tokens of teacher text that travel in R."
+        default=0, ge=0, description="Tokens of teacher text in the packet."
     )
-    concepts: int = Field(default=0, ge=0, description="K, rule rows that travel.")
+    concepts: int = Field(default=0, ge=0, description="K, rows of the packet's rules.")
     packet_bytes: int = Field(
-        default=0, ge=0, description="Bytes of all parts but manifest, card and signature."
+        default=0, ge=0, description="Bytes of all parts except manifest, card and signature."
     )
     seconds: float = Field(default=0.0, ge=0, description="Wall-clock time of the extraction.")
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what took part; read from package metadata, so nothing heavy is imported."""
+    """Versions of the libraries that matter, from package metadata: nothing heavy is imported."""
     versions = {}
     for name in ("m2kt", "torch", "transformers", "tokenizers", "numpy", "safetensors"):
         try:
@@ -115,37 +119,37 @@ class Manifest(_Model):
     format_version: Literal[1] = Field(default=1, description="Version of the packet format.")
     name: str = Field(min_length=1, description="Name of the packet, usually that of the probe spec.")
     created: str = Field(description="Time of extraction, ISO 8601 in UTC; supplied by the caller.")
-    teacher: TeacherCard = Field(description="The model that the skill left.")
-    embedding: Embedding = Field(description="Where the concept vectors were read.")
+    teacher: TeacherCard = Field(description="The model that the skill comes from.")
+    embedding: Embedding = Field(description="Where the concept vectors were recorded.")
     verbalised: float = Field(
         default=0.0, ge=0, le=1, description="v, share of rows whose output travels as text."
     )
     fidelity: Fidelity = Field(default_factory=Fidelity, description="Measurements on unseen prompts.")
-    ledger: Ledger = Field(default_factory=Ledger, description="What the extraction has used.")
+    ledger: Ledger = Field(default_factory=Ledger, description="What the extraction used.")
     seed: int = Field(default=0, description="Seed of the extraction.")
     config: dict[str, Any] = Field(
         default_factory=dict, description="The resolved configuration of the extraction."
     )
     libraries: dict[str, str] = Field(default_factory=library_versions, description="Library versions.")
     fallback: bool = Field(
-        default=False, description="True: no graph was found, plain traces travel instead."
+        default=False, description="True: no graph was found; the packet holds plain traces."
     )
-    fallback_reason: str | None = Field(default=None, description="Which step resisted, if so.")
+    fallback_reason: str | None = Field(default=None, description="Why no graph was found.")
     notes: list[str] = Field(default_factory=list, description="Remarks for people.")
     files: dict[str, str] = Field(
         default_factory=dict,
-        description="sha256 of every part but this manifest and the signature; set by save.",
+        description="sha256 of every part except this manifest and the signature; set when the packet is saved.",
     )
 
 
 def parse_manifest(raw: bytes, where: str) -> Manifest:
-    """Manifest from its bytes; an unknown version is told apart from damage."""
+    """Manifest from its bytes. An unknown version is reported before anything else is checked."""
     what = f"{where}: manifest.json"
     data = parse_json(raw, what)
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION or type(version) is not int:
         raise PacketError(
-            f"{where}: expected packet format version {FORMAT_VERSION}, came {version!r}; "
+            f"{where}: expected packet format version {FORMAT_VERSION}, got {version!r}; "
             "extract it again, or use the release of m2kt that wrote it"
         )
     try:

@@ -1,7 +1,7 @@
 """sigma, the signature of a packet: a statement whose subjects are all of its files.
 
-The writer's public key travels in the statement's predicate. Others (an owner, a broker, an auditor) add signatures to
-the same payload; the packet's digest is that of its manifest and does not change with them.
+The writer's public key is in the statement's predicate. Further signers (an owner, a broker, an auditor) sign the same
+payload; the packet's digest is that of its manifest and does not change.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ PREDICATE_TYPE = "urn:m2kt:packet:v1"
 
 @dataclass(frozen=True)
 class Signature:
-    """Who signed, as the packet itself says and its signatures prove."""
+    """The signers of a packet, verified."""
 
     keyid: str
-    """The writer's key."""
+    """Id of the writer's key."""
     public_key: dict[str, Any]
+    """The writer's key, as securesystemslib describes keys."""
     keyids: tuple[str, ...] = ()
-    """All signers, the writer included."""
+    """Ids of all signers, the writer included."""
 
 
 def sign_files(files: dict[str, bytes], name: str, key: Path | None = None) -> bytes:
@@ -41,10 +42,10 @@ def sign_files(files: dict[str, bytes], name: str, key: Path | None = None) -> b
 
 
 def verify_files(files: dict[str, bytes], signature: bytes, where: str) -> Signature:
-    """Check the signatures over all files of a packet.
+    """Verify the signatures over all files of a packet.
 
     Raises:
-        PacketError: a file was edited, added or removed, or a signature is not one.
+        PacketError: a file was edited, added or removed, or a signature is invalid.
     """
     sealed = unseal(signature, f"{where}: {SIGNATURE}", expected=PREDICATE_TYPE)
     if sealed.writer is None:
@@ -56,20 +57,20 @@ def verify_files(files: dict[str, bytes], signature: bytes, where: str) -> Signa
             f"{where}: {file} is {'missing' if file in sealed.subjects else 'not covered by the signature'}"
         )
     for file, content in files.items():
-        came = hashlib.sha256(content).hexdigest()
-        if came != sealed.subjects[file]:
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != sealed.subjects[file]:
             raise PacketError(
                 f"{where}: {file} was edited after signing: expected sha256 {sealed.subjects[file][:16]}..., "
-                f"came {came[:16]}...; get the packet again"
+                f"got {digest[:16]}...; get the packet again"
             )
     return Signature(sealed.writer, dict(sealed.predicate["key"]), sealed.keyids)
 
 
 def cosign(path: str | Path, key: str | Path | None = None, passphrase: str | None = None) -> Signature:
-    """Adds a signature to the packet at ``path``; its digest and all other parts stay as they are.
+    """Add a signature to the packet at ``path``; its digest and all other parts are unchanged.
 
     Raises:
-        PacketError: the packet's present signatures do not hold, or the key has signed it already.
+        PacketError: a signature of the packet is invalid, or the key has signed it already.
         StorageError: the key cannot be used, or the disk refused.
     """
     path = Path(path)

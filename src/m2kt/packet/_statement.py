@@ -24,13 +24,13 @@ _SHA256 = "sha256:"
 
 @dataclass(frozen=True)
 class Statement:
-    """What somebody said about a packet; its signatures hold."""
+    """A verified statement about a packet."""
 
     predicate_type: str
     packet: str
     """Digest of the packet, ``sha256:...``."""
     name: str
-    """Name of the packet, as the signer wrote it."""
+    """Name of the packet, according to the signer."""
     predicate: dict[str, Any]
     keyids: tuple[str, ...]
 
@@ -46,14 +46,14 @@ def sign_statement(
     """A statement about the packet with digest ``packet``, signed by ``key``, by default the local one.
 
     Raises:
-        PacketError: an unknown type of statement, or no digest.
+        PacketError: an unknown type of statement, or an invalid digest.
         StorageError: the key cannot be used.
     """
     if predicate_type not in STATEMENTS:
-        raise PacketError(f"expected a statement of type {' or '.join(STATEMENTS)}, came {predicate_type}")
+        raise PacketError(f"expected a statement of type {' or '.join(STATEMENTS)}, got {predicate_type}")
     if not packet.startswith(_SHA256):
-        raise PacketError(f"expected a packet digest sha256:..., came {packet!r}")
-    if "key" in predicate:  # means the writer's key to a reader of envelopes
+        raise PacketError(f"expected a packet digest sha256:..., got {packet!r}")
+    if "key" in predicate:  # the name of the writer's key in an envelope
         raise PacketError("expected no member called 'key' in a statement's predicate; rename it")
     signer = key if isinstance(key, CryptoSigner) else read_signer(local_key(key))
     content = seal(predicate_type, {name: packet.removeprefix(_SHA256)}, predicate, signer)
@@ -64,7 +64,7 @@ def sign_statement(
 def verify_statement(
     content: bytes, where: str = "statement", *, expected: str | None = None, packet: str | None = None
 ) -> Statement:
-    """Open a statement and check its signatures. Valid is not trusted: see :func:`judge_statement`.
+    """Open a statement and verify its signatures. Whether to trust the signers: :func:`judge_statement`.
 
     Args:
         expected: the type it must have.
@@ -78,10 +78,10 @@ def verify_statement(
     sealed = unseal(content, where, expected=expected)
     if sealed.predicate_type not in STATEMENTS:
         raise PacketError(
-            f"{where}: expected a statement of type {' or '.join(STATEMENTS)}, came {sealed.predicate_type}"
+            f"{where}: expected a statement of type {' or '.join(STATEMENTS)}, got {sealed.predicate_type}"
         )
     if len(sealed.subjects) != 1:
-        raise PacketError(f"{where}: expected one packet as its subject, came {len(sealed.subjects)}")
+        raise PacketError(f"{where}: expected one packet as its subject, got {len(sealed.subjects)}")
     name, digest = next(iter(sealed.subjects.items()))
     if packet is not None and _SHA256 + digest != packet:
         raise PacketError(f"{where} is about the packet {_SHA256}{digest}, expected {packet}")
@@ -89,7 +89,7 @@ def verify_statement(
 
 
 def read_statement(path: str | Path) -> bytes:
-    """The bytes of a statement's file, no more than are allowed."""
+    """The bytes of a statement's file, one more than the limit at most."""
     try:
         with open(path, "rb") as file:
             return file.read(MAX_STATEMENT_BYTES + 1)

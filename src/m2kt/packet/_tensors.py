@@ -1,4 +1,4 @@
-"""Tensor files: safetensors with one way of writing. The header is read and judged before any number is."""
+"""Tensor files: safetensors in a canonical form. The header is read and checked before any number is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_HEADER_BYTES = 1 << 16
 MAX_TENSORS = 64
 MAX_AXES = 4
 MAX_AXIS = 2**31 - 1
-# Tensors lie in this order of types, and by name within a type: what is aligned to 8 bytes comes first.
+# The order of tensors in a file: by type, which keeps them aligned, then by name.
 DTYPES = {
     "U64": "<u8",
     "I64": "<i8",
@@ -45,7 +45,9 @@ def write_arrays(arrays: Arrays, where: str) -> bytes:
     kinds = {}
     for name, array in arrays.items():
         if not _NAME.fullmatch(name):
-            raise PacketError(f"{where}: {name!r} is no tensor's name; expected words_AXES, as in vectors_KD")
+            raise PacketError(
+                f"{where}: {name!r} is no name of a tensor; expected words_AXES, as in vectors_KD"
+            )
         if array.dtype not in _OF_NUMPY:
             raise PacketError(f"{where}: {name} has type {array.dtype}; expected one of {', '.join(DTYPES)}")
         kinds[name] = _OF_NUMPY[array.dtype]
@@ -58,7 +60,7 @@ def read_arrays(raw: bytes, where: str) -> Arrays:
     """The tensors of a file.
 
     Raises:
-        PacketError: not the bytes that :func:`write_arrays` would write.
+        PacketError: the file is not, byte for byte, what :func:`write_arrays` writes.
     """
     listed = _read_header(raw, where)
     ordered = sorted(listed, key=lambda entry: (_ORDER[entry[1]], entry[0]))
@@ -68,16 +70,16 @@ def read_arrays(raw: bytes, where: str) -> Arrays:
     sizes = [prod(shape) * np.dtype(DTYPES[kind]).itemsize for _, kind, shape in ordered]
     if len(header) + sum(sizes) != len(raw):
         raise PacketError(
-            f"{where} is damaged: its header speaks of {sum(sizes)} bytes of numbers, {len(raw) - len(header)} came"
+            f"{where} is damaged: its header lists {sum(sizes)} bytes of numbers, got {len(raw) - len(header)}"
         )
-    arrays, at = {}, len(header)
+    arrays, offset = {}, len(header)
     for (name, kind, shape), size in zip(ordered, sizes, strict=True):
         array = np.empty(shape, dtype=DTYPES[kind])
-        array.reshape(-1).view(np.uint8)[:] = np.frombuffer(raw, np.uint8, size, at) if size else []
+        array.reshape(-1).view(np.uint8)[:] = np.frombuffer(raw, np.uint8, size, offset) if size else []
         if kind == "BOOL" and array.view(np.uint8).max(initial=0) > 1:
-            raise PacketError(f"{where}: {name} holds truth values other than 0 and 1; the packet is damaged")
+            raise PacketError(f"{where}: {name} holds booleans other than 0 and 1; the packet is damaged")
         arrays[name] = array
-        at += size
+        offset += size
     return arrays
 
 
@@ -102,7 +104,7 @@ def _read_header(raw: bytes, where: str) -> list[tuple[str, str, tuple[int, ...]
 def _read_entry(name: str, entry: Any, where: str) -> tuple[str, tuple[int, ...]]:
     if not _NAME.fullmatch(name):
         raise PacketError(
-            f"{where}: {name[:40]!r} is no tensor's name; expected words_AXES, as in vectors_KD"
+            f"{where}: {name[:40]!r} is no name of a tensor; expected words_AXES, as in vectors_KD"
         )
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise PacketError(f"{where}: {name}: expected dtype, shape and data_offsets")
@@ -122,11 +124,11 @@ def _read_entry(name: str, entry: Any, where: str) -> tuple[str, tuple[int, ...]
 
 def _header(entries: list[tuple[str, str, tuple[int, ...]]]) -> bytes:
     """Length, compact JSON, spaces up to a multiple of 8."""
-    at, header = 0, {}
+    offset, header = 0, {}
     for name, kind, shape in entries:
-        end = at + prod(shape) * np.dtype(DTYPES[kind]).itemsize
-        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [at, end]}
-        at = end
+        end = offset + prod(shape) * np.dtype(DTYPES[kind]).itemsize
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text

@@ -1,4 +1,4 @@
-"""Does a policy accept this packet, or this statement? A valid signature alone is never an answer."""
+"""Whether a trust policy accepts a packet or a statement. A valid signature alone does not mean trust."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ class _Result(BaseModel):
 
 
 class SignerState(_Result):
-    """One signature, as the policy sees it."""
+    """A signer under the policy."""
 
-    keyid: str
-    owner: str | None = Field(description="As the policy says; null for a key it does not name.")
-    roles: list[Role]
-    state: State
+    keyid: str = Field(description="Id of the key.")
+    owner: str | None = Field(description="Owner, by the policy; null for an unknown key.")
+    roles: list[Role] = Field(description="Roles of the key in the policy.")
+    state: State = Field(description="Whether the signature counts.")
 
 
 class TrustVerdict(_Result):
-    """What ``m2kt verify`` reports. Something whose signatures do not hold never comes this far."""
+    """What ``m2kt verify`` reports of a packet or statement whose signatures are all valid."""
 
-    kind: str = Field(description="Predicate type of what was signed.")
-    packet: str = Field(description="Digest of the packet, or of that which the statement is about.")
-    integrity: Literal[True] = Field(default=True, description="All signatures hold, nothing was edited.")
-    trusted: bool
-    signatures: list[SignerState]
-    reasons: list[str] = Field(description="Why it is not trusted; empty if it is.")
+    kind: str = Field(description="Predicate type of the signed statement.")
+    packet: str = Field(description="Digest of the packet that was signed, or that the statement is about.")
+    integrity: Literal[True] = Field(
+        default=True, description="All signatures are valid, nothing was edited."
+    )
+    trusted: bool = Field(description="Whether the policy accepts it.")
+    signatures: list[SignerState] = Field(description="All signers.")
+    reasons: list[str] = Field(description="Why it is not trusted; empty if it is trusted.")
     checked_at: str = Field(description="Time against which expiry was checked.")
 
     def require(self, where: str) -> None:
@@ -53,39 +55,39 @@ class TrustVerdict(_Result):
 
 
 def judge_packet(packet: Packet, policy: TrustPolicy | None, *, at: datetime | None = None) -> TrustVerdict:
-    """Checks a packet's signatures again, as it is in memory now, and asks the policy about the signers.
+    """Verify the signatures of a packet in memory, and judge the signers by the policy.
 
     Raises:
-        PacketError: it was never signed, was loaded unverified, or changed since.
+        PacketError: the packet is unsigned, was loaded without verification, or was changed since.
     """
     parts = packet._current_parts()
     if packet.signature is None or SIGNATURE not in parts:
         raise PacketError(
-            "the packet has no signature that was verified, or was changed since it was loaded; save it and load it"
+            "the packet has no verified signature, or was changed since it was loaded; save it and load it again"
         )
     files = {name: content for name, content in parts.items() if name != SIGNATURE}
     signature = verify_files(files, parts[SIGNATURE], "packet")
-    needed = {} if policy is None else dict(policy.thresholds)
+    thresholds = {} if policy is None else dict(policy.thresholds)
     reasons = []
     if policy is not None:
         teacher = packet.manifest.teacher
         if policy.teachers is not None and teacher.digest not in policy.teachers:
-            reasons.append(f"its teacher {teacher.digest} is not among those that the policy allows")
+            reasons.append(f"its teacher {teacher.digest} is not among the teachers that the policy allows")
         if policy.licences is not None and teacher.licence not in policy.licences:
-            reasons.append(f"its teacher's licence is {teacher.licence}, allowed are {policy.licences}")
-    return _judge(PREDICATE_TYPE, packet.digest, signature.keyids, policy, needed, reasons, at)
+            reasons.append(f"its teacher's licence is {teacher.licence}, expected one of {policy.licences}")
+    return _judge(PREDICATE_TYPE, packet.digest, signature.keyids, policy, thresholds, reasons, at)
 
 
 def judge_statement(
     statement: Statement, policy: TrustPolicy | None, *, at: datetime | None = None
 ) -> TrustVerdict:
-    """Asks the policy about the signers of a statement: a verdict on a packet is an auditor's word."""
-    needed: dict[Role, int] = {} if policy is None else {"auditor": policy.thresholds.get("auditor", 1)}
-    return _judge(statement.predicate_type, statement.packet, statement.keyids, policy, needed, [], at)
+    """Judge the signers of a statement by the policy: they must have the role auditor."""
+    thresholds: dict[Role, int] = {} if policy is None else {"auditor": policy.thresholds.get("auditor", 1)}
+    return _judge(statement.predicate_type, statement.packet, statement.keyids, policy, thresholds, [], at)
 
 
 def judge_file(path: str | Path, policy: TrustPolicy | None, *, at: datetime | None = None) -> TrustVerdict:
-    """Whatever lies there, packet or statement, told apart by its first byte: a statement is JSON."""
+    """Judge the packet or statement at ``path``. A file that begins with ``{`` is a statement."""
     from ._packet import Packet
 
     path = Path(path)
@@ -99,7 +101,7 @@ def _judge(
     packet: str,
     keyids: tuple[str, ...],
     policy: TrustPolicy | None,
-    needed: dict[Role, int],
+    thresholds: dict[Role, int],
     reasons: list[str],
     at: datetime | None,
 ) -> TrustVerdict:
@@ -110,19 +112,19 @@ def _judge(
     else:
         states = [_state(keyid, policy, at) for keyid in keyids]
         reasons += [
-            f"the packet was revoked at {gone.time.isoformat()}: {gone.reason}"
-            for gone in policy.revoked.packets
-            if gone.digest == packet
+            f"the packet was revoked at {revoked.time.isoformat()}: {revoked.reason}"
+            for revoked in policy.revoked.packets
+            if revoked.digest == packet
         ]
-        for role, threshold in needed.items():
-            # a person, not a key, vouches: two keys of one owner count once
+        for role, threshold in thresholds.items():
+            # two keys of one owner count once
             counted = {s.keyid for s in states if s.state == "valid" and role in s.roles}
             owners = {key.holder for key in policy.keys if key.keyid in counted}
             if len(owners) < threshold:
-                others = ", ".join(f"{s.keyid[:12]} {_says(s)}" for s in states if s.keyid not in counted)
+                ignored = ", ".join(f"{s.keyid[:12]} {_reason(s)}" for s in states if s.keyid not in counted)
                 reasons.append(
-                    f"role {role} needs {threshold} owner(s), valid are {len(owners)}"
-                    + (f" (does not count: {others})" if others else "")
+                    f"role {role} needs {threshold} owner(s), got {len(owners)}"
+                    + (f" (does not count: {ignored})" if ignored else "")
                 )
     return TrustVerdict(
         kind=kind,
@@ -137,7 +139,7 @@ def _judge(
 def _state(keyid: str, policy: TrustPolicy, at: datetime) -> SignerState:
     key = next((k for k in policy.keys if k.keyid == keyid), None)
     state: State = "valid"
-    if any(gone.keyid == keyid for gone in policy.revoked.keys):
+    if any(revoked.keyid == keyid for revoked in policy.revoked.keys):
         state = "revoked"
     elif key is None:
         state = "unknown"
@@ -150,7 +152,7 @@ def _state(keyid: str, policy: TrustPolicy, at: datetime) -> SignerState:
     )
 
 
-def _says(signer: SignerState) -> str:
+def _reason(signer: SignerState) -> str:
     if signer.state == "valid":
         return f"of {signer.owner} is {', '.join(signer.roles)}"
     return signer.state

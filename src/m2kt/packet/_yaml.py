@@ -1,4 +1,4 @@
-"""The plain subset of YAML that probes.yaml may use: no anchors, aliases, tags or keys that come twice; shallow."""
+"""The subset of YAML that probes.yaml may use: no anchors, aliases, tags or doubled keys; bounded depth and size."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def check_yaml(text: str, what: str) -> None:
-    """Looks at the stream of events, before anything is composed, so that nothing can expand or recurse."""
-    stack: list[set[str] | None] = []  # keys so far of each open mapping, and of a sequence None
-    value_next: list[bool] = []  # whether the open mapping waits for the value of its last key
+    """Check the stream of events, before any value is built, so that nothing can expand or recurse."""
+    stack: list[set[str] | None] = []  # keys of each open mapping; None for a sequence
+    value_next: list[bool] = []  # whether the next event in it is the value of its last key
     documents = values = 0
     try:
         for event in yaml.parse(text, Loader=_LOADER):
@@ -38,7 +38,7 @@ def check_yaml(text: str, what: str) -> None:
                 value_next[-1] = not value_next[-1]
                 if value_next[-1]:  # this event is a key
                     if not isinstance(event, yaml.ScalarEvent) or event.value in keys or event.value == "<<":
-                        raise PacketError(f"{what} has a key that comes twice, or is no plain text")
+                        raise PacketError(f"{what} has a key that is doubled, or is no plain text")
                     keys.add(event.value)
             if isinstance(event, yaml.CollectionStartEvent):
                 stack.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
