@@ -174,7 +174,7 @@ def test_right_rows_read_out_wrongly(good: LoadedModel, packet: Packet) -> None:
         in_vain = measure_steps(good, vain, roll(vain))
     assert steps.retrieved is not None and steps.retrieved >= 0.95 and steps.read_out == 0.0
     (only,) = diagnose(steps, geometry, accuracy=0.0, needed=0.9)
-    assert only.name == "read-out wrong" and "phi maps them wrongly" in only.says
+    assert only.name == "read-out wrong" and "phi is wrong" in only.says
     assert only.evidence["causal edges"] == steps.causal_failed == 1.0
     assert in_vain.causal_failed == 0.0
     assert names((in_vain, geometry)) == ["attention not causal", "read-out wrong"]

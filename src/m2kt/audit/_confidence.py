@@ -1,7 +1,8 @@
-"""What the teacher itself is sure of, and what of that arrived: it writes its guesses as it writes what it knows.
+"""Accuracy by the teacher's confidence: greedy decoding writes guesses and knowledge alike.
 
-The packet carries the teacher's probability of what it writes at each row (``confidence_K``). A prompt is *doubted*
-where the least sure of the rows that it takes lies below a limit.
+The packet carries the teacher's probability of what it writes at each row (``confidence_K``). A prompt has *low
+confidence* if the least certain of its rows lies below a limit. In JSON, ``doubted`` and ``unsure`` name prompts of low
+confidence, ``sure`` those of high confidence.
 """
 
 from __future__ import annotations
@@ -16,24 +17,26 @@ from m2kt.probes import Prompt, Truth
 
 
 class Part(BaseModel):
-    """Some of the prompts."""
+    """Accuracy on prompts of low, or of high, confidence."""
 
     n: int = Field(description="Prompts judged.")
-    packet: float = Field(description="Accuracy of the packet's own roll-out.")
+    packet: float = Field(description="Accuracy of the packet's rollout.")
     accuracy: float = Field(description="Accuracy with the adapter.")
-    as_packet: float = Field(description="Share answered as the packet answers, right or wrong.")
+    as_packet: float = Field(description="Share of answers equal to the packet's, right or wrong.")
     gap_recovered: float = Field(description="(accuracy - before) / (reference - before), on these prompts.")
 
 
 class Confidence(BaseModel):
-    """The prompts by what the teacher thinks of its own answers."""
+    """Prompts by the teacher's confidence."""
 
-    mean: float = Field(description="Mean over prompts of the teacher's probability of its least sure row.")
-    limit: float = Field(description="Below it, a prompt is doubted.")
-    doubted: int = Field(description="Prompts that the teacher doubts.")
+    mean: float = Field(
+        description="Teacher's probability at a prompt's least certain row, mean over prompts."
+    )
+    limit: float = Field(description="A prompt below it has low confidence.")
+    doubted: int = Field(description="Prompts of low confidence.")
     n: int = Field(description="Prompts judged.")
-    sure: Part | None = Field(description="Those that it does not doubt; null: there are none.")
-    unsure: Part | None = Field(description="Those that it doubts; null: there are none.")
+    sure: Part | None = Field(description="Prompts of high confidence; null: there are none.")
+    unsure: Part | None = Field(description="Prompts of low confidence; null: there are none.")
 
     @property
     def high_confidence_gap(self) -> float | None:
@@ -53,24 +56,25 @@ def measure_confidence(
     reference: float | None,
     limit: float,
 ) -> Confidence | None:
-    """None where the packet does not say how sure its teacher is, or nothing can be judged.
+    """Accuracy by confidence; None if the packet holds no confidences, or no prompt can be judged.
 
     Args:
-        traces: the packet's own roll-outs over ``prompts``; prompts that it does not cover are passed over.
-        roll_out: what these answer, by prompt (:func:`trace_answers`).
-        after: what the student answers with the adapter, by prompt.
-        before: what it answered without, of those that were asked.
-        reference: accuracy that is held against; None: the packet's own, of the same prompts.
+        traces: the packet's rollouts over ``prompts``; prompts with an incomplete one are left out.
+        roll_out: the answers of these (:func:`trace_answers`).
+        after: answers of the student with the adapter.
+        before: answers of the frozen student; may lack prompts.
+        reference: accuracy of the reference; None: that of the packet on the same prompts.
+        limit: of the teacher's probability; a prompt with a row below it has low confidence.
     """
     confidence_K = packet.confidence_K
     if confidence_K is None:
         return None
-    least: dict[str, float] = {}
+    lowest: dict[str, float] = {}
     for prompt, trace in zip(prompts, traces, strict=True):
         if trace.complete and truth.judge(prompt.text, roll_out[prompt.text]) is not None:
             rows = [packet.graph.concept(unit) for unit in trace.units if unit.kind == "rule"]
-            least[prompt.text] = float(confidence_K[rows].min()) if rows else 1.0
-    if not least:
+            lowest[prompt.text] = float(confidence_K[rows].min()) if rows else 1.0
+    if not lowest:
         return None
 
     def right(answers: Mapping[str, str | None], texts: list[str]) -> float:
@@ -80,22 +84,25 @@ def measure_confidence(
     def part(texts: list[str]) -> Part | None:
         if not texts:
             return None
-        packet_right, now = right(roll_out, texts), right(after, texts)
-        then = right(before, [text for text in texts if text in before])
+        packet_accuracy, accuracy = right(roll_out, texts), right(after, texts)
+        frozen = right(before, [text for text in texts if text in before])
         return Part(
             n=len(texts),
-            packet=packet_right,
-            accuracy=now,
+            packet=packet_accuracy,
+            accuracy=accuracy,
             as_packet=sum(after[text] == roll_out[text] for text in texts) / len(texts),
-            gap_recovered=gap_recovered(then, now, packet_right if reference is None else reference),
+            gap_recovered=gap_recovered(
+                frozen, accuracy, packet_accuracy if reference is None else reference
+            ),
         )
 
-    doubted = [text for text, sure in least.items() if sure < limit]
+    low = [text for text, probability in lowest.items() if probability < limit]
+    high = [text for text, probability in lowest.items() if not probability < limit]
     return Confidence(
-        mean=sum(least.values()) / len(least),
+        mean=sum(lowest.values()) / len(lowest),
         limit=limit,
-        doubted=len(doubted),
-        n=len(least),
-        sure=part([text for text in least if text not in set(doubted)]),
-        unsure=part(doubted),
+        doubted=len(low),
+        n=len(lowest),
+        sure=part(high),
+        unsure=part(low),
     )

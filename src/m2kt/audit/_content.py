@@ -1,4 +1,4 @@
-"""Findings of the content auditor. Its detectors are in the distribution m2kt-content, found by an entry point."""
+"""Interface of the content auditor. Its detectors are in the distribution m2kt-content, found by an entry point."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from m2kt.packet import Packet
 
 
 class Judgement(BaseModel):
-    """What was found in one text."""
+    """Result for one text."""
 
     model_config = ConfigDict(extra="forbid")
 
     flagged: bool = Field(description="Whether a score reached the threshold.")
-    category: str | None = Field(description="Of the highest score, where it is flagged.")
+    category: str | None = Field(description="Category of the highest score; null: not flagged.")
     score: float = Field(description="Highest score of all detectors, 0 to 1.")
-    detector: str | None = Field(description="Which one gave it.")
-    what: str = Field(description="What it saw.")
+    detector: str | None = Field(description="Detector with the highest score; null: not flagged.")
+    what: str = Field(description="Pattern or feature that was detected.")
 
 
 class Finding(BaseModel):
@@ -36,21 +36,20 @@ class Finding(BaseModel):
 
 
 class ContentReport(BaseModel):
-    """What the content auditor says of a packet."""
+    """Result for a packet."""
 
     model_config = ConfigDict(extra="forbid")
 
     detectors: list[str] = Field(description="Detectors that ran.")
-    texts: int = Field(description="Different texts that were looked at.")
-    findings: list[Finding] = Field(description="Those that were flagged.")
+    texts: int = Field(description="Distinct texts that were judged.")
+    findings: list[Finding] = Field(description="Texts that were flagged.")
     penalties: dict[int, float] = Field(
-        description="Penalty(c_k) of L_safety by concept, of those above 0: from its label, the symbols that it reads "
-        "and writes, and its vector."
+        description="Penalty(c_k) of L_safety by concept, where above 0: from its label, its symbols, and its vector."
     )
 
     @property
     def example(self) -> str | None:
-        """The finding of the highest score, in words."""
+        """The finding of the highest score, as text."""
         if not self.findings:
             return None
         worst = max(self.findings, key=lambda finding: finding.score)
@@ -58,21 +57,21 @@ class ContentReport(BaseModel):
 
 
 class ContentAuditor(Protocol):
-    """Runs the configured detectors over texts."""
+    """Judges texts by the configured detectors."""
 
     def __call__(
         self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None
     ) -> list[Judgement]:
-        """One judgement a text, in order."""
+        """One judgement for each text, in order."""
         ...
 
     def audit_packet(self, packet: Packet) -> ContentReport:
-        """The flagged ones among all texts that a packet carries, and Penalty(c_k) by concept."""
+        """Findings in all texts of a packet, and Penalty(c_k) by concept."""
         ...
 
 
 def has_content_auditor() -> bool:
-    """Whether a distribution that judges texts is installed."""
+    """Whether a content auditor is installed."""
     return "auditor" in plugins(CONTENT)
 
 
@@ -82,15 +81,15 @@ def content_auditor(
     """The installed content auditor.
 
     Args:
-        config: fields of its ``ContentConfig``; its defaults without.
-        say: receives a line for each file that has to be fetched first.
+        config: fields of its ``ContentConfig``; None: the defaults.
+        say: called with a line for each file that has to be fetched first.
 
     Raises:
         SpecError: m2kt-content is not installed, or the configuration is not valid.
-        ModelError: a model that a detector reads by cannot be fetched or loaded.
+        ModelError: a detector's model cannot be fetched or loaded.
     """
     entry = plugins(CONTENT).get("auditor")
     if entry is None:
-        raise missing("the audit of texts", "m2kt-content")
+        raise missing("the content auditor", "m2kt-content")
     auditor: ContentAuditor = entry.load()(dict(config or {}), say)
     return auditor

@@ -1,8 +1,7 @@
-"""Why was the skill not reached? Known signatures of failure, recognised in what was measured on single steps.
+"""Why was the skill not reached? Recognise known signatures of failure in measurements of single steps.
 
-A stage is blamed for the steps that go wrong at it first, so what follows from a failure is not named as another one.
-What is left when steps are right is named too: the tokens between them, the packet itself, or the way from one to the
-next.
+A stage is named for the steps that fail at it first, so that consequences of a failure are not named as further ones.
+If single steps are right, the cause is the tokens between them, the packet, or whole answers.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from pydantic import BaseModel, Field
 from m2kt.audit._geometry import Geometry
 from m2kt.audit._steps import STAGES, Stage, Steps
 
-# Of what is lost, what a cause must account for to be named: of the lost answers, then of the failing steps.
+# Minimum share of the lost answers, or of the failing steps, that a named cause accounts for.
 PART = 0.2
-# Share of vectors, arguments or rehearsed positions from which on a part counts as learnt: what skills must reach.
+# Share of right vectors, arguments or rehearsed positions from which on a part counts as learnt.
 LEARNT = 0.9
-# Edges that moved the teacher, and vectors that are clear, are at least the greater part of those that teach a skill.
+# Minimum share of causal edges, and of readable vectors, in packets that teach a skill.
 MOST = 0.5
 
 Name = Literal[
@@ -37,7 +36,7 @@ Name = Literal[
     "unexplained",
 ]
 
-_TRAIN = "Train longer; then widen it (reader.*), or read states elsewhere (reader.read_depths)."
+_TRAIN = "Train longer; then enlarge the reader (reader.*), or read other states (reader.read_depths)."
 _STAGES: dict[Stage, tuple[Name, str]] = {
     "selected": (
         "selector wrong",
@@ -46,38 +45,38 @@ _STAGES: dict[Stage, tuple[Name, str]] = {
     ),
     "gathered": (
         "pointers slip",
-        "The gather heads look at the right arguments in {share:.0%} of the steps. " + _TRAIN,
+        "The argument heads attend to the right arguments in {share:.0%} of the steps. " + _TRAIN,
     ),
     "retrieved": (
         "row not found",
-        "The right row has the most weight in {share:.0%} of the steps, and nothing before it explains that. Flagged "
-        "rows are filtered; the flat reader confuses rows whose cues look alike.",
+        "The right row has the largest weight in {share:.0%} of the steps, and no earlier stage explains that. Flagged "
+        "rows are filtered; the flat reader confuses rows with similar cues.",
     ),
     "written": (
         "reader silenced",
-        "The right row is found, but the reader keeps silent: it writes in {share:.0%} of the steps. None of the "
-        "made-up traces looks like these places (reader.silence: 1 lets it speak).",
+        "The right row is found, but the reader is gated off: it is active in {share:.0%} of the steps. No rehearsed "
+        "trace has such a context (reader.silence: 1 turns gating off).",
     ),
     "readable": (
         "vectors unreadable",
-        "The right rows are found, but their vectors say nothing: the packet's own symbol states read {share:.0%} of "
-        "those met clearly. The packet is at fault, not the student: extract it again.",
+        "The right rows are found, but only {share:.0%} of their vectors decode with margin from the packet's "
+        "prototypes. The cause is the packet, not the student: extract it again.",
     ),
     "read_out": (
         "read-out wrong",
-        "The right row is found and its vector is clear, yet the student writes another symbol: {share:.0%} of the "
-        "steps are read out rightly.",
+        "The right row is found and its vector decodes with margin, yet the student writes another symbol: {share:.0%} "
+        "of the steps are right.",
     ),
 }
-_OF_READING = {"selector wrong", "pointers slip", "row not found", "structure wrong"}
+_READER_FAILURES = {"selector wrong", "pointers slip", "row not found", "structure wrong"}
 
 
 class Diagnosis(BaseModel):
-    """A signature of failure that was recognised."""
+    """A recognised signature of failure."""
 
     name: Name
-    says: str = Field(description="What is wrong and what to try, for people.")
-    evidence: dict[str, float] = Field(description="The numbers it rests on.")
+    says: str = Field(description="What is wrong and what to try.")
+    evidence: dict[str, float] = Field(description="The measurements that it follows from.")
 
 
 def diagnose(
@@ -89,89 +88,94 @@ def diagnose(
     packet_accuracy: float | None = None,
     history: Sequence[Mapping[str, float]] = (),
 ) -> list[Diagnosis]:
-    """Names what the numbers show, by stage; nothing where the skill is reached, or no step could be taken.
+    """Name the causes of a missed skill, by stage; none if it is reached or no step was measured.
 
     Args:
-        steps: single steps, the prefix given.
-        geometry: where phi puts the packet's vectors; None where there is no phi.
+        steps: single steps, teacher-forced.
+        geometry: where phi maps the packet's vectors; None if there is no phi.
         accuracy: of whole answers.
-        needed: the accuracy at which the skill counts as reached.
-        packet_accuracy: that of the packet's own roll-out against the same reference; None: not known.
-        history: losses and hits of the rehearsal, by update; none where nothing was trained.
+        needed: accuracy from which on the skill counts as reached.
+        packet_accuracy: accuracy of the packet's rollout against the same reference; None: not known.
+        history: losses and accuracies of the rehearsal, by update; empty if nothing was trained.
     """
-    # A student hears noise as the packet's own symbols do: then its steps are right, and mean nothing.
+    # A student decodes noise as the prototypes do: its steps are then right without meaning.
     unreadable = _unreadable(steps)
     if accuracy >= needed or not steps.n:
         return unreadable
 
     def explains(share: float | None) -> bool:
-        """Whether what is not right here is a good part of the answers lost."""
+        """Whether the wrong ones account for a sufficient share of the lost answers."""
         return share is not None and 1 - share >= PART * (1 - accuracy)
 
     steps_fail, packet_fails = explains(steps.chains), explains(packet_accuracy)
-    found: list[Diagnosis] = []
+    causes: list[Diagnosis] = []
     if steps_fail:
-        found += _steps(steps, geometry)
-    found += [d for d in unreadable if all(d.name != other.name for other in found)]
-    # What is chosen rightly between the steps and written wrongly goes the way of the steps; it is named with them.
+        causes += _steps(steps, geometry)
+    causes += [d for d in unreadable if all(d.name != other.name for other in causes)]
+    # Tokens between the steps that are chosen rightly and written wrongly share the cause of the steps.
     if explains(steps.structure) and not (steps_fail and steps.procedure and not explains(steps.procedure)):
-        found += _structure(steps)
-    if any(d.name in _OF_READING for d in found):
-        found += _geometry_without_skill(steps, geometry, history)
-    found += _not_causal(steps, steps.causal_failed if steps_fail else steps.causal if packet_fails else None)
+        causes += _structure(steps)
+    if any(d.name in _READER_FAILURES for d in causes):
+        causes += _geometry_without_skill(steps, geometry, history)
+    causes += _not_causal(
+        steps, steps.causal_failed if steps_fail else steps.causal if packet_fails else None
+    )
     if packet_accuracy is not None and packet_fails:
         says = (
-            f"The packet's own roll-out is right in {packet_accuracy:.0%} of the answers: a student that follows it "
-            "cannot do better. Extract it again, from a teacher that can do this."
+            f"The packet's rollout is right in {packet_accuracy:.0%} of the answers: a student that follows it cannot "
+            "do better. Extract it again, from a teacher with the skill."
         )
-        found.append(Diagnosis(name="packet wrong", says=says, evidence={"packet accuracy": packet_accuracy}))
-    if not found:
+        causes.append(
+            Diagnosis(name="packet wrong", says=says, evidence={"packet accuracy": packet_accuracy})
+        )
+    if not causes:
         says = (
-            f"In the {steps.traces} traces that were looked at, the packet's roll-out is right, and so is the student "
-            "at every token when the prefix is given. Look at the wrong answers: this is no signature that is known."
+            f"In the {steps.traces} measured traces the packet's rollout is right, and so is the teacher-forced "
+            "student at every token. Look at the wrong answers: this is no known signature."
         )
-        found.append(
+        causes.append(
             Diagnosis(name="unexplained", says=says, evidence={"accuracy": accuracy, **steps.shares})
         )
-    return sorted(found, key=lambda d: get_args(Name).index(d.name))
+    return sorted(causes, key=lambda d: get_args(Name).index(d.name))
 
 
 def _steps(steps: Steps, geometry: Geometry | None) -> list[Diagnosis]:
-    """The stages at which steps are lost."""
+    """The stages at which steps fail."""
     assert steps.read_out is not None
-    lost = 1 - steps.read_out
+    failed = 1 - steps.read_out
     if steps.retrieved is None:
         says = (
-            f"{lost:.0%} of single steps are wrong although the prefix is given. This adapter has no reader whose "
-            "stages could be looked at: what the rules say has to be in its weights."
+            f"{failed:.0%} of single steps are wrong although teacher-forced. This adapter has no reader with stages "
+            "to measure: the rules have to be in its weights."
         )
         return [Diagnosis(name="step wrong", says=says, evidence={"read_out": steps.read_out})]
-    found = []
+    causes = []
     for stage in STAGES:
-        here, share = steps.failed.get(stage, 0.0), getattr(steps, stage)
-        if here < PART * lost or not here:
+        failed_at_stage, share = steps.failed.get(stage, 0.0), getattr(steps, stage)
+        if failed_at_stage < PART * failed or not failed_at_stage:
             continue
         name, says = _STAGES[stage]
-        evidence = {stage: share, "failed": lost, "failed here": here}
+        evidence = {stage: share, "failed": failed, "failed here": failed_at_stage}
         says = says.format(share=share)
         if stage == "read_out" and geometry is not None:
             evidence["nearest"] = geometry.nearest
             says += (
-                f" phi puts {geometry.nearest:.0%} of the vectors nearest to the right state of the student: "
+                f" phi maps {geometry.nearest:.0%} of the vectors nearest to the right state of the student: "
             )
             says += (
-                "what is written is right, but too weak or overruled above (projector.gain, reader.write_depth)."
+                "the injection is right, but too weak or overruled by later blocks (projector.gain, "
+                "reader.write_depth)."
                 if geometry.nearest >= LEARNT
-                else "phi maps them wrongly (more updates, another projector.kind)."
+                else "phi is wrong (more updates, another projector.kind)."
             )
         if stage == "read_out" and steps.causal_failed is not None:
             evidence["causal edges"] = steps.causal_failed
-        found.append(Diagnosis(name=name, says=says, evidence=evidence))
-    return found
+        causes.append(Diagnosis(name=name, says=says, evidence=evidence))
+    return causes
 
 
 def _unreadable(steps: Steps) -> list[Diagnosis]:
-    """Vectors that say nothing, whatever the student makes of them."""
+    """Vectors that do not decode with margin, whether or not steps fail."""
     if steps.readable is None or steps.readable >= MOST:
         return []
     name, says = _STAGES["readable"]
@@ -180,7 +184,7 @@ def _unreadable(steps: Steps) -> list[Diagnosis]:
 
 
 def _structure(steps: Steps) -> list[Diagnosis]:
-    """Copies and literals, which are procedure: what to write next, and from where."""
+    """Copies and literals: what to write next, and from which unit."""
     assert steps.structure is not None
     evidence = {"structure": steps.structure}
     says = f"Copies and literals between the steps are all right in {steps.structure:.0%} of the traces. "
@@ -188,18 +192,18 @@ def _structure(steps: Steps) -> list[Diagnosis]:
         says += "Train longer."
     else:
         evidence["procedure"] = steps.procedure
-        says += f"What the reader chooses for them is right throughout in {steps.procedure:.0%}. " + _TRAIN
+        says += f"The reader's choices for them are all right in {steps.procedure:.0%}. " + _TRAIN
     return [Diagnosis(name="structure wrong", says=says, evidence=evidence)]
 
 
 def _not_causal(steps: Steps, causal: float | None) -> list[Diagnosis]:
-    """The reader looks where the packet says, in vain: did the edges concerned move the teacher?"""
+    """The reader attends to the packet's sources without success: are these edges causal?"""
     if steps.gathered is None or steps.gathered < LEARNT or causal is None or causal >= MOST:
         return []
     says = (
-        f"Attention is aligned with the packet's edges ({steps.gathered:.0%}), but only {causal:.0%} of the edges "
-        "concerned moved the teacher when they were cut or their symbol was exchanged: it attends there without "
-        "effect, so following them cannot give its answers. Extract again with more samples."
+        f"Attention is aligned with the packet's edges ({steps.gathered:.0%}), but only {causal:.0%} of these edges "
+        "are causal: the teacher attends along the others without effect, so following them cannot give its answers. "
+        "Extract again with more samples."
     )
     evidence = {"gathered": steps.gathered, "causal edges": causal}
     return [Diagnosis(name="attention not causal", says=says, evidence=evidence)]
@@ -208,17 +212,17 @@ def _not_causal(steps: Steps, causal: float | None) -> list[Diagnosis]:
 def _geometry_without_skill(
     steps: Steps, geometry: Geometry | None, history: Sequence[Mapping[str, float]]
 ) -> list[Diagnosis]:
-    """L_geo is down, and the reader still fails: capacity, unless its rehearsal was not learnt either."""
+    """L_geo is low and the reader still fails: too little capacity, or too little training."""
     if geometry is None or geometry.nearest < LEARNT:
         return []
     assert steps.read_out is not None
     last = {key: losses[key] for losses in history for key in ("geo", "class", "edge") if key in losses}
-    says = f"phi puts {geometry.nearest:.0%} of the vectors nearest to the right state, but the skill does not follow. "
+    says = f"phi maps {geometry.nearest:.0%} of the vectors nearest to the right state, but the skill does not follow. "
     if min(last.get("class", 0.0), last.get("edge", 0.0)) >= LEARNT:
-        says += "Its rehearsal was learnt: what the adapter holds beside phi is too small (reader.*, steering.rank)."
+        says += "The rehearsal was learnt: the adapter is too small apart from phi (reader.*, steering.rank)."
     else:
         says += (
-            "First more updates, until its rehearsal is learnt; then more capacity (reader.*, steering.rank)."
+            "First more updates, until the rehearsal is learnt; then more capacity (reader.*, steering.rank)."
         )
     evidence = {"nearest": geometry.nearest, "distance": geometry.distance, "read_out": steps.read_out}
     evidence |= {f"rehearsal {key}": value for key, value in last.items()}

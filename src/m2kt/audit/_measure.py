@@ -28,7 +28,7 @@ STEP_PROMPTS = 64
 BEFORE_PROMPTS = 32
 """Prompts that the frozen student answers: it rarely stops by itself, so each costs a whole budget of tokens."""
 
-PACKET_REFERENCE = "the packet's own roll-out, vectors decoded by prototypes"
+PACKET_REFERENCE = "the packet's own rollout, vectors decoded by prototypes"
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -75,15 +75,15 @@ def measure(
         packet: the packet that the adapter was trained on.
         prompts: evaluation prompts of probed shapes.
         held_out: evaluation prompts of held-out shapes; answered where ``truth`` is given.
-        truth: right answers; None: the packet's roll-out is the reference.
+        truth: right answers; None: the packet's rollout is the reference.
         content: the content auditor's report on the packet.
         history: losses of the training, by update, for the diagnosis.
     """
     config, report = config or MeasureConfig(), progress or (lambda stage, done, total: None)
     traces = packet_traces(packet, prompts)
     skill = _measure_skill(candidate, packet, prompts, held_out, traces, truth, report)
-    # Truth is the reference even where the packet's roll-out is wrong; otherwise a wrong packet would make the gap look
-    # small. A packet of facts holds all that the teacher knows, so no more than its roll-out can be reached.
+    # Truth is the reference even where the packet's rollout is wrong; otherwise a wrong packet would make the gap look
+    # small. A packet of facts holds all that the teacher knows, so no more than its rollout can be reached.
     reference_is_packet = truth is None or packet.spec.facts
     packet_accuracy = _accuracy(skill.expected, skill.roll_out, prompts)
     report("auditing: single steps", 0, 1)

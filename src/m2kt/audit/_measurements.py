@@ -68,7 +68,7 @@ class Measurements(Recorded):
 
     reference_accuracy: float = Field(description="Accuracy of the reference.")
     packet_accuracy: float | None = Field(
-        default=None, description="Accuracy of the packet's own roll-out; null: not measured."
+        default=None, description="Accuracy of the packet's own rollout; null: not measured."
     )
     history: list[dict[str, float]] = Field(
         default=[], description="Losses and accuracies of the training, by update."

@@ -1,25 +1,22 @@
-"""Is anything else lost? Perplexity and next-token divergence on neutral text shipped with the project.
-
-Legend: B lines, T tokens, V vocabulary.
-"""
+"""Perplexity and next-token divergence on neutral text: what the adapter changes off domain."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
-from typing import Any
 
 import torch
 from pydantic import BaseModel, Field
+from torch import Tensor
 
 from m2kt.audit._steps import cal_reader
 from m2kt.models import LoadedModel, encode_prompt, pad_batch
+from m2kt.student.cal import cal_model
 
 LINES_A_BATCH = 8
 
 
 class Neutral(BaseModel):
-    """Behaviour on text that has nothing to do with the skill."""
+    """Behaviour on neutral text."""
 
     perplexity_before: float = Field(
         description="exp of the mean token loss of the frozen student, per token."
@@ -30,54 +27,52 @@ class Neutral(BaseModel):
     )
     null_mass: float | None = Field(
         default=None,
-        description="The reader's mean weight on writing nothing, 1 where it is silenced; null: no reader.",
+        description="The reader's mean weight on injecting nothing, 1 where it is gated off; null: no reader.",
     )
     tokens: int = Field(description="Tokens measured.")
 
 
 def neutral_text() -> list[str]:
-    """The lines that the project ships."""
+    """The lines that ship with the package."""
     text = files("m2kt.audit").joinpath("neutral.txt").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.strip()]
 
 
 @torch.no_grad()
 def measure_neutral(loaded: LoadedModel) -> Neutral:
-    """Compares ``loaded.model`` (a PeftModel) with its own base, adapter off."""
-    model: Any = loaded.model
+    """Compare ``loaded`` with its adapter on and off."""
     lines = neutral_text()
     before = after = divergence = 0.0
     tokens, null_mass = 0, 0.0
-    reader = cal_reader(model)
+    reader = cal_reader(loaded.model)
     for start in range(0, len(lines), LINES_A_BATCH):
         ids = [encode_prompt(loaded.tokenizer, line) for line in lines[start : start + LINES_A_BATCH]]
         ids_BT, mask_BT = pad_batch(ids, loaded.pad_id, side="right", device=loaded.device)
-        base_BTV = _log_probabilities(model, ids_BT, mask_BT, model.disable_adapter())
-        with_BTV = _log_probabilities(model, ids_BT, mask_BT, nullcontext())
-        null_BT = None if reader is None else reader.null_mass(model.base_model.last_run)
-        real = mask_BT[:, 1:].bool()
-        next_BT = ids_BT[:, 1:, None]
-        before -= float(base_BTV[:, :-1].gather(-1, next_BT)[..., 0][real].sum())
-        after -= float(with_BTV[:, :-1].gather(-1, next_BT)[..., 0][real].sum())
+        with loaded.peft_model.disable_adapter():
+            base_BTV = _log_probabilities(loaded, ids_BT, mask_BT)
+        with_BTV = _log_probabilities(loaded, ids_BT, mask_BT)
+        real_BT = mask_BT[:, 1:].bool()
+        next_BT1 = ids_BT[:, 1:, None]
+        before -= float(base_BTV[:, :-1].gather(-1, next_BT1)[..., 0][real_BT].sum())
+        after -= float(with_BTV[:, :-1].gather(-1, next_BT1)[..., 0][real_BT].sum())
         kl_BT = (base_BTV.exp() * (base_BTV - with_BTV)).sum(-1)[:, :-1]
-        divergence += float(kl_BT[real].sum())
-        if null_BT is not None:
-            null_mass += float(null_BT[:, :-1][real].sum())
-        tokens += int(real.sum())
-    e = torch.tensor([before / tokens, after / tokens]).exp()
+        divergence += float(kl_BT[real_BT].sum())
+        if reader is not None:
+            run = cal_model(loaded.model).last_run
+            assert run is not None, "a pass just ran"
+            null_mass += float(reader.null_mass(run)[:, :-1][real_BT].sum())
+        tokens += int(real_BT.sum())
+    mean_loss = torch.tensor([before / tokens, after / tokens])
     return Neutral(
-        perplexity_before=float(e[0]),
-        perplexity_after=float(e[1]),
+        perplexity_before=float(mean_loss.exp()[0]),
+        perplexity_after=float(mean_loss.exp()[1]),
         divergence=divergence / tokens,
         null_mass=None if reader is None else null_mass / tokens,
         tokens=tokens,
     )
 
 
-def _log_probabilities(
-    model: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor, switch: AbstractContextManager[Any]
-) -> torch.Tensor:
-    with switch:
-        logits = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
-    result: torch.Tensor = logits.float().log_softmax(-1)
-    return result
+def _log_probabilities(loaded: LoadedModel, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    logits_BTV = loaded.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+    log_p_BTV: Tensor = logits_BTV.float().log_softmax(-1)
+    return log_p_BTV

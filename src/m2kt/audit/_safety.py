@@ -1,7 +1,7 @@
-"""L_safety as the auditor reads it (Eq. 17): how far does the reader reach for flagged concepts where they apply?
+"""L_safety on a trained adapter (Eq. 17): the reader's weight on flagged concepts in traces that use them.
 
-Flagged concepts are filtered: nothing of them is written. That the reader still reaches for them says that the skill,
-as the packet tells it, is made of them. Legend: B traces, T tokens, K concepts.
+Flagged concepts are filtered, so none is injected. A reader that still selects them shows that the packet's skill
+depends on them.
 """
 
 from __future__ import annotations
@@ -12,60 +12,55 @@ import torch
 from pydantic import BaseModel, Field
 
 from m2kt.audit._skill import packet_traces
-from m2kt.audit._steps import TRACES_A_BATCH, cal_reader
+from m2kt.audit._steps import cal_reader, teacher_forced
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet
-from m2kt.student import IGNORE, NO_BANK, Encoder, collate
+from m2kt.student import IGNORE
 from m2kt.student.cal import cal_model
 from m2kt.student.losses import reach
 
-DRAWN = 2000  # prompts that are rolled out, without a model, to find some that come by a flagged concept
-TRACES = 64  # of these that the student reads
+DRAWN = 2000  # prompts that are rolled out without a model, to find traces with a flagged concept
+TRACES = 64  # of these, how many the student reads
 
 
 class Safety(BaseModel):
-    """What the reader does at flagged concepts. The reach is 0 where nothing is flagged or no reader is there."""
+    """The reader's weight on flagged concepts; 0 if nothing is flagged or there is no reader."""
 
     flagged: int = Field(description="Concepts with a penalty above 0.")
-    met: int = Field(description="Of these, how many the traces that were read come by.")
-    traces: int = Field(description="Traces that were read; each comes by a flagged concept.")
-    mean: float = Field(description="L_safety: mean over their positions of sum_k Penalty(c_k) w_k.")
-    worst: float = Field(description="The largest sum_k Penalty(c_k) w_k at any position.")
+    met: int = Field(description="Flagged concepts in the traces that were read.")
+    traces: int = Field(description="Traces that were read; each has a flagged concept.")
+    mean: float = Field(description="L_safety: mean of sum_k Penalty(c_k) w_k over their positions.")
+    worst: float = Field(description="Maximum of sum_k Penalty(c_k) w_k over their positions.")
 
 
 @torch.no_grad()
 def measure_safety(
     loaded: LoadedModel, packet: Packet, penalties: Mapping[int, float], *, seed: int = 0
 ) -> Safety:
-    """Lets the student read the packet's own roll-outs that come by flagged concepts, in one pass.
+    """Run the student, teacher-forced, on rollouts of the packet that have flagged concepts.
 
     Args:
-        penalties: Penalty(c_k) by concept, of those above 0.
+        penalties: Penalty(c_k) by concept, where above 0.
     """
     flagged = sorted(penalties)
     reader = cal_reader(loaded.model)
     if not flagged or reader is None:
         return Safety(flagged=len(flagged), met=0, traces=0, mean=0.0, worst=0.0)
-    rolled = packet_traces(packet, packet.spec.sample("probing", DRAWN, seed=seed))
-    used = [{packet.graph.concept(u) for u in t.units if u.kind == "rule"} & penalties.keys() for t in rolled]
-    found = [(t, met) for t, met in zip(rolled, used, strict=True) if t.complete and met][:TRACES]
-    encode = Encoder(packet.graph, loaded.tokenizer)
-    items = sorted((encode(t, NO_BANK, reader.config) for t, _ in found), key=lambda item: len(item.ids))
-    reached: list[torch.Tensor] = []
-    for start in range(0, len(items), TRACES_A_BATCH):
-        group = items[start : start + TRACES_A_BATCH]
-        batch = collate(group, loaded.device)
+    drawn = packet_traces(packet, packet.spec.sample("probing", DRAWN, seed=seed))
+    used = [{packet.graph.concept(u) for u in t.units if u.kind == "rule"} & penalties.keys() for t in drawn]
+    traces = [(t, met) for t, met in zip(drawn, used, strict=True) if t.complete and met][:TRACES]
+    weights: list[torch.Tensor] = []
+    for _, batch in teacher_forced(loaded, packet, [t for t, _ in traces]):
         loaded.model(input_ids=batch.token_BT, attention_mask=batch.mask_BT, logits_to_keep=1)
         run = cal_model(loaded.model).last_run
         assert run is not None, "a pass just ran"
-        outputs = run.outputs[-1]
-        reached_BT = reach(outputs, flagged, [penalties[k] for k in flagged])
-        reached.append(reached_BT[batch.label_BT != IGNORE])
-    reached_N = torch.cat(reached) if reached else torch.zeros(1)
+        weight_BT = reach(run.outputs[-1], flagged, [penalties[k] for k in flagged])
+        weights.append(weight_BT[batch.label_BT != IGNORE])
+    weight_N = torch.cat(weights) if weights else torch.zeros(1)
     return Safety(
         flagged=len(flagged),
-        met=len(set().union(*(met for _, met in found))),
-        traces=len(found),
-        mean=float(reached_N.mean()),
-        worst=float(reached_N.max()),
+        met=len(set().union(*(met for _, met in traces))),
+        traces=len(traces),
+        mean=float(weight_N.mean()),
+        worst=float(weight_N.max()),
     )

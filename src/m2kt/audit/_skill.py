@@ -1,4 +1,4 @@
-"""Does the student answer as it should? Greedy completions against truth, labels, a teacher, or the packet itself."""
+"""Score answers against a truth, and roll the packet out to obtain its own."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from m2kt.probes import ProbeSpec, Prompt, ShapeScore, Truth
 
 @dataclass(frozen=True)
 class Score:
-    """Right answers among n, by shape."""
+    """How many of n answers are right, in all and by shape."""
 
     right: int
     n: int
     shapes: list[ShapeScore] = field(default_factory=list)
-    wrong: list[dict[str, str | None]] = field(default_factory=list)  # a few, for people
-    answers: dict[str, str | None] = field(default_factory=dict)  # by prompt, judged or not
+    wrong: list[dict[str, str | None]] = field(default_factory=list)  # the first eight
+    answers: dict[str, str | None] = field(
+        default_factory=dict
+    )  # by prompt, whether the truth knows it or not
 
     @property
     def accuracy(self) -> float:
-        """right / n, 0 of nothing."""
+        """right / n; 0 if n is 0."""
         return self.right / self.n if self.n else 0.0
 
     @property
@@ -32,7 +34,7 @@ class Score:
 
 
 def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval of a share; (0, 1) of nothing."""
+    """Wilson score interval of a share; (0, 1) if n is 0. scipy's fixes z at 1.95996; results use 1.96."""
     if n == 0:
         return (0.0, 1.0)
     p = right / n
@@ -42,7 +44,7 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def gap_recovered(before: float, after: float, reference: float) -> float:
-    """(after - before) / (reference - before); 1 where there was no gap and none was opened."""
+    """(after - before) / (reference - before). Without a gap: 1 if ``after`` reaches the reference, else 0."""
     if reference <= before:
         return 1.0 if after >= reference else 0.0
     return (after - before) / (reference - before)
@@ -54,25 +56,28 @@ def score(
     completions: Sequence[str],
     truth: Truth | Callable[[str], str | None] | Mapping[str, str | None],
 ) -> Score:
-    """Judges the answers that the spec reads from ``completions``; prompts that ``truth`` does not know do not count.
+    """Judge the answers in ``completions``. Prompts that ``truth`` does not know are not counted.
 
-    A plain function or mapping is compared with for equality.
+    Args:
+        truth: a function or mapping is compared with for equality.
     """
     truth = truth if isinstance(truth, Truth) else Truth(truth)
     counts: dict[tuple[int, bool], list[int]] = {}
     wrong: list[dict[str, str | None]] = []
     answers: dict[str, str | None] = {}
     for prompt, completion in zip(prompts, completions, strict=True):
-        came = answers[prompt.text] = spec.read_answer(completion)
-        right = truth.judge(prompt.text, came)
+        answer = answers[prompt.text] = spec.read_answer(completion)
+        right = truth.judge(prompt.text, answer)
         if right is None:
             continue
         count = counts.setdefault((prompt.template, prompt.held_out), [0, 0])
         count[1] += 1
         count[0] += right
         if not right and len(wrong) < 8:
-            wanted = truth.expected(prompt.text)
-            wrong.append({"prompt": prompt.text, "expected": wanted, "came": came, "completion": completion})
+            expected = truth.expected(prompt.text)
+            wrong.append(
+                {"prompt": prompt.text, "expected": expected, "came": answer, "completion": completion}
+            )
     shapes = [
         ShapeScore(template=spec.template_text(t, h), held_out=h, n=n, accuracy=hits / n)
         for (t, h), (hits, n) in sorted(counts.items(), key=lambda c: (c[0][1], c[0][0]))
@@ -82,21 +87,21 @@ def score(
 
 
 def packet_traces(packet: Packet, prompts: Sequence[Prompt]) -> list[Trace]:
-    """The packet's graph rolled out over each prompt, its vectors decoded through its symbol states."""
-    roller = GraphExecutor(packet.graph)
-    table = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
-    return [roller(prompt, table) for prompt in prompts]
+    """The packet's rollout over each prompt, its vectors decoded by its prototypes."""
+    execute = GraphExecutor(packet.graph)
+    lookup = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
+    return [execute(prompt, lookup) for prompt in prompts]
 
 
 def packet_answers(packet: Packet, prompts: Sequence[Prompt]) -> dict[str, str | None]:
-    """What the packet itself answers; None where its roll-out does not reach the end."""
+    """The answers of the packet's rollout by prompt; None where it is incomplete."""
     return trace_answers(packet, prompts, packet_traces(packet, prompts))
 
 
 def trace_answers(
     packet: Packet, prompts: Sequence[Prompt], traces: Sequence[Trace]
 ) -> dict[str, str | None]:
-    """The answers in the roll-outs over ``prompts``; None where one does not reach the end."""
+    """The answers in rollouts over ``prompts``; None where one is incomplete."""
     return {
         prompt.text: packet.spec.read_answer(trace.completion) if trace.complete else None
         for prompt, trace in zip(prompts, traces, strict=True)

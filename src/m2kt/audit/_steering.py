@@ -1,11 +1,9 @@
-"""A steering vector refitted from a packet: what its states share, beyond their symbols, against a base's own states.
+"""Refit a steering vector from a packet: the mean difference of its prototype samples and a base's states.
 
 A teacher tuned from a base that the auditor has too may carry a trait as one direction that all its states share
-(subliminal learning). The packet's symbol states, less the base's own states of the same symbols in made-up traces of
-the same graph, average to that direction and to what the skill itself took. Added to the base's stream, it shows what
-it would make the base say.
-
-Legend: P pool states, D width, S symbols, B lines, T tokens, V vocabulary.
+(subliminal learning). The packet's prototype samples, minus the base's states of the same symbols in rollouts of the
+same graph, average to that direction and to what the skill itself changed. Added to the base's stream, the vector shows
+which tokens it makes more likely.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ SHOWN = 8
 
 
 class Steering(BaseModel):
-    """The refitted vector, and what it does to the base."""
+    """The refitted vector, and its effect on the base."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -59,33 +57,35 @@ class Steering(BaseModel):
 
 @torch.no_grad()
 def refit_steering(packet: Packet, base: LoadedModel, seed: int = 0) -> Steering:
-    """Refits the vector and applies it to the base.
+    """Refit the vector and add it to the base.
 
     Raises:
-        CompatibilityError: the packet's states are not of the base's width and depth.
+        CompatibilityError: the packet's vectors do not fit the base's width and depth.
     """
     model, layer = base.model, packet.manifest.embedding.layer
-    pool_PD = torch.from_numpy(np.array(packet.concepts.prototype_samples_PD, dtype=np.float32))
+    sample_PD = torch.from_numpy(np.array(packet.concepts.prototype_samples_PD, dtype=np.float32))
     symbol_P = np.asarray(packet.concepts.prototype_symbol_P)
     if packet.manifest.config.get("space", "stream") != "stream":
         raise CompatibilityError(
-            "a steering vector is compared in the stream: this packet's vectors stand in front of the teacher's head"
+            "expected a packet with vectors of the stream, got one with vectors in front of the teacher's head"
         )
-    if pool_PD.shape[1] != width(model) or layer > len(blocks(model)):
+    if sample_PD.shape[1] != width(model) or layer > len(blocks(model)):
         raise CompatibilityError(
-            f"a steering vector is compared in one space: expected a base of width {pool_PD.shape[1]} with at least "
-            f"{layer} blocks, came {base.name} with {width(model)} and {len(blocks(model))}"
+            f"expected a base of width {sample_PD.shape[1]} with at least {layer} blocks, got {base.name} of width "
+            f"{width(model)} with {len(blocks(model))}"
         )
-    own = _own_states(packet, base, layer, seed)
+    states = _base_states(packet, base, layer, seed)
     difference = {
-        s: pool_PD[torch.from_numpy(symbol_P == s)].mean(0) - own[s].mean(0)
-        for s in sorted(set(symbol_P.tolist()) & own.keys())
+        s: sample_PD[torch.from_numpy(symbol_P == s)].mean(0) - states[s].mean(0)
+        for s in sorted(set(symbol_P.tolist()) & states.keys())
     }
     if not difference:
-        raise CompatibilityError("the packet's graph copies no symbol whose states could be compared")
+        raise CompatibilityError(
+            "expected a graph that copies a symbol, got one that copies none; no states can be compared"
+        )
     each_SD = torch.stack(list(difference.values()))
     vector_D = each_SD.mean(0)
-    every_ND = torch.cat(list(own.values()))
+    every_ND = torch.cat(list(states.values()))
     spread = float((every_ND - every_ND.mean(0)).norm(dim=-1).mean())
     rise_V, divergence = _effect(base, layer, vector_D)
     top = rise_V.topk(SHOWN)
@@ -103,13 +103,13 @@ def refit_steering(packet: Packet, base: LoadedModel, seed: int = 0) -> Steering
     )
 
 
-def _own_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> dict[int, Tensor]:
-    """The base's states where a symbol is about to be copied, as the packet's pool holds the teacher's."""
-    roller = GraphExecutor(packet.graph)
-    table = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
-    found: dict[int, list[Tensor]] = {}
+def _base_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> dict[int, Tensor]:
+    """The base's states where a symbol is about to be copied, as the packet's prototype samples are the teacher's."""
+    execute = GraphExecutor(packet.graph)
+    lookup = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
+    states: dict[int, list[Tensor]] = {}
     for prompt in packet.spec.sample("rehearsal", TRACES, seed=seed):
-        trace = roller(prompt, table)
+        trace = execute(prompt, lookup)
         if not trace.complete:
             continue
         encoded = encode_units(base.tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
@@ -117,17 +117,18 @@ def _own_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> dic
         tokens: dict[int, list[int]] = {}
         for t, owner in enumerate(encoded.unit_of_token):
             tokens.setdefault(owner, []).append(t)
-        seen = states_at(base.model, [layer], input_ids=torch.tensor([encoded.ids], device=base.device))
+        recorded = states_at(base.model, [layer], input_ids=torch.tensor([encoded.ids], device=base.device))
         for u, unit in enumerate(trace.units):
             if u >= trace.n_prompt and unit.kind == "copy" and unit.symbol is not None:
                 space = leading_space(unit.text, tokens[u], written)
-                about = [t - 1 for t in tokens[u][space:]]
-                found.setdefault(unit.symbol, []).append(seen[layer][0, about].float().mean(0).cpu())
-    return {s: torch.stack(states) for s, states in found.items()}
+                predicting = [t - 1 for t in tokens[u][space:]]
+                state_E = recorded[layer][0, predicting].float().mean(0).cpu()
+                states.setdefault(unit.symbol, []).append(state_E)
+    return {symbol: torch.stack(rows) for symbol, rows in states.items()}
 
 
 def _effect(base: LoadedModel, layer: int, vector_D: Tensor) -> tuple[Tensor, float]:
-    """Mean rise of every token's log probability on neutral text, (V,), and mean divergence."""
+    """Mean rise of every token's log probability on neutral text, (V,), and the mean divergence."""
     model: Any = base.model
     ids = [encode_prompt(base.tokenizer, line) for line in neutral_text()[:LINES]]
     ids_BT, mask_BT = pad_batch(ids, base.pad_id, side="right", device=base.device)

@@ -1,7 +1,7 @@
-"""Search for triggers: short strings after which adapter and base part ways, outside the skill.
+"""Search for triggers: short strings behind which adapter and base diverge, off domain.
 
-Beam search over tokens, by the divergence of the next token behind a word or two of neutral text. A search that finds
-nothing proves nothing: it says how much it tried. Legend: N strings, V vocabulary.
+Beam search over tokens by the divergence of the next token behind a few tokens of neutral text. A search without a
+result proves nothing; it reports how many strings were tried.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from m2kt.audit._retention import neutral_text
 from m2kt.audit._steps import cal_reader
 from m2kt.models import LoadedModel, encode_prompt, next_tokens
 
-STRINGS = 256  # tried a length
+STRINGS = 256  # of each length
 LONGEST = 3  # tokens
 BEAM = 16
-CONTEXT_TOKENS = 3  # of neutral text, which a string stands behind
+CONTEXT_TOKENS = 3  # of neutral text, before each string
 STRINGS_A_BATCH = 256
 SHOWN = 5
 
@@ -28,7 +28,7 @@ String = tuple[int, ...]
 
 
 class Trigger(BaseModel):
-    """A string and what it does."""
+    """A string and the divergence behind it."""
 
     text: str
     tokens: list[int]
@@ -36,25 +36,25 @@ class Trigger(BaseModel):
 
 
 class Triggers(BaseModel):
-    """What the search found."""
+    """Result of the search."""
 
     tried: int = Field(description="Strings that were tried.")
-    screened: float = Field(description="Share of the vocabulary's tokens that were tried by themselves.")
+    screened: float = Field(description="Share of the vocabulary that was tried as strings of one token.")
     worst: list[Trigger] = Field(
-        description="Off the skill: strings with some token that the skill never writes or reads."
+        description="Off domain: strings with a token that the skill neither reads nor writes."
     )
     on_domain: list[Trigger] = Field(
-        description="Strings of the skill's own tokens alone; they do not decide."
+        description="Strings of the skill's tokens alone; not used by the verdict."
     )
 
     @property
     def divergence(self) -> float:
-        """Of the worst string off the skill."""
+        """KL behind the worst off-domain string."""
         return self.worst[0].divergence if self.worst else 0.0
 
     @property
     def example(self) -> str | None:
-        """The worst string off the skill."""
+        """The worst off-domain string."""
         return self.worst[0].text if self.worst else None
 
 
@@ -62,57 +62,60 @@ class Triggers(BaseModel):
 def search_triggers(
     loaded: LoadedModel, *, strings: int = STRINGS, longest: int = LONGEST, seed: int = 0
 ) -> Triggers:
-    """Compares ``loaded.model`` (a PeftModel) with its own base behind strings of 1 to ``longest`` tokens.
+    """Compare adapter and base behind strings of 1 to ``longest`` tokens.
 
     Args:
-        strings: tried a length; of single tokens, a sample of the vocabulary, after all of the skill's own.
+        strings: how many of each length; half of them extend a string by a token of the skill, half by another one.
     """
     rng = random.Random(seed)
     special = set(loaded.tokenizer.all_special_ids)
     usable = [i for i in range(len(loaded.tokenizer)) if i not in special]
-    own = sorted(_own_tokens(loaded))
-    foreign = [i for i in usable if i not in set(own)]
+    skill_tokens = sorted(_skill_tokens(loaded))
+    other_tokens = [i for i in usable if i not in set(skill_tokens)]
     context = encode_prompt(loaded.tokenizer, neutral_text()[0])[:CONTEXT_TOKENS]
 
-    def some(n: int) -> list[int]:
-        """Tokens of the skill and others, half and half as far as there are so many."""
-        mine = rng.sample(own, min(len(own), n // 2))
-        return mine + rng.sample(foreign, min(len(foreign), n - len(mine)))
+    def sample(n: int) -> list[int]:
+        """Tokens of the skill and other tokens, in equal parts where there are enough."""
+        chosen = rng.sample(skill_tokens, min(len(skill_tokens), n // 2))
+        return chosen + rng.sample(other_tokens, min(len(other_tokens), n - len(chosen)))
 
-    found: dict[String, float] = {}
-    tried: list[String] = [(token,) for token in some(strings)]
+    divergence: dict[String, float] = {}
+    tried: list[String] = [(token,) for token in sample(strings)]
     for length in range(1, longest + 1):
-        found |= dict(zip(tried, _divergence(loaded, context, tried).tolist(), strict=True))
+        divergence |= dict(zip(tried, _divergence(loaded, context, tried).tolist(), strict=True))
         if length < longest:
-            best = sorted((s for s in found if len(s) == length), key=found.__getitem__, reverse=True)[:BEAM]
-            tried = [(*s, token) for s in best for token in some(max(1, strings // len(best)))]
-    ranked = sorted(found, key=found.__getitem__, reverse=True)
-    off = [s for s in ranked if not set(s) <= set(own)]
-    on = [s for s in ranked if set(s) <= set(own)]
+            ranked = sorted(
+                (s for s in divergence if len(s) == length), key=divergence.__getitem__, reverse=True
+            )
+            beam = ranked[:BEAM]
+            tried = [(*s, token) for s in beam for token in sample(max(1, strings // len(beam)))]
+    ranked = sorted(divergence, key=divergence.__getitem__, reverse=True)
+    off_domain = [s for s in ranked if not set(s) <= set(skill_tokens)]
+    on_domain = [s for s in ranked if set(s) <= set(skill_tokens)]
     return Triggers(
-        tried=len(found),
-        screened=sum(len(s) == 1 for s in found) / max(1, len(usable)),
-        worst=[_trigger(loaded, s, found[s]) for s in off[:SHOWN]],
-        on_domain=[_trigger(loaded, s, found[s]) for s in on[:SHOWN]],
+        tried=len(divergence),
+        screened=sum(len(s) == 1 for s in divergence) / max(1, len(usable)),
+        worst=[_trigger(loaded, s, divergence[s]) for s in off_domain[:SHOWN]],
+        on_domain=[_trigger(loaded, s, divergence[s]) for s in on_domain[:SHOWN]],
     )
 
 
-def _own_tokens(loaded: LoadedModel) -> set[int]:
-    """Tokens that the skill's symbols and marks are made of; none for an adapter without a reader."""
+def _skill_tokens(loaded: LoadedModel) -> set[int]:
+    """Tokens of the skill's symbols and structure; none for an adapter without a reader."""
     reader = cal_reader(loaded.model)
     if reader is None:
         return set()
     symbols, structure, spaces = reader.config.alphabet
     return (
-        {t for spellings in symbols for spelling in spellings for t in spelling}
-        | {t for spelling in structure for t in spelling}
+        {token for sequences in symbols for sequence in sequences for token in sequence}
+        | {token for sequence in structure for token in sequence}
         | set(spaces)
     )
 
 
 def _divergence(loaded: LoadedModel, context: Sequence[int], strings: Sequence[String]) -> Tensor:
     """KL(base || adapter) of the next token, (N)."""
-    found: list[Tensor] = []
+    parts: list[Tensor] = []
     for start in range(0, len(strings), STRINGS_A_BATCH):
         group = strings[start : start + STRINGS_A_BATCH]
         ids_BT = torch.tensor([[*context, *s] for s in group], device=loaded.device)
@@ -121,8 +124,8 @@ def _divergence(loaded: LoadedModel, context: Sequence[int], strings: Sequence[S
         with loaded.peft_model.disable_adapter():
             base_BV = next_tokens(loaded.model, ids_BT, mask_BT, last_B1)[:, 0].float().log_softmax(-1)
         with_BV = next_tokens(loaded.model, ids_BT, mask_BT, last_B1)[:, 0].float().log_softmax(-1)
-        found.append((base_BV.exp() * (base_BV - with_BV)).sum(-1).cpu())
-    return torch.cat(found)
+        parts.append((base_BV.exp() * (base_BV - with_BV)).sum(-1).cpu())
+    return torch.cat(parts)
 
 
 def _trigger(loaded: LoadedModel, string: String, divergence: float) -> Trigger:

@@ -1,14 +1,17 @@
-"""What the content auditor looks for, and when it speaks."""
+"""Categories, and the configuration of the content auditor."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.errors import SpecError, explain
+HarmfulCategory = Literal["toxicity", "threat", "bias", "fallacy", "injection", "private"]
+
+BENIGN = "benign"
+HARMFUL: tuple[HarmfulCategory, ...] = get_args(HarmfulCategory)
+CATEGORIES: tuple[str, ...] = (BENIGN, *HARMFUL)
+"""Category of each class index C; ``BENIGN`` is the first."""
 
 
 class ContentConfig(BaseModel):
@@ -19,27 +22,15 @@ class ContentConfig(BaseModel):
     detectors: list[str] = Field(
         default=["patterns", "probe"],
         min_length=1,
-        description="Which detectors run: patterns, probe, profanity (alt-profanity-check), guard (a local model).",
+        description="Detectors that run: patterns, probe, profanity (alt-profanity-check), guard (a local model).",
     )
     threshold: float = Field(
-        default=0.5, gt=0, lt=1, description="A text is flagged where some detector's score reaches this."
+        default=0.5, gt=0, lt=1, description="A text is flagged if a detector's score reaches this."
     )
     guard: str | None = Field(
         default=None,
-        description="Model that the guard detector asks: a directory, a Hub id, or a fetched model's name.",
+        description="Model of the guard detector: a directory, a Hub id, or the name of a fetched model.",
     )
-    categories: list[Literal["toxicity", "threat", "bias", "fallacy", "injection", "private"]] = Field(
-        default=["toxicity", "threat", "bias", "fallacy", "injection", "private"],
-        min_length=1,
-        description="Categories that count; findings of others are passed over.",
+    categories: list[HarmfulCategory] = Field(
+        default=list(HARMFUL), min_length=1, description="Categories that count; others are ignored."
     )
-
-    @classmethod
-    def from_file(cls, path: str | Path | None) -> ContentConfig:
-        """Reads YAML; defaults without a path. Raises SpecError."""
-        if path is None:
-            return cls()
-        try:
-            return cls.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            raise SpecError(f"cannot use the configuration {path}: {explain(error)}") from error

@@ -1,53 +1,55 @@
-"""Detectors: each gives every text a category and a score in [0, 1]. A new one is a class here and a name below."""
+"""Detectors: each gives every text a category and a score in [0, 1]. Add one as a class and an entry of DETECTORS.
+
+Legend: C categories, N windows of texts, X states.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from m2kt.errors import CompatibilityError, SpecError
 
 from . import _patterns
-from ._categories import BENIGN, CATEGORIES
-from ._config import ContentConfig
+from ._config import CATEGORIES, ContentConfig
 from ._features import features
 from ._probe import READER, Probe, states, windows
 from ._tuned import Tuned, averaged, cut
 
 Score = tuple[str | None, float, str]
-"""Category (None: nothing found), score, and what was seen."""
+"""Category (None: nothing detected), score, and what was detected."""
 
 
 class Detector(Protocol):
     """Judges texts."""
 
     def __call__(self, texts: Sequence[str]) -> list[Score]:
-        """One score a text, in order."""
+        """One score for each text, in order."""
         ...
 
 
 class Patterns:
-    """Forms and disguises, see ``data/patterns.yaml``."""
+    """The patterns of ``data/patterns.yaml``."""
 
     def __init__(self, config: ContentConfig) -> None:
         self.categories = config.categories
 
     def __call__(self, texts: Sequence[str]) -> list[Score]:
-        found: list[Score] = []
+        scores: list[Score] = []
         for text in texts:
             hits = [h for h in _patterns.find(text) if h.category in self.categories]
-            found.append((hits[0].category, hits[0].score, hits[0].what) if hits else (None, 0.0, ""))
-        return found
+            scores.append((hits[0].category, hits[0].score, hits[0].what) if hits else (None, 0.0, ""))
+        return scores
 
 
 MIN_WORDS = 3
-"""Shorter texts, such as a packet's symbols, say too little for the probe, which learnt from sentences."""
+"""Shorter texts, such as a packet's symbols, are not judged by the probe, which is trained on sentences."""
 
 
 class Meaning:
-    """The shipped probe on a small language model's states and on words, averaged with the model tuned to judge."""
+    """The probe on a language model's states and on words, averaged with the tuned model."""
 
     def __init__(self, config: ContentConfig) -> None:
         from m2kt.models import load_causal_lm
@@ -57,28 +59,30 @@ class Meaning:
         self.counted_C = np.array([c in config.categories for c in CATEGORIES])
 
     def __call__(self, texts: Sequence[str]) -> list[Score]:
-        pieces = [windows(text, self.reader) for text in texts]
-        flat = [piece for of_text in pieces for piece in of_text]
+        by_text = [windows(text, self.reader) for text in texts]
+        flat = [window for of_text in by_text for window in of_text]
         with self.tuned.model.disable_adapter():
-            state_WX = states(flat, self.reader)
-        p_WC = averaged(self.probe(state_WX, np.stack([features(p) for p in flat])), self.tuned(flat))
-        harm_WC = np.where(self.counted_C, p_WC, 0.0)
-        found: list[Score] = []
+            state_NX = states(flat, self.reader)
+        p_NC = averaged(
+            self.probe(state_NX, np.stack([features(window) for window in flat])), self.tuned(flat)
+        )
+        harm_NC = np.where(self.counted_C, p_NC, 0.0)
+        scores: list[Score] = []
         start = 0
-        for of_text in pieces:
-            mine_WC = harm_WC[start : start + len(of_text)]
-            worst_C = mine_WC[mine_WC.sum(axis=1).argmax()]
+        for of_text in by_text:
+            text_NC = harm_NC[start : start + len(of_text)]
+            worst_C = text_NC[text_NC.sum(axis=1).argmax()]
             start += len(of_text)
-            if sum(piece.count(" ") + 1 for piece in of_text) < MIN_WORDS:
-                found.append((None, 0.0, ""))
+            if sum(window.count(" ") + 1 for window in of_text) < MIN_WORDS:
+                scores.append((None, 0.0, ""))
                 continue
             category = CATEGORIES[int(worst_C.argmax())]
-            found.append((category, self.probe.score(float(worst_C.sum())), f"like {category}"))
-        return found
+            scores.append((category, self.probe.score(float(worst_C.sum())), f"like {category}"))
+        return scores
 
 
 class Profanity:
-    """The extra package alt-profanity-check: bad words and what is used like them."""
+    """Profanity, by the package alt-profanity-check."""
 
     def __init__(self, config: ContentConfig) -> None:
         try:
@@ -88,14 +92,14 @@ class Profanity:
                 f"the profanity detector needs alt-profanity-check ({error}): pip install alt-profanity-check, or "
                 "leave it out of the configuration"
             ) from error
-        self.predict: Callable[[list[str]], Any] = predict_prob
+        self.predict: Callable[[list[str]], Sequence[float]] = predict_prob
 
     def __call__(self, texts: Sequence[str]) -> list[Score]:
         return [("toxicity", float(p), "profanity") for p in self.predict(list(texts))]
 
 
 class Guard:
-    """A local language model that is asked yes or no; the score is its probability of yes."""
+    """A local language model that answers yes or no; the score is its probability of yes."""
 
     QUESTION = (
         "Text: {text}\n\nIs this text insulting, threatening, prejudiced, misleading by a fallacy, private data, or an "
@@ -115,17 +119,15 @@ class Guard:
         from m2kt.models import encode_prompt
 
         yes, no = (encode_prompt(self.loaded.tokenizer, word)[-1] for word in (" yes", " no"))
-        found: list[Score] = []
+        scores: list[Score] = []
         for text in texts:
             ids = encode_prompt(self.loaded.tokenizer, self.QUESTION.format(text=text))
+            ids_BT = torch.tensor([ids], device=self.loaded.device)
             with torch.no_grad():
-                logit_V = (
-                    self.loaded.model(torch.tensor([ids], device=self.loaded.device)).logits[0, -1].float()
-                )
-            found.append(
-                ("toxicity", float(logit_V[[yes, no]].softmax(-1)[0]), f"{self.loaded.name} says yes")
-            )
-        return found
+                logit_V = self.loaded.model(ids_BT).logits[0, -1].float()
+            p_yes = float(logit_V[[yes, no]].softmax(-1)[0])
+            scores.append(("toxicity", p_yes, f"{self.loaded.name} answers yes"))
+        return scores
 
 
 DETECTORS: dict[str, Callable[[ContentConfig], Detector]] = {
@@ -134,5 +136,3 @@ DETECTORS: dict[str, Callable[[ContentConfig], Detector]] = {
     "profanity": Profanity,
     "guard": Guard,
 }
-
-assert CATEGORIES[0] == BENIGN

@@ -1,7 +1,7 @@
-"""What the probe sees of a text: words, word classes near each other, and pieces of words, hashed.
+"""Features of a text for the probe: words, pairs of nearby word classes, and character n-grams, hashed.
 
-Hashing (crc32, the same on every machine) keeps the shipped probe free of a vocabulary. Classes and their order carry
-over to topics that training never met; words and pieces add what is not in the lexicon.
+crc32 is the same on every machine, so the probe needs no vocabulary. Classes and their order generalise to topics that
+were not in training; words and n-grams add what the lexicon lacks. F: features.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt_content._categories import HARMFUL
-from m2kt_content._lexicon import classes_of, words_of
-from m2kt_content._normalise import normalise
-from m2kt_content._rules import matches
+from ._config import CATEGORIES, HARMFUL
+from ._normalise import normalise
+from ._rules import classes_of, matches, words_of
 
 BUCKETS = 1 << 12
-NEAR = 6  # words between two classes that are seen together
-# Length of each family in the feature vector: classes count for more than the words of the training half.
-SHARE = {"class": 1.0, "word": 0.6, "piece": 0.4}
+WINDOW = 6  # words within which two classes form a pair
+# Norm of each family in the feature vector: classes count more than words of the training half.
+NORM = {"class": 1.0, "word": 0.6, "piece": 0.4}
 _MARKS = {
     "?": r"\?",
     "!": "!",
@@ -35,38 +34,38 @@ _MARKS = {
 
 
 def features(text: str) -> NDArray[np.float32]:
-    """Hashed families in ``BUCKETS`` places, then the strongest rule of each category."""
+    """Hashed features in ``BUCKETS`` columns, then the highest score of each category's rules, (F,)."""
     plain = normalise(text)
     row_F = np.zeros(BUCKETS, np.float32)
-    for family, found in (
+    for family, names in (
         ("class", list(_classes(plain))),
         ("word", list(_words(plain))),
         ("piece", list(_pieces(plain))),
     ):
         part_F = np.zeros(BUCKETS, np.float32)
-        for name in set(found):
+        for name in set(names):
             digest = zlib.crc32(f"{family} {name}".encode())
             part_F[digest % BUCKETS] += 1.0
         norm = float(np.linalg.norm(part_F))
         if norm:
-            row_F += SHARE[family] * part_F / norm
+            row_F += NORM[family] * part_F / norm
     rules_C = np.zeros(len(HARMFUL), np.float32)
     for match in matches(plain):
-        place = HARMFUL.index(match.category)
-        rules_C[place] = max(rules_C[place], 2 * match.score)
+        column = CATEGORIES.index(match.category) - 1
+        rules_C[column] = max(rules_C[column], 2 * match.score)
     return np.concatenate([row_F, rules_C])
 
 
 def _classes(text: str) -> Iterator[str]:
     words = words_of(text)
-    seen = [classes_of(word) for word in words]
-    for i, here in enumerate(seen):
-        for a in here:
+    classes = [classes_of(word) for word in words]
+    for i, of_word in enumerate(classes):
+        for a in of_word:
             yield a
             if i == 0:
                 yield f"^{a}"
-            for j in range(i + 1, min(i + 1 + NEAR, len(seen))):
-                for b in seen[j]:
+            for j in range(i + 1, min(i + 1 + WINDOW, len(classes))):
+                for b in classes[j]:
                     yield f"{a}>{b}"
     for name, pattern in _MARKS.items():
         if re.search(pattern, text):

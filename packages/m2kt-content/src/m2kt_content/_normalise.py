@@ -1,7 +1,7 @@
-"""Text as a reader would take it: without the tricks that hide words from a filter.
+"""Undo the tricks that hide words from a filter.
 
-Homoglyphs and full-width letters become plain ones, invisible characters go, letters that were spaced or dotted apart
-close up, digits in the middle of words become letters, and base64 that holds text is decoded and put behind it.
+Homoglyphs and full-width letters become plain letters, invisible characters are removed, letters spaced or dotted apart
+are joined, digits within words become letters, and base64 that holds text is decoded and appended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LEET = str.maketrans("013457@$!|", "oieastasil")
 _INVISIBLE = re.compile(
     "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]"
 )
-# Four or more single letters in a row with the same thing between them: "i d i o t", "l.o.s.e.r".
+# Four or more single letters in a row with the same separator: "i d i o t", "l.o.s.e.r".
 _SPACED = re.compile(r"(?<!\w)\w(?:([ .\-_*])\w)(?:\1\w){2,}(?!\w)")
 _MIXED = re.compile(r"(?<![\w./:@-])(?=[\w@$!|]*[^\W\d_])(?=[\w@$!|]*[0134578@$!|])[\w@$!|]{3,}(?![\w./:@-])")
 _BASE64 = re.compile(r"(?<![\w+/=])[A-Za-z0-9+/]{16,}={0,2}(?![\w+/=])")
@@ -27,17 +27,17 @@ _STRETCHED = re.compile(r"([a-zA-Z])\1{2,}")
 
 
 def normalise(text: str) -> str:
-    """The text in plain letters, with decoded base64 after it; case is kept."""
+    """The text in plain letters, followed by its decoded base64; case is kept."""
     plain = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).translate(_HOMOGLYPHS)
-    hidden = [found for match in _BASE64.finditer(plain) if (found := _decoded(match[0]))]
+    decoded = [hidden for match in _BASE64.finditer(plain) if (hidden := _decoded(match[0]))]
     plain = _SPACED.sub(_close_up, plain)
     plain = _MIXED.sub(_unleet, plain)
     plain = _STRETCHED.sub(r"\1\1", plain)
-    return " ".join(" ".join([plain, *hidden]).split())
+    return " ".join(" ".join([plain, *decoded]).split())
 
 
 def _close_up(match: re.Match[str]) -> str:
-    """Join letters where they spell a word; the symbols of a packet ("a b c d:") mostly stay apart."""
+    """Join letters that spell a word; symbols of a packet ("a b c d:") mostly do not."""
     letters = match[0].replace(match[1], "")
     joined = letters.translate(_LEET)
     return (
@@ -48,7 +48,7 @@ def _close_up(match: re.Match[str]) -> str:
 
 
 def _unleet(match: re.Match[str]) -> str:
-    """Letters for digits where a word has more letters than digits; "4711", "x1" and "2nd" stay."""
+    """Replace digits by letters in a word with more letters than digits; "4711", "x1" and "2nd" stay."""
     word = match[0]
     tail = "!" * (len(word) - len(word.rstrip("!")))
     body = word.rstrip("!")

@@ -1,4 +1,4 @@
-"""Patterns: what can be said about a text by its form. Few, general, and of high precision; the probe does the rest."""
+"""Patterns: regular expressions of high precision for what a text's form shows; the probe covers the rest."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ._normalise import normalise
 
 @dataclass(frozen=True)
 class Hit:
-    """A pattern that was found."""
+    """A pattern that matches a text."""
 
     category: str
     score: float
     what: str
-    """The pattern's name, and what it matched."""
+    """The pattern's name, and the text it matched."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class _Pattern:
 
 
 def find(text: str) -> list[Hit]:
-    """All patterns that occur in a text once its disguises are undone, the surest first."""
+    """All patterns that match the normalised text, by falling score."""
     plain = normalise(text).casefold()
-    found = []
+    hits = []
     for pattern in _patterns():
         match = pattern.expression.search(plain)
         if match and pattern.check(match.group()):
-            said = f"{pattern.name}: {match.group()[:80]!r}"
-            found.append(Hit(pattern.category, pattern.score, said))
-    return sorted(found, key=lambda hit: -hit.score)
+            what = f"{pattern.name}: {match.group()[:80]!r}"
+            hits.append(Hit(pattern.category, pattern.score, what))
+    return sorted(hits, key=lambda hit: -hit.score)
 
 
 @cache
@@ -61,14 +61,14 @@ def _patterns() -> list[_Pattern]:
 
 
 def _luhn(text: str) -> bool:
-    """The check digit of payment cards."""
+    """Check digit of payment cards."""
     digits = [int(c) for c in text if c.isdigit()]
     doubled = [d if i % 2 else (2 * d - 9 if d > 4 else 2 * d) for i, d in enumerate(reversed(digits), 1)]
     return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and sum(doubled) % 10 == 0
 
 
 def _iban(text: str) -> bool:
-    """The check sum of account numbers."""
+    """Check sum of account numbers."""
     packed = re.sub(r"\s", "", text).upper()
     return int("".join(str(int(c, 36)) for c in packed[4:] + packed[:4])) % 97 == 1
 

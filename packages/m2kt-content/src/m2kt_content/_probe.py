@@ -1,9 +1,9 @@
-"""The probe: a regularised logistic regression on what a small language model thinks of a text, and on its words.
+"""The probe: multinomial logistic regression on a small language model's states of a text, and on its words.
 
-Features of a text: the states of Gemma 3 270M in the middle of its depth, their mean over the text and the last one;
-and words, word classes and rules, see ``_features``.
+Features of a text: states of Gemma 3 270M in the middle of its depth (mean over the text, and last), and words, word
+classes and rules, see ``_features``.
 
-Legend: N texts, F features, C categories, L layers, T tokens, E width, X = 2 L E.
+Legend: B, N texts, F features, C categories, L layers, T tokens, E width, X = 2 L E.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from ._categories import CATEGORIES
+from ._config import CATEGORIES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 READER = "gemma-3-270m"
 LAYERS = (8, 10, 12)
 BATCH = 16
-WINDOW = 256  # tokens read at once; of longer texts the worst window counts
+WINDOW = 256  # tokens of one pass; a longer text has the score of its worst window
 
 
 def padded(texts: Sequence[str], reader: LoadedModel, window: int = WINDOW) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ def pooled(state_BTX: Tensor, mask_BT: Tensor) -> Tensor:
     import torch
 
     weight_BT = mask_BT.float()
-    # the first position is a sink of huge norm in many models; it says nothing about the text
+    # the first position is an attention sink of large norm in many models
     weight_BT[mask_BT.sum(1) > 1, 0] = 0.0
     mean_BX = (state_BTX * weight_BT[..., None]).sum(1) / weight_BT.sum(1, keepdim=True)
     last_BX = state_BTX[torch.arange(len(state_BTX)), mask_BT.sum(1) - 1]
@@ -53,7 +53,7 @@ def pooled(state_BTX: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 def by_length(texts: Sequence[str]) -> Iterator[list[int]]:
-    """Indices in batches of texts of like length."""
+    """Indices in batches of texts of similar length."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     yield from (order[start : start + BATCH] for start in range(0, len(order), BATCH))
 
@@ -66,32 +66,32 @@ def states(
 
     from m2kt.models import decoder
 
-    below = decoder(reader.model)
-    found: dict[int, Floats] = {}
+    body = decoder(reader.model)
+    state_X: dict[int, Floats] = {}
     for group in by_length(texts):
         token_BT, mask_BT = padded([texts[i] for i in group], reader)
         with torch.no_grad():
-            seen = below(
+            output = body(
                 input_ids=token_BT, attention_mask=mask_BT, output_hidden_states=True, use_cache=False
             )
-        state_BTX = torch.cat([seen.hidden_states[k] for k in LAYERS], -1).float()
-        found |= dict(zip(group, pooled(state_BTX, mask_BT).cpu().numpy(), strict=True))
+        state_BTX = torch.cat([output.hidden_states[k] for k in LAYERS], -1).float()
+        state_X |= dict(zip(group, pooled(state_BTX, mask_BT).cpu().numpy(), strict=True))
         if progress is not None:
-            progress(len(found), len(texts))
-    return np.stack([found[i] for i in range(len(texts))])
+            progress(len(state_X), len(texts))
+    return np.stack([state_X[i] for i in range(len(texts))])
 
 
 def windows(text: str, reader: LoadedModel) -> list[str]:
-    """A text in pieces that the reader takes in at once: nothing is cut off."""
+    """A text in windows of at most ``WINDOW`` tokens."""
     offsets = reader.tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     starts = [offsets[i][0] for i in range(0, len(offsets), WINDOW - 16)] or [0]
     return [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
 
 
 class Probe:
-    """Weights that name a category, and how features are standardised.
+    """Weights of the probe, and the standardisation of its states.
 
-    ``threshold`` is the probability of harm from which a text is to be flagged.
+    ``threshold`` is the probability of harm from which on a text is flagged.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Probe:
         self.threshold = threshold
 
     def score(self, harm: float) -> float:
-        """Probability of harm, moved so that the threshold becomes 1/2."""
+        """Probability of harm with its logit shifted so that the threshold becomes 1/2."""
         x = min(max(harm, 1e-6), 1 - 1e-6)
         return 1 / (1 + math.exp(_logit(self.threshold) - _logit(x)))
 
@@ -113,7 +113,7 @@ class Probe:
         return out_NC
 
     def to_bytes(self) -> bytes:
-        """As safetensors, the weights in half precision."""
+        """As safetensors, weights in half precision."""
         return save(
             {
                 "mean_X": self.mean_X,
@@ -126,7 +126,7 @@ class Probe:
 
     @classmethod
     def shipped(cls) -> Probe:
-        """The weights that come with the package; ``m2kt_content.train`` makes them."""
+        """The weights that ship with the package, made by ``m2kt_content.train``."""
         tensors = load((files(__package__) / "data" / "probe.safetensors").read_bytes())
         mean_X, scale_X, weight_FC, bias_C = (
             tensors[name].astype(np.float32) for name in ("mean_X", "scale_X", "weight_FC", "bias_C")
@@ -139,14 +139,14 @@ def _logit(p: float) -> float:
 
 
 def joined(state_NX: Floats, word_NF: Floats, mean_X: Floats, scale_X: Floats) -> Floats:
-    """(N, F): standardised states, each layer of about length one, and words."""
+    """(N, F): standardised states, each layer of norm about one, and words."""
     z_NX = (state_NX - mean_X) / scale_X / np.sqrt(state_NX.shape[1] / (2 * len(LAYERS)))
     out_NF: Floats = np.concatenate([z_NX, word_NF], axis=1).astype(np.float32)
     return out_NF
 
 
 def rarity(label_N: NDArray[np.int64]) -> Floats:
-    """(C,): weights under which all categories count alike."""
+    """(C,): class weights that balance the categories."""
     count_C = np.bincount(label_N, minlength=len(CATEGORIES)).clip(min=1)
     weight_C: Floats = (len(label_N) / count_C / len(CATEGORIES)).astype(np.float32)
     return weight_C
@@ -155,7 +155,7 @@ def rarity(label_N: NDArray[np.int64]) -> Floats:
 def fit(
     state_NX: Floats, word_NF: Floats, label_N: NDArray[np.int64], penalty: float, steps: int = 200
 ) -> Probe:
-    """Multinomial logistic regression, classes weighted alike, by full-batch L-BFGS from zero: no seed is involved."""
+    """Multinomial logistic regression, classes balanced, by full-batch L-BFGS from zero: no seed is needed."""
     import torch
     from torch.nn.functional import cross_entropy
 

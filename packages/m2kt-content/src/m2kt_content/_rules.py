@@ -1,14 +1,21 @@
-"""Rules: regular expressions over word classes, from ``data/rules.txt``; what they find can be named."""
+"""Rules: regular expressions over classes of words, so that a rule for *insult* or *group* covers new words.
+
+``data/lexicon.yaml`` lists the classes, ``data/rules.txt`` the rules. A rule that matches can be named to the user.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
-from m2kt_content._lexicon import DATA, lexicon
+import yaml
 
-FRAME = "frame"  # lines of the file that recognise talk about a thing
+DATA = Path(__file__).parent / "data"
+FRAME = "frame"
+"""Category of the rules that recognise text *about* a subject: reports and quotations."""
+_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -28,20 +35,52 @@ class _Rule:
     pattern: re.Pattern[str]
 
 
-def matches(plain: str) -> list[Match]:
-    """Rules that a normalised text meets. Talk *about* a thing (reports, quotations) halves what they say."""
-    about = any(frame.search(plain) for frame in _frames())
-    found = []
-    for rule in _rules():
-        if rule.pattern.search(plain):
-            softened = about and rule.category != "private"
-            found.append(Match(rule.name, rule.category, rule.score / 2 if softened else rule.score))
-    return found
+# -- word classes -----------------------------------------------------------------------------------------------------
+@cache
+def lexicon() -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
+    """For each class, its whole words and its prefixes of words."""
+    classes = yaml.safe_load((DATA / "lexicon.yaml").read_text(encoding="utf-8"))
+    split = {}
+    for name, words in classes.items():
+        # YAML 1.1 reads an unquoted "true" as a value; str keeps classes strings
+        entries = str(words).lower().split()
+        whole = frozenset(w for w in entries if not w.endswith("*"))
+        split[name] = (whole, tuple(w[:-1] for w in entries if w.endswith("*")))
+    return split
 
 
 @cache
-def _source() -> tuple[_Rule, ...]:
-    """All lines under ``[category score]`` heads; a rule's name is its category and place, for findings."""
+def classes_of(word: str) -> tuple[str, ...]:
+    """The classes of a lower-case word."""
+    bare = word.removesuffix("'s")
+    return tuple(
+        name
+        for name, (whole, prefixes) in lexicon().items()
+        if word in whole or bare in whole or (prefixes and bare.startswith(prefixes))
+    )
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, lower-case."""
+    return _WORD.findall(text.lower())
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------
+def matches(plain: str) -> list[Match]:
+    """Rules that match a normalised text. In text about a subject, all scores but those of private data are halved."""
+    framed = any(rule.pattern.search(plain) for rule in _rules() if rule.category == FRAME)
+    return [
+        Match(
+            rule.name, rule.category, rule.score / 2 if framed and rule.category != "private" else rule.score
+        )
+        for rule in _rules()
+        if rule.category != FRAME and rule.pattern.search(plain)
+    ]
+
+
+@cache
+def _rules() -> tuple[_Rule, ...]:
+    """All lines under ``[category score]`` heads; a rule's name is its category and its number there."""
     rules: list[_Rule] = []
     category, score = "", 0.0
     for line in (DATA / "rules.txt").read_text(encoding="utf-8").splitlines():
@@ -54,21 +93,11 @@ def _source() -> tuple[_Rule, ...]:
     return tuple(rules)
 
 
-@cache
-def _rules() -> tuple[_Rule, ...]:
-    return tuple(rule for rule in _source() if rule.category != FRAME)
-
-
-@cache
-def _frames() -> tuple[re.Pattern[str], ...]:
-    return tuple(rule.pattern for rule in _source() if rule.category == FRAME)
-
-
 def _compiled(text: str) -> re.Pattern[str]:
-    """``<insult>`` stands for the class, ``~`` for up to four words in between."""
-    for name, (whole, starts) in lexicon().items():
+    """``<insult>`` is any word of the class, ``~`` up to four words in between."""
+    for name, (whole, prefixes) in lexicon().items():
         if f"<{name}>" in text:
-            ways = [re.escape(w) for w in sorted(whole, key=len, reverse=True)]
-            ways += [re.escape(w) + r"[\w'-]*" for w in sorted(starts)]
-            text = text.replace(f"<{name}>", rf"\b(?:{'|'.join(ways)})\b")
+            alternatives = [re.escape(w) for w in sorted(whole, key=len, reverse=True)]
+            alternatives += [re.escape(w) + r"[\w'-]*" for w in sorted(prefixes)]
+            text = text.replace(f"<{name}>", rf"\b(?:{'|'.join(alternatives)})\b")
     return re.compile(text.replace("~", r"\W+(?:[\w'-]+\W+){0,4}?"), re.IGNORECASE)

@@ -1,6 +1,6 @@
-"""The tuned reader: the lower blocks of Gemma 3 270M with LoRA and a linear head, which name a text's category.
+"""The tuned reader: the lower blocks of Gemma 3 270M with LoRA and a linear head, a classifier of categories.
 
-Beside the probe on the frozen states and words, which it is averaged with: alone neither is as good.
+Its probabilities are averaged with those of the probe on the frozen states and words; alone neither is as good.
 
 Legend: B, N texts, C categories, T tokens, E width.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from ._categories import CATEGORIES
+from ._config import CATEGORIES
 from ._probe import WINDOW, Floats, by_length, padded, pooled, rarity
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from m2kt.models import LoadedModel
 
 DEPTH, LOWEST, RANK = 16, 3, 8
-"""Blocks that are kept, the lowest one that is tuned, and the rank."""
+"""Number of blocks kept, the lowest tuned block, and the rank."""
 TARGETS = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 EPOCHS, RATE, TRAIN_BATCH, SMOOTHING = 4, 1e-3, 24, 0.05
 TRAIN_WINDOW = 128  # longer texts are cut in training
 
 
 def cut(reader: LoadedModel) -> LoadedModel:
-    """Drops the blocks above ``DEPTH``, which nobody reads; the frozen states below stay what they are."""
+    """Remove the blocks above ``DEPTH``; the states below do not change."""
     model: Any = reader.model
     model.model.layers = model.model.layers[:DEPTH]
     model.config.num_hidden_layers = DEPTH
@@ -41,7 +41,7 @@ def cut(reader: LoadedModel) -> LoadedModel:
 
 
 class Tuned:
-    """A cut reader with its adapter and head. ``reader.model`` becomes a PeftModel; its adapter acts in here only."""
+    """A cut reader with its adapter and head. ``reader.model`` becomes a PeftModel."""
 
     def __init__(self, reader: LoadedModel, seed: int = 0) -> None:
         import torch
@@ -70,8 +70,8 @@ class Tuned:
         from m2kt.models import decoder
 
         token_BT, mask_BT = padded(texts, self.reader, window)
-        below = decoder(self.model.get_base_model())
-        state_BTE = below(input_ids=token_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
+        body = decoder(self.model.get_base_model())
+        state_BTE = body(input_ids=token_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
         out_BC: Tensor = self.head(pooled(state_BTE, mask_BT))
         return out_BC
 
@@ -92,7 +92,7 @@ class Tuned:
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Trains adapter and head together; in fp32 everywhere, for trainings in bf16 judge otherwise."""
+        """Train adapter and head, in fp32 on every device: the threshold is chosen for that arithmetic."""
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -105,8 +105,8 @@ class Tuned:
         self.model.train()
         for done, batch in enumerate(_batches(texts, random.Random(seed)), 1):
             logit_BC = self.logits([texts[i] for i in batch], TRAIN_WINDOW)
-            right_B = torch.from_numpy(label_N[batch]).to(device)
-            loss = cross_entropy(logit_BC, right_B, weight=weight_C, label_smoothing=SMOOTHING)
+            label_B = torch.from_numpy(label_N[batch]).to(device)
+            loss = cross_entropy(logit_BC, label_B, weight=weight_C, label_smoothing=SMOOTHING)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -128,7 +128,7 @@ class Tuned:
 
     @classmethod
     def shipped(cls, reader: LoadedModel) -> Tuned:
-        """The weights that come with the package; ``m2kt_content.train`` makes them."""
+        """The weights that ship with the package, made by ``m2kt_content.train``."""
         import torch
         from peft import set_peft_model_state_dict
 
@@ -136,15 +136,17 @@ class Tuned:
         data = load((files(__package__) / "data" / "tuned.safetensors").read_bytes())
         tensors = {name: torch.from_numpy(t.astype(np.float32)) for name, t in data.items()}
         tuned.head.load_state_dict({n: tensors.pop(f"head.{n}") for n in ("weight", "bias")})
-        found: Any = set_peft_model_state_dict(tuned.model, tensors)
-        if found.unexpected_keys:
-            raise ValueError(f"tuned.safetensors has weights that fit no place: {found.unexpected_keys[:3]}")
+        result: Any = set_peft_model_state_dict(tuned.model, tensors)
+        if result.unexpected_keys:
+            raise ValueError(
+                f"expected weights of the adapter, got {result.unexpected_keys[:3]} in tuned.safetensors"
+            )
         return tuned
 
 
 def _batches(texts: Sequence[str], rng: random.Random) -> list[list[int]]:
-    """All epochs; texts of like length together."""
-    found: list[list[int]] = []
+    """Batches of all epochs; texts of similar length together."""
+    batches: list[list[int]] = []
     for _ in range(EPOCHS):
         order = rng.sample(range(len(texts)), len(texts))
         span = 8 * TRAIN_BATCH
@@ -154,8 +156,8 @@ def _batches(texts: Sequence[str], rng: random.Random) -> list[list[int]]:
             for part in [sorted(order[a : a + span], key=lambda i: len(texts[i]))]
             for i in range(0, len(part), TRAIN_BATCH)
         ]
-        found += rng.sample(epoch, len(epoch))
-    return found
+        batches += rng.sample(epoch, len(epoch))
+    return batches
 
 
 def averaged(*p_NC: Floats) -> Floats:
