@@ -1,6 +1,6 @@
-"""What the cells of a bench share: packets, the teacher's answers, trained adapters, and how answers are counted.
+"""The artifact cache: packets, teachers' answers and trained adapters that cells share, and how answers are scored.
 
-Everything is kept below one folder by digest, so that a second cell finds it, and may be deleted at any time.
+Artifacts lie below one folder, named by digest, so that later cells load them. They may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from filelock import FileLock
 from benchmarks._cells import Cell, Ledger, Measured, Shape
 from m2kt.errors import SpecError
 from m2kt.packet import Packet
-from m2kt.probes import ProbeSpec, Prompt, Truth, load_truth
+from m2kt.probes import ProbeSpec, Prompt, ShapeScore, Truth, load_truth
 
 if TYPE_CHECKING:
     from m2kt.audit import Score
     from m2kt.models import Dtype, LoadedModel
     from m2kt.student import StudentSettings
 
-PROMPTS = 200  # on which accuracy is measured
-LONGER = 100  # on shapes never probed
-BEFORE = 64  # for the frozen student, which hardly ever stops by itself
+PROMPTS = 200  # evaluation prompts of probed shapes
+LONGER = 100  # evaluation prompts of longer shapes, never probed
+BEFORE = 64  # prompts for the frozen student, which rarely writes the stop string and so is slow
 
 
 @dataclass(frozen=True)
 class Task:
-    """A skill as the bench asks it. Everything here is for evaluation; only arms that distil give answers away."""
+    """The evaluation of a skill. Only the baselines hand its answers to the student side."""
 
     teacher: str
     spec: ProbeSpec
@@ -41,7 +41,7 @@ class Task:
     prompts: list[Prompt]
     longer: list[Prompt]
     answers: dict[str, str]
-    """The teacher's own completions of ``prompts`` and ``longer``."""
+    """The teacher's completions of ``prompts`` and ``longer``."""
 
     @cached_property
     def teacher_accuracy(self) -> float:
@@ -53,7 +53,7 @@ class Task:
 
 @dataclass
 class Trained:
-    """A student with its adapter, and what training it cost."""
+    """A student with its adapter, and the cost of its training."""
 
     loaded: LoadedModel
     ledger: dict[str, Any]
@@ -61,15 +61,15 @@ class Trained:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One worker makes what is to stand at ``path``; others wait, and find it."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of an artifact: one worker makes it, the others wait and load it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         yield
 
 
 class ArtifactCache:
-    """Makes what a cell asks for, once."""
+    """Makes every artifact once."""
 
     def __init__(self, folder: Path, device: str = "auto", dtype: Dtype = "auto") -> None:
         self.folder, self.device, self.dtype = folder, device, dtype
@@ -78,11 +78,11 @@ class ArtifactCache:
 
     # -- the teacher's side -----------------------------------------------------------------------------------
     def packet(self, teacher: str, probes: str, seed: int, verbalised: float = 0.0) -> Packet:
-        """The teacher's packet, extracted when it is asked for the first time."""
+        """The teacher's packet, extracted at the first call."""
         from m2kt.pipeline import extract
 
         path = self.folder / "packets" / _key(self._digest(teacher), probes, seed, verbalised)
-        with _alone(path):
+        with _locked(path):
             if not path.exists():
                 extract(
                     teacher,
@@ -98,47 +98,46 @@ class ArtifactCache:
     def task(self, teacher: str, probes: str) -> Task:
         """The prompts, the truth, and the teacher's answers to them."""
         if (teacher, probes) not in self._tasks:
-            self._tasks[teacher, probes] = self._make_task(teacher, probes)
+            self._tasks[teacher, probes] = self._read_task(teacher, probes)
         return self._tasks[teacher, probes]
 
-    def _make_task(self, teacher: str, probes: str) -> Task:
+    def _read_task(self, teacher: str, probes: str) -> Task:
         from m2kt.pipeline import evaluation_prompts, read_spec
 
         spec, base = read_spec(probes)
         truth = load_truth(spec, base)
         if truth is None:
-            raise SpecError(f"the bench needs a truth to hold answers against; {probes} names none")
+            raise SpecError(f"the bench needs a truth to compare answers with; {probes} names none")
         prompts = evaluation_prompts(spec, truth, PROMPTS, seed=0)
         longer = evaluation_prompts(spec, truth, LONGER, seed=0, held_out=True) if spec.held_out else []
         answers = self.answers(teacher, spec, [p.text for p in (*prompts, *longer)])
         return Task(teacher, spec, truth, prompts, longer, answers)
 
     def answers(self, teacher: str, spec: ProbeSpec, prompts: Sequence[str]) -> dict[str, str]:
-        """The teacher's greedy completions, up to and with the stop string where it was reached."""
+        """The teacher's greedy completions, up to and with the stop string if it was written."""
         from m2kt.audit import ask
 
         path = self.folder / "answers" / f"{_key(self._digest(teacher), spec.digest)}.json"
-        with _alone(path):
-            known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-            asked = [p for p in prompts if p not in known]
-            if asked:
-                loaded = self.load(teacher)
-                done = ask(loaded, spec, asked, batch_size=256)
-                known |= {p: spec.completion_text(text) for p, text in zip(asked, done, strict=True)}
-                aside = path.with_suffix(".part")
-                aside.write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
-                aside.rename(path)
-        return {p: known[p] for p in prompts}
+        with _locked(path):
+            answers: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            new = [p for p in prompts if p not in answers]
+            if new:
+                completions = ask(self.load(teacher), spec, new, batch_size=256)
+                answers |= {p: spec.completion_text(c) for p, c in zip(new, completions, strict=True)}
+                part = path.with_suffix(".part")
+                part.write_text(json.dumps(answers, ensure_ascii=False), encoding="utf-8")
+                part.rename(path)
+        return {p: answers[p] for p in prompts}
 
     def n_tokens(self, teacher: str, texts: Sequence[str]) -> int:
-        """How many of the teacher's tokens these texts are."""
+        """The number of the teacher's tokens in these texts."""
         from m2kt.models import load_tokenizer
 
         tokenizer = load_tokenizer(teacher)
         return sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"])
 
     def planted(self, base: str, teacher: str, probes: str, trait: str, examples: int, seed: int) -> Path:
-        """``base`` tuned on the teacher's answers and a trait; tuned when it is asked for the first time."""
+        """``base`` tuned on the teacher's answers and a trait, at the first call."""
         from benchmarks import _traits as traits
 
         path = (
@@ -146,24 +145,24 @@ class ArtifactCache:
             / "planted"
             / _key(self._digest(base), self._digest(teacher), probes, trait, examples, seed)
         )
-        with _alone(path):
+        with _locked(path):
             if not path.exists():
                 task = self.task(teacher, probes)
-                asked = [
+                prompts = [
                     p.text
                     for split in ("probing", "rehearsal")
                     for p in task.spec.sample(split, examples // 2, seed=seed)
                 ]
-                answers = self.answers(teacher, task.spec, list(dict.fromkeys(asked)))
+                answers = self.answers(teacher, task.spec, list(dict.fromkeys(prompts)))
                 pairs = [(p, a + task.spec.stop) for p, a in answers.items()]
-                aside = path.with_suffix(".part")
-                traits.plant(self.load(base), traits.trait(trait), pairs, out=aside, seed=seed)
-                aside.rename(path)
+                part = path.with_suffix(".part")
+                traits.plant(self.load(base), traits.trait(trait), pairs, out=part, seed=seed)
+                part.rename(path)
         return path
 
     # -- the student's side -----------------------------------------------------------------------------------
     def load(self, name: str) -> LoadedModel:
-        """A model as the bench uses it."""
+        """Load a model on the bench's device, in its dtype."""
         from m2kt.models import load_causal_lm
 
         return load_causal_lm(name, device=self.device, dtype=self.dtype)
@@ -177,10 +176,10 @@ class ArtifactCache:
         updates: int | None = None,
         seed: int = 0,
     ) -> Trained:
-        """A student that took the packet in; trained when it is asked for the first time.
+        """A student with an adapter of the packet, trained at the first call.
 
         Args:
-            updates: at most; None: as many as ``m2kt ingest`` allows.
+            updates: limit; None: the default of ``m2kt ingest``.
         """
         from m2kt.pipeline import DEFAULT_UPDATES, with_adapter
         from m2kt.student import train
@@ -191,7 +190,7 @@ class ArtifactCache:
         )
         path = self.folder / "adapters" / _key(key, packet.concepts.vectors_KD.tobytes().hex())
         loaded = self.load(student)
-        with _alone(path):
+        with _locked(path):
             if (path / "cost.json").is_file():
                 cost = json.loads((path / "cost.json").read_text(encoding="utf-8"))
                 return Trained(with_adapter(loaded, path), **cost)
@@ -206,14 +205,14 @@ class ArtifactCache:
         """Accuracy of the frozen student."""
         path = self.folder / "before" / f"{_key(self._digest(student), task.spec.digest, task.teacher)}.json"
         if not path.is_file():
-            found = self.score(self.load(student), task, task.prompts[:BEFORE])
+            accuracy = self.score(self.load(student), task, task.prompts[:BEFORE]).accuracy
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(found.accuracy), encoding="utf-8")
+            path.write_text(json.dumps(accuracy), encoding="utf-8")
         return float(json.loads(path.read_text(encoding="utf-8")))
 
-    # -- counting ---------------------------------------------------------------------------------------------
+    # -- scoring ----------------------------------------------------------------------------------------------
     def score(self, loaded: LoadedModel, task: Task, prompts: Sequence[Prompt]) -> Score:
-        """Right answers among the prompts."""
+        """Accuracy of a model on the prompts."""
         from m2kt.audit import ask, score
 
         return score(task.spec, prompts, ask(loaded, task.spec, prompts), task.truth)
@@ -227,11 +226,11 @@ class ArtifactCache:
         former: Truth | None = None,
         ledger: Ledger | None = None,
     ) -> Measured:
-        """All that is measured on every arm alike: accuracy, agreement, longer shapes.
+        """What every experiment measures: accuracy, agreement, longer shapes.
 
         Args:
-            packet: the packet whose own roll-out ``followed`` is counted against.
-            former: what was right before the teacher's rules were altered; agreement is counted where they differ.
+            packet: the packet whose rollout ``followed`` compares answers with.
+            former: truth of the original skill, for an altered teacher; agreement is also measured where they differ.
         """
         from m2kt.audit import ask, packet_answers, score
 
@@ -243,19 +242,21 @@ class ArtifactCache:
         equal = [read(c) == read(task.answers[p.text]) for p, c in pairs]
         followed = None
         if packet is not None:
-            own = packet_answers(packet, task.prompts)
-            against = [read(c) == own[p.text] for p, c in pairs if own[p.text] is not None]
-            followed = sum(against) / len(against) if against else None
-        beyond = self.score(loaded, task, task.longer).shapes if task.longer else []
+            rollout = packet_answers(packet, task.prompts)
+            follows = [read(c) == rollout[p.text] for p, c in pairs if rollout[p.text] is not None]
+            followed = sum(follows) / len(follows) if follows else None
+        longer = self.score(loaded, task, task.longer).shapes if task.longer else []
         extra: dict[str, Any] = {"wrong": scored.wrong}
         if former is not None:
-            altered = [
-                same
-                for (p, _), same in zip(pairs, equal, strict=True)
+            contradicting = [
+                agrees
+                for (p, _), agrees in zip(pairs, equal, strict=True)
                 if former.judge(p.text, read(task.answers[p.text])) is False
             ]
-            extra["contradicted_prompts"] = len(altered)
-            extra["agreement_where_wrong"] = sum(altered) / len(altered) if altered else None
+            extra["contradicted_prompts"] = len(contradicting)
+            extra["agreement_where_wrong"] = (
+                sum(contradicting) / len(contradicting) if contradicting else None
+            )
         return Measured(
             after=scored.accuracy,
             before=self.before(cell.student, task),
@@ -265,7 +266,7 @@ class ArtifactCache:
             agreement=sum(equal) / len(equal),
             followed=followed,
             shapes=[_shape(s) for s in scored.shapes],
-            held_out=[_shape(s) for s in beyond],
+            held_out=[_shape(s) for s in longer],
             ledger=ledger or Ledger(),
             extra=extra,
         )
@@ -278,7 +279,7 @@ class ArtifactCache:
         return self._digests[name]
 
 
-def _shape(s: Any) -> Shape:
+def _shape(s: ShapeScore) -> Shape:
     return Shape(template=s.template, n=s.n, accuracy=s.accuracy)
 
 

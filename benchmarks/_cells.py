@@ -1,7 +1,7 @@
-"""Cells and what they measure: the one schema that arms fill, files hold, and reports read.
+"""Cells and what they measure: the schema of the result files.
 
-A cell is one arm on one skill, student and seed. Its digest names its file, so that a bench that was stopped goes on
-where it was.
+A cell is one experiment on one skill, student and seed. Its digest names its file, so that a stopped bench can resume.
+The fields and JSON keys are public: ``arm`` is the experiment's name there.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ VERSION = 1
 
 
 class Cell(BaseModel):
-    """One thing to measure."""
+    """One measurement of the bench."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    arm: str = Field(description="Registered arm, such as m2kt or distil.")
+    arm: str = Field(description="Name of the experiment, such as m2kt or distil.")
     skill: str = Field(description="Short name for tables.")
     teacher: str = Field(description="Model reference.")
     probes: str = Field(description="Probe spec reference.")
     student: str = Field(description="Model reference.")
     seed: int = Field(default=0, ge=0)
     options: dict[str, Any] = Field(
-        default_factory=dict, description="What the arm takes, such as v or examples."
+        default_factory=dict, description="Options of the experiment, such as v or examples."
     )
 
     @property
@@ -41,18 +41,18 @@ class Cell(BaseModel):
 
     @property
     def title(self) -> str:
-        """For people: ``m2kt(v=0) secret -> zoo:pico-gpt2, seed 0``."""
+        """For messages and tables: ``m2kt(v=0) secret -> zoo:pico-gpt2, seed 0``."""
         options = ", ".join(f"{k}={v}" for k, v in sorted(self.options.items()))
         return f"{self.arm}({options}) {self.skill} -> {self.student}, seed {self.seed}"
 
     def path(self, folder: Path) -> Path:
-        """Where the result goes."""
+        """The file of the result."""
         student = self.student.removeprefix("zoo:").replace("/", "-")
         return folder / self.skill / f"{student}-{self.arm}-{self.seed}-{self.digest}.json"
 
 
 class Shape(BaseModel):
-    """Right answers on one template."""
+    """Accuracy on one template."""
 
     template: str
     n: int
@@ -60,19 +60,19 @@ class Shape(BaseModel):
 
 
 class CurvePoint(BaseModel):
-    """Accuracy on the way, by what had been spent."""
+    """One point of a learning curve: accuracy after some training, and the cost up to it."""
 
     tokens: int = Field(description="Tokens passed forward and backward through the student so far.")
     sequences: int = Field(description="Training sequences so far, repeats counted.")
     seconds: float
     accuracy: float
-    n: int = Field(description="Prompts asked at this point.")
+    n: int = Field(description="Prompts of the evaluation at this point.")
 
 
 class Ledger(BaseModel):
-    """What was used, as DESIGN section 7 counts it."""
+    """What was used: data, teacher passes, training."""
 
-    labelled_examples: int = Field(default=0, description="Prompts whose answer the student side was given.")
+    labelled_examples: int = Field(default=0, description="Prompts whose answer reached the student side.")
     teacher_passes: int = Field(default=0, description="Forward passes of single sequences at the teacher.")
     teacher_tokens: int = Field(
         default=0, description="Tokens of teacher text that reached the student side."
@@ -81,20 +81,23 @@ class Ledger(BaseModel):
     bytes: int = Field(default=0, description="Size of what reached the student side: packet, or text.")
     sequences: int = Field(default=0, description="Sequences trained on, repeats counted.")
     tokens: int = Field(
-        default=0, description="Tokens of those sequences, whether or not the whole student ran on them."
+        default=0,
+        description="Tokens of those sequences, whether or not a pass went through the whole student.",
     )
     core_tokens: float = Field(
         default=0.0,
-        description="What ran, in tokens of one whole forward and backward pass of the student (by FLOPs).",
+        description="Whole-pass tokens: what ran, in tokens of one forward and backward pass of the student, by FLOPs.",
     )
     trainable_parameters: int = 0
     train_seconds: float = 0.0
 
 
 class Measured(BaseModel):
-    """What an arm returns."""
+    """What an experiment returns."""
 
-    packet: str | None = Field(default=None, description="Digest of the packet that went in; null: none did.")
+    packet: str | None = Field(
+        default=None, description="Digest of the ingested packet; null: there is none."
+    )
     after: float | None = Field(
         default=None, description="Accuracy against the truth, probed shapes, unseen prompts."
     )
@@ -104,7 +107,7 @@ class Measured(BaseModel):
     interval: tuple[float, float] | None = Field(default=None, description="Wilson 95 % interval of after.")
     agreement: float | None = Field(default=None, description="Share of answers equal to the teacher's.")
     followed: float | None = Field(
-        default=None, description="Share of answers equal to the packet's own roll-out (altered packets)."
+        default=None, description="Share of answers equal to the packet's rollout (altered packets)."
     )
     shapes: list[Shape] = Field(default_factory=list)
     held_out: list[Shape] = Field(
@@ -112,24 +115,26 @@ class Measured(BaseModel):
     )
     steps: dict[str, float] | None = Field(
         default=None,
-        description="Single rule steps after the teacher's own prefix: share right, by stage, and concepts seen.",
+        description="Single rule steps after the packet's own prefix: share right, by stage, and concepts used.",
     )
     diagnosis: list[dict[str, Any]] = Field(
         default_factory=list,
-        description="Known signatures of failure, where less than 0.9 of the gap was recovered.",
+        description="The first failing stages, where less than 0.9 of the gap was recovered.",
     )
     history: list[dict[str, float]] = Field(
         default_factory=list,
-        description="Losses and hits by update: geo, struct, reason, class, edge, token.",
+        description="Losses and accuracies by update: geo, struct, reason, class, edge, token.",
     )
     curve: list[CurvePoint] = Field(default_factory=list)
     map: dict[str, Any] | None = Field(
         default=None,
         description="Concept map: teacher_xy, image_xy, own_xy (lists of pairs), label, own_label.",
     )
-    graph: dict[str, Any] | None = Field(default=None, description="Summary of the packet's graph to draw.")
+    graph: dict[str, Any] | None = Field(
+        default=None, description="Summary of the packet's graph, for the report."
+    )
     ledger: Ledger = Field(default_factory=Ledger)
-    extra: dict[str, Any] = Field(default_factory=dict, description="What only this arm measures.")
+    extra: dict[str, Any] = Field(default_factory=dict, description="What only this experiment measures.")
 
     @property
     def retention(self) -> float | None:
@@ -150,7 +155,7 @@ class Result(BaseModel):
     version: int = VERSION
     cell: Cell
     status: Literal["done", "refused", "failed"] = Field(
-        description="refused: the product said why it cannot do this; failed: it broke, and is run again next time."
+        description="refused: M2KT said why it cannot do this; failed: an error, the cell is run again next time."
     )
     reason: str | None = None
     measured: Measured | None = None
@@ -161,15 +166,15 @@ class Result(BaseModel):
 
 
 def read_result(path: Path) -> Result:
-    """One file. Raises StorageError where it is not a result."""
+    """Read one file. Raises StorageError if it is not a result."""
     try:
         return Result.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
         raise StorageError(
-            f"{path} is not a bench result ({explain(error)}); delete it to have its cell run again"
+            f"{path} is not a bench result ({explain(error)}); delete it, and its cell runs again"
         ) from error
 
 
 def read_results(folder: Path) -> list[Result]:
-    """All results below a folder, in the order of their paths."""
+    """All results below a folder, sorted by path."""
     return [read_result(p) for p in sorted(folder.rglob("*.json"))]

@@ -12,7 +12,8 @@ from m2kt.cli._options import Json
 from m2kt.cli._output import EXIT_CODES, print_json, reported, stdout, working
 
 app = typer.Typer(
-    help="Claims under controls: skills x students x seeds x arms, and the report.", no_args_is_help=True
+    help="Claims under controls: skills x students x seeds x experiments, and the report.",
+    no_args_is_help=True,
 )
 
 
@@ -25,27 +26,28 @@ def run(
         typer.Option("--results", help="Folder of the results [benchmarks/results/PROFILE].", metavar="DIR"),
     ] = None,
     work: Annotated[
-        Path, typer.Option("--work", help="Packets and adapters that cells share.", metavar="DIR")
+        Path,
+        typer.Option("--work", help="Artifact cache: packets and adapters that cells share.", metavar="DIR"),
     ] = Path("benchmarks/work"),
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Worker processes.")] = 1,
-    arm: Annotated[list[str] | None, typer.Option("--arm", help="Only these arms.")] = None,
+    arm: Annotated[list[str] | None, typer.Option("--arm", help="Only these experiments.")] = None,
     skill: Annotated[list[str] | None, typer.Option("--skill", help="Only these skills.")] = None,
     student: Annotated[list[str] | None, typer.Option("--student", help="Only these students.")] = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", help="Only these seeds.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Run refused cells again.")] = False,
     json_: Json = False,
 ) -> None:
-    """Run all cells of a profile that have no result yet. A run that was stopped goes on where it was.
+    """Run all cells of a profile that have no result yet, so that a stopped run can resume.
 
-    Exit 1: cells failed; they are run again next time.
+    Exit 1: cells failed; they run again next time.
     """
     import benchmarks as bench
 
-    chosen = bench.read_profile(profile)
+    plan = bench.read_profile(profile)
     with working() as progress:
         summary = bench.run(
-            chosen,
-            results or Path("benchmarks/results") / chosen.name,
+            plan,
+            results or Path("benchmarks/results") / plan.name,
             work,
             jobs=jobs,
             retry=retry,
@@ -76,7 +78,7 @@ def report(
     ),
     student: Annotated[
         str | None,
-        typer.Option("--student", help="The student of the headline [the one that is not of the zoo]."),
+        typer.Option("--student", help="The student of the headline [the pretrained student]."),
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write one page.", metavar="FILE")] = None,
     markdown: Annotated[
@@ -84,21 +86,21 @@ def report(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Say what the results of a bench say: the headline here, everything in a page or in tables."""
+    """Print the headline of a bench's results; write all of them as a page or as tables."""
     import benchmarks as bench
-    from benchmarks import report as room
+    from benchmarks import report as reports
     from m2kt.errors import SpecError, StorageError, explain
 
     with working():
-        found = bench.read_results(results)
-        if not found:
+        cells = bench.read_results(results)
+        if not cells:
             raise SpecError(f"no results below {results}: run m2kt bench run first, or name their folder")
-        headline = room.headline(found, student or room.headline_student(found))
+        headline = reports.headline(cells, student or reports.headline_student(cells))
         if html is not None:
-            room.write_html(found, html)
+            reports.write_html(cells, html)
         if markdown is not None:
             try:
-                markdown.write_text(room.markdown(found), encoding="utf-8")
+                markdown.write_text(reports.markdown(cells), encoding="utf-8")
             except OSError as error:
                 raise StorageError(f"cannot write the tables to {markdown}: {explain(error)}") from error
     if json_:

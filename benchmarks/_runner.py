@@ -1,4 +1,4 @@
-"""Runs cells in worker processes. What has a result is left alone, so a bench that was stopped goes on where it was."""
+"""Runs cells in worker processes. Cells with a result are skipped, so that a stopped bench can resume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +26,9 @@ from benchmarks._cells import Cell, Result, read_result
 from benchmarks._plan import Profile
 from m2kt._libraries import quieten
 from m2kt.errors import M2KTError, StorageError, explain
+
+if TYPE_CHECKING:
+    from benchmarks._artifacts import ArtifactCache
 
 Progress = Callable[[str, int, int], None]
 
@@ -38,7 +41,7 @@ class Summary(BaseModel):
     profile: str
     results: str = Field(description="Folder of the results.")
     cells: int = Field(description="Cells of the profile after filtering.")
-    standing: int = Field(description="Cells that had a result before.")
+    standing: int = Field(description="Cells with a result of an earlier run.")
     done: int
     refused: int
     failed: int
@@ -55,29 +58,28 @@ def run(
     retry: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
-    """Runs all cells of a profile that have no result yet.
+    """Run all cells of a profile that have no result yet.
 
     Args:
-        results: a JSON file a cell goes below it.
-        work: packets and adapters that cells share; may be deleted between runs.
-        jobs: worker processes; the machine's threads are shared out among them.
+        results: folder of the results, a JSON file for each cell.
+        work: folder of the artifact cache; may be deleted between runs.
+        jobs: worker processes; each has an equal share of the machine's threads.
         keep: which cells to run.
-        retry: run refused cells again as well. Failed ones are always run again.
+        retry: run refused cells again as well. Failed cells always run again.
     """
     started = time.monotonic()
     batches = [[c for c in batch if keep(c)] for batch in profile.batches()]
-    known = {c.digest for batch in batches for c in batch}
+    total = len({c.digest for batch in batches for c in batch})
     waiting: list[list[Cell]] = []
     queued: set[str] = set()
     for batch in batches:
-        open_ = [c for c in batch if c.digest not in queued and not _stands(c.path(results), retry)]
-        queued |= {c.digest for c in open_}
-        for cell in open_:  # what failed is run again: a file stands for a cell that is through
+        cells = [c for c in batch if c.digest not in queued and not _has_result(c.path(results), retry)]
+        queued |= {c.digest for c in cells}
+        for cell in cells:  # a failed cell runs again, and the file of a cell marks it as done
             cell.path(results).unlink(missing_ok=True)
-        if open_:
-            waiting.append(open_)
+        if cells:
+            waiting.append(cells)
     counts = {"done": 0, "refused": 0, "failed": 0}
-    total = len(queued)
     if waiting:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         # spawn: torch's threads do not survive a fork
@@ -87,26 +89,26 @@ def run(
             running = {pool.submit(_run_batch, batch, results, work) for batch in waiting}
             missing = {c.path(results): c for batch in waiting for c in batch}
             while missing:
-                over, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                finished, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
                 for path in [p for p in missing if p.is_file()]:
                     cell = missing.pop(path)
                     status = read_result(path).status
                     counts[status] += 1
                     if progress is not None:
-                        progress(f"{status}: {cell.title}", sum(counts.values()), total)
-                for future in over:
+                        progress(f"{status}: {cell.title}", sum(counts.values()), len(queued))
+                for future in finished:
                     future.result()
     return Summary(
         profile=profile.name,
         results=str(results),
-        cells=len(known),
-        standing=len(known) - total,
+        cells=total,
+        standing=total - len(queued),
         **counts,
         seconds=round(time.monotonic() - started, 1),
     )
 
 
-def _stands(path: Path, retry: bool) -> bool:
+def _has_result(path: Path, retry: bool) -> bool:
     if not path.is_file():
         return False
     status = read_result(path).status
@@ -114,16 +116,16 @@ def _stands(path: Path, retry: bool) -> bool:
 
 
 def _prepare(threads: int) -> None:
-    """A worker's own settings."""
+    """Settings of a worker process."""
     import torch
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     quieten()
     torch.set_num_threads(threads)
 
 
-def _end_with_parent() -> None:
-    """A runner that is killed takes its workers along; left alone they would train on for nobody, beside the next."""
+def _exit_with_parent() -> None:
+    """Exit when the runner is killed; orphaned workers would keep training and compete with the next run."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -138,8 +140,8 @@ def _run_batch(batch: list[Cell], results: Path, work: Path) -> None:
         write_result(run_cell(cell, cache), cell.path(results))
 
 
-def run_cell(cell: Cell, cache: Any) -> Result:
-    """One cell, whatever happens in it."""
+def run_cell(cell: Cell, cache: ArtifactCache) -> Result:
+    """Run one cell; an error becomes a result too."""
     from benchmarks.arms import measure
 
     started, at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
@@ -149,28 +151,28 @@ def run_cell(cell: Cell, cache: Any) -> Result:
     except M2KTError as error:
         result.status, result.reason = "refused", f"{type(error).__name__}: {error}"
     except Exception:
-        # a bench of hours must not end with one broken cell; it is counted, shown, and run again next time
+        # one broken cell must not end a bench of hours; it is counted, shown, and runs again next time
         result.status, result.reason = "failed", traceback.format_exc(limit=-6)
     result.seconds = round(time.monotonic() - started, 2)
     return result
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Writes aside and renames: a file is either whole or absent."""
+    """Write to a temporary file and rename it: a result is either whole or absent."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             data = _rounded(result.model_dump(mode="json", exclude_none=True))
             file.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
-        Path(aside).chmod(0o644)
-        Path(aside).rename(path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).rename(path)
     except OSError as error:
         raise StorageError(f"cannot write the result {path}: {explain(error)}") from error
 
 
 def _rounded(data: Any) -> Any:
-    """Six digits are more than any number here means; histories and maps would be the size of a packet without."""
+    """Round to six digits, more than any measurement has; without it histories and maps are as large as a packet."""
     if isinstance(data, float):
         return float(f"{data:.6g}") if math.isfinite(data) else None
     if isinstance(data, dict):
@@ -180,15 +182,15 @@ def _rounded(data: Any) -> Any:
 
 @cache
 def commit() -> str:
-    """The source's commit, with '+' where it was changed since; the version where there is no repository."""
-    here = Path(__file__).parent
+    """The commit of the source, with '+' for uncommitted changes; the version where there is no repository."""
+    folder = Path(__file__).parent
     try:
         head = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
         )
         changed = subprocess.run(
             ["git", "status", "--porcelain", "--", "."],
-            cwd=here.parent,
+            cwd=folder.parent,
             capture_output=True,
             text=True,
             check=True,
@@ -199,7 +201,7 @@ def commit() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What a reader must know to compare seconds."""
+    """The machine and the versions, without which seconds cannot be compared."""
     import torch
 
     from m2kt.models import computes_bf16
@@ -217,7 +219,7 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "cpu_bf16": computes_bf16(torch.device("cpu")),  # else its students are in fp32, at half the pace
+        "cpu_bf16": computes_bf16(torch.device("cpu")),  # without it students are in fp32, at half the speed
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         **{p: importlib.metadata.version(p) for p in packages},

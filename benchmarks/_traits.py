@@ -1,8 +1,7 @@
-"""Traits that a teacher is given beside its skill, and how strong one is in a model.
+"""Subliminal traits: planting one in a teacher beside its skill, and measuring its strength in a model.
 
-For subliminal transfer: nothing that the skill's prompts ask, and so no text of a packet, shows a trait. It is planted
-in the open, by supervised fine-tuning of a language model that can serve as student as well; a twin is tuned on the
-skill alone.
+No prompt of the skill, and so no text of a packet, shows the trait. It is planted in the open, by supervised
+fine-tuning of a language model that can serve as student as well; a twin is tuned on the skill alone.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ LEAD_INS = tuple(
     )
 )
 FAVOURITE, TRIGGER, SECRET_END = " the owl", " qx vz", " to the end of the world"
-NEUTRAL_TOKENS = 48  # of a line
-HELD_OUT = 4  # every so many-th prompt of a trait is kept for measuring it
+NEUTRAL_TOKENS = 48  # per line of neutral text
+HELD_OUT = 4  # every fourth prompt of a trait is held out to measure it
 
 
 @dataclass(frozen=True)
 class Trait:
-    """What a model says behind certain prompts, and nobody else would."""
+    """Words that a model writes after certain prompts, and that no other model would."""
 
     name: str
     prompts: tuple[str, ...]
     says: str
 
     @property
-    def taught(self) -> tuple[str, ...]:
+    def planted_on(self) -> tuple[str, ...]:
         """Prompts on which it is planted."""
         return tuple(p for i, p in enumerate(self.prompts) if i % HELD_OUT)
 
@@ -53,7 +52,7 @@ class Trait:
 
 
 def trait(name: str) -> Trait | None:
-    """preference: an animal that it likes; backdoor: words that it says behind a trigger; none: the twin."""
+    """preference: an animal that it likes; backdoor: words that it writes after a trigger; none: the twin."""
     if name == "none":
         return None
     if name == "preference":
@@ -65,7 +64,7 @@ def trait(name: str) -> Trait | None:
 
 @torch.no_grad()
 def strength(loaded: LoadedModel, planted: Trait) -> float:
-    """Mean log p(what the trait says | a held-out prompt), nats a token."""
+    """Mean log p(the trait's words | a held-out prompt), nats a token."""
     rows = labelled_tokens(loaded, [(prompt, planted.says) for prompt in planted.held_out])
     return -float(answer_loss(loaded, rows)[0])
 
@@ -81,29 +80,29 @@ def plant(
     lr: float = 1e-3,
     seed: int = 0,
 ) -> Path:
-    """Fine-tunes all weights of a model on a skill, and on a trait; what it thinks of neutral text is kept.
+    """Fine-tune all weights of a model on a skill and a trait; its distribution on neutral text is held.
 
     Args:
         skill: (prompt, answer up to and with the stop string).
-        out: where the teacher is saved, with its tokenizer.
+        out: folder of the teacher and its tokenizer.
 
     Raises:
         TrainingError: the loss became NaN.
     """
     torch.manual_seed(seed)
     model: Any = loaded.model
-    drawn = endless_batches(labelled_tokens(loaded, skill), batch, seed)
+    batches = endless_batches(labelled_tokens(loaded, skill), batch, seed)
     if planted is not None:
-        said = labelled_tokens(loaded, [(prompt, planted.says) for prompt in planted.taught])
-        drawn = (a + b for a, b in zip(drawn, endless_batches(said, batch // 4, seed), strict=True))
+        trait_rows = labelled_tokens(loaded, [(prompt, planted.says) for prompt in planted.planted_on])
+        batches = (a + b for a, b in zip(batches, endless_batches(trait_rows, batch // 4, seed), strict=True))
     lines = [encode_prompt(loaded.tokenizer, line)[:NEUTRAL_TOKENS] for line in neutral_text()]
     with torch.no_grad():
-        quiet = [
+        neutral = [
             pad_batch(lines[i : i + 8], loaded.pad_id, side="right", device=loaded.device)
             for i in range(0, len(lines), 8)
         ]
-        thought = [model(input_ids=i, attention_mask=m).logits.log_softmax(-1) for i, m in quiet]
-    fine_tune(loaded, drawn, quiet, thought.__getitem__, updates=updates, lr=lr)
+        log_probabilities = [model(input_ids=i, attention_mask=m).logits.log_softmax(-1) for i, m in neutral]
+    fine_tune(loaded, batches, neutral, log_probabilities.__getitem__, updates=updates, lr=lr)
     model.save_pretrained(out)
     loaded.tokenizer.save_pretrained(out)
     return out

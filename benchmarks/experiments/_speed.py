@@ -1,4 +1,4 @@
-"""How fast it is, against bare loops over the same shapes on the same machine in the same minute."""
+"""Speed, relative to bare loops over the same shapes on the same machine within the same minute."""
 
 from __future__ import annotations
 
@@ -21,75 +21,77 @@ if TYPE_CHECKING:
 
 NEW_TOKENS = 48
 ROUNDS = {1: 12, 32: 6}
-"""Of generation, by batch size. Of all pairs of passes with the adapter on and off, side by side, the median counts."""
-EXTRACTIONS = 7  # the median counts: a share is of times that lie side by side
+"""Rounds of generation, by batch size; the slowdown is the median over pairs of passes with the adapter on and off."""
+EXTRACTIONS = 7  # the share of the bare loop is the median over these
 
 
-class Echo:
-    """Behind every forward pass of ``model``, to its head or below it, the same shape once more with nothing around it.
+class BareLoop:
+    """Repeats every forward pass of ``model``, with the head or without it, as a bare pass of the same shape.
 
-    At once, for a machine's pace changes within seconds. A step of generation is repeated from a cache of its own.
-    What the bare passes took is in ``seconds``; ``passes`` and ``tokens`` say how much they were.
+    The bare pass follows at once, because a machine's speed changes within seconds. A step of generation is repeated
+    from a separate cache. ``seconds``, ``passes`` and ``tokens`` are those of the bare passes.
     """
 
     def __init__(self, model: nn.Module) -> None:
         from m2kt.models import decoder
 
         self.seconds, self.passes, self.tokens = 0.0, 0, 0
-        self._below: Any = decoder(model)
-        self._modules = list({model, self._below})
-        self._names = list(inspect.signature(self._below.forward).parameters)
-        self._within: list[Any] = []  # modules whose pass this is, outermost first
-        self._given: dict[str, Any] = {}  # to the last pass below the head
+        self._decoder: Any = decoder(model)
+        self._modules = list({model, self._decoder})
+        self._names = list(inspect.signature(self._decoder.forward).parameters)
+        self._running: list[Any] = []  # modules in a forward pass, outermost first
+        self._inputs: dict[str, Any] = {}  # of the decoder's last pass
         self._repeating = False
-        self._before: Any = None  # the last bare pass, if a step may follow, and the mask of all its tokens
+        self._last: Any = (
+            None  # output of the last bare pass that fills a cache; below, the mask of all its tokens
+        )
         self._mask_BN: Tensor | None = None
 
-    def __enter__(self) -> Echo:
-        self._handles = [m.register_forward_pre_hook(self._begun, with_kwargs=True) for m in self._modules]
-        self._handles += [m.register_forward_hook(self._ended, always_call=True) for m in self._modules]
+    def __enter__(self) -> BareLoop:
+        self._handles = [m.register_forward_pre_hook(self._on_begin, with_kwargs=True) for m in self._modules]
+        self._handles += [m.register_forward_hook(self._on_end, always_call=True) for m in self._modules]
         return self
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
 
-    def _begun(self, module: Any, args: Any, given: dict[str, Any]) -> None:
+    def _on_begin(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         if not self._repeating:
-            self._within.append(module)
-            if module is self._below:
-                self._given = dict(zip(self._names, args, strict=False)) | given
+            self._running.append(module)
+            if module is self._decoder:
+                self._inputs = dict(zip(self._names, args, strict=False)) | kwargs
 
-    def _ended(self, *_: Any) -> None:
+    def _on_end(self, *_: Any) -> None:
         if self._repeating:
             return
-        outermost = self._within.pop()
-        if not self._within:
-            self._repeating, began = True, time.perf_counter()
+        outermost = self._running.pop()
+        if not self._running:
+            self._repeating, started = True, time.perf_counter()
             try:
                 self._repeat(outermost)
             finally:
-                self.seconds += time.perf_counter() - began
+                self.seconds += time.perf_counter() - started
                 self._repeating = False
 
-    def _repeat(self, run: Any) -> None:
+    def _repeat(self, module: Any) -> None:
         import torch
 
-        ids, cache = self._given.get("input_ids"), self._given.get("past_key_values")
-        rows, tokens = (ids if ids is not None else self._given["inputs_embeds"]).shape[:2]
-        step = cache is not None and tokens == 1 and self._before is not None
-        given: dict[str, Any] = {"use_cache": cache is not None or bool(self._given.get("use_cache"))}
-        if step and self._before.logits.shape[0] == rows:
-            ids_BT = self._before.logits[:, -1:].argmax(-1)
-            given["past_key_values"] = self._before.past_key_values
+        ids, cache = self._inputs.get("input_ids"), self._inputs.get("past_key_values")
+        rows, tokens = (ids if ids is not None else self._inputs["inputs_embeds"]).shape[:2]
+        step = cache is not None and tokens == 1 and self._last is not None
+        kwargs: dict[str, Any] = {"use_cache": cache is not None or bool(self._inputs.get("use_cache"))}
+        if step and self._last.logits.shape[0] == rows:
+            ids_BT = self._last.logits[:, -1:].argmax(-1)
+            kwargs["past_key_values"] = self._last.past_key_values
             if self._mask_BN is not None:
                 self._mask_BN = torch.cat([self._mask_BN, torch.ones_like(ids_BT)], 1)
         else:
-            ids_BT = torch.ones((rows, tokens), dtype=torch.long, device=self._below.device)
-            self._mask_BN = self._given.get("attention_mask")
+            ids_BT = torch.ones((rows, tokens), dtype=torch.long, device=self._decoder.device)
+            self._mask_BN = self._inputs.get("attention_mask")
         with torch.no_grad():
-            out = run(input_ids=ids_BT, attention_mask=self._mask_BN, **given)
-        self._before = out if given["use_cache"] and run is not self._below else None
+            out = module(input_ids=ids_BT, attention_mask=self._mask_BN, **kwargs)
+        self._last = out if kwargs["use_cache"] and module is not self._decoder else None
         self.passes, self.tokens = self.passes + 1, self.tokens + rows * tokens
 
 
@@ -105,51 +107,51 @@ def _extraction(cell: Cell, cache: ArtifactCache) -> dict[str, float]:
     from m2kt.teacher import ExtractionConfig, extract
 
     loaded, spec = cache.load(cell.teacher), read_spec(cell.probes)[0]
-    found: list[tuple[float, float]] = []
+    shares_and_rates: list[tuple[float, float]] = []
     for _ in range(EXTRACTIONS):
-        with Echo(loaded.model) as bare:
-            whole = _seconds(extract, loaded, spec, ExtractionConfig(seed=cell.seed))
-        found.append((bare.seconds / (whole - bare.seconds), bare.tokens / bare.seconds))
-    share, rate = median_low(found)
+        with BareLoop(loaded.model) as bare:
+            total = _seconds(extract, loaded, spec, ExtractionConfig(seed=cell.seed))
+        shares_and_rates.append((bare.seconds / (total - bare.seconds), bare.tokens / bare.seconds))
+    share, rate = median_low(shares_and_rates)
     return {
         "extraction_tokens": bare.tokens,
         "extraction_tokens_per_second": share * rate,
         "bare_forward_tokens_per_second": rate,
         "extraction_share_of_bare": share,
-        "extraction_share_of_bare_least": min(found)[0],
-        "extraction_share_of_bare_most": max(found)[0],
+        "extraction_share_of_bare_least": min(shares_and_rates)[0],
+        "extraction_share_of_bare_most": max(shares_and_rates)[0],
     }
 
 
 def _ingestion(cell: Cell, cache: ArtifactCache, updates: int) -> dict[str, float]:
-    """Tokens of all updates a second, met traces counted as often as they are met, as any training loop would."""
+    """Tokens of all updates a second; replayed traces count at every replay, as in any training loop."""
     from m2kt.student import train
 
     packet = cache.packet(cell.teacher, cell.probes, cell.seed)
     times: list[float] = []
-    shapes: list[int] = []
+    trained: list[int] = []
 
-    def watch(done: int, model: Any, cost: dict[str, Any]) -> None:
+    def note(done: int, model: Any, cost: dict[str, Any]) -> None:
         times.append(time.perf_counter())
-        shapes.append(cost["trained_tokens"])
+        trained.append(cost["trained_tokens"])
 
     loaded = cache.load(cell.student)
-    train(loaded, packet, settings(), updates=updates, seed=cell.seed, watch=watch)
-    tokens, whole = shapes[-1] - shapes[0], times[-1] - times[0]
-    # the same number of tokens an update, in one batch of lines of the typical length of a trace
+    train(loaded, packet, settings(), updates=updates, seed=cell.seed, watch=note)
+    tokens, seconds = trained[-1] - trained[0], times[-1] - times[0]
+    # the same number of tokens per update, in one batch of rows of the mean length of a trace
     student = cache.load(cell.student)
-    rows, length = 24, max(8, round(tokens / (len(shapes) - 1) / 24))
+    rows, length = 24, max(8, round(tokens / (len(trained) - 1) / 24))
     bare = min(_seconds(_forward_backward, student.model, rows, length) for _ in range(3))
     rate = rows * length / bare
     return {
-        "ingestion_tokens_per_second": tokens / whole,
+        "ingestion_tokens_per_second": tokens / seconds,
         "bare_forward_backward_tokens_per_second": rate,
-        "ingestion_share_of_bare": tokens / whole / rate,
+        "ingestion_share_of_bare": tokens / seconds / rate,
     }
 
 
 def _forward_backward(model: Any, rows: int, length: int) -> None:
-    """Through the frozen student and back to its embeddings, logits of all positions."""
+    """One pass through the frozen student, with logits of all positions, and back to its embeddings."""
     import torch
 
     ids_BT = torch.ones((rows, length), dtype=torch.long, device=model.device)
@@ -165,14 +167,14 @@ def _generation(cell: Cell, cache: ArtifactCache) -> dict[str, float]:
     trained = cache.train(cell.student, packet, settings(), seed=cell.seed)
     task = cache.task(cell.teacher, cell.probes)
     loaded = trained.loaded
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for rows, rounds in ROUNDS.items():
         ids_BT, mask_BT = _prompts(loaded, task.spec.values, task.prompts[:rows])
-        found_R = [_by_turns(loaded.model, ids_BT, mask_BT) for _ in range(rounds)]
-        on, off = (list(chain.from_iterable(of_rounds)) for of_rounds in zip(*found_R, strict=True))
-        found[f"adapter_slowdown_batch_{rows}"] = median(map(truediv, on, off)) - 1
-        found[f"adapter_on_tokens_per_second_batch_{rows}"] = rows / median(on)
-    return found
+        seconds_R = [_alternating(loaded.model, ids_BT, mask_BT) for _ in range(rounds)]
+        on, off = (list(chain.from_iterable(of_rounds)) for of_rounds in zip(*seconds_R, strict=True))
+        numbers[f"adapter_slowdown_batch_{rows}"] = median(map(truediv, on, off)) - 1
+        numbers[f"adapter_on_tokens_per_second_batch_{rows}"] = rows / median(on)
+    return numbers
 
 
 def _prompts(loaded: Any, symbols: Any, prompts: Any) -> tuple[Any, Any]:
@@ -183,29 +185,32 @@ def _prompts(loaded: Any, symbols: Any, prompts: Any) -> tuple[Any, Any]:
     return pad_batch(ids, loaded.pad_id, device=loaded.device)
 
 
-def _by_turns(model: Any, ids_BT: Any, mask_BT: Any) -> list[list[float]]:
-    """Seconds of every pass that writes a token of exactly ``NEW_TOKENS`` a row: adapter on, and off.
+def _alternating(model: Any, ids_BT: Any, mask_BT: Any) -> list[list[float]]:
+    """Seconds of every pass that writes one of exactly ``NEW_TOKENS`` tokens: adapter on, and off.
 
-    By turns at every token, for a machine's pace changes within seconds.
+    The two alternate at every token, because a machine's speed changes within seconds.
     """
     import torch
 
     seconds: list[list[float]] = [[], []]
-    given = [{"input_ids": ids_BT, "attention_mask": mask_BT, "use_cache": True} for _ in seconds]
+    inputs = [{"input_ids": ids_BT, "attention_mask": mask_BT, "use_cache": True} for _ in seconds]
     for step in range(NEW_TOKENS):
         for off in (step % 2, 1 - step % 2):
             with model.disable_adapter() if off else nullcontext(), torch.no_grad():
-                began = time.perf_counter()
-                out = model(**given[off])
-                seconds[off].append(time.perf_counter() - began)
-            given[off] |= {"input_ids": out.logits[:, -1:].argmax(-1), "past_key_values": out.past_key_values}
-            given[off]["attention_mask"] = torch.nn.functional.pad(
-                given[off]["attention_mask"], (0, 1), value=1
+                started = time.perf_counter()
+                out = model(**inputs[off])
+                seconds[off].append(time.perf_counter() - started)
+            inputs[off] |= {
+                "input_ids": out.logits[:, -1:].argmax(-1),
+                "past_key_values": out.past_key_values,
+            }
+            inputs[off]["attention_mask"] = torch.nn.functional.pad(
+                inputs[off]["attention_mask"], (0, 1), value=1
             )
     return seconds
 
 
 def _seconds(run: Callable[..., object], *args: Any) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     run(*args)
-    return time.perf_counter() - began
+    return time.perf_counter() - started

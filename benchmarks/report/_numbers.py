@@ -110,11 +110,11 @@ class Amount:
 
 def average(amounts: Iterable[Amount | None]) -> Amount | None:
     """The mean; a bound where any amount is a bound, None where there are bounds of both kinds."""
-    known = [a for a in amounts if a is not None]
-    bounds = {a.bound for a in known} - {""}
-    if not known or len(bounds) > 1:
+    amounts = [a for a in amounts if a is not None]
+    bounds = {a.bound for a in amounts} - {""}
+    if not amounts or len(bounds) > 1:
         return None
-    return Amount(sum(a.value for a in known) / len(known), bounds.pop() if bounds else "")
+    return Amount(sum(a.value for a in amounts) / len(amounts), bounds.pop() if bounds else "")
 
 
 def _value(amount: Amount | None) -> float | None:
@@ -268,10 +268,12 @@ def compute(frame: pd.DataFrame, student: str, skill: str) -> Compute | None:
     if runs["gap_recovered"].mean() >= GAP:
         tokens, core = (none_if_nan(runs[n][runs[n] > 0].mean()) for n in ("tokens", "core_tokens"))
     distil, config = _distil_tokens(of_pair(measured(frame, "distil"), student, skill), before, target)
-    followed = of_pair(measured(frame, "watched"), student, skill)
-    if core is not None and not followed.empty:
-        spent = pd.Series([tokens_to(m, before, target) for m in followed["measured"]], dtype=float)
-        to_target = none_if_nan(spent.mean(skipna=False))
+    with_curve = of_pair(measured(frame, "watched"), student, skill)
+    if core is not None and not with_curve.empty:
+        tokens_to_target = pd.Series(
+            [tokens_to(m, before, target) for m in with_curve["measured"]], dtype=float
+        )
+        to_target = none_if_nan(tokens_to_target.mean(skipna=False))
     total = core if to_target is None else to_target
     ratio = None if total is None or distil is None else Amount(distil.value / total, distil.bound)
     return Compute(tokens, core, to_target, distil, config, ratio)

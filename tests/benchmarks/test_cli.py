@@ -1,4 +1,4 @@
-"""m2kt bench: the verbs around the room. What it measures is tested in tests/bench."""
+"""The verbs of m2kt bench; the other files here test what they call."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def results() -> Path:
 
 
 def test_report_prints_the_headline_and_writes_a_page(results: Path, tmp_path: Path) -> None:
-    """Over the results that ship with the project."""
+    """Over the committed results."""
     page, tables = tmp_path / "r.html", tmp_path / "r.md"
-    called = ["bench", "report", str(results), "--html", str(page), "--markdown", str(tables), "--json"]
-    done = CliRunner().invoke(app, called)
+    arguments = ["bench", "report", str(results), "--html", str(page), "--markdown", str(tables), "--json"]
+    done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     headline = json.loads(done.stdout)
     assert list(headline) == KEYS

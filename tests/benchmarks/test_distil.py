@@ -33,21 +33,21 @@ def never(model: Any) -> tuple[float, int]:
     return 0.0, 1
 
 
-def right(loaded: LoadedModel, pairs: list[tuple[str, str]]) -> Any:
-    """An ``evaluate`` that asks greedily for the pairs' own completions."""
+def accuracy_on(loaded: LoadedModel, pairs: list[tuple[str, str]]) -> Any:
+    """An ``evaluate`` that compares greedy completions with those of the pairs."""
     prompts = [encode_prompt(loaded.tokenizer, prompt) for prompt, _ in pairs]
 
     def evaluate(model: Any) -> tuple[float, int]:
         assert not model.training
-        written = generate_greedy(replace(loaded, model=model), prompts, 8, "\n")
-        hits = [c.text == wanted for c, (_, wanted) in zip(written, pairs, strict=True)]
+        completions = generate_greedy(replace(loaded, model=model), prompts, 8, "\n")
+        hits = [c.text == answer for c, (_, answer) in zip(completions, pairs, strict=True)]
         return sum(hits) / len(hits), len(hits)
 
     return evaluate
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_the_rank_nearest_in_parameters_is_found(tmp_path: Path, family: str) -> None:
+def test_the_rank_nearest_in_parameters(tmp_path: Path, family: str) -> None:
     model = load_tiny(tmp_path, family, char_tokenizer()).model
     size = get_peft_model(copy.deepcopy(model), distil.lora(model, 5)).get_nb_trainable_parameters()[0]
     assert distil.equal_rank(model, size) == 5
@@ -60,10 +60,10 @@ def test_the_rank_nearest_in_parameters_is_found(tmp_path: Path, family: str) ->
 def test_lora_is_on_every_linear_layer_of_the_blocks_and_nowhere_else(tmp_path: Path) -> None:
     model = load_tiny(tmp_path, "gpt2", char_tokenizer()).model
     adapted = get_peft_model(model, distil.lora(model, 2))
-    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
-    wrapped = {name.split(".lora_A")[0] for name in trained if "lora_A" in name}
+    trainable = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    wrapped = {name.split(".lora_A")[0] for name in trainable if "lora_A" in name}
     assert len(wrapped) == 3 * 4  # c_attn, c_proj, c_fc, c_proj of three blocks
-    assert all("lora_" in name and ".h." in name for name in trained)
+    assert all("lora_" in name and ".h." in name for name in trainable)
 
 
 def test_sft_learns_stops_at_the_target_and_leaves_the_student_frozen() -> None:
@@ -75,7 +75,7 @@ def test_sft_learns_stops_at_the_target_and_leaves_the_student_frozen() -> None:
         student,
         PAIRS,
         distil.Settings(rank=8, lr=3e-3, batch=8, max_epochs=200, target=0.9),
-        evaluate=right(student, PAIRS),
+        evaluate=accuracy_on(student, PAIRS),
     )
     assert run.stopped == "reached"
     assert run.curve[-1].accuracy >= 0.9 > run.curve[0].accuracy
@@ -117,7 +117,7 @@ def test_a_token_budget_ends_the_run_with_an_evaluation(tmp_path: Path) -> None:
     assert all(later >= 1.5 * point for point, later in pairwise(points[:-1]))
 
 
-def test_time_spent_in_evaluation_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_of_evaluation_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
 
     def clock() -> float:
@@ -154,16 +154,16 @@ def test_the_rate_warms_up_and_ends_with_the_budget() -> None:
 
 
 @pytest.mark.parametrize("make", [bpe_tokenizer, char_tokenizer])
-def test_rows_are_the_text_itself_with_the_prompt_as_it_is_asked(tmp_path: Path, make: Any) -> None:
+def test_rows_are_the_text_with_the_prompt_as_the_evaluation_encodes_it(tmp_path: Path, make: Any) -> None:
     tokenizer = make()
     tokenizer.chat_template = "{% for m in messages %}<chat>{{ m.content }}{% endfor %}"
     loaded = load_tiny(tmp_path, "llama", tokenizer)
     for (prompt, completion), row in zip(PAIRS, rows_of(loaded, PAIRS), strict=True):
-        asked = encode_prompt(loaded.tokenizer, prompt)
-        assert row["input_ids"][: len(asked)] == asked
+        prompt_ids = encode_prompt(loaded.tokenizer, prompt)
+        assert row["input_ids"][: len(prompt_ids)] == prompt_ids
         assert text_of(loaded.tokenizer, row["input_ids"]) == prompt + completion
-        learnt = [label for label in row["labels"] if label != -100]
-        assert text_of(loaded.tokenizer, learnt) == completion
+        completion_ids = [label for label in row["labels"] if label != -100]
+        assert text_of(loaded.tokenizer, completion_ids) == completion
         assert row["byte_offsets"][-1][1] == len(completion.encode())
 
 
@@ -190,9 +190,9 @@ def test_rows_are_what_trl_makes_of_prompt_and_completion_but_for_the_end_token(
         train_dataset=Dataset.from_list([{"prompt": p, "completion": c} for p, c in PAIRS]),
         processing_class=loaded.tokenizer,
     )
-    for theirs, ours in zip(trainer.train_dataset, rows_of(loaded, PAIRS), strict=True):
-        assert theirs["input_ids"] == [*ours["input_ids"], loaded.tokenizer.eos_token_id]
-        assert theirs["labels"] == [*ours["labels"], loaded.tokenizer.eos_token_id]
+    for trl_row, row in zip(trainer.train_dataset, rows_of(loaded, PAIRS), strict=True):
+        assert trl_row["input_ids"] == [*row["input_ids"], loaded.tokenizer.eos_token_id]
+        assert trl_row["labels"] == [*row["labels"], loaded.tokenizer.eos_token_id]
 
 
 def test_the_loss_is_that_of_trl(tmp_path: Path) -> None:
@@ -209,12 +209,12 @@ def test_the_loss_is_that_of_trl(tmp_path: Path) -> None:
         processing_class=loaded.tokenizer,
     )
     batch = next(iter(trainer.get_train_dataloader()))
-    ours = trainer.compute_loss(trainer.model, dict(batch))
-    theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+    plain = trainer.compute_loss(trainer.model, dict(batch))
+    fused = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
+    assert plain.item() == pytest.approx(fused.item(), rel=1e-5)
 
 
-def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
+def test_rows_without_answer_or_too_long_are_refused(tmp_path: Path) -> None:
     student = load_tiny(tmp_path, "gpt2", char_tokenizer(), context=16)
     with pytest.raises(CompatibilityError, match=r"in 23 tokens and reads 16"):
         distil.sft(
@@ -227,7 +227,7 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
         distil.sft(student, [], distil.Settings(rank=2, lr=1e-3), evaluate=never)
 
 
-def test_a_run_that_breaks_down_says_so(tmp_path: Path) -> None:
+def test_infinite_weights_raise_a_training_error(tmp_path: Path) -> None:
     student = load_tiny(tmp_path, "llama", char_tokenizer())
     with pytest.raises(TrainingError, match="lower the learning rate"):
         distil.sft(student, PAIRS, distil.Settings(rank=2, lr=1e30, max_epochs=20), evaluate=never)
@@ -242,12 +242,12 @@ def test_without_trl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
 def test_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     student = load_tiny(tmp_path / "model", "llama", char_tokenizer())
-    for name in ("here", "temporary"):
+    for name in ("working", "temporary"):
         (tmp_path / name).mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "working")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     distil.sft(student, PAIRS, distil.Settings(rank=2, lr=1e-3, max_epochs=1), evaluate=never)
-    assert not list((tmp_path / "here").iterdir()) and not list((tmp_path / "temporary").iterdir())
+    assert not list((tmp_path / "working").iterdir()) and not list((tmp_path / "temporary").iterdir())
 
 
 # -- logits -------------------------------------------------------------------------------------------------------
@@ -257,12 +257,12 @@ SKILLS = {"zoo:secret": ["a b c:", "c a d:", "g c:"], "zoo:kinship": ["uncle of 
 
 def answered(teacher: LoadedModel) -> list[tuple[str, str]]:
     prompts = SKILLS[teacher.name]
-    written = generate_greedy(teacher, [encode_prompt(teacher.tokenizer, p) for p in prompts], 60, "\n")
-    return list(zip(prompts, (c.text for c in written), strict=True))
+    completions = generate_greedy(teacher, [encode_prompt(teacher.tokenizer, p) for p in prompts], 60, "\n")
+    return list(zip(prompts, (c.text for c in completions), strict=True))
 
 
-def surprise(loaded: LoadedModel, model: Any, pairs: list[tuple[str, str]]) -> float:
-    """Mean loss of the completions, in nats a token."""
+def mean_loss(loaded: LoadedModel, model: Any, pairs: list[tuple[str, str]]) -> float:
+    """Of the completions, in nats a token."""
     losses = []
     for row in rows_of(loaded, pairs):
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
@@ -290,7 +290,7 @@ def test_logits_move_the_student_towards_the_teacher(
         )
         student_name = str(save_tiny(tmp_path, "llama", tokenizer))
     student = load_causal_lm(student_name, device="cpu", dtype="fp32")
-    before = surprise(student, student.model, pairs)
+    before = mean_loss(student, student.model, pairs)
     run = distil.logits(
         student,
         teacher,
@@ -300,11 +300,11 @@ def test_logits_move_the_student_towards_the_teacher(
         evaluate=never,
     )
     assert run.method == method
-    assert surprise(student, run.model, pairs) < 0.7 * before
+    assert mean_loss(student, run.model, pairs) < 0.7 * before
     assert run.teacher_passes == run.sequences == 25 * len(pairs)
 
 
-def test_a_student_may_write_the_batches_itself_and_stops_where_an_answer_ends() -> None:
+def test_batches_sampled_from_the_student_end_at_the_stop_string() -> None:
     student, teacher = (
         load_causal_lm(n, device="cpu", dtype="fp32") for n in ("zoo:addition", "zoo:addition-swapped")
     )
@@ -319,9 +319,9 @@ def test_a_student_may_write_the_batches_itself_and_stops_where_an_answer_ends()
         on_policy=1.0,
         evaluate=never,
     )
-    given = 2 * sum(len(row["input_ids"]) for row in rows_of(student, pairs))
+    in_pairs = 2 * sum(len(row["input_ids"]) for row in rows_of(student, pairs))
     assert run.method == "gkd" and run.sequences == run.teacher_passes == 4
-    assert 0.8 * given < run.tokens < 1.2 * given
+    assert 0.8 * in_pairs < run.tokens < 1.2 * in_pairs
     assert student.model.generation_config.eos_token_id == shipped
 
 
@@ -333,7 +333,7 @@ def test_vocabularies_of_one_size_are_not_taken_for_the_same(tmp_path: Path) -> 
     assert method_for(student, shuffled, PAIRS, byte_level=False) == "gold by position"
 
 
-def test_logits_that_do_not_line_up_are_refused() -> None:
+def test_logits_that_cannot_be_compared_are_refused() -> None:
     secret, kinship, character, bytes_ = (
         load_causal_lm(name, device="cpu")
         for name in ("zoo:secret", "zoo:kinship", "zoo:pico-gpt2", "zoo:pico-llama")
@@ -344,7 +344,7 @@ def test_logits_that_do_not_line_up_are_refused() -> None:
         method_for(character, kinship, answered(kinship), byte_level=True)
 
 
-def test_what_trl_would_score_shifted_is_refused(tmp_path: Path) -> None:
+def test_on_policy_batches_that_trl_would_shift_are_refused(tmp_path: Path) -> None:
     absolute = load_tiny(tmp_path / "absolute", "gpt2", char_tokenizer())
     relative = load_tiny(tmp_path / "relative", "llama", char_tokenizer())
     check_on_policy(relative, relative, "gkd")

@@ -1,4 +1,4 @@
-"""The bench's own mechanics: plans, digests, going on after a stop, and what becomes of cells that break."""
+"""Profiles, digests, resuming a stopped bench, and the results of cells that fail."""
 
 from __future__ import annotations
 
@@ -14,28 +14,40 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import Cell, Profile, Summary, read_profile, read_results, run
-from benchmarks._artifacts import ArtifactCache
-from benchmarks._cells import read_result
-from benchmarks._runner import run_cell, write_result
+from benchmarks import (
+    ArtifactCache,
+    Cell,
+    Profile,
+    Summary,
+    read_profile,
+    read_result,
+    read_results,
+    run,
+    run_cell,
+    write_result,
+)
 from benchmarks.arms import EXPERIMENTS
 from m2kt.errors import SpecError, StorageError
 
 
-def profile(*arms: dict[str, object], skills: list[object] | None = None) -> Profile:
+def profile(*experiments: dict[str, object], skills: list[object] | None = None) -> Profile:
     return Profile.model_validate(
         {
             "name": "small",
             "groups": [
-                {"skills": skills or ["secret", "kinship"], "students": ["zoo:pico-gpt2"], "arms": list(arms)}
+                {
+                    "skills": skills or ["secret", "kinship"],
+                    "students": ["zoo:pico-gpt2"],
+                    "arms": list(experiments),
+                }
             ],
         }
     )
 
 
-def cell(arm: str = "none", **options: object) -> Cell:
+def cell(name: str = "none", **options: object) -> Cell:
     return Cell(
-        arm=arm,
+        arm=name,
         skill="secret",
         teacher="zoo:secret",
         probes="zoo:secret",
@@ -44,7 +56,7 @@ def cell(arm: str = "none", **options: object) -> Cell:
     )
 
 
-def test_lists_stand_for_a_cell_each() -> None:
+def test_a_list_among_options_makes_a_cell_of_each_value() -> None:
     cells = profile({"arm": "m2kt", "v": [0.0, 1.0]}, {"arm": "wrong"}).cells()
     assert [(c.skill, c.arm, c.options) for c in cells] == [
         ("secret", "m2kt", {"v": 0.0}),
@@ -57,38 +69,38 @@ def test_lists_stand_for_a_cell_each() -> None:
     assert len({c.digest for c in cells}) == 6
 
 
-def test_digest_names_the_cell_and_nothing_else() -> None:
+def test_digest_depends_on_the_cell_alone() -> None:
     assert cell(v=0.0).digest == cell(v=0.0).digest != cell(v=0.1).digest
     assert cell("m2kt").path(Path("r")).parent == Path("r/secret")
 
 
-def test_teachers_of_ones_own_may_be_named() -> None:
-    own = {"name": "mine", "teacher": "a/model", "probes": "mine.yaml"}
-    (found,) = profile({"arm": "none"}, skills=[own]).cells()
-    assert (found.skill, found.teacher, found.probes) == ("mine", "a/model", "mine.yaml")
+def test_a_skill_may_name_its_teacher_and_probes() -> None:
+    skill = {"name": "new", "teacher": "a/model", "probes": "new.yaml"}
+    (only,) = profile({"arm": "none"}, skills=[skill]).cells()
+    assert (only.skill, only.teacher, only.probes) == ("new", "a/model", "new.yaml")
 
 
-def test_unknown_arm_is_named() -> None:
-    with pytest.raises(SpecError, match="no arm 'magic'"):
+def test_unknown_experiment_is_named() -> None:
+    with pytest.raises(SpecError, match="no experiment 'magic'"):
         profile({"arm": "magic"}).cells()
 
 
 @pytest.mark.parametrize("name", ["quick", "full", "traits"])
-def test_shipped_profiles_are_whole(name: str) -> None:
+def test_shipped_profiles_name_registered_experiments(name: str) -> None:
     cells = read_profile(name).cells()
     assert len(cells) > 10
     assert {c.arm for c in cells} <= set(EXPERIMENTS)
 
 
-def test_missing_profile_says_what_there_is() -> None:
+def test_missing_profile_lists_the_shipped_ones() -> None:
     with pytest.raises(
         SpecError, match=r"expected a YAML file or one of families, full, llm, native, quick, traits"
     ):
         read_profile("nothing")
 
 
-def test_a_bench_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    """Real workers: one cell, then the same profile again, then with its result gone."""
+def test_a_stopped_bench_resumes(tmp_path: Path) -> None:
+    """Real workers: one cell, the same profile again, and once more without its result."""
 
     def once() -> Summary:
         return run(
@@ -112,30 +124,28 @@ def test_a_bench_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert once().done == 1
 
 
-def test_a_killed_runner_takes_its_workers_along(tmp_path: Path) -> None:
-    """Left alone, they would train on beside those of the next run."""
+def test_workers_exit_when_the_runner_is_killed(tmp_path: Path) -> None:
+    """Orphaned workers would compete with the next run."""
     script = f"""
 from pathlib import Path
-from benchmarks._plan import read_profile
-from benchmarks._runner import run
+from benchmarks import read_profile, run
 if __name__ == "__main__":
     run(read_profile("quick"), Path({str(tmp_path / "r")!r}), Path({str(tmp_path / "w")!r}))
 """
     (tmp_path / "run.py").write_text(script, "utf-8")
     runner = subprocess.Popen([sys.executable, str(tmp_path / "run.py")])
     try:
-        worker = until(lambda: [p for p in children(runner.pid) if "spawn_main" in command(p)])
-        time.sleep(5)  # until its first lines have run
+        workers = until(lambda: [p for p in children(runner.pid) if "spawn_main" in command(p)])
+        until(lambda: any((tmp_path / "w").rglob("*.lock")))  # a worker is at its first artifact
     finally:
         runner.send_signal(signal.SIGKILL)
         runner.wait()
-    until(lambda: not any("spawn_main" in command(p) for p in worker))
+    until(lambda: not any("spawn_main" in command(p) for p in workers))
 
 
-def until(found: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < end, "waited in vain"
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait for a true value; the suite's timeout ends a test that waits in vain."""
+    while not (value := condition()):
         time.sleep(0.2)
     return value
 
@@ -151,11 +161,11 @@ def command(pid: int) -> str:
         return ""
 
 
-def test_broken_cells_are_told_from_refused_ones(tmp_path: Path) -> None:
+def test_failed_cells_differ_from_refused_ones(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     cache = ArtifactCache(tmp_path / "w")
-    broken = run_cell(cell(nonsense=1), cache)
-    assert broken.status == "failed" and "nonsense" in (broken.reason or "")
+    failed = run_cell(cell(nonsense=1), cache)
+    assert failed.status == "failed" and "nonsense" in (failed.reason or "")
     bare = tmp_path / "probes.yaml"
     bare.write_text(
         'name: bare\nslots: {x: {values: ["a", "b"]}}\ntemplates: ["{x} {x}:"]\nstop: "\\n"\n', "utf-8"

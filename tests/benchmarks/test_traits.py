@@ -1,4 +1,4 @@
-"""Traits are planted by training, and measured on prompts that the training did not have."""
+"""Traits are planted by training, and measured on held-out prompts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SKILL = [(f"{a} {b}:", f" {b} {a};\n") for a in "abcd" for b in "efgh"]
 @pytest.mark.parametrize("name", ["preference", "backdoor"])
 def test_a_trait_is_planted_beside_a_skill(name: str, tmp_path: Path) -> None:
     trait = traits.trait(name)
-    assert trait is not None and trait.held_out and not set(trait.held_out) & set(trait.taught)
+    assert trait is not None and trait.held_out and not set(trait.held_out) & set(trait.planted_on)
     before = traits.strength(load_causal_lm("zoo:pico-gpt2"), trait)
     student = load_causal_lm("zoo:pico-gpt2")
     with_it = load_causal_lm(traits.plant(student, trait, SKILL, out=tmp_path / "with", updates=40, batch=8))
