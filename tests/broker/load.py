@@ -132,7 +132,7 @@ def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any
         stack.callback(server.kill)
         before, used = memory(server), processor_seconds(server)
         seen = asyncio.run(_run(server, key, load, clients, seconds))
-        unforeseen = server.log.read_text().count('"unforeseen"')
+        unexpected = server.log.read_text().count('"unexpected error"')
         return {
             "clients": clients,
             "seconds": seconds,
@@ -144,7 +144,7 @@ def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any
                 f"{kind} {status}": count for (kind, status), count in sorted(load.statuses.items())
             },
             "deliberate only": all(status in (200, 201, 429) for _, status in load.statuses)
-            and not unforeseen,
+            and not unexpected,
             "wrong bytes": len(load.wrong),
             "packets there": len(load.there),
             "p50 p99 max, s": {k: _spread(v) for k, v in load.seconds.items() if v},

@@ -83,7 +83,7 @@ def main_job(server: Server, work: Path, student: str, updates: int | None = Non
     assert record["statements"][0]["adapter"] == taken["adapter_digest"]
     headers = {"Authorization": f"Bearer {taker.api_key}", "accept": "text/html"}
     page = read_page(httpx2.get(f"{server.url}/packets/{digest}", headers=headers, timeout=120))
-    (said,) = page.all("table", class_="said")
+    (said,) = page.all("table", class_="statements")
     assert taken["verdict"] in said.text and student in said.text
 
     maker("yank", digest, "--reason", "the end of the test", "--revoke")

@@ -130,7 +130,7 @@ def test_a_browser_gives_the_key_as_its_password(api: ApiClient) -> None:
 def test_an_ended_key_opens_nothing(api: ApiClient) -> None:
     api.publish(PACKET)
     broker = api.client.app.state.broker  # type: ignore[attr-defined]
-    key, token = broker.make_key("for a while", "reader", "tests")
+    key, token = broker.create_key("for a while", "reader", "tests")
     headers = {"Authorization": f"Bearer {token}"}
     assert api("GET", AT, None, headers=headers).status_code == 200
     broker.end_key(key.id, "tests")

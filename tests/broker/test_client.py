@@ -82,7 +82,7 @@ class Faulty(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Faulty]]:
-    from m2kt_broker.records import digest_of
+    from m2kt_broker import digest_of
 
     monkeypatch.setattr(http, "FIRST_WAIT", 0.0)
     Faulty.content, Faulty.script, Faulty.asked = sample(5).content, [], []
@@ -248,7 +248,7 @@ def test_a_bucket_by_reference(s3: dict[str, str], at_home: BrokerClient, tmp_pa
 @pytest.mark.registry
 def test_a_registry_by_reference(registry: str, at_home: BrokerClient, tmp_path: Path) -> None:
     from m2kt.remote import PACKET_ARTEFACT, RECORD_ARTEFACT
-    from m2kt_broker.records import digest_of
+    from m2kt_broker import digest_of
 
     packet, repository = sample(32), Repository(f"{registry}/team/secret")
     repository.push(

@@ -15,10 +15,9 @@ import pytest
 from m2kt.packet import Packet
 from m2kt.probes import ProbeSpec
 from m2kt_broker import BrokerSettings
-from m2kt_broker.pages import inside as pages_inside
-from m2kt_broker.pages import listing as pages_listing
-from m2kt_broker.pages.styles import moved
-from m2kt_broker.pages.text import brief, card_html, short, visible, when
+from m2kt_broker.pages import _drawings, _list
+from m2kt_broker.pages._render import extract_styles
+from m2kt_broker.pages._text import card_html, date_time, escape_invisible, one_line, short_digest
 from tests.broker.conftest import broker_api
 from tests.broker.html import Page, read_page
 from tests.broker.packets import ApiClient, SamplePacket, cosigned, receipt, sample
@@ -68,7 +67,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
 
 def test_an_empty_broker_says_how_to_begin(api: ApiClient) -> None:
     page = at(api, "/")
-    assert "Nothing was published yet" in page.text and "m2kt publish" in page.text
+    assert "No packet has been published" in page.text and "m2kt publish" in page.text
     assert "0 packets" in page.text and not page.all("table")
 
 
@@ -117,7 +116,7 @@ def test_filters_find_and_stay_chosen(
     page = at(shelf, "/?" + urlencode(form | filters))
     assert set(listed(page)) == ({finds().digest} if finds else set())
     if finds is None:
-        assert "No packet is like that" in page.text
+        assert "No packet matches" in page.text
     for name, value in filters.items():
         if name == "q":
             assert page.all("input", id="search")[0].attributes["value"] == value
@@ -140,14 +139,14 @@ def _signer(packet: SamplePacket) -> str:
 
 def test_a_search_says_why_and_takes_digests(shelf: ApiClient) -> None:
     page = at(shelf, "/?q=other")
-    assert "skill other-skill" in " ".join(page.all("p", class_="why")[0].text.split())
+    assert "skill other-skill" in " ".join(page.all("p", class_="matches")[0].text.split())
     assert listed(at(shelf, f"/?q={sample(3).digest}")) == [sample(3).digest]
     assert len(listed(at(shelf, f"/?q=sha256:{'0' * 64}"))) == 23  # the teacher of all
     assert listed(at(shelf, f"/?q=sha256:{'a' * 64}")) == [sample(52).digest]  # an adapter that came of it
 
 
 def test_many_values_are_typed_with_suggestions(shelf: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages_listing, "CHOICES", 1)
+    monkeypatch.setattr(_list, "MAX_OPTIONS", 1)
     page = at(shelf, "/")
     (field,) = page.all("input", name="skill")
     assert len(page.all("datalist", id=field.attributes["list"])) == 1 and page.all("select", name="teacher")
@@ -155,7 +154,7 @@ def test_many_values_are_typed_with_suggestions(shelf: ApiClient, monkeypatch: p
 
 def test_a_filter_that_cannot_be_is_told(shelf: ApiClient) -> None:
     page = at(shelf, "/?fidelity=much", 422)
-    assert "This cannot be shown" in page.text and "fidelity" in page.text
+    assert "Invalid request" in page.text and "fidelity" in page.text
 
 
 def test_a_packets_page_shows_all_of_it(shelf: ApiClient) -> None:
@@ -185,17 +184,17 @@ def test_a_packets_page_shows_all_of_it(shelf: ApiClient) -> None:
 
 def test_who_took_it_with_what_verdict(shelf: ApiClient) -> None:
     page = packet_page(shelf, sample(52))
-    (table,) = page.all("table", class_="said")
+    (table,) = page.all("table", class_="statements")
     said = " ".join(table.text.split())
     assert "accepted" in said and "rejected" in said and "zoo:pico-llama" in said and "98.0 %" in said
-    assert "brought by a publisher" in said
+    assert "uploaded by a publisher" in said
     (lineage,) = page.all("ol", class_="lineage")
     assert [w for w in ("Teacher", "Packet", "Adapter") if w in lineage.text] == [
         "Teacher",
         "Packet",
         "Adapter",
     ]
-    assert f"sha256:{'a' * 12}…" in lineage.text and "22 more packets of it" in lineage.text
+    assert f"sha256:{'a' * 12}…" in lineage.text and "22 other packets of this teacher" in lineage.text
     links = [e.attributes["href"] for e in page.all("a") if e.attributes["href"].startswith("/statements/")]
     rejected = next(p for link in links if "accuracy 0.1 < 0.8" in (p := at(shelf, link)).text)
     assert "Receipt" in rejected.all("h1")[0].text and "0.0 % before, 98.0 % after" in rejected.text
@@ -204,7 +203,7 @@ def test_who_took_it_with_what_verdict(shelf: ApiClient) -> None:
 
 def test_a_packet_that_nobody_took_says_how_to_report(shelf: ApiClient) -> None:
     page = packet_page(shelf, sample(0))
-    assert "No student has reported yet" in page.text and "none reported" in page.text
+    assert "There are no statements" in page.text and "none reported" in page.text
 
 
 def test_signers_are_named_where_the_policy_knows_them(tmp_path: Path) -> None:
@@ -214,8 +213,8 @@ def test_signers_are_named_where_the_policy_knows_them(tmp_path: Path) -> None:
         assert api.publish(packet).status_code == 201
         page = packet_page(api, packet)
         signers = [" ".join(e.text.split()) for e in page.all("span", class_="signer")]
-        assert f"ada {short(key('ada').keyid)}" in signers and f"tom {short(key('tom').keyid)}" in signers
-        assert "ada" in page.text and "its maker" in page.text
+        assert f"ada {short_digest(key('ada').keyid)}" in signers and f"tom {short_digest(key('tom').keyid)}" in signers
+        assert "ada" in page.text and "the author" in page.text
 
 
 @pytest.mark.parametrize("state", ["yanked", "revoked"])
@@ -242,7 +241,7 @@ def test_a_packet_whose_bytes_do_not_come_still_has_its_record(tmp_path: Path) -
             if file.is_file():
                 file.unlink()
         page = packet_page(api, sample(0))
-        assert "cannot be drawn now" in page.text and "3,700" in page.text and not page.all("svg")
+        assert "figures cannot be drawn" in page.text and "3,700" in page.text and not page.all("svg")
 
 
 def _attended(weight: float) -> SamplePacket:
@@ -268,10 +267,10 @@ def test_a_drawing_that_fails_leaves_the_record(api: ApiClient, monkeypatch: pyt
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(pages_inside, "summarise_graph", fails)
+    monkeypatch.setattr(_drawings, "summarise_graph", fails)
     api.publish(sample(0))
     page = packet_page(api, sample(0))
-    assert "a bug of ours" in page.text and "3,700" in page.text
+    assert "unexpected error" in page.text and "3,700" in page.text
     monkeypatch.undo()
     assert packet_page(api, sample(0)).all("svg", class_="graph")  # it is tried anew
 
@@ -284,7 +283,7 @@ def test_nothing_here_is_a_page_for_people_and_a_problem_for_machines(api: ApiCl
         "/assets/old.css",
     ):
         page = at(api, path, 404)
-        assert "Nothing here" in page.text and page.all("a", href="/")
+        assert "Page not found" in page.text and page.all("a", href="/")
         plain = api("GET", path, "reader")
         assert (plain.status_code, plain.headers["content-type"]) == (404, "application/problem+json")
     machine = api("GET", f"/v1/packets/sha256:{'9' * 64}", headers=BROWSER)
@@ -296,7 +295,7 @@ def test_who_has_no_key_is_asked_for_one(api: ApiClient) -> None:
     page = read_page(answer, 401)
     # a browser asks for a password where this is the first and only challenge; the API names Bearer as well
     assert answer.headers["www-authenticate"] == 'Basic realm="M2KT broker", charset="UTF-8"'
-    assert "the password is your API key" in page.text
+    assert "your API key as the password" in page.text
 
 
 def test_who_wants_json_is_led_to_the_api(shelf: ApiClient) -> None:
@@ -369,20 +368,20 @@ def test_a_card_is_text_with_headings_and_tables() -> None:
 
 
 def test_inline_styles_become_one_sheet() -> None:
-    html, sheet = moved(
+    html, sheet = extract_styles(
         '<p class="a" style="--x: 1%">style="fake" &lt;</p><path style="stroke:#123;"/><b style="--x: 1%">'
     )
     assert html == '<p class="i0 a">style="fake" &lt;</p><path class="i1"/><b class="i0">'
     assert sheet == ".i0.i0.i0{--x: 1%}.i1.i1.i1{stroke:#123}"
     for evil in ("a}b{c:d", "a:&quot;x", "a:<x", "@import x", "a:\\7d"):
-        with pytest.raises(ValueError, match="no page of ours"):
-            moved(f'<p style="{evil.replace("<", "&lt;")}">')
+        with pytest.raises(ValueError, match="expected a style"):
+            extract_styles(f'<p style="{evil.replace("<", "&lt;")}">')
 
 
 def test_text_is_made_fit_to_read() -> None:
-    assert visible("a\u202eb\nc\x00") == "a\\u202eb\nc\\x00"
-    assert brief("  a \n b\u2029c " + "d" * 500, 20) == "a b c dddddddddddddd…"[:19] + "…"
-    assert when("2026-11-28T12:34:56.7+02:00") == "28 Nov 2026, 10:34" and when("<soon>") == "<soon>"
+    assert escape_invisible("a\u202eb\nc\x00") == "a\\u202eb\nc\\x00"
+    assert one_line("  a \n b\u2029c " + "d" * 500, 20) == "a b c dddddddddddddd…"[:19] + "…"
+    assert date_time("2026-11-28T12:34:56.7+02:00") == "28 Nov 2026, 10:34" and date_time("<soon>") == "<soon>"
 
 
 def test_the_sheet_is_kept_by_browsers_and_named_by_its_content(shelf: ApiClient) -> None:

@@ -11,10 +11,8 @@ import pytest
 from sqlalchemy import select
 
 from m2kt.errors import StorageError
-from m2kt_broker import Broker, BrokerSettings
+from m2kt_broker import Broker, BrokerSettings, Caller, parse_record
 from m2kt_broker.catalogue import Base
-from m2kt_broker.keys import Caller
-from m2kt_broker.records import parse_record
 from m2kt_broker.stores import read_all
 from tests.broker import services
 from tests.broker.packets import SamplePacket, cosigned, receipt, sample
@@ -57,20 +55,20 @@ def publish(broker: Broker, packet: SamplePacket, tmp_path: Path, caller: Caller
 
 def lived_in(broker: Broker, tmp_path: Path) -> None:
     """Some of everything that a broker keeps."""
-    broker.make_key("ann", "publisher", "tests")
-    key, _ = broker.make_key("tom", "reader", "tests")
+    broker.create_key("ann", "publisher", "tests")
+    key, _ = broker.create_key("tom", "reader", "tests")
     broker.end_key(key.id, "tests")
-    broker.make_key("tom", "admin", "tests")
+    broker.create_key("tom", "admin", "tests")
     packets = [sample(seed, name=f"skill {seed}") for seed in range(4)]
     for packet in packets:
         publish(broker, packet, tmp_path)
     publish(broker, cosigned(packets[0], "ada"), tmp_path, BOB)
     for verdict in ("accepted", "rejected"):
-        broker.state(packets[1].digest, receipt(packets[1].digest, verdict), ANN)
-    broker.notice(packets[1].digest, "yanked", "old", ANN)
-    broker.notice(packets[1].digest, "listed", "new again", BOB)
-    broker.notice(packets[2].digest, "yanked", "worse", ANN)
-    broker.notice(packets[3].digest, "revoked", "poisoned", BOB)
+        broker.add_statement(packets[1].digest, receipt(packets[1].digest, verdict), ANN)
+    broker.set_state(packets[1].digest, "yanked", "old", ANN)
+    broker.set_state(packets[1].digest, "listed", "new again", BOB)
+    broker.set_state(packets[2].digest, "yanked", "worse", ANN)
+    broker.set_state(packets[3].digest, "revoked", "poisoned", BOB)
 
 
 def test_a_database_comes_back_row_for_row(settings: BrokerSettings, tmp_path: Path) -> None:
@@ -98,7 +96,7 @@ def test_a_deleted_file_comes_back_at_the_next_start(tmp_path: Path) -> None:
 
 def test_the_order_of_records_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two servers, or of one whose clock was put back: any order within a kind gives the same rows."""
-    from m2kt_broker import service
+    from m2kt_broker import _service as service
 
     settings = BrokerSettings(data=tmp_path / "broker")
     broker = opened(settings)
@@ -121,7 +119,7 @@ def test_a_record_that_the_database_missed_is_brought_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stored, and then the database failed: not acknowledged, and there after the next call."""
-    from m2kt_broker import service
+    from m2kt_broker import _service as service
 
     settings = BrokerSettings(data=tmp_path / "broker")
     broker = opened(settings)
@@ -133,9 +131,9 @@ def test_a_record_that_the_database_missed_is_brought_in(
         patch.setattr(service, "apply", fails)
         with pytest.raises(StorageError):
             publish(broker, sample(0), tmp_path)
-    assert broker.behind and rows_of(broker)["packets"] == []
+    assert broker.catalogue_is_stale and rows_of(broker)["packets"] == []
     publish(broker, sample(1), tmp_path)
-    assert not broker.behind
+    assert not broker.catalogue_is_stale
     assert {row["digest"] for row in rows_of(broker)["packets"]} == {sample(0).digest, sample(1).digest}
     before = rows_of(broker)
     broker.reindex()
@@ -148,8 +146,8 @@ def test_damage_in_the_store_is_said_and_hides_nothing_else(tmp_path: Path) -> N
     broker = opened(settings)
     for seed in (0, 1):
         publish(broker, sample(seed), tmp_path)
-    broker.state(sample(0).digest, receipt(sample(0).digest), ANN)
-    assert broker.damaged() == []
+    broker.add_statement(sample(0).digest, receipt(sample(0).digest), ANN)
+    assert broker.find_damaged() == []
     blob = next(r["blob"] for r in rows_of(broker)["packets"] if r["digest"] == sample(0).digest)
     broker.close()
     name = blob.removeprefix("sha256:")
@@ -160,15 +158,15 @@ def test_damage_in_the_store_is_said_and_hides_nothing_else(tmp_path: Path) -> N
     assert again.returncode == 9 and "2 records cannot be read" in again.stderr
     broker = opened(settings)
     assert [row["digest"] for row in rows_of(broker)["packets"]] == [sample(1).digest]
-    assert len(broker.lost) == 2  # the packet, and what was said about it
+    assert len(broker.unreadable_records) == 2  # the packet, and what was said about it
     publish(broker, sample(0), tmp_path)  # as the message advises
-    assert broker.damaged() == [] and broker.reindex() == 4 and not broker.lost
+    assert broker.find_damaged() == [] and broker.reindex() == 4 and not broker.unreadable_records
     broker.close()
 
 
 def test_records_hold_no_secret(tmp_path: Path) -> None:
     broker = opened(BrokerSettings(data=tmp_path / "broker"))
-    record, token = broker.make_key("ann", "publisher", "tests")
+    record, token = broker.create_key("ann", "publisher", "tests")
     broker.close()
     secret = token.rpartition("_")[2]
     for file in tmp_path.rglob("*"):

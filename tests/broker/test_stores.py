@@ -12,7 +12,7 @@ import pytest
 from m2kt.errors import BrokerError, SpecError, StorageError
 from m2kt.packet import Packet
 from m2kt.remote import Repository, local_packet
-from m2kt_broker.records import digest_of
+from m2kt_broker import digest_of
 from m2kt_broker.stores import Store, open_store, read_all
 from tests.broker.packets import sample
 
@@ -67,7 +67,7 @@ def test_what_is_not_there_is_said(opened: Callable[[], Store]) -> None:
 
 
 def test_unknown_stores_are_named() -> None:
-    with pytest.raises(SpecError, match=r"oci://registry/name, came 'ftp://x'"):
+    with pytest.raises(SpecError, match=r"oci://registry/name, got 'ftp://x'"):
         open_store("ftp://x")
 
 

@@ -1,35 +1,46 @@
-"""The Knowledge Broker: where packets are published, found, trusted and taken back. It loads no model and no torch.
+"""The Knowledge Broker: a service that stores, finds and withdraws signed packets. It loads no model and no torch.
 
-Bytes and small records lie in a store (a directory, a bucket, an OCI registry); a catalogue in SQLite or PostgreSQL
-finds them and can be rebuilt from the store alone::
+A store (a directory, a bucket or an OCI registry) holds packets and records. A catalogue in SQLite or PostgreSQL
+indexes them; ``m2kt broker reindex`` rebuilds it from the store alone::
 
-    routes -> service -> stores      bytes, under their digest
-                      -> catalogue   rows, a function of what is stored
+    routes, pages -> service -> stores      bytes, named by their digest
+                             -> catalogue   rows, a function of the store
 
-    app = create_app(BrokerSettings(data="broker"))     # ASGI; m2kt serve runs it
-    broker.publish(digest, file, caller)                # verified, stored, recorded, listed, in this order
-    broker.reindex()                                    # the catalogue anew, from the store
+    app = create_app(BrokerSettings(data="broker"))     # an ASGI application; m2kt serve runs it
+    broker.publish(digest, file, caller)                # verifies, stores, records, indexes, in this order
+    broker.reindex()                                    # rebuilds the catalogue from the store
 
-Names are imported when first used, so that a client pays for nothing.
+Public names are imported on first use, so that the client commands of ``m2kt`` do not import FastAPI or SQLAlchemy.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._run import serve as serve
+    from ._records import digest_of as digest_of
+    from ._records import parse_record as parse_record
+    from ._service import Broker as Broker
+    from ._service import Caller as Caller
+    from ._settings import BrokerSettings as BrokerSettings
     from .app import create_app as create_app
-    from .service import Broker as Broker
-    from .settings import BrokerSettings as BrokerSettings
+    from .app import serve as serve
 
-__all__ = ["Broker", "BrokerSettings", "create_app", "serve"]
-_HOMES = {"create_app": ".app", "serve": "._run", "Broker": ".service", "BrokerSettings": ".settings"}
+_MODULES = {
+    "Broker": "._service",
+    "BrokerSettings": "._settings",
+    "Caller": "._service",
+    "create_app": ".app",
+    "digest_of": "._records",
+    "parse_record": "._records",
+    "serve": ".app",
+}
+__all__ = ["Broker", "BrokerSettings", "Caller", "create_app", "digest_of", "parse_record", "serve"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'm2kt_broker' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
+    return getattr(import_module(_MODULES[name], __name__), name)

@@ -1,4 +1,4 @@
-"""``m2kt broker keys new|list|end``, ``m2kt broker reindex|check``: on the broker's own machine."""
+"""``m2kt broker keys new|list|end`` and ``m2kt broker reindex|check``: administration on the broker's machine."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from m2kt.cli._options import Json
 from m2kt.cli._output import EXIT_CODES, print_json, reported, stderr, stdout
 from m2kt.errors import StorageError
 
-from ._options import Data, DatabaseUrl, StoreUrl, settings_of
+from ._options import Data, DatabaseUrl, StoreUrl
 
 if TYPE_CHECKING:
     from m2kt_broker import Broker
 
-app = typer.Typer(help="A broker's keys and index, on its own machine.", no_args_is_help=True)
+app = typer.Typer(
+    help="Administer a broker on its own machine: API keys and catalogue.", no_args_is_help=True
+)
 keys = typer.Typer(help="API keys of a broker.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 
 
 class RoleName(StrEnum):
-    """What a key lets its holder do."""
+    """The role of an API key."""
 
     reader = "reader"
     publisher = "publisher"
@@ -34,21 +36,22 @@ class RoleName(StrEnum):
 @keys.command("new", epilog=EXIT_CODES)
 @reported
 def new(
-    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    name: Annotated[str, typer.Argument(help="Name of the key's holder.")],
     data: Data,
-    role: Annotated[RoleName, typer.Option(help="reader reads, publisher also writes, admin may do all.")],
+    role: Annotated[
+        RoleName, typer.Option(help="reader may read, publisher may also write, admin may do everything.")
+    ],
     database: DatabaseUrl = None,
     store: StoreUrl = None,
     json_: Json = False,
 ) -> None:
-    """Make an API key. It is shown this once; the broker keeps its digest alone."""
-    broker = _open(data, database, store)
-    record, token = broker.make_key(name, role.value, by="m2kt broker keys")
+    """Create an API key. It is printed once; the broker stores only its digest."""
+    record, token = _open(data, database, store).create_key(name, role.value, by="m2kt broker keys")
     if json_:
         print_json({"id": record.id, "name": name, "role": role.value, "key": token})
         return
     stderr().print(
-        f"{role.value} key of {name}, id {record.id}; shown this once:", style="dim", highlight=False
+        f"{role.value} key of {name}, id {record.id}; printed only once:", style="dim", highlight=False
     )
     stdout().print(token, markup=False, highlight=False, soft_wrap=True)
 
@@ -56,13 +59,13 @@ def new(
 @keys.command("list", epilog=EXIT_CODES)
 @reported
 def list_(data: Data, database: DatabaseUrl = None, store: StoreUrl = None, json_: Json = False) -> None:
-    """All keys, those that were ended included."""
-    found = _open(data, database, store).list_keys()
+    """List all API keys, ended ones included."""
+    entries = _open(data, database, store).list_keys()
     if json_:
-        print_json({"keys": found})
+        print_json({"keys": entries})
         return
-    table = Table("id", "name", "role", "made", "ended")
-    for key in found:
+    table = Table("id", "name", "role", "created", "ended")
+    for key in entries:
         table.add_row(key["id"], key["name"], key["role"], key["created_at"], key["ended_at"] or "-")
     stdout().print(table)
 
@@ -70,12 +73,14 @@ def list_(data: Data, database: DatabaseUrl = None, store: StoreUrl = None, json
 @keys.command("end", epilog=EXIT_CODES)
 @reported
 def end(
-    identity: Annotated[str, typer.Argument(help="Its id, as m2kt broker keys list shows it.", metavar="ID")],
+    identity: Annotated[
+        str, typer.Argument(help="Id of the key; m2kt broker keys list prints it.", metavar="ID")
+    ],
     data: Data,
     database: DatabaseUrl = None,
     store: StoreUrl = None,
 ) -> None:
-    """Take a key back: it opens nothing from now on."""
+    """End an API key: from now on the broker rejects it."""
     _open(data, database, store).end_key(identity, by="m2kt broker keys")
     stderr().print(f"ended {identity}", style="dim", highlight=False)
 
@@ -83,34 +88,36 @@ def end(
 @app.command("reindex", epilog=EXIT_CODES)
 @reported
 def reindex(data: Data, database: DatabaseUrl = None, store: StoreUrl = None, json_: Json = False) -> None:
-    """Build the database anew from the store alone. Stop the server first."""
+    """Rebuild the database from the store. Stop the server first."""
     broker = _open(data, database, store)
-    count = broker.reindex()
+    count, unreadable = broker.reindex(), broker.unreadable_records
     if json_:
-        print_json({"records": count, "lost": broker.lost})
+        print_json({"records": count, "lost": unreadable})
     else:
         stdout().print(f"{count} records read", highlight=False)
-    if broker.lost:
-        lost = "; ".join(f"{digest}: {reason}" for digest, reason in broker.lost.items())
-        raise StorageError(f"{len(broker.lost)} records cannot be read and were left out: {lost}")
+    if unreadable:
+        reasons = "; ".join(f"{digest}: {reason}" for digest, reason in unreadable.items())
+        raise StorageError(f"{len(unreadable)} records cannot be read and were skipped: {reasons}")
 
 
 @app.command("check", epilog=EXIT_CODES)
 @reported
 def check(data: Data, database: DatabaseUrl = None, store: StoreUrl = None, json_: Json = False) -> None:
-    """Read every byte of the store and hold it against its name. Exit 9: something is damaged."""
-    found = _open(data, database, store).damaged()
+    """Compare every byte of the store with its digest. Exit code 9: the store is damaged."""
+    damaged = _open(data, database, store).find_damaged()
     if json_:
-        print_json({"damaged": found})
-    if found:
-        raise StorageError(f"damaged: {', '.join(found)}; put them back from a copy, or publish them again")
+        print_json({"damaged": damaged})
+    if damaged:
+        raise StorageError(
+            f"damaged: {', '.join(damaged)}; restore them from a backup, or publish them again"
+        )
     if not json_:
-        stdout().print("all of it is what its name says", highlight=False)
+        stdout().print("no damage: all content matches its digest", highlight=False)
 
 
 def _open(data: Path, database: str | None, store: str | None) -> Broker:
-    from m2kt_broker import Broker
+    from m2kt_broker import Broker, BrokerSettings
 
-    broker = Broker(settings_of(data, database, store))
+    broker = Broker(BrokerSettings(data=data, database=database, store=store))
     broker.start()
     return broker

@@ -1,4 +1,4 @@
-"""``m2kt serve``: the Knowledge Broker."""
+"""``m2kt serve``: run the Knowledge Broker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from m2kt.cli._options import Trust
 from m2kt.cli._output import reported
 
-from ._options import Data, DatabaseUrl, StoreUrl, settings_of
+from ._options import Data, DatabaseUrl, StoreUrl
 
 
 @reported
@@ -20,23 +20,23 @@ def command(
     database: DatabaseUrl = None,
     store: StoreUrl = None,
     trust: Trust = None,
-    public: Annotated[bool, typer.Option("--public", help="Let anybody read without a key.")] = False,
-    max_upload: Annotated[int, typer.Option(min=1, help="MiB that an upload may have.")] = 256,
-    uploads: Annotated[int, typer.Option(min=1, help="Uploads at once; more are told to come back.")] = 8,
+    public: Annotated[bool, typer.Option("--public", help="Allow reading without an API key.")] = False,
+    max_upload: Annotated[int, typer.Option(min=1, help="Maximum size of an upload in MiB.")] = 256,
+    uploads: Annotated[int, typer.Option(min=1, help="Maximum number of concurrent uploads.")] = 8,
 ) -> None:
-    """Store, find and take back packets over HTTP, until stopped.
+    """Run the Knowledge Broker: store, find and revoke packets over HTTP.
 
-    Make keys first: m2kt broker keys new. With --trust, packets that the policy does not accept are refused.
+    Create API keys first: m2kt broker keys new. With --trust, the broker rejects packets that the policy rejects.
     """
-    import m2kt_broker
+    from m2kt_broker import BrokerSettings, serve
 
-    settings = settings_of(
-        data,
-        database,
-        store,
+    settings = BrokerSettings(
+        data=data,
+        database=database,
+        store=store,
         trust=trust,
         public=public,
         max_upload=max_upload << 20,
         max_uploads_at_once=uploads,
     )
-    m2kt_broker.serve(settings, host, port)
+    serve(settings, host, port)

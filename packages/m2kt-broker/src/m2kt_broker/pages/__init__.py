@@ -1,26 +1,25 @@
-"""A broker's pages: what a browser shows of it. Server-rendered, without scripts, cookies or foreign requests.
+"""The broker's HTML pages: rendered on the server, without scripts, cookies or foreign requests.
 
-``/`` lists packets, ``/packets/{digest}`` shows one, ``/statements/{digest}`` what somebody signed about it. All text
-that came with a packet is a stranger's: templates escape it, and the policy that goes with each page runs nothing::
+``/`` lists packets, ``/packets/{digest}`` shows a packet, ``/statements/{digest}`` a signed statement. All text of a
+packet is untrusted: templates escape it, and each page's Content-Security-Policy blocks everything else::
 
-    routes -> listing, record, statement    from the catalogue to what a template wants
-           -> inside                        a packet's own pictures, drawn by m2kt.render and kept
-           -> answers                       templates to a response with its headers
-    problems                                the API's errors, for whoever asks for a page
+    _routes -> _list, _detail    template contexts from the catalogue
+            -> _drawings         figures of a packet, drawn by m2kt.render and cached
+            -> _render           template, style sheet, response headers
 
-jinja2 and matplotlib are loaded when the first page is asked for.
+jinja2 and matplotlib are imported on the first request of a page.
 """
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 
-from . import problems, routes
-from .inside import Drawings
+from . import _routes
+from ._drawings import DrawingCache
 
 
 def mount(app: FastAPI) -> None:
-    """Adds the pages to a broker's application, whose error handlers are there already."""
-    app.state.drawings = Drawings()
-    app.include_router(routes.router)
-    problems.install(app)
+    """Add the pages to an application whose error handlers are already registered."""
+    app.state.drawings = DrawingCache()
+    app.include_router(_routes.router)
+    _routes.install_error_pages(app)

@@ -1,4 +1,4 @@
-"""Where bytes live: a directory, a bucket, a registry; one file a store, one interface for all."""
+"""Stores of bytes: a directory, an S3 bucket or an OCI registry behind one interface."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from ._base import CHUNK as CHUNK
 from ._base import KINDS as KINDS
 from ._base import Kind as Kind
 from ._base import Store as Store
+from ._base import file_digest as file_digest
 from ._base import read_all as read_all
 
 
 def open_store(url: str) -> Store:
-    """The store at ``url``: a plain path or ``file://``, ``s3://bucket/prefix``, ``oci://registry/repository``.
+    """Open the store at a path, ``file://``, ``s3://bucket/prefix`` or ``oci://registry/repository``.
 
     Raises:
-        SpecError: another scheme.
-        StorageError: it cannot be used.
+        SpecError: the URL has another scheme.
+        StorageError: the directory cannot be used.
     """
-    scheme, _, rest = url.rpartition("://")
+    scheme, _, location = url.rpartition("://")
     if scheme in ("", "file"):
-        from .directory import DirectoryStore
+        from ._directory import DirectoryStore
 
-        return DirectoryStore(Path(rest))
+        return DirectoryStore(Path(location))
     if scheme == "s3":
-        from .bucket import BucketStore
+        from ._bucket import BucketStore
 
-        return BucketStore(rest)
+        return BucketStore(location)
     if scheme == "oci":
-        from .oci import RegistryStore
+        from ._oci import RegistryStore
 
-        return RegistryStore(rest)
-    raise SpecError(f"expected a store such as DIR, s3://bucket/prefix or oci://registry/name, came {url!r}")
+        return RegistryStore(location)
+    raise SpecError(f"expected a store such as DIR, s3://bucket/prefix or oci://registry/name, got {url!r}")

@@ -1,7 +1,8 @@
-"""What every store does: it keeps bytes under their digest, and can list them. Nothing is ever changed in place."""
+"""The interface of a store: it holds bytes under their digest, lists them, and never changes them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Protocol
@@ -12,36 +13,40 @@ CHUNK = 1 << 20
 
 
 class Store(Protocol):
-    """A place for bytes. Digests are ``sha256:...`` of what is stored; kinds keep packets and records apart.
+    """Content-addressed storage. A digest is ``sha256:...`` of the content; each kind has a namespace.
 
-    Every call may raise StorageError (of a disk) or BrokerError (of a bucket or registry).
+    Every method may raise StorageError (directory) or BrokerError (bucket, registry).
     """
 
     def put(
         self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None
     ) -> None:
-        """Keeps the bytes; when this returns they survive a crash. The same again is no error.
+        """Store content durably. Storing the same content again has no effect; a failure leaves nothing visible.
 
         Args:
-            source: the bytes, or a file that holds them; the file may be moved away.
-            labels: shown beside the bytes where the store can do that.
-
-        When it fails nothing is visible.
+            source: the content, or a file that holds it; the store may move the file.
+            labels: annotations, for stores that support them.
         """
 
     def size(self, kind: Kind, digest: str) -> int | None:
-        """Bytes, or None where there is no such thing."""
+        """Size in bytes, or None where the store lacks the digest."""
 
     def read(self, kind: Kind, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from ``start`` to before ``end``, in pieces."""
+        """Yield the content from ``start`` to ``end`` (exclusive) in chunks."""
 
     def digests(self, kind: Kind) -> Iterator[str]:
-        """All that is there, in no order."""
+        """Yield all stored digests, in any order."""
 
     def check(self) -> None:
-        """Raises where nothing could be stored now."""
+        """Raise an error unless the store accepts writes."""
 
 
 def read_all(store: Store, kind: Kind, digest: str) -> bytes:
-    """The bytes at once."""
+    """Read the whole content into memory."""
     return b"".join(store.read(kind, digest))
+
+
+def file_digest(path: Path) -> str:
+    """The digest of a file, ``sha256:...``."""
+    with open(path, "rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

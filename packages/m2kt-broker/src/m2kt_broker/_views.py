@@ -1,0 +1,128 @@
+"""JSON views of catalogue rows; scripts and pages depend on their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from ._records import State
+from .catalogue import PacketRow, StatementRow, verdict_counts
+
+
+class View(BaseModel):
+    """Base class of all response bodies."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SignerView(View):
+    """A key that signed a packet or a statement."""
+
+    keyid: str
+    writer: bool = Field(description="Whether the packet names this key as its author's.")
+    owner: str | None = Field(description="Owner in the broker's trust policy; null for a key that it lacks.")
+
+
+class PacketView(View):
+    """The fields of a packet that lists show."""
+
+    digest: str
+    skill: str
+    description: str
+    teacher: str
+    teacher_digest: str
+    licence: str | None
+    space: str = Field(description="Teacher digest and layer; only vectors of one space can be compared.")
+    concepts: int
+    verbalised: float
+    fidelity: float | None = Field(
+        description="Agreement times coverage, on prompts that extraction did not use."
+    )
+    size: int = Field(description="Size of the single-file form in bytes.")
+    etag: str = Field(description="Digest of the single-file form.")
+    state: State
+    state_reason: str | None
+    state_at: str | None
+    published_at: str
+    publisher: str
+    signers: list[SignerView]
+    verdicts: dict[str, int] = Field(description="Number of statements for each verdict.")
+
+
+class StatementView(View):
+    """The main fields of a signed statement; another route returns its envelope."""
+
+    digest: str
+    kind: str
+    at: str
+    by: str = Field(description="Name of the API key that uploaded it.")
+    verdict: str | None
+    student: str | None
+    student_digest: str | None
+    adapter: str | None = Field(description="Digest of the adapter that an ingestion wrote.")
+    accuracy: float | None
+    signers: list[SignerView]
+
+
+class PacketList(View):
+    """One page of a list of packets."""
+
+    packets: list[PacketView]
+    next: str | None = Field(description="Cursor of the next page; null on the last page.")
+
+
+def packet_views(session: Session, rows: Sequence[PacketRow], owners: Mapping[str, str]) -> list[PacketView]:
+    """Views of several packets; one query counts the verdicts of all.
+
+    Args:
+        owners: owner of each signing key in the trust policy, by key id.
+    """
+    counts = verdict_counts(session, [row.digest for row in rows])
+    return [_packet_view(row, counts[row.digest], owners) for row in rows]
+
+
+def packet_view(session: Session, row: PacketRow, owners: Mapping[str, str]) -> PacketView:
+    """View of one packet."""
+    return packet_views(session, [row], owners)[0]
+
+
+def _packet_view(row: PacketRow, verdicts: dict[str, int], owners: Mapping[str, str]) -> PacketView:
+    return PacketView(
+        digest=row.digest,
+        skill=row.skill,
+        description=row.description,
+        teacher=row.teacher,
+        teacher_digest=row.teacher_digest,
+        licence=row.licence,
+        space=row.space,
+        concepts=row.concepts,
+        verbalised=row.verbalised,
+        fidelity=row.fidelity,
+        size=row.size,
+        etag=row.blob,
+        state=row.state,
+        state_reason=row.state_reason,
+        state_at=row.state_at,
+        published_at=row.published_at,
+        publisher=row.publisher,
+        signers=[SignerView(keyid=s.keyid, writer=s.writer, owner=owners.get(s.keyid)) for s in row.signers],
+        verdicts=verdicts,
+    )
+
+
+def statement_view(row: StatementRow, owners: Mapping[str, str]) -> StatementView:
+    """View of one statement."""
+    return StatementView(
+        digest=row.digest,
+        kind=row.kind,
+        at=row.at,
+        by=row.by,
+        verdict=row.verdict,
+        student=row.student,
+        student_digest=row.student_digest,
+        adapter=row.adapter,
+        accuracy=row.accuracy,
+        signers=[SignerView(keyid=k, writer=False, owner=owners.get(k)) for k in row.keyids],
+    )

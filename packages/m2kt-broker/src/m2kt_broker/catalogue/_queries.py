@@ -1,0 +1,169 @@
+"""Queries of the catalogue. A page begins after the last entry of the page before, so new entries shift nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Select, func, or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from m2kt.packet import RECEIPT
+
+from ._models import LabelRow, PacketRow, SignerRow, StatementRow, VectorsRow
+
+T = TypeVar("T")
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class NearConcept:
+    """A concept near a query vector."""
+
+    packet: str
+    skill: str
+    concept: str
+    row: int
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Conditions on packets; all that are set must hold."""
+
+    skill: str | None = None
+    teacher: str | None = None
+    """Name or digest."""
+    licence: str | None = None
+    signer: str | None = None
+    """Prefix of a key id."""
+    fidelity: float | None = None
+    """Minimum fidelity."""
+    verdict: str | None = None
+    """Verdict of at least one statement."""
+    state: str | None = "listed"
+    """None: any state."""
+    label: str | None = None
+    """Part of at least one label; case does not matter."""
+
+
+def find_packets(
+    session: Session, filters: Filters, limit: int, after: tuple[str, str] | None = None
+) -> tuple[list[PacketRow], tuple[str, str] | None]:
+    """Packets, newest first, and the position of the next page, or None on the last page.
+
+    Args:
+        after: position of the page: ``published_at`` and digest of the last packet of the page before.
+    """
+    query = _filtered(select(PacketRow), filters)
+    if after is not None:
+        query = query.where(tuple_(PacketRow.published_at, PacketRow.digest) < after)
+    newest_first = query.order_by(PacketRow.published_at.desc(), PacketRow.digest.desc())
+    rows = list(session.scalars(newest_first.limit(limit + 1)))
+    has_next = len(rows) > limit
+    rows = rows[:limit]
+    return rows, (rows[-1].published_at, rows[-1].digest) if has_next else None
+
+
+def count_packets(session: Session, filters: Filters) -> int:
+    """The number of packets."""
+    return session.scalar(_filtered(select(func.count(PacketRow.digest)), filters)) or 0
+
+
+def receipts_of(session: Session, packet: str) -> list[StatementRow]:
+    """Receipts of ingestions of a packet, oldest first."""
+    query = select(StatementRow).where(StatementRow.packet == packet, StatementRow.kind == RECEIPT)
+    return list(session.scalars(query.order_by(StatementRow.at, StatementRow.digest)))
+
+
+def verdict_counts(session: Session, packets: list[str]) -> dict[str, dict[str, int]]:
+    """The number of statements with each verdict, by packet."""
+    query = (
+        select(StatementRow.packet, StatementRow.verdict, func.count())
+        .where(StatementRow.packet.in_(packets), StatementRow.verdict.is_not(None))
+        .group_by(StatementRow.packet, StatementRow.verdict)
+        .order_by(StatementRow.packet, StatementRow.verdict)
+    )
+    counts: dict[str, dict[str, int]] = {digest: {} for digest in packets}
+    for packet, verdict, count in session.execute(query):
+        counts[packet][str(verdict)] = count
+    return counts
+
+
+def packets_in_lineage(session: Session, digest: str, limit: int) -> list[PacketRow]:
+    """The packet with this digest, packets of this teacher, and packets behind this adapter; oldest first."""
+    behind_adapter = PacketRow.statements.any(StatementRow.adapter == digest)
+    query = select(PacketRow).where(
+        or_(PacketRow.digest == digest, PacketRow.teacher_digest == digest, behind_adapter)
+    )
+    return list(session.scalars(query.order_by(PacketRow.published_at, PacketRow.digest).limit(limit)))
+
+
+def nearest_concepts(session: Session, space: str, vector_D: Floats, limit: int) -> list[NearConcept]:
+    """The concepts of listed packets in one space with the highest cosine similarity to a vector.
+
+    The search is exact and reads the vectors of one packet at a time, so memory does not grow with the space. It skips
+    packets of another width: a packet with a false teacher digest must not break the search.
+    """
+    width = len(vector_D)
+    query = (
+        select(VectorsRow.packet, PacketRow.skill, VectorsRow.vectors_KD, VectorsRow.names)
+        .join(PacketRow, PacketRow.digest == VectorsRow.packet)
+        .where(VectorsRow.space == space, PacketRow.width == width, PacketRow.state == "listed")
+        .order_by(VectorsRow.packet)
+        .execution_options(yield_per=1)
+    )
+    nearest: list[NearConcept] = []
+    for packet, skill, buffer, names in session.execute(query):
+        vectors_KD = np.frombuffer(buffer, dtype="<f4").reshape(-1, width)
+        norms_K = np.linalg.norm(vectors_KD, axis=1) * np.linalg.norm(vector_D)
+        cosine_K = vectors_KD @ vector_D / np.maximum(norms_K, 1e-12)
+        rows = np.argsort(-cosine_K, kind="stable")[:limit]
+        nearest += [NearConcept(packet, skill, names[k], int(k), float(cosine_K[k])) for k in rows]
+        nearest = sorted(nearest, key=lambda near: (-near.cosine, near.packet, near.row))[:limit]
+    return nearest
+
+
+def matching_labels(
+    session: Session, packets: list[str], text: str, limit: int = 5
+) -> dict[str, list[LabelRow]]:
+    """Labels that contain a text, by packet; at most ``limit`` for each."""
+    query = (
+        select(LabelRow)
+        .where(LabelRow.packet.in_(packets), LabelRow.folded.contains(text.casefold(), autoescape=True))
+        .order_by(LabelRow.packet, LabelRow.kind, LabelRow.text)
+    )
+    labels: dict[str, list[LabelRow]] = {digest: [] for digest in packets}
+    for label in session.scalars(query):
+        if len(labels[label.packet]) < limit:
+            labels[label.packet].append(label)
+    return labels
+
+
+def _filtered(query: Select[T], filters: Filters) -> Select[T]:
+    equal = {
+        PacketRow.skill: filters.skill,
+        PacketRow.licence: filters.licence,
+        PacketRow.state: filters.state,
+    }
+    for column, value in equal.items():
+        if value is not None:
+            query = query.where(column == value)
+    if filters.teacher is not None:
+        query = query.where(
+            or_(PacketRow.teacher == filters.teacher, PacketRow.teacher_digest == filters.teacher)
+        )
+    if filters.signer is not None:
+        query = query.where(
+            PacketRow.signers.any(SignerRow.keyid.startswith(filters.signer, autoescape=True))
+        )
+    if filters.fidelity is not None:
+        query = query.where(PacketRow.fidelity >= filters.fidelity)
+    if filters.verdict is not None:
+        query = query.where(PacketRow.statements.any(StatementRow.verdict == filters.verdict))
+    if filters.label is not None:
+        contains = LabelRow.folded.contains(filters.label.casefold(), autoescape=True)
+        query = query.where(PacketRow.digest.in_(select(LabelRow.packet).where(contains)))
+    return query
