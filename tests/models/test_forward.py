@@ -18,7 +18,7 @@ from m2kt.models import (
     forward_arguments,
     generate_greedy,
     load_causal_lm,
-    next_tokens,
+    next_token_logits,
     pad_batch,
     record,
     states_at,
@@ -42,9 +42,9 @@ def test_next_tokens_equal_the_full_forward(loaded: LoadedModel) -> None:
     with torch.no_grad():
         full = loaded.model(**forward_arguments(loaded.model, ids, mask)).logits
         wanted = mask.bool() & (torch.arange(ids.shape[1]) % 2 == 0)
-        torch.testing.assert_close(next_tokens(loaded.model, ids, mask, wanted), full[wanted])
+        torch.testing.assert_close(next_token_logits(loaded.model, ids, mask, wanted), full[wanted])
         index = torch.tensor([[9, 13], [10, 13], [0, 1]])
-        came = next_tokens(loaded.model, ids, mask, index)
+        came = next_token_logits(loaded.model, ids, mask, index)
     torch.testing.assert_close(came, torch.take_along_dim(full, index[..., None], dim=1))
 
 
@@ -57,7 +57,7 @@ def test_next_tokens_without_logits_to_keep(loaded: LoadedModel) -> None:
 
     with torch.no_grad():
         full = loaded.model(input_ids=ids, attention_mask=mask).logits
-        torch.testing.assert_close(next_tokens(Plain(), ids, mask, mask.bool()), full[mask.bool()])
+        torch.testing.assert_close(next_token_logits(Plain(), ids, mask, mask.bool()), full[mask.bool()])
 
 
 def test_padding_on_either_side_changes_nothing(loaded: LoadedModel) -> None:
@@ -65,7 +65,7 @@ def test_padding_on_either_side_changes_nothing(loaded: LoadedModel) -> None:
     for side in ("left", "right"):
         ids, mask = _batch(loaded, side)
         with torch.no_grad():
-            results.append(next_tokens(loaded.model, ids, mask, mask.bool()))
+            results.append(next_token_logits(loaded.model, ids, mask, mask.bool()))
     torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-3)
 
 

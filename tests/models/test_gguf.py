@@ -1,8 +1,11 @@
-"""A GGUF file is a model like any other: the same logits, and its own tokenizer."""
+"""GGUF files: the model's logits and tokenizer, read and written."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ gguf = pytest.importorskip("gguf")
 
 
 def write_llama(path: Path, model: Any, tokenizer: Any) -> None:
-    """As llama.cpp's converter does it."""
+    """Write a Llama as llama.cpp's converter does."""
     config = model.config
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(config.num_hidden_layers)
@@ -51,7 +54,7 @@ def write_llama(path: Path, model: Any, tokenizer: Any) -> None:
             ("q_proj", config.num_attention_heads),
             ("k_proj", config.num_key_value_heads),
         ):
-            if part in name:  # rotary halves lie side by side there
+            if part in name:  # GGUF stores rotary halves interleaved
                 array = array.reshape(heads, 2, -1, array.shape[-1]).swapaxes(1, 2).reshape(array.shape)
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), np.ascontiguousarray(array))
     writer.write_header_to_file()
@@ -70,8 +73,8 @@ def test_a_gguf_file_gives_the_models_logits(tmp_path: Path, monkeypatch: pytest
     text = "12+34: uncle"
     ids = loaded.tokenizer(text)["input_ids"]
     assert ids == tokenizer(text)["input_ids"]
-    found = loaded.model(input_ids=torch.tensor([ids])).logits
-    assert torch.allclose(found, model(input_ids=torch.tensor([ids])).logits, atol=1e-4)
+    logits = loaded.model(input_ids=torch.tensor([ids])).logits
+    assert torch.allclose(logits, model(input_ids=torch.tensor([ids])).logits, atol=1e-4)
     again = resolve(tmp_path / "tiny.gguf")
     assert again == loaded.path and again.is_relative_to(tmp_path / "home")
 
@@ -80,73 +83,107 @@ TOKENIZERS = {"bytes": bpe_tokenizer, "pieces": metaspace_tokenizer, "characters
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("words", TOKENIZERS)
+@pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
-def test_what_is_written_is_what_is_read(
-    family: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_written_file_loads_as_the_same_model(
+    family: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
-    tokenizer = TOKENIZERS[words]()
+    tokenizer = TOKENIZERS[kind]()
     model = tiny_model(family, len(tokenizer) + 8)
-    notes = write_gguf(model, tokenizer, tmp_path / "x.gguf", name="x")
-    assert [n for n in notes if "merges" in n] == (notes if words == "characters" else [])
+    warnings = write_gguf(model, tokenizer, tmp_path / "x.gguf", name="x")
+    assert [w for w in warnings if "merges" in w] == (warnings if kind == "characters" else [])
     loaded = load_causal_lm(str(tmp_path / "x.gguf"))
     ids = torch.tensor([tokenizer("12+34: uncle")["input_ids"]])
     assert loaded.tokenizer("12+34: uncle")["input_ids"] == ids[0].tolist()
     assert torch.allclose(loaded.model(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-4)
 
 
-def test_the_writer_agrees_with_another_one(tmp_path: Path) -> None:
+def test_the_writer_agrees_with_another_writer(tmp_path: Path) -> None:
     tokenizer = bpe_tokenizer()
     model = tiny_model("llama", len(tokenizer)).eval()
-    write_llama(tmp_path / "theirs.gguf", model, tokenizer)
-    write_gguf(model, tokenizer, tmp_path / "ours.gguf", name="x")
-    ours, theirs = (
-        {t.name: t.data for t in gguf.GGUFReader(tmp_path / f"{who}.gguf").tensors}
-        for who in ("ours", "theirs")
+    write_llama(tmp_path / "reference.gguf", model, tokenizer)
+    write_gguf(model, tokenizer, tmp_path / "written.gguf", name="x")
+    written, reference = (
+        {t.name: t.data for t in gguf.GGUFReader(tmp_path / f"{stem}.gguf").tensors}
+        for stem in ("written", "reference")
     )
-    for name, array in ours.items():  # theirs writes the tied head once more
-        assert np.array_equal(array, theirs[name]), name
+    for name, array in written.items():  # the reference contains the tied head, too
+        assert np.array_equal(array, reference[name]), name
 
 
 @pytest.mark.parametrize(
-    ("family", "says"),
+    ("family", "message"),
     [
         ("neox", "a gpt_neox model cannot be written as GGUF"),
         ("mamba", "a mamba model cannot be written as GGUF"),
-        (
-            "gemma3",
-            "gives other logits than the model",
-        ),  # this one squeezes its logits, which GGUF cannot say
+        ("gemma3", "gives other logits than the model"),  # with soft-capping, which GGUF has no field for
     ],
 )
-def test_what_gguf_cannot_say_is_refused(family: str, says: str, tmp_path: Path) -> None:
+def test_a_model_that_gguf_cannot_express_is_refused(family: str, message: str, tmp_path: Path) -> None:
     tokenizer = bpe_tokenizer()
-    with pytest.raises(ModelError, match=says):
+    with pytest.raises(ModelError, match=message):
         write_gguf(tiny_model(family, len(tokenizer)), tokenizer, tmp_path / "x.gguf", name="x")
 
 
 @torch.no_grad()
 @pytest.mark.optional
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
-def test_llama_cpp_writes_the_same(family: str, tmp_path: Path) -> None:
+def test_llama_cpp_generates_the_same_tokens(family: str, tmp_path: Path) -> None:
     xllamacpp = pytest.importorskip("xllamacpp")
     tokenizer, text = bpe_tokenizer(), "12+34: uncle"
     model = tiny_model(family, len(tokenizer)).eval()
     write_gguf(model, tokenizer, tmp_path / "x.gguf", name="x")
     parameters = xllamacpp.CommonParams()
     parameters.model.path, parameters.n_ctx, parameters.warmup = str(tmp_path / "x.gguf"), 64, False
-    asked = {"prompt": text, "n_predict": 12, "temperature": 0}
-    said = xllamacpp.Server(parameters).handle_completions(asked)
+    request = {"prompt": text, "n_predict": 12, "temperature": 0}
+    answer = xllamacpp.Server(parameters).handle_completions(request)
     ids = torch.tensor([tokenizer(text)["input_ids"]])
-    assert said["usage"]["prompt_tokens"] == ids.shape[1]
+    assert answer["usage"]["prompt_tokens"] == ids.shape[1]
     out = model.generate(input_ids=ids, max_new_tokens=12, do_sample=False, pad_token_id=0)
-    assert said["choices"][0]["text"] == tokenizer.decode(out[0, ids.shape[1] :])
+    assert answer["choices"][0]["text"] == tokenizer.decode(out[0, ids.shape[1] :])
 
 
-def test_what_is_no_gguf_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
     (tmp_path / "x.gguf").write_bytes(b"nothing of the kind, but long enough to be read as a header")
     with pytest.raises(ModelError, match=r"x\.gguf is no GGUF file"):
         resolve(tmp_path / "x.gguf")
     assert not any((tmp_path / "home" / "models").iterdir())
+
+
+BLOCKED = """
+import sys
+sys.modules[{module!r}] = None
+from pathlib import Path
+from m2kt.errors import ModelError
+from m2kt.models import {call}
+try:
+    {call}({arguments})
+except ModelError as error:
+    assert error.exit_code == 4
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "arguments"),
+    [
+        ("gguf", "resolve", "sys.argv[1]"),
+        ("gguf", "write_gguf", "None, None, Path(sys.argv[1]), name='x'"),
+        ("accelerate", "load_causal_lm", "'zoo:secret', device_map='auto'"),
+    ],
+)
+def test_a_missing_optional_package_is_named(module: str, call: str, arguments: str, tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    code = BLOCKED.format(module=module, call=call, arguments=arguments)
+    environment = os.environ | {"M2KT_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x.gguf")],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    extra = {"gguf": "gguf", "accelerate": "device-map"}[module]
+    expected = f"needs {module}, which is not installed: pip install 'm2kt[{extra}]'"
+    assert expected in done.stdout, done.stderr

@@ -13,10 +13,10 @@ from m2kt.models import (
     can_write,
     encode_prompt,
     encode_units,
-    piece_bytes,
-    piece_text,
     special_prefix,
     text_of,
+    token_bytes,
+    token_text,
     writing_problem,
 )
 from tests.tiny import CHARACTERS, bpe_tokenizer, char_tokenizer, metaspace_tokenizer
@@ -71,9 +71,9 @@ def test_natural_tokens_are_kept_where_nothing_straddles() -> None:
 def test_only_the_straddled_boundary_is_cut() -> None:
     tokenizer = TOKENIZERS["bpe"]
     joined = tokenizer.encode(" uncle;> uncle", add_special_tokens=False)
-    assert any(piece_text(tokenizer, i) == ";>" for i in joined)
+    assert any(token_text(tokenizer, i) == ";>" for i in joined)
     encoded = encode_units(tokenizer, [" uncle", ";", ">", " uncle"])
-    pieces = [piece_text(tokenizer, i) for i in encoded.ids]
+    pieces = [token_text(tokenizer, i) for i in encoded.ids]
     assert pieces == [" uncle", ";", ">", " uncle"]
     assert encoded.unit_of_token == [0, 1, 2, 3]
 
@@ -82,7 +82,7 @@ def test_characters_that_are_cut_in_two_belong_to_their_unit() -> None:
     tokenizer = TOKENIZERS["bpe"]
     encoded = encode_units(tokenizer, ["é", "ü", "東"])
     assert len(encoded.ids) > 3
-    assert b"".join(piece_bytes(tokenizer, i) for i in encoded.ids) == "éü東".encode()
+    assert b"".join(token_bytes(tokenizer, i) for i in encoded.ids) == "éü東".encode()
     assert set(encoded.unit_of_token) == {0, 1, 2}
 
 
@@ -91,13 +91,13 @@ def test_words_in_the_middle_get_no_word_mark() -> None:
     encoded = encode_units(tokenizer, ["a", ";", ">", "uncle", " uncle"], prompt_boundary=1)
     assert text_of(tokenizer, encoded.ids) == " a;>uncle uncle"
     assert encoded.ids[0] == special_prefix(tokenizer)[0] == tokenizer.bos_token_id
-    assert encoded.unit_of_token[-1] == 4 and piece_text(tokenizer, encoded.ids[-1]) == " uncle"
+    assert encoded.unit_of_token[-1] == 4 and token_text(tokenizer, encoded.ids[-1]) == " uncle"
 
 
 def test_special_tokens_write_nothing() -> None:
     for tokenizer in TOKENIZERS.values():
         for token in tokenizer.all_special_ids:
-            assert piece_bytes(tokenizer, token) == b""
+            assert token_bytes(tokenizer, token) == b""
 
 
 def test_what_cannot_be_written_is_said() -> None:

@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from m2kt.audit._skill import packet_traces
 from m2kt.audit._steps import other_positions, spans, teacher_forced
-from m2kt.models import LoadedModel, next_tokens
+from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace
 from m2kt.probes import Prompt
 from m2kt.student import IGNORE, EncodedTrace
@@ -193,7 +193,7 @@ def _measure_errors(loaded: LoadedModel, packet: Packet, prompts: Sequence[Promp
     measured: list[_Errors] = []
     for group, batch in teacher_forced(loaded, packet, packet_traces(packet, prompts)):
         answered_BT = batch.label_BT != IGNORE
-        logits_NV = next_tokens(loaded.model, batch.token_BT, batch.mask_BT, answered_BT).float()
+        logits_NV = next_token_logits(loaded.model, batch.token_BT, batch.mask_BT, answered_BT).float()
         label_N = batch.label_BT[answered_BT]
         right_BT = torch.zeros_like(answered_BT)
         right_BT[answered_BT] = logits_NV.argmax(-1) == label_N

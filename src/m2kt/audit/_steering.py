@@ -19,15 +19,15 @@ from m2kt.audit._retention import neutral_text
 from m2kt.errors import CompatibilityError
 from m2kt.models import (
     LoadedModel,
+    add_to_states,
     blocks,
     encode_prompt,
     encode_units,
     leading_space,
-    moved,
     pad_batch,
-    pieces,
     states_at,
     text_of,
+    tokens_bytes,
     width,
 )
 from m2kt.packet import GraphExecutor, Packet, decode_outputs, fixed_lookup
@@ -113,7 +113,7 @@ def _base_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> di
         if not trace.complete:
             continue
         encoded = encode_units(base.tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
-        written = pieces(base.tokenizer, encoded.ids)
+        written = tokens_bytes(base.tokenizer, encoded.ids)
         tokens: dict[int, list[int]] = {}
         for t, owner in enumerate(encoded.unit_of_token):
             tokens.setdefault(owner, []).append(t)
@@ -138,7 +138,7 @@ def _effect(base: LoadedModel, layer: int, vector_D: Tensor) -> tuple[Tensor, fl
         return logits[mask_BT.bool()].float().log_softmax(-1)
 
     before_NV = log_p()
-    with moved(model, layer, vector_D.to(base.device, before_NV.dtype)):
+    with add_to_states(model, layer, vector_D.to(base.device, before_NV.dtype)):
         after_NV = log_p()
     divergence = float((before_NV.exp() * (before_NV - after_NV)).sum(-1).mean())
     return (after_NV - before_NV).mean(0).cpu(), divergence

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from m2kt.models import LoadedModel, next_tokens
+from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace, decodes_with_margin
 from m2kt.student import IGNORE, NO_BANK, Batch, CALConfig, CALModel, EncodedTrace, Encoder, collate
 from m2kt.student.cal import ReaderBase, StructuredReader, cal_model
@@ -188,7 +188,7 @@ def _read_out(model: nn.Module, batch: Batch) -> Tensor:
     """Where the student's next token is the trace's token, (B, T)."""
     answered_BT = batch.label_BT != IGNORE
     right_BT = torch.zeros_like(answered_BT)
-    logits_NV = next_tokens(model, batch.token_BT, batch.mask_BT, answered_BT)
+    logits_NV = next_token_logits(model, batch.token_BT, batch.mask_BT, answered_BT)
     right_BT[answered_BT] = logits_NV.argmax(-1) == batch.label_BT[answered_BT]
     return right_BT
 

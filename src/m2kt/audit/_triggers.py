@@ -15,7 +15,7 @@ from torch import Tensor
 
 from m2kt.audit._retention import neutral_text
 from m2kt.audit._steps import cal_reader
-from m2kt.models import LoadedModel, encode_prompt, next_tokens
+from m2kt.models import LoadedModel, encode_prompt, next_token_logits
 
 STRINGS = 256  # of each length
 LONGEST = 3  # tokens
@@ -122,8 +122,8 @@ def _divergence(loaded: LoadedModel, context: Sequence[int], strings: Sequence[S
         last_B1 = torch.full((len(group), 1), ids_BT.shape[1] - 1, device=loaded.device)
         mask_BT = torch.ones_like(ids_BT)
         with loaded.peft_model.disable_adapter():
-            base_BV = next_tokens(loaded.model, ids_BT, mask_BT, last_B1)[:, 0].float().log_softmax(-1)
-        with_BV = next_tokens(loaded.model, ids_BT, mask_BT, last_B1)[:, 0].float().log_softmax(-1)
+            base_BV = next_token_logits(loaded.model, ids_BT, mask_BT, last_B1)[:, 0].float().log_softmax(-1)
+        with_BV = next_token_logits(loaded.model, ids_BT, mask_BT, last_B1)[:, 0].float().log_softmax(-1)
         parts.append((base_BV.exp() * (base_BV - with_BV)).sum(-1).cpu())
     return torch.cat(parts)
 

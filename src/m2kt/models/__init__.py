@@ -1,14 +1,13 @@
-"""Any Hugging Face causal LM: find it, load it, look inside, record, generate, and speak its tokenizer.
+"""Any Hugging Face causal LM: resolve, load, record and modify hidden states, generate, tokenise.
 
-Nothing here knows a model family by name: decoder blocks are found by looking, logits come from the model's own
-head, pieces of text from the tokenizer's own vocabulary. Three calls matter:
+Only the GGUF writer depends on model families: decoder blocks are found by structure, logits are from the model's head,
+and the bytes of tokens from the tokenizer's vocabulary. Three calls matter:
 
     loaded = load_causal_lm("zoo:addition")                 # a directory, a Hub id, a zoo: or fetched name
-    with record(loaded.model, [0, 3]) as states: ...        # hidden states by our own hooks
+    with record(loaded.model, [0, 3]) as states: ...        # hidden states, by hooks
     encoded = encode_units(loaded.tokenizer, ["3+4:", " 7", "\\n"], prompt_boundary=1)
 """
 
-from ._architectures import register_architectures as register_architectures
 from ._digest import digest_of_model as digest_of_model
 from ._digest import digest_of_tokenizer as digest_of_tokenizer
 from ._fetch import Fetched as Fetched
@@ -16,12 +15,12 @@ from ._fetch import fetch as fetch
 from ._fetch import list_models as list_models
 from ._forward import attention_patterns as attention_patterns
 from ._forward import forward_arguments as forward_arguments
-from ._forward import hand_over_whole as hand_over_whole
-from ._forward import next_tokens as next_tokens
+from ._forward import make_head_input_contiguous as make_head_input_contiguous
+from ._forward import next_token_logits as next_token_logits
 from ._forward import pad_batch as pad_batch
 from ._generate import Completion as Completion
 from ._generate import generate_greedy as generate_greedy
-from ._gguf import left_out as left_out
+from ._gguf import gguf_config_overrides as gguf_config_overrides
 from ._gguf_write import write_gguf as write_gguf
 from ._layers import blocks as blocks
 from ._layers import cache_argument as cache_argument
@@ -33,6 +32,7 @@ from ._layers import width as width
 from ._load import LoadedModel as LoadedModel
 from ._load import load_causal_lm as load_causal_lm
 from ._load import load_tokenizer as load_tokenizer
+from ._load import register_architectures as register_architectures
 from ._names import licence_of as licence_of
 from ._names import list_zoo as list_zoo
 from ._names import resolve as resolve
@@ -40,7 +40,7 @@ from ._names import zoo_dir as zoo_dir
 from ._precision import Dtype as Dtype
 from ._precision import computes_bf16 as computes_bf16
 from ._record import Recording as Recording
-from ._record import moved as moved
+from ._record import add_to_states as add_to_states
 from ._record import record as record
 from ._record import run_until as run_until
 from ._record import states_at as states_at
@@ -49,9 +49,9 @@ from ._text import can_write as can_write
 from ._text import encode_prompt as encode_prompt
 from ._text import encode_units as encode_units
 from ._text import leading_space as leading_space
-from ._text import piece_bytes as piece_bytes
-from ._text import piece_text as piece_text
-from ._text import pieces as pieces
 from ._text import special_prefix as special_prefix
 from ._text import text_of as text_of
+from ._text import token_bytes as token_bytes
+from ._text import token_text as token_text
+from ._text import tokens_bytes as tokens_bytes
 from ._text import writing_problem as writing_problem

@@ -1,4 +1,4 @@
-"""Digests: what a model is, as one sha256 over its weights, configuration and tokenizer."""
+"""A model's digest: one sha256 over its weights, configuration and tokenizer."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _TOKENIZER_FILES = (
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Weight files of a model directory; safetensors hide older formats, as transformers prefers them too."""
+    """Weight files of a model directory; older formats only without safetensors, as transformers does."""
     return sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
 
 
 def tokenizer_files(path: Path) -> list[Path]:
-    """Files that decide how text becomes tokens."""
+    """Files that define the tokenizer."""
     return sorted({p for n in _TOKENIZER_FILES if (p := path / n).is_file()} | set(path.glob("*.model")))
 
 
 def digest_of_model(path: str | Path) -> str:
     """``sha256:...`` over the sorted digests of weights, configuration and tokenizer files.
 
-    READMEs, recipes and our own mark file do not count: they do not change what the model does.
+    READMEs, recipes and our mark file are left out: they do not change the model.
     """
     root = Path(path)
     config = [p for p in (root / "config.json", root / "generation_config.json") if p.is_file()]
@@ -44,7 +44,7 @@ def digest_of_tokenizer(path: str | Path) -> str:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hex sha256 of one file; remembered while size and time of change stay the same."""
+    """Hex sha256 of one file; cached while size and modification time stay the same."""
     stat = path.stat()
     return _sha256(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
 

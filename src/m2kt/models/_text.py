@@ -1,7 +1,7 @@
-"""Between text and tokens: what each token writes, and units that tokens may not straddle.
+"""Between text and tokens: the bytes of each token, and encodings whose tokens do not straddle units.
 
-All alignment is by bytes: a byte-level BPE may cut a character in two, and tokenizers disagree on whether offsets
-cover a leading space. What a token writes is read once from the vocabulary and remembered.
+Text and tokens are aligned by bytes: a byte-level BPE may split a character, and tokenizers disagree on whether
+offsets cover a leading space. The bytes of a token are read from the vocabulary once and cached.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from m2kt.errors import ModelError
 
-REMEMBERED = 4096  # texts a tokenizer
+CACHED_TEXTS = 4096  # a tokenizer
 _ANCHORS = ("\n", "a", "0", ".", ";", "A", "|")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -29,209 +31,213 @@ class Encoded:
 
     ids: list[int]
     unit_of_token: list[int]
-    """Index into the texts given; -1 for special tokens in front."""
+    """Index of the token's unit; -1 for special tokens in front."""
 
 
-def piece_bytes(tokenizer: Any, token: int) -> bytes:
-    """The bytes that a token writes in the middle of a text; special tokens write nothing."""
-    return _book(tokenizer).piece(token)
+def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> bytes:
+    """The bytes of a token in the middle of a text; none for special tokens."""
+    return _vocabulary(tokenizer).bytes_of(token)
 
 
-def pieces(tokenizer: Any, ids: Iterable[int]) -> list[bytes]:
-    """:func:`piece_bytes` of each."""
-    return list(map(_book(tokenizer).piece, ids))
+def tokens_bytes(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> list[bytes]:
+    """:func:`token_bytes` of each."""
+    return list(map(_vocabulary(tokenizer).bytes_of, ids))
 
 
-def piece_text(tokenizer: Any, token: int) -> str:
-    """What a token writes, its leading space included; bytes of a part of a character come as U+FFFD."""
-    return piece_bytes(tokenizer, token).decode("utf-8", errors="replace")
+def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """The text of a token, leading space included; a part of a character becomes U+FFFD."""
+    return token_bytes(tokenizer, token).decode("utf-8", errors="replace")
 
 
-def text_of(tokenizer: Any, ids: Sequence[int]) -> str:
-    """What a sequence of tokens writes, special tokens left out, no space cleaned up."""
-    return b"".join(pieces(tokenizer, ids)).decode("utf-8", errors="replace")
+def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of a sequence of tokens, without special tokens and without any clean-up of spaces."""
+    return b"".join(tokens_bytes(tokenizer, ids)).decode("utf-8", errors="replace")
 
 
-def special_ids(tokenizer: Any) -> set[int]:
-    """Ids that stand for no text."""
-    return _book(tokenizer).special
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of special tokens, which have no text."""
+    return _vocabulary(tokenizer).special
 
 
-def special_prefix(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts before a text by default (a BOS for some, nothing for most)."""
-    return list(_book(tokenizer).prefix)
+def special_prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Special tokens that the tokenizer puts before a text by default (a BOS or nothing)."""
+    return list(_vocabulary(tokenizer).prefix)
 
 
-def encode_prompt(tokenizer: Any, text: str) -> list[int]:
-    """A prompt as at generation time: default prefix, no suffix such as EOS."""
-    return special_prefix(tokenizer) + _book(tokenizer).natural(text)
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Encode a prompt for generation: default prefix, no suffix such as EOS."""
+    return special_prefix(tokenizer) + _vocabulary(tokenizer).natural(text)
 
 
-def encode_units(tokenizer: Any, texts: Sequence[str], *, prompt_boundary: int | None = None) -> Encoded:
+def encode_units(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, prompt_boundary: int | None = None
+) -> Encoded:
     """Encode units so that each token belongs to exactly one of them.
 
-    The natural encoding of the whole text is taken where no token straddles two units; else the pieces are encoded
-    apart at exactly the straddled boundaries. The first ``prompt_boundary`` units are always encoded as they would
-    be alone, because that is what the model sees when it is asked.
+    The tokenizer's own encoding is used if no token straddles two units; else the text is split at the straddled
+    boundaries. The first ``prompt_boundary`` units are encoded as a prompt is at generation time.
 
     Args:
-        texts: the units' texts; together they are the text. Empty ones get no token.
-        prompt_boundary: how many of them form the prompt; None where there is none.
+        texts: the units' texts; concatenated they are the text. Empty units get no token.
+        prompt_boundary: number of units of the prompt; None if there is no prompt.
 
     Raises:
-        ModelError: the tokenizer cannot write the text.
+        ModelError: the tokenizer cannot encode the text.
     """
-    book = _book(tokenizer)
-    ids, owners = list(book.prefix), [-1] * len(book.prefix)
-    cut = len(texts) if prompt_boundary is None else prompt_boundary
-    prompt_ids, prompt_owners = _encode_apart(book, texts[:cut], 0, at_start=True)
-    ids += prompt_ids
-    owners += prompt_owners
-    rest = texts[cut:]
-    if any(rest):
-        whole_ids, whole_owners = _encode_apart(book, texts, 0, at_start=True)
-        if whole_ids[: len(prompt_ids)] == prompt_ids and whole_owners[: len(prompt_ids)] == prompt_owners:
-            rest_ids, rest_owners = whole_ids[len(prompt_ids) :], whole_owners[len(prompt_ids) :]
+    vocabulary = _vocabulary(tokenizer)
+    n_prompt = len(texts) if prompt_boundary is None else prompt_boundary
+    prompt_ids, prompt_units = _encode_split(vocabulary, texts[:n_prompt], 0, at_start=True)
+    ids, units = vocabulary.prefix + prompt_ids, [-1] * len(vocabulary.prefix) + prompt_units
+    if any(texts[n_prompt:]):
+        all_ids, all_units = _encode_split(vocabulary, texts, 0, at_start=True)
+        n = len(prompt_ids)
+        if all_ids[:n] == prompt_ids and all_units[:n] == prompt_units:
+            answer_ids, answer_units = all_ids[n:], all_units[n:]
         else:
-            rest_ids, rest_owners = _encode_apart(book, rest, cut, at_start=not any(texts[:cut]))
-        ids += rest_ids
-        owners += rest_owners
-    return Encoded(ids, owners)
+            at_start = not any(texts[:n_prompt])
+            answer_ids, answer_units = _encode_split(
+                vocabulary, texts[n_prompt:], n_prompt, at_start=at_start
+            )
+        ids += answer_ids
+        units += answer_units
+    return Encoded(ids, units)
 
 
-def leading_space(text: str, own: Sequence[int], written: Sequence[bytes]) -> int:
-    """How many of a unit's tokens are a bare leading space (0 or 1): the choice of what it writes falls behind it.
+def leading_space(text: str, positions: Sequence[int], bytes_of_token: Sequence[bytes]) -> int:
+    """Number of a unit's tokens that are a bare leading space (0 or 1); the token after it decides the symbol.
 
     Args:
-        text: the unit's.
-        own: where its tokens lie.
-        written: the bytes of all tokens.
+        text: the unit's text.
+        positions: the positions of its tokens.
+        bytes_of_token: the bytes of the token at every position.
     """
-    return int(len(own) > 1 and text.startswith(" ") and written[own[0]] == b" ")
+    return int(len(positions) > 1 and text.startswith(" ") and bytes_of_token[positions[0]] == b" ")
 
 
 def writing_problem(
-    tokenizer: Any, text: str, *, leads: Sequence[str] = ("", " "), after: str | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    *,
+    leads: Sequence[str] = ("", " "),
+    after: str | None = None,
 ) -> str | None:
-    """Why the tokenizer cannot write ``text``, or None: it must come back unchanged from its own tokens.
+    """Why ``text`` does not survive encoding and decoding, or None if it does.
 
     Args:
-        leads: what may stand before it; each is tried at the start of a text and after ``after``.
+        leads: leading spaces to try, at the start of a text and after ``after``.
         after: another symbol that may precede it; the text itself by default.
     """
-    book = _book(tokenizer)
+    vocabulary = _vocabulary(tokenizer)
     for lead in leads:
-        for wanted in (lead + text, (text if after is None else after) + lead + text):
+        for candidate in (lead + text, (text if after is None else after) + lead + text):
             try:
-                _encode_apart(book, [wanted], 0, at_start=True)
+                _encode_split(vocabulary, [candidate], 0, at_start=True)
             except ModelError:
-                ids = book.raw(wanted)
-                return f"{wanted!r} comes back as {text_of(tokenizer, ids)!r}"
+                ids = vocabulary.encode(candidate)
+                return f"{candidate!r} comes back as {text_of(tokenizer, ids)!r}"
     return None
 
 
 def can_write(
-    tokenizer: Any, text: str, *, leads: Sequence[str] = ("", " "), after: str | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    *,
+    leads: Sequence[str] = ("", " "),
+    after: str | None = None,
 ) -> bool:
-    """Whether the tokenizer can write ``text``, at the start, with each lead, and after another symbol."""
+    """Whether ``text`` survives encoding and decoding at the start, with each lead, and after another symbol."""
     return writing_problem(tokenizer, text, leads=leads, after=after) is None
 
 
-def _encode_apart(
-    book: _Book, texts: Sequence[str], first: int, *, at_start: bool
+def _encode_split(
+    vocabulary: _Vocabulary, texts: Sequence[str], first: int, *, at_start: bool
 ) -> tuple[list[int], list[int]]:
-    """Tokens and owners of units; texts are cut where a token would straddle, until none does."""
-    units = [t.encode() for t in texts]
-    ends = list(accumulate(len(unit) for unit in units))
-    whole = b"".join(units)
-    cuts: set[int] = set()
+    """Tokens and their units (counted from ``first``); the text is split at straddled boundaries."""
+    encoded = [t.encode() for t in texts]
+    ends = list(accumulate(map(len, encoded)))
+    joined = b"".join(encoded)
+    splits: set[int] = set()
     while True:
-        spans: list[tuple[int, int, int]] = []  # they follow each other from the first byte to the last
-        edges = [0, *sorted(cuts), len(whole)]
-        for start, stop in pairwise(edges):
+        spans: list[tuple[int, int, int]] = []  # token, first byte, last byte + 1; contiguous
+        for start, stop in pairwise([0, *sorted(splits), len(joined)]):
             if stop > start:
-                position = start
-                piece = whole[start:stop].decode()
-                for token, size in book.exact(piece, at_start=at_start and start == 0):
+                position, part = start, joined[start:stop].decode()
+                for token, size in vocabulary.encode_exactly(part, at_start=at_start and start == 0):
                     spans.append((token, position, position + size))
                     position += size
         straddled = set(ends).difference([0], (stop for _, _, stop in spans))
         if not straddled:
             break
-        cuts |= straddled
-    # the first unit that ends after the token's start: empty units get none, a bare word mark goes with what follows
-    owners = [first + min(bisect_right(ends, start), len(ends) - 1) for _, start, _ in spans]
-    return [token for token, _, _ in spans], owners
+        splits |= straddled
+    # a token belongs to the first unit that ends after the token's first byte, a bare word mark to the unit after it
+    units = [first + min(bisect_right(ends, start), len(ends) - 1) for _, start, _ in spans]
+    return [token for token, _, _ in spans], units
 
 
-class _Book:
-    """What one tokenizer's tokens write."""
+class _Vocabulary:
+    """The bytes of one tokenizer's tokens."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer_ref = weakref.ref(tokenizer)  # the book must not keep its tokenizer alive
-        kinds = _component_kinds(tokenizer)
-        self._byte_level = _byte_alphabet() if "ByteLevel" in kinds else None
-        self._byte_fallback = "ByteFallback" in kinds
-        added = getattr(tokenizer, "added_tokens_decoder", {})
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer_ref = weakref.ref(tokenizer)  # the cache must not keep its tokenizer alive
+        types = _decoder_types(tokenizer)
+        self._byte_level = _byte_alphabet() if "ByteLevel" in types else None
+        self._byte_fallback = "ByteFallback" in types
+        added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
         self.special = {int(i) for i in tokenizer.all_special_ids} | {
             i for i, t in added.items() if t.special
         }
         self._added: dict[int, str] = {i: t.content for i, t in added.items() if i not in self.special}
-        self._pieces: dict[int, bytes] = {}
-        self._remembered = lru_cache(REMEMBERED)(self.raw)
-        self._unk = tokenizer.unk_token_id
+        self._bytes: dict[int, bytes] = {}
+        self._cached = lru_cache(CACHED_TEXTS)(self.encode)
+        self._unk: int | None = tokenizer.unk_token_id
         self._anchor = self._find_anchor()
         self.prefix = self._find_prefix()
 
     @property
-    def _tokenizer(self) -> Any:
+    def _tokenizer(self) -> Any:  # transformers types only a part of it
         return self._tokenizer_ref()
 
-    def raw(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
 
     def natural(self, text: str) -> list[int]:
-        """The tokenizer's own tokens of a text on its own; remembered, for a prompt is asked, forced and rolled out."""
-        return list(self._remembered(text)) if text else []
+        """The tokenizer's own encoding of a text; cached, because the same prompts are encoded several times."""
+        return list(self._cached(text)) if text else []
 
-    def piece(self, token: int) -> bytes:
-        known = self._pieces.get(token)
-        if known is None:
-            known = self._pieces[token] = self._read(token)
-        return known
+    def bytes_of(self, token: int) -> bytes:
+        cached = self._bytes.get(token)
+        if cached is None:
+            cached = self._bytes[token] = self._read(token)
+        return cached
 
-    def exact(self, text: str, *, at_start: bool) -> list[tuple[int, int]]:
-        """Tokens of a text with the bytes each covers; they add up to the text or ModelError says why not."""
-        wanted = text.encode()
+    def encode_exactly(self, text: str, *, at_start: bool) -> list[tuple[int, int]]:
+        """Tokens of a text, each with its number of bytes. Raises ModelError if they are not the text's bytes."""
+        expected = text.encode()
         ids = self.natural(text)
-        sizes = [len(self.piece(i)) for i in ids]
-        written = b"".join(self.piece(i) for i in ids)
+        sizes = [len(self.bytes_of(i)) for i in ids]
+        decoded = b"".join(map(self.bytes_of, ids))
         unknown = self._unk is not None and self._unk in ids
-        if not unknown and written == wanted:
+        if not unknown and decoded == expected:
             return list(zip(ids, sizes, strict=True))
-        if (
-            not unknown and written == b" " + wanted
-        ):  # a tokenizer that marks the start of a text like a space
+        if not unknown and decoded == b" " + expected:  # the tokenizer marks the start of a text like a space
             if at_start:
                 return list(zip(ids, [sizes[0] - 1, *sizes[1:]], strict=True))
             inside = self._inside(text)
             if inside is not None:
                 return inside
         raise ModelError(
-            f"the tokenizer cannot write {text!r}: its own tokens say {written.decode('utf-8', 'replace')!r}"
+            f"the tokenizer cannot write {text!r}: its tokens decode to {decoded.decode('utf-8', 'replace')!r}"
             + (" with unknown tokens" if unknown else "")
         )
 
     def _inside(self, text: str) -> list[tuple[int, int]] | None:
-        """Tokens of a text as they come after other text: encode behind an anchor and drop the anchor."""
+        """Tokens of a text after other text: encode it after an anchor and drop the anchor's tokens."""
         for anchor in _ANCHORS:
             head, ids = self.natural(anchor), self.natural(anchor + text)
-            if (
-                ids[: len(head)] == head
-                and b"".join(self.piece(i) for i in ids[len(head) :]) == text.encode()
-            ):
-                return [(i, len(self.piece(i))) for i in ids[len(head) :]]
+            tail = ids[len(head) :]
+            if ids[: len(head)] == head and b"".join(map(self.bytes_of, tail)) == text.encode():
+                return [(i, len(self.bytes_of(i))) for i in tail]
         return None
 
     def _read(self, token: int) -> bytes:
@@ -250,7 +256,7 @@ class _Book:
         return self._decoded([token])
 
     def _decoded(self, ids: list[int]) -> bytes:
-        """What tokens add after the anchor: a decoder may drop the space of the first token of a text."""
+        """The text of tokens after the anchor: a decoder may drop the leading space of a text's first token."""
         decode = self._tokenizer.decode
         options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
         if self._anchor is None:
@@ -276,18 +282,18 @@ class _Book:
         return []
 
 
-_BOOKS: weakref.WeakKeyDictionary[Any, _Book] = weakref.WeakKeyDictionary()
+_VOCABULARIES: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, _Vocabulary] = weakref.WeakKeyDictionary()
 
 
-def _book(tokenizer: Any) -> _Book:
-    book = _BOOKS.get(tokenizer)
-    if book is None:
-        book = _BOOKS[tokenizer] = _Book(tokenizer)
-    return book
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> _Vocabulary:
+    vocabulary = _VOCABULARIES.get(tokenizer)
+    if vocabulary is None:
+        vocabulary = _VOCABULARIES[tokenizer] = _Vocabulary(tokenizer)
+    return vocabulary
 
 
-def _component_kinds(tokenizer: Any) -> set[str]:
-    """Types of the decoder's parts, as its own JSON names them."""
+def _decoder_types(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """Types of the decoder's components in the tokenizer's JSON."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return set()
@@ -296,8 +302,8 @@ def _component_kinds(tokenizer: Any) -> set[str]:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The printable characters that byte-level BPE writes bytes with (the published GPT-2 table)."""
+    """Byte of each printable character of byte-level BPE (the published GPT-2 table)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     table = {chr(b): b for b in printable}
-    others = [b for b in range(256) if b not in set(printable)]
-    return table | {chr(256 + i): b for i, b in enumerate(others)}
+    unprintable = [b for b in range(256) if b not in set(printable)]
+    return table | {chr(256 + i): b for i, b in enumerate(unprintable)}

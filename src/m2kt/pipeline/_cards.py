@@ -84,10 +84,10 @@ def exported_card(
     options, words = "", '"DIR"'
     file = next(aside.glob("*.gguf"), None)
     if file is not None:
-        from m2kt.models import left_out as not_taken
+        from m2kt.models import gguf_config_overrides
 
         words += f', gguf_file="{file.name}"'
-        options = words.removeprefix('"DIR"') + "".join(f", {k}={v}" for k, v in not_taken(file).items())
+        options = words.removeprefix('"DIR"') + "".join(f", {k}={v}" for k, v in gguf_config_overrides(file).items())
     rows, title = {"exported from": source}, base.name
     if said is not None:
         rows |= _of_receipt(said[1], said[0].packet, said[0].keyids)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from m2kt.models import encode_units, piece_text, special_prefix
+from m2kt.models import encode_units, special_prefix, token_text
 from m2kt.packet import Graph, Trace
 
 Tokens = tuple[int, ...]
@@ -56,7 +56,7 @@ class Tokenisation:
 
 def leading_space_tokens(tokenizer: Any, tokens: list[int] | Tokens, lead: str) -> int:
     """How many tokens of a symbol unit are its space alone: one or none."""
-    return int(bool(lead) and len(tokens) > 1 and not piece_text(tokenizer, tokens[0]).strip(LEADING_SPACE))
+    return int(bool(lead) and len(tokens) > 1 and not token_text(tokenizer, tokens[0]).strip(LEADING_SPACE))
 
 
 def tokenise(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Tokenisation:
@@ -106,7 +106,7 @@ def tokenise(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Tokenisation:
         literals=dict(sorted(literals.items())),
         context=sorted(context - set(literals.values())),
         phases=max((len(t) for t in every), default=1),
-        spaces=sorted(t for t in firsts if piece_text(tokenizer, t).startswith(LEADING_SPACE)),
+        spaces=sorted(t for t in firsts if token_text(tokenizer, t).startswith(LEADING_SPACE)),
         traces=seen,
         first_answers=first_answers,
     )

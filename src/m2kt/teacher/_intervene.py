@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.models import piece_text
+from m2kt.models import token_text
 from m2kt.probes import Unit
 from m2kt.teacher._corpus import Causes, Corpus, Sample, TemplateTrie
 from m2kt.teacher._shortlist import Shortlist, separable_groups, shortlist
@@ -195,5 +195,5 @@ def _writes(
     if unit.symbol is None:
         return False
     first_token = trace.content[index][0]
-    piece = piece_text(teacher.tokenizer, int(choice_T[first_token - 1])).strip()
+    piece = token_text(teacher.tokenizer, int(choice_T[first_token - 1])).strip()
     return bool(piece) and symbol.startswith(piece)

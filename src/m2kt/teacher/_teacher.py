@@ -25,9 +25,9 @@ from m2kt.models import (
     encode_units,
     generate_greedy,
     leading_space,
-    next_tokens,
+    next_token_logits,
     pad_batch,
-    pieces,
+    tokens_bytes,
 )
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.teacher._corpus import Answer
@@ -101,7 +101,7 @@ class Teacher:
 
     def _token_ends(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Character offsets at which tokens end; a token that ends within a character has none."""
-        pieces_T = pieces(self.tokenizer, ids)
+        pieces_T = tokens_bytes(self.tokenizer, ids)
         if all(map(bytes.isascii, pieces_T)):
             return tuple(accumulate(map(len, pieces_T)))
         ends = []
@@ -124,7 +124,7 @@ class Teacher:
         prompt = "".join(texts[:n_prompt])
         encoded = encode_units(self.tokenizer, [prompt, *texts[n_prompt:]], prompt_boundary=1)
         unit_ends = list(accumulate(len(text.encode()) for text in texts[:n_prompt]))
-        pieces_T = pieces(self.tokenizer, encoded.ids)
+        pieces_T = tokens_bytes(self.tokenizer, encoded.ids)
         units, offset = [], 0
         for piece, unit in zip(pieces_T, encoded.unit_of_token, strict=True):
             if unit != 0:
@@ -231,7 +231,7 @@ class Teacher:
             for row, i in enumerate(chunk):
                 selected_BT[row, list(positions[i])] = True
             next_N = ids_BT.roll(-1, dims=1)[selected_BT]
-            score_N = score(next_tokens(self.model, ids_BT, mask_BT, selected_BT), next_N).cpu().numpy()
+            score_N = score(next_token_logits(self.model, ids_BT, mask_BT, selected_BT), next_N).cpu().numpy()
             start = 0
             for i in chunk:
                 found[i] = score_N[start : start + len(positions[i])]

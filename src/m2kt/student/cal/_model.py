@@ -22,8 +22,8 @@ from m2kt.models import (
     blocks,
     cache_argument,
     decoder,
-    hand_over_whole,
     hidden_of,
+    make_head_input_contiguous,
     register_architectures,
     run_until,
 )
@@ -81,7 +81,7 @@ class CALModel(BaseTuner):
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         if not hasattr(model, "_m2kt_cal_state"):
             model._m2kt_cal_state = RunState(len(blocks(model)))  # type: ignore[assignment]
-            hand_over_whole(model)  # its head is frozen now
+            make_head_input_contiguous(model)  # its head is frozen now
 
     @property
     def last_run(self) -> Run | None:
