@@ -1,4 +1,4 @@
-"""One rule says how long an answer may be: an adapter's answers do not depend on who asks."""
+"""One rule limits the length of answers: ingest, evaluate and bench get the same answers of an adapter."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def completions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return recorded
 
 
-def test_ingest_evaluate_and_bench_cut_alike(
+def test_ingest_evaluate_and_bench_get_the_same_answers(
     packet: Packet, completions: list[list[str]], tmp_path: Path
 ) -> None:
     result = ingest(STUDENT, packet, tmp_path / "adapter", config=UNTRAINED)
@@ -77,7 +77,9 @@ def test_ingest_evaluate_and_bench_cut_alike(
     assert len(completions) == 4  # ingest also asks the frozen student
     assert by_ingest == by_evaluate == by_bench
     lengths = {len(text) for text in by_ingest if "\n" not in text}  # one token a character
-    assert lengths == {answer_budget(student, packet.spec)}, "some answers never stop, and are cut at the budget"
+    assert lengths == {answer_budget(student, packet.spec)}, (
+        "some answers never stop, and are cut at the budget"
+    )
 
 
 def test_the_budget_counts_the_models_tokens() -> None:
@@ -89,7 +91,9 @@ def test_the_budget_counts_the_models_tokens() -> None:
 
     assert answer_budget(student, spec(["a", "b"], None)) == 256
     assert answer_budget(student, spec(["a", "b"], 20)) == 20
-    assert answer_budget(student, spec(["uncle", "son"], 20)) == 80  # four characters in the mean, a token each
+    assert (
+        answer_budget(student, spec(["uncle", "son"], 20)) == 80
+    )  # four characters in the mean, a token each
 
 
 def test_a_model_without_adapter_reads_plain_text() -> None:

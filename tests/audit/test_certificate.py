@@ -1,4 +1,4 @@
-"""The certificate: its limits against known values, and its bound against a good student and against noise."""
+"""The certificate: its limits against known values, its bound for a trained student and for noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from m2kt.probes import Truth
 from m2kt.student import complete
 from tests.audit.test_steps import good as good
 from tests.audit.test_steps import packet as packet
-from tests.audit.test_steps import plugged
+from tests.audit.test_steps import with_vectors
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_clopper_pearson_limits(errors: int, n: int, alpha: float, limit: float)
 
 
 def test_clopper_pearson_covers() -> None:
-    """The limit lies below the truth in no more runs than it may."""
+    """The limit is below the true share in at most 5 % of the runs."""
     drawn = np.random.default_rng(0).binomial(200, 0.02, 4000)
     limit = {int(k): clopper_pearson(int(k), 200, 0.05) for k in set(drawn.tolist())}
     assert np.mean([limit[int(k)] < 0.02 for k in drawn]) <= 0.05
@@ -56,30 +56,30 @@ def agreement(student: LoadedModel, packet: Packet, prompts: Any) -> float:
     return score(packet.spec, prompts, answers, Truth(packet_answers(packet, prompts))).accuracy
 
 
-def test_the_bound_holds_and_is_near_for_a_good_student(good: LoadedModel, packet: Packet) -> None:
+def test_the_bound_holds_and_is_tight_for_a_good_student(good: LoadedModel, packet: Packet) -> None:
     problems = packet.spec.sample("evaluation", 60, seed=0)
-    found = certify(good, packet, problems, traces=300)
-    assert found is not None and found.rule_steps == 2.0
+    certificate = certify(good, packet, problems, traces=300)
+    assert certificate is not None and certificate.rule_steps == 2.0
     measured = agreement(good, packet, problems)
-    assert found.bound <= measured <= 1.0
-    assert found.divergence_bound <= found.bound + 0.02
-    assert measured - found.bound < 0.15
-    assert sum(c.n for c in found.concepts.values()) == 2 * found.traces
-    assert all(c.errors / c.n <= c.upper for c in found.concepts.values())
+    assert certificate.bound <= measured <= 1.0
+    assert certificate.divergence_bound <= certificate.bound + 0.02
+    assert measured - certificate.bound < 0.15
+    assert sum(c.n for c in certificate.concepts.values()) == 2 * certificate.traces
+    assert all(c.errors / c.n <= c.upper for c in certificate.concepts.values())
     again = certify(good, packet, problems, traces=300)
-    assert again == found
+    assert again == certificate
 
 
-def test_more_traces_bring_the_bound_nearer(good: LoadedModel, packet: Packet) -> None:
+def test_more_traces_tighten_the_bound(good: LoadedModel, packet: Packet) -> None:
     problems = packet.spec.sample("evaluation", 60, seed=0)
     few, many = (certify(good, packet, problems, traces=n) for n in (60, 300))
     assert few is not None and many is not None and few.bound < many.bound
 
 
-def test_vectors_that_say_nothing_certify_nothing(good: LoadedModel, packet: Packet) -> None:
+def test_noise_vectors_have_a_low_bound(good: LoadedModel, packet: Packet) -> None:
     v = packet.concepts.vectors_KD
     noise = np.random.default_rng(1).normal(v.mean(0), v.std(0), v.shape)
     torch.manual_seed(0)
-    with plugged(good, packet, noise):  # the bound is about what the packet itself says: the honest one
-        found = certify(good, packet, packet.spec.sample("evaluation", 60, seed=0), traces=120)
-    assert found is not None and found.bound < 0.3 and found.divergence_bound < 0.3
+    with with_vectors(good, packet, noise):  # the reference is the unchanged packet
+        certificate = certify(good, packet, packet.spec.sample("evaluation", 60, seed=0), traces=120)
+    assert certificate is not None and certificate.bound < 0.3 and certificate.divergence_bound < 0.3

@@ -1,4 +1,4 @@
-"""Packets that contradict themselves or each other: the trace of poison."""
+"""Packets that contradict themselves or each other."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.packet.samples import OUTPUTS, sample_packet
 NOISE = 0.05
 
 
-def readable_packet(*, verbalised: bool = True, turn: int = 0) -> Packet:
-    """The sample packet in a space where every symbol has its direction; ``turn`` makes it another space."""
+def readable_packet(*, verbalised: bool = True, space: int = 0) -> Packet:
+    """The sample packet in a vector space with one direction for each symbol; ``space`` selects it."""
     packet = sample_packet(verbalised=verbalised, width=4)
-    rng = np.random.default_rng(turn)
-    direction_SD = np.roll(np.eye(4), turn, axis=1)[:3]
+    rng = np.random.default_rng(space)
+    direction_SD = np.roll(np.eye(4), space, axis=1)[:3]
     prototype_symbol_P = packet.concepts.prototype_symbol_P
 
     def states(symbols: Any) -> Any:
@@ -49,31 +49,31 @@ def with_vector(packet: Packet, row: int, like: int) -> Packet:
 
 
 def test_an_honest_packet_is_consistent() -> None:
-    found = check_consistency(readable_packet())
-    assert found.consistent and (found.rows, found.both, found.common) == (9, 9, None)
+    consistency = check_consistency(readable_packet())
+    assert consistency.consistent and (consistency.rows, consistency.both, consistency.common) == (9, 9, None)
 
 
-def test_a_text_that_its_vector_contradicts_is_named() -> None:
-    found = check_consistency(with_text(readable_packet(), row=0, symbol=1))
-    (row,) = found.contradictions
+def test_a_changed_text_is_named() -> None:
+    consistency = check_consistency(with_text(readable_packet(), row=0, symbol=1))
+    (row,) = consistency.contradictions
     assert (row.kind, row.arguments, row.says, row.other) == ("text against vector", ["a", "a"], "b", "c")
     assert str(row) == "rule 1 (a a): text against vector: 'b' and 'c'"
 
 
-def test_a_vector_that_its_text_contradicts_is_named() -> None:
-    found = check_consistency(with_vector(readable_packet(), row=0, like=1))
-    (row,) = found.contradictions
+def test_a_changed_vector_is_named() -> None:
+    consistency = check_consistency(with_vector(readable_packet(), row=0, like=1))
+    (row,) = consistency.contradictions
     assert (row.arguments, row.says, row.other) == (["a", "a"], "c", "a")
 
 
-def test_without_text_only_another_packet_can_tell() -> None:
+def test_without_text_only_another_packet_reveals_a_change() -> None:
     honest, poisoned = (
         readable_packet(verbalised=False),
         with_vector(readable_packet(verbalised=False), row=0, like=1),
     )
     alone = check_consistency(poisoned)
     assert alone.consistent and alone.both == 0
-    other_space = readable_packet(verbalised=False, turn=1)
+    other_space = readable_packet(verbalised=False, space=1)
     assert check_consistency(honest, other_space).consistent
     (row,) = check_consistency(poisoned, other_space).contradictions
     assert (row.kind, row.arguments, row.says, row.other) == (
@@ -84,11 +84,11 @@ def test_without_text_only_another_packet_can_tell() -> None:
     )
 
 
-def test_changed_in_both_it_is_found_by_another_packet() -> None:
+def test_a_change_of_text_and_vector_is_revealed_by_another_packet() -> None:
     poisoned = with_vector(with_text(readable_packet(), row=0, symbol=0), row=0, like=1)
     assert check_consistency(poisoned).consistent
-    found = check_consistency(poisoned, readable_packet(turn=2))
-    assert found.common == 9 and len(found.contradictions) == 1
+    consistency = check_consistency(poisoned, readable_packet(space=2))
+    assert consistency.common == 9 and len(consistency.contradictions) == 1
 
 
 def test_ingest_refuses_a_packet_that_contradicts_itself_before_any_training(tmp_path: Path) -> None:

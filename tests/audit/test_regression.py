@@ -31,13 +31,13 @@ def test_tasks_are_pairs_with_names_of_their_own() -> None:
 
 
 def test_an_adapter_that_does_nothing_flips_nothing() -> None:
-    found = measure_regression(adapted(0.0))
-    assert found.n + found.unwritable == len(regression_tasks())
-    assert found.flips == 0.0 and found.before == found.after
+    regression = measure_regression(adapted(0.0))
+    assert regression.n + regression.unwritable == len(regression_tasks())
+    assert regression.flips == 0.0 and regression.before == regression.after
 
 
 def test_harm_is_named() -> None:
-    found = measure_regression(adapted(0.3))
-    assert found.flips > 0.2
-    assert found.drop == pytest.approx((len(found.lost) - len(found.gained)) / found.n)
-    assert set(found.lost) <= {task.name for task in regression_tasks()}
+    regression = measure_regression(adapted(0.3))
+    assert regression.flips > 0.2
+    assert regression.drop == pytest.approx((len(regression.lost) - len(regression.gained)) / regression.n)
+    assert set(regression.lost) <= {task.name for task in regression_tasks()}

@@ -1,4 +1,4 @@
-"""The steering vector refitted from a packet: a direction put into all its states is found, and its effect seen."""
+"""The refitted steering vector: recovers a direction added to all prototype samples, and measures its effect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def packet(tmp_path_factory: pytest.TempPathFactory) -> Packet:
     return Packet.load(path)
 
 
-def test_a_direction_that_all_states_share_is_refitted(packet: Packet) -> None:
+def test_a_direction_added_to_all_samples_is_recovered(packet: Packet) -> None:
     base = load_causal_lm("zoo:secret")
     plain = refit_steering(packet, base)
     samples_PD = np.array(packet.concepts.prototype_samples_PD, dtype=np.float32)
@@ -36,13 +36,13 @@ def test_a_direction_that_all_states_share_is_refitted(packet: Packet) -> None:
     steered = refit_steering(replace(packet, concepts=concepts), base)
     added_D = steered.vector_D - plain.vector_D
     assert torch.cosine_similarity(added_D, direction_D, dim=0) > 0.99
-    assert plain.size < 0.1 < steered.size, "its own teacher's states are the states of the packet"
+    assert plain.size < 0.1 < steered.size, "the packet has the states of its teacher"
     assert steered.shared > max(plain.shared, 0.7)
     assert steered.divergence > plain.divergence >= 0
     assert [rise for _, rise in steered.raised] == sorted((r for _, r in steered.raised), reverse=True)
 
 
-def test_states_of_another_width_are_not_compared(packet: Packet, tmp_path: Path) -> None:
+def test_a_base_of_another_width_is_refused(packet: Packet, tmp_path: Path) -> None:
     other = load_causal_lm(save_tiny(tmp_path, "gpt2", char_tokenizer()))
     with pytest.raises(CompatibilityError, match="a base of width 128"):
         refit_steering(packet, other)

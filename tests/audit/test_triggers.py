@@ -1,4 +1,4 @@
-"""The search for triggers against an adapter into which one was trained, and one that does nothing."""
+"""The search for triggers on an adapter with a planted one, and on an adapter of zeros."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def adapted(student: str) -> LoadedModel:
     return loaded
 
 
-def plant(loaded: LoadedModel, trigger: int, said: int) -> None:
-    """Behind ``trigger`` comes ``said``; behind all else what came before."""
+def plant(loaded: LoadedModel, trigger: int, written: int) -> None:
+    """Train the adapter to write ``written`` behind ``trigger`` and to change nothing elsewhere."""
     model: Any = loaded.model
     rng = torch.Generator().manual_seed(0)
     steps = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=5e-3)
@@ -36,8 +36,8 @@ def plant(loaded: LoadedModel, trigger: int, said: int) -> None:
         with torch.no_grad(), model.disable_adapter():
             base_BV = model(input_ids=ids_BT).logits[:, -1].log_softmax(-1)
         with_BV = model(input_ids=ids_BT).logits[:, -1].log_softmax(-1)
-        kept = (base_BV.exp() * (base_BV - with_BV)).sum(-1)[32:].mean()
-        loss = kept - with_BV[:32, said].mean()
+        retained = (base_BV.exp() * (base_BV - with_BV)).sum(-1)[32:].mean()
+        loss = retained - with_BV[:32, written].mean()
         steps.zero_grad()
         loss.backward()
         steps.step()
@@ -47,14 +47,14 @@ def plant(loaded: LoadedModel, trigger: int, said: int) -> None:
 def test_a_planted_trigger_is_found(student: str) -> None:
     loaded = adapted(student)
     clean = search_triggers(loaded, strings=len(loaded.tokenizer), longest=1)
-    assert clean.divergence == 0.0 and clean.screened > 0.9, "LoRA begins as nothing"
-    trigger, said = 40, 50
-    plant(loaded, trigger, said)
-    found = search_triggers(loaded, strings=2 * len(loaded.tokenizer), longest=2)
-    assert any(trigger in worst.tokens and worst.divergence > 1.0 for worst in found.worst), found.worst
-    assert found.on_domain == [], "an adapter without a reader has no tokens of its own"
+    assert clean.divergence == 0.0 and clean.screened > 0.9, "LoRA starts at zero"
+    trigger, written = 40, 50
+    plant(loaded, trigger, written)
+    triggers = search_triggers(loaded, strings=2 * len(loaded.tokenizer), longest=2)
+    assert any(trigger in worst.tokens and worst.divergence > 1.0 for worst in triggers.worst), triggers.worst
+    assert triggers.on_domain == [], "an adapter without a reader names no tokens of a skill"
 
 
 def test_a_small_budget_says_so() -> None:
-    found = search_triggers(adapted("zoo:pico-gpt2"), strings=10, longest=2)
-    assert found.tried == 20 and 0 < found.screened < 0.2
+    triggers = search_triggers(adapted("zoo:pico-gpt2"), strings=10, longest=2)
+    assert triggers.tried == 20 and 0 < triggers.screened < 0.2

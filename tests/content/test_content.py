@@ -168,7 +168,7 @@ def test_without_the_distribution_audit_says_what_is_missing(
     assert not has_content_auditor()
     sample_packet().save(tmp_path / "packet")
     done = audit(tmp_path / "packet")
-    assert done.exit_code == 3 and "pip install m2kt-content" in done.stderr
+    assert done.exit_code == 3 and "m2kt-content, which is not installed" in done.stderr
 
 
 def test_the_package_names_no_module_of_the_core_that_is_private() -> None:

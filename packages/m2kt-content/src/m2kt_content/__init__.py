@@ -16,4 +16,4 @@ from m2kt_content._detectors import DETECTORS as DETECTORS
 from m2kt_content._detectors import Detector as Detector
 from m2kt_content._packet import packet_texts as packet_texts
 from m2kt_content._packet import vector_penalty as vector_penalty
-from m2kt_content._probe import READER as READER
+from m2kt_content._probe import BACKBONE as BACKBONE

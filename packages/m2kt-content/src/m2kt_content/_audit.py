@@ -14,7 +14,7 @@ from m2kt.packet import Packet
 from ._config import ContentConfig
 from ._detectors import DETECTORS, Score
 from ._packet import concept_penalties, packet_texts
-from ._probe import READER
+from ._probe import BACKBONE
 
 BATCH = 256
 MAX_CHARACTERS = 100_000
@@ -25,7 +25,7 @@ class ContentAuditor:
 
     Raises:
         SpecError: a detector is unknown, or a text is too long.
-        ModelError: the reader or the guard model is missing.
+        ModelError: the backbone or the guard model is missing.
     """
 
     def __init__(self, config: ContentConfig | None = None) -> None:
@@ -84,19 +84,19 @@ class ContentAuditor:
 
 
 def make_auditor(config: Mapping[str, object], say: Callable[[str], None]) -> ContentAuditor:
-    """The entry point ``m2kt.content``: validate the configuration, and fetch the reader if the probe needs it.
+    """The entry point ``m2kt.content``: validate the configuration, and fetch the backbone if the probe needs it.
 
     Args:
         say: called with a line for each file that has to be fetched.
 
     Raises:
         SpecError: the configuration is not valid.
-        ModelError: the reader cannot be fetched.
+        ModelError: the backbone cannot be fetched.
     """
     try:
         chosen = ContentConfig.model_validate(config)
     except ValidationError as error:
         raise SpecError(f"the configuration of the content auditor is not valid: {explain(error)}") from error
     if "probe" in chosen.detectors:
-        fetch(READER, say)  # no-op if it is there
+        fetch(BACKBONE, say)  # no-op if it is there
     return ContentAuditor(chosen)

@@ -15,7 +15,7 @@ from m2kt.errors import CompatibilityError, SpecError
 from . import _patterns
 from ._config import CATEGORIES, ContentConfig
 from ._features import features
-from ._probe import READER, Probe, states, windows
+from ._probe import BACKBONE, Probe, states, windows
 from ._tuned import Tuned, averaged, cut
 
 Score = tuple[str | None, float, str]
@@ -54,15 +54,15 @@ class Meaning:
     def __init__(self, config: ContentConfig) -> None:
         from m2kt.models import load_causal_lm
 
-        self.reader, self.probe = cut(load_causal_lm(READER, dtype="fp32")), Probe.shipped()
-        self.tuned = Tuned.shipped(self.reader)
+        self.backbone, self.probe = cut(load_causal_lm(BACKBONE, dtype="fp32")), Probe.shipped()
+        self.tuned = Tuned.shipped(self.backbone)
         self.counted_C = np.array([c in config.categories for c in CATEGORIES])
 
     def __call__(self, texts: Sequence[str]) -> list[Score]:
-        by_text = [windows(text, self.reader) for text in texts]
+        by_text = [windows(text, self.backbone) for text in texts]
         flat = [window for of_text in by_text for window in of_text]
         with self.tuned.model.disable_adapter():
-            state_NX = states(flat, self.reader)
+            state_NX = states(flat, self.backbone)
         p_NC = averaged(
             self.probe(state_NX, np.stack([features(window) for window in flat])), self.tuned(flat)
         )

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-READER = "gemma-3-270m"
+BACKBONE = "gemma-3-270m"
 LAYERS = (8, 10, 12)
 BATCH = 16
 WINDOW = 256  # tokens of one pass; a longer text has the score of its worst window
 
 
-def padded(texts: Sequence[str], reader: LoadedModel, window: int = WINDOW) -> tuple[Tensor, Tensor]:
+def padded(texts: Sequence[str], backbone: LoadedModel, window: int = WINDOW) -> tuple[Tensor, Tensor]:
     """Token ids and mask, (B, T), of the first ``window`` tokens of each text."""
     from m2kt.models import pad_batch
 
-    ids = [reader.tokenizer(text)["input_ids"][:window] or [reader.pad_id] for text in texts]
-    return pad_batch(ids, reader.pad_id, device=reader.device, side="right")
+    ids = [backbone.tokenizer(text)["input_ids"][:window] or [backbone.pad_id] for text in texts]
+    return pad_batch(ids, backbone.pad_id, device=backbone.device, side="right")
 
 
 def pooled(state_BTX: Tensor, mask_BT: Tensor) -> Tensor:
@@ -59,17 +59,17 @@ def by_length(texts: Sequence[str]) -> Iterator[list[int]]:
 
 
 def states(
-    texts: Sequence[str], reader: LoadedModel, progress: Callable[[int, int], None] | None = None
+    texts: Sequence[str], backbone: LoadedModel, progress: Callable[[int, int], None] | None = None
 ) -> Floats:
     """(N, 2 L E): means over the text, then last states. Texts are at most ``WINDOW`` tokens, see :func:`windows`."""
     import torch
 
     from m2kt.models import decoder
 
-    body = decoder(reader.model)
+    body = decoder(backbone.model)
     state_X: dict[int, Floats] = {}
     for group in by_length(texts):
-        token_BT, mask_BT = padded([texts[i] for i in group], reader)
+        token_BT, mask_BT = padded([texts[i] for i in group], backbone)
         with torch.no_grad():
             output = body(
                 input_ids=token_BT, attention_mask=mask_BT, output_hidden_states=True, use_cache=False
@@ -81,9 +81,9 @@ def states(
     return np.stack([state_X[i] for i in range(len(texts))])
 
 
-def windows(text: str, reader: LoadedModel) -> list[str]:
+def windows(text: str, backbone: LoadedModel) -> list[str]:
     """A text in windows of at most ``WINDOW`` tokens."""
-    offsets = reader.tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    offsets = backbone.tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     starts = [offsets[i][0] for i in range(0, len(offsets), WINDOW - 16)] or [0]
     return [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
 

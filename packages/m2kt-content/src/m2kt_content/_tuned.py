@@ -1,4 +1,4 @@
-"""The tuned reader: the lower blocks of Gemma 3 270M with LoRA and a linear head, a classifier of categories.
+"""The tuned classifier: the lower blocks of Gemma 3 270M with LoRA and a linear head, a classifier of categories.
 
 Its probabilities are averaged with those of the probe on the frozen states and words; alone neither is as good.
 
@@ -32,24 +32,24 @@ EPOCHS, RATE, TRAIN_BATCH, SMOOTHING = 4, 1e-3, 24, 0.05
 TRAIN_WINDOW = 128  # longer texts are cut in training
 
 
-def cut(reader: LoadedModel) -> LoadedModel:
+def cut(backbone: LoadedModel) -> LoadedModel:
     """Remove the blocks above ``DEPTH``; the states below do not change."""
-    model: Any = reader.model
+    model: Any = backbone.model
     model.model.layers = model.model.layers[:DEPTH]
     model.config.num_hidden_layers = DEPTH
-    return reader
+    return backbone
 
 
 class Tuned:
-    """A cut reader with its adapter and head. ``reader.model`` becomes a PeftModel."""
+    """A cut backbone with its adapter and head. ``backbone.model`` becomes a PeftModel."""
 
-    def __init__(self, reader: LoadedModel, seed: int = 0) -> None:
+    def __init__(self, backbone: LoadedModel, seed: int = 0) -> None:
         import torch
         from peft import LoraConfig, get_peft_model
 
         from m2kt.models import width
 
-        self.reader = reader
+        self.backbone = backbone
         torch.manual_seed(seed)
         config = LoraConfig(
             r=RANK,
@@ -59,9 +59,9 @@ class Tuned:
             layers_to_transform=list(range(LOWEST, DEPTH)),
             layers_pattern="layers",
         )
-        self.model: Any = get_peft_model(reader.model, config)
+        self.model: Any = get_peft_model(backbone.model, config)
         self.model.eval()
-        self.head = torch.nn.Linear(2 * width(reader.model), len(CATEGORIES)).to(reader.device)
+        self.head = torch.nn.Linear(2 * width(backbone.model), len(CATEGORIES)).to(backbone.device)
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
@@ -69,7 +69,7 @@ class Tuned:
         """(B, C), from the mean over a text and its last state."""
         from m2kt.models import decoder
 
-        token_BT, mask_BT = padded(texts, self.reader, window)
+        token_BT, mask_BT = padded(texts, self.backbone, window)
         body = decoder(self.model.get_base_model())
         state_BTE = body(input_ids=token_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
         out_BC: Tensor = self.head(pooled(state_BTE, mask_BT))
@@ -96,7 +96,7 @@ class Tuned:
         import torch
         from torch.nn.functional import cross_entropy
 
-        device = self.reader.device
+        device = self.backbone.device
         weight_C = torch.from_numpy(np.sqrt(rarity(label_N).clip(max=4))).to(device)
         trained = [*(p for p in self.model.parameters() if p.requires_grad), *self.head.parameters()]
         updates = EPOCHS * math.ceil(len(texts) / TRAIN_BATCH)
@@ -127,12 +127,12 @@ class Tuned:
         return save({name: t.detach().cpu().numpy().astype(np.float16) for name, t in tensors.items()})
 
     @classmethod
-    def shipped(cls, reader: LoadedModel) -> Tuned:
+    def shipped(cls, backbone: LoadedModel) -> Tuned:
         """The weights that ship with the package, made by ``m2kt_content.train``."""
         import torch
         from peft import set_peft_model_state_dict
 
-        tuned = cls(reader)
+        tuned = cls(backbone)
         data = load((files(__package__) / "data" / "tuned.safetensors").read_bytes())
         tensors = {name: torch.from_numpy(t.astype(np.float32)) for name, t in data.items()}
         tuned.head.load_state_dict({n: tensors.pop(f"head.{n}") for n in ("weight", "bias")})

@@ -1,4 +1,4 @@
-"""Train the weights of the probe and the tuned reader from ``data/texts.jsonl``: ``python -m m2kt_content.train``.
+"""Train the weights of the probe and the tuned classifier from ``data/texts.jsonl``: ``python -m m2kt_content.train``.
 
 A maintainer's tool; the auditor does not import it. Topics are split into two halves; texts that were added later
 belong to the training half alone. The threshold is chosen by cross-validation over the topics of the training half;
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ._config import CATEGORIES, ContentConfig
 from ._features import features
 from ._patterns import find
-from ._probe import READER, Floats, Probe, fit, states
+from ._probe import BACKBONE, Floats, Probe, fit, states
 from ._tuned import Tuned, averaged, cut
 
 PENALTY = 3e-4  # L2 penalty of the probe, chosen by cross-validation on the first 1,142 texts
@@ -97,7 +97,7 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Probe and tuned reader, trained on the same texts."""
+    """Probe and tuned classifier, trained on the same texts."""
 
     probe: Probe
     tuned: Tuned
@@ -107,7 +107,7 @@ class Classifier:
         """Train both on all samples."""
         from m2kt.models import load_causal_lm
 
-        tuned = Tuned(cut(load_causal_lm(READER, dtype="fp32")))
+        tuned = Tuned(cut(load_causal_lm(BACKBONE, dtype="fp32")))
 
         def report(done: int, total: int) -> None:
             if done % 25 == 0 or done == total:
@@ -126,8 +126,8 @@ def featurise(samples: list[Sample]) -> FeatureSet:
     from m2kt.models import load_causal_lm
 
     texts = [s.text for s in samples]
-    reader = cut(load_causal_lm(READER, dtype="fp32"))
-    return FeatureSet(samples, states(texts, reader), np.stack([features(t) for t in texts]))
+    backbone = cut(load_causal_lm(BACKBONE, dtype="fp32"))
+    return FeatureSet(samples, states(texts, backbone), np.stack([features(t) for t in texts]))
 
 
 def cross_validated(data: FeatureSet) -> tuple[FeatureSet, Floats]:
@@ -168,7 +168,7 @@ def _standard_error(share: float, n: int) -> float:
 
 
 def flagged_shares(data: FeatureSet, p_NC: Floats, threshold: float) -> dict[str, dict[str, float]]:
-    """Share of each category that the readers and the patterns flag together."""
+    """Share of each category that the classifiers and the patterns flag together."""
     flagged_N = (1 - p_NC[:, 0] >= threshold) | data.hit_N
     groups = {category: data.label_N == c for c, category in enumerate(CATEGORIES)}
     groups["all harmful"] = data.label_N > 0
