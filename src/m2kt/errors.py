@@ -1,43 +1,55 @@
-"""Every error M2KT raises on purpose, with the exit code that its CLI returns.
+"""Every error that M2KT raises on purpose, with its exit code.
 
-Messages say what was expected, what came, and what to do. Anything else that escapes is a bug of ours.
+Messages say what was expected, what was given, and what to do. Any other exception is a bug of M2KT.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol, TypedDict, runtime_checkable
 
 MAX_FIELDS = 5
-"""Refused fields that are named: what is refused may be hostile and wrong in a million places."""
+"""Refused fields that are named: a hostile input may have a million."""
+
+
+class _FieldError(TypedDict):
+    loc: tuple[str | int, ...]
+    msg: str
+    input: object
+
+
+@runtime_checkable
+class _ValidationError(Protocol):
+    """A ValidationError of pydantic, which is not imported here."""
+
+    def errors(self, *, include_url: bool) -> list[_FieldError]: ...
 
 
 def explain(error: Exception) -> str:
-    """What somebody else's error says, in one line: the fields that a validation refused, or what the disk said."""
-    validation = getattr(error, "errors", None)
-    if callable(validation):  # pydantic's
-        fields = validation(include_url=False)
+    """The message of an error of another library, in one line: refused fields, or the operating system's reason."""
+    if isinstance(error, _ValidationError):
+        fields = error.errors(include_url=False)
         more = [f"and {len(fields) - MAX_FIELDS} more"] if len(fields) > MAX_FIELDS else []
-        return "; ".join([_field(e) for e in fields[:MAX_FIELDS]] + more)
+        return "; ".join([_field(field) for field in fields[:MAX_FIELDS]] + more)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
-def _field(found: dict[str, Any]) -> str:
-    where, came = ".".join(map(str, found["loc"])), found["input"]
-    given = f", came {came!r}" if isinstance(came, str | int | float) and len(repr(came)) < 80 else ""
-    what = found["msg"].removeprefix("Value error, ")
-    return f"{where}: {what}{given}" if where else what
+def _field(field: _FieldError) -> str:
+    path, value = ".".join(map(str, field["loc"])), field["input"]
+    given = f", got {value!r}" if isinstance(value, str | int | float) and len(repr(value)) < 80 else ""
+    message = field["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}{given}" if path else message
 
 
 class M2KTError(Exception):
-    """Base of all deliberate errors. ``exit_code`` is what the CLI returns."""
+    """Base of all deliberate errors. ``exit_code`` is the CLI's."""
 
     exit_code: ClassVar[int] = 1
 
 
 class SpecError(M2KTError):
-    """A probe spec or configuration file is not valid."""
+    """A probe spec, a configuration or an argument is not valid."""
 
     exit_code = 3
 
@@ -49,7 +61,7 @@ class ModelError(M2KTError):
 
 
 class ExtractionError(M2KTError):
-    """The teacher cannot be condensed: too long prompts, unreached stop string, fidelity below the floor."""
+    """The teacher's skill cannot be extracted: too long prompts, unreached stop string, fidelity below the floor."""
 
     exit_code = 6
 
@@ -61,33 +73,33 @@ class PacketError(M2KTError):
 
 
 class CompatibilityError(M2KTError):
-    """This student cannot take this packet in: symbols it cannot write, widths, context length."""
+    """The student is not fit for the packet: symbols it cannot write, widths, context length."""
 
     exit_code = 8
 
 
 class StorageError(M2KTError):
-    """The disk refused: full, read-only, or no permission."""
+    """The disk is full or read-only, permission is missing, or other files are at the path."""
 
     exit_code = 9
 
 
 class TrainingError(M2KTError):
-    """Training broke down: the loss is not a number."""
+    """Training diverged: the loss is not a number."""
 
     exit_code = 10
 
 
 class TrustError(M2KTError):
-    """Intact, and not accepted by the trust policy, or there is no policy to accept it."""
+    """Intact, and not accepted by the trust policy, or revoked."""
 
     exit_code = 11
 
 
 class BrokerError(M2KTError):
-    """A broker, a registry or the net between refused or did not answer.
+    """A broker, a registry or the network refused or did not answer.
 
-    ``status`` is that of HTTP; None where there was no answer.
+    ``status`` is that of HTTP; None without an answer.
     """
 
     exit_code = 12

@@ -83,7 +83,7 @@ def test_rows_that_say_otherwise_are_found_by_their_vectors(tmp_path: Path) -> N
     assert rule["cosine_min"] == pytest.approx(0) and rule["cosine_mean"] == pytest.approx(8 / 9)
     assert found["same_space"] and not found["identical"]
     text = _diff(_saying(OUTPUTS), _saying(other), tmp_path).stdout
-    assert "rows that say otherwise" in text and "│ b c       │ a      │ c      │" in text
+    assert "rows with another output" in text and "│ b c │ a │ c │" in " ".join(text.split())
 
 
 def test_rules_are_matched_by_their_rows_whatever_their_name_and_order(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_the_page(tmp_path: Path) -> None:
     assert result.exit_code == 0 and result.stdout == "" and "d.html" in result.stderr
     html = (tmp_path / "d.html").read_text(encoding="utf-8")
     check_page(html)
-    assert "rows that say otherwise" in html
+    assert "rows with another output" in html
 
 
 def test_a_packet_that_is_none(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_what_cannot_be_rolled_out_is_said_and_not_drawn() -> None:
     assert all(t.units == [] and t.share is None for t in found.templates)
     html = packet_page(packet)
     check_page(html)
-    assert "no prompt could be rolled out" in html and "~?" in html
+    assert "no rollout was complete" in html and "~?" in html
 
 
 def test_a_trie_of_hundreds_of_nodes_is_one_legible_path() -> None:
@@ -94,7 +94,7 @@ def test_a_trie_of_hundreds_of_nodes_is_one_legible_path() -> None:
     found = summarise_graph(packet.replace(graph=graph), prompts=10).templates[1]
     assert (found.nodes, found.skeletons) == (322, 200)
     (block,) = graph_blocks(GraphSummary(rules=["rule 1"], templates=[found]))
-    assert block.caption.startswith("200 skeletons, 322 nodes; drawn is the one that 100 %")  # type: ignore[union-attr]
+    assert block.caption.startswith("200 skeletons, 322 nodes; the picture shows the most frequent one (100 %")  # type: ignore[union-attr]
     svg = block.draw()  # type: ignore[union-attr]
     left = [float(x) for x in re.findall(r'<rect x="([\d.]+)"', svg)]
     width = [float(w) for w in re.findall(r'width="([\d.]+)" height="26', svg)]

@@ -110,7 +110,7 @@ def _grid(grid: Grid, columns: int) -> Table:
     needed = (
         first + 4 + sum(3 + max(len(shown(a)), *(len(cells.get((d, a), "·")) for d in down)) for a in across)
     )
-    title = grid.about or None
+    title = grid.fixed or None
     if needed <= columns:
         table = Table(corner, *(escape(shown(v)) for v in across), title=title, title_justify="left")
         for d in down:

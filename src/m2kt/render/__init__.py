@@ -1,7 +1,7 @@
-"""Pictures and pages: what packets and measurements look like. Knows packets and probes, no model library.
+"""Pictures and pages of packets and measurements. Imports packets and probes, no model library.
 
-Sections are made of blocks (tables, figures, tiles, remarks); :func:`page` turns them into one HTML file that needs
-nothing else, :func:`to_markdown` into tables. matplotlib and jinja2 are loaded when something is drawn.
+Sections are made of blocks (tables, figures, tiles, notes); :func:`page` makes one self-contained HTML file of them,
+:func:`to_markdown` tables. matplotlib and jinja2 (the extra ``m2kt[html]``) are imported when a page is made.
 """
 
 from m2kt.render._attention import attention_blocks as attention_blocks

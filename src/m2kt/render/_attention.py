@@ -1,4 +1,4 @@
-"""What the teacher attends to along the graph's edges. M edges, L layers, H heads."""
+"""The teacher's attention along the graph's edges. M edges, L layers, H heads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from m2kt.render._theme import SERIES
 if TYPE_CHECKING:
     from matplotlib.patches import Rectangle
 
-_ABREAST = 4
+_COLUMNS = 4
 
 
 def attention_blocks(packet: Packet) -> list[Block]:
@@ -33,31 +33,35 @@ def attention_blocks(packet: Packet) -> list[Block]:
     for rule, argument in sorted({(int(e[5]), int(e[2])) for e in edges if e[5] >= 0}):
         roles[f"{names[rule]}, argument {argument + 1}"] = (edges[:, 5] == rule) & (edges[:, 2] == argument)
     rows: list[list[Cell | str]] = []
-    for role, mine in roles.items():
-        mean_LH = weight[mine].mean(axis=0)
+    for role, selected_M in roles.items():
+        mean_LH = weight[selected_M].mean(axis=0)
         layer, head = np.unravel_index(mean_LH.argmax(), mean_LH.shape)
-        tested = causal[mine] >= 0
-        share = float((causal[mine][tested] == 1).mean()) if tested.any() else None
-        count = f"{int((causal[mine] == 1).sum())} of {int(tested.sum())} tested"
+        tested = causal[selected_M] >= 0
+        share = float((causal[selected_M][tested] == 1).mean()) if tested.any() else None
+        count = f"{int((causal[selected_M] == 1).sum())} of {int(tested.sum())} tested"
         strongest = f"layer {layer}, head {head}"
-        cut = share_cell(share, count)
-        rows.append([role, str(int(mine.sum())), cut, strongest, percent(float(mean_LH.max()), 0)])
+        causal_share = share_cell(share, count)
+        rows.append(
+            [role, str(int(selected_M.sum())), causal_share, strongest, percent(float(mean_LH.max()), 0)]
+        )
     return [
         Figure(
-            partial(_heat_maps, {role: weight[mine].mean(axis=0) for role, mine in roles.items()}),
+            partial(
+                _heat_maps, {role: weight[selected_M].mean(axis=0) for role, selected_M in roles.items()}
+            ),
             "Mean attention from the position that writes a step to the unit that it reads, "
-            "by layer (down) and head (across).",
+            "by layer (rows) and head (columns).",
         ),
         Table(
-            ["what reads", "edges", "change the step when cut", "strongest head", "its attention"],
+            ["role", "edges", "causal: ablation changes the step", "strongest head", "its attention"],
             rows,
-            note="An edge that is attended without effect when it is cut is not causal.",
+            note="An edge whose ablation has no effect is not causal, however much attention it has.",
         ),
     ]
 
 
 def _heat_maps(maps: dict[str, NDArray[np.float32]]) -> str:
-    columns = min(_ABREAST, len(maps))
+    columns = min(_COLUMNS, len(maps))
     rows = ceil(len(maps) / columns)
     depth, heads = next(iter(maps.values())).shape
     tall = max(150.0, min(380.0, 13.0 * depth + 60))
@@ -67,7 +71,7 @@ def _heat_maps(maps: dict[str, NDArray[np.float32]]) -> str:
             panel.set_title(role, fontsize=12)
             panel.grid(False)
             for layer, head in np.ndindex(depth, heads):
-                # the page's own colour, more or less of it, shows on light and on dark
+                # opacity instead of colour: visible on light and dark pages
                 panel.add_patch(_square(head, layer, float(mean_LH[layer, head])))
             panel.set(xlim=(-0.5, heads - 0.5), ylim=(depth - 0.5, -0.5))
             step_l, step_h = ceil(depth / 6), ceil(heads / 8)
@@ -82,5 +86,5 @@ def _heat_maps(maps: dict[str, NDArray[np.float32]]) -> str:
 def _square(x: int, y: int, value: float) -> Rectangle:
     from matplotlib.patches import Rectangle
 
-    alpha = 0.04 + 0.96 * min(1.0, max(0.0, value))  # a packet may say any number
+    alpha = 0.04 + 0.96 * min(1.0, max(0.0, value))  # a packet may hold any number
     return Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, facecolor=SERIES[0], alpha=alpha, lw=0)

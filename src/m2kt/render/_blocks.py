@@ -1,4 +1,4 @@
-"""What a page is made of: sections of tiles, tables, pictures and remarks. The same blocks become HTML or Markdown."""
+"""Sections and blocks of a page (tiles, tables, figures, notes), which become HTML or Markdown."""
 
 from __future__ import annotations
 
@@ -22,10 +22,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. In a ``mosaic`` the cells are small and their colours matter more than their text.
-
-    A ``folded`` one is opened by who wants to read it.
-    """
+    """A table. A ``mosaic`` has small cells whose colours matter more than their text; a ``folded`` one is closed."""
 
     head: list[str]
     rows: list[list[Cell | str]]
@@ -36,23 +33,23 @@ class Table:
 
     @cached_property
     def cells(self) -> list[list[Cell]]:
-        """All rows, text made into cells."""
+        """All rows as cells."""
         return [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in self.rows]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its caption. One that keeps its size scrolls sideways where there is no room."""
+    """A picture with its caption."""
 
     draw: Callable[[], str]
-    """Returns an inline SVG. Called when a page is made: tables alone need no picture."""
+    """Returns an inline SVG; called when a page is made."""
     caption: str = ""
     title: str = ""
 
 
 @dataclass(frozen=True)
 class Note:
-    """A remark of one paragraph."""
+    """A paragraph."""
 
     text: str
     tone: Tone = "quiet"
@@ -60,7 +57,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Tile:
-    """A number to see first."""
+    """A key number."""
 
     label: str
     value: str
@@ -69,7 +66,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """A row of them."""
+    """A row of tiles."""
 
     tiles: list[Tile]
 
@@ -86,11 +83,11 @@ Block = Tiles | Table | Figure | Note | Row
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence that says what is to be seen, and blocks."""
+    """A heading, an introductory sentence, and blocks."""
 
     title: str
     blocks: list[Block]
-    lead: str = ""
+    intro: str = ""
     anchor: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +96,7 @@ class Section:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """``0.995`` as ``99.5 %``; a dash where nothing was measured."""
+    """``0.995`` as ``99.5 %``; a dash where it was not measured."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
@@ -111,14 +108,14 @@ def share_cell(share: float | None, text: str | None = None, digits: int = 1) ->
 
 
 def to_markdown(sections: Iterable[Section]) -> str:
-    """Headings, leads, remarks and tables; no pictures, mosaics or folded tables, and no section without a table."""
+    """Headings, introductions, notes and tables; no pictures, mosaics, folded tables or sections without a table."""
     parts: list[str] = []
     for section in sections:
         members = [
             m for block in section.blocks for m in (block.blocks if isinstance(block, Row) else [block])
         ]
         if any(isinstance(member, Tiles | Table) for member in members):
-            parts += [f"### {section.title}"] + ([section.lead] if section.lead else [])
+            parts += [f"### {section.title}"] + ([section.intro] if section.intro else [])
             parts += [text for member in members if (text := _markdown(member))]
     return "\n\n".join(parts) + "\n"
 

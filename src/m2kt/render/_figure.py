@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from m2kt._plugins import missing
 from m2kt.render._theme import INK, LINE, MUTED, SERIES, themed
 
 if TYPE_CHECKING:
@@ -51,10 +52,16 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Canvas]:
-    """A figure of ``width`` x ``height`` pixels in the house style; turn it into text inside the context."""
-    import matplotlib
-    from cycler import cycler
-    from matplotlib.figure import Figure
+    """A figure of ``width`` x ``height`` pixels in the style of the pages; :func:`inline_svg` is called inside.
+
+    Raises SpecError without matplotlib.
+    """
+    try:
+        import matplotlib
+        from cycler import cycler
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise missing("--html", "matplotlib", "m2kt[html]") from error
 
     style: Any = {**_STYLE, "axes.prop_cycle": cycler(color=list(SERIES))}
     with matplotlib.rc_context(style):
@@ -62,7 +69,7 @@ def drawing(width: float, height: float) -> Iterator[Canvas]:
 
 
 def inline_svg(figure: Canvas, label: str) -> str:
-    """The figure as an SVG element for an HTML page; ``label`` says what it shows to those who cannot see it."""
+    """The figure as an SVG element of a page; ``label`` describes it to screen readers."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", dpi=144, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -71,10 +78,10 @@ def inline_svg(figure: Canvas, label: str) -> str:
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text).replace("xlink:href", "href")
     used = set(re.findall(r"#([\w-]+)", text))  # other ids would repeat on a page
     text = re.sub(r' id="(?!halo)([^"]*)"', lambda m: m.group() if m.group(1) in used else "", text)
-    # what looks the same has the same id in matplotlib, and would have it twice on a page of several figures
-    ids, mark = set(re.findall(r' id="([^"]+)"', text)), hashlib.sha256(text.encode()).hexdigest()[:8]
+    # equal paths have equal ids in matplotlib, which would repeat on a page of several figures
+    ids, suffix = set(re.findall(r' id="([^"]+)"', text)), hashlib.sha256(text.encode()).hexdigest()[:8]
     text = re.sub(
-        r'( id="|#)([\w-]+)', lambda m: f"{m.group()}-{mark}" if m.group(2) in ids else m.group(), text
+        r'( id="|#)([\w-]+)', lambda m: f"{m.group()}-{suffix}" if m.group(2) in ids else m.group(), text
     )
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     assert size is not None

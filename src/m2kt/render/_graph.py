@@ -1,7 +1,7 @@
-"""The abstraction graph as a picture: for each template the trace that most prompts take, and what its steps read.
+"""The abstraction graph as a picture: for each template the most frequent trace, and the sources of its steps.
 
-A template's graph is a trie that may have hundreds of nodes, so one path of it is drawn, and it is said how many there
-are. The summary is plain data, so that a bench can keep it and draw it without the packet.
+A template's trie may have hundreds of nodes, so one path is drawn, with their number. The summary is plain data, which
+a bench saves and draws without the packet.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.packet import GraphExecutor, Guard, Packet, Trace, TracedUnit, fixed_lookup, read_outputs
+from m2kt.packet import Decision, GraphExecutor, Guard, Packet, Trace, TracedUnit, fixed_lookup, read_outputs
 from m2kt.probes import MASK
 from m2kt.render._page import render_template
 from m2kt.render._theme import series
 
-PROMPTS = 200  # rolled out to see which path is taken most
+PROMPTS = 200  # rolled out to find the most frequent path
 
 Kind = Literal["prompt", "literal", "copy", "rule"]
 
@@ -29,12 +29,10 @@ class _Model(BaseModel):
 class UnitSummary(_Model):
     """One unit of the drawn trace."""
 
-    text: str = Field(description="What stands there in the example.")
-    kind: Kind = Field(description="Where it comes from.")
-    rule: int | None = Field(default=None, description="Which rule wrote it.")
-    guards: list[int] = Field(
-        default_factory=list, description="Units that decided which branch is taken here."
-    )
+    text: str = Field(description="Its text in the example.")
+    kind: Kind = Field(description="What writes it.")
+    rule: int | None = Field(default=None, description="The rule that writes it.")
+    guards: list[int] = Field(default_factory=list, description="Units that the guards of its branch read.")
 
 
 class EdgeSummary(_Model):
@@ -42,15 +40,13 @@ class EdgeSummary(_Model):
 
     step: int = Field(description="Unit that is written.")
     source: int = Field(description="Unit that the graph points to.")
-    read: int = Field(description="Unit that the teacher itself reads: the same symbol, maybe another place.")
-    argument: int = Field(default=0, description="Which argument of the rule.")
+    read: int = Field(description="Unit that the teacher attends to: the same symbol, maybe elsewhere.")
+    argument: int = Field(default=0, description="Number of the rule's argument.")
     rule: int | None = Field(default=None, description="None: a copy.")
     causal: bool | None = Field(
-        default=None, description="Does cutting it change the step? None: not tested."
+        default=None, description="Whether its ablation changes the step; None: not tested."
     )
-    attention: float | None = Field(
-        default=None, description="Most that any of the teacher's heads pays along it."
-    )
+    attention: float | None = Field(default=None, description="Maximum attention over the teacher's heads.")
 
 
 class TemplateSummary(_Model):
@@ -65,14 +61,14 @@ class TemplateSummary(_Model):
 
 
 class GraphSummary(_Model):
-    """What ``Measured.graph`` of a bench result holds (``model_dump(mode="json")``)."""
+    """``Measured.graph`` of a bench result, as JSON."""
 
     rules: list[str]
     templates: list[TemplateSummary]
 
 
 def summarise_graph(packet: Packet, prompts: int = PROMPTS) -> GraphSummary:
-    """Rolls ``prompts`` fresh prompts of each template out and keeps an example of the path that most of them take."""
+    """Rolls out fresh prompts of each template and summarises an example of the most frequent path."""
     names = [rule.name for rule in packet.graph.rules]
     templates = [_summarise(packet, i, prompts) for i in range(len(packet.graph.templates))]
     return GraphSummary(rules=names, templates=templates)
@@ -80,59 +76,59 @@ def summarise_graph(packet: Packet, prompts: int = PROMPTS) -> GraphSummary:
 
 def _summarise(packet: Packet, index: int, prompts: int) -> TemplateSummary:
     template = packet.graph.templates[index]
-    found = TemplateSummary(
+    summary = TemplateSummary(
         template=template.template,
         nodes=len(template.nodes),
         skeletons=template.n_skeletons,
     )
     outputs = [output for output in read_outputs(packet) if output is not None]
     if len(outputs) < packet.n_concepts:
-        return found  # nobody can say what these rows write, so nothing can be rolled out
-    roller, table = GraphExecutor(packet.graph), fixed_lookup(outputs, packet.graph)
-    asked = packet.spec.sample("rehearsal", prompts, seed=0, templates=[index])
-    traces = [trace for prompt in asked if (trace := roller(prompt, table)).complete]
+        return summary  # rows whose output is unknown cannot be rolled out
+    executor, outputs_of = GraphExecutor(packet.graph), fixed_lookup(outputs, packet.graph)
+    sampled = packet.spec.sample("rehearsal", prompts, seed=0, templates=[index])
+    traces = [trace for prompt in sampled if (trace := executor(prompt, outputs_of)).complete]
     if not traces:
-        return found
+        return summary
     skeletons = [_skeleton(trace) for trace in traces]
-    most, taken = Counter(skeletons).most_common(1)[0]
+    most, count = Counter(skeletons).most_common(1)[0]
     example = traces[skeletons.index(most)]
-    found.share = taken / len(asked)
+    summary.share = count / len(sampled)
     nodes = [None] * example.n_prompt + example.path
     attention = _attention_by_edge(packet)
     for i, (unit, node) in enumerate(zip(example.units, nodes, strict=True)):
         guards = [] if node is None else _guards(template.nodes[node].step, example.units)
         kind: Kind = "literal" if unit.kind == "prompt" and unit.symbol is None else unit.kind
-        found.units.append(UnitSummary(text=_label(unit.text), kind=kind, rule=unit.rule, guards=guards))
+        summary.units.append(UnitSummary(text=_label(unit.text), kind=kind, rule=unit.rule, guards=guards))
         for argument, source in enumerate(unit.sources):
             edge = EdgeSummary(step=i, source=source, read=source, argument=argument, rule=unit.rule)
             key = (index, node, argument, source, -1 if unit.rule is None else unit.rule)
-            found.edges.append(edge.model_copy(update=attention.get(key, {})))
-    return found
+            summary.edges.append(edge.model_copy(update=attention.get(key, {})))
+    return summary
 
 
 def _skeleton(trace: Trace) -> tuple[str, ...]:
-    """What the completion writes, its symbols masked."""
+    """The completion with its symbols masked."""
     units = trace.units[trace.n_prompt :]
     return tuple(u.text if u.symbol is None else u.lead + MASK for u in units)
 
 
 def _label(text: str) -> str:
-    """A unit as short as it can be read: the outer spaces are left out, since boxes stand apart anyway."""
+    """A unit without its outer spaces: boxes have gaps."""
     return text.strip(" ").replace("\n", "⏎") or "␣"
 
 
-def _guards(step: Any, units: list[TracedUnit]) -> list[int]:
-    """The units that are looked at on the way to the leaf taken."""
-    looked: list[int] = []
+def _guards(step: Decision, units: list[TracedUnit]) -> list[int]:
+    """The units that guards read on the way to the leaf."""
+    guards: list[int] = []
     while isinstance(step, Guard):
-        looked.append(step.source)
-        seen = units[step.source].symbol
-        step = next(case.then for case in step.cases if seen in case.values)
-    return looked
+        guards.append(step.source)
+        symbol = units[step.source].symbol
+        step = next(case.then for case in step.cases if symbol in case.values)
+    return guards
 
 
 def _attention_by_edge(packet: Packet) -> dict[tuple[int | None, ...], dict[str, Any]]:
-    """(template, node, argument, source, rule or -1) to what was measured there."""
+    """Measurements by (template, node, argument, source, rule or -1)."""
     edges, weight = packet.attention.get("edges_M6"), packet.attention.get("weight_MLH")
     causal = packet.attention.get("causal_M")
     if edges is None or weight is None or causal is None:
@@ -153,7 +149,7 @@ _HIGHEST = 150.0
 
 
 def draw_template(template: TemplateSummary, rules: list[str]) -> str:
-    """An SVG: units in a row, reads of rules as arcs above, copies and decisions as arcs below."""
+    """An SVG: units in a row, arguments of rules as arcs above, copies and guards as arcs below."""
     left, boxes = 6.0, []
     for unit in template.units:
         width = max(_BOX if unit.kind != "literal" else 14.0, _CHARACTER * len(unit.text) + _PAD)
@@ -185,14 +181,14 @@ def _height(a: dict[str, Any], b: dict[str, Any]) -> float:
 
 def _arc(boxes: list[dict[str, Any]], edge: EdgeSummary, rules: list[str]) -> dict[str, Any]:
     step, source = boxes[edge.step], boxes[edge.source]
-    what = "copy" if edge.rule is None else f"{rules[edge.rule]}, argument {edge.argument + 1}"
-    said = {None: "not tested", True: "causal", False: "no effect when cut"}[edge.causal]
-    about = f"{what}: unit {edge.step} reads unit {edge.source} ({source['unit'].text}); {said}"
+    role = "copy" if edge.rule is None else f"{rules[edge.rule]}, argument {edge.argument + 1}"
+    effect = {None: "not tested", True: "causal", False: "no effect when ablated"}[edge.causal]
+    tooltip = f"{role}: unit {edge.step} reads unit {edge.source} ({source['unit'].text}); {effect}"
     if edge.attention is not None:
-        about += f"; strongest head pays {100 * edge.attention:.0f} %"
+        tooltip += f"; strongest head pays {100 * edge.attention:.0f} %"
     if edge.read != edge.source:
-        about += f"; the teacher looks at the same symbol at unit {edge.read}"
-    # arguments arrive side by side, or their arcs would hide each other
+        tooltip += f"; the teacher looks at the same symbol at unit {edge.read}"
+    # arguments end side by side, so that no arc hides another
     arity = 1 + max(0, edge.argument)
     return {
         "from": source["middle"],
@@ -201,7 +197,7 @@ def _arc(boxes: list[dict[str, Any]], edge: EdgeSummary, rules: list[str]) -> di
         "rule": edge.rule,
         "causal": edge.causal,
         "width": 1.0 + 2.2 * min(1.0, max(0.0, edge.attention or 0.0)),
-        "about": about,
+        "tooltip": tooltip,
         "decision": False,
     }
 
@@ -214,6 +210,6 @@ def _decision(boxes: list[dict[str, Any]], step: int, source: int) -> dict[str, 
         "rule": None,
         "causal": None,
         "width": 1.2,
-        "about": f"unit {source} decides which branch is taken at unit {step}",
+        "tooltip": f"unit {source} decides which branch is taken at unit {step}",
         "decision": True,
     }

@@ -1,4 +1,4 @@
-"""Concept maps: vectors in two dimensions, coloured by what they say. K concepts, S symbols, D width, N points."""
+"""Concept maps: vectors in two dimensions, coloured by symbol. K concepts, S symbols, D width, N points."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Plane:
 
     def __call__(self, x_ND: NDArray[Any]) -> Points:
         """(N, 2)."""
-        found: Points = (x_ND - self.mean_D) @ self.axes_2D.T
-        return found
+        projected: Points = (x_ND - self.mean_D) @ self.axes_2D.T
+        return projected
 
 
 def principal_plane(x_ND: NDArray[Any]) -> Plane:
-    """PCA. Fewer than two directions leave the rest at zero."""
+    """PCA; missing directions are zero."""
     x = np.asarray(x_ND, dtype=np.float64)
     mean = x.mean(axis=0)
     _, size, direction = np.linalg.svd(x - mean, full_matrices=False)
@@ -55,12 +55,12 @@ def draw_packet_map(packet: Packet) -> str:
     xy, anchor_xy = plane(vectors), plane(anchors[known])
     names = [shown(s) for s, k in zip(graph.symbols, known, strict=True) if k]
     rule_of = [rule.name for rule in graph.rules for _ in rule.rows]
-    palette = [*symbol_colours(len(graph.symbols)), MUTED]  # the last one for -1, not to be read
+    palette = [*symbol_colours(len(graph.symbols)), MUTED]  # the last is for -1, not readable
     several = len(graph.rules) > 1
     with drawing(1060 if several else 640, 470) as figure:
         panels = figure.subplots(1, 2 if several else 1, squeeze=False)[0]
         _scatter(panels[0], xy, [palette[w] for w in written])
-        panels[0].set_title("by the symbol that a vector is read as")
+        panels[0].set_title("by decoded symbol")
         if several:
             _by_rule(panels[1], xy, rule_of)
         for axes in panels:
@@ -68,25 +68,27 @@ def draw_packet_map(packet: Packet) -> str:
             _labels(axes, anchor_xy, names)
             axes.set_xlabel(f"first direction, {100 * plane.share_2[0]:.0f} % of the symbols' variance")
             axes.set_ylabel(f"second, {100 * plane.share_2[1]:.0f} %")
-        return inline_svg(figure, "concept vectors and symbol anchors in two dimensions")
+        return inline_svg(figure, "concept vectors and prototypes in two dimensions")
 
 
 def _means(vectors_KD: NDArray[Any], symbol_K: NDArray[Any], anchors_SD: NDArray[Any]) -> NDArray[Any]:
-    """One mean for each symbol that is written, and the anchors: symbols that many rows write weigh no more."""
+    """A mean per output symbol, and the prototypes: every symbol has equal weight."""
     means = [vectors_KD[symbol_K == s].mean(axis=0) for s in np.unique(symbol_K)]
     return np.concatenate([np.stack(means), anchors_SD])
 
 
-def draw_transfer_map(found: dict[str, Any]) -> str:
-    """``Measured.map``: the teacher's vectors beside what phi makes of them among the student's own states.
+def draw_transfer_map(points: dict[str, Any]) -> str:
+    """``Measured.map``: the teacher's vectors beside their images under phi and the student's own states.
 
     Args:
-        found: lists of pairs ``teacher_xy``, ``image_xy`` (K), ``own_xy``, maybe ``anchor_xy``, and the symbols that
-            they stand for: ``label`` (K), ``own_label``.
+        points: lists of pairs ``teacher_xy``, ``image_xy`` (K), ``own_xy``, optionally ``anchor_xy``, and their
+            symbols: ``label`` (K), ``own_label``.
     """
     names = ("teacher_xy", "image_xy", "own_xy", "anchor_xy")
-    teacher, image, own, anchor = (np.array(found.get(n, []), dtype=np.float64).reshape(-1, 2) for n in names)
-    label, own_label = list(map(shown, found["label"])), list(map(shown, found["own_label"]))
+    teacher, image, own, anchor = (
+        np.array(points.get(n, []), dtype=np.float64).reshape(-1, 2) for n in names
+    )
+    label, own_label = list(map(shown, points["label"])), list(map(shown, points["own_label"]))
     order = sorted({*label, *own_label})
     palette = dict(zip(order, symbol_colours(len(order)), strict=True))
     with drawing(1060, 470) as figure:
@@ -94,7 +96,7 @@ def draw_transfer_map(found: dict[str, Any]) -> str:
         left.set_title("teacher: concept vectors" + (", and symbols (crosses)" if len(anchor) else ""))
         _scatter(left, teacher, [palette[x] for x in label])
         left.scatter(anchor[:, 0], anchor[:, 1], marker="x", s=34, color=INK, linewidths=1.2)
-        right.set_title("student: their images (dots), its own states (rings)")
+        right.set_title("student: images under phi (dots), own states (rings)")
         _scatter(right, image, [palette[x] for x in label])
         rings = [palette[x] for x in own_label]
         right.scatter(own[:, 0], own[:, 1], s=52, facecolors="none", edgecolors=rings, linewidths=1.3)
@@ -115,31 +117,33 @@ def _scatter(axes: Axes, xy: Points, colours: list[str]) -> None:
 
 def _by_rule(axes: Axes, xy: Points, rule_of: list[str]) -> None:
     for i, name in enumerate(dict.fromkeys(rule_of)):
-        mine = xy[[r == name for r in rule_of]]
+        points = xy[[r == name for r in rule_of]]
         colour = series(i)
-        axes.scatter(mine[:, 0], mine[:, 1], s=26, alpha=0.75, linewidths=0, color=colour, label=name)
+        axes.scatter(points[:, 0], points[:, 1], s=26, alpha=0.75, linewidths=0, color=colour, label=name)
     axes.set_title("by rule")
     axes.legend(loc="best", handletextpad=0.1)
 
 
 def _labels(axes: Axes, xy: Points, names: list[str]) -> None:
-    """Names beside points, moved up or down where they would cover each other."""
+    """Names above points, moved vertically until none overlap."""
     axes.figure.canvas.draw()  # fixes the limits, so that distances in pixels are known
-    at = axes.transData.transform(xy) + np.array([0.0, 7.0])
+    position = axes.transData.transform(xy) + np.array([0.0, 7.0])
     half = np.array([[3.6 * len(name) + 2, 7.0] for name in names])
     for _ in range(200):
         moved = False
-        for i in range(len(at)):
+        for i in range(len(position)):
             for j in range(i):
-                overlap = half[i] + half[j] - np.abs(at[i] - at[j])
+                overlap = half[i] + half[j] - np.abs(position[i] - position[j])
                 if (overlap > 0).all():
                     push = np.array([0.0, overlap[1] / 2 + 0.5])
-                    upper, lower = (i, j) if at[i, 1] >= at[j, 1] else (j, i)
-                    at[upper] += push
-                    at[lower] -= push
+                    upper, lower = (i, j) if position[i, 1] >= position[j, 1] else (j, i)
+                    position[upper] += push
+                    position[lower] -= push
                     moved = True
         if not moved:
             break
-    for i, (name, (x, y)) in enumerate(zip(names, axes.transData.inverted().transform(at), strict=True)):
+    for i, (name, (x, y)) in enumerate(
+        zip(names, axes.transData.inverted().transform(position), strict=True)
+    ):
         text = axes.text(x, y, name, ha="center", va="center", fontsize=12.5, weight="bold")
         text.set_gid(f"halo-{i}")

@@ -1,4 +1,4 @@
-"""``m2kt inspect PACKET --html FILE``: one packet as a page."""
+"""A packet as a page: ``m2kt inspect PACKET --html FILE``."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from m2kt.render._text import (
 from m2kt.render._theme import symbol_colours
 
 READING = (
-    "Boxes are symbols, plain text is structure; the number below is the unit's. Arcs above: what a rule reads. Arcs "
-    "below: copies, and dotted which unit decides how to go on. Thicker: more attention of the teacher; dashed: "
-    "attended without effect when cut; faint: not tested. Point at an arc for its numbers."
+    "Boxes are symbols, plain text is structure; the number below is the unit's. Arcs above: arguments of rules. Arcs "
+    "below: copies, and dotted guards. Thicker: more attention of the teacher; dashed: attention without effect when "
+    "ablated; faint: not tested. Point at an arc for its numbers."
 )
 
 
@@ -51,7 +51,7 @@ def packet_page(packet: Packet) -> str:
     """A self-contained HTML file."""
     about = describe(packet)
     sections = [
-        Section("At a glance", _glance(about)),
+        Section("At a glance", _key_numbers(about)),
         Section("Card", [_card(about)]),
         Section(
             "Fidelity", [fidelity_table(about.fidelity)], "Measured on prompts never used for extraction."
@@ -63,7 +63,7 @@ def packet_page(packet: Packet) -> str:
         Section(
             "Data ledger",
             [ledger_table(about.ledger)],
-            "What the extraction used: how “data-free” is counted.",
+            "What the extraction used.",
         ),
         Section("Signature", _signature(about)),
     ]
@@ -72,25 +72,27 @@ def packet_page(packet: Packet) -> str:
 
 
 def graph_blocks(graph: GraphSummary, of: str = "") -> list[Block]:
-    """A picture a template, each with how much of the trie it shows; titles begin with ``of``."""
+    """A picture per template, with its share of the trie; titles begin with ``of``."""
     blocks: list[Block] = []
     for template in graph.templates:
         size = f"{_count(template.skeletons, 'skeleton')}, {_count(template.nodes, 'node')}"
         if not template.units:
-            blocks.append(Note(f"{template.template}: {size}; no prompt could be rolled out to its end."))
+            blocks.append(Note(f"{template.template}: {size}; no rollout was complete."))
             continue
         title, caption = f"{of}  {template.template}".strip(), size
         if template.skeletons > 1:
-            caption += f"; drawn is the one that {percent(template.share, 0)} of fresh prompts take"
+            caption += (
+                f"; the picture shows the most frequent one ({percent(template.share, 0)} of fresh prompts)"
+            )
         blocks.append(Figure(partial(draw_template, template, graph.rules), caption, title))
     return blocks
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}" + ("" if n == 1 else "s")
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
-def _glance(about: PacketDescription) -> list[Block]:
+def _key_numbers(about: PacketDescription) -> list[Block]:
     fidelity, ledger = about.fidelity, about.ledger
     rules = _count(len(about.rules), "rule")
     blocks: list[Block] = [
@@ -99,7 +101,7 @@ def _glance(about: PacketDescription) -> list[Block]:
                 Tile("concepts", f"{ledger.concepts:,}", f"rows of {rules}"),
                 Tile("graph = teacher", percent(fidelity.agreement), "on fresh prompts"),
                 Tile("covered", percent(fidelity.coverage), "rolled out to the end"),
-                Tile("causal edges", percent(about.attention.causal_share), "change the step when cut"),
+                Tile("causal edges", percent(about.attention.causal_share), "change the step when ablated"),
                 Tile("as text", percent(about.verbalised, 0), "of the rows' outputs (v)"),
                 Tile("size", f"{ledger.packet_bytes / 1000:,.0f} kB", "of all signed parts"),
             ]
@@ -148,7 +150,7 @@ def fidelity_table(fidelity: Fidelity) -> Table:
 
 
 def rule_blocks(about: PacketDescription) -> list[Block]:
-    """What each rule writes, as grids or lists, from :func:`m2kt.packet.describe`."""
+    """Outputs of each rule, as grids or lists, from :func:`m2kt.packet.describe`."""
     if not about.rules:
         return [Note("No rules.")]
     colours = dict(zip(about.symbols, symbol_colours(len(about.symbols)), strict=True))
@@ -159,8 +161,8 @@ def _rule(rule: RuleDescription, colours: dict[str, str]) -> Row:
     def cell(row: RowDescription | None) -> Cell:
         if row is None:
             return Cell("·", tone="quiet")
-        told = row.output if row.output is not None else row.decoded
-        return Cell(output_text(row), tint=None if told is None else colours.get(told))
+        symbol = row.output if row.output is not None else row.decoded
+        return Cell(output_text(row), tint=None if symbol is None else colours.get(symbol))
 
     grids: list[Table | Figure] = []
     for grid in rule_grids(rule):
@@ -168,7 +170,7 @@ def _rule(rule: RuleDescription, colours: dict[str, str]) -> Row:
             [shown(d), *(cell(grid.cells.get((d, a))) for a in grid.across)] for d in grid.down
         ]
         grids.append(
-            Table([grid.corner, *map(shown, grid.across)], rows, title=_titled(rule, grid.about), mosaic=True)
+            Table([grid.corner, *map(shown, grid.across)], rows, title=_titled(rule, grid.fixed), mosaic=True)
         )
     if grids:
         return Row(grids)
@@ -180,23 +182,23 @@ def _rule(rule: RuleDescription, colours: dict[str, str]) -> Row:
     return Row([Table(["arguments", "output"], listed, title=rule_title(rule), note=note, mosaic=True)])
 
 
-def _titled(rule: RuleDescription, about: str) -> str:
-    return f"{rule.name}, {about}" if about else rule_title(rule)
+def _titled(rule: RuleDescription, fixed: str) -> str:
+    return f"{rule.name}, {fixed}" if fixed else rule_title(rule)
 
 
 def map_blocks(packet: Packet) -> list[Block]:
-    """Concepts in two dimensions, where there are enough."""
+    """Concepts in two dimensions, if there are at least two."""
     if packet.n_concepts < 2:
         return [Note("Too few concepts for a map.")]
     caption = (
-        "Each dot is a concept: the teacher's state where it is about to write what a rule row says. Crosses are the "
-        "symbols' anchors, means of states where the symbol is merely copied."
+        "Each dot is a concept: the teacher's mean state before it writes a row's output. Crosses are the symbols' "
+        "prototypes, mean states before the symbol is copied."
     )
     return [Figure(partial(draw_packet_map, packet), caption)]
 
 
 def ledger_table(ledger: Ledger) -> Table:
-    """What a manifest says was used."""
+    """The ledger of a manifest."""
     return _pairs(
         {
             "labelled examples": f"{ledger.labelled_examples:,}",
@@ -211,9 +213,9 @@ def ledger_table(ledger: Ledger) -> Table:
 
 def _signature(about: PacketDescription) -> list[Block]:
     signer = about.signer
-    said = "Verified: every part is as its signer left it." if signer else "Not verified."
+    state = "Verified: every part is as its signer left it." if signer else "Not verified."
     rows = {"digest": about.digest, "signed by key": signer or "not verified"}
     return [
         _pairs(rows),
-        Note(f"{said} The signature says who made the packet, not that its maker is to be trusted."),
+        Note(f"{state} A signature names who made the packet; whether to trust them is your policy."),
     ]

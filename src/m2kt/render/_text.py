@@ -1,4 +1,4 @@
-"""How symbols, steps and rules are written for people."""
+"""Symbols, steps and rules as text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from m2kt.packet import Decision, Graph, Packet, RowDescription, RuleDescription
 MAX_GRIDS = 6
 MAX_ROWS = 60
 LEGEND = (
-    "Outputs: plain = travels as text; ~x = travels as a vector only, which the packet's own symbol states read as x; "
-    "· = no such row."
+    "Outputs: plain = travels as text; ~x = travels as a vector only, decoded as x by the packet's prototypes; · = no "
+    "such row."
 )
 
 
 def shown(text: str) -> str:
-    """Text as it is where that can be seen, quoted where it cannot."""
+    """Text as it is; quoted if it has outer spaces or characters that do not print."""
     return text if text.isprintable() and text == text.strip() and text else repr(text)
 
 
@@ -35,7 +35,7 @@ def step_text(step: Decision, graph: Graph) -> str:
 
 
 def prompt_units(packet: Packet, index: int) -> list[str]:
-    """Units of a template's prompts; symbols are boxes, as any value may stand there."""
+    """Units of a template's prompts, with boxes for symbols."""
     for split in ("probing", "rehearsal", "evaluation"):
         for prompt in packet.spec.sample(split, 1, seed=0, templates=[index]):
             return ["□" if u.symbol is not None else shown(u.text) for u in prompt.units]
@@ -43,7 +43,7 @@ def prompt_units(packet: Packet, index: int) -> list[str]:
 
 
 def output_text(row: RowDescription) -> str:
-    """What a described row writes, marked ``~`` where only its vector says so."""
+    """The output of a row, marked ``~`` where it travels as a vector only."""
     if row.output is not None:
         return shown(row.output)
     return "~" + shown(row.decoded) if row.decoded is not None else "~?"
@@ -51,12 +51,12 @@ def output_text(row: RowDescription) -> str:
 
 @dataclass(frozen=True)
 class Grid:
-    """A rule over two of its arguments, the others held."""
+    """A rule over two of its arguments, the others fixed."""
 
-    about: str
-    """What is held, such as ``argument 3 = 0``; empty for two arguments."""
+    fixed: str
+    """The fixed arguments, such as ``argument 3 = 0``; empty for two arguments."""
     corner: str
-    """``1 \\ 2``: the argument that runs down, and the one that runs across."""
+    """``1 \\ 2``: the argument of the rows, and that of the columns."""
     down: list[str]
     across: list[str]
     cells: dict[tuple[str, str], RowDescription]
@@ -69,9 +69,9 @@ def rule_title(rule: RuleDescription) -> str:
 
 
 def rule_grids(rule: RuleDescription) -> list[Grid]:
-    """Grids over the two widest arguments, one for each choice of the others.
+    """Grids over the two widest arguments, one per choice of the others.
 
-    Empty where a list shows more: one argument, or more than MAX_GRIDS choices of the others.
+    Empty for one argument, or more than MAX_GRIDS choices of the others.
     """
     arity = rule.arity
     by_arguments = {tuple(row.arguments): row for row in rule.rows}
@@ -87,7 +87,7 @@ def rule_grids(rule: RuleDescription) -> list[Grid]:
         return []
     grids = []
     for fixed in sorted(slices, key=lambda f: [values[i].index(v) for i, v in zip(others, f, strict=True)]):
-        about = ", ".join(f"argument {i + 1} = {shown(v)}" for i, v in zip(others, fixed, strict=True))
+        fixed_text = ", ".join(f"argument {i + 1} = {shown(v)}" for i, v in zip(others, fixed, strict=True))
         corner = f"{down + 1} \\ {across + 1}"
-        grids.append(Grid(about, corner, values[down], values[across], slices[fixed]))
+        grids.append(Grid(fixed_text, corner, values[down], values[across], slices[fixed]))
     return grids

@@ -1,4 +1,4 @@
-"""Colours. Pictures are drawn in the light ones, which CSS variables then replace, so that dark pages work too."""
+"""Colours: pictures are drawn in the light ones, which CSS variables replace for dark pages."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ _COLOUR = re.compile("|".join(_VARIABLE))
 
 
 def series(index: int) -> str:
-    """The colour of the ``index``-th thing of its kind; they repeat after nine."""
+    """The colour of a number; they repeat after nine."""
     return SERIES[index % len(SERIES)]
 
 
 def themed(svg: str) -> str:
-    """An SVG whose colours follow the page's."""
+    """An SVG in the colours of the page."""
     return _COLOUR.sub(lambda match: _VARIABLE[match.group()], svg)
 
 
 def symbol_colours(n: int) -> list[str]:
-    """``n`` colours, told apart as well as hues allow, of a lightness that shows on light and on dark."""
-    found = []
+    """``n`` distinct hues, of a lightness that is visible on light and dark pages."""
+    colours = []
     for i in range(n):
         hue = i / max(n, 1)
         lightness = 0.52 + 0.10 * cos(2 * pi * (hue - 0.67))  # blue looks darker than it is, yellow lighter
         if n > 8:
             lightness += (-0.04, 0.04)[i % 2]
         rgb = colorsys.hls_to_rgb(hue, lightness, 0.65)
-        found.append("#" + "".join(f"{round(255 * c):02x}" for c in rgb))
-    return found
+        colours.append("#" + "".join(f"{round(255 * c):02x}" for c in rgb))
+    return colours
