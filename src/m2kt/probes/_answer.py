@@ -1,8 +1,8 @@
-"""The expressions that may read an answer: regular expressions whose worst case is known before they are run.
+"""Regular expressions for answers, whose worst case is bounded before they are run.
 
-A probe spec travels in packets, and Python's ``re`` has no time limit: ``(a+)+$`` would hang whoever reads an answer.
-So an expression is made of characters, classes, groups and alternatives; only single characters are repeated, and the
-steps that the slowest text of ``TEXT`` characters can cost are counted beforehand.
+A packet carries its probe spec, and Python's ``re`` has no time limit: ``(a+)+$`` would never end. So an expression
+consists of characters, classes, groups and alternatives; only single characters may be repeated; and the number of
+steps on the slowest text of ``TEXT`` characters is bounded.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ MAX_PATTERN = 256
 MAX_GROUPS = 16
 
 _ATOM = re.compile(r"\\[dDwWsSnt]|\\[^\w]|\.|\[\^?(?:[^\]\[\\]|\\.)+\]|[^\\.\[\](){}|*+?^$]", re.DOTALL)
-_PLACE = re.compile(r"\^|\$|\\b")
+_ANCHOR = re.compile(r"\^|\$|\\b")
 _REPEAT = re.compile(r"(?:([?*+])|\{(\d{1,4})(,?)(\d{0,4})\})\??(?![?*+{])")
 
-Work = Callable[[int], int]  # steps of what comes after -> steps from here
+Work = Callable[[int], int]  # steps of the rest of the expression -> steps from this piece on
 
 
 def compile_answer(pattern: str) -> re.Pattern[str]:
     """The compiled expression.
 
     Raises:
-        ValueError: not of the allowed kind, too slow on some text, or without a group.
+        ValueError: not of the allowed kind, too many steps, or without a group.
     """
     if len(pattern) > MAX_PATTERN:
-        raise ValueError(f"answer is not a regular expression of at most {MAX_PATTERN} characters")
+        raise ValueError(f"answer: expected a regular expression of at most {MAX_PATTERN} characters")
     steps = count_steps(pattern)
     try:
         compiled = re.compile(pattern)
@@ -40,7 +40,7 @@ def compile_answer(pattern: str) -> re.Pattern[str]:
     if steps > MAX_STEPS:
         raise ValueError(
             f"answer may take {steps:.0e} steps on a text of {TEXT} characters, allowed are {MAX_STEPS:.0e}: "
-            "repeat one thing without limit, and others as in {1,20}; leave out a leading .*"
+            "use at most one repetition without limit, and {1,20} for others; leave out a leading .*"
         )
     return compiled
 
@@ -55,22 +55,22 @@ def count_steps(pattern: str) -> int:
 
 
 class _Reader:
-    """Recursive descent; every piece is the steps that it costs, given those of what comes after it."""
+    """Recursive descent parser. Each piece becomes a function from the steps after it to the steps from it on."""
 
     def __init__(self, pattern: str) -> None:
-        self.pattern, self.at, self.groups = pattern, 0, 0
+        self.pattern, self.offset, self.groups = pattern, 0, 0
 
     def read(self) -> int:
         work = self._alternatives()
-        if self.at < len(self.pattern):
+        if self.offset < len(self.pattern):
             raise self._error()
         return work(1)
 
     def _alternatives(self) -> Work:
-        ways = [self._sequence()]
+        branches = [self._sequence()]
         while self._take("|"):
-            ways.append(self._sequence())
-        return lambda after: sum(way(after) for way in ways)
+            branches.append(self._sequence())
+        return lambda after: sum(branch(after) for branch in branches)
 
     def _sequence(self) -> Work:
         pieces: list[Work] = []
@@ -87,15 +87,15 @@ class _Reader:
     def _piece(self) -> Work | None:
         if self._take("("):
             return self._group()
-        if match := _PLACE.match(self.pattern, self.at):
-            self.at = match.end()
+        if match := _ANCHOR.match(self.pattern, self.offset):
+            self.offset = match.end()
             return lambda after: after + 1
-        if not (match := _ATOM.match(self.pattern, self.at)):
+        if not (match := _ATOM.match(self.pattern, self.offset)):
             return None
-        self.at = match.end()
-        if not (repeat := _REPEAT.match(self.pattern, self.at)):
+        self.offset = match.end()
+        if not (repeat := _REPEAT.match(self.pattern, self.offset)):
             return lambda after: after + 1
-        self.at = repeat.end()
+        self.offset = repeat.end()
         sign, least, comma, most = repeat.groups()
         times = 1 if sign == "?" else TEXT if sign else int(most or (TEXT if comma else least))
         return lambda after: times * (after + 1) + after
@@ -114,12 +114,13 @@ class _Reader:
         return lambda after: inner(after) + after
 
     def _take(self, text: str) -> bool:
-        taken = self.pattern.startswith(text, self.at)
-        self.at += len(text) if taken else 0
+        taken = self.pattern.startswith(text, self.offset)
+        self.offset += len(text) if taken else 0
         return taken
 
     def _error(self) -> ValueError:
         return ValueError(
-            f"answer is not a regular expression of the allowed kind at character {self.at}: expected characters, "
-            f"classes, groups and alternatives, with single characters repeated; came {self.pattern[self.at :][:20]!r}"
+            f"answer is not a regular expression of the allowed kind at character {self.offset}: expected characters, "
+            "classes, groups and alternatives, with repetition of single characters; "
+            f"got {self.pattern[self.offset :][:20]!r}"
         )

@@ -21,10 +21,8 @@ from m2kt.probes._template import Prompt, Template
 Split = Literal["probing", "rehearsal", "evaluation"]
 SPLITS: tuple[tuple[Split, float], ...] = (("probing", 0.5), ("rehearsal", 0.8), ("evaluation", 1.0))
 _ENUMERATE_UP_TO = 20_000
-_LOADER = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # the first is ten times as fast, where it was compiled
-_PATIENCE = 4  # draws in a row that bring nothing new, as multiples of what was found, before drawing ends
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
+_PATIENCE = 4  # draws in a row without a new prompt before drawing ends, as multiples of the prompts so far
 
 
 class _Strict(BaseModel):
@@ -59,7 +57,7 @@ class WeightedTemplate(_Strict):
 
 
 class ReasoningGym(BaseModel):
-    """Problems, answers and scorer of a reasoning-gym dataset; further keys are the dataset's own options."""
+    """Problems, answers and scorer of a reasoning-gym dataset; further keys are options of the dataset."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -67,29 +65,29 @@ class ReasoningGym(BaseModel):
     via: str | None = Field(
         default=None,
         pattern=r"\.py:\w+$",
-        description="'file.py:function' from an entry to the prompt that asks it, or to None where the spec has no"
-        " such prompt. null: the entry's question is the prompt.",
+        description="'file.py:function' that maps an entry to its prompt, or to None where the spec has no such prompt."
+        " null: the prompt is the entry's question.",
     )
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the dataset is created with, such as size and seed."""
+        """Options of the dataset, such as size and seed."""
         return dict(self.model_extra or {})
 
 
 class ProbeSpec(_Strict):
-    """Unlabelled prompt templates, the stop string, and how to read an answer out of a completion."""
+    """Unlabelled prompt templates, the stop string, and how an answer is read from a completion."""
 
     name: str = Field(description="Name of the skill.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = Field(default="", description="One line for people.")
-    licence: str | None = Field(default=None, description="Licence of the spec's own text.")
+    licence: str | None = Field(default=None, description="Licence of the spec's text.")
     slots: dict[str, Slot] = Field(description="Slot name to values.", min_length=1)
     templates: list[str | WeightedTemplate] = Field(
         description="Shapes that are probed and rehearsed.", min_length=1
     )
     held_out: list[str | WeightedTemplate] = Field(
         default_factory=list,
-        description="Shapes that are never probed: for evaluation only, unless rehearsal.longer takes some in.",
+        description="Shapes that are never probed: for evaluation only, unless rehearsal.longer adds them.",
     )
     stop: str = Field(description="The completion ends where this string first appears.", min_length=1)
     answer: str | None = Field(
@@ -99,8 +97,8 @@ class ProbeSpec(_Strict):
     )
     facts: bool = Field(
         default=False,
-        description="Prompts are the rows of what is known, not problems made of rows: each is asked, rehearsed over"
-        " made-up answers, and evaluated. An answer is one symbol, of however many words.",
+        description="Each prompt is a row of a rule: all are probed, rehearsed with random answers, and evaluated."
+        " An answer is one symbol of any number of words.",
     )
     truth: str | ReasoningGym | None = Field(
         default=None,
@@ -130,18 +128,15 @@ class ProbeSpec(_Strict):
     # -- reading and writing ------------------------------------------------------------------------------------
     @classmethod
     def from_yaml(cls, text: str, source: str = "the probe spec") -> ProbeSpec:
-        """Parses YAML. Raises SpecError that names the field."""
+        """Parse YAML. Raises SpecError that names the field."""
         try:
             data = yaml.load(text, Loader=_LOADER)
-        except (
-            yaml.YAMLError,
-            ValueError,
-            RecursionError,
-        ) as error:  # ValueError: a date or number that is none
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
             raise SpecError(f"{source} is not YAML: {explain(error)}") from error
         if not isinstance(data, dict):
-            came = type(data).__name__
-            raise SpecError(f"{source}: expected a mapping with name, slots, templates, stop; came {came}")
+            raise SpecError(
+                f"{source}: expected a mapping with name, slots, templates, stop; got {type(data).__name__}"
+            )
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -149,7 +144,7 @@ class ProbeSpec(_Strict):
 
     @classmethod
     def from_file(cls, path: str | Path) -> ProbeSpec:
-        """Reads a YAML file."""
+        """Read a YAML file."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -161,23 +156,23 @@ class ProbeSpec(_Strict):
         return yaml.safe_dump(self._fields(), sort_keys=False, allow_unicode=True)
 
     def _fields(self) -> dict[str, Any]:
-        """All fields; one that came later than the first packets, only where it is used, so that bytes stay theirs."""
+        """All fields. ``facts`` is left out where it is not used, so that older packets keep their bytes."""
         data = self.model_dump(mode="json")
         if not self.facts:
             del data["facts"]
         return data
 
     def public(self) -> ProbeSpec:
-        """The spec as it travels in a packet: without the truth."""
+        """The spec as a packet carries it: without the truth."""
         return self.model_copy(update={"truth": None})
 
     @property
     def digest(self) -> str:
-        """sha256 over the canonical form, without truth and prose."""
+        """sha256 over the canonical form, without truth, description and licence."""
         data = {k: v for k, v in self._fields().items() if k not in ("truth", "description", "licence")}
         return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
-    # -- asking -------------------------------------------------------------------------------------------------
+    # -- prompts ------------------------------------------------------------------------------------------------
     @property
     def values(self) -> list[str]:
         """All slot values, in order of appearance."""
@@ -201,7 +196,7 @@ class ProbeSpec(_Strict):
 
     @property
     def n_templates(self) -> int:
-        """Number of probed shapes; prompts name their shape by index."""
+        """Number of probed shapes; a prompt names its shape by index."""
         return len(self.templates)
 
     def template_text(self, index: int, held_out: bool = False) -> str:
@@ -213,13 +208,13 @@ class ProbeSpec(_Strict):
         return (self._held_out_shapes if held_out else self._shapes)[index].masks
 
     def lengthened(self, shapes: int = 1) -> ProbeSpec:
-        """The spec with its first held-out shapes among the probed ones, behind those that are there.
+        """The spec with its first held-out shapes appended to the probed ones.
 
-        Raises SpecError where it holds out fewer.
+        Raises SpecError if it has fewer held-out shapes.
         """
         if shapes > len(self.held_out):
             raise SpecError(
-                f"{shapes} held-out shapes are to be rehearsed, but {self.name} has {len(self.held_out)}: list longer "
+                f"expected {shapes} held-out shapes to rehearse, got {len(self.held_out)} in {self.name}; list longer "
                 "shapes under held_out"
             )
         changes = {
@@ -229,7 +224,7 @@ class ProbeSpec(_Strict):
         return ProbeSpec.model_validate(self.model_dump() | changes)
 
     def split_of(self, prompt: str) -> Split:
-        """The split a prompt belongs to: a hash of its text decides, so splits cannot overlap. Facts are not split."""
+        """The split of a prompt, by a hash of its text, so that splits cannot overlap. Facts are in every split."""
         u = int.from_bytes(hashlib.sha256(f"{self.name}\0{prompt}".encode()).digest()[:8], "big") / 2**64
         return next(name for name, upper in SPLITS if u < upper)
 
@@ -244,32 +239,36 @@ class ProbeSpec(_Strict):
         skewed: bool = False,
         among: Collection[str] | None = None,
     ) -> list[Prompt]:
-        """Distinct prompts of one split, shared out over the shapes by weight.
+        """Distinct prompts of one split, distributed over the shapes by weight.
 
-        Fewer than ``n`` come back where the shapes cannot ask as many different questions. Of held-out shapes nothing
-        but the evaluation split is asked; the rest is left to whoever takes them in (:meth:`lengthened`).
-        ``skewed``: each prompt draws from two random values a slot only, so that coincidences (all equal, many of one
-        symbol) that uniform prompts hardly ever show come up often. ``among``: only these texts, where they fit a
-        shape; such are the problems of a generator, which are given.
+        Fewer than ``n`` where the shapes have fewer distinct prompts.
+
+        Args:
+            held_out: held-out shapes, of which only the evaluation split may be drawn; the rest is for a spec that
+                is :meth:`lengthened`.
+            templates: indices of the shapes; all by default.
+            skewed: each prompt draws from two random values per slot, so that coincidences (all equal, many of one
+                symbol) that are rare among uniform prompts are frequent.
+            among: draw from these texts only, as far as they fit a shape.
         """
         if held_out and split != "evaluation":
-            raise SpecError(f"held-out shapes are for evaluation only; the split asked for was {split!r}")
+            raise SpecError(f"held-out shapes are for evaluation only, got the split {split!r}")
         shapes = self._held_out_shapes if held_out else self._shapes
         weights = [getattr(t, "weight", 1.0) for t in (self.held_out if held_out else self.templates)]
         chosen = list(range(len(shapes))) if templates is None else list(templates)
         if not chosen:
             return []
         rng = random.Random(f"{self.digest}/{split}/{held_out}/{seed}/{skewed}")
-        wanted = {i: n * weights[i] / sum(weights[j] for j in chosen) for i in chosen}
-        taken: dict[int, list[Prompt]] = {}
-        carry, left = 0.0, sum(wanted.values())
-        # Small shapes first: what they cannot supply goes to the larger ones.
+        share = {i: n * weights[i] / sum(weights[j] for j in chosen) for i in chosen}
+        drawn: dict[int, list[Prompt]] = {}
+        carry, left = 0.0, sum(share.values())
+        # Small shapes first: their shortfall goes to the larger ones.
         for i in sorted(chosen, key=lambda j: shapes[j].space):
-            share = wanted[i] + (carry * wanted[i] / left if left else 0.0)
-            taken[i] = self._draw(shapes[i], i, held_out, split, round(share), rng, skewed, among)
-            left -= wanted[i]
-            carry = max(0.0, carry + wanted[i] - len(taken[i])) if left > 0 else 0.0
-        prompts = [p for i in chosen for p in taken[i]]
+            size = share[i] + (carry * share[i] / left if left else 0.0)
+            drawn[i] = self._draw(shapes[i], i, held_out, split, round(size), rng, skewed, among)
+            left -= share[i]
+            carry = max(0.0, carry + share[i] - len(drawn[i])) if left > 0 else 0.0
+        prompts = [p for i in chosen for p in drawn[i]]
         rng.shuffle(prompts)
         return prompts[:n]
 
@@ -284,15 +283,15 @@ class ProbeSpec(_Strict):
         skewed: bool,
         among: Collection[str] | None,
     ) -> list[Prompt]:
-        def belongs(text: str) -> bool:
+        def in_split(text: str) -> bool:
             return self.facts or self.split_of(text) == split
 
         if among is not None:
-            here = (text for text in dict.fromkeys(among) if belongs(text))
-            read = (shape.read(text, template=index, held_out=held_out) for text in here)
-            given = [prompt for prompt in read if prompt is not None]
-            rng.shuffle(given)
-            return given[:n]
+            texts = (text for text in dict.fromkeys(among) if in_split(text))
+            read = (shape.read(text, template=index, held_out=held_out) for text in texts)
+            prompts = [prompt for prompt in read if prompt is not None]
+            rng.shuffle(prompts)
+            return prompts[:n]
         drawn: Iterable[tuple[str, ...]]
         if shape.space <= _ENUMERATE_UP_TO and not (skewed and n < shape.space / 4):
             every = shape.every()
@@ -300,30 +299,30 @@ class ProbeSpec(_Strict):
             drawn = every
         else:
             drawn = (shape.draw(rng, skewed=skewed) for _ in range(40 * n + 200))
-        found: list[Prompt] = []
-        fruitless = 0
-        seen: set[str] = set()  # small shapes are drawn many times over: each text is hashed once
+        prompts = []
+        repeats = 0  # since the last new text
+        seen: set[str] = set()  # so that the split of each text is computed once
         for values in drawn if n > 0 else ():
             text = shape.text_of(values)
             if text in seen:
-                fruitless += 1
-                if fruitless > _PATIENCE * len(seen) + 100:
-                    break  # all that this way of drawing can find has been found, but for about 1 in e^_PATIENCE
+                repeats += 1
+                if repeats > _PATIENCE * len(seen) + 100:
+                    break  # nearly all prompts of this kind are drawn: a new one has a chance below e^-_PATIENCE
                 continue
-            fruitless = 0
+            repeats = 0
             seen.add(text)
-            if belongs(text):
-                found.append(shape.fill(values, template=index, held_out=held_out))
-                if len(found) >= n:
+            if in_split(text):
+                prompts.append(shape.fill(values, template=index, held_out=held_out))
+                if len(prompts) >= n:
                     break
-        return found
+        return prompts
 
     def completion_text(self, generated: str) -> str:
-        """What the completion says before the stop string."""
+        """The text before the stop string."""
         return generated.split(self.stop, 1)[0]
 
     def read_answer(self, completion: str) -> str | None:
-        """The answer in a completion, or None where the expression finds none."""
+        """The answer in a completion, or None where the expression does not match."""
         completion = self.completion_text(completion)
         if self.answer is None:
             return completion.strip() or None

@@ -28,7 +28,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Hole:
-    """A slot's place: ``slot`` names the values; equal ``name`` within a template means equal value."""
+    """A hole in a template: ``slot`` names its values; holes of equal ``name`` get equal values.
+
+    ``lead`` is the leading space: empty or one space.
+    """
 
     slot: str
     name: str | None
@@ -41,31 +44,31 @@ class Template:
     def __init__(self, text: str, slots: Mapping[str, Sequence[str]]) -> None:
         self.text = text
         self.parts: list[str | Hole] = []
-        literal, at = "", 0
+        literal, end = "", 0
         for match in _HOLE.finditer(text):
-            literal += text[at : match.start()]
-            at = match.end()
+            literal += text[end : match.start()]
+            end = match.end()
             if match.group() in ("{{", "}}"):
                 literal += match.group()[0]
                 continue
             name, _, slot = match.group(1).rpartition("=")
             if slot not in slots:
                 raise SpecError(
-                    f"template {text!r}: slot {slot!r} is not defined; defined slots: {', '.join(sorted(slots))}"
+                    f"template {text!r}: slot {slot!r} is not defined; expected one of {', '.join(sorted(slots))}"
                 )
             lead = " " if literal.endswith(" ") else ""
             if literal[: len(literal) - len(lead)]:
                 self.parts.append(literal[: len(literal) - len(lead)])
             self.parts.append(Hole(slot, name or None, lead))
             literal = ""
-        literal += text[at:]
+        literal += text[end:]
         if "{" in _HOLE.sub("", text) or "}" in _HOLE.sub("", text):
-            raise SpecError(f"template {text!r}: a single brace; write {{{{ or }}}} for a literal one")
+            raise SpecError(f"template {text!r}: a single brace; write {{{{ or }}}} for a brace in the text")
         if literal:
             self.parts.append(literal)
         self.holes = [p for p in self.parts if isinstance(p, Hole)]
         if not self.holes:
-            raise SpecError(f"template {text!r} has no slot, so it asks one single question; add a {{slot}}")
+            raise SpecError(f"template {text!r} has no slot; add a {{slot}}")
         self._slots = slots
         # Each free choice is one unnamed hole, or all holes of one name together.
         self._choices: list[str] = []
@@ -89,7 +92,7 @@ class Template:
             for p in self.parts
         ]
         self._format = "".join(pieces)
-        # Prompts are thousands and share their units: text between holes, and by hole and value.
+        # Thousands of prompts share their units: one for each text between holes, one for each hole and value.
         self._units_of_part = [
             Unit(p) if isinstance(p, str) else {v: Unit(p.lead + v, v, p.lead) for v in slots[p.slot]}
             for p in self.parts
@@ -97,27 +100,27 @@ class Template:
 
     @property
     def space(self) -> int:
-        """How many distinct prompts this template can ask."""
+        """Number of distinct prompts."""
         return prod(map(len, self._values))
 
     @property
     def masks(self) -> tuple[str, ...]:
-        """What is left of every prompt's units when symbols are masked."""
+        """The masks of the units of every prompt."""
         return tuple(p if isinstance(p, str) else p.lead + MASK for p in self.parts)
 
     def every(self) -> list[tuple[str, ...]]:
-        """All fillings, one value per free choice."""
+        """All assignments, one value per free choice."""
         return list(product(*self._values))
 
     def draw(self, rng: random.Random, *, skewed: bool = False) -> tuple[str, ...]:
-        """A random filling, one value per free choice; ``skewed``: from two random values a slot."""
+        """A random assignment, one value per free choice; ``skewed``: from two random values per slot."""
         if not skewed:
             return tuple(map(rng.choice, self._values))
         few = {s: rng.choices(self._slots[s], k=2) for s in self._drawn_from}
         return tuple([rng.choice(few[s]) for s in self._choices])
 
     def text_of(self, values: Sequence[str]) -> str:
-        """The text of :meth:`fill`, at a fraction of its cost: most draws are only looked at for their split."""
+        """The text of :meth:`fill` at a fraction of its cost: most drawn texts only need their split."""
         return self._format % tuple([values[choice] for choice in self._choice_of_hole])
 
     def fill(self, values: Sequence[str], *, template: int, held_out: bool) -> Prompt:
@@ -143,6 +146,6 @@ class Template:
         return re.compile(pattern)
 
     def read(self, text: str, *, template: int, held_out: bool) -> Prompt | None:
-        """The prompt with this text, or None where the template cannot write it: the inverse of :meth:`fill`."""
-        found = self._pattern.fullmatch(text)
-        return None if found is None else self.fill(found.groups(), template=template, held_out=held_out)
+        """The prompt with this text, or None where the template has no such prompt: the inverse of :meth:`fill`."""
+        match = self._pattern.fullmatch(text)
+        return None if match is None else self.fill(match.groups(), template=template, held_out=held_out)

@@ -1,4 +1,7 @@
-"""Evaluation truth: a function, a JSONL of labelled prompts, or a reasoning-gym dataset. Never seen by extraction."""
+"""Reference answers for evaluation: a function, labelled prompts as JSONL, or a reasoning-gym dataset.
+
+Extraction never sees them.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +18,36 @@ from m2kt.probes._spec import ProbeSpec, ReasoningGym
 
 
 class ShapeScore(BaseModel):
-    """Right answers to prompts of one template."""
+    """Accuracy on the prompts of one template."""
 
     template: str = Field(description="Template text.")
     held_out: bool = Field(default=False, description="A shape that was never probed or rehearsed.")
-    n: int = Field(description="Prompts.")
-    accuracy: float = Field(description="Share of right answers.")
+    n: int = Field(description="Number of prompts.")
+    accuracy: float = Field(description="Share of correct answers.")
 
 
 class Truth:
-    """What is right to answer: to any prompt (a function), or to those of a mapping. Equality judges."""
+    """Reference answers: a function of any prompt, or a mapping. An answer is correct if it is equal."""
 
     problems: tuple[str, ...] | None
-    """The prompts whose answer is known; None: a function is asked."""
+    """The prompts that have a reference answer; None: any, by a function."""
 
     def __init__(self, expected: Callable[[str], str | None] | Mapping[str, str | None]) -> None:
         self.problems = tuple(expected) if isinstance(expected, Mapping) else None
         self._expected = expected.get if isinstance(expected, Mapping) else expected
 
     def expected(self, prompt: str) -> str | None:
-        """A right answer, or None where there is none to show."""
+        """The reference answer, or None if there is none."""
         return self._expected(prompt)
 
     def judge(self, prompt: str, answer: str | None) -> bool | None:
-        """Whether ``answer`` (None: none could be read) is right; None where it is not known."""
-        wanted = self.expected(prompt)
-        return None if wanted is None else answer == wanted
+        """Whether ``answer`` (None: not readable) is correct; None without a reference answer."""
+        expected = self.expected(prompt)
+        return None if expected is None else answer == expected
 
 
 class _Generated(Truth):
-    """Problems of a reasoning-gym dataset, by prompt; the dataset itself scores the answers."""
+    """Problems of a reasoning-gym dataset, by prompt; the dataset scores the answers."""
 
     def __init__(self, dataset: Any, entries: Mapping[str, dict[str, Any]]) -> None:
         super().__init__({prompt: entry["answer"] for prompt, entry in entries.items()})
@@ -72,17 +75,17 @@ def read_labelled(path: str | Path) -> dict[str, str]:
             labelled[str(entry["prompt"])] = str(entry["answer"])
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise SpecError(
-                f'{path}:{number}: expected {{"prompt": ..., "answer": ...}}, came {line[:80]!r}'
+                f'{path}:{number}: expected {{"prompt": ..., "answer": ...}}, got {line[:80]!r}'
             ) from error
     if not labelled:
-        raise SpecError(f"{path} holds no labelled prompt")
+        raise SpecError(f"{path} has no labelled prompt")
     return labelled
 
 
 def load_truth(spec: ProbeSpec, base_dir: str | Path) -> Truth | None:
-    """What is right to answer to the spec's prompts, or None where the spec does not say.
+    """The reference answers of the spec, or None if it names none.
 
-    ``base_dir`` is the folder of the spec file: relative paths start there. A function runs the user's own code.
+    ``base_dir`` is the folder of the spec file, for relative paths. A function is the user's code, and is run.
     """
     if spec.truth is None:
         return None
@@ -98,7 +101,7 @@ def _function(reference: str, base_dir: Path) -> Callable[[Any], str | None]:
     file, _, name = reference.rpartition(":")
     if not file.endswith(".py"):
         raise SpecError(
-            f"truth: expected 'file.py:function', a .jsonl file or {{reasoning_gym: name}}, came {reference!r}"
+            f"truth: expected 'file.py:function', a .jsonl file or {{reasoning_gym: name}}, got {reference!r}"
         )
     path = base_dir / file
     module_spec = importlib.util.spec_from_file_location(f"m2kt_truth_{path.stem}", path)
@@ -107,7 +110,7 @@ def _function(reference: str, base_dir: Path) -> Callable[[Any], str | None]:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file does wrong is reported as such
+    except Exception as error:  # any error in the user's file
         raise SpecError(f"truth: {path} cannot be imported: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -116,12 +119,12 @@ def _function(reference: str, base_dir: Path) -> Callable[[Any], str | None]:
 
 
 def _generated(config: ReasoningGym, base_dir: Path) -> Truth:
-    """Draws the dataset's problems and writes each as a prompt of the spec."""
+    """Generate the dataset's problems and write each as a prompt of the spec."""
     try:
         import reasoning_gym
     except ImportError as error:
         raise SpecError(
-            f"the truth is the reasoning-gym dataset {config.reasoning_gym!r}: pip install 'm2kt[bench]'"
+            f"the truth needs the reasoning-gym dataset {config.reasoning_gym!r}: pip install 'm2kt[bench]'"
         ) from error
     try:
         dataset = reasoning_gym.create_dataset(config.reasoning_gym, **{"seed": 0, **config.options})
@@ -136,14 +139,14 @@ def _generated(config: ReasoningGym, base_dir: Path) -> Truth:
             raise SpecError(f"truth: {config.via} fails on {entry['question']!r}: {error}") from error
         if prompt is None:
             continue
-        former = entries.setdefault(prompt, entry)
-        if entry["answer"] != former["answer"] and dataset.score_answer(entry["answer"], former) < 1:
+        first = entries.setdefault(prompt, entry)
+        if entry["answer"] != first["answer"] and dataset.score_answer(entry["answer"], first) < 1:
             raise SpecError(
-                f"truth: {config.via} writes {former['question']!r} and {entry['question']!r}, whose answers differ, "
+                f"truth: {config.via} writes {first['question']!r} and {entry['question']!r}, whose answers differ, "
                 f"as the same prompt {prompt!r}"
             )
     if not entries:
-        raise SpecError(f"truth: {config.via} wrote no prompt for any of {len(dataset)} problems")
+        raise SpecError(f"truth: {config.via} returned no prompt for any of {len(dataset)} problems")
     return _Generated(dataset, entries)
 
 

@@ -1,7 +1,7 @@
-"""Units: the atoms in which prompts and traces are read, at text level and so independent of any tokenizer.
+"""Units: prompts and traces are segmented into them at text level, independent of any tokenizer.
 
-A unit is ``lead + body``: ``lead`` is "" or one space and belongs to the structure; ``body`` is a *symbol* when the
-skill speaks of it (a slot value, or something the teacher was seen to choose), else it is structure (";", " >").
+A unit is ``lead + body``. ``lead``, the leading space, is empty or one space and belongs to the structure. ``body`` is
+a *symbol* if it is a slot value or a value that the teacher chooses among; else it is structure (";", " >").
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ATOM = re.compile(r"[^\W\d_]+|\d+|\s|.", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One atom of a trace. ``text == lead + symbol`` for symbols; ``symbol`` is None for structure."""
+    """``text == lead + symbol`` for symbols; ``symbol`` is None for structure."""
 
     text: str
     symbol: str | None = None
@@ -24,25 +24,25 @@ class Unit:
 
     @property
     def mask(self) -> str:
-        """What is left of this unit in a skeleton: symbols become a box, structure stays."""
+        """The text, with a symbol replaced by ``MASK``."""
         return self.text if self.symbol is None else self.lead + MASK
 
 
 class Segmenter:
-    """Cuts text into units, given the slot values and the symbols discovered so far.
+    """Segments text into units, given the slot values and the symbols discovered so far.
 
-    Letters and digits are read one by one where every slot value of their class is a single character ("abc" over
-    the slot a..j is three symbols), and as whole words or numbers otherwise.
+    Where every slot value of letters (or of digits) is a single character, each letter (digit) is a unit of its own:
+    "abc" over the slot a..j is three symbols. Otherwise words and numbers are units.
     """
 
     def __init__(self, values: Iterable[str], discovered: Iterable[str] = ()) -> None:
         self.values = frozenset(values)
         self.discovered = frozenset(discovered)
         self.lexicon = self.values | self.discovered
-        self._units: dict[tuple[str, str], Unit] = {}  # texts are many and made of the same few
+        self._units: dict[tuple[str, str], Unit] = {}  # many texts share few units
         self._tiles_letters = _all_single(v for v in self.values if v.isalpha())
         self._tiles_digits = _all_single(v for v in self.values if v.isdigit())
-        # Values that the atoms below would cut ("New Zealand", "x1", "->") are looked for first, longest first.
+        # Values of several atoms ("New Zealand", "x1", "->") are matched first, longest first.
         compound = sorted((v for v in self.lexicon if len(_ATOM.findall(v)) > 1), key=len, reverse=True)
         self._compound = re.compile("|".join(_bounded(v) for v in compound)) if compound else None
 
@@ -57,17 +57,17 @@ class Segmenter:
         return self._join_leads(bodies)
 
     def _atoms(self, text: str, compound: re.Pattern[str]) -> list[str]:
-        """Atoms with the compounds in one piece, each of which is in the lexicon."""
+        """Atoms of ``text``; a compound value is one atom."""
         atoms: list[str] = []
-        at = 0
-        while at < len(text):
-            match = compound.match(text, at)
-            atom = match.group() if match else _ATOM.match(text, at).group()  # type: ignore[union-attr]
+        start = 0
+        while start < len(text):
+            match = compound.match(text, start)
+            atom = match.group() if match else _ATOM.match(text, start).group()  # type: ignore[union-attr]
             if not match and len(atom) > 1:
-                inner = compound.search(text, at, at + len(atom))
-                if inner and inner.start() > at:
-                    atom = text[at : inner.start()]
-            at += len(atom)
+                inner = compound.search(text, start, start + len(atom))
+                if inner and inner.start() > start:
+                    atom = text[start : inner.start()]
+            start += len(atom)
             atoms.append(atom)
         return atoms
 
@@ -92,16 +92,16 @@ class Segmenter:
         return units
 
     def unit(self, body: str, lead: str) -> Unit:
-        """A unit of ``body`` behind ``lead``: a symbol exactly where the lexicon has it."""
-        known = self._units.get((lead, body))
-        if known is None:
-            inside = body in self.lexicon
-            known = Unit(lead + body, body if inside else None, lead if inside else "")
-            self._units[lead, body] = known
-        return known
+        """A unit of ``lead`` and ``body``: a symbol if ``body`` is in the lexicon."""
+        unit = self._units.get((lead, body))
+        if unit is None:
+            is_symbol = body in self.lexicon
+            unit = Unit(lead + body, body if is_symbol else None, lead if is_symbol else "")
+            self._units[lead, body] = unit
+        return unit
 
     def coarsen(self, units: list[Unit], cuts: Iterable[int]) -> list[Unit]:
-        """Joins units that one token spans. ``cuts``: character offsets at which some token ends."""
+        """Join units that one token spans. ``cuts``: character offsets at which a token ends."""
         allowed = set(cuts)
         joined: list[Unit] = []
         buffer, offset = "", 0
