@@ -99,7 +99,7 @@ for name, tries, refusal, change in (
     ("signature-other-payload", "a signature over another kind of statement", "no DSSE envelope", _envelope(lambda e: e.update(payloadType="text/plain"))),
     ("signature-slack-bits", "other base64 of the same bytes", "no DSSE|canonical", _envelope(lambda e: e.update(payload=e["payload"].rstrip("=") + "\n"))),
     ("signature-deep", "brackets instead of a signature", "nested deeper", lambda parts: parts | {SIGNATURE: b"[" * 100_000}),
-    ("signature-manifest-lies", "digests in the manifest that are of other files", "digest that manifest", _manifest_lies),
+    ("signature-manifest-lies", "digests in the manifest that are of other files", "digest in manifest", _manifest_lies),
     ("signature-ledger-lies", "a ledger that counts a wrong number of concepts", "counts", _ledger_lies),
 ):  # fmt: skip
     parts_attack(name, tries, refusal, change, signed=False)

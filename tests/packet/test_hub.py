@@ -51,11 +51,11 @@ def test_the_card_says_to_the_hub_what_it_is(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_named(hub: dict[str, str]) -> None:
     code = "from m2kt import Packet; Packet.from_pretrained('ann/nothing')"
-    assert "the Hub did not give it" in run(code, hub).stderr
+    assert "the Hub did not return it" in run(code, hub).stderr
 
 
 def test_offline_says_so() -> None:
-    with pytest.raises(PacketError, match="the Hub did not give it"):
+    with pytest.raises(PacketError, match="the Hub did not return it"):
         Packet.from_pretrained("ann/tiny")
-    with pytest.raises(PacketError, match="the Hub did not take the packet"):
+    with pytest.raises(PacketError, match="the Hub refused the packet"):
         sample_packet().push_to_hub("ann/tiny")

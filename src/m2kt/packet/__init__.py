@@ -1,11 +1,12 @@
-"""The knowledge packet: the one thing that passes between a teacher and a student.
+"""The knowledge packet: all that passes from a teacher to a student.
 
-Files and their signature, the graph and its roll-out: docs/format.md, rule by rule. Needs numpy, pydantic, YAML and
-cryptography; loads no torch. Nothing of a packet is used before all of it was judged.
+The format is specified in docs/format.md. Reading needs numpy, pydantic, YAML and cryptography, and loads no torch. A
+packet is verified and checked completely before any of it is used.
 
-    packet = Packet.load("addition.m2kp")           # every part checked, signature verified
-    packet.replace(concepts=...).save("spoiled")    # a variant, signed anew
-    GraphExecutor(packet.graph)(prompt, table)             # write a trace, given what the rules say
+    packet = Packet.load("addition.m2kp")                                          # verified and checked
+    packet.replace(concepts=packet.concepts.replace(vectors_KD=v)).save("variant") # signed again
+    lookup = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
+    GraphExecutor(packet.graph)(prompt, lookup).completion                         # a rollout
 """
 
 from m2kt.packet._bom import bill_of_materials as bill_of_materials

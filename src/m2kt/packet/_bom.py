@@ -1,21 +1,23 @@
-"""A packet's bill of materials, CycloneDX 1.6 JSON: from which teacher, by which probe spec, with which libraries.
+"""A packet's bill of materials, CycloneDX 1.6 JSON: from which teacher, with which probe spec and libraries.
 
-Made of what the packet itself says, so that one packet always gives the same bytes.
+It depends on the packet alone, so that one packet always has the same bill.
 """
 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ._json import JSONObject
 
 if TYPE_CHECKING:
     from ._packet import Packet
 
 
-def bill_of_materials(packet: Packet) -> dict[str, Any]:
+def bill_of_materials(packet: Packet) -> JSONObject:
     """The document; write it with :func:`canonical_json`."""
     manifest, teacher, digest = packet.manifest, packet.manifest.teacher, packet.digest
-    model: dict[str, Any] = {
+    model: JSONObject = {
         "type": "machine-learning-model",
         "bom-ref": "teacher",
         "name": teacher.name,
@@ -31,14 +33,14 @@ def bill_of_materials(packet: Packet) -> dict[str, Any]:
             }
         ),
     }
-    spec: dict[str, Any] = {
+    spec: JSONObject = {
         "type": "data",
         "bom-ref": "probe-spec",
         "name": packet.spec.name,
         "hashes": _sha256(packet.spec.digest),
         "data": [{"type": "configuration", "name": "what was asked of the teacher"}],
     }
-    libraries: list[dict[str, Any]] = [
+    libraries: list[JSONObject] = [
         {"type": "library", "bom-ref": f"library-{name}", "name": name, "version": version}
         for name, version in sorted(manifest.libraries.items())
     ]

@@ -1,4 +1,4 @@
-"""The packet card: README.md, for people. It never names a rule's output that was not verbalised."""
+"""The packet card: README.md, for people. It shows no output of a rule that is not verbalised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._graph import Graph
 from ._manifest import Manifest
 
 _LICENCE_ID = re.compile(r"[a-z][a-z0-9.-]*")
-_TAG = re.compile(r"<(?=[A-Za-z/!?])")  # what a browser would take for HTML
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")  # the beginning of an HTML tag
 
 
 def write_card(manifest: Manifest, graph: Graph, spec: ProbeSpec) -> str:
@@ -28,12 +28,12 @@ def write_card(manifest: Manifest, graph: Graph, spec: ProbeSpec) -> str:
 
 
 def without_html(text: str) -> str:
-    """The text with nothing in it that a browser would take for a tag."""
+    """The text with every ``<`` escaped that could begin a tag."""
     return _TAG.sub("&lt;", text)
 
 
 def _metadata(manifest: Manifest) -> str:
-    """The block that the Hub reads. The licence is the teacher's, whose states travel."""
+    """Metadata for the Hub. The licence is the teacher's, because the packet holds its states."""
     lines = ["---", "library_name: m2kt", "tags:", "- m2kt", "- knowledge-packet"]
     licence = (manifest.teacher.licence or "").lower()
     if _LICENCE_ID.fullmatch(licence):
@@ -49,7 +49,7 @@ def _head(manifest: Manifest, spec: ProbeSpec) -> str:
         lines += [f"**Fallback, not a full extraction**: {manifest.fallback_reason or 'no reason given'}", ""]
     lines.append(
         "A skill of a teacher language model, for a frozen student of another family (M2KT, arXiv 2511.17638). "
-        "Take it in with `m2kt ingest STUDENT PACKET --out ADAPTER`; look inside with `m2kt inspect PACKET`."
+        "`m2kt ingest STUDENT PACKET --out ADAPTER` trains it into a student; `m2kt inspect PACKET` shows it."
     )
     return "\n".join(lines)
 
@@ -65,7 +65,7 @@ def _teacher(manifest: Manifest) -> str:
             f"* digest: `{teacher.digest}`",
             f"* licence: {teacher.licence or 'not stated'}",
             f"* extracted: {manifest.created}, seed {manifest.seed}, concepts by {manifest.embedding.source}, "
-            f"read at layer {manifest.embedding.layer}",
+            f"recorded at layer {manifest.embedding.layer}",
         ]
     )
 
@@ -80,7 +80,7 @@ def _rules(manifest: Manifest, graph: Graph) -> str:
         "| rule | arguments | rows | used at |",
         "| --- | --- | --- | --- |",
     ]
-    lines += [f"| {r.name} | {r.arity} | {len(r.rows)} | {r.uses} places |" for r in graph.rules]
+    lines += [f"| {r.name} | {r.arity} | {len(r.rows)} | {r.uses} nodes |" for r in graph.rules]
     return "\n".join(lines)
 
 
@@ -89,7 +89,7 @@ def _fidelity(manifest: Manifest) -> str:
     lines = ["## Fidelity", "", "Measured on prompts never used for extraction.", ""]
     lines += ["| measure | value |", "| --- | --- |"]
     named = {
-        "roll-out agreement": fidelity.agreement,
+        "rollout agreement": fidelity.agreement,
         "coverage": fidelity.coverage,
         "probe accuracy": fidelity.probe_accuracy,
         "causal attention edges": fidelity.causal_edge_share,
@@ -123,10 +123,10 @@ def _limits(manifest: Manifest, spec: ProbeSpec) -> str:
     lines = [
         "## Limits",
         "",
-        "* The skill is what the teacher does, errors included; nothing here was checked against the truth.",
-        f"* Shapes that were probed: {', '.join(f'`{spec.template_text(i)}`' for i in range(spec.n_templates))}. "
-        "Others are not promised.",
-        "* The signature shows who made the packet and that it is whole, not that its maker is to be trusted.",
+        "* The skill is what the teacher does, errors included; it was not compared with the truth.",
+        f"* Probed shapes: {', '.join(f'`{spec.template_text(i)}`' for i in range(spec.n_templates))}. "
+        "Other shapes are untested.",
+        "* The signature shows who made the packet and that it is unchanged, not whether to trust its maker.",
     ]
     return "\n".join([*lines, *(f"* {note}" for note in manifest.notes)])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from ._graph import Graph
 from ._json import check_printable
 from ._manifest import Manifest
 from ._parts import TENSORS
-from ._tensors import Arrays
+from ._tensors import Array, Arrays
 
 KINDS = {  # name on disk of a tensor with a fixed meaning, to the allowed kinds of numpy's dtype
     **CONCEPT_KINDS,
@@ -82,7 +81,7 @@ def check_card(raw: bytes, what: str) -> None:
         raise PacketError(f"{what} holds HTML at {tag.start()}; expected plain Markdown")
 
 
-def _check_values(name: str, array: np.ndarray[Any, Any], what: str) -> None:
+def _check_values(name: str, array: Array, what: str) -> None:
     if array.dtype.kind not in "fiub":
         raise PacketError(f"{what} has type {array.dtype}; expected numbers")
     if array.dtype.kind == "f":
@@ -124,7 +123,7 @@ def _check_shapes(arrays: Arrays, known: dict[str, tuple[int, str]], where: str)
                 )
 
 
-def _check_positions(rows: np.ndarray[Any, Any], graph: Graph, what: str) -> None:
+def _check_positions(rows: Array, graph: Graph, what: str) -> None:
     """Rows of edges_M6 (template, node, argument, source, read, rule) or where_M3 (template, trace, node)."""
     if not len(rows):
         return
@@ -138,7 +137,7 @@ def _check_positions(rows: np.ndarray[Any, Any], graph: Graph, what: str) -> Non
         _check_range(rows[:, 5], -1, len(graph.rules), "a row", "rules", what)
 
 
-def _check_range(values: np.ndarray[Any, Any], first: int, end: int, name: str, of: str, where: str) -> None:
+def _check_range(values: Array, first: int, end: int, name: str, of: str, where: str) -> None:
     if values.size and (values.min() < first or values.max() >= end):
         worst = values.min() if values.min() < first else values.max()
         raise PacketError(

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.errors import PacketError
 
-from ._tensors import Arrays
+from ._tensors import Array, Arrays
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -78,7 +77,7 @@ class Concepts:
         """The tensors of concepts.safetensors, by their names on disk."""
         return {name: getattr(self, attribute) for attribute, name in ON_DISK.items()}
 
-    def replace(self, **changes: NDArray[Any]) -> Concepts:
+    def replace(self, **changes: Array) -> Concepts:
         """A copy with some arrays exchanged; the others are shared."""
         return dataclasses.replace(self, **changes)
 

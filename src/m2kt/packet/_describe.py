@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -13,6 +13,7 @@ from m2kt.probes import ProbeSpec
 from ._decode import decode_outputs
 from ._envelope import Envelope
 from ._graph import Graph, TemplateGraph
+from ._json import JSONObject
 from ._manifest import Embedding, Fidelity, Ledger, Manifest, TeacherCard
 from ._policy import TrustPolicy
 
@@ -59,9 +60,9 @@ class AttentionDescription(_Model):
     not_tested: int | None = Field(default=None, description="Edges that were not ablated.")
 
     @model_serializer(mode="wrap")
-    def _without_unmeasured(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_unmeasured(self, serialise: SerializerFunctionWrapHandler) -> JSONObject:
         """Counts are left out where the packet has none."""
-        data: dict[str, Any] = serialise(self)
+        data: JSONObject = serialise(self)
         return data if self.causal is not None else {n: data[n] for n in ("edges", "causal_share")}
 
 
@@ -180,7 +181,7 @@ def html_table(rows: dict[str, str]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
-def schemas() -> dict[str, dict[str, Any]]:
+def schemas() -> dict[str, JSONObject]:
     """JSON schemas of the parts and of the trust policy, as they are checked in under docs/schemas.
 
     Canonical JSON has all fields; files that people write may leave out those with defaults.
@@ -193,7 +194,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     }
 
 
-def _all_required(schema: dict[str, Any]) -> dict[str, Any]:
+def _all_required(schema: JSONObject) -> JSONObject:
     for part in (schema, *schema.get("$defs", {}).values()):
         if "properties" in part:
             part["required"] = [name for name in part["properties"] if name not in OPTIONAL]

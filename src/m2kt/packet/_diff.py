@@ -1,12 +1,12 @@
-"""What differs between two packets: provenance, symbols, rules and what their rows say, vectors, graph, fidelity.
+"""Differences of two packets: provenance, symbols, rules and their outputs, vectors, graph, fidelity.
 
-Rules have no names that last from one extraction to the next, so they are matched by the rows that they share, under
-the order of arguments that fits best. Outputs at v = 0 are what each packet's own symbol states read.
+Names of rules change from one extraction to the next, so rules are matched by the rows that they share, under the
+order of arguments that matches best. Outputs at v = 0 are decoded by each packet's own prototypes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Hashable
 from itertools import permutations
 from typing import Any
 
@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ._describe import read_outputs
 from ._graph import MAX_SKELETONS, Decision, Graph, TemplateGraph
+from ._json import JSONObject
 from ._packet import Packet
 
-MAX_ORDERS_ARITY = 5  # beyond it only the order as it is; 5! orders are tried at most
+MAX_ORDERS_ARITY = 5  # above it, arguments are not reordered; 5! orders are tried at most
 
 
 class _Model(BaseModel):
@@ -25,83 +26,81 @@ class _Model(BaseModel):
 
 
 class Change(_Model):
-    """One value that differs."""
+    """A value that differs."""
 
-    what: str = Field(description="Which value, such as teacher.name.")
-    a: Any = Field(description="In the first packet; null: not there.")
-    b: Any = Field(description="In the second packet.")
+    what: str = Field(description="Name of the value, such as teacher.name.")
+    a: Any = Field(description="Value in the first packet; null: absent.")
+    b: Any = Field(description="Value in the second packet.")
 
 
 class RowChange(_Model):
-    """A row that both rules hold and that says something else."""
+    """A row of both rules whose output differs."""
 
     arguments: list[str] = Field(description="Symbols, in the first packet's order.")
-    a: str | None = Field(description="What the first packet writes; null: nobody can read it.")
-    b: str | None = Field(description="What the second packet writes.")
+    a: str | None = Field(description="Output in the first packet; null: not decodable.")
+    b: str | None = Field(description="Output in the second packet.")
 
 
 class RuleDiff(_Model):
-    """Two rules that are taken for the same one."""
+    """Two matched rules."""
 
-    a: str = Field(description="Its name in the first packet.")
-    b: str = Field(description="Its name in the second packet.")
+    a: str = Field(description="Name in the first packet.")
+    b: str = Field(description="Name in the second packet.")
     order: list[int] = Field(description="Argument i of the first is argument order[i] of the second.")
-    family_a: int = Field(description="Its family in the first packet.")
-    family_b: int = Field(description="Its family in the second packet.")
-    common: int = Field(description="Rows that both hold.")
-    added: list[list[str]] = Field(description="Arguments of rows that only the second holds.")
-    removed: list[list[str]] = Field(description="Arguments of rows that only the first holds.")
+    family_a: int = Field(description="Family in the first packet.")
+    family_b: int = Field(description="Family in the second packet.")
+    common: int = Field(description="Number of common rows.")
+    added: list[list[str]] = Field(description="Arguments of rows of the second rule only.")
+    removed: list[list[str]] = Field(description="Arguments of rows of the first rule only.")
     changed: list[RowChange] = Field(description="Common rows whose output differs.")
     cosine_mean: float | None = Field(
-        description="Mean cosine of the common rows' vectors; null: other spaces."
+        description="Mean cosine of the common rows' vectors; null: different spaces."
     )
     cosine_min: float | None = Field(description="The smallest of them.")
 
 
 class TemplateDiff(_Model):
-    """The graphs of one template."""
+    """The two tries of one template."""
 
     template: str = Field(description="Template text.")
-    nodes: tuple[int, int] = Field(description="Nodes of the two tries.")
-    common: int = Field(description="Skeletons that both hold.")
-    added: int = Field(description="Skeletons that only the second holds.")
-    removed: int = Field(description="Skeletons that only the first holds.")
-    steps_changed: int = Field(description="Nodes of both that decide otherwise.")
+    nodes: tuple[int, int] = Field(description="Nodes of each trie.")
+    common: int = Field(description="Common skeletons.")
+    added: int = Field(description="Skeletons of the second only.")
+    removed: int = Field(description="Skeletons of the first only.")
+    steps_changed: int = Field(description="Common nodes whose decision differs.")
 
 
 class PacketDiff(_Model):
-    """Everything; empty lists where nothing differs."""
+    """All differences; lists are empty where there is none."""
 
     a: str = Field(description="Digest of the first packet.")
     b: str = Field(description="Digest of the second packet.")
-    identical: bool = Field(description="The same manifest, and by its digests the same parts.")
+    identical: bool = Field(description="Equal manifests, and so equal parts.")
     manifest: list[Change] = Field(description="Provenance, settings and costs that differ.")
     fidelity: list[Change] = Field(description="Measurements that differ.")
-    symbols_added: list[str] = Field(description="Symbols that only the second knows.")
-    symbols_removed: list[str] = Field(description="Symbols that only the first knows.")
-    rules: list[RuleDiff] = Field(description="Rules that were matched.")
-    rules_added: list[str] = Field(description="Rules of the second without a partner.")
-    rules_removed: list[str] = Field(description="Rules of the first without a partner.")
-    same_space: bool = Field(
-        description="Vectors of one teacher and one layer, so that they can be compared."
-    )
-    templates: list[TemplateDiff] = Field(description="Templates of both.")
-    templates_added: list[str] = Field(description="Templates that only the second has.")
-    templates_removed: list[str] = Field(description="Templates that only the first has.")
+    symbols_added: list[str] = Field(description="Symbols of the second only.")
+    symbols_removed: list[str] = Field(description="Symbols of the first only.")
+    rules: list[RuleDiff] = Field(description="Matched rules.")
+    rules_added: list[str] = Field(description="Unmatched rules of the second.")
+    rules_removed: list[str] = Field(description="Unmatched rules of the first.")
+    same_space: bool = Field(description="Vectors of one teacher and layer, which can be compared.")
+    templates: list[TemplateDiff] = Field(description="Common templates.")
+    templates_added: list[str] = Field(description="Templates of the second only.")
+    templates_removed: list[str] = Field(description="Templates of the first only.")
 
 
 def diff_packets(a: Packet, b: Packet) -> PacketDiff:
-    """Compares two packets; ``b`` is the newer one where words such as "added" need a direction."""
+    """Compare two packets; rows and symbols are "added" from ``a`` to ``b``."""
     left, right = _Side(a), _Side(b)
     same_space = (a.manifest.teacher.digest, a.manifest.embedding.layer) == (
         b.manifest.teacher.digest,
         b.manifest.embedding.layer,
     )
     pairs = _match(left, right)
-    mine, theirs = {i for i, _, _ in pairs}, {j for _, j, _ in pairs}
+    matched_a, matched_b = {i for i, _, _ in pairs}, {j for _, j, _ in pairs}
     measured_a, measured_b = ({s.template for s in p.manifest.fidelity.shapes} for p in (a, b))
-    shapes_a = {t.template: t for t in a.graph.templates}
-    shapes_b = {t.template: t for t in b.graph.templates}
+    tries_a = {t.template: t for t in a.graph.templates}
+    tries_b = {t.template: t for t in b.graph.templates}
     return PacketDiff(
         a=a.digest,
         b=b.digest,
@@ -111,27 +110,27 @@ def diff_packets(a: Packet, b: Packet) -> PacketDiff:
         symbols_added=[s for s in b.graph.symbols if s not in a.graph.symbols],
         symbols_removed=[s for s in a.graph.symbols if s not in b.graph.symbols],
         rules=[_rule(left, right, i, j, order, same_space) for i, j, order in pairs],
-        rules_added=[r.name for j, r in enumerate(b.graph.rules) if j not in theirs],
-        rules_removed=[r.name for i, r in enumerate(a.graph.rules) if i not in mine],
+        rules_added=[r.name for j, r in enumerate(b.graph.rules) if j not in matched_b],
+        rules_removed=[r.name for i, r in enumerate(a.graph.rules) if i not in matched_a],
         same_space=same_space,
         templates=[
-            _template(shapes_a[name], shapes_b[name], a.graph, b.graph, pairs)
-            for name in shapes_a
-            if name in shapes_b
+            _template(tries_a[name], tries_b[name], a.graph, b.graph, pairs)
+            for name in tries_a
+            if name in tries_b
         ],
-        templates_added=[name for name in shapes_b if name not in shapes_a],
-        templates_removed=[name for name in shapes_a if name not in shapes_b],
+        templates_added=[name for name in tries_b if name not in tries_a],
+        templates_removed=[name for name in tries_a if name not in tries_b],
     )
 
 
 class _Side:
-    """A packet with its rows by the names of their arguments."""
+    """A packet with its rows by the names of their argument symbols."""
 
     def __init__(self, packet: Packet) -> None:
         self.graph = packet.graph
         self.vectors_KD = packet.concepts.vectors_KD.astype(np.float64)
         symbols, outputs = packet.graph.symbols, read_outputs(packet)
-        self.says = [None if o is None else symbols[o] for o in outputs]
+        self.written_K = [None if o is None else symbols[o] for o in outputs]
         self.rows: list[dict[tuple[str, ...], int]] = [
             {tuple(symbols[x] for x in row): rule.offset + i for i, row in enumerate(rule.rows)}
             for rule in packet.graph.rules
@@ -142,38 +141,38 @@ _Pair = tuple[int, int, tuple[int, ...]]
 
 
 def _match(left: _Side, right: _Side) -> list[_Pair]:
-    """(rule of a, rule of b, order of arguments), the most alike first; each rule once, and rows in common needed."""
-    found: list[tuple[tuple[float, float, bool], _Pair]] = []
-    for i, mine in enumerate(left.rows):
+    """(rule of a, rule of b, order of arguments): greedy by similarity, each rule once, with common rows."""
+    candidates: list[tuple[tuple[float, float, bool], _Pair]] = []
+    for i, rows_a in enumerate(left.rows):
         arity = left.graph.rules[i].arity
-        own = tuple(range(arity))
-        orders = list(permutations(own)) if arity <= MAX_ORDERS_ARITY else [own]
-        for j, theirs in enumerate(right.rows):
+        identity = tuple(range(arity))
+        orders = list(permutations(identity)) if arity <= MAX_ORDERS_ARITY else [identity]
+        for j, rows_b in enumerate(right.rows):
             if right.graph.rules[j].arity != arity:
                 continue
             for order in orders:
-                moved = {tuple(k[order[x]] for x in own): row for k, row in theirs.items()}
-                common = mine.keys() & moved.keys()
+                reordered = {tuple(k[order[x]] for x in identity): row for k, row in rows_b.items()}
+                common = rows_a.keys() & reordered.keys()
                 if common:
-                    # two rules of a family hold the same rows: what they write tells them apart
-                    same = sum(left.says[mine[k]] == right.says[moved[k]] for k in common) / len(common)
-                    alike = len(common) / len(mine.keys() | moved.keys())
-                    found.append(((alike, same, order == own), (i, j, order)))
+                    # rules of one family have the same rows and differ in their outputs
+                    same = sum(left.written_K[rows_a[k]] == right.written_K[reordered[k]] for k in common)
+                    overlap = len(common) / len(rows_a.keys() | reordered.keys())
+                    candidates.append(((overlap, same / len(common), order == identity), (i, j, order)))
     pairs: list[_Pair] = []
-    for _, pair in sorted(found, key=lambda f: f[0], reverse=True):
+    for _, pair in sorted(candidates, key=lambda candidate: candidate[0], reverse=True):
         if all(pair[0] != i and pair[1] != j for i, j, _ in pairs):
             pairs.append(pair)
     return sorted(pairs)
 
 
 def _rule(left: _Side, right: _Side, i: int, j: int, order: tuple[int, ...], same_space: bool) -> RuleDiff:
-    mine = left.rows[i]
-    theirs = {tuple(k[x] for x in order): row for k, row in right.rows[j].items()}
-    common = [k for k in mine if k in theirs]
+    rows_a = left.rows[i]
+    rows_b = {tuple(k[x] for x in order): row for k, row in right.rows[j].items()}
+    common = [k for k in rows_a if k in rows_b]
     cosine = np.array([])
     if same_space:
-        x = left.vectors_KD[[mine[k] for k in common]]
-        y = right.vectors_KD[[theirs[k] for k in common]]
+        x = left.vectors_KD[[rows_a[k] for k in common]]
+        y = right.vectors_KD[[rows_b[k] for k in common]]
         size = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
         cosine = (x * y).sum(axis=1) / np.maximum(size, 1e-12)
     return RuleDiff(
@@ -183,12 +182,12 @@ def _rule(left: _Side, right: _Side, i: int, j: int, order: tuple[int, ...], sam
         family_a=left.graph.rules[i].family,
         family_b=right.graph.rules[j].family,
         common=len(common),
-        added=[list(k) for k in theirs if k not in mine],
-        removed=[list(k) for k in mine if k not in theirs],
+        added=[list(k) for k in rows_b if k not in rows_a],
+        removed=[list(k) for k in rows_a if k not in rows_b],
         changed=[
-            RowChange(arguments=list(k), a=left.says[mine[k]], b=right.says[theirs[k]])
+            RowChange(arguments=list(k), a=left.written_K[rows_a[k]], b=right.written_K[rows_b[k]])
             for k in common
-            if left.says[mine[k]] != right.says[theirs[k]]
+            if left.written_K[rows_a[k]] != right.written_K[rows_b[k]]
         ],
         cosine_mean=float(cosine.mean()) if len(cosine) else None,
         cosine_min=float(cosine.min()) if len(cosine) else None,
@@ -199,14 +198,14 @@ def _rule(left: _Side, right: _Side, i: int, j: int, order: tuple[int, ...], sam
 def _template(
     a: TemplateGraph, b: TemplateGraph, graph_a: Graph, graph_b: Graph, pairs: list[_Pair]
 ) -> TemplateDiff:
-    together = _together(a, b)
+    common_nodes = _common_nodes(a, b)
     partner = {j: (i, order) for i, j, order in pairs}
-    as_is = {i: (i, tuple(range(rule.arity))) for i, rule in enumerate(graph_a.rules)}
+    unchanged = {i: (i, tuple(range(rule.arity))) for i, rule in enumerate(graph_a.rules)}
     changed = sum(
-        _plain(a.nodes[i].step, graph_a, as_is) != _plain(b.nodes[j].step, graph_b, partner)
-        for i, j in together
+        _plain(a.nodes[i].step, graph_a, unchanged) != _plain(b.nodes[j].step, graph_b, partner)
+        for i, j in common_nodes
     )
-    common = together.get((0, 0), 0)
+    common = common_nodes.get((0, 0), 0)
     return TemplateDiff(
         template=a.template,
         nodes=(len(a.nodes), len(b.nodes)),
@@ -217,8 +216,8 @@ def _template(
     )
 
 
-def _together(a: TemplateGraph, b: TemplateGraph) -> dict[tuple[int, int], int]:
-    """Pairs of nodes reached by the same masks, to the number of ways from there to an end that both have."""
+def _common_nodes(a: TemplateGraph, b: TemplateGraph) -> dict[tuple[int, int], int]:
+    """Pairs of nodes reached by the same masks, to the number of common paths from them to an end."""
     if not a.nodes or not b.nodes:
         return {}
     pending, pairs = [(0, 0)], {(0, 0)}
@@ -226,22 +225,22 @@ def _together(a: TemplateGraph, b: TemplateGraph) -> dict[tuple[int, int], int]:
         following = set(_shared(a, b, pending.pop()))
         pending += following - pairs
         pairs |= following
-    ways: dict[tuple[int, int], int] = {}
+    paths: dict[tuple[int, int], int] = {}
     for i, j in sorted(pairs, reverse=True):  # children come after their parents
         if a.nodes[i].children or b.nodes[j].children:
-            ways[i, j] = min(sum(ways[pair] for pair in _shared(a, b, (i, j))), MAX_SKELETONS)
+            paths[i, j] = min(sum(paths[pair] for pair in _shared(a, b, (i, j))), MAX_SKELETONS)
         else:
-            ways[i, j] = 1
-    return ways
+            paths[i, j] = 1
+    return paths
 
 
 def _shared(a: TemplateGraph, b: TemplateGraph, pair: tuple[int, int]) -> list[tuple[int, int]]:
-    mine, theirs = a.nodes[pair[0]].children, b.nodes[pair[1]].children
-    return [(child, theirs[mask]) for mask, child in mine.items() if mask in theirs]
+    children_a, children_b = a.nodes[pair[0]].children, b.nodes[pair[1]].children
+    return [(child, children_b[mask]) for mask, child in children_a.items() if mask in children_b]
 
 
-def _plain(step: Decision, graph: Graph, partner: dict[int, tuple[int, tuple[int, ...]]]) -> Any:
-    """A decision with symbols by name, and rules by the first packet's numbers and order of arguments."""
+def _plain(step: Decision, graph: Graph, partner: dict[int, tuple[int, tuple[int, ...]]]) -> Hashable:
+    """A decision with symbols by name, and rules by index and order of arguments of the first packet."""
     if step.do == "literal":
         return ("literal", step.text)
     if step.do == "copy":
@@ -251,7 +250,7 @@ def _plain(step: Decision, graph: Graph, partner: dict[int, tuple[int, tuple[int
             return ("other rule", step.rule)
         rule, order = partner[step.rule]
         return ("rule", rule, tuple(step.sources[x] for x in order), step.lead)
-    # a set: which case is listed first means nothing, as their values are disjoint
+    # a set: the order of cases has no meaning, as their values are disjoint
     return (
         "guard",
         step.source,
@@ -263,33 +262,33 @@ def _plain(step: Decision, graph: Graph, partner: dict[int, tuple[int, tuple[int
 
 
 # -- the manifest -----------------------------------------------------------------------------------------------------
-def _provenance(packet: Packet) -> dict[str, Any]:
+def _provenance(packet: Packet) -> JSONObject:
     manifest = packet.manifest
-    found: dict[str, Any] = {"name": manifest.name, "signer": packet.signature and packet.signature.keyid}
+    values: JSONObject = {"name": manifest.name, "signer": packet.signature and packet.signature.keyid}
     for part in ("teacher", "embedding", "ledger"):
-        found |= {f"{part}.{k}": v for k, v in getattr(manifest, part).model_dump(mode="json").items()}
-    found["probes"] = packet.spec.digest
+        values |= {f"{part}.{k}": v for k, v in getattr(manifest, part).model_dump(mode="json").items()}
+    values["probes"] = packet.spec.digest
     for name in ("verbalised", "seed", "created", "fallback", "fallback_reason"):
-        found[name] = getattr(manifest, name)
+        values[name] = getattr(manifest, name)
     for name in sorted(manifest.config):
-        found[f"config.{name}"] = manifest.config[name]
-    return found | {f"library.{name}": version for name, version in manifest.libraries.items()}
+        values[f"config.{name}"] = manifest.config[name]
+    return values | {f"library.{name}": version for name, version in manifest.libraries.items()}
 
 
-def _fidelity(packet: Packet, others: Container[str]) -> dict[str, Any]:
-    """Measurements; by shape where the other packet has measured that shape as well."""
+def _fidelity(packet: Packet, others: Container[str]) -> JSONObject:
+    """Measurements; of shapes, those that the other packet measured too."""
     fidelity = packet.manifest.fidelity
-    found: dict[str, Any] = {
+    values: JSONObject = {
         name: getattr(fidelity, name)
         for name in ("agreement", "coverage", "probe_accuracy", "causal_edge_share")
     }
     for shape in fidelity.shapes:
         if shape.template in others:
-            found[f"agreement on {shape.template}"] = shape.agreement
-            found[f"coverage on {shape.template}"] = shape.coverage
-    return found | dict(fidelity.other)
+            values[f"agreement on {shape.template}"] = shape.agreement
+            values[f"coverage on {shape.template}"] = shape.coverage
+    return values | dict(fidelity.other)
 
 
-def _changes(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
+def _changes(a: JSONObject, b: JSONObject) -> list[Change]:
     names = dict.fromkeys([*a, *b])
     return [Change(what=n, a=a.get(n), b=b.get(n)) for n in names if a.get(n) != b.get(n)]

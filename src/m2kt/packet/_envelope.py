@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +19,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-
 
 from m2kt.errors import PacketError, explain
 
-from ._json import canonical_json, check_canonical, parse_json
+from ._json import JSONObject, canonical_json, check_canonical, parse_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -62,16 +62,14 @@ class Sealed:
     predicate_type: str
     subjects: dict[str, str]
     """sha256 by name."""
-    predicate: dict[str, Any]
+    predicate: JSONObject
     keyids: tuple[str, ...]
     """Signers, in order. A valid signature does not mean a trusted signer: see :class:`TrustPolicy`."""
     writer: str | None
     """The key in the predicate, which is among the signers."""
 
 
-def seal(
-    predicate_type: str, subjects: dict[str, str], predicate: dict[str, Any], signer: CryptoSigner
-) -> bytes:
+def seal(predicate_type: str, subjects: dict[str, str], predicate: JSONObject, signer: CryptoSigner) -> bytes:
     """A statement with its first signature."""
     statement = {
         "_type": STATEMENT_TYPE,
@@ -149,7 +147,7 @@ def _parse(content: bytes, where: str) -> Dsse:
     return dsse
 
 
-def _verify(dsse: Dsse, keyid: str, key: dict[str, Any] | None, where: str) -> None:
+def _verify(dsse: Dsse, keyid: str, key: JSONObject | None, where: str) -> None:
     """Verify one signature, by the ``key`` in the payload, or by the key beside the signature if there is none."""
     signature = dsse.signatures[keyid]
     public = signature.unrecognized_fields.get("public")
@@ -167,7 +165,7 @@ def _verify(dsse: Dsse, keyid: str, key: dict[str, Any] | None, where: str) -> N
         raise PacketError(f"{where}: the signature does not verify ({error}); do not use it") from error
 
 
-def _writer(predicate: dict[str, Any]) -> str | None:
+def _writer(predicate: JSONObject) -> str | None:
     return str(predicate["key"]["keyid"]) if "key" in predicate else None
 
 
@@ -178,7 +176,7 @@ def _signed(dsse: Dsse, signer: CryptoSigner, writer: str | None) -> bytes:
     return canonical_json(_sorted(dsse))
 
 
-def _sorted(dsse: Dsse) -> dict[str, Any]:
-    data: dict[str, Any] = dsse.to_dict()
+def _sorted(dsse: Dsse) -> JSONObject:
+    data: JSONObject = dsse.to_dict()
     data["signatures"].sort(key=lambda signature: str(signature["keyid"]))
     return data

@@ -11,31 +11,33 @@ from ._parts import PARTS, check_size
 
 
 def download(repo_id: str, revision: str | None, into: Path, *, token: str | None = None) -> None:
-    """Brings the parts of a packet, and nothing else that the repository holds.
+    """Download the parts of a packet, and no other file of the repository.
 
     Raises:
-        PacketError: the Hub did not give it.
+        PacketError: the Hub refused, or has no such repository.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = Path(snapshot_download(repo_id, revision=revision, token=token, allow_patterns=list(PARTS)))
-        for name in PARTS:  # the Hub's cache is made of links, which a packet must not have
-            if (found / name).is_file():
-                check_size(name, (found / name).stat().st_size, repo_id)
-                shutil.copyfile(found / name, into / name)
+        snapshot = Path(
+            snapshot_download(repo_id, revision=revision, token=token, allow_patterns=list(PARTS))
+        )
+        for name in PARTS:  # the Hub's cache consists of links, which a packet must not contain
+            if (snapshot / name).is_file():
+                check_size(name, (snapshot / name).stat().st_size, repo_id)
+                shutil.copyfile(snapshot / name, into / name)
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise PacketError(
-            f"{repo_id!r} is no packet here, and the Hub did not give it ({_reason(error)}); give a packet directory, "
-            "a .m2kp file, or the id of a repository that holds one"
+            f"{repo_id!r} is no local packet, and the Hub did not return it ({_reason(error)}); expected a packet "
+            "directory, a .m2kp file, or the id of a repository with a packet"
         ) from error
 
 
 def upload(
     folder: Path, repo_id: str, *, private: bool, token: str | None, message: str, branch: str | None = None
 ) -> str:
-    """Puts a packet directory into a repository, made where there is none; the commit's address.
+    """Upload a packet directory to a repository, created if needed. Returns the commit's address.
 
     Raises:
         PacketError: the Hub refused.
@@ -48,7 +50,7 @@ def upload(
         api.create_repo(repo_id, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo_id, branch=branch, exist_ok=True)
-        done = api.upload_folder(
+        commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
             commit_message=message,
@@ -57,9 +59,9 @@ def upload(
         )
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise PacketError(
-            f"the Hub did not take the packet {repo_id!r} ({_reason(error)}); check its name and your token"
+            f"the Hub refused the packet {repo_id!r} ({_reason(error)}); check its name and your token"
         ) from error
-    return str(done.commit_url)
+    return str(commit.commit_url)
 
 
 def _reason(error: Exception) -> str:

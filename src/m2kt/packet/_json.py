@@ -24,6 +24,9 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2
 _ESCAPED_CONTROL = re.compile(r"(?<!\\)(?:\\\\)*+\\[bfu]")
 
 
+JSONObject = dict[str, Any]
+
+
 def canonical_json(data: Any) -> bytes:
     """The only JSON of some data: sorted keys, UTF-8, no NaN, one final newline."""
     text = json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from m2kt.errors import PacketError, explain
 
+from ._json import JSONObject, check_canonical, parse_json
 from ._json import canonical_json as canonical_json
-from ._json import check_canonical, parse_json
 
 FORMAT_VERSION = 1
 
@@ -127,7 +127,7 @@ class Manifest(_Model):
     fidelity: Fidelity = Field(default_factory=Fidelity, description="Measurements on unseen prompts.")
     ledger: Ledger = Field(default_factory=Ledger, description="What the extraction used.")
     seed: int = Field(default=0, description="Seed of the extraction.")
-    config: dict[str, Any] = Field(
+    config: JSONObject = Field(
         default_factory=dict, description="The resolved configuration of the extraction."
     )
     libraries: dict[str, str] = Field(default_factory=library_versions, description="Library versions.")

@@ -1,7 +1,4 @@
-"""The knowledge packet P = (C, A, R, M, sigma): all that passes between a teacher and a student.
-
-K concepts, D teacher width, S symbols, P pool states, r directions of spread. Needs numpy alone.
-"""
+"""The knowledge packet P = (C, A, R, M, sigma): all that passes from a teacher to a student."""
 
 from __future__ import annotations
 
@@ -11,8 +8,6 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from m2kt.errors import PacketError, SpecError
 from m2kt.probes import ProbeSpec
@@ -26,50 +21,50 @@ from ._json import canonical_json, check_printable_data, one_line
 from ._manifest import Manifest, parse_manifest
 from ._parts import CARD, GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS, check_size, read_parts, write_parts
 from ._sign import Signature, sign_files, verify_files
-from ._tensors import Arrays, read_arrays, write_arrays
+from ._tensors import Array, Arrays, read_arrays, write_arrays
 from ._yaml import check_yaml
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Packet:
-    """A knowledge packet in memory. Make variants with :meth:`replace`; what is saved anew is signed anew."""
+    """A knowledge packet in memory. :meth:`replace` makes variants, which are signed again when they are saved."""
 
     manifest: Manifest
     """M: provenance, fidelity, ledger."""
     graph: Graph
-    """A: symbols, rules, one trie a template."""
+    """A: symbols, rules, one trie for each template."""
     spec: ProbeSpec
-    """What can be asked, without the truth."""
+    """The prompts, without the truth."""
     concepts: Concepts
     """C: a vector for each rule row, prototypes of the symbols."""
     attention: Arrays = field(default_factory=dict)
-    """A: what the teacher attends to along the graph's edges."""
+    """A: the teacher's attention along the edges of the graph."""
     traces: Arrays = field(default_factory=dict)
-    """R: the chains of latent states, and ``confidence_K``."""
+    """R: sequences of latent states, and ``confidence_K``."""
     signature: Signature | None = None
-    """Who signed; None for a packet that was just made, or loaded without verification."""
+    """The signers; None for a packet that is new, changed, or was loaded without verification."""
     _parts: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def load(cls, path: str | Path, verify: bool = True) -> Packet:
-        """Read a packet, directory or single file, and check all of it.
+        """Read a packet, directory or single file, and verify and check all of it.
 
         Args:
             path: a packet directory or a ``.m2kp`` file.
-            verify: False skips digests and signature (to look into a broken packet); all else is still checked.
+            verify: False skips digests and signature, to inspect a damaged packet; all other checks are made.
 
         Raises:
-            PacketError: truncated, edited, not finite, a part missing, shapes that do not fit, unknown version.
+            PacketError: truncated, edited, not finite, a part missing, inconsistent shapes, unknown version.
         """
         where = str(path)
         try:
             return cls.from_parts(read_parts(Path(path)), where, verify=verify)
-        except PacketError as error:  # what a packet holds may be anything: it is shown on one short line
+        except PacketError as error:  # it may quote untrusted text: one short printable line
             raise PacketError(one_line(str(error))) from error
 
     @classmethod
     def from_parts(cls, parts: dict[str, bytes], where: str = "packet", *, verify: bool = True) -> Packet:
-        """A packet from the bytes of its parts, with the checks of :meth:`load`: signature first, then meaning."""
+        """A packet from the bytes of its parts, with the checks of :meth:`load`, the signature first."""
         for name, content in parts.items():
             check_size(name, len(content), where)
         signature = None
@@ -94,15 +89,15 @@ class Packet:
         """Write the packet, as a single file where ``path`` ends in ``.m2kp``, else as a directory.
 
         A packet that is unchanged since it was loaded keeps its signature; any other is signed with ``key``, by
-        default the local one. Writes aside and renames: a failure leaves what was there before.
+        default the local one. A failure leaves an older packet at ``path`` as it was.
 
         Raises:
-            StorageError: the disk refused, or something else than a packet stands at ``path``.
-            PacketError: the packet does not fit together.
+            StorageError: the disk refused, or ``path`` holds something other than a packet.
+            PacketError: the packet is inconsistent.
         """
         self.check(str(path))
         parts = self._signed_parts(key)
-        Packet.from_parts(parts, str(path), verify=False)  # what cannot be read back is not written
+        Packet.from_parts(parts, str(path), verify=False)  # a packet that cannot be read back is not written
         write_parts(Path(path), parts)
         return Path(path)
 
@@ -110,11 +105,11 @@ class Packet:
     def from_pretrained(
         cls, name: str | Path, *, revision: str | None = None, token: str | None = None
     ) -> Packet:
-        """A packet by path, or by the id of a repository on the Hub. Checked as :meth:`load` does it.
+        """A packet by path, or by the id of a repository on the Hub, with the checks of :meth:`load`.
 
         Args:
             revision: branch, tag or commit of the repository.
-            token: of the Hub; by default the one that is logged in.
+            token: of the Hub; by default that of the login.
         """
         if Path(name).exists() or isinstance(name, Path):
             return cls.load(name)
@@ -125,7 +120,7 @@ class Packet:
             return cls.load(folder)
 
     def save_pretrained(self, path: str | Path) -> Path:
-        """As :meth:`save`; the name that libraries around transformers expect."""
+        """As :meth:`save`, by the name that transformers uses."""
         return self.save(path)
 
     def push_to_hub(
@@ -138,15 +133,15 @@ class Packet:
         branch: str | None = None,
         key: Path | None = None,
     ) -> str:
-        """Puts the packet into a repository on the Hub, made where there is none; the commit's address.
+        """Upload the packet to a repository on the Hub, created if needed. Returns the commit's address.
 
         Args:
-            token: of the Hub; by default the one that is logged in.
-            branch: made where there is none; the main one by default.
+            token: of the Hub; by default that of the login.
+            branch: created if needed; the main one by default.
             key: as for :meth:`save`.
 
         Raises:
-            PacketError: the Hub refused, or the packet does not fit together.
+            PacketError: the Hub refused, or the packet is inconsistent.
         """
         from ._hub import upload
 
@@ -155,7 +150,7 @@ class Packet:
             return upload(saved, repo_id, private=private, token=token, message=commit_message, branch=branch)
 
     def replace(self, **changes: Any) -> Packet:
-        """A variant with some members exchanged, unsigned until saved. Arrays are not copied."""
+        """A variant with some fields replaced, unsigned until it is saved. Arrays are not copied."""
         return dataclasses.replace(self, **changes, signature=None, _parts=None)
 
     def __repr__(self) -> str:
@@ -166,7 +161,7 @@ class Packet:
         return html_table(short_facts(self))
 
     def check(self, where: str = "packet") -> None:
-        """Raise PacketError unless all parts fit together and every number is finite."""
+        """Raise PacketError unless all parts are consistent and every number is finite."""
         check_packet(self.manifest, self.graph, self.spec, self._tensors(), where)
 
     @property
@@ -175,28 +170,28 @@ class Packet:
         return self.graph.n_concepts
 
     @property
-    def confidence_K(self) -> np.ndarray[Any, Any] | None:
-        """The teacher's probability of what it writes at each row, mean over contexts; None: not said."""
+    def confidence_K(self) -> Array | None:
+        """The teacher's probability of what it writes at each row, mean over contexts; None: not measured."""
         return self.traces.get("confidence_K")
 
     @property
     def digest(self) -> str:
-        """``sha256:...`` of the manifest, which holds the digests of all other parts."""
+        """``sha256:...`` of the manifest, which lists the digests of all other parts."""
         return "sha256:" + hashlib.sha256(self._current_parts()[MANIFEST]).hexdigest()
 
     @property
     def space(self) -> str:
-        """Teacher and layer: vectors of two teachers, or of two layers of one, cannot be compared."""
+        """Teacher and layer. Vectors of different spaces cannot be compared."""
         return f"{self.manifest.teacher.digest}/{self.manifest.embedding.layer}"
 
     @property
     def card(self) -> str:
-        """The card, for people: Markdown without HTML, written by whoever made the packet."""
+        """The card, for people: Markdown without HTML."""
         return self._current_parts()[CARD].decode()
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all parts but manifest, card and signature: what the ledger counts."""
+        """Bytes of all parts except manifest, card and signature, as in the ledger."""
         return _payload_size(self._content_parts())
 
     def _tensors(self) -> dict[str, Arrays]:
@@ -209,7 +204,7 @@ class Packet:
         return parts
 
     def _fresh_parts(self) -> dict[str, bytes]:
-        """All parts but the signature, as they would be written now."""
+        """All parts except the signature, as they would be written now."""
         parts = self._content_parts()
         size = _payload_size(parts)
         ledger = self.manifest.ledger.model_copy(
@@ -223,7 +218,7 @@ class Packet:
         return parts
 
     def _current_parts(self) -> dict[str, bytes]:
-        """The parts as loaded where nothing was changed since, arrays in place included; else fresh ones."""
+        """The parts as loaded if nothing was changed since (arrays may be modified in place); else fresh ones."""
         if self._parts is not None:
             loaded = {name: self._parts[name] for name in (*TENSORS, SPEC, GRAPH)}
             if loaded == self._content_parts() and parse_manifest(self._parts[MANIFEST], "") == self.manifest:
@@ -251,7 +246,7 @@ def _check_digests(manifest: Manifest, parts: dict[str, bytes], where: str) -> N
     for name, content in covered.items():
         if hashlib.sha256(content).hexdigest() != manifest.files[name]:
             raise PacketError(
-                f"{where}: {name} does not have the digest that manifest.json gives; get it again"
+                f"{where}: {name} does not have the digest in manifest.json; get the packet again"
             )
 
 
@@ -274,5 +269,5 @@ def _read_spec(raw: bytes, what: str) -> ProbeSpec:
     except (SpecError, UnicodeDecodeError) as error:
         raise PacketError(f"{what}: {error}") from error
     if spec.truth is not None:
-        raise PacketError(f"{what} names a truth; a packet travels without one")
+        raise PacketError(f"{what} names a truth; expected a spec without one")
     return spec

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from m2kt.errors import PacketError
 
 from ._envelope import add_signature, seal, unseal
+from ._json import JSONObject
 from ._keys import key_path, local_key, read_signer
 from ._parts import SIGNATURE, read_parts, write_parts
 
@@ -26,7 +26,7 @@ class Signature:
 
     keyid: str
     """Id of the writer's key."""
-    public_key: dict[str, Any]
+    public_key: JSONObject
     """The writer's key, as securesystemslib describes keys."""
     keyids: tuple[str, ...] = ()
     """Ids of all signers, the writer included."""

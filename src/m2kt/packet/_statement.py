@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from m2kt.errors import PacketError, explain
 
 from ._envelope import seal, unseal
+from ._json import JSONObject
 from ._keys import local_key, read_signer
 
 EVALUATION = "urn:m2kt:evaluation:v1"
@@ -31,14 +31,14 @@ class Statement:
     """Digest of the packet, ``sha256:...``."""
     name: str
     """Name of the packet, according to the signer."""
-    predicate: dict[str, Any]
+    predicate: JSONObject
     keyids: tuple[str, ...]
 
 
 def sign_statement(
     predicate_type: str,
     packet: str,
-    predicate: dict[str, Any],
+    predicate: JSONObject,
     *,
     name: str = "packet",
     key: Path | CryptoSigner | None = None,

@@ -14,7 +14,8 @@ from m2kt.errors import PacketError
 
 from ._json import check_depth
 
-Arrays = dict[str, np.ndarray[Any, Any]]
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
 
 MAX_HEADER_BYTES = 1 << 16
 MAX_TENSORS = 64
