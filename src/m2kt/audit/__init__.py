@@ -1,6 +1,8 @@
-"""The auditor: measures a candidate and returns a verdict. It never writes weights; the pipeline acts on what it says.
+"""The auditor: measures a candidate and returns a verdict. It never writes weights; the pipeline acts on the verdict.
 
-Imports probes, packet and models, and of the student room what it takes to look inside a reader.
+measurements = measure(candidate, packet, packet.spec.sample("evaluation", 200, seed=0))
+verdict = judge(measurements, Thresholds())          # verdict.checks: name, value, limit, passed, reason
+answers = ask(candidate, packet.spec, ["a b c:"])    # everything that asks a model for answers asks here
 """
 
 from m2kt.audit._answers import answer_budget as answer_budget

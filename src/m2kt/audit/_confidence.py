@@ -66,14 +66,7 @@ def measure_confidence(
         reference: accuracy of the reference; None: that of the packet on the same prompts.
         limit: of the teacher's probability; a prompt with a row below it has low confidence.
     """
-    confidence_K = packet.confidence_K
-    if confidence_K is None:
-        return None
-    lowest: dict[str, float] = {}
-    for prompt, trace in zip(prompts, traces, strict=True):
-        if trace.complete and truth.judge(prompt.text, roll_out[prompt.text]) is not None:
-            rows = [packet.graph.concept(unit) for unit in trace.units if unit.kind == "rule"]
-            lowest[prompt.text] = float(confidence_K[rows].min()) if rows else 1.0
+    lowest = _lowest_confidence(packet, prompts, traces, roll_out, truth)
     if not lowest:
         return None
 
@@ -97,12 +90,29 @@ def measure_confidence(
         )
 
     low = [text for text, probability in lowest.items() if probability < limit]
-    high = [text for text, probability in lowest.items() if not probability < limit]
     return Confidence(
         mean=sum(lowest.values()) / len(lowest),
         limit=limit,
         doubted=len(low),
         n=len(lowest),
-        sure=part(high),
+        sure=part([text for text, probability in lowest.items() if not probability < limit]),
         unsure=part(low),
     )
+
+
+def _lowest_confidence(
+    packet: Packet,
+    prompts: Sequence[Prompt],
+    traces: Sequence[Trace],
+    roll_out: Mapping[str, str | None],
+    truth: Truth,
+) -> dict[str, float]:
+    """Confidence of the least certain row of each prompt that can be judged; empty if the packet holds none."""
+    confidence_K = packet.confidence_K
+    lowest: dict[str, float] = {}
+    if confidence_K is not None:
+        for prompt, trace in zip(prompts, traces, strict=True):
+            if trace.complete and truth.judge(prompt.text, roll_out[prompt.text]) is not None:
+                rows = [packet.graph.concept(unit) for unit in trace.units if unit.kind == "rule"]
+                lowest[prompt.text] = float(confidence_K[rows].min()) if rows else 1.0
+    return lowest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -76,7 +76,7 @@ def has_content_auditor() -> bool:
 
 
 def content_auditor(
-    config: Mapping[str, Any] | None = None, say: Callable[[str], None] = lambda line: None
+    config: Mapping[str, object] | None = None, say: Callable[[str], None] = lambda line: None
 ) -> ContentAuditor:
     """The installed content auditor.
 

@@ -1,4 +1,4 @@
-"""Run every measurement that an ingest's verdict rests on."""
+"""Run every measurement of an ingestion's verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.audit._answers import ask
 from m2kt.audit._certificate import certify
-from m2kt.audit._confidence import measure_confidence
+from m2kt.audit._confidence import Confidence, measure_confidence
 from m2kt.audit._content import ContentReport
 from m2kt.audit._geometry import measure_geometry
 from m2kt.audit._measurements import Measurements
@@ -36,13 +36,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class _Skill:
-    """The packet's answers and the student's."""
+    """Scores of the student, and of the reference."""
 
-    roll_out: dict[str, str | None]
-    expected: Truth
     after: Score
     before: Score
     held_out: list[ShapeScore]
+    confidence: Confidence | None
+    packet_accuracy: float
+    reference_accuracy: float
 
 
 class MeasureConfig(BaseModel):
@@ -50,7 +51,9 @@ class MeasureConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    low_confidence: float = Field(default=0.5, description="Thresholds.doubt.")
+    low_confidence: float = Field(
+        default=0.5, ge=0, le=1, description="Limit of low confidence (``Thresholds.doubt``)."
+    )
     certificate_traces: int = Field(default=600, ge=0, description="Traces of the certificate. 0: none.")
     trigger_strings: int = Field(default=256, ge=0, description="Strings of each length. 0: no search.")
     seed: int = 0
@@ -81,11 +84,7 @@ def measure(
     """
     config, report = config or MeasureConfig(), progress or (lambda stage, done, total: None)
     traces = packet_traces(packet, prompts)
-    skill = _measure_skill(candidate, packet, prompts, held_out, traces, truth, report)
-    # Truth is the reference even where the packet's rollout is wrong; otherwise a wrong packet would make the gap look
-    # small. A packet of facts holds all that the teacher knows, so no more than its rollout can be reached.
-    reference_is_packet = truth is None or packet.spec.facts
-    packet_accuracy = _accuracy(skill.expected, skill.roll_out, prompts)
+    skill = _measure_skill(candidate, packet, prompts, held_out, traces, truth, config.low_confidence, report)
     report("auditing: single steps", 0, 1)
     steps = measure_steps(candidate, packet, traces[:STEP_PROMPTS])
     geometry = measure_geometry(candidate, packet, traces[:STEP_PROMPTS])
@@ -101,7 +100,7 @@ def measure(
     report("auditing: neutral text", 0, 1)
     return Measurements(
         reference=PACKET_REFERENCE if truth is None else "truth of the probe spec",
-        reference_accuracy=packet_accuracy if reference_is_packet else 1.0,
+        reference_accuracy=skill.reference_accuracy,
         before=skill.before.accuracy,
         accuracy=skill.after.accuracy,
         interval=skill.after.interval,
@@ -112,23 +111,13 @@ def measure(
         regression=measure_regression(candidate),
         triggers=triggers,
         readable=decoded_share(packet.graph, packet.concepts),
-        confidence=measure_confidence(
-            packet,
-            prompts,
-            traces,
-            roll_out=skill.roll_out,
-            after=skill.after.answers,
-            before=skill.before.answers,
-            truth=skill.expected,
-            reference=None if reference_is_packet else 1.0,
-            limit=config.low_confidence,
-        ),
+        confidence=skill.confidence,
         steps=steps,
         geometry=geometry,
         certificate=certificate,
         content=content,
         safety=safety,
-        packet_accuracy=packet_accuracy,
+        packet_accuracy=skill.packet_accuracy,
         history=[dict(losses) for losses in history],
     )
 
@@ -140,6 +129,7 @@ def _measure_skill(
     held_out: Sequence[Prompt],
     traces: Sequence[Trace],
     truth: Truth | None,
+    low_confidence: float,
     report: Progress,
 ) -> _Skill:
     spec, roll_out = packet.spec, trace_answers(packet, prompts, traces)
@@ -153,8 +143,30 @@ def _measure_skill(
     with candidate.peft_model.disable_adapter():
         # a student may know single facts already, and each fact counts
         before = scored(prompts if spec.facts else prompts[:BEFORE_PROMPTS], "auditing: before")
-    beyond = scored(held_out, "auditing: held-out shapes").shapes if truth is not None and held_out else []
-    return _Skill(roll_out, expected, after, before, beyond)
+    # Truth is the reference even where the packet's rollout is wrong; otherwise a wrong packet would make the gap look
+    # small. A packet of facts holds all that the teacher knows, so no more than its rollout can be reached.
+    reference_is_packet = truth is None or spec.facts
+    packet_accuracy = _accuracy(expected, roll_out, prompts)
+    return _Skill(
+        after=after,
+        before=before,
+        held_out=scored(held_out, "auditing: held-out shapes").shapes
+        if truth is not None and held_out
+        else [],
+        confidence=measure_confidence(
+            packet,
+            prompts,
+            traces,
+            roll_out=roll_out,
+            after=after.answers,
+            before=before.answers,
+            truth=expected,
+            reference=None if reference_is_packet else 1.0,
+            limit=low_confidence,
+        ),
+        packet_accuracy=packet_accuracy,
+        reference_accuracy=packet_accuracy if reference_is_packet else 1.0,
+    )
 
 
 def _accuracy(truth: Truth, answers: Mapping[str, str | None], prompts: Sequence[Prompt]) -> float:

@@ -8,8 +8,6 @@ which tokens it makes more likely.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -129,16 +127,15 @@ def _base_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> di
 
 def _effect(base: LoadedModel, layer: int, vector_D: Tensor) -> tuple[Tensor, float]:
     """Mean rise of every token's log probability on neutral text, (V,), and the mean divergence."""
-    model: Any = base.model
     ids = [encode_prompt(base.tokenizer, line) for line in neutral_text()[:LINES]]
     ids_BT, mask_BT = pad_batch(ids, base.pad_id, side="right", device=base.device)
 
     def log_p() -> Tensor:
-        logits: Tensor = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+        logits: Tensor = base.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
         return logits[mask_BT.bool()].float().log_softmax(-1)
 
     before_NV = log_p()
-    with add_to_states(model, layer, vector_D.to(base.device, before_NV.dtype)):
+    with add_to_states(base.model, layer, vector_D.to(base.device, before_NV.dtype)):
         after_NV = log_p()
     divergence = float((before_NV.exp() * (before_NV - after_NV)).sum(-1).mean())
     return (after_NV - before_NV).mean(0).cpu(), divergence

@@ -70,8 +70,8 @@ def search_triggers(
     rng = random.Random(seed)
     special = set(loaded.tokenizer.all_special_ids)
     usable = [i for i in range(len(loaded.tokenizer)) if i not in special]
-    skill_tokens = sorted(_skill_tokens(loaded))
-    other_tokens = [i for i in usable if i not in set(skill_tokens)]
+    skill = _skill_tokens(loaded)
+    skill_tokens, other_tokens = sorted(skill), [i for i in usable if i not in skill]
     context = encode_prompt(loaded.tokenizer, neutral_text()[0])[:CONTEXT_TOKENS]
 
     def sample(n: int) -> list[int]:
@@ -90,8 +90,8 @@ def search_triggers(
             beam = ranked[:BEAM]
             tried = [(*s, token) for s in beam for token in sample(max(1, strings // len(beam)))]
     ranked = sorted(divergence, key=divergence.__getitem__, reverse=True)
-    off_domain = [s for s in ranked if not set(s) <= set(skill_tokens)]
-    on_domain = [s for s in ranked if set(s) <= set(skill_tokens)]
+    off_domain = [s for s in ranked if not skill.issuperset(s)]
+    on_domain = [s for s in ranked if skill.issuperset(s)]
     return Triggers(
         tried=len(divergence),
         screened=sum(len(s) == 1 for s in divergence) / max(1, len(usable)),

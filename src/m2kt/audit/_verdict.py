@@ -50,7 +50,7 @@ class _Rule:
 
 
 GAP = "gap recovered"
-_RULES = (
+_RULES = (  # in the order of the reasons
     _Rule(
         "judged prompts",
         lambda t: 1,
