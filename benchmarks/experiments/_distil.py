@@ -84,10 +84,10 @@ def distil(
 
 
 def _ledger(cache: ArtifactCache, cell: Cell, pairs: list[tuple[str, str]], distilled: Distilled) -> Ledger:
-    from m2kt.student import Cost
+    from m2kt.student import Cost, Pass
 
     cost = Cost(distilled.model, distilled.trainable_parameters)
-    cost.add("whole", distilled.tokens)
+    cost.add(Pass.END_TO_END, distilled.tokens)
     teacher_tokens = cache.n_tokens(cell.teacher, [completion for _, completion in pairs])
     return Ledger(
         labelled_examples=len(pairs),

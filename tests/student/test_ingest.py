@@ -15,7 +15,7 @@ from m2kt.settings import LossSettings, RehearsalSettings
 from m2kt.student import StudentSettings, replace_bank, train
 from m2kt.student._rehearsal import Rehearsal
 from m2kt.student.cal import ReaderOutputs
-from m2kt.student.losses import TERMS, composite, reach
+from m2kt.student.losses import TERMS, composite, penalised_weight
 from tests.packet.shapes import fold_packet
 from tests.student.helpers import LETTERS, WORDS, loaded, small_packet
 
@@ -45,7 +45,7 @@ def test_short_context_is_refused() -> None:
 def test_pool_without_states_is_refused() -> None:
     packet = small_packet()
     packet.concepts.prototype_symbol_P[:] = 99
-    with pytest.raises(PacketError, match="pool"):
+    with pytest.raises(PacketError, match="prototype samples"):
         train(loaded("llama"), packet, settings(), updates=1)
 
 
@@ -56,17 +56,17 @@ def test_nan_bank_is_refused() -> None:
         train(loaded("llama"), packet, settings(), updates=1)
 
 
-@pytest.mark.parametrize("off", ["geo", "struct", "reason", "safety"])
+@pytest.mark.parametrize("off", ["geo", "struct", "reason", "safety", "silence"])
 def test_each_loss_can_be_switched_off(off: str) -> None:
     candidate = train(loaded("gpt2"), small_packet(), settings(losses={off: 0.0}), updates=1)
     assert off not in candidate.history[0]
-    assert {"geo", "struct", "reason", "safety"} - {off} <= set(candidate.history[0])
+    assert {"geo", "struct", "reason", "safety", "silence"} - {off} <= set(candidate.history[0])
 
 
 def test_losses_share_their_furniture() -> None:
     for term in TERMS:
         assert term.name and term.equation and isinstance(term.needs, frozenset)
-    assert {term.name for _, term in composite(LossSettings())} == {t.name for t in TERMS}
+    assert {term.name for term in composite(LossSettings())} == {t.name for t in TERMS}
 
 
 FROZEN = {"steering": {"rank": 0}}
@@ -146,7 +146,9 @@ def test_l_safety_is_what_the_reader_reaches_for_before_the_filter() -> None:
     usage_BTK = torch.rand(2, 3, packet.graph.n_concepts)
     found = ReaderOutputs(usage_BTK, usage_BTK, usage_BTK=usage_BTK)
     expected_BT = usage_BTK[..., 0] + 0.25 * usage_BTK[..., 5]
-    assert torch.allclose(reach(found, reader.config.flagged, reader.config.penalties), expected_BT)
+    assert torch.allclose(
+        penalised_weight(found, reader.config.flagged, reader.config.penalties), expected_BT
+    )
 
 
 def test_made_up_tables_hold_no_answers() -> None:
@@ -183,10 +185,9 @@ def test_verbalised_rows_keep_output_and_vector() -> None:
     )
     output, index = draws.draw_table()
     assert output.tolist() == packet.outputs
-    assert index.tolist() == [draws.pool.size + k for k in range(len(packet.outputs))]
+    assert index.tolist() == [draws.samples.size + k for k in range(len(packet.outputs))]
     with pytest.raises(CompatibilityError, match="plain"):
-        Rehearsal(small_packet().graph, packet.spec, packet.concepts.prototype_symbol_P, tokenizer,
-                  RehearsalSettings(plain=True), seed=0)  # fmt: skip
+        train(loaded("llama"), small_packet(), settings(rehearsal={"plain": True}), updates=1)
 
 
 def test_swap_needs_the_same_graph() -> None:

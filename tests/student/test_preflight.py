@@ -14,10 +14,11 @@ from m2kt.models import decoder
 from m2kt.student import StudentSettings, train
 from m2kt.student._calibrate import final_gain
 from m2kt.student._preflight import check_fitness, expected_retention
+from m2kt.student._prepare import prepare
 from m2kt.student._rehearsal import Rehearsal
-from m2kt.student._separability import left_out, singled_out
+from m2kt.student._separability import hull_distance, leave_one_out
 from m2kt.student._tokenisation import tokenise
-from m2kt.student._validate import Check, cues, require
+from m2kt.student._validate import Check, check_symbol_matching
 from tests.student.helpers import WORDS, Loaded, loaded, small_packet
 from tests.tiny import bpe_tokenizer, char_tokenizer
 
@@ -115,10 +116,10 @@ def test_the_flat_readers_keys_are_states() -> None:
     for found, judged in ((flat, True), (structured, False)):
         (check,) = [check for check in found.checks if check.name == "key separability"]
         assert (check.fit is not None) == judged
-    ground = require(student, packet, FLAT, {}, 0)
+    inputs = prepare(student, packet, FLAT)
     half = [key.model_copy(update={"recall": dict.fromkeys("abcdefgh", 0.5)}) for key in flat.keys]
-    assert expected_retention(packet, ground, half, 0) == pytest.approx(0.25)  # two arguments
-    assert expected_retention(packet, ground, [], 0) == 1.0
+    assert expected_retention(inputs, half, 0) == pytest.approx(0.25)  # two arguments
+    assert expected_retention(inputs, [], 0) == 1.0
 
 
 def test_symbols_taken_for_each_other() -> None:
@@ -129,9 +130,9 @@ def test_symbols_taken_for_each_other() -> None:
     )
     traces = [trace for trace, _ in rehearsal.draw(20)]
     spelling = tokenise(tokenizer, packet.graph, traces)
-    assert cues(tokenizer, packet.graph, spelling, traces).fit
+    assert check_symbol_matching(tokenizer, packet.graph, spelling, traces).fit
     spelling.symbol_tokens[1] = spelling.symbol_tokens[0]  # two symbols in one spelling
-    check = cues(tokenizer, packet.graph, spelling, traces)
+    check = check_symbol_matching(tokenizer, packet.graph, spelling, traces)
     assert check.fit is False and "is taken for" in check.measured
 
 
@@ -142,7 +143,7 @@ def test_a_row_within_the_hull_of_others_is_never_written() -> None:
     with torch.no_grad():
         head[6] = head[7] + 1e-4
         head[5] = head[6:12].mean(0)
-    distance = singled_out(model, tokens)
+    distance = hull_distance(model, tokens)
     assert float(distance[0]) < 0.02 and float(distance[1:3].max()) < 0.02
     assert float(distance[3:].min()) > 0.2
 
@@ -150,9 +151,11 @@ def test_a_row_within_the_hull_of_others_is_never_written() -> None:
 def test_the_probe_leaves_each_row_out() -> None:
     torch.manual_seed(0)
     label = torch.arange(40) % 4
-    assert (left_out(torch.nn.functional.one_hot(label).float(), label) == label).all()
+    assert (leave_one_out(torch.nn.functional.one_hot(label).float(), label) == label).all()
     noise = torch.randn(40, 200)
-    chance = (left_out(noise, label) == label).float().mean()  # in-sample, 200 dimensions fit any 40 labels
+    chance = (
+        (leave_one_out(noise, label) == label).float().mean()
+    )  # in-sample, 200 dimensions fit any 40 labels
     assert float(chance) < 0.5
 
 
@@ -172,6 +175,6 @@ def test_what_the_teacher_doubts_is_said_and_not_judged() -> None:
     packet.confidence_K = np.linspace(0.3, 1.0, packet.graph.n_concepts)
     told = [c for c in check_fitness(loaded("gpt2"), packet).checks if "confidence" in c.name]
     assert [c.fit for c in (*silent, *told)] == [None, None]
-    assert "does not say" in silent[0].measured
+    assert "does not contain it" in silent[0].measured
     guessed = int((packet.confidence_K < 0.5).sum())
     assert f"below 0.5 at {guessed} of {packet.graph.n_concepts} rows" in told[0].measured and guessed

@@ -177,26 +177,15 @@ def test_made_up_bank_and_plugged_bank_take_the_same_path() -> None:
     packet = small_packet()
     student = loaded("llama")
     from m2kt.student._build import build
-    from m2kt.student._rehearsal import Rehearsal
-    from m2kt.student._tokenisation import tokenise
-    from m2kt.student._train import Trainer  # the pieces that train() puts together
+    from m2kt.student._prepare import prepare
 
     settings = StudentSettings.model_validate(SMALL)
     torch.manual_seed(0)
-    rehearsal = Rehearsal(
-        packet.graph,
-        packet.spec,
-        packet.concepts.prototype_symbol_P,
-        student.tokenizer,
-        settings.rehearsal,
-        seed=0,
-    )
-    spelling = tokenise(student.tokenizer, packet.graph, [t for t, _ in rehearsal.draw(20)])
-    adapted, own = build(student, packet, settings, rehearsal, spelling, {})
+    inputs = prepare(student, packet, settings)
+    adapted, _ = build(student, inputs)
     shaken(adapted).eval()
     tuner: Any = adapted.base_model
-    trainer = Trainer(adapted, own, settings, spelling, packet.concepts.prototype_symbol_P, 1)
-    batch = rehearsal.update(trainer.config, told=0.0)[0]
+    batch = inputs.rehearsal.update(tuner.reader().config, teacher_forced=0.0)[0]
     one = slice(0, 1)
     teaching = batch.teaching
     for name in (
@@ -313,8 +302,8 @@ def test_projectors_and_spellings_train(symbols: list[str], kind: str) -> None:
     projector = {"kind": kind, "width": 8, "anchor_coordinates": kind == "mlp"}
     _, candidate = adapted_with(small_packet(symbols), projector=projector)
     assert candidate.history[-1]["reason"] > 0
-    assert candidate.spelling.phases == (1 if symbols is LETTERS else 3)
-    assert " " in candidate.spelling.literals  # a space that is a token of its own is structure
+    assert candidate.tokenisation.unit_length == (1 if symbols is LETTERS else 3)
+    assert " " in candidate.tokenisation.literals  # a space that is a token of its own is structure
 
 
 def test_flat_reader_trains_and_reads() -> None:

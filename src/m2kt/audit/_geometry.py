@@ -128,14 +128,14 @@ def _compare(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]) -> _C
     with loaded.peft_model.disable_adapter():
         states = student_targets(
             loaded.model,
-            tokenisation.traces,
+            tokenisation.sequences,
             config.read_layers,
             config.write_layer,
             prefix=prefix,
-            wanted=(),
+            required=(),
         )
     states.unembedding = 0.0  # states alone: the closed-form start of phi may use the unembedding
-    state_SJE, known_SJ = unit_targets(states.by_token, tokenisation.written, config.phases)
+    state_SJE, known_SJ = unit_targets(states.by_token, tokenisation.answer_forms, config.phases)
     with torch.no_grad():
         image_KJE = reader.projector.image(reader.bank_KD, reader.anchor_SD).float().cpu()
     return _Comparison(

@@ -17,7 +17,7 @@ from m2kt.models import LoadedModel
 from m2kt.packet import Packet
 from m2kt.student import IGNORE
 from m2kt.student.cal import cal_model
-from m2kt.student.losses import reach
+from m2kt.student.losses import penalised_weight
 
 DRAWN = 2000  # prompts that are rolled out without a model, to find traces with a flagged concept
 TRACES = 64  # of these, how many the student reads
@@ -54,7 +54,7 @@ def measure_safety(
         loaded.model(input_ids=batch.token_BT, attention_mask=batch.mask_BT, logits_to_keep=1)
         run = cal_model(loaded.model).last_run
         assert run is not None, "a pass just ran"
-        weight_BT = reach(run.outputs[-1], flagged, [penalties[k] for k in flagged])
+        weight_BT = penalised_weight(run.outputs[-1], flagged, [penalties[k] for k in flagged])
         weights.append(weight_BT[batch.label_BT != IGNORE])
     weight_N = torch.cat(weights) if weights else torch.zeros(1)
     return Safety(

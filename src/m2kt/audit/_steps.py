@@ -20,7 +20,7 @@ from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace, decodes_with_margin
 from m2kt.student import IGNORE, NO_BANK, Batch, CALConfig, CALModel, EncodedTrace, Encoder, collate
 from m2kt.student.cal import ReaderBase, StructuredReader, cal_model
-from m2kt.student.losses import MOSTLY, edge_log_p
+from m2kt.student.losses import HALF_LOG_ATTENTION, edge_log_attention
 
 Stage = Literal["selected", "gathered", "retrieved", "written", "readable", "read_out"]
 STAGES: tuple[Stage, ...] = ("selected", "gathered", "retrieved", "written", "readable", "read_out")
@@ -204,8 +204,8 @@ def _stages(tuner: CALModel, reader: ReaderBase, batch: Batch) -> dict[Stage, Te
     if not isinstance(reader, StructuredReader):
         return {"retrieved": retrieved_BT}
     gathered_BT = torch.ones_like(retrieved_BT)
-    where_M2, log_p_M = edge_log_p(batch, outputs, reader.config)
-    missed_M2 = where_M2[log_p_M <= MOSTLY]
+    where_M2, log_p_M = edge_log_attention(batch, outputs, reader.config)
+    missed_M2 = where_M2[log_p_M <= HALF_LOG_ATTENTION]
     gathered_BT[missed_M2[:, 0], missed_M2[:, 1]] = False
     return {
         "selected": outputs.class_BTC.argmax(-1) == teaching.class_BT,

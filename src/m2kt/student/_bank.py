@@ -1,62 +1,66 @@
-"""Another packet's vectors in a trained adapter: same graph, same teacher's space, no training."""
+"""Replace the concept bank of a trained adapter: same graph, same teacher's vector space, no training.
+
+Letters: S symbols, P prototype samples, X width of all phi images.
+"""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import torch
 from peft import PeftModel
 
 from m2kt.errors import CompatibilityError
-from m2kt.student._build import graph_digest, load_bank
-from m2kt.student.cal import CALConfig, CALModel, ReaderBase
+from m2kt.packet import Packet
+from m2kt.student._build import as_tensor, graph_digest, load_bank
+from m2kt.student.cal import CALConfig, ReaderBase, cal_model
 
-SAME_SPACE = 0.9
-"""Share of the packet's symbol states that phi must read rightly."""
+MIN_SPACE_ACCURACY = 0.9
+"""Share of the packet's prototype samples that phi must map to their own symbol."""
 
 
-def replace_bank(adapted: PeftModel, packet: Any) -> PeftModel:
-    """Plugs another packet's vectors into a trained adapter, without training: same graph, same teacher space."""
-    tuner = cast(CALModel, adapted.base_model)
+def replace_bank(adapted: PeftModel, packet: Packet) -> PeftModel:
+    """Load another packet's vectors into a trained adapter.
+
+    Raises:
+        CompatibilityError: no reader, another graph, or another teacher's vector space.
+    """
+    tuner = cal_model(adapted)
     config = cast(CALConfig, adapted.peft_config[tuner.active_adapters[0]])
     if config.reader == "none":
-        raise CompatibilityError("this adapter is steering alone: it has no bank to plug vectors into")
-    theirs = graph_digest(packet.graph)
-    if theirs != config.graph_digest:
         raise CompatibilityError(
-            "the packet's graph (symbols, rules' arguments, steps) is not the one this adapter was trained on "
-            f"({theirs[:12]} instead of {config.graph_digest[:12]}): its vectors would be read in the "
-            "wrong places; ingest it anew"
+            "expected an adapter with a reader, got steering alone: it has no concept bank"
         )
-    d = int(packet.concepts.vectors_KD.shape[1])
-    if d != config.teacher_width:
+    digest = graph_digest(packet.graph)
+    if digest != config.graph_digest:
         raise CompatibilityError(
-            f"the packet's vectors have width {d}, this adapter reads width {config.teacher_width}"
+            "expected the graph (symbols, rules' arguments, steps) that this adapter was trained on, "
+            f"{config.graph_digest[:12]}, got {digest[:12]}; ingest the packet"
         )
-    reading = reads_space(tuner.reader(), packet)
-    if reading < SAME_SPACE:
+    teacher_width = int(packet.concepts.vectors_KD.shape[1])
+    if teacher_width != config.teacher_width:
         raise CompatibilityError(
-            "the packet's vectors come from another space than the adapter was trained on: its phi reads only "
-            f"{reading:.0%} of the packet's symbol states rightly (expected {SAME_SPACE:.0%}); ingest it anew"
+            f"expected vectors of width {config.teacher_width}, got {teacher_width}; ingest the packet"
+        )
+    accuracy = space_accuracy(tuner.reader(), packet)
+    if accuracy < MIN_SPACE_ACCURACY:
+        raise CompatibilityError(
+            f"expected vectors of the space that phi was trained on: it maps {accuracy:.0%} of the packet's prototype "
+            f"samples to their symbol, minimum {MIN_SPACE_ACCURACY:.0%}; ingest the packet"
         )
     load_bank(tuner, packet)
     return adapted
 
 
 @torch.no_grad()
-def reads_space(reader: ReaderBase, packet: Any) -> float:
-    """Share of a packet's symbol states that land nearest to the right one of the anchors plugged in now, under phi."""
+def space_accuracy(reader: ReaderBase, packet: Packet) -> float:
+    """Share of a packet's prototype samples that are nearest to their symbol's loaded prototype, under phi."""
     known_S = reader.has_anchor_S > 0
-    image_SX = reader.projector.image(reader.anchor_SD, reader.anchor_SD).flatten(1)
-    pool_PD = (
-        torch.from_numpy(np.ascontiguousarray(packet.concepts.prototype_samples_PD))
-        .float()
-        .to(image_SX.device)
-    )
-    image_PX = reader.projector.image(pool_PD, reader.anchor_SD).flatten(1)
-    distance_PS = torch.cdist(image_PX, image_SX).masked_fill(~known_S, torch.inf)
-    symbol_P = torch.from_numpy(np.asarray(packet.concepts.prototype_symbol_P)).long().to(image_SX.device)
+    prototype_SX = reader.projector.image(reader.anchor_SD, reader.anchor_SD).flatten(1)
+    sample_PD = as_tensor(packet.concepts.prototype_samples_PD).to(prototype_SX.device)
+    sample_PX = reader.projector.image(sample_PD, reader.anchor_SD).flatten(1)
+    distance_PS = torch.cdist(sample_PX, prototype_SX).masked_fill(~known_S, torch.inf)
+    symbol_P = torch.from_numpy(packet.concepts.prototype_symbol_P).long().to(prototype_SX.device)
     usable_P = known_S[symbol_P]
     if not usable_P.any():
         return 0.0

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from m2kt.models import LoadedModel, context_length
-from m2kt.student._off_domain import quiet_lines
+from m2kt.student._off_domain import sample_off_domain
 from m2kt.student._tune import endless_batches, fine_tune, labelled_tokens
 
 QUIET_BATCH, QUIET_TOKENS = 8, 24
@@ -64,7 +64,7 @@ def distil_reader(
     torch.manual_seed(seed)
     rows = labelled_tokens(loaded, pairs)
     length = min(QUIET_TOKENS, context_length(loaded.model))
-    line_LT = quiet_lines(loaded.model, loaded.tokenizer, [ids for ids, _ in rows[:256]], length, seed)
+    line_LT = sample_off_domain(loaded.model, loaded.tokenizer, [ids for ids, _ in rows[:256]], length, seed)
     kept = [(part, torch.ones_like(part)) for part in line_LT.split(QUIET_BATCH)]
     config = LoraConfig(
         task_type="CAUSAL_LM", r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear"

@@ -1,63 +1,82 @@
-"""What training cost, in one currency: tokens of a whole forward and backward pass of the frozen student.
+"""Cost of training in one unit: tokens of a full forward and backward pass of the frozen student.
 
 A product with a matrix of P entries costs 2P operations a token forward, 2P for the gradient of its input, and 2P for
-the gradient of the matrix itself where it is trained. Attention scores are left out, on every side of a comparison.
+the gradient of a trained matrix. Attention scores are left out on every side of a comparison.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal
+from enum import StrEnum
+from typing import TypedDict
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from m2kt.models import blocks
 
-Kind = Literal["forward", "whole", "written", "read_along", "met_again"]
+
+class Pass(StrEnum):
+    """Kinds of passes over a token. Values are the keys of ``tokens_by_kind`` in ledgers."""
+
+    FORWARD = "forward"
+    """The student forward; nothing is trained."""
+    END_TO_END = "whole"
+    """Forward and backward through the whole student."""
+    FULL_FORWARD = "written"
+    """Forward, and backward from the logits down to the block where the reader writes."""
+    READER_ONLY = "read_along"
+    """Forward up to the last block that the reader reads."""
+    REPLAY = "met_again"
+    """The reader alone, on cached states."""
+
+
+class CostSummary(TypedDict):
+    """The cost entries of a ledger."""
+
+    trained_tokens: int
+    tokens_by_kind: dict[str, int]
+    core_tokens: float
 
 
 class Cost:
-    """Counts tokens by what ran on them.
-
-    forward: the student forward, nothing trained. whole: forward and backward. written: forward, and backward from
-    the logits down to where the reader writes. read_along: forward up to where the reader reads. met_again: the
-    reader alone, on known states.
+    """Counts tokens by kind of pass.
 
     Args:
         model: the student, with or without adapter.
-        trained: parameters that are trained; each is counted as if every token met it.
-        read: share of the blocks below the reader's highest reading.
-        write: share of the blocks below its writing.
+        trained: number of trained parameters; each counts as used by every token.
+        read: share of blocks up to the last one that the reader reads.
+        write: share of blocks up to the one where it writes.
     """
 
-    def __init__(self, model: Any, trained: int, read: float = 1.0, write: float = 0.0) -> None:
-        body = sum(_frozen(block) for block in blocks(model))
+    def __init__(self, model: PreTrainedModel, trained: int, read: float = 1.0, write: float = 0.0) -> None:
+        body = sum(_frozen_entries(block) for block in blocks(model))
         head = int(model.get_output_embeddings().weight.numel())
-        self.whole = 4.0 * (body + head)
-        own = 6.0 * trained
-        self.price: dict[str, float] = {
-            "forward": self.whole / 2,
-            "whole": self.whole + own,
-            "written": 4.0 * (body + head) - 2.0 * write * body + own,
-            "read_along": 2.0 * read * body + own,
-            "met_again": own,
+        self.unit = 4.0 * (body + head)
+        adapter = 6.0 * trained
+        self.price: dict[Pass, float] = {
+            Pass.FORWARD: self.unit / 2,
+            Pass.END_TO_END: self.unit + adapter,
+            Pass.FULL_FORWARD: 4.0 * (body + head) - 2.0 * write * body + adapter,
+            Pass.READER_ONLY: 2.0 * read * body + adapter,
+            Pass.REPLAY: adapter,
         }
-        self.tokens: Counter[str] = Counter()
+        self.tokens: Counter[Pass] = Counter()
 
-    def add(self, kind: Kind, tokens: int) -> None:
-        """``tokens`` more of a kind."""
+    def add(self, kind: Pass, tokens: int) -> None:
+        """Count ``tokens`` of one kind of pass."""
         self.tokens[kind] += tokens
 
-    def summary(self) -> dict[str, Any]:
-        """``trained_tokens`` of all kinds, the same ``by_kind``, and ``core_tokens``, the currency."""
-        spent = sum(self.price[kind] * n for kind, n in self.tokens.items())
+    def summary(self) -> CostSummary:
+        """All tokens, tokens by kind, and the cost in tokens of a full forward and backward pass."""
+        operations = sum(self.price[kind] * n for kind, n in self.tokens.items())
         return {
             "trained_tokens": sum(self.tokens.values()),
-            "tokens_by_kind": dict(self.tokens),
-            "core_tokens": round(spent / self.whole, 1),
+            "tokens_by_kind": {kind.value: n for kind, n in self.tokens.items()},
+            "core_tokens": round(operations / self.unit, 1),
         }
 
 
-def _frozen(block: nn.Module) -> int:
-    """Entries of a block's own matrices."""
+def _frozen_entries(block: nn.Module) -> int:
+    """Entries of a block's frozen matrices."""
     return sum(p.numel() for p in block.parameters() if p.ndim > 1 and not p.requires_grad)

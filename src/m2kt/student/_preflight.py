@@ -1,155 +1,158 @@
-"""Before any training: is this student fit for this packet, and why? Nothing is trained and nothing is written.
+"""Preflight: is a student fit for a packet? Nothing is trained and nothing is written.
 
-The checks are those that :func:`m2kt.student.train` enforces, and two estimates beside them.
+The required checks are those of :func:`m2kt.student.train`; estimates and notes follow them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from transformers import PreTrainedModel
 
-from m2kt.packet import Graph, GraphExecutor, Trace, decode_outputs, fixed_lookup, lengthen
+from m2kt.models import LoadedModel
+from m2kt.packet import GraphExecutor, Packet, Trace, decode_outputs, fixed_lookup
 from m2kt.settings import StudentSettings
 from m2kt.student._build import configure
-from m2kt.student._separability import ArgumentKeys, keys_apart, read_cues
-from m2kt.student._validate import Check, TrainingInputs, examine, unfit
+from m2kt.student._prepare import TrainingInputs, prepare
+from m2kt.student._separability import ArgumentKeys, argument_separability, collect_keys
+from m2kt.student._validate import Check, failed, validate
 
-GUESSED = 0.5  # a row that the teacher takes for less likely than not
+LOW_CONFIDENCE = 0.5  # probability of a row's output below which it counts as low
 PROMPTS = 200  # over which the packet is rolled out
 
 
 class Preflight(BaseModel):
-    """Fit or unfit, and why."""
+    """Whether a student is fit for a packet, and why."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    fit: bool = Field(description="Whether every check that was judged is passed.")
+    fit: bool = Field(description="Whether no check failed.")
     checks: list[Check]
     keys: list[ArgumentKeys] = Field(
-        description="How far the student's states tell the symbols of each argument apart."
+        description="Separability of each argument's symbols by the student's states."
     )
     expected_retention: float | None = Field(
-        description="Estimate of accuracy after / the packet's own; null: an earlier check failed."
+        description="Estimate of accuracy after / the packet's accuracy; null: an earlier check failed."
     )
 
     @property
     def reasons(self) -> list[str]:
-        """The checks that are not passed, in words."""
-        return [str(check) for check in unfit(self.checks)]
+        """The failed checks as text."""
+        return [str(check) for check in failed(self.checks)]
 
 
 @torch.no_grad()
 def check_fitness(
-    loaded: Any,
-    packet: Any,
+    loaded: LoadedModel,
+    packet: Packet,
     settings: StudentSettings | None = None,
     *,
     penalties: Mapping[int, float] | None = None,
     needed: float = 0.9,
     seed: int = 0,
 ) -> Preflight:
-    """Looks at a student with a packet.
+    """Check a student against a packet. The student is left unchanged.
 
     Args:
-        loaded: a ``LoadedModel``; it is left as it is.
-        packet: graph, spec and concepts.
-        settings: the student side, as ingestion will have it.
-        penalties: Penalty(c_k) of an auditor, by concept; these will be filtered.
-        needed: least expected retention.
-        seed: of the made-up traces.
+        settings: of the student side, as for ingestion.
+        penalties: Penalty(c_k) by concept, from an auditor; these concepts are filtered.
+        needed: minimum expected retention.
+        seed: of the rehearsal traces.
 
     Raises:
-        PacketError: the packet is at fault, not the student.
+        PacketError: see :func:`m2kt.student._prepare.prepare`.
     """
     settings = settings or StudentSettings()
-    packet = lengthen(packet, settings.rehearsal.longer)
-    checks, ground = examine(loaded, packet, settings, penalties or {}, seed)
-    if ground is None:
+    inputs = prepare(loaded, packet, settings, penalties=penalties, seed=seed)
+    checks = validate(loaded, inputs)
+    if failed(checks):
         return Preflight(fit=False, checks=checks, keys=[], expected_retention=None)
     keys = []
+    flat = settings.reader.kind == "flat"
     if settings.reader.kind != "none":
-        config = configure(loaded, packet, settings, ground.spelling, ground.penalties)
-        keys = keys_apart(read_cues(loaded.model, ground.rehearsal, config), config)
-        checks.append(_states(keys, judged=settings.reader.kind == "flat"))
-    checks.append(_confidence(packet))
-    expected = expected_retention(packet, ground, keys if settings.reader.kind == "flat" else [], seed)
+        config = configure(loaded, inputs)
+        model = cast(PreTrainedModel, loaded.model)
+        keys = argument_separability(collect_keys(model, inputs.rehearsal, config), config)
+        checks.append(_check_separability(keys, judged=flat))
+    checks.append(_check_confidence(inputs.packet))
+    expected = expected_retention(inputs, keys if flat else [], seed)
     checks.append(
         Check(
             name="expected retention",
             fit=expected >= needed,
-            measured=f"{expected:.3f}, {len(ground.penalties)} rows filtered",
+            measured=f"{expected:.3f}, {len(inputs.penalties)} rows filtered",
             needed=f"at least {needed}",
-            advice=""
-            if expected >= needed
-            else "see the checks above; a filtered row cannot be used by any problem",
+            advice="" if expected >= needed else "see the checks above; no problem can use a filtered row",
         )
     )
-    return Preflight(fit=not unfit(checks), checks=checks, keys=keys, expected_retention=expected)
+    return Preflight(fit=not failed(checks), checks=checks, keys=keys, expected_retention=expected)
 
 
-def _confidence(packet: Any) -> Check:
-    """A student does what its teacher does, guesses too."""
-    confidence_K, measured = packet.confidence_K, "the packet does not say"
+def _check_confidence(packet: Packet) -> Check:
+    """A student reproduces low-confidence rows of its teacher too."""
+    confidence_K, measured = packet.confidence_K, "the packet does not contain it"
     if confidence_K is not None:
-        guessed = int((confidence_K < GUESSED).sum())
+        n_low = int((confidence_K < LOW_CONFIDENCE).sum())
         measured = (
-            f"probability of what it writes {confidence_K.mean():.3f} in the mean, below {GUESSED} at {guessed} of "
+            f"mean probability of the tokens written {confidence_K.mean():.3f}, below {LOW_CONFIDENCE} at {n_low} of "
             f"{len(confidence_K)} rows"
         )
-    needed = "not judged before training: the verdict looks at the prompts that need those rows"
+    needed = "not judged before training: the verdict uses the prompts that need those rows"
     return Check(name="the teacher's confidence", fit=None, measured=measured, needed=needed)
 
 
-def _states(keys: list[ArgumentKeys], judged: bool) -> Check:
-    """Can the student's own states tell the concepts' cues apart?"""
+def _check_separability(keys: Sequence[ArgumentKeys], judged: bool) -> Check:
+    """The student's states distinguish the symbols of each argument."""
     worst = min(keys, key=lambda key: key.told_apart, default=None)
-    needed = "each argument's symbols told apart more often than by chance"
+    needed = "each argument's symbols identified more often than by chance"
     if not judged:
-        needed = "not judged: this reader takes symbols from tokens; states tell it which of them to take"
+        needed = "not judged: this reader identifies symbols by tokens; states decide which of them it reads"
     if worst is None:
         return Check(name="key separability", fit=None, measured="no rule was applied", needed=needed)
     measured = (
-        f"a linear probe of the states names argument {worst.argument} of {worst.rule} rightly in "
-        f"{worst.told_apart:.2f} of {worst.n} (chance {worst.chance:.2f}), the worst of {len(keys)} arguments"
+        f"a linear probe of the states identifies argument {worst.argument} of {worst.rule} in "
+        f"{worst.told_apart:.2f} of {worst.n} (chance {worst.chance:.2f}), the lowest of {len(keys)} arguments"
     )
     if worst.worst_pair is not None:
-        measured += f"; most often mistaken: {worst.worst_pair[0]!r} and {worst.worst_pair[1]!r}"
-    alike = [key for key in keys if len(key.recall) > 1 and key.told_apart <= key.chance]
+        measured += f"; most often confused: {worst.worst_pair[0]!r} and {worst.worst_pair[1]!r}"
+    at_chance = [key for key in keys if len(key.recall) > 1 and key.told_apart <= key.chance]
     return Check(
         name="key separability",
-        fit=not alike if judged else None,
+        fit=not at_chance if judged else None,
         measured=measured,
         needed=needed,
-        advice="choose other reader.read_depths, or the structured reader" if judged and alike else "",
+        advice="choose other reader.read_depths, or the structured reader" if judged and at_chance else "",
     )
 
 
-def expected_retention(packet: Any, ground: TrainingInputs, keys: list[ArgumentKeys], seed: int) -> float:
-    """Estimate of accuracy / the packet's own, over problems of the rehearsal split.
+def expected_retention(inputs: TrainingInputs, keys: Sequence[ArgumentKeys], seed: int) -> float:
+    """Estimate of accuracy / the packet's accuracy over problems of the rehearsal split.
 
-    Mean of the product, over a problem's rule steps, of what each leaves of the right answer. A filtered row leaves
-    nothing; a key that is a state leaves the probe's share.
+    The mean over problems of a product over rule steps: 0 for a filtered row; for keys that are states, the recall of
+    each argument's symbol.
     """
-    graph: Graph = packet.graph
-    roller, table = GraphExecutor(graph), fixed_lookup(decode_outputs(graph, packet.concepts), graph)
+    graph = inputs.packet.graph
+    execute = GraphExecutor(graph)
+    lookup = fixed_lookup(decode_outputs(graph, inputs.packet.concepts), graph)
     recall = {(key.rule, key.argument): key.recall for key in keys}
 
-    def kept(trace: Trace) -> float:
-        left = 1.0
+    def trace_retention(trace: Trace) -> float:
+        retention = 1.0
         for unit in trace.units:
             if unit.kind != "rule" or unit.rule is None:
                 continue
-            if graph.concept(unit) in ground.penalties:
+            if graph.concept(unit) in inputs.penalties:
                 return 0.0
             for a, source in enumerate(unit.sources):
-                name = graph.symbols[trace.units[source].symbol or 0]
-                left *= recall.get((graph.rules[unit.rule].name, a), {}).get(name, 1.0)
-        return left
+                symbol = graph.symbols[trace.units[source].symbol or 0]
+                retention *= recall.get((graph.rules[unit.rule].name, a), {}).get(symbol, 1.0)
+        return retention
 
-    traces = [roller(prompt, table) for prompt in packet.spec.sample("rehearsal", PROMPTS, seed=seed)]
-    shares = [kept(trace) for trace in traces if trace.complete]
-    return float(np.mean(shares)) if shares else 0.0
+    prompts = inputs.packet.spec.sample("rehearsal", PROMPTS, seed=seed)
+    traces = [execute(prompt, lookup) for prompt in prompts]
+    retentions = [trace_retention(trace) for trace in traces if trace.complete]
+    return float(np.mean(retentions)) if retentions else 0.0

@@ -1,167 +1,174 @@
-"""Rehearsal by following vectors: made-up tables, rolled out over the packet's graph, in the student's own tokens.
+"""Rehearsal: synthetic traces of the packet's graph over randomised tables.
 
-Every sequence draws, for each rule row, a random output symbol within the rule's range and, as that row's
-vector, a random state from that symbol's pool. The text goes on with the made-up output, so the only way to
-be right is to gather the arguments, find the row, and write what its vector says. Nothing of the teacher's
-answers is in it, nothing can be memorised.
+Each sequence draws, for every rule row, a random output symbol within the rule's range and, as that row's vector, a
+random prototype sample of that symbol. The text continues with the random output, so the reader must find the
+arguments, find the row, and write what its vector encodes. The traces contain none of the teacher's answers, and there
+is nothing to memorise.
 
-Letters: B sequences, T tokens, K concepts, A largest arity, P pool states, S symbols.
+Letters: K concepts, P prototype samples.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
-from m2kt.errors import CompatibilityError, PacketError
+from m2kt.errors import PacketError
 from m2kt.packet import Graph, GraphExecutor, Trace, fixed_lookup
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.settings import RehearsalSettings
 from m2kt.student._batching import Batch, Encoder, bucket, collate
 from m2kt.student.cal import CALConfig
 
+MAX_UNITS = 1024  # of a trace
+TABLES_PER_PROMPT = 4
+Draw = tuple[Trace, NDArray[np.int64]]
+"""A trace, and per concept the row of [prototype samples; concept vectors] that stands for it."""
 
-class Pool:
-    """The teacher's symbol states, and which of them may stand for an output."""
 
-    def __init__(self, graph: Graph, pool_symbol_P: NDArray[np.int64]) -> None:
-        self.by_symbol: dict[int, NDArray[np.int64]] = {
-            s: np.flatnonzero(pool_symbol_P == s) for s in range(len(graph.symbols))
-        }
-        self.size = len(pool_symbol_P)
-        self.drawable: list[NDArray[np.int64]] = []
+class PrototypeSamples:
+    """Indices of the prototype samples by symbol, and the symbols that may stand for each rule's outputs."""
+
+    def __init__(self, graph: Graph, symbol_P: NDArray[np.integer]) -> None:
+        self.by_symbol = {s: np.flatnonzero(symbol_P == s) for s in range(len(graph.symbols))}
+        self.size = len(symbol_P)
+        self.symbols_of_rule: list[NDArray[np.int64]] = []
         for rule in graph.rules:
             usable = [s for s in rule.range if len(self.by_symbol[s])]
             if not usable:
                 raise PacketError(
-                    f"rule {rule.name} writes {[graph.symbols[s] for s in rule.range]}, but the packet's pool holds no "
-                    "state of any of them: nothing can stand for its outputs in rehearsal"
+                    f"rule {rule.name} writes {[graph.symbols[s] for s in rule.range]}: expected prototype samples of "
+                    "at least one of them, got none; extract the packet again"
                 )
-            self.drawable.append(np.array(usable))
+            self.symbols_of_rule.append(np.array(usable))
 
 
 class Rehearsal:
-    """Draws prompts and made-up tables, rolls them out, and says at each token what a reader should have seen."""
+    """Draws prompts and randomised tables, rolls them out, and encodes the traces.
+
+    Args:
+        symbol_P: the symbol of each prototype sample.
+        seed: of prompts and tables.
+        prompts: number of prompts drawn from the probe spec.
+        forbidden: concepts that no trace may use.
+    """
 
     def __init__(
         self,
         graph: Graph,
         spec: ProbeSpec,
-        pool_symbol_P: NDArray[np.int64],
-        tokenizer: Any,
+        symbol_P: NDArray[np.integer],
+        tokenizer: PreTrainedTokenizerBase,
         settings: RehearsalSettings,
         *,
         seed: int,
         prompts: int = 3000,
         forbidden: Collection[int] = (),
     ) -> None:
-        self.graph, self.tokenizer, self.settings = graph, tokenizer, settings
-        self.roller = GraphExecutor(graph, max_units=1024)
-        self.pool = Pool(graph, pool_symbol_P)
+        self.graph, self.settings = graph, settings
+        self.execute = GraphExecutor(graph, max_units=MAX_UNITS)
+        self.samples = PrototypeSamples(graph, np.asarray(symbol_P))
         self.rng = np.random.default_rng(seed)
         self.forbidden = set(forbidden)
-        drawn = spec.sample("rehearsal", prompts, seed=seed)
-        random.Random(seed).shuffle(drawn)
+        shuffled = spec.sample("rehearsal", prompts, seed=seed)
+        random.Random(seed).shuffle(shuffled)
         self.prompts: dict[int, list[Prompt]] = {}
-        for prompt in drawn:
+        for prompt in shuffled:
             self.prompts.setdefault(prompt.template, []).append(prompt)
         if not self.prompts:
             raise PacketError("the packet's probe spec has no prompt in the rehearsal split")
         self.encode = Encoder(graph, tokenizer)
-        self._next = dict.fromkeys(self.prompts, 0)
-        self.kept_K = self._kept()
+        self._next_prompt = dict.fromkeys(self.prompts, 0)
+        self.true_output_K = self._true_outputs()
         self.n_traces = 0
         self.n_tokens = 0
 
-    def _kept(self) -> NDArray[np.int64]:
-        """Per concept, the verbalised output that rehearsal keeps, or -1 where the row is made up."""
-        outputs = [o for rule in self.graph.rules for o in rule.outputs]
-        kept_K = np.array([-1 if o is None else int(o) for o in outputs], dtype=np.int64)
-        if self.settings.plain and (kept_K < 0).any():
-            raise CompatibilityError(
-                f"plain rehearsal needs every row in words, but {(kept_K < 0).sum()} of {len(kept_K)} rows travel as "
-                "vectors only: extract with --verbalised 1"
-            )
+    def _true_outputs(self) -> NDArray[np.int64]:
+        """Per concept, the verbalised output that all tables contain, or -1 where tables are random."""
+        outputs = [output for rule in self.graph.rules for output in rule.outputs]
+        true_output_K = np.array([-1 if o is None else int(o) for o in outputs], dtype=np.int64)
         if self.settings.verbalised is not None and not self.settings.plain:
-            chosen = np.flatnonzero(kept_K >= 0)
-            drop = self.rng.permutation(chosen)[round(self.settings.verbalised * len(chosen)) :]
-            kept_K[drop] = -1
-        return kept_K
+            verbalised = np.flatnonzero(true_output_K >= 0)
+            dropped = self.rng.permutation(verbalised)[round(self.settings.verbalised * len(verbalised)) :]
+            true_output_K[dropped] = -1
+        return true_output_K
 
-    # ---------------------------------------------------------------------------------------------- drawing
     def draw_table(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """A made-up output per concept, and the row of [pool; true bank] that stands for it."""
+        """A random output per concept, and the row of [prototype samples; concept vectors] that stands for it."""
         output_K = np.empty(self.graph.n_concepts, dtype=np.int64)
         index_K = np.empty_like(output_K)
         for r, rule in enumerate(self.graph.rules):
             rows = slice(rule.offset, rule.offset + len(rule.rows))
-            output_K[rows] = self.rng.choice(self.pool.drawable[r], len(rule.rows))
+            output_K[rows] = self.rng.choice(self.samples.symbols_of_rule[r], len(rule.rows))
         u_K = self.rng.random(len(output_K))
-        for symbol, states in self.pool.by_symbol.items():
-            hit = output_K == symbol
-            if hit.any():
-                index_K[hit] = states[(u_K[hit] * len(states)).astype(np.int64)]
-        kept = self.kept_K >= 0
-        output_K[kept] = self.kept_K[kept]
-        index_K[kept] = self.pool.size + np.flatnonzero(kept)
+        for symbol, samples in self.samples.by_symbol.items():
+            matches_K = output_K == symbol
+            if matches_K.any():
+                index_K[matches_K] = samples[(u_K[matches_K] * len(samples)).astype(np.int64)]
+        true_K = self.true_output_K >= 0
+        output_K[true_K] = self.true_output_K[true_K]
+        index_K[true_K] = self.samples.size + np.flatnonzero(true_K)
         return output_K, index_K
 
-    def draw_trace(self, template: int) -> tuple[Trace, NDArray[np.int64]]:
+    def draw_trace(self, template: int) -> Draw:
         """A complete trace of a template over a fresh table."""
-        missing = None
+        prompts, failure = self.prompts[template], None
         for _ in range(self.settings.tries):
-            prompts = self.prompts[template]
-            prompt = prompts[self._next[template] % len(prompts)]
-            self._next[template] += 1
-            for _ in range(4):
+            prompt = prompts[self._next_prompt[template] % len(prompts)]
+            self._next_prompt[template] += 1
+            for _ in range(TABLES_PER_PROMPT):
                 output_K, index_K = self.draw_table()
-                trace = self.roller(prompt, fixed_lookup(output_K.tolist(), self.graph))
-                used = {self.graph.concept(u) for u in trace.units if u.kind == "rule"}
+                trace = self.execute(prompt, fixed_lookup(output_K.tolist(), self.graph))
+                used = {self.graph.concept(unit) for unit in trace.units if unit.kind == "rule"}
                 if trace.complete and not used & self.forbidden:
                     return trace, index_K
-                missing = trace.failure or "a flagged concept"
+                failure = trace.failure or "a flagged concept"
         raise PacketError(
-            f"no trace of {self.graph.templates[template].template!r} completes over made-up tables after "
-            f"{4 * self.settings.tries} draws; last obstacle: {missing}"
+            f"no trace of {self.graph.templates[template].template!r} completes over randomised tables after "
+            f"{TABLES_PER_PROMPT * self.settings.tries} draws; last obstacle: {failure}"
         )
 
-    def draw(self, n: int) -> list[tuple[Trace, NDArray[np.int64]]]:
+    def draw(self, n: int) -> list[Draw]:
         """Fresh traces, templates in turn."""
         templates = sorted(self.prompts)
         first = int(self.rng.integers(len(templates)))
         return [self.draw_trace(templates[(first + i) % len(templates)]) for i in range(n)]
 
     def update(
-        self, config: CALConfig, told: float, device: Any = "cpu", written: float = 1.0
+        self,
+        config: CALConfig,
+        teacher_forced: float,
+        device: torch.device | str = "cpu",
+        full_forward: float = 1.0,
     ) -> list[Batch]:
-        """The traces of one update, in a few micro-batches of similar length.
+        """The traces of one update, in micro-batches of similar length.
 
         Args:
-            told: share of the sequences whose reader is told what to read.
-            written: share of the sequences that the student is to write out, not only to read along.
+            teacher_forced: share of the sequences whose reader is teacher-forced.
+            full_forward: share of the sequences with a full forward pass; the others train the reader only.
         """
-        items = [self.encode(*drawn, config) for drawn in self.draw(self.settings.batch)]
-        self.n_traces += len(items)
-        self.n_tokens += sum(len(item.ids) for item in items)
-        n_written = min(len(items), max(1, round(written * len(items))))
-        total = sum(item.n_labels for item in items)
-        total_written = sum(item.n_labels for item in items[:n_written])
+        traces = [self.encode(*draw, config) for draw in self.draw(self.settings.batch)]
+        self.n_traces += len(traces)
+        self.n_tokens += sum(len(trace.ids) for trace in traces)
+        n_full = min(len(traces), max(1, round(full_forward * len(traces))))
+        n_labels = sum(trace.n_labels for trace in traces)
+        n_full_labels = sum(trace.n_labels for trace in traces[:n_full])
         batches = []
-        for part, is_written in ((items[:n_written], True), (items[n_written:], False)):
-            for group in bucket(sorted(part, key=lambda item: len(item.ids))):
-                n_labels = sum(item.n_labels for item in group)
+        for part, is_full in ((traces[:n_full], True), (traces[n_full:], False)):
+            for group in bucket(sorted(part, key=lambda trace: len(trace.ids))):
+                group_labels = sum(trace.n_labels for trace in group)
                 batches.append(
                     collate(
                         group,
                         device,
-                        teacher_forced_B=torch.tensor(self.rng.random(len(group)) < told),
-                        share=n_labels / total,
-                        full_forward_share=n_labels / total_written if is_written else 0.0,
+                        teacher_forced_B=torch.tensor(self.rng.random(len(group)) < teacher_forced),
+                        share=group_labels / n_labels,
+                        full_forward_share=group_labels / n_full_labels if is_full else 0.0,
                     )
                 )
         return batches

@@ -1,6 +1,7 @@
-"""Can the frozen student tell a skill's symbols apart: in its states, where a reader's keys are read, and in its head?
+"""Separability of a skill's symbols in the frozen student: in the states that keys are made of, and in its head.
 
-Letters: N applications of a rule, A arguments, X widths of all blocks read, C symbols or tokens told apart, E width.
+Letters: N applications of a rule, A arguments, X width of all blocks read, C symbols or tokens, E student width,
+K concepts.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from m2kt.models import states_at
 from m2kt.student._batching import collate
@@ -22,27 +23,27 @@ from m2kt.student.cal import CALConfig
 
 TRACES = 64
 RIDGE = 1e-2  # penalty relative to the mean squared length of a state
-HULL_STEPS = 300  # of Gilbert's algorithm; each is a product of the tokens' Gram matrix
+HULL_STEPS = 300  # of Gilbert's algorithm; each is a product with the tokens' Gram matrix
 
 
 class ArgumentKeys(BaseModel):
-    """How well the symbols that one argument of a rule takes are told apart by the student's states."""
+    """How well the student's states identify the symbols of one argument of a rule."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rule: str = Field(description="Name of the rule.")
-    argument: int = Field(description="Which of its arguments, from 0.")
-    told_apart: float = Field(description="Share named rightly by a ridge probe, each left out of its fit.")
-    chance: float = Field(description="Share of the symbol met most often.")
-    n: int = Field(description="Applications of the rule that were looked at.")
-    worst_pair: tuple[str, str] | None = Field(description="The symbols most often taken for each other.")
-    confused: float = Field(description="Share of the worst pair's states that are.")
-    recall: dict[str, float] = Field(description="Share named rightly of each symbol that was met.")
+    argument: int = Field(description="Index of the argument, from 0.")
+    told_apart: float = Field(description="Leave-one-out accuracy of a ridge probe.")
+    chance: float = Field(description="Share of the most frequent symbol.")
+    n: int = Field(description="Number of applications of the rule.")
+    worst_pair: tuple[str, str] | None = Field(description="The pair of symbols confused most often.")
+    confused: float = Field(description="Share of that pair's states that are confused.")
+    recall: dict[str, float] = Field(description="Accuracy by symbol.")
 
 
 @dataclass(frozen=True)
-class Cues:
-    """The student's states where rules are applied in made-up traces."""
+class Keys:
+    """The student's states where rules are applied in rehearsal traces."""
 
     rule_N: Tensor
     symbol_NA: Tensor  # -1 where a rule has no such argument
@@ -50,34 +51,34 @@ class Cues:
 
 
 @torch.no_grad()
-def read_cues(model: Any, rehearsal: Rehearsal, config: CALConfig, n: int = TRACES) -> Cues:
-    """One pass over made-up traces; states are taken as the reader's keys are formed.
+def collect_keys(model: PreTrainedModel, rehearsal: Rehearsal, config: CALConfig, n: int = TRACES) -> Keys:
+    """One pass over rehearsal traces; states are taken where the reader forms its keys.
 
-    The structured reader's keys lie where the arguments are written, the flat reader's where the concept is about to
-    be.
+    For the structured reader that is the token of each argument, for the flat reader the position before the concept.
     """
-    items = [rehearsal.encode(*drawn, config) for drawn in rehearsal.draw(n)]
-    device = model.get_input_embeddings().weight.device
-    batch = collate(items, device)
-    layers = [layer + 1 for layer in config.read_layers]
-    seen = states_at(model, layers, input_ids=batch.token_BT, attention_mask=batch.mask_BT)
-    state_BTX = torch.cat([seen[layer].float() for layer in layers], -1)
+    traces = [rehearsal.encode(*draw, config) for draw in rehearsal.draw(n)]
+    batch = collate(traces, model.get_input_embeddings().weight.device)
+    layers = [
+        layer + 1 for layer in config.read_layers
+    ]  # layer i + 1 of a recording is the output of block i
+    states = states_at(model, layers, input_ids=batch.token_BT, attention_mask=batch.mask_BT)
+    state_BTX = torch.cat([states[layer].float() for layer in layers], -1)
     b, t = (batch.teaching.concept_BT >= 0).nonzero(as_tuple=True)
     source_NA = batch.teaching.source_BTA[b, t]
-    at_NA = t[:, None].expand_as(source_NA) if config.reader == "flat" else source_NA.clamp(min=0)
-    rule_K, argument_KA = tables(config, source_NA.shape[1])
+    position_NA = t[:, None].expand_as(source_NA) if config.reader == "flat" else source_NA.clamp(min=0)
+    rule_K, argument_KA = concept_arguments(config, source_NA.shape[1])
     concept_N = batch.teaching.concept_BT[b, t].cpu()
-    return Cues(
+    return Keys(
         rule_N=rule_K[concept_N],
         symbol_NA=argument_KA[concept_N],
-        state_NAX=state_BTX[b[:, None], at_NA].cpu(),
+        state_NAX=state_BTX[b[:, None], position_NA].cpu(),
     )
 
 
-def tables(config: CALConfig, arity: int) -> tuple[Tensor, Tensor]:
-    """Per concept its rule, (K,), and its argument symbols, (K, A), -1 where there is none."""
+def concept_arguments(config: CALConfig, n_arguments: int) -> tuple[Tensor, Tensor]:
+    """Per concept its rule, (K,), and its argument symbols, (K, A), -1 for absent ones."""
     rule_K = torch.zeros(config.n_concepts, dtype=torch.long)
-    argument_KA = torch.full((config.n_concepts, arity), -1)
+    argument_KA = torch.full((config.n_concepts, n_arguments), -1)
     for r, rule in enumerate(config.rules):
         rows = slice(int(rule["offset"]), int(rule["offset"]) + len(rule["rows"]))
         rule_K[rows] = r
@@ -85,63 +86,64 @@ def tables(config: CALConfig, arity: int) -> tuple[Tensor, Tensor]:
     return rule_K, argument_KA
 
 
-def keys_apart(found: Cues, config: CALConfig) -> list[ArgumentKeys]:
-    """Every argument of every rule that was applied."""
-    out = []
+def argument_separability(keys: Keys, config: CALConfig) -> list[ArgumentKeys]:
+    """The separability of every argument of every rule that was applied."""
+    results = []
     for r, rule in enumerate(config.rules):
         for a in range(int(rule["arity"])):
-            here_N = found.rule_N == r
-            if here_N.any():
-                state_NX, symbol_N = found.state_NAX[here_N, a], found.symbol_NA[here_N, a]
-                out.append(_argument(str(rule["name"]), a, state_NX, symbol_N, config.symbols))
-    return out
+            applied_N = keys.rule_N == r
+            if applied_N.any():
+                state_NX, symbol_N = keys.state_NAX[applied_N, a], keys.symbol_NA[applied_N, a]
+                results.append(_separability(str(rule["name"]), a, state_NX, symbol_N, config.symbols))
+    return results
 
 
-def _argument(rule: str, a: int, state_NX: Tensor, symbol_N: Tensor, names: Sequence[str]) -> ArgumentKeys:
-    guess_N = left_out(state_NX, symbol_N)
+def _separability(
+    rule: str, argument: int, state_NX: Tensor, symbol_N: Tensor, names: Sequence[str]
+) -> ArgumentKeys:
+    predicted_N = leave_one_out(state_NX, symbol_N)
     count = Counter(symbol_N.tolist())
-    mistaken: Counter[tuple[int, int]] = Counter()
-    for true, said in zip(symbol_N.tolist(), guess_N.tolist(), strict=True):
-        if true != said:
-            mistaken[(min(true, said), max(true, said))] += 1
-    share = {pair: n / (count[pair[0]] + count[pair[1]]) for pair, n in mistaken.items()}
+    confusions: Counter[tuple[int, int]] = Counter()
+    for symbol, predicted in zip(symbol_N.tolist(), predicted_N.tolist(), strict=True):
+        if symbol != predicted:
+            confusions[(min(symbol, predicted), max(symbol, predicted))] += 1
+    share = {pair: n / (count[pair[0]] + count[pair[1]]) for pair, n in confusions.items()}
     worst = max(share, key=lambda pair: (share[pair], pair), default=None)
     return ArgumentKeys(
         rule=rule,
-        argument=a,
-        told_apart=float((guess_N == symbol_N).float().mean()),
+        argument=argument,
+        told_apart=float((predicted_N == symbol_N).float().mean()),
         chance=max(count.values()) / len(symbol_N),
         n=len(symbol_N),
         worst_pair=None if worst is None else (names[worst[0]], names[worst[1]]),
         confused=0.0 if worst is None else share[worst],
-        recall={names[s]: float((guess_N == s)[symbol_N == s].float().mean()) for s in count},
+        recall={names[s]: float((predicted_N == s)[symbol_N == s].float().mean()) for s in count},
     )
 
 
-def left_out(x_NX: Tensor, y_N: Tensor) -> Tensor:
-    """What a ridge probe fitted on the other rows says of each, (N,).
+def leave_one_out(x_NX: Tensor, label_N: Tensor) -> Tensor:
+    """The label of each row that a ridge probe fitted on the other rows predicts, (N,).
 
-    In closed form: a row's residual without it is its residual divided by 1 - h, the diagonal of the hat matrix.
+    In closed form: a row's residual without it is its residual divided by 1 - h, with h the diagonal of the hat matrix.
     """
-    classes_C = y_N.unique()
+    classes_C = label_N.unique()
     z_NX = x_NX.double()
     z_NX = (z_NX - z_NX.mean(0)) / z_NX.std(0).clamp(min=1e-6)
-    target_NC = (y_N[:, None] == classes_C).double()
+    target_NC = (label_N[:, None] == classes_C).double()
     gram_NN = z_NX @ z_NX.T + 1.0  # a constant feature for the bias
     penalty = RIDGE * gram_NN.diagonal().mean()
     hat_NN = torch.linalg.solve(gram_NN + penalty * torch.eye(len(z_NX), dtype=gram_NN.dtype), gram_NN)
     residual_NC = (target_NC - hat_NN @ target_NC) / (1 - hat_NN.diagonal())[:, None]
-    said_N: Tensor = classes_C[(target_NC - residual_NC).argmax(-1)]
-    return said_N
+    predicted_N: Tensor = classes_C[(target_NC - residual_NC).argmax(-1)]
+    return predicted_N
 
 
-def singled_out(model: Any, tokens: Sequence[int]) -> Tensor:
-    """How far each token's output embedding lies from the convex hull of the others', in typical distances, (C,).
+def hull_distance(model: PreTrainedModel, tokens: Sequence[int]) -> Tensor:
+    """Distance of each token's output embedding from the convex hull of the others, in median distances, (C,).
 
-    That distance is the largest margin by which any state of the stream can put the token above all the others. At 0
-    the token is never written, whatever the stream says (the softmax bottleneck; Demeter et al., ACL 2020): its row
-    lies among the others', or is one of them. Found by Gilbert's algorithm on the Gram matrix; an upper bound. The
-    head's bias, if it has any, is left out.
+    It is the largest margin by which a state of the stream can give the token the largest logit. At 0 the token is
+    never written (the softmax bottleneck; Demeter et al., ACL 2020): its row lies among the others' or equals one.
+    Computed by Gilbert's algorithm on the Gram matrix; an upper bound. A bias of the head is left out.
     """
     row_CE = model.get_output_embeddings().weight[torch.tensor(tokens)].detach().double().cpu()
     row_CE = row_CE * final_gain(model).detach().double().cpu()
@@ -150,18 +152,18 @@ def singled_out(model: Any, tokens: Sequence[int]) -> Tensor:
         return torch.ones(n)
     gram_CC = row_CE @ row_CE.T
     square_C = gram_CC.diagonal()
-    apart_CC = (square_C[:, None] + square_C - 2 * gram_CC).clamp(min=0).sqrt()
-    typical = float(apart_CC[~torch.eye(n, dtype=torch.bool)].median())
-    # weight_CC[i]: the point of the hull of all but i that is nearest to i so far
+    distance_CC = (square_C[:, None] + square_C - 2 * gram_CC).clamp(min=0).sqrt()
+    median = float(distance_CC[~torch.eye(n, dtype=torch.bool)].median())
+    # weight_CC[i]: the nearest point to i so far in the hull of all but i
     weight_CC = torch.zeros(n, n, dtype=gram_CC.dtype)
-    weight_CC[torch.arange(n), apart_CC.fill_diagonal_(torch.inf).argmin(-1)] = 1.0
+    weight_CC[torch.arange(n), distance_CC.fill_diagonal_(torch.inf).argmin(-1)] = 1.0
     for _ in range(HULL_STEPS):
-        to_CC = (weight_CC - torch.eye(n, dtype=gram_CC.dtype)) @ gram_CC  # (p_i - r_i) . r_j
-        ahead_C = to_CC.clone().fill_diagonal_(torch.inf).argmin(-1)
-        step_CC = torch.nn.functional.one_hot(ahead_C, n).double() - weight_CC
-        length_C = ((step_CC @ gram_CC) * step_CC).sum(-1)
-        gain_C = -(to_CC * step_CC).sum(-1) / length_C.clamp(min=1e-12)
-        weight_CC += gain_C.clamp(0, 1)[:, None] * step_CC
-    from_CC = weight_CC - torch.eye(n, dtype=gram_CC.dtype)
-    distance_C: Tensor = ((from_CC @ gram_CC) * from_CC).sum(-1).clamp(min=0).sqrt() / max(typical, 1e-12)
+        gradient_CC = (weight_CC - torch.eye(n, dtype=gram_CC.dtype)) @ gram_CC  # (p_i - r_i) . r_j
+        vertex_C = gradient_CC.clone().fill_diagonal_(torch.inf).argmin(-1)
+        direction_CC = torch.nn.functional.one_hot(vertex_C, n).double() - weight_CC
+        curvature_C = ((direction_CC @ gram_CC) * direction_CC).sum(-1)
+        step_C = -(gradient_CC * direction_CC).sum(-1) / curvature_C.clamp(min=1e-12)
+        weight_CC += step_C.clamp(0, 1)[:, None] * direction_CC
+    offset_CC = weight_CC - torch.eye(n, dtype=gram_CC.dtype)
+    distance_C: Tensor = ((offset_CC @ gram_CC) * offset_CC).sum(-1).clamp(min=0).sqrt() / max(median, 1e-12)
     return distance_C

@@ -1,18 +1,20 @@
-"""How a student writes the units of a skill: read off made-up traces, so that it matches what it will meet.
+"""Token sequences of a skill's symbols and literals in one student, collected from traces.
 
-Letters: S symbols, U literals, J phases, E student width.
+Letters: S symbols, U units (symbols or literals), J token index within a unit, E student width.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from m2kt.models import encode_units, special_prefix, token_text
+from m2kt.errors import ModelError
+from m2kt.models import Encoded, encode_units, special_prefix, token_text
 from m2kt.packet import Graph, Trace
 
 Tokens = tuple[int, ...]
@@ -23,63 +25,81 @@ LEADING_SPACE = " "
 class Tokenisation:
     """Token sequences of the skill's units in one student.
 
-    A space that is a token of its own counts as a literal unit.
+    A leading space that is a separate token counts as a literal.
     """
 
     symbol_tokens: list[list[list[int]]]
-    """Per symbol, every way it is written: for finding it."""
-    written: list[Counter[Tokens]]
-    """Per symbol, how answers write it, without a separate space in front."""
+    """Per symbol, all its token sequences, prompts included."""
+    answer_forms: list[Counter[Tokens]]
+    """Per symbol, its token sequences in answers with their counts, without a separate leading space."""
     literals: dict[str, Tokens]
+    """Literals of answers."""
     context: list[Tokens]
-    """Structural units of prompts that answers do not write."""
-    phases: int
-    """Tokens of the longest unit."""
-    spaces: list[int]
-    """Tokens that begin a symbol with a space."""
-    traces: list[list[int]]
-    """The traces seen, in tokens."""
-    first_answers: list[int]
-    """Per trace, the position that predicts the first token of its answer."""
+    """Literals of prompts that answers do not contain."""
+    unit_length: int
+    """Tokens of the longest unit; ``phases`` in CALConfig."""
+    space_tokens: list[int]
+    """First tokens of symbols that include the leading space."""
+    sequences: list[list[int]]
+    """The traces in tokens."""
+    answer_starts: list[int]
+    """Per trace, the position whose next token begins the answer."""
+    problems: dict[str, str] = field(default_factory=dict)
+    """Texts that the tokenizer cannot encode in units, with the reason; their traces are left out."""
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest trace seen."""
-        return max((len(trace) for trace in self.traces), default=0)
+        """Tokens of the longest trace."""
+        return max((len(sequence) for sequence in self.sequences), default=0)
 
     @property
     def answer_tokens(self) -> set[int]:
-        """Every token that answers may write."""
-        written = (tokens for counter in self.written for tokens in counter)
-        return {token for form in (*written, *self.literals.values()) for token in form}
+        """All tokens that occur in answers."""
+        forms = (tokens for counter in self.answer_forms for tokens in counter)
+        return {token for form in (*forms, *self.literals.values()) for token in form}
 
 
-def leading_space_tokens(tokenizer: Any, tokens: list[int] | Tokens, lead: str) -> int:
-    """How many tokens of a symbol unit are its space alone: one or none."""
-    return int(bool(lead) and len(tokens) > 1 and not token_text(tokenizer, tokens[0]).strip(LEADING_SPACE))
+def leading_space_tokens(
+    tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], leading_space: str
+) -> int:
+    """Number of tokens of a symbol unit that hold its leading space and nothing else: 0 or 1."""
+    separate = len(tokens) > 1 and not token_text(tokenizer, tokens[0]).strip(LEADING_SPACE)
+    return int(bool(leading_space) and separate)
 
 
-def tokenise(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Tokenisation:
-    """Collects spellings from traces; symbols are also spelled alone and behind a space."""
+def tokenise(tokenizer: PreTrainedTokenizerBase, graph: Graph, traces: Sequence[Trace]) -> Tokenisation:
+    """Collect the token sequences of all units in traces, and of symbols alone and after a space."""
     forms: list[set[Tokens]] = [set() for _ in graph.symbols]
-    written: list[Counter[Tokens]] = [Counter() for _ in graph.symbols]
+    answer_forms: list[Counter[Tokens]] = [Counter() for _ in graph.symbols]
     literals: dict[str, Tokens] = {}
     context: set[Tokens] = set()
+    sequences: list[list[int]] = []
+    answer_starts: list[int] = []
+    problems: dict[str, str] = {}
+
+    def encode(texts: list[str], prompt_boundary: int | None = None) -> Encoded | None:
+        try:
+            return encode_units(tokenizer, texts, prompt_boundary=prompt_boundary)
+        except ModelError as error:
+            problems["".join(texts)] = str(error)
+            return None
+
     prefix = len(special_prefix(tokenizer))
     for symbol, text in enumerate(graph.symbols):
-        for lead in ("", LEADING_SPACE):
-            forms[symbol].add(tuple(encode_units(tokenizer, [lead + text]).ids[prefix:]))
-    seen: list[list[int]] = []
-    first_answers: list[int] = []
+        for leading_space in ("", LEADING_SPACE):
+            if encoded := encode([leading_space + text]):
+                forms[symbol].add(tuple(encoded.ids[prefix:]))
     for trace in traces:
-        encoded = encode_units(tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
-        seen.append(encoded.ids)
-        first_answers.append(encoded.unit_of_token.index(trace.n_prompt) - 1)
-        tokens_of: dict[int, Tokens] = {}
+        encoded = encode([unit.text for unit in trace.units], trace.n_prompt)
+        if encoded is None:
+            continue
+        sequences.append(encoded.ids)
+        answer_starts.append(encoded.unit_of_token.index(trace.n_prompt) - 1)
+        tokens_of_unit: dict[int, Tokens] = {}
         for token, u in zip(encoded.ids, encoded.unit_of_token, strict=True):
-            tokens_of[u] = (*tokens_of.get(u, ()), token)
+            tokens_of_unit[u] = (*tokens_of_unit.get(u, ()), token)
         for u, unit in enumerate(trace.units):
-            tokens = tokens_of.get(u, ())
+            tokens = tokens_of_unit.get(u, ())
             if not tokens:
                 continue
             if unit.symbol is not None:
@@ -94,35 +114,45 @@ def tokenise(tokenizer: Any, graph: Graph, traces: list[Trace]) -> Tokenisation:
             if unit.kind == "literal":
                 literals[unit.text[skip:]] = tokens[skip:]
             elif unit.symbol is not None:
-                written[unit.symbol][tokens[skip:]] += 1
-    for symbol, counter in enumerate(written):
-        if not counter:  # never written in these traces: any spelling will do
-            counter.update(t[leading_space_tokens(tokenizer, t, LEADING_SPACE) :] for t in forms[symbol])
-    firsts = {form[0] for form_s in forms for form in form_s if form}
-    every = [*literals.values(), *(tokens for counter in written for tokens in counter)]
+                answer_forms[unit.symbol][tokens[skip:]] += 1
+    for symbol, counter in enumerate(answer_forms):
+        if not counter:  # in no answer of these traces: all its forms count once
+            counter.update(
+                form[leading_space_tokens(tokenizer, form, LEADING_SPACE) :] for form in forms[symbol]
+            )
+    first_tokens = {form[0] for symbol_forms in forms for form in symbol_forms if form}
+    unit_forms = [*literals.values(), *(form for counter in answer_forms for form in counter)]
     return Tokenisation(
-        symbol_tokens=[[list(t) for t in sorted(form) if t] for form in forms],
-        written=written,
+        symbol_tokens=[[list(form) for form in sorted(symbol_forms) if form] for symbol_forms in forms],
+        answer_forms=answer_forms,
         literals=dict(sorted(literals.items())),
         context=sorted(context - set(literals.values())),
-        phases=max((len(t) for t in every), default=1),
-        spaces=sorted(t for t in firsts if token_text(tokenizer, t).startswith(LEADING_SPACE)),
-        traces=seen,
-        first_answers=first_answers,
+        unit_length=max((len(form) for form in unit_forms), default=1),
+        space_tokens=sorted(
+            token for token in first_tokens if token_text(tokenizer, token).startswith(LEADING_SPACE)
+        ),
+        sequences=sequences,
+        answer_starts=answer_starts,
+        problems=problems,
     )
 
 
 def unit_targets(
-    by_token: dict[int, Tensor], units: list[Counter[Tokens]], phases: int
+    by_token: Mapping[int, Tensor], forms: Sequence[Counter[Tokens]], unit_length: int
 ) -> tuple[Tensor, Tensor]:
-    """The student's own state c^S per unit and phase, (S, J, E), and where it is known, (S, J)."""
+    """Student targets c^S per unit and token index, (U, J, E), and 1 where there is one, (U, J).
+
+    Args:
+        by_token: student target of each token.
+        forms: token sequences of each unit with their counts; targets are averaged by count.
+    """
     width = len(next(iter(by_token.values())))
-    target_SJE = torch.zeros(len(units), phases, width)
-    known_SJ = torch.zeros(len(units), phases)
-    for s, counter in enumerate(units):
+    target_UJE = torch.zeros(len(forms), unit_length, width)
+    count_UJ = torch.zeros(len(forms), unit_length)
+    for u, counter in enumerate(forms):
         for tokens, n in counter.items():
             for j, token in enumerate(tokens):
-                if j < phases and token in by_token:
-                    target_SJE[s, j] += n * by_token[token].cpu()
-                    known_SJ[s, j] += n
-    return target_SJE / known_SJ.clamp(min=1)[..., None], (known_SJ > 0).float()
+                if j < unit_length and token in by_token:
+                    target_UJE[u, j] += n * by_token[token].cpu()
+                    count_UJ[u, j] += n
+    return target_UJE / count_UJ.clamp(min=1)[..., None], (count_UJ > 0).float()

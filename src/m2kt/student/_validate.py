@@ -1,25 +1,23 @@
-"""What a student must bring before a packet can be taken in: ingestion enforces these checks, preflight reports them.
+"""Checks of a student against a packet: training requires them, preflight reports them.
 
-Each check is measured once, here. Training starts from its result (:class:`TrainingInputs`), so both sides see the
-same student.
+Each check reads the finished :class:`TrainingInputs` and measures one thing.
 
-Letters: D teacher width, E student width, T tokens.
+Letters: B sequences, T tokens, X width of all blocks read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from m2kt.errors import CompatibilityError, ModelError
 from m2kt.models import (
+    LoadedModel,
     blocks,
     cache_argument,
     context_length,
@@ -30,182 +28,164 @@ from m2kt.models import (
     width,
     writing_problem,
 )
-from m2kt.packet import Concepts, Trace
-from m2kt.settings import StudentSettings
-from m2kt.student._build import depths, resolve_flagged
-from m2kt.student._rehearsal import Rehearsal
-from m2kt.student._separability import singled_out
-from m2kt.student._tokenisation import Tokenisation, tokenise
+from m2kt.packet import Concepts, Graph, Trace
+from m2kt.student._build import layer_indices
+from m2kt.student._prepare import TrainingInputs
+from m2kt.student._separability import hull_distance
+from m2kt.student._tokenisation import Tokenisation
 from m2kt.student.cal._context import Fact, UnitMatcher
 
-SPELLING_TRACES = 600
-SINGLED_OUT = 0.05
-SAME_PASS = {torch.float32: 1e-3}  # largest deviation of a cached pass, in deviations of its states
-SAME_PASS_LOW = 0.2  # the same where states have 8 to 11 bits
+MIN_HULL_DISTANCE = 0.05  # of an output embedding from the convex hull of the others
+CACHE_TOLERANCE = {
+    torch.float32: 1e-3
+}  # largest deviation of a cached pass, in standard deviations of its states
+CACHE_TOLERANCE_LOW = 0.2  # the same for dtypes with 8 to 11 bits of precision
 
 
 class Check(BaseModel):
-    """One thing that was looked at."""
+    """Result of one check."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(description="What was looked at.")
-    fit: bool | None = Field(description="Whether it will do; null: not judged, and 'needed' says why.")
-    measured: str = Field(description="What was found.")
-    needed: str = Field(description="What it was held against.")
-    advice: str = Field(default="", description="What to do about it; empty where it fits.")
+    name: str = Field(description="Name of the check.")
+    fit: bool | None = Field(description="Whether the check passed; null: not judged, 'needed' says why.")
+    measured: str = Field(description="Measured value.")
+    needed: str = Field(description="Required value.")
+    advice: str = Field(default="", description="What to do about a failure; empty if the check passed.")
 
     def __str__(self) -> str:
         needed = self.needed if self.fit is None else f"expected {self.needed}"
         return f"{self.name}: {self.measured}; {needed}" + (self.advice and f"; {self.advice}")
 
 
-@dataclass(frozen=True)
-class TrainingInputs:
-    """What training starts from: made-up traces can be drawn, and are spelled in the student's tokens."""
-
-    rehearsal: Rehearsal
-    spelling: Tokenisation
-    penalties: Mapping[int, float]
-    """Penalty(c_k) of the concepts to be filtered, those of the settings among them."""
-
-
-def examine(
-    loaded: Any, packet: Any, settings: StudentSettings, penalties: Mapping[int, float], seed: int
-) -> tuple[list[Check], TrainingInputs | None]:
-    """The enforced checks, as far as each can be made after those before it; the ground only if all are passed.
-
-    Raises:
-        PacketError: the packet is at fault, not the student: no pool, no rehearsal prompts, no complete trace.
-    """
-    tokenizer, graph = loaded.tokenizer, packet.graph
-    known, penalties = flagged(graph, settings.flagged, penalties)
-    checks = [widths(loaded.model, packet.concepts), known, symbols(tokenizer, graph.symbols)]
-    if unfit(checks):
-        return checks, None
-    told, rehearsal = rows_in_words(loaded, packet, settings, seed, penalties)
-    checks.append(told)
-    if rehearsal is None:
-        return checks, None
-    traces = [trace for trace, _ in rehearsal.draw(SPELLING_TRACES)]
-    checks.append(literals(tokenizer, traces))
-    if unfit(checks):
-        return checks, None
-    spelling, room = tokenise(tokenizer, graph, traces), context_length(loaded.model)
-    reads, _ = depths(settings, len(blocks(loaded.model)))
-    checks += [
-        context(spelling.longest, room),
-        attention(loaded.model, spelling.traces[0][:room], reads),
-        capacity(loaded.model, tokenizer, spelling),
+def validate(loaded: LoadedModel, inputs: TrainingInputs) -> list[Check]:
+    """Run the required checks. A failed check ends the list where later checks depend on it."""
+    model, tokenizer = cast(PreTrainedModel, loaded.model), loaded.tokenizer
+    graph, tokenisation = inputs.packet.graph, inputs.tokenisation
+    checks = [
+        check_widths(model, inputs.packet.concepts),
+        check_flagged(graph, inputs),
+        check_symbols(tokenizer, graph.symbols),
     ]
-    if settings.reader.kind == "structured":
-        checks.append(cues(tokenizer, graph, spelling, traces))
-    return checks, None if unfit(checks) else TrainingInputs(rehearsal, spelling, penalties)
+    if failed(checks):
+        return checks
+    checks.append(check_verbalised(graph, inputs.settings.rehearsal.plain))
+    if failed(checks):
+        return checks
+    checks.append(check_literals(tokenizer, inputs.traces, tokenisation))
+    if failed(checks):
+        return checks
+    max_tokens = context_length(model)
+    read_layers, _ = layer_indices(inputs.settings, len(blocks(model)))
+    checks += [
+        check_context(tokenisation.longest, max_tokens),
+        check_cache(model, tokenisation.sequences[0][:max_tokens], read_layers),
+        check_capacity(model, tokenizer, tokenisation),
+    ]
+    if inputs.settings.reader.kind == "structured":
+        checks.append(check_symbol_matching(tokenizer, graph, tokenisation, inputs.traces))
+    return checks
 
 
-def unfit(checks: list[Check]) -> list[Check]:
-    """Those that are not passed."""
+def failed(checks: Sequence[Check]) -> list[Check]:
+    """The checks that did not pass; those not judged are not among them."""
     return [check for check in checks if check.fit is False]
 
 
-def require(
-    loaded: Any, packet: Any, settings: StudentSettings, penalties: Mapping[int, float], seed: int
-) -> TrainingInputs:
-    """The ground to train on.
+def require(checks: Sequence[Check]) -> None:
+    """Refuse an unfit student.
 
     Raises:
-        CompatibilityError: naming the first check that is not passed.
+        CompatibilityError: names the first failed check.
     """
-    checks, ground = examine(loaded, packet, settings, penalties, seed)
-    if ground is None:
-        raise CompatibilityError(f"this student cannot take the packet in: {unfit(checks)[0]}")
-    return ground
+    if failures := failed(checks):
+        raise CompatibilityError(f"this student cannot ingest the packet: {failures[0]}")
 
 
-def widths(model: Any, concepts: Concepts) -> Check:
-    """phi maps R^D to R^E, and starts from the rows of an unembedding that must be as wide as the stream."""
-    arrays = (concepts.vectors_KD, concepts.prototypes_SD, concepts.prototype_samples_PD)
-    teacher = {int(array.shape[1]) for array in arrays}
-    student, head = width(model), model.get_output_embeddings()
-    rows = None if head is None else int(head.weight.shape[1])
-    fit = len(teacher) == 1 and rows == student
+def check_widths(model: PreTrainedModel, concepts: Concepts) -> Check:
+    """phi maps R^D to R^E; its closed-form start needs unembedding rows of width E."""
+    teacher_widths = {
+        int(x.shape[1]) for x in (concepts.vectors_KD, concepts.prototypes_SD, concepts.prototype_samples_PD)
+    }
+    student_width, head = width(model), model.get_output_embeddings()
+    row_width = None if head is None else int(head.weight.shape[1])
+    fit = len(teacher_widths) == 1 and row_width == student_width
+    teacher = " and ".join(map(str, sorted(teacher_widths)))
     return Check(
         name="widths",
         fit=fit,
-        measured=f"teacher {' and '.join(map(str, sorted(teacher)))}, student {student}, its unembedding {rows}",
-        needed="one teacher width, and an unembedding as wide as the student's stream",
-        advice="" if fit else "choose a student whose head reads the stream itself",
+        measured=f"teacher {teacher}, student {student_width}, its unembedding {row_width}",
+        needed="one teacher width, and an unembedding as wide as the student's residual stream",
+        advice="" if fit else "choose a student whose LM head reads the residual stream itself",
     )
 
 
-def flagged(graph: Any, entries: list[str], penalties: Mapping[int, float]) -> tuple[Check, dict[int, float]]:
-    """Concepts that the settings flag are in the packet; with the penalties of all that are to be filtered."""
-    needed, all_penalties = "every flagged concept in the packet", dict(penalties)
-    try:
-        all_penalties |= dict.fromkeys(resolve_flagged(graph, entries), 1.0)
-        fit, measured = True, f"{len(all_penalties)} of {graph.n_concepts} rows are filtered"
-    except CompatibilityError as error:
-        fit, measured = False, str(error)
-    advice = "" if fit else "mend 'flagged' in the configuration"
-    return Check(name="flagged", fit=fit, measured=measured, needed=needed, advice=advice), all_penalties
-
-
-def symbols(tokenizer: Any, texts: list[str]) -> Check:
-    """Every symbol comes back from its tokens: alone, behind a space, behind another."""
-    problems = [(text, problem) for text in texts if (problem := writing_problem(tokenizer, text))]
-    measured = f"{len(texts) - len(problems)} of {len(texts)} come back from their tokens"
-    if problems:
-        text, problem = problems[0]
-        measured += f"; the student's tokenizer cannot write {text!r}: {problem}"
-    return Check(
-        name="symbols",
-        fit=not problems,
-        measured=measured,
-        needed="all of them",
-        advice="choose another student" if problems else "",
-    )
-
-
-def rows_in_words(
-    loaded: Any, packet: Any, settings: StudentSettings, seed: int, penalties: Mapping[int, float]
-) -> tuple[Check, Rehearsal | None]:
-    """Whether the rows that must travel in words do; plain rehearsal alone needs any."""
-    try:
-        rehearsal = Rehearsal(
-            packet.graph,
-            packet.spec,
-            np.asarray(packet.concepts.prototype_symbol_P),
-            loaded.tokenizer,
-            settings.rehearsal,
-            seed=seed,
-            forbidden=penalties,
+def check_flagged(graph: Graph, inputs: TrainingInputs) -> Check:
+    """All flagged concepts exist in the packet."""
+    fit, measured = True, f"{len(inputs.penalties)} of {graph.n_concepts} rows are filtered"
+    if inputs.unknown_flags:
+        example = f"{graph.rules[0].name if graph.rules else 'rule'}(a, b)"
+        fit = False
+        measured = (
+            f"flagged concept {inputs.unknown_flags[0]!r} is not in the packet: expected a symbol or a row such as "
+            f"{example!r}"
         )
-    except CompatibilityError as error:
-        advice = "extract it so, or leave rehearsal.plain off"
-        return _rows_in_words(False, str(error), "all rows", advice), None
-    told = sum(o is not None for rule in packet.graph.rules for o in rule.outputs)
-    measured = f"{told} of {packet.graph.n_concepts}"
-    needed = "all rows" if settings.rehearsal.plain else "none: they are followed as vectors"
-    return _rows_in_words(True, measured, needed), rehearsal
+    return Check(
+        name="flagged",
+        fit=fit,
+        measured=measured,
+        needed="every flagged concept in the packet",
+        advice="" if fit else "correct 'flagged' in the configuration",
+    )
 
 
-def _rows_in_words(fit: bool, measured: str, needed: str, advice: str = "") -> Check:
-    return Check(name="rows in words", fit=fit, measured=measured, needed=needed, advice=advice)
+def check_symbols(tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str]) -> Check:
+    """Every symbol decodes from its tokens: alone, after a space, and after another symbol."""
+    problems = [(text, problem) for text in symbols if (problem := writing_problem(tokenizer, text))]
+    return _round_trip("symbols", "the student's tokenizer cannot write", len(symbols), problems)
 
 
-def literals(tokenizer: Any, traces: list[Trace]) -> Check:
-    """Every literal comes back from its tokens, where it stands in a trace."""
-    seen: dict[str, str | None] = {}
+def check_verbalised(graph: Graph, plain: bool) -> Check:
+    """Plain rehearsal needs the output of every row as text."""
+    n_verbalised = sum(output is not None for rule in graph.rules for output in rule.outputs)
+    fit, measured = True, f"{n_verbalised} of {graph.n_concepts}"
+    if plain and n_verbalised < graph.n_concepts:
+        fit = False
+        measured = (
+            f"plain rehearsal needs the output of every row as text, but {graph.n_concepts - n_verbalised} of "
+            f"{graph.n_concepts} rows travel as vectors only: extract with --verbalised 1"
+        )
+    return Check(
+        name="rows in words",
+        fit=fit,
+        measured=measured,
+        needed="all rows" if plain else "none: rehearsal reads vectors",
+        advice="" if fit else "extract the packet with --verbalised 1, or switch rehearsal.plain off",
+    )
+
+
+def check_literals(
+    tokenizer: PreTrainedTokenizerBase, traces: Sequence[Trace], tokenisation: Tokenisation
+) -> Check:
+    """Every literal decodes from its tokens in the context of a trace."""
+    problem_of: dict[str, str | None] = {}
     for trace in traces:
         for u, unit in enumerate(trace.units):
-            if unit.symbol is None and unit.text not in seen:
-                seen[unit.text] = _unwritable(tokenizer, [x.text for x in trace.units[: u + 1]])
-    problems = [(text, problem) for text, problem in seen.items() if problem]
-    measured = f"{len(seen) - len(problems)} of {len(seen)} come back from their tokens"
+            if unit.symbol is None and unit.text not in problem_of:
+                prefix = [previous.text for previous in trace.units[: u + 1]]
+                problem_of[unit.text] = _encoding_problem(tokenizer, prefix)
+    problems = [(text, problem) for text, problem in problem_of.items() if problem]
+    return _round_trip(
+        "literals", "cannot write", len(problem_of), problems or [*tokenisation.problems.items()]
+    )
+
+
+def _round_trip(name: str, verb: str, n: int, problems: Sequence[tuple[str, str]]) -> Check:
+    measured = f"{max(0, n - len(problems))} of {n} decode from their tokens"
     if problems:
-        measured += f"; cannot write {problems[0][0]!r}: {problems[0][1]}"
+        measured += f"; {verb} {problems[0][0]!r}: {problems[0][1]}"
     return Check(
-        name="literals",
+        name=name,
         fit=not problems,
         measured=measured,
         needed="all of them",
@@ -213,7 +193,7 @@ def literals(tokenizer: Any, traces: list[Trace]) -> Check:
     )
 
 
-def _unwritable(tokenizer: Any, texts: list[str]) -> str | None:
+def _encoding_problem(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> str | None:
     try:
         encode_units(tokenizer, texts)
     except ModelError as error:
@@ -221,105 +201,113 @@ def _unwritable(tokenizer: Any, texts: list[str]) -> str | None:
     return None
 
 
-def context(longest: int, room: int) -> Check:
-    """The longest trace fits into the student."""
+def check_context(longest: int, max_tokens: int) -> Check:
+    """The longest trace fits into the student's context."""
     return Check(
         name="context",
-        fit=longest <= room,
-        measured=f"traces of this skill take up to {longest} tokens in this student",
-        needed=f"at most the {room} that its context holds",
-        advice="" if longest <= room else "choose a student with a longer context, or probe shorter shapes",
+        fit=longest <= max_tokens,
+        measured=f"traces of this skill have up to {longest} tokens in this student",
+        needed=f"at most the {max_tokens} tokens of its context",
+        advice=""
+        if longest <= max_tokens
+        else "choose a student with a longer context, or probe shorter templates",
     )
 
 
 @torch.no_grad()
-def attention(model: Any, ids: list[int], reads: list[int]) -> Check:
-    """The blocks that are read can be hooked, and a cached pass repeats a whole one.
+def check_cache(model: PreTrainedModel, ids: list[int], read_layers: list[int]) -> Check:
+    """Hooks reach the blocks that the reader reads, and a cached pass gives the states of a full pass.
 
-    The reader's own keys ride in the student's cache, in layers of their own: it matters not whether the student keeps
-    keys and values there or the states of a state-space model.
+    The reader's keys are extra layers of the student's cache, so it may hold keys and values or state-space states.
     """
-    kind = getattr(model.config.get_text_config(), "_attn_implementation", None)
+    implementation = getattr(model.config.get_text_config(), "_attn_implementation", None)
+    tolerance = CACHE_TOLERANCE_LOW
     try:
-        apart = _cached_pass_differs(model, torch.tensor([ids], device=_device(model)), reads)
-        slack = SAME_PASS.get(model.dtype, SAME_PASS_LOW)
-        fit = apart <= slack
-        measured = f"{kind}, {len(blocks(model))} blocks, read at {reads}; cached pass apart by {apart:.1e}"
-    except Exception as error:  # other people's code: whatever it raises is the finding
-        fit, slack = False, SAME_PASS_LOW
+        ids_BT = torch.tensor([ids], device=cast(Tensor, model.get_input_embeddings().weight).device)
+        deviation = _cache_deviation(model, ids_BT, read_layers)
+        tolerance = CACHE_TOLERANCE.get(model.dtype, CACHE_TOLERANCE_LOW)
+        fit = deviation <= tolerance
+        measured = (
+            f"{implementation}, {len(blocks(model))} blocks, read at {read_layers}; a cached pass deviates by "
+            f"{deviation:.1e}"
+        )
+    except Exception as error:  # code of the model's authors: any exception is the measurement
+        fit = False
         lines = str(error).splitlines() or [""]
         measured = f"a pass with a cache failed ({type(error).__name__}: {lines[0]})"
     return Check(
         name="attention",
         fit=fit,
         measured=measured,
-        needed=f"states to read, and a cache under which they differ by no more than {slack:g}",
-        advice="" if fit else "choose a student whose every pass can go on from a DynamicCache",
+        needed=f"readable block states, and a cache that changes them by at most {tolerance:g}",
+        advice="" if fit else "choose a student that supports DynamicCache",
     )
 
 
-def _cached_pass_differs(model: Any, ids_BT: Tensor, reads: list[int]) -> float:
-    """Largest deviation of the states read at the last token, with all before it cached or not."""
+def _cache_deviation(model: PreTrainedModel, ids_BT: Tensor, read_layers: list[int]) -> float:
+    """Largest deviation of the states at the last token between a cached and a full pass, in standard deviations."""
     backbone = decoder(model)
-    kept = cache_argument(model)
-    layers = [layer + 1 for layer in reads]  # its layer i + 1 is what block i returns
-    with record(model, layers) as seen:
+    cache_name = cache_argument(model)
+    layers = [layer + 1 for layer in read_layers]  # layer i + 1 of a recording is the output of block i
+    with record(model, layers) as states:
         backbone(input_ids=ids_BT, use_cache=False)
-        whole_TX = torch.cat([seen[layer][0].float() for layer in layers], -1)
+        full_TX = torch.cat([states[layer][0].float() for layer in layers], -1)
         cache = DynamicCache(config=model.config)
-        backbone(input_ids=ids_BT[:, :-1], use_cache=True, **{kept: cache})
-        backbone(input_ids=ids_BT[:, -1:], use_cache=True, **{kept: cache})
-        last_X = torch.cat([seen[layer][0, -1].float() for layer in layers], -1)
-    return float((whole_TX[-1] - last_X).abs().max() / whole_TX.std())
+        backbone(input_ids=ids_BT[:, :-1], use_cache=True, **{cache_name: cache})
+        backbone(input_ids=ids_BT[:, -1:], use_cache=True, **{cache_name: cache})
+        last_X = torch.cat([states[layer][0, -1].float() for layer in layers], -1)
+    return float((full_TX[-1] - last_X).abs().max() / full_TX.std())
 
 
-def capacity(model: Any, tokenizer: Any, spelling: Tokenisation) -> Check:
-    """The student's head can put every token that answers need above all the others, by some state of its stream."""
-    tokens = sorted(spelling.answer_tokens)
-    distance_C = singled_out(model, tokens)
-    lost = [token for token, d in zip(tokens, distance_C.tolist(), strict=True) if d < SINGLED_OUT]
+def check_capacity(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokenisation: Tokenisation
+) -> Check:
+    """For every answer token some state of the stream gives it the largest logit among answer tokens."""
+    tokens = sorted(tokenisation.answer_tokens)
+    distances = hull_distance(model, tokens).tolist()
+    unreachable = [token for token, d in zip(tokens, distances, strict=True) if d < MIN_HULL_DISTANCE]
     measured = (
-        f"{len(tokens) - len(lost)} of {len(tokens)} tokens that answers write can be singled out, "
-        f"in {width(model)} dimensions; the narrowest by {float(distance_C.min()):.3f} of a typical distance"
+        f"{len(tokens) - len(unreachable)} of {len(tokens)} answer tokens can have the largest logit, in "
+        f"{width(model)} dimensions; the smallest distance from the hull is {min(distances):.3f} of the median distance"
     )
-    if lost:
-        measured += f"; never written: {', '.join(repr(text_of(tokenizer, [token])) for token in lost[:5])}"
+    if unreachable:
+        texts = ", ".join(repr(text_of(tokenizer, [token])) for token in unreachable[:5])
+        measured += f"; never written: {texts}"
     return Check(
         name="capacity",
-        fit=not lost,
+        fit=not unreachable,
         measured=measured,
-        needed=f"every one of them outside the hull of the others by at least {SINGLED_OUT}",
-        advice="choose a student whose output embeddings tell them apart" if lost else "",
+        needed=f"each at least {MIN_HULL_DISTANCE} outside the convex hull of the other output embeddings",
+        advice="choose a student with more distinct output embeddings" if unreachable else "",
     )
 
 
-def cues(tokenizer: Any, graph: Any, spelling: Tokenisation, traces: list[Trace]) -> Check:
-    """The structured reader names the symbols that rules read and copies repeat, off the student's tokens."""
+def check_symbol_matching(
+    tokenizer: PreTrainedTokenizerBase, graph: Graph, tokenisation: Tokenisation, traces: Sequence[Trace]
+) -> Check:
+    """The structured reader identifies, from tokens, the symbols that rules read and copies repeat."""
     matcher = UnitMatcher(
-        spelling.symbol_tokens, [*spelling.literals.values(), *spelling.context], spelling.spaces
+        tokenisation.symbol_tokens,
+        [*tokenisation.literals.values(), *tokenisation.context],
+        tokenisation.space_tokens,
     )
-    n, right, wrong = 0, 0, ""
+    n, n_correct, mistake = 0, 0, ""
     for trace in traces:
         encoded = encode_units(tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
-        last = {u: t for t, u in enumerate(encoded.unit_of_token)}
-        said_N = matcher(torch.tensor([encoded.ids]))[0, :, Fact.SYMBOL].tolist()
+        last_token = {u: t for t, u in enumerate(encoded.unit_of_token)}
+        matched_T = matcher(torch.tensor([encoded.ids]))[0, :, Fact.SYMBOL].tolist()
         for u in {source for unit in trace.units for source in unit.sources}:
             n += 1
-            true, said = trace.units[u].symbol, said_N[last[u]]
-            if said == true:
-                right += 1
-            elif not wrong and true is not None:
-                took = repr(graph.symbols[said]) if said < len(graph.symbols) else "no symbol"
-                wrong = f"; {graph.symbols[true]!r} is taken for {took}"
+            expected, matched = trace.units[u].symbol, matched_T[last_token[u]]
+            if matched == expected:
+                n_correct += 1
+            elif not mistake and expected is not None:
+                text = repr(graph.symbols[matched]) if matched < len(graph.symbols) else "no symbol"
+                mistake = f"; {graph.symbols[expected]!r} is taken for {text}"
     return Check(
         name="cues",
-        fit=right == n,
-        measured=f"{right} of {n} symbols that are read are named rightly by their tokens{wrong}",
+        fit=n_correct == n,
+        measured=f"{n_correct} of {n} arguments are identified by their tokens{mistake}",
         needed="all of them",
-        advice="" if right == n else "choose a student whose tokenizer splits these symbols otherwise",
+        advice="" if n_correct == n else "choose a student whose tokenizer splits these symbols differently",
     )
-
-
-def _device(model: Any) -> torch.device:
-    device: torch.device = model.get_input_embeddings().weight.device
-    return device

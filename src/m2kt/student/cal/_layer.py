@@ -5,7 +5,7 @@ A low-rank update of a linear layer, and a block with a reader behind it.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
@@ -30,6 +30,7 @@ class SteeredLinear(nn.Module, CALLayer):
 
     adapter_layer_names = ("cal_A", "cal_B")
     other_param_names = ("cal_scale",)
+    optimiser_groups: ClassVar[dict[str, str]] = {"": "steering"}
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: CALConfig) -> None:
         super().__init__()

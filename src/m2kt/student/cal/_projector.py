@@ -14,6 +14,8 @@ Letters: K concepts, D teacher width, F trunk width, J phases, E student width, 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +37,7 @@ class Projector(nn.Module):
 
     mean_D: Tensor
     scale_D: Tensor
+    optimiser_groups: ClassVar[dict[str, str]] = {"": "projector", "head_JFE": "stream", "bias_JE": "stream"}
 
     def __init__(
         self,

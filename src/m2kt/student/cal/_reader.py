@@ -19,7 +19,7 @@ width, F trunk width, C classes, J phases, H gather heads, S symbols, K concepts
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,11 @@ class ReaderBase(nn.Module, ABC):
     anchor_SD: Tensor
     has_anchor_S: Tensor
     allowed_K: Tensor
+    optimiser_groups: ClassVar[dict[str, str]] = {
+        "": "reader",
+        "spare_SJE": "stream",
+        "literal_UJE": "stream",
+    }
 
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__()
@@ -199,6 +204,10 @@ class StructuredReader(ReaderBase):
     alike_U: Tensor
     begun_X: Tensor
     row_G: Tensor
+    optimiser_groups: ClassVar[dict[str, str]] = {
+        **ReaderBase.optimiser_groups,
+        "state.weight": "state_input",
+    }
 
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)

@@ -1,0 +1,93 @@
+"""From a packet and a student to everything that training starts from. :mod:`_validate` judges the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from m2kt.models import LoadedModel
+from m2kt.packet import Graph, Packet, Trace, lengthen
+from m2kt.settings import StudentSettings
+from m2kt.student._rehearsal import Rehearsal
+from m2kt.student._tokenisation import Tokenisation, tokenise
+
+TOKENISATION_TRACES = 600
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """The inputs of training for one packet and one student."""
+
+    packet: Packet
+    """The packet, with held-out templates added where ``rehearsal.longer`` requests them."""
+    settings: StudentSettings
+    rehearsal: Rehearsal
+    traces: list[Trace]
+    """Rehearsal traces that ``tokenisation`` was collected from."""
+    tokenisation: Tokenisation
+    penalties: Mapping[int, float]
+    """Penalty(c_k) of all filtered concepts: those of the caller and those that the settings flag."""
+    unknown_flags: list[str]
+    """Entries of ``settings.flagged`` that name nothing in the packet."""
+
+
+def prepare(
+    loaded: LoadedModel,
+    packet: Packet,
+    settings: StudentSettings,
+    *,
+    penalties: Mapping[int, float] | None = None,
+    seed: int = 0,
+) -> TrainingInputs:
+    """Draw rehearsal traces and collect the student's tokenisation of the skill.
+
+    Args:
+        penalties: Penalty(c_k) by concept, from an auditor.
+        seed: of the traces.
+
+    Raises:
+        PacketError: no prototype samples, no rehearsal prompts, no complete trace, or no longer templates.
+    """
+    packet = lengthen(packet, settings.rehearsal.longer)
+    flagged, unknown_flags = resolve_flagged(packet.graph, settings.flagged)
+    all_penalties = {**(penalties or {}), **dict.fromkeys(flagged, 1.0)}
+    rehearsal = Rehearsal(
+        packet.graph,
+        packet.spec,
+        packet.concepts.prototype_symbol_P,
+        loaded.tokenizer,
+        settings.rehearsal,
+        seed=seed,
+        forbidden=all_penalties,
+    )
+    traces = [trace for trace, _ in rehearsal.draw(TOKENISATION_TRACES)]
+    return TrainingInputs(
+        packet=packet,
+        settings=settings,
+        rehearsal=rehearsal,
+        traces=traces,
+        tokenisation=tokenise(loaded.tokenizer, packet.graph, traces),
+        penalties=all_penalties,
+        unknown_flags=unknown_flags,
+    )
+
+
+def resolve_flagged(graph: Graph, entries: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Concepts of flagged entries, and the entries that name nothing in the graph.
+
+    A symbol stands for all rows that read it, ``rule(a, b)`` for one row.
+    """
+    flagged: set[int] = set()
+    unknown: list[str] = []
+    for entry in entries:
+        matches: set[int] = set()
+        for rule in graph.rules:
+            for i, row in enumerate(rule.rows):
+                names = [graph.symbols[s] for s in row]
+                row_name = f"{rule.name}({','.join(names)})"
+                if entry in names or entry.replace(" ", "") == row_name.replace(" ", ""):
+                    matches.add(rule.offset + i)
+        if not matches and entry not in graph.symbols:
+            unknown.append(entry)
+        flagged |= matches
+    return sorted(flagged), unknown

@@ -1,0 +1,107 @@
+"""Closed-form start of phi: the size and direction of its targets are chosen by teacher-forced loss.
+
+How strongly the residual stream must be changed differs between students. Several pairs of gain and unembedding share
+are tried on a few rehearsal traces; nothing is trained.
+
+Letters: B sequences, T tokens, V vocabulary, N answer tokens, S symbols, P prototype samples, U literals, J token index
+within a unit, E student width.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from m2kt.models import decoder
+from m2kt.student._batching import IGNORE, collate
+from m2kt.student._calibrate import StudentTargets
+from m2kt.student._prepare import TrainingInputs
+from m2kt.student._rehearsal import Rehearsal
+from m2kt.student._tokenisation import Tokenisation, unit_targets
+from m2kt.student.cal import CALConfig, CALModel, ReaderBase
+
+CALIBRATION_TRACES = 16  # of each round
+CALIBRATION_ROUNDS = 12
+START_TRACES = 8
+GAINS = (4.0, 8.0)
+UNEMBEDDING_SHARES = (0.0, 0.15, 0.3, 0.5, 1.0)
+MAX_LOSS_WEIGHT = 0.1  # of the largest token loss beside the mean: one unreadable literal spoils every trace
+
+
+def calibration_sequences(
+    rehearsal: Rehearsal, config: CALConfig, tokenisation: Tokenisation
+) -> list[list[int]]:
+    """Rehearsal traces in tokens that together contain every answer token, as far as a few rounds reach."""
+    sequences: list[list[int]] = []
+    missing = set(tokenisation.answer_tokens)
+    for i in range(CALIBRATION_ROUNDS):
+        for draw in rehearsal.draw(CALIBRATION_TRACES):
+            encoded = rehearsal.encode(*draw, config)
+            labels = {token for token in encoded.label_T if token != IGNORE}
+            if i == 0 or labels & missing:
+                sequences.append(encoded.ids)
+                missing -= labels
+        if not missing:
+            break
+    return sequences
+
+
+@torch.no_grad()
+def choose_start(tuner: CALModel, targets: StudentTargets, inputs: TrainingInputs) -> None:
+    """Start phi with the gain and unembedding share of the smallest teacher-forced loss.
+
+    ``targets`` receives the choice, its loss, and the tokens that this took.
+    """
+    reader, projector = tuner.reader(), inputs.settings.projector
+    gains = GAINS if projector.gain is None else (projector.gain,)
+    shares = UNEMBEDDING_SHARES if projector.unembedding is None else (projector.unembedding,)
+    choices = [(gain, share) for gain in gains for share in shares]
+    best = 0
+    if len(choices) > 1:
+        draws = inputs.rehearsal.draw(START_TRACES)
+        traces = [inputs.rehearsal.encode(*draw, reader.config) for draw in draws]
+        batch = collate(
+            traces, reader.mean_X.device, teacher_forced_B=torch.ones(len(traces), dtype=torch.bool)
+        )
+        answer_BT = batch.label_BT != IGNORE
+        losses: list[float] = []
+        for targets.gain, targets.unembedding in choices:
+            start(reader, targets, inputs)
+            with tuner.teaching(batch.teaching):
+                out = decoder(tuner.model)(
+                    input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False
+                )
+            logits_NV = tuner.model.get_output_embeddings()(out.last_hidden_state[answer_BT]).float()
+            loss_N = functional.cross_entropy(logits_NV, batch.label_BT[answer_BT], reduction="none")
+            losses.append(float(loss_N.mean() + MAX_LOSS_WEIGHT * loss_N.max()))
+        best = int(np.argmin(losses))
+        targets.start_loss = losses[best]
+        targets.n_tokens += len(choices) * int(batch.mask_BT.sum())
+    targets.gain, targets.unembedding = choices[best]
+    start(reader, targets, inputs)
+
+
+@torch.no_grad()
+def start(reader: ReaderBase, targets: StudentTargets, inputs: TrainingInputs) -> None:
+    """Set phi, literal vectors and fallback vectors to the student targets in closed form."""
+    tokenisation, unit_length = inputs.tokenisation, reader.config.phases
+    target_SJE, known_SJ = unit_targets(targets.by_token, tokenisation.answer_forms, unit_length)
+    symbol_P = symbol_of_sample(inputs)
+    assert reader.pool_PD is not None
+    reader.projector.start(
+        reader.pool_PD, reader.anchor_SD, symbol_P, target_SJE, known_SJ, inputs.settings.projector.ridge
+    )
+    reader.spare_SJE.copy_(target_SJE)
+    if reader.literal_UJE.shape[0]:
+        forms = [Counter([tokens]) for tokens in tokenisation.literals.values()]
+        literal_UJE, _ = unit_targets(targets.by_token, forms, unit_length)
+        reader.literal_UJE.copy_(literal_UJE)
+
+
+def symbol_of_sample(inputs: TrainingInputs) -> Tensor:
+    """The symbol of each prototype sample, (P,)."""
+    return torch.from_numpy(np.asarray(inputs.packet.concepts.prototype_symbol_P)).long()
