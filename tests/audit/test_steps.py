@@ -22,7 +22,7 @@ from m2kt.audit import (
     measure_steps,
     packet_traces,
 )
-from m2kt.audit._steps import spans
+from m2kt.audit._traces import spans
 from m2kt.models import LoadedModel, load_causal_lm
 from m2kt.packet import Packet, Trace, decode_outputs, fixed_lookup, roll_out
 from m2kt.pipeline import extract, read_spec

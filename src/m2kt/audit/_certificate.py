@@ -32,7 +32,7 @@ from scipy.special import betaincinv
 from torch.nn import functional
 
 from m2kt.audit._skill import packet_traces
-from m2kt.audit._steps import other_positions, spans, teacher_forced
+from m2kt.audit._traces import other_positions, spans, teacher_forced
 from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace
 from m2kt.probes import Prompt

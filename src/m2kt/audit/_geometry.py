@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from m2kt.audit._steps import cal_reader
+from m2kt.audit._traces import cal_reader
 from m2kt.models import LoadedModel, special_prefix
 from m2kt.packet import Packet, Trace, decode_outputs
 from m2kt.student import student_targets, tokenise, unit_targets
@@ -65,9 +65,9 @@ def measure_geometry(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace
     if comparison is None:
         return None
     cosine_KSJ = torch.einsum("kje,sje->ksj", comparison.image_KJE, comparison.state_SJE)
-    indices_S = comparison.known_SJ.sum(-1)
-    distance_KS = ((2 - 2 * cosine_KSJ) * comparison.known_SJ).sum(-1) / indices_S.clamp(min=1)
-    present_S = indices_S > 0
+    n_indices_S = comparison.known_SJ.sum(-1)
+    distance_KS = ((2 - 2 * cosine_KSJ) * comparison.known_SJ).sum(-1) / n_indices_S.clamp(min=1)
+    present_S = n_indices_S > 0
     present_K = present_S[comparison.output_K]
     if not present_K.any():
         return None

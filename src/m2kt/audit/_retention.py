@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from m2kt.audit._steps import cal_reader
+from m2kt.audit._traces import cal_reader
 from m2kt.models import LoadedModel, encode_prompt, pad_batch
 from m2kt.student.cal import cal_model
 

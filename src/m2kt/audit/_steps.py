@@ -8,23 +8,23 @@ prefix, so errors do not accumulate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
+from m2kt.audit._traces import cal_reader, other_positions, spans, teacher_forced
 from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace, decodes_with_margin
-from m2kt.student import IGNORE, NO_BANK, Batch, CALConfig, CALModel, EncodedTrace, Encoder, collate
+from m2kt.student import IGNORE, Batch, CALModel, EncodedTrace
 from m2kt.student.cal import ReaderBase, StructuredReader, cal_model
 from m2kt.student.losses import HALF_LOG_ATTENTION, edge_log_attention
 
 Stage = Literal["selected", "gathered", "retrieved", "written", "readable", "read_out"]
 STAGES: tuple[Stage, ...] = ("selected", "gathered", "retrieved", "written", "readable", "read_out")
-TRACES_A_BATCH = 16  # bounds the logits, B x T x V
 
 
 class Steps(BaseModel):
@@ -138,47 +138,6 @@ def measure_steps(
     return _summary(packet, steps, whole)
 
 
-def cal_reader(model: nn.Module) -> ReaderBase | None:
-    """The reader of a student's active adapter; None for steering alone, another adapter, or no adapter."""
-    tuner = getattr(model, "base_model", None)
-    if not isinstance(tuner, CALModel):
-        return None
-    config = cast(CALConfig, tuner.peft_config[tuner.active_adapters[0]])
-    return None if config.reader == "none" else tuner.reader()
-
-
-def teacher_forced(
-    loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]
-) -> Iterator[tuple[list[EncodedTrace], Batch]]:
-    """The complete traces in the student's tokens, as batches of similar length."""
-    reader = cal_reader(loaded.model)
-    config = CALConfig() if reader is None else reader.config
-    encode = Encoder(packet.graph, loaded.tokenizer)
-    items = [encode(trace, NO_BANK, config) for trace in traces if trace.complete]
-    items.sort(key=lambda item: len(item.ids))
-    for start in range(0, len(items), TRACES_A_BATCH):
-        group = items[start : start + TRACES_A_BATCH]
-        yield group, collate(group, loaded.device)
-
-
-def spans(item: EncodedTrace) -> dict[int, int]:
-    """Positions that predict the tokens of each symbol written by a rule: the first, and one behind the last."""
-    unit, n = item.unit_of_token, len(item.ids)
-    ends = {}
-    for t in (t for t, concept in enumerate(item.concept_T) if concept >= 0):
-        end = t + 1
-        while end + 1 < n and unit[end + 1] == unit[t + 1]:
-            end += 1
-        ends[t] = end
-    return ends
-
-
-def other_positions(item: EncodedTrace) -> list[int]:
-    """Positions that predict the answer's other tokens: copies and literals."""
-    of_rules = {i for t, end in spans(item).items() for i in range(t, end)}
-    return [i for i, label in enumerate(item.label_T) if label != IGNORE and i not in of_rules]
-
-
 def _agrees(trace: Trace, completions: Mapping[str, str]) -> bool:
     prompt = "".join(u.text for u in trace.units[: trace.n_prompt])
     return completions.get(prompt) == trace.completion
@@ -204,9 +163,9 @@ def _stages(tuner: CALModel, reader: ReaderBase, batch: Batch) -> dict[Stage, Te
     if not isinstance(reader, StructuredReader):
         return {"retrieved": retrieved_BT}
     gathered_BT = torch.ones_like(retrieved_BT)
-    where_M2, log_p_M = edge_log_attention(batch, outputs, reader.config)
-    missed_M2 = where_M2[log_p_M <= HALF_LOG_ATTENTION]
-    gathered_BT[missed_M2[:, 0], missed_M2[:, 1]] = False
+    where_N2, log_p_N = edge_log_attention(batch, outputs, reader.config)
+    missed_N2 = where_N2[log_p_N <= HALF_LOG_ATTENTION]
+    gathered_BT[missed_N2[:, 0], missed_N2[:, 1]] = False
     return {
         "selected": outputs.class_BTC.argmax(-1) == teaching.class_BT,
         "gathered": gathered_BT,

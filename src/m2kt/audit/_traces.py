@@ -1,0 +1,56 @@
+"""Traces of a packet as a student's batches, teacher-forced, and which positions predict what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from torch import nn
+
+from m2kt.models import LoadedModel
+from m2kt.packet import Packet, Trace
+from m2kt.student import IGNORE, NO_BANK, Batch, CALConfig, CALModel, EncodedTrace, Encoder, collate
+from m2kt.student.cal import ReaderBase
+
+TRACES_A_BATCH = 16  # bounds the logits, B x T x V
+
+
+def cal_reader(model: nn.Module) -> ReaderBase | None:
+    """The reader of a student's active adapter; None for steering alone, another adapter, or no adapter."""
+    tuner = getattr(model, "base_model", None)
+    if not isinstance(tuner, CALModel):
+        return None
+    config = cast(CALConfig, tuner.peft_config[tuner.active_adapters[0]])
+    return None if config.reader == "none" else tuner.reader()
+
+
+def teacher_forced(
+    loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]
+) -> Iterator[tuple[list[EncodedTrace], Batch]]:
+    """The complete traces in the student's tokens, as batches of similar length."""
+    reader = cal_reader(loaded.model)
+    config = CALConfig() if reader is None else reader.config
+    encode = Encoder(packet.graph, loaded.tokenizer)
+    items = [encode(trace, NO_BANK, config) for trace in traces if trace.complete]
+    items.sort(key=lambda item: len(item.ids))
+    for start in range(0, len(items), TRACES_A_BATCH):
+        group = items[start : start + TRACES_A_BATCH]
+        yield group, collate(group, loaded.device)
+
+
+def spans(item: EncodedTrace) -> dict[int, int]:
+    """Positions that predict the tokens of each symbol written by a rule: the first, and one behind the last."""
+    unit, n = item.unit_of_token, len(item.ids)
+    ends = {}
+    for t in (t for t, concept in enumerate(item.concept_T) if concept >= 0):
+        end = t + 1
+        while end + 1 < n and unit[end + 1] == unit[t + 1]:
+            end += 1
+        ends[t] = end
+    return ends
+
+
+def other_positions(item: EncodedTrace) -> list[int]:
+    """Positions that predict the answer's other tokens: copies and literals."""
+    of_rules = {i for t, end in spans(item).items() for i in range(t, end)}
+    return [i for i, label in enumerate(item.label_T) if label != IGNORE and i not in of_rules]
