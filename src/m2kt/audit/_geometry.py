@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from m2kt.audit._traces import cal_reader
 from m2kt.models import LoadedModel, special_prefix
 from m2kt.packet import Packet, Trace, decode_outputs
 from m2kt.student import student_targets, tokenise, unit_targets
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # A mean over few contexts depends on them: with 8 traces a third of phi(c_k) is nearest to a wrong symbol.
 MIN_TRACES = 16
@@ -127,7 +131,7 @@ def _compare(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]) -> _C
     prefix = len(special_prefix(loaded.tokenizer))
     with loaded.peft_model.disable_adapter():
         states = student_targets(
-            loaded.model,
+            cast("PreTrainedModel", loaded.model),  # a PeftModel forwards what is read of it
             tokenisation.sequences,
             config.read_layers,
             config.write_layer,
