@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from m2kt._home import check_home, m2kt_home
+from m2kt.cli import app
 from m2kt.errors import StorageError
 
 
@@ -30,3 +32,42 @@ def test_no_home_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "expanduser", no_home)
     with pytest.raises(StorageError, match="set M2KT_HOME"):
         m2kt_home()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "extract no-such-teacher --probes none.yaml --out packet",
+        "ingest no-such-student nothing --out adapter",
+        "consolidate no-such-student --adapter a --packet nothing --out plain",
+        "demo",
+        "keys new ann",
+    ],
+)
+def test_verbs_that_sign_refuse_before_any_work(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # neither teacher nor student nor packet exist: an error after the check would name them
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "file" / "home"))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, line.split())
+    assert done.exit_code == 9, (done.stderr, done.exception)
+    assert "set M2KT_HOME" in done.stderr and "such" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_home_that_only_holds_the_key_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from m2kt.packet import local_key
+
+    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
+    local_key()
+
+    def no_file(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", no_file)
+    assert check_home() == tmp_path / "home"
+    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "other"))
+    with pytest.raises(StorageError, match="Permission denied"):
+        check_home()

@@ -119,6 +119,15 @@ def test_light_imports(module: str) -> None:
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
+def test_nothing_of_posix_is_imported_with_the_pipeline() -> None:
+    script = (
+        "import sys; sys.modules['fcntl'] = sys.modules['resource'] = sys.modules['pwd'] = None\n"
+        "import filelock; import m2kt.pipeline, m2kt.cli, m2kt.remote"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_public_names() -> None:
     assert set(m2kt.__all__) <= set(dir(m2kt))
     for name in m2kt.__all__:

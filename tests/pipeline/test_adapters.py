@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -29,6 +31,7 @@ from m2kt.pipeline._adapters import (
     rollback,
     states,
 )
+from m2kt.pipeline._statements import write_file
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,24 @@ def test_commit_and_digest(model: Any, tmp_path: Path) -> None:
     changed[-1] ^= 1
     weights.write_bytes(bytes(changed))
     assert adapter_digest(out) != digest
+
+
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_the_umask_decides_who_may_read(
+    mask: int, file: int, folder: int, model: Any, tmp_path: Path
+) -> None:
+    before = os.umask(mask)
+    try:
+        commit_adapter(model, tmp_path / "adapter", {}, receipt=lambda digest: b"{}", card="# card")
+        write_file(tmp_path / "statement.json", b"{}")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "adapter").stat().st_mode) == folder
+    paths = [*(tmp_path / "adapter").iterdir(), tmp_path / "statement.json"]
+    assert {path.name for path in paths} >= {"adapter_model.safetensors", "receipt.json", "README.md"}
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_file()} == {
+        path.name: file for path in paths if path.is_file()
+    }
 
 
 def test_full_disk_leaves_what_was_there(model: Any, tmp_path: Path) -> None:
