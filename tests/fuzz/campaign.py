@@ -1,6 +1,6 @@
 """Mutated packets by the thousand: ``python -m tests.fuzz.campaign --mutations 1000000 --jobs 2``.
 
-So many with the signature kept (none may be accepted) and as many signed anew by an attacker (no crash, and what is
+So many with the signature kept (none may be accepted) and as many signed again by an attacker (no crash, and what is
 accepted must be usable). In memory; seeded, whatever the number of jobs. Exit code 1 on a crash or an unsigned change
 accepted.
 """
@@ -31,11 +31,11 @@ MODES: tuple[Mode, ...] = ("kept", "resigned")
 SHOWN = 5  # crashes that are printed in full
 
 Task = tuple[Mode, int, int, int]  # mode, seed, number of the chunk, mutations
-Found = tuple[Counter[tuple[str, str, str]], list[str], float]
+Outcomes = tuple[Counter[tuple[str, str, str]], list[str], float]
 
 
-def run(task: Task) -> Found:
-    """One chunk: outcomes counted by (mode, kind, outcome), what went wrong in words, and the slowest packet's time."""
+def run(task: Task) -> Outcomes:
+    """One chunk: outcomes counted by (mode, kind, outcome), a text for each fault, and the slowest packet's time."""
     mode, seed, number, n = task
     counts: Counter[tuple[str, str, str]] = Counter()
     wrong, slowest = [], 0.0
@@ -69,8 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mode", choices=MODES, action="append", help="one mode only")
-    asked = parser.parse_args(arguments)
-    modes = asked.mode or list(MODES)
+    options = parser.parse_args(arguments)
+    modes = options.mode or list(MODES)
     counts: Counter[tuple[str, str, str]] = Counter()
     wrong: list[str] = []
     slowest = 0.0
@@ -78,23 +78,25 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
-        multiprocessing.get_context("spawn").Pool(asked.jobs) as pool,
+        multiprocessing.get_context("spawn").Pool(options.jobs) as pool,
         Progress(*columns, console=console) as bar,
     ):
         for mode in modes:
             began = time.perf_counter()
-            shown = bar.add_task(mode, total=asked.mutations)
-            for found, faults, slow in pool.imap_unordered(run, _tasks(asked.mutations, asked.seed, [mode])):
-                counts += found
+            shown = bar.add_task(mode, total=options.mutations)
+            for outcomes, faults, slow in pool.imap_unordered(
+                run, _tasks(options.mutations, options.seed, [mode])
+            ):
+                counts += outcomes
                 wrong += faults
                 slowest = max(slowest, slow)
-                bar.update(shown, advance=found.total())
+                bar.update(shown, advance=outcomes.total())
             spent[mode] = time.perf_counter() - began
         pool.close()
         pool.join()
     _print(counts)
     for mode in modes:
-        print(f"{mode}: {asked.mutations / spent[mode]:,.0f} packets a second with {asked.jobs} jobs")
+        print(f"{mode}: {options.mutations / spent[mode]:,.0f} packets a second with {options.jobs} jobs")
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"slowest packet {slowest:.2f} s; largest job {memory:,.0f} MiB; {len(wrong)} wrong")
     for fault in wrong[:SHOWN]:

@@ -1,7 +1,7 @@
-"""What became of a mutated packet: refused, accepted, or a crash.
+"""The outcome of a mutated packet: refused, accepted, or a crash.
 
-``kept``: the original signature stays, so any change must be refused. ``resigned``: an attacker who has a key makes
-digests, ledger and signature fit; then the packet must be refused for what it says, or be one that can be used.
+``kept``: the original signature stays, so any change must be refused. ``resigned``: an attacker with a key corrects
+digests, ledger and signature; then the packet must be refused for its content, or be usable.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def kinds(mode: Mode) -> list[str]:
 
 
 def judge(mode: Mode, kind: str, rng: random.Random, good: Path) -> Outcome:
-    """Mutates and loads. Whatever else than PacketError comes out of it is a crash, and raised."""
+    """Mutates and loads. Any error other than PacketError is a crash, and raised."""
     parts, raw = original(good)
     with _limit():
         if kind == "frame":
@@ -67,20 +67,20 @@ def judge(mode: Mode, kind: str, rng: random.Random, good: Path) -> Outcome:
 
 
 def use(packet: Packet) -> None:
-    """What users do with a packet: describe it, roll it out, read answers, write it anew."""
+    """What users do with a packet: describe it, roll it out, read answers, write it again."""
     describe(packet)
     outputs = [output or 0 for output in read_outputs(packet)]
-    roller, table = GraphExecutor(packet.graph), fixed_lookup(outputs, packet.graph)
+    executor, table = GraphExecutor(packet.graph), fixed_lookup(outputs, packet.graph)
     for prompt in packet.spec.sample("probing", 4, seed=0):
-        packet.spec.read_answer(roller(prompt, table).completion)
+        packet.spec.read_answer(executor(prompt, table).completion)
     packet.graph.first_leaves()
-    # signed anew it is the same path as before, so that is left out here
+    # without a signature, which would be verified by the same code again
     again = Packet.from_parts({**packet.replace()._fresh_parts(), SIGNATURE: b""}, "fuzz, anew", verify=False)
     assert again.graph == packet.graph and again.spec == packet.spec
 
 
 def _spoil_frame(rng: random.Random, raw: bytes) -> bytes:
-    """Anywhere in the single file, its headers above all."""
+    """Changes of the single file, most of them in its headers."""
     action = rng.randrange(5)
     if action == 0:
         return flip(rng, raw)

@@ -1,4 +1,4 @@
-"""Ways of spoiling a packet, by kind. Each takes a random generator and the parts, and returns other parts.
+"""Mutations of a packet, by kind. Each takes a random generator and the parts, and returns other parts.
 
 What a kind changes is small, so that most of the packet still makes sense and the change gets as far as it can.
 """
@@ -167,7 +167,7 @@ def _spec_field(rng: random.Random, parts: Parts) -> Parts:
 
 @kind
 def _graph_and_spec_text(rng: random.Random, parts: Parts) -> Parts:
-    """One text exchanged in both, so that they still fit each other."""
+    """One text replaced in both, so that they stay consistent."""
     old = rng.choice([b"tiny", b"{x} {x}:", b"\\n", b"rule 1", b'"a"', b"'b'", b" ", b":", b"."])
     new = rng.choice([*SCRAPS, b"{x}", b"{z=x} {z=x}:", b"c", b"x" * 300])
     count = rng.choice([-1, 1])
@@ -308,8 +308,8 @@ def _tensor_header(rng: random.Random, parts: Parts) -> Parts:
     header = alter(rng, json.loads(raw[8 : 8 + length]))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    said = len(text) if rng.random() < 0.8 else rng.choice([0, 1, 2**16, 2**31, 2**63, 2**64 - 1])
-    return _put(parts, part, said.to_bytes(8, "little") + text + raw[8 + length :])
+    declared = len(text) if rng.random() < 0.8 else rng.choice([0, 1, 2**16, 2**31, 2**63, 2**64 - 1])
+    return _put(parts, part, declared.to_bytes(8, "little") + text + raw[8 + length :])
 
 
 @kind

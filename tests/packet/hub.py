@@ -44,7 +44,7 @@ def serving(folder: Path, cache: Path) -> Iterator[dict[str, str]]:
 
 
 def run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A client of the hub, in a process of its own."""
+    """A client of the hub, in a separate process."""
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
@@ -59,8 +59,12 @@ class Hub(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         if self.path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+            request = json.loads(body)
+            name = (
+                f"{request['organization']}/{request['name']}"
+                if request.get("organization")
+                else request["name"]
+            )
             (self.folder / name).mkdir(parents=True, exist_ok=True)
             self._json({"url": f"https://huggingface.co/{name}"})
         elif "/preupload/" in self.path:

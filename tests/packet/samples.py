@@ -1,4 +1,4 @@
-"""A small packet made by hand: a secret table over three letters, two arguments, chains of two."""
+"""A small packet made by hand: a random rule over three letters, two arguments, chains of two."""
 
 from __future__ import annotations
 
@@ -127,12 +127,12 @@ def sample_packet(*, verbalised: bool = False, width: int = 4, seed: int = 0, **
 
 
 def whole_packet() -> Packet:
-    """A small packet that has all that an extraction writes: edges, traces, a guard, some rows in words."""
+    """A small packet that has all that an extraction writes: edges, traces, a guard, some verbalised rows."""
     packet = sample_packet(verbalised=True, notes=["made by hand"], config={"seed": 0, "verbalised": 0.5})
     rng = np.random.default_rng(7)
     rule = packet.graph.rules[0]
-    told = [output if i % 2 else None for i, output in enumerate(rule.outputs)]
-    graph = packet.graph.model_copy(update={"rules": [rule.model_copy(update={"outputs": told})]})
+    outputs = [output if i % 2 else None for i, output in enumerate(rule.outputs)]
+    graph = packet.graph.model_copy(update={"rules": [rule.model_copy(update={"outputs": outputs})]})
     edges = [
         [0, 0, 0, 0, 0, 0],
         [0, 0, 1, 1, 1, 0],

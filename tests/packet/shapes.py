@@ -75,11 +75,11 @@ def fold(n: int) -> TemplateGraph:
     """``a b c:`` -> `` a b d; d c e > e.``"""
     steps: list[tuple[Decision, str]] = []
     for i in range(1, n):
-        here = n + 1 + len(steps)
+        first = n + 1 + len(steps)
         steps += [
-            copy(0 if i == 1 else here - 2, " "),
+            copy(0 if i == 1 else first - 2, " "),
             copy(i, " "),
-            symbol(WriteRule(rule=0, sources=[here, here + 1], lead=" ")),
+            symbol(WriteRule(rule=0, sources=[first, first + 1], lead=" ")),
             mark(";" if i < n - 1 else " >"),
         ]
     steps += [copy(n + len(steps) - 1, " "), mark("."), mark("\n")]
@@ -113,13 +113,13 @@ def columns(n: int) -> TemplateGraph:
     steps: list[tuple[Decision, str]] = []
     start, ones = 2 * n + 2, []
     for i in range(n):
-        here = start + len(steps)
-        sources = [here, here + 2, here + 4]
-        carry = symbol(WriteLiteral(text="0", symbol=0)) if i == 0 else copy(here - 3)
+        first = start + len(steps)
+        sources = [first, first + 2, first + 4]
+        carry = symbol(WriteLiteral(text="0", symbol=0)) if i == 0 else copy(first - 3)
         steps += [copy(n - 1 - i), mark("+"), copy(2 * n - i), mark("+"), carry, mark("=")]
         steps += [symbol(WriteRule(rule=r, sources=sources)) for r in (0, 1)]
         steps += [mark(";" if i < n - 1 else ">")]
-        ones.append(here + 7)
+        ones.append(first + 7)
     digits = [ones[-1] - 1, *reversed(ones)]
     nodes = line(columns_text(n), steps).nodes
     nodes[-1].children[">"] = first = len(nodes)
@@ -138,9 +138,11 @@ def digit(digits: list[int], dropped: int, written: int) -> Decision:
     step: Decision = WriteCopy(source=digits[at]) if at <= n else WriteLiteral(text=".")
     if dropped == min(n, n + 1 - written):  # whoever dropped more has come to his end before
         return step
-    kept = [1] if dropped == 0 else list(range(1, 10))
+    digits_left = [1] if dropped == 0 else list(range(1, 10))
     more = digit(digits, dropped + 1, written)
-    return Guard(source=digits[dropped], cases=[Case(values=kept, then=step), Case(values=[0], then=more)])
+    return Guard(
+        source=digits[dropped], cases=[Case(values=digits_left, then=step), Case(values=[0], then=more)]
+    )
 
 
 def columns_graph(sizes: tuple[int, ...]) -> Graph:

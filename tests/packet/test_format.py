@@ -72,7 +72,7 @@ def test_F1_version(refused: Refused) -> None:
         changed("manifest.json", lambda m: {"format_version": 2, "all": "different"})
 
 
-def test_F2_what_is_not_known(refused: Refused) -> None:
+def test_F2_unknown_parts(refused: Refused) -> None:
     refused(
         "foreign-file",
         "manifest-unknown-field",
@@ -86,7 +86,7 @@ def test_F2_what_is_not_known(refused: Refused) -> None:
         Packet.from_parts({**good(), "concepts.safetensors": write_arrays(arrays, "")}, verify=False)
 
 
-def test_F3_samples_for_ever() -> None:
+def test_F3_sample_packets() -> None:
     packet, recorded = Packet.load(GOOD), json.loads(GOOD.with_suffix(".json").read_text())
     assert packet.signature is not None and packet._parts is not None
     assert (packet.digest, packet.signature.keyid) == (recorded["digest"], recorded["keyid"])
@@ -98,10 +98,10 @@ def test_F3_samples_for_ever() -> None:
 
 # -- parts ------------------------------------------------------------------------------------------------------------
 def test_F4_parts_and_limits(refused: Refused) -> None:
-    table = re.findall(r"^\| `([^`]+)` \| .* \| (\d+) ([MG]iB) \|$", RULES.read_text(), re.MULTILINE)
+    limits = re.findall(r"^\| `([^`]+)` \| .* \| (\d+) ([MG]iB) \|$", RULES.read_text(), re.MULTILINE)
     units = {"MiB": 1 << 20, "GiB": 1 << 30}
-    assert [name for name, _, _ in table] == list(PARTS)
-    assert {name: int(n) * units[unit] for name, n, unit in table} == LIMITS
+    assert [name for name, _, _ in limits] == list(PARTS)
+    assert {name: int(n) * units[unit] for name, n, unit in limits} == LIMITS
     refused("part-missing", "foreign-file", "sparse-text", "sparse-tensors", "zip-declared-size")
 
 
@@ -127,7 +127,7 @@ def test_F6_single_files() -> None:
         assert archive.namelist() == list(PARTS)
         assert {name: archive.read(name) for name in PARTS} == good()
     raw, at = GOOD.read_bytes(), 0
-    for name in PARTS:  # as the rule says it, in numbers
+    for name in PARTS:  # the numbers of the rule
         n = len(good()[name])
         head = struct.pack("<4s5H", b"PK\3\4", 20, 0, 0, 0, 0x21)
         assert raw[at : at + 14] == head
@@ -197,7 +197,7 @@ def test_F11_numbers(refused: Refused) -> None:
 def test_F12_depth_and_number(refused: Refused) -> None:
     refused("json-deep", "json-deep-objects", "json-many-brackets")
     nested: Any = []
-    for _ in range(124):  # with manifest, config and the list's own level: 127
+    for _ in range(124):  # with the levels of manifest, config and list: 127
         nested = [nested]
     assert changed("manifest.json", lambda m: m.update(config={"x": nested})).manifest.config
     with pytest.raises(PacketError, match="nested deeper"):
@@ -207,7 +207,7 @@ def test_F12_depth_and_number(refused: Refused) -> None:
     )  # within a text they are none
 
 
-def test_F13_one_way_of_writing(refused: Refused) -> None:
+def test_F13_canonical_form(refused: Refused) -> None:
     refused("json-key-twice", "json-spaces", "json-escapes", "json-text-index", "manifest-field-missing")
 
 
@@ -387,7 +387,7 @@ def test_F34_nodes(refused: Refused) -> None:
     assert failure is not None and failure.what == "node"
 
 
-def test_F34_many_ways_are_counted_without_huge_numbers() -> None:
+def test_F34_counts_of_skeletons_are_bounded() -> None:
     packet = sample_packet()
     template = packet.graph.templates[0]
     double = Node(step=WriteLiteral(text="."), children={})
@@ -397,7 +397,7 @@ def test_F34_many_ways_are_counted_without_huge_numbers() -> None:
     assert template.n_skeletons == 2**53 - 1
 
 
-def test_F35_only_what_is_written(refused: Refused) -> None:
+def test_F35_sources_are_written_before(refused: Refused) -> None:
     refused("graph-unwritten")
 
     def last_unit(
@@ -430,36 +430,36 @@ def test_F38_units() -> None:
     assert prompt.units[-1].text == ":" and "".join(u.text for u in prompt.units) == prompt.text
 
 
-def test_F39_roll_out() -> None:
+def test_F39_rollout() -> None:
     packet = Packet.load(GOOD)
-    roller, table = GraphExecutor(packet.graph), fixed_lookup(OUTPUTS, packet.graph)
+    executor, lookup = GraphExecutor(packet.graph), fixed_lookup(OUTPUTS, packet.graph)
     shape = packet.spec._shapes[1]
     for values, written in ((("a", "b", "c"), " a a.\n"), (("c", "a", "b"), " a>.\n")):
-        trace = roller(shape.fill(values, template=1, held_out=False), table)
+        trace = executor(shape.fill(values, template=1, held_out=False), lookup)
         assert (trace.completion, trace.complete) == (written, True)
 
 
-def test_a_roller_writes_what_the_table_at_hand_says() -> None:
+def test_an_executor_writes_what_the_given_lookup_returns() -> None:
     """Not what it remembers of another: rehearsal shuffles the table from trace to trace."""
     packet = Packet.load(GOOD)
-    roller = GraphExecutor(packet.graph)
+    executor = GraphExecutor(packet.graph)
     prompt = packet.spec._shapes[1].fill(("a", "b", "c"), template=1, held_out=False)
     for outputs in (OUTPUTS, [(symbol + 1) % 3 for symbol in OUTPUTS], OUTPUTS):
-        table = fixed_lookup(outputs, packet.graph)
-        trace, fresh = roller(prompt, table), GraphExecutor(packet.graph)(prompt, table)
+        lookup = fixed_lookup(outputs, packet.graph)
+        trace, fresh = executor(prompt, lookup), GraphExecutor(packet.graph)(prompt, lookup)
         assert trace == fresh
         ruled = [unit for unit in trace.units if unit.kind == "rule"]
         assert ruled and all(unit.symbol == outputs[packet.graph.concept(unit)] for unit in ruled)
 
 
-def test_F40_where_it_ends() -> None:
+def test_F40_incomplete_rollouts() -> None:
     packet = Packet.load(GOOD)
     prompt = packet.spec._shapes[0].fill(("a", "b"), template=0, held_out=False)
-    table = fixed_lookup(OUTPUTS, packet.graph)
-    assert GraphExecutor(packet.graph, max_units=3)(prompt, table).failure.what == "length"  # type: ignore[union-attr]
+    lookup = fixed_lookup(OUTPUTS, packet.graph)
+    assert GraphExecutor(packet.graph, max_units=3)(prompt, lookup).failure.what == "length"  # type: ignore[union-attr]
     rule = packet.graph.rules[0]
     fewer = rule.model_copy(update={"rows": rule.rows[2:], "outputs": rule.outputs[2:]})
-    trace = GraphExecutor(packet.graph.model_copy(update={"rules": [fewer]}))(prompt, table)
+    trace = GraphExecutor(packet.graph.model_copy(update={"rules": [fewer]}))(prompt, lookup)
     assert not trace.complete and trace.failure is not None and trace.failure.what == "row"
 
 
@@ -499,7 +499,7 @@ def test_F44_steps(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     assert slowest > 0.3  # so the bound is not far from what a search can take
 
 
-def test_F45_how_far_it_looks() -> None:
+def test_F45_searched_characters() -> None:
     spec = _with_answer("(x)")
     assert spec.read_answer("." * 4095 + "x") == "x"
     assert spec.read_answer("." * 4096 + "x") is None
@@ -543,8 +543,10 @@ def test_F48_statement() -> None:
 
 def test_F49_key_ids() -> None:
     key = _second_reader()[0]["predicate"]["key"]
-    said = '{"keytype":"ed25519","keyval":{"public":"%s"},"scheme":"ed25519"}' % key["keyval"]["public"]  # noqa: UP031
-    assert hashlib.sha256(said.encode()).hexdigest() == key["keyid"]
+    description = (
+        '{"keytype":"ed25519","keyval":{"public":"%s"},"scheme":"ed25519"}' % key["keyval"]["public"]
+    )  # noqa: UP031
+    assert hashlib.sha256(description.encode()).hexdigest() == key["keyid"]
 
 
 def test_F50_signature() -> None:
@@ -567,7 +569,7 @@ def _second_reader() -> tuple[dict[str, Any], None]:
     return statement, verified
 
 
-def test_F51_what_must_hold(refused: Refused) -> None:
+def test_F51_verification(refused: Refused) -> None:
     refused(
         "signature-of-another", "signature-other-content", "signature-other-statement", "signature-owner-key"
     )
@@ -601,7 +603,7 @@ def test_F53_errors(tmp_path: Path) -> None:
         assert str(error.value).isprintable() and len(str(error.value)) <= 600
 
 
-def test_F54_nothing_runs(tmp_path: Path) -> None:
+def test_F54_no_code_is_run(tmp_path: Path) -> None:
     path = GOOD.resolve()
     opened: list[str] = []
     watched = ("exec", "compile", "import", "socket.connect", "subprocess.Popen", "os.system")
@@ -657,6 +659,6 @@ def test_F55_limits_are_checked_before_values_are_built(
     assert parsed and max(parsed) < 100_000  # the manifest and the signature, not the graph
 
 
-def test_the_spec_is_refused_with_the_reason_where_people_write_it() -> None:
+def test_a_spec_is_refused_with_the_reason() -> None:
     with pytest.raises(SpecError, match="leave out a leading"):
         ProbeSpec.from_yaml(Packet.load(GOOD).spec.to_yaml().replace("> ?(.+)", ".*> (.+)"))

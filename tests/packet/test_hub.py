@@ -1,4 +1,4 @@
-"""A packet's way to the Hub and back, by the Hub's own client, against a hub on this machine."""
+"""A packet uploaded to and downloaded from a hub on this machine, by the Hub's client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield environment
 
 
-def test_there_and_back(hub: dict[str, str], tmp_path: Path) -> None:
+def test_upload_and_download(hub: dict[str, str], tmp_path: Path) -> None:
     saved = sample_packet().save_pretrained(tmp_path / "packet")
     digest = Packet.from_pretrained(saved).digest
     sent = run(
@@ -30,31 +30,33 @@ def test_there_and_back(hub: dict[str, str], tmp_path: Path) -> None:
     back = run("from m2kt import Packet; print(Packet.from_pretrained('ann/tiny').digest)", hub)
     assert back.stdout.strip() == digest, back.stderr
     (tmp_path / "hub" / "ann" / "tiny" / "README.md").write_text("hello")  # somebody edits it there
-    stranger = hub | {"HF_HOME": str(tmp_path / "other-cache")}
-    edited = run("from m2kt import Packet; Packet.from_pretrained('ann/tiny', revision='main')", stranger)
+    second_client = hub | {"HF_HOME": str(tmp_path / "other-cache")}
+    edited = run(
+        "from m2kt import Packet; Packet.from_pretrained('ann/tiny', revision='main')", second_client
+    )
     assert "README.md was edited after signing" in edited.stderr
 
 
-def test_a_branch_is_asked_for_by_name(hub: dict[str, str], tmp_path: Path) -> None:
+def test_a_branch_is_selected_by_name(hub: dict[str, str], tmp_path: Path) -> None:
     saved = sample_packet().save_pretrained(tmp_path / "packet")
     code = f"from m2kt import Packet; Packet.load({str(saved)!r}).push_to_hub('ann/tiny', branch='next')"
     assert run(code, hub).returncode == 0
     assert (tmp_path / "hub" / "pushes.txt").read_text() == "ann/tiny next\n"
 
 
-def test_the_card_says_to_the_hub_what_it_is(tmp_path: Path) -> None:
+def test_the_card_has_metadata_for_the_hub(tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
     card = ModelCard.load(sample_packet().save_pretrained(tmp_path / "packet") / "README.md")
     assert card.data.library_name == "m2kt" and "knowledge-packet" in card.data.tags
 
 
-def test_what_is_not_there_is_named(hub: dict[str, str]) -> None:
+def test_a_missing_repository_is_named(hub: dict[str, str]) -> None:
     code = "from m2kt import Packet; Packet.from_pretrained('ann/nothing')"
     assert "the Hub did not return it" in run(code, hub).stderr
 
 
-def test_offline_says_so() -> None:
+def test_offline_errors() -> None:
     with pytest.raises(PacketError, match="the Hub did not return it"):
         Packet.from_pretrained("ann/tiny")
     with pytest.raises(PacketError, match="the Hub refused the packet"):

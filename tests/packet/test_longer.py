@@ -37,16 +37,16 @@ from tests.packet.shapes import (
 )
 
 
-def test_a_chain_is_carried_on_exactly_as_far_as_one_likes() -> None:
+def test_a_chain_is_lengthened_by_any_number_of_steps() -> None:
     sizes = (2, 3, 4)
     for i, n in enumerate((5, 6)):
         assert extend(fold_graph(sizes), fold_spec(sizes), i) == fold(n)
     assert extend(fold_graph(sizes), fold_spec(sizes, (9,))) == fold(9)
 
 
-def test_the_smaller_shapes_foretell_the_largest() -> None:
+def test_the_smaller_shapes_predict_the_largest() -> None:
     assert foresight(fold_graph((2, 3, 4)), fold_spec((2, 3, 4))) == 1.0
-    # one step, and one that is followed by another: nothing says how a third would go on
+    # one step, and one that is followed by another: a third does not follow from them
     assert foresight(fold_graph((2, 3)), fold_spec((2, 3))) == 0.0
 
 
@@ -57,19 +57,19 @@ def test_one_shape_is_no_pattern() -> None:
 
 def completions(graph: Graph, probes: ProbeSpec, template: TemplateGraph) -> list[str]:
     """What a trie writes behind prompts of the held-out shape, over tables in which zeros are frequent."""
-    roller = GraphExecutor(graph.model_copy(update={"templates": [template]}))
+    executor = GraphExecutor(graph.model_copy(update={"templates": [template]}))
     rng = np.random.default_rng(0)
     written = []
     for prompt in probes.sample("evaluation", 150, seed=0, held_out=True):
         drawn = np.concatenate([rng.choice(rule.range, len(rule.rows)) for rule in graph.rules])
         drawn[rng.random(len(drawn)) < 0.5] = 0
-        trace = roller(prompt, fixed_lookup(drawn.tolist(), graph))
+        trace = executor(prompt, fixed_lookup(drawn.tolist(), graph))
         assert trace.complete, trace.failure
         written.append(trace.completion)
     return written
 
 
-def test_columns_and_dropped_zeros_are_carried_on() -> None:
+def test_columns_and_dropped_zeros_are_lengthened() -> None:
     graph, probes = columns_graph((1, 2, 3)), columns_spec((1, 2, 3), 4)
     made = completions(graph, probes, extend(graph, probes))
     assert made == completions(graph, probes, columns(4))
@@ -87,7 +87,7 @@ def misled(graph: Graph) -> Graph:
     return graph
 
 
-def test_a_largest_shape_with_a_wrong_guess_in_it_is_left_out_if_the_others_foretell_it() -> None:
+def test_a_largest_shape_with_an_error_is_left_out_if_the_others_predict_it() -> None:
     graph, probes = columns_graph((1, 2, 3, 4)), columns_spec((1, 2, 3, 4), 5)
     assert foresight(graph, probes) == 1.0
     made = completions(graph, probes, extend(misled(graph), probes))
@@ -97,7 +97,7 @@ def test_a_largest_shape_with_a_wrong_guess_in_it_is_left_out_if_the_others_fore
 
 
 def test_forms_that_are_not_sizes_of_one_shape_are_refused() -> None:
-    """Nested forms, reduced inside out: each has an order of its own."""
+    """Nested forms, reduced inside out: each has another order."""
     right = [
         symbol(WriteRule(rule=0, sources=[2, 3], lead=" ")),
         mark(";"),
@@ -129,12 +129,12 @@ def test_a_longer_packet_is_an_ordinary_packet(tmp_path: Path) -> None:
         lengthen(packet, 3)
 
 
-def test_what_is_rehearsed_of_a_longer_shape_is_never_asked() -> None:
+def test_rehearsed_prompts_of_a_longer_shape_are_never_evaluated() -> None:
     packet = fold_packet()
     longer = lengthen(packet).spec
     rehearsed = {p.text for p in longer.sample("rehearsal", 2000, seed=0, templates=[3])}
-    asked = {p.text for p in longer.sample("evaluation", 2000, seed=0, templates=[3])}
+    evaluated = {p.text for p in longer.sample("evaluation", 2000, seed=0, templates=[3])}
     # nor by whoever holds the spec in which that shape is still held out
     held_out = {p.text for p in packet.spec.sample("evaluation", 2000, seed=1, held_out=True, templates=[0])}
-    assert len(rehearsed) > 50 and asked and held_out == asked
-    assert not rehearsed & asked
+    assert len(rehearsed) > 50 and evaluated and held_out == evaluated
+    assert not rehearsed & evaluated

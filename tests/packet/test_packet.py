@@ -29,28 +29,28 @@ forms = pytest.mark.parametrize("name", ["packet", "packet.m2kp"])
 
 
 @forms
-def test_what_is_saved_comes_back(name: str, tmp_path: Path) -> None:
+def test_a_saved_packet_is_loaded_unchanged(name: str, tmp_path: Path) -> None:
     packet = sample_packet()
     packet.save(tmp_path / name)
     loaded = Packet.load(tmp_path / name)
     assert loaded.graph == packet.graph
     assert loaded.spec == packet.spec.public() and loaded.spec.truth is None
-    for mine, theirs in (
+    for expected, arrays in (
         (packet.concepts.arrays(), loaded.concepts.arrays()),
         (packet.attention, loaded.attention),
         (packet.traces, loaded.traces),
     ):
-        assert mine.keys() == theirs.keys()
-        for key in mine:
-            np.testing.assert_array_equal(mine[key], theirs[key])
-            assert mine[key].dtype == theirs[key].dtype
+        assert expected.keys() == arrays.keys()
+        for key in expected:
+            np.testing.assert_array_equal(expected[key], arrays[key])
+            assert expected[key].dtype == arrays[key].dtype
     assert loaded.manifest.ledger.packet_bytes == loaded.size_bytes > 0
     assert loaded.manifest.ledger.concepts == loaded.n_concepts == 9
     assert loaded.signature is not None and len(loaded.signature.keyid) == 64
     assert loaded.digest == packet.digest
 
 
-def test_both_forms_hold_the_same_bytes_every_time(tmp_path: Path) -> None:
+def test_both_forms_are_reproducible(tmp_path: Path) -> None:
     for name in ("one", "two", "one.m2kp", "two.m2kp"):
         sample_packet().save(tmp_path / name)
     assert (tmp_path / "one.m2kp").read_bytes() == (tmp_path / "two.m2kp").read_bytes()
@@ -76,7 +76,7 @@ print(Packet.load(sys.argv[1]).n_concepts)
     assert done.stdout.strip() == "9", done.stderr
 
 
-def test_the_card_tells_the_story_and_no_output() -> None:
+def test_the_card_shows_no_output() -> None:
     packet = sample_packet(fallback=True, fallback_reason="the answers vary too much", notes=["mind the gap"])
     card = packet._fresh_parts()["README.md"].decode()
     for text in ("zoo:tiny", "Apache-2.0", "99.50 %", "75.00 %", "rule 1 | 2 | 9", "3,700", "mind the gap"):
@@ -85,33 +85,36 @@ def test_the_card_tells_the_story_and_no_output() -> None:
 
 
 def test_at_v_0_no_text_part_holds_an_output() -> None:
-    silent, speaking = (sample_packet(verbalised=v)._fresh_parts() for v in (False, True))
-    assert json.loads(silent["graph.json"])["rules"][0]["outputs"] == [None] * 9
+    without, speaking = (sample_packet(verbalised=v)._fresh_parts() for v in (False, True))
+    assert json.loads(without["graph.json"])["rules"][0]["outputs"] == [None] * 9
     assert json.loads(speaking["graph.json"])["rules"][0]["outputs"] == OUTPUTS
 
 
-def test_a_packet_without_its_words_is_the_one_at_v_0(tmp_path: Path) -> None:
-    told, silent = sample_packet(verbalised=True), sample_packet()
-    ledger = told.manifest.ledger.model_copy(update={"teacher_tokens_in_traces": 12})
-    told = told.replace(manifest=told.manifest.model_copy(update={"ledger": ledger}))
-    found = without_verbalised(told, 9)
-    assert found.graph == silent.graph and found.manifest.verbalised == 0
-    assert found.manifest.ledger.teacher_tokens_in_traces == 3
-    assert told.graph.rules[0].outputs == OUTPUTS, "the packet it is made from stays what it is"
-    found.save(tmp_path / "packet")
-    assert Packet.load(tmp_path / "packet").concepts.vectors_KD.tolist() == told.concepts.vectors_KD.tolist()
+def test_without_verbalised_rows_the_packet_is_that_at_v_0(tmp_path: Path) -> None:
+    verbalised, without = sample_packet(verbalised=True), sample_packet()
+    ledger = verbalised.manifest.ledger.model_copy(update={"teacher_tokens_in_traces": 12})
+    verbalised = verbalised.replace(manifest=verbalised.manifest.model_copy(update={"ledger": ledger}))
+    changed = without_verbalised(verbalised, 9)
+    assert changed.graph == without.graph and changed.manifest.verbalised == 0
+    assert changed.manifest.ledger.teacher_tokens_in_traces == 3
+    assert verbalised.graph.rules[0].outputs == OUTPUTS, "the original is unchanged"
+    changed.save(tmp_path / "packet")
+    assert (
+        Packet.load(tmp_path / "packet").concepts.vectors_KD.tolist()
+        == verbalised.concepts.vectors_KD.tolist()
+    )
 
 
-def test_vectors_made_from_words_are_no_packet_without_words() -> None:
-    told = sample_packet(verbalised=True)
-    fidelity = told.manifest.fidelity.model_copy(update={"other": {PROTOTYPE_ROWS: 2.0}})
-    told = told.replace(manifest=told.manifest.model_copy(update={"fidelity": fidelity}))
+def test_vectors_made_from_prototypes_of_outputs_are_refused_at_v_0() -> None:
+    verbalised = sample_packet(verbalised=True)
+    fidelity = verbalised.manifest.fidelity.model_copy(update={"other": {PROTOTYPE_ROWS: 2.0}})
+    verbalised = verbalised.replace(manifest=verbalised.manifest.model_copy(update={"fidelity": fidelity}))
     with pytest.raises(PacketError, match="the vector of 2 rows is the prototype"):
-        without_verbalised(told, 9)
+        without_verbalised(verbalised, 9)
 
 
 class TestVariants:
-    def test_a_variant_is_signed_anew(self, tmp_path: Path) -> None:
+    def test_a_variant_is_signed_again(self, tmp_path: Path) -> None:
         Packet.load(sample_packet().save(tmp_path / "p"))
         packet = Packet.load(tmp_path / "p")
         vectors = packet.concepts.vectors_KD[::-1].copy()
@@ -122,8 +125,8 @@ class TestVariants:
         assert loaded.signature is not None
 
     def test_a_copy_keeps_its_signature_and_an_edit_in_place_does_not(self, tmp_path: Path) -> None:
-        theirs = local_key(tmp_path / "their.pem")
-        sample_packet().save(tmp_path / "p", key=theirs)
+        another = local_key(tmp_path / "their.pem")
+        sample_packet().save(tmp_path / "p", key=another)
         packet = Packet.load(tmp_path / "p")
         assert packet.signature is not None
         signer = packet.signature.keyid
@@ -133,14 +136,14 @@ class TestVariants:
         changed = Packet.load(packet.save(tmp_path / "changed"))
         assert changed.signature is not None and changed.signature.keyid != signer
 
-    def test_the_local_key_is_made_once_and_kept_private(self, tmp_path: Path) -> None:
+    def test_the_local_key_is_created_once_and_private(self, tmp_path: Path) -> None:
         key = local_key(tmp_path / "keys" / "k.pem")
         content = key.read_bytes()
         assert key.stat().st_mode & 0o777 == 0o600
         assert local_key(key).read_bytes() == content
         assert [p.name for p in key.parent.iterdir()] == ["k.pem"]
 
-    def test_a_broken_key_is_said(self, tmp_path: Path) -> None:
+    def test_a_damaged_key_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "k.pem").write_text("nonsense")
         with pytest.raises(StorageError, match="move it away"):
             sample_packet().save(tmp_path / "p", key=tmp_path / "k.pem")
@@ -214,7 +217,7 @@ class TestTheSignatureHolds:
         with pytest.raises(PacketError, match="does not verify"):
             Packet.load(tmp_path / "p")
 
-    def test_looking_without_verifying_still_checks_the_content(self, tmp_path: Path) -> None:
+    def test_without_verification_the_content_is_still_checked(self, tmp_path: Path) -> None:
         sample_packet().save(tmp_path / "p")
         (tmp_path / "p" / "README.md").write_text("edited")
         with pytest.raises(PacketError, match=r"README\.md was edited"):
@@ -239,7 +242,7 @@ class TestParts:
         with pytest.raises(PacketError, match=r"traces\.safetensors missing"):
             Packet.load(tmp_path / "p")
 
-    def test_another_version_is_told_apart_from_damage(self, tmp_path: Path) -> None:
+    def test_another_version_is_reported_as_such(self, tmp_path: Path) -> None:
         sample_packet().save(tmp_path / "p")
         manifest = json.loads((tmp_path / "p" / "manifest.json").read_text())
         manifest["format_version"] = 9
@@ -256,7 +259,7 @@ class TestParts:
         path.write_bytes(buffer.getvalue())
         return path
 
-    def test_zip_tricks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_edited_zip_frames(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "p.m2kp"
 
         def traversal(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -308,7 +311,7 @@ class TestWhatDoesNotFit:
         with pytest.raises(PacketError, match="not finite"):
             packet.save(tmp_path / "p")
         assert list(tmp_path.iterdir()) == []
-        with monkeypatch.context() as patch:  # a writer without scruples, whose signature is in order
+        with monkeypatch.context() as patch:  # a malicious writer with a valid signature
             patch.setattr(Packet, "check", lambda self, where="": None)
             packet.save(tmp_path / "p")
         with pytest.raises(PacketError, match="not finite"):
@@ -386,7 +389,7 @@ class TestStorage:
         assert Packet.load(tmp_path / name).digest == sample_packet(seed=1).digest
         assert [p.name for p in tmp_path.iterdir()] == [name]
 
-    def test_other_things_are_never_overwritten(self, tmp_path: Path) -> None:
+    def test_other_files_are_never_overwritten(self, tmp_path: Path) -> None:
         (tmp_path / "thesis").mkdir()
         (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
         (tmp_path / "notes.m2kp").write_text("notes")
@@ -402,7 +405,7 @@ class TestStorage:
     @forms
     @pytest.mark.parametrize("exists", [False, True])
     @pytest.mark.parametrize("failing", ["fsync", "rename"])
-    def test_a_full_disk_leaves_what_was_there(
+    def test_a_full_disk_leaves_the_old_packet(
         self, name: str, exists: bool, failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if exists:
@@ -434,13 +437,13 @@ class TestStorage:
         assert [p.name for p in tmp_path.iterdir()] == ([name] if exists else [])
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-    def test_a_read_only_place(self, tmp_path: Path) -> None:
+    def test_a_read_only_directory(self, tmp_path: Path) -> None:
         tmp_path.chmod(0o500)
         with pytest.raises(StorageError, match="cannot write"):
             sample_packet().save(tmp_path / "p")
 
 
-def test_packets_of_earlier_releases_verify_for_ever() -> None:
+def test_packets_of_earlier_releases_verify() -> None:
     packets = sorted((Path(__file__).parent / "golden").glob("*.m2kp"))
     assert packets
     for path in packets:

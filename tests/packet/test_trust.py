@@ -102,10 +102,10 @@ class TestPolicy:
 
     def test_two_roles_are_needed(self, packet: Path) -> None:
         keys = (trusted("tom", "teacher"), trusted("ada", "auditor"))
-        wanted = {"teacher": 1, "auditor": 1}
-        assert "role auditor needs 1" in judged(packet, *keys, thresholds=wanted).reasons[0]
+        thresholds = {"teacher": 1, "auditor": 1}
+        assert "role auditor needs 1" in judged(packet, *keys, thresholds=thresholds).reasons[0]
         cosign(packet, "ada")
-        assert judged(packet, *keys, thresholds=wanted).trusted
+        assert judged(packet, *keys, thresholds=thresholds).trusted
 
     def test_two_keys_of_one_owner_count_once(self, packet: Path) -> None:
         keys = (
@@ -140,7 +140,7 @@ class TestPolicy:
 
 class TestPolicyFile:
     @pytest.mark.parametrize(
-        ("change", "says"),
+        ("change", "message"),
         [
             ({"thresholds": {"teacher": 2}}, "but the policy lists 1"),
             ({"thresholds": {"teacher": 0}}, "greater than or equal to 1"),
@@ -150,13 +150,13 @@ class TestPolicyFile:
             ({"teachers": ["sha256:12"]}, "teachers"),
         ],
     )
-    def test_what_is_refused(self, tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    def test_what_is_refused(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
         path = policy_file(tmp_path / "t.yaml", trusted("tom", "teacher"), **change)
-        with pytest.raises(SpecError, match=says):
+        with pytest.raises(SpecError, match=message):
             TrustPolicy.from_file(path)
 
     @pytest.mark.parametrize(
-        ("change", "says"),
+        ("change", "message"),
         [
             ({"keyid": "0" * 64}, "has id"),
             ({"public_key": "no key"}, "public key in PEM"),
@@ -165,12 +165,12 @@ class TestPolicyFile:
             ({"roles": []}, "roles"),
         ],
     )
-    def test_keys_that_are_refused(self, tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    def test_keys_that_are_refused(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
         path = policy_file(tmp_path / "t.yaml", {**trusted("tom", "teacher"), **change})
-        with pytest.raises(SpecError, match=says):
+        with pytest.raises(SpecError, match=message):
             TrustPolicy.from_file(path)
 
-    def test_doubles_and_absence(self, tmp_path: Path) -> None:
+    def test_doubled_and_missing_fields(self, tmp_path: Path) -> None:
         tom = trusted("tom", "teacher")
         path = policy_file(tmp_path / "t.yaml", tom, tom)
         with pytest.raises(SpecError, match="listed twice"):
@@ -184,7 +184,7 @@ class TestPolicyFile:
 
 
 class TestSeveralSigners:
-    def test_the_digest_stays_and_so_do_all_other_parts(self, tmp_path: Path) -> None:
+    def test_digest_and_other_parts_are_unchanged(self, tmp_path: Path) -> None:
         key("tom"), key("ada")
         path = sample_packet().save(tmp_path / "packet", key=key_path("tom"))
         before = {p.name: p.read_bytes() for p in path.iterdir()}
@@ -198,7 +198,7 @@ class TestSeveralSigners:
         assert set(signature.keyids) == {key("tom").keyid, key("ada").keyid}
         assert Packet.load(loaded.save(tmp_path / "copy.m2kp")).signature == signature
 
-    def test_the_order_of_signing_leaves_no_trace(self, packet: Path, tmp_path: Path) -> None:
+    def test_the_order_of_signing_does_not_matter(self, packet: Path, tmp_path: Path) -> None:
         other = tmp_path / "other.m2kp"
         shutil.copy(packet, other)
         key("ada"), key("bob")
@@ -242,7 +242,7 @@ class TestSeveralSigners:
         with pytest.raises(PacketError, match=r"signature|canonical|Multiple"):
             Packet.load(path)
 
-    def test_a_swapped_envelope(self, tmp_path: Path) -> None:
+    def test_an_envelope_of_another_packet(self, tmp_path: Path) -> None:
         key("tom"), key("ada")
         one = sample_packet().save(tmp_path / "one", key=key_path("tom"))
         two = sample_packet(seed=1).save(tmp_path / "two", key=key_path("tom"))
@@ -258,7 +258,7 @@ class TestSeveralSigners:
         with pytest.raises(PacketError, match="was edited"):
             cosign(path, "ada")
 
-    def test_a_statement_in_the_place_of_a_packets_signature(self, tmp_path: Path) -> None:
+    def test_a_statement_instead_of_a_packets_signature(self, tmp_path: Path) -> None:
         path = sample_packet().save(tmp_path / "packet")
         verdict = sign_statement(VERDICT, Packet.load(path).digest, {"verdict": "accepted"})
         (path / "signature.json").write_bytes(verdict)
@@ -273,10 +273,10 @@ class TestStatements:
             RECEIPT, Packet.load(packet).digest, {"verdict": "accepted"}, key=key_path(name)
         )
 
-    def test_an_auditors_word(self, packet: Path, tmp_path: Path) -> None:
+    def test_a_statement_of_an_auditor(self, packet: Path, tmp_path: Path) -> None:
         digest = Packet.load(packet).digest
-        said = verify_statement(self.statement(packet), expected=RECEIPT, packet=digest)
-        assert said.predicate == {"verdict": "accepted"} and said.packet == digest
+        statement = verify_statement(self.statement(packet), expected=RECEIPT, packet=digest)
+        assert statement.predicate == {"verdict": "accepted"} and statement.packet == digest
         file = tmp_path / "receipt.json"
         file.write_bytes(self.statement(packet))
         keys = (trusted("tom", "teacher"), trusted("ada", "auditor"))
@@ -291,8 +291,8 @@ class TestStatements:
         path = policy_file(
             tmp_path / "t.yaml", trusted("ada", "auditor", "teacher"), revoked={"packets": [gone]}
         )
-        said = verify_statement(self.statement(packet))
-        assert "poisoned" in judge_statement(said, TrustPolicy.from_file(path), at=AT).reasons[0]
+        statement = verify_statement(self.statement(packet))
+        assert "poisoned" in judge_statement(statement, TrustPolicy.from_file(path), at=AT).reasons[0]
 
     def test_what_is_refused(self, packet: Path, tmp_path: Path) -> None:
         content = self.statement(packet)

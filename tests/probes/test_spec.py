@@ -100,7 +100,7 @@ def test_bad_specs_are_refused_with_the_field(change: str, message: str) -> None
         ProbeSpec.from_yaml(yaml.safe_dump(data))
 
 
-def test_yaml_round_trip_and_digest_ignore_truth_and_prose() -> None:
+def test_yaml_round_trip_and_digest_ignore_truth_and_description() -> None:
     one = spec()
     again = ProbeSpec.from_yaml(one.to_yaml())
     assert again == one
@@ -157,7 +157,7 @@ def prompt(entry):
 """
 
 
-def test_a_generator_gives_the_problems_and_scores_the_answers(tmp_path: Path) -> None:
+def test_a_generated_dataset_defines_problems_and_scores(tmp_path: Path) -> None:
     (tmp_path / "t.py").write_text(VIA, encoding="utf-8")
     chain = ProbeSpec.from_yaml(CHAIN)
     assert ProbeSpec.from_yaml(chain.to_yaml()) == chain and chain.public().truth is None

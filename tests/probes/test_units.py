@@ -12,7 +12,7 @@ def texts(segmenter: Segmenter, text: str) -> list[str]:
     return [u.text for u in segmenter.cut(text)]
 
 
-def test_single_characters_tile_runs() -> None:
+def test_runs_of_single_character_values_are_split() -> None:
     units = Segmenter("abc").cut("abc bad; a")
     assert [u.symbol for u in units] == ["a", "b", "c", None, None, "a"]
     assert [u.mask for u in units] == ["□", "□", "□", " bad", ";", " □"]
@@ -40,7 +40,7 @@ def test_values_of_several_words_and_signs() -> None:
     ]
 
 
-def test_one_space_is_a_lead_and_more_are_structure() -> None:
+def test_one_space_is_a_leading_space_and_more_are_structure() -> None:
     assert texts(Segmenter("a"), "a  a\n a ") == ["a", " ", " ", "a", "\n", " a", " "]
 
 
