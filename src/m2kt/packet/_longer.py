@@ -81,7 +81,7 @@ def _one_pattern(graph: Graph, spec: ProbeSpec) -> Program:
     The largest ones hold ways that hardly any prompt takes and that extraction may have guessed at.
     """
     order = _by_size(spec)
-    complaint = "it takes two probed shapes at least"
+    complaint = "expected two probed shapes at least"
     for n in range(len(order), 1, -1):
         try:
             program = learn(_shapes(graph, spec, order[:n]))
@@ -93,8 +93,8 @@ def _one_pattern(graph: Graph, spec: ProbeSpec) -> Program:
         if n == len(order):
             complaint = reason
     raise PacketError(
-        f"the graph of {spec.name} does not carry over to longer shapes, because the probed ones are not one pattern "
-        f"at several sizes: {complaint}. Do without (rehearsal.longer: 0), or probe more sizes of one pattern"
+        f"the graph of {spec.name} does not extend to longer shapes, because the probed shapes are not one pattern "
+        f"at several sizes: {complaint}. Set rehearsal.longer to 0, or probe more sizes of one pattern"
     )
 
 
@@ -103,7 +103,7 @@ def _by_heart(program: Program) -> str:
     clauses = [clause for clause in program.clauses if clause.by_heart]
     steps = [describe(step) for step in program.rare]
     parts = [
-        (f"{len(steps)} steps are done in one shape only", steps),
+        (f"{len(steps)} steps occur in one shape only", steps),
         (
             f"{len(clauses)} of {len(program.clauses)} clauses apply in one shape only",
             [str(c) for c in clauses],
@@ -162,7 +162,7 @@ def unroll(program: Program, prompt: Sequence[str], text: str, stop: str) -> Tem
     while pending:
         tree, parent, mask = pending.pop(0)
         if len(nodes) >= MAX_NODES:
-            raise PacketError(f"{text!r}: the steps that the probed shapes foretell come to no end")
+            raise PacketError(f"{text!r}: the predicted steps do not end")
         decided = _decide(program, tree, text)
         if parent is not None:
             nodes[parent].children[mask] = len(nodes)
@@ -181,8 +181,8 @@ def _decide(program: Program, tree: _Tree, text: str) -> _Tree:
     step = program.next(tree.past)
     if step is None:
         raise PacketError(
-            f"{text!r}: behind {len(tree.past.prompt)} units of the prompt and "
-            f"{tree.past.here - len(tree.past.prompt)} of the answer, the probed shapes do not tell what comes next"
+            f"{text!r}: after {len(tree.past.prompt)} units of the prompt and "
+            f"{tree.past.here - len(tree.past.prompt)} of the answer, the probed shapes do not determine the next step"
         )
     if not isinstance(step, Guard):
         return _Way(tree.past, step)

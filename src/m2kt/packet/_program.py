@@ -246,7 +246,7 @@ def learn(shapes: Sequence[tuple[TemplateGraph, Sequence[str]]]) -> Program:
         groups.setdefault(example.past.deeds[-1].what, []).append(example)
         done.setdefault(example.what, {})[example.past.prompt] = example.step
         if count > MAX_EXAMPLES:
-            raise PacketError(f"its guards leave more than {MAX_EXAMPLES} ways open")
+            raise PacketError(f"its guards have more than {MAX_EXAMPLES} combinations")
     rare = [step for where in done.values() if len(where) == 1 for step in where.values()]
     return Program({last: _learn_list(group) for last, group in groups.items()}, rare)
 
@@ -279,7 +279,7 @@ def _learn_list(group: list[Example]) -> list[Clause]:
         lists += [_cover(conditions, actions, default, list(shapes.values())) for default in actions]
     found = [clauses for clauses in lists if clauses is not None]
     if not found:
-        raise PacketError(f"what follows {group[0].past.deeds[-1].what} follows no pattern")
+        raise PacketError(f"the step after {group[0].past.deeds[-1].what} follows no pattern")
     return min(found, key=_cost)
 
 
