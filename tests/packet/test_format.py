@@ -543,10 +543,8 @@ def test_F48_statement() -> None:
 
 def test_F49_key_ids() -> None:
     key = _second_reader()[0]["predicate"]["key"]
-    description = (
-        '{"keytype":"ed25519","keyval":{"public":"%s"},"scheme":"ed25519"}' % key["keyval"]["public"]
-    )  # noqa: UP031
-    assert hashlib.sha256(description.encode()).hexdigest() == key["keyid"]
+    text = '{"keytype":"ed25519","keyval":{"public":"%s"},"scheme":"ed25519"}' % key["keyval"]["public"]  # noqa: UP031
+    assert hashlib.sha256(text.encode()).hexdigest() == key["keyid"]
 
 
 def test_F50_signature() -> None:
