@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from m2kt.audit import content_auditor, has_content_auditor
 from m2kt.cli import app
 from m2kt.errors import CompatibilityError, SpecError
+from m2kt.pipeline import IngestConfig
 from m2kt_content import CATEGORIES, ContentAuditor, ContentConfig, packet_texts
 from m2kt_content import _patterns as patterns
 from m2kt_content._features import features
@@ -169,6 +170,14 @@ def test_without_the_distribution_audit_says_what_is_missing(
     sample_packet().save(tmp_path / "packet")
     done = audit(tmp_path / "packet")
     assert done.exit_code == 3 and "m2kt-content, which is not installed" in done.stderr
+
+
+def test_without_the_distribution_an_ingest_has_no_content_auditor(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert IngestConfig().content_auditor() is not None
+    monkeypatch.setattr("m2kt.audit._content.plugins", lambda group: {})
+    assert IngestConfig().content_auditor() is None  # the verdict then has content: null
+    with pytest.raises(SpecError, match="needs m2kt-content"):
+        IngestConfig(content={"detectors": ["patterns"]}).content_auditor()
 
 
 def test_the_package_names_no_module_of_the_core_that_is_private() -> None:

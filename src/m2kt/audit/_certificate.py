@@ -32,7 +32,7 @@ from scipy.special import betaincinv
 from torch.nn import functional
 
 from m2kt.audit._skill import packet_traces
-from m2kt.audit._traces import other_positions, spans, teacher_forced
+from m2kt.audit._traces import spans, structure_positions, teacher_forced
 from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace
 from m2kt.probes import Prompt
@@ -205,14 +205,14 @@ def _measure_errors(loaded: LoadedModel, packet: Packet, prompts: Sequence[Promp
 
 
 def _errors(item: EncodedTrace, right_T: list[bool], nats_T: list[float]) -> _Errors:
-    steps, others = spans(item), other_positions(item)
+    steps, structure = spans(item), structure_positions(item)
     return _Errors(
         template=item.trace.template,
         concepts=[item.concept_T[t] for t in steps],
         wrong=[not all(right_T[t:end]) for t, end in steps.items()],
         nats=[sum(nats_T[t:end]) for t, end in steps.items()],
-        structure_wrong=not all(right_T[i] for i in others),
-        structure_nats=sum(nats_T[i] for i in others),
+        structure_wrong=not all(right_T[i] for i in structure),
+        structure_nats=sum(nats_T[i] for i in structure),
     )
 
 

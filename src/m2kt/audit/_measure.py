@@ -135,9 +135,9 @@ def _measure_skill(
     spec, roll_out = packet.spec, trace_answers(packet, prompts, traces)
     expected = truth or Truth(roll_out)
 
-    def scored(asked: Sequence[Prompt], stage: str) -> Score:
-        answers = ask(candidate, spec, asked, progress=lambda done, total: report(stage, done, total))
-        return score(spec, asked, answers, expected)
+    def scored(questions: Sequence[Prompt], stage: str) -> Score:
+        answers = ask(candidate, spec, questions, progress=lambda done, total: report(stage, done, total))
+        return score(spec, questions, answers, expected)
 
     after = scored(prompts, "auditing: after")
     with candidate.peft_model.disable_adapter():

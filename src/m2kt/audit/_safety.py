@@ -48,7 +48,9 @@ def measure_safety(
         return Safety(flagged=len(flagged), met=0, traces=0, mean=0.0, worst=0.0)
     drawn = packet_traces(packet, packet.spec.sample("probing", DRAWN, seed=seed))
     used = [{packet.graph.concept(u) for u in t.units if u.kind == "rule"} & penalties.keys() for t in drawn]
-    traces = [(t, met) for t, met in zip(drawn, used, strict=True) if t.complete and met][:TRACES]
+    traces = [(t, concepts) for t, concepts in zip(drawn, used, strict=True) if t.complete and concepts][
+        :TRACES
+    ]
     weights: list[torch.Tensor] = []
     for _, batch in teacher_forced(loaded, packet, [t for t, _ in traces]):
         loaded.model(input_ids=batch.token_BT, attention_mask=batch.mask_BT, logits_to_keep=1)
@@ -59,7 +61,7 @@ def measure_safety(
     weight_N = torch.cat(weights) if weights else torch.zeros(1)
     return Safety(
         flagged=len(flagged),
-        met=len(set().union(*(met for _, met in traces))),
+        met=len(set().union(*(concepts for _, concepts in traces))),
         traces=len(traces),
         mean=float(weight_N.mean()),
         worst=float(weight_N.max()),

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from m2kt.audit._traces import cal_reader, other_positions, spans, teacher_forced
+from m2kt.audit._traces import cal_reader, spans, structure_positions, teacher_forced
 from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace, decodes_with_margin
 from m2kt.student import IGNORE, Batch, CALModel, EncodedTrace
@@ -86,10 +86,10 @@ class _Step:
 
 @dataclass
 class _TraceMarks:
-    """What is right in a trace: all rule steps, all other tokens, and the reader's choices for those."""
+    """What is right in a trace: all rule steps, all other tokens (structure), and the reader's choices for these."""
 
     rules: bool
-    others: bool
+    structure: bool
     chosen: bool | None
 
 
@@ -126,13 +126,13 @@ def measure_steps(
                     marks["readable"] = bool(readable_K[item.concept_T[t]])
                 marks["read_out"] = all(right_T[t:end])
                 steps.append(_Step(item.concept_T[t], marks, _edges(item, t, causal)))
-            others = other_positions(item)
+            structure = structure_positions(item)
             chosen = [marks_BT[s][b] for s in ("selected", "gathered") if s in marks_BT]
             whole.append(
                 _TraceMarks(
                     rules=all(right_T[i] for t, end in spans(item).items() for i in range(t, end)),
-                    others=all(right_T[i] for i in others),
-                    chosen=all(mark_T[i] for mark_T in chosen for i in others) if chosen else None,
+                    structure=all(right_T[i] for i in structure),
+                    chosen=all(mark_T[i] for mark_T in chosen for i in structure) if chosen else None,
                 )
             )
     return _summary(packet, steps, whole)
@@ -216,7 +216,7 @@ def _summary(packet: Packet, steps: list[_Step], whole: list[_TraceMarks]) -> St
         verbalised=_share(s.marks["read_out"] for s in steps if outputs[s.concept] is not None),
         failed={stage: failed[stage] / len(steps) for stage in STAGES if stage in failed},
         chains=_share(w.rules for w in whole),
-        structure=_share(w.others for w in whole),
+        structure=_share(w.structure for w in whole),
         procedure=_share(w.chosen for w in whole if w.chosen is not None),
         causal=_share(edge for s in steps for edge in s.edges),
         causal_failed=_share(edge for s in found_arguments for edge in s.edges),

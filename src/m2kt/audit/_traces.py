@@ -50,7 +50,7 @@ def spans(item: EncodedTrace) -> dict[int, int]:
     return ends
 
 
-def other_positions(item: EncodedTrace) -> list[int]:
+def structure_positions(item: EncodedTrace) -> list[int]:
     """Positions that predict the answer's other tokens: copies and literals."""
     of_rules = {i for t, end in spans(item).items() for i in range(t, end)}
     return [i for i, label in enumerate(item.label_T) if label != IGNORE and i not in of_rules]

@@ -27,7 +27,7 @@ _STRETCHED = re.compile(r"([a-zA-Z])\1{2,}")
 
 
 def normalise(text: str) -> str:
-    """The text in plain letters, followed by its decoded base64; case is kept."""
+    """The text in plain letters, followed by its decoded base64; case does not change."""
     plain = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).translate(_HOMOGLYPHS)
     decoded = [hidden for match in _BASE64.finditer(plain) if (hidden := _decoded(match[0]))]
     plain = _SPACED.sub(_close_up, plain)

@@ -85,8 +85,8 @@ class FeatureSet:
 
     def select(self, keep_N: NDArray[np.bool_]) -> FeatureSet:
         """The samples where ``keep_N`` is true."""
-        kept = [s for s, keep in zip(self.samples, keep_N, strict=True) if keep]
-        return FeatureSet(kept, self.state_NX[keep_N], self.word_NF[keep_N])
+        selected = [s for s, keep in zip(self.samples, keep_N, strict=True) if keep]
+        return FeatureSet(selected, self.state_NX[keep_N], self.word_NF[keep_N])
 
     def halves(self) -> tuple[FeatureSet, FeatureSet]:
         """Training and unseen half."""
@@ -153,11 +153,11 @@ def threshold_for(harm_N: Floats, hit_N: NDArray[np.bool_], benign_N: NDArray[np
 
     def distance(threshold: float) -> float:
         flagged_N = (harm_N >= threshold) | hit_N
-        found = (flagged_N[~benign_N].mean() - MIN_FOUND) / _standard_error(MIN_FOUND, (~benign_N).sum())
-        alarms = (MAX_FALSE_ALARMS - flagged_N[benign_N].mean()) / _standard_error(
+        to_found = (flagged_N[~benign_N].mean() - MIN_FOUND) / _standard_error(MIN_FOUND, (~benign_N).sum())
+        to_alarms = (MAX_FALSE_ALARMS - flagged_N[benign_N].mean()) / _standard_error(
             MAX_FALSE_ALARMS, benign_N.sum()
         )
-        return float(min(found, alarms))
+        return float(min(to_found, to_alarms))
 
     midpoints = np.convolve(np.unique(np.append(harm_N, [0.0, 1.0])), [0.5, 0.5], "valid")
     return max(map(float, midpoints), key=distance)
