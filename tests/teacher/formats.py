@@ -1,6 +1,6 @@
-"""Skills as plain functions: many ways to write a trace. Each answer is what a perfect teacher would write.
+"""Skills as plain functions: many formats of traces. Each answer is what a perfect teacher would write.
 
-Tables are random where a rule would otherwise be guessable, so that only what was seen can be known.
+Tables are random where a rule could otherwise be guessed, so that a row can only be learnt from samples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LETTERS = list("pqrstu")
 
 @dataclass(frozen=True)
 class Format:
-    """A skill: what can be asked, what is answered, and the rules (arity, rows, places) that are behind it."""
+    """A skill: slots, templates, answers, and the rules (arity, rows, uses) that its graph must have."""
 
     slots: dict[str, list[str]]
     templates: list[str]
@@ -32,36 +32,36 @@ def table(values: Sequence[str], seed: int, arguments: int = 2) -> dict[tuple[st
     return {row: rng.choice(values) for row in itertools.product(values, repeat=arguments)}
 
 
-def folding(says: dict[tuple[str, ...], str], by: str = " ") -> Callable[[str], str]:
+def folding(operation: dict[tuple[str, ...], str], by: str = " ") -> Callable[[str], str]:
     """Left to right, every step written: ``a b c:`` -> `` a b = d; d c = e; > e.``"""
 
     def answer(prompt: str) -> str:
         value, *rest = prompt[:-1].split(by)
         out = ""
         for x in rest:
-            out += f" {value} {x} = {says[value, x]};"
-            value = says[value, x]
+            out += f" {value} {x} = {operation[value, x]};"
+            value = operation[value, x]
         return f"{out} > {value}."
 
     return answer
 
 
-def folds(values: list[str], says: dict[tuple[str, ...], str], by: str = " ") -> Format:
+def folds(values: list[str], operation: dict[tuple[str, ...], str], by: str = " ") -> Format:
     """Chains of two to four values."""
     templates = [by.join(["{x}"] * n) + ":" for n in (2, 3, 4)]
-    return Format({"x": values}, templates, folding(says, by), [(2, len(values) ** 2, 6)])
+    return Format({"x": values}, templates, folding(operation, by), [(2, len(values) ** 2, 6)])
 
 
 def neutral(values: list[str]) -> dict[tuple[str, ...], str]:
-    """The first value changes nothing: most rows look like a copy of an argument."""
-    says = table(values, 3)
-    return says | {(values[0], v): v for v in values} | {(v, values[0]): v for v in values}
+    """The first value is neutral: most rows look like a copy of an argument."""
+    operation = table(values, 3)
+    return operation | {(values[0], v): v for v in values} | {(v, values[0]): v for v in values}
 
 
 def nearly_left(values: list[str]) -> dict[tuple[str, ...], str]:
-    """The left argument, but for three rows."""
-    says = {(a, b): a for a in values for b in values}
-    return says | dict.fromkeys([("q", "p"), ("r", "s"), ("t", "u")], "p")
+    """The left argument, except in three rows."""
+    operation = {(a, b): a for a in values for b in values}
+    return operation | dict.fromkeys([("q", "p"), ("r", "s"), ("t", "u")], "p")
 
 
 def noisy(answer: Callable[[str], str], rate: float) -> Callable[[str], str]:
@@ -87,7 +87,7 @@ def numbered(prompt: str) -> str:
 
 
 def swapped(prompt: str) -> str:
-    """The arguments change sides from step to step."""
+    """The arguments are swapped in every other step."""
     value, *rest = prompt[:-1].split(" ")
     out = ""
     for i, x in enumerate(rest):
@@ -110,21 +110,23 @@ def until_q(prompt: str) -> str:
 
 
 def words(prompt: str) -> str:
-    """Digits compared in words, until two differ; going on and ending begin with a word too."""
+    """Digits compared in words until two differ; the next step and the end both begin with a word."""
     first, second = prompt[:-1].split(" vs ")
-    out, found = "", "equal to"
+    out, relation = "", "equal to"
     for a, b in zip(first, second, strict=True):
-        found = "equal to" if a == b else "less than" if a < b else "more than"
-        out += f" {a} is {found} {b};"
+        relation = "equal to" if a == b else "less than" if a < b else "more than"
+        out += f" {a} is {relation} {b};"
         if a != b:
             break
     return (
-        out + " so " + {"equal to": "same", "less than": "first smaller", "more than": "first bigger"}[found]
+        out
+        + " so "
+        + {"equal to": "same", "less than": "first smaller", "more than": "first bigger"}[relation]
     )
 
 
 def windows(prompt: str) -> str:
-    """Three symbols make one, and the last two stay."""
+    """Each step reads three symbols: the last two written and the next of the prompt."""
     a, b, *rest = prompt[:-1].split(" ")
     out = ""
     for c in rest:
@@ -136,17 +138,17 @@ def windows(prompt: str) -> str:
 def lists(prompt: str) -> str:
     left, steps = prompt[:-1], []
     operators = {"MIN": min, "MAX": max, "SUM": lambda a, b: (a + b) % 10}
-    while found := re.search(r"\[([A-Z]+) (\d) (\d)([ \d]*)\]", left):
-        operator, a, b, rest = found.groups()
+    while match := re.search(r"\[([A-Z]+) (\d) (\d)([ \d]*)\]", left):
+        operator, a, b, rest = match.groups()
         value = operators[operator](int(a), int(b))
         steps.append(f" [{operator} {a} {b}] = {value}")
         new = f"[{operator} {value}{rest}]" if rest else str(value)
-        left = left[: found.start()] + new + left[found.end() :]
+        left = left[: match.start()] + new + left[match.end() :]
     return f"{';'.join(steps)} > {left}."
 
 
 def cups(prompt: str) -> str:
-    """Five places tracked through moves; the state is written after each."""
+    """A state of five cups, written after each move."""
     state, *moves = prompt[:-1].split(" ")
     steps = []
     for move in moves:
@@ -156,7 +158,7 @@ def cups(prompt: str) -> str:
 
 
 def rewritten(prompt: str) -> str:
-    """A formula written again and again with its first operation replaced by the value."""
+    """A formula, rewritten with its first operation replaced by the value until one value is left."""
     left, out = prompt[:-1].split(" "), ""
     while len(left) > 1:
         a, operator, b, *rest = left
@@ -167,7 +169,7 @@ def rewritten(prompt: str) -> str:
 
 
 def borrowing(prompt: str) -> str:
-    """Schoolbook subtraction, a borrow of the last column is a sign."""
+    """Schoolbook subtraction; a borrow from the last column is written as a sign."""
     a, b = prompt[:-1].split("-")
     borrow, out, digits = 0, "", ""
     for x, y in zip(a[::-1], b[::-1], strict=True):

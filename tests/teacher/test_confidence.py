@@ -1,4 +1,4 @@
-"""The teacher's probability of what it writes, against a plain softmax over the same text."""
+"""The teacher's probability of its outputs, against a plain softmax over the same text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from m2kt.teacher._states import Context, output_probability
 from m2kt.teacher._teacher import Teacher
 
 
-def plain(loaded: LoadedModel, before: str, written: str) -> float:
+def softmax_probability(loaded: LoadedModel, before: str, written: str) -> float:
     """P(written | before), token by token, one prefix at a time."""
     ids = encode_prompt(loaded.tokenizer, before)
     p = 1.0
@@ -27,7 +27,7 @@ def plain(loaded: LoadedModel, before: str, written: str) -> float:
     return p
 
 
-def test_it_is_a_softmax_over_what_was_written_likely_or_not() -> None:
+def test_output_probability_is_the_softmax_of_the_unit_whatever_its_rank() -> None:
     loaded = load_causal_lm("zoo:secret")
     spec, _ = read_spec("zoo:secret")
     prompts = spec.sample("probing", 6, seed=0)
@@ -36,20 +36,24 @@ def test_it_is_a_softmax_over_what_was_written_likely_or_not() -> None:
         written = [Unit(" " + word, word, " "), Unit(">")]
         sample = Sample(prompt, [*prompt.units, *written], len(prompt.units))
         contexts += [Context(sample, sample.n_prompt), Context(sample, sample.n_prompt + 1)]
-        expected.append(plain(loaded, prompt.text + " ", word))  # a bare leading space is not counted
-        expected.append(plain(loaded, prompt.text + " " + word, ">"))
+        expected.append(
+            softmax_probability(loaded, prompt.text + " ", word)
+        )  # a bare leading space is not counted
+        expected.append(softmax_probability(loaded, prompt.text + " " + word, ">"))
     found = output_probability(Teacher(loaded, spec), contexts, "")
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 
-def test_a_teacher_in_doubt_says_so_in_the_packet() -> None:
+def test_the_packet_holds_the_teachers_confidence() -> None:
     spec, _ = read_spec("zoo:secret")
     facts = ProbeSpec.model_validate(
         spec.model_dump() | {"templates": spec.templates[:1], "held_out": [], "facts": True}
     )
     config = ExtractionConfig(floor=0.0, rounds=0)
-    sure = extract("zoo:secret", facts, config=config).packet
-    assert sure.confidence_K is not None and sure.confidence_K.shape == (sure.n_concepts,)
-    assert sure.confidence_K.min() > 0.9  # it was trained to the end
-    assert sure.manifest.fidelity.other["mean_confidence"] == pytest.approx(float(sure.confidence_K.mean()))
-    assert np.all(sure.confidence_K <= 1)
+    packet = extract("zoo:secret", facts, config=config).packet
+    assert packet.confidence_K is not None and packet.confidence_K.shape == (packet.n_concepts,)
+    assert packet.confidence_K.min() > 0.9  # it was trained to the end
+    assert packet.manifest.fidelity.other["mean_confidence"] == pytest.approx(
+        float(packet.confidence_K.mean())
+    )
+    assert np.all(packet.confidence_K <= 1)

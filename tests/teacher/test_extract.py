@@ -1,4 +1,4 @@
-"""Extraction from real teachers of three architectures and two kinds of tokenizer, and what it refuses."""
+"""Extraction from real teachers of three architectures and two kinds of tokenizer, and its refusals."""
 
 from __future__ import annotations
 
@@ -50,37 +50,37 @@ def test_rules_are_exactly_the_teachers_tables(
 
 
 @pytest.mark.parametrize("name", ["secret", "addition", "kinship"])
-def test_vectors_say_what_the_teacher_writes(extracted: dict[str, Extraction], name: str) -> None:
+def test_vectors_decode_to_the_teachers_outputs(extracted: dict[str, Extraction], name: str) -> None:
     e = extracted[name]
     assert e.embedding.probe_accuracy > 0.95
     assert e.embedding.readout_accuracy > 0.95
     assert np.isfinite(e.embedding.concepts.vectors_KD).all()
     assert (e.embedding.concepts.support_K > 0).all()
-    # at v = 0 no output is in the graph, and yet the vectors can be decoded through symbol states
+    # at v = 0 no output is in the graph; the vectors decode by prototypes
     assert all(o is None for r in e.graph.rules for o in r.outputs)
     assert len(decode_outputs(e.graph, e.embedding.concepts)) == e.graph.n_concepts
 
 
 @pytest.mark.parametrize("name", ["secret", "kinship"])
-def test_a_shape_never_probed_is_foretold_as_the_teacher_writes_it(
+def test_an_extended_graph_predicts_the_teachers_answers_to_a_longer_template(
     extracted: dict[str, Extraction], name: str
 ) -> None:
     e, spec = extracted[name], zoo_spec(name)
-    roller = GraphExecutor(e.graph.model_copy(update={"templates": [extend(e.graph, spec)]}))
-    table = fixed_lookup(decode_outputs(e.graph, e.embedding.concepts), e.graph)
+    executor = GraphExecutor(e.graph.model_copy(update={"templates": [extend(e.graph, spec)]}))
+    lookup = fixed_lookup(decode_outputs(e.graph, e.embedding.concepts), e.graph)
     prompts = spec.sample("evaluation", 30, seed=0, held_out=True)
     teacher = load_causal_lm(f"zoo:{name}")
-    asked = [encode_prompt(teacher.tokenizer, p.text) for p in prompts]
-    for prompt, answer in zip(prompts, generate_greedy(teacher, asked, 128, spec.stop), strict=True):
-        assert roller(prompt, table).completion == spec.completion_text(answer.text) + spec.stop
+    encoded = [encode_prompt(teacher.tokenizer, p.text) for p in prompts]
+    for prompt, answer in zip(prompts, generate_greedy(teacher, encoded, 128, spec.stop), strict=True):
+        assert executor(prompt, lookup).completion == spec.completion_text(answer.text) + spec.stop
 
 
-def test_attention_is_measured_along_edges_and_cut(extracted: dict[str, Extraction]) -> None:
+def test_attention_and_ablation_are_measured_along_edges(extracted: dict[str, Extraction]) -> None:
     a = extracted["secret"].attention
     assert a.weight_MLH.shape[0] == a.edges_M6.shape[0] == a.causal_M.shape[0] > 0
     assert (a.weight_MLH >= 0).all() and (a.weight_MLH <= 1.001).all()
     assert 0.5 < a.causal_share <= 1.0
-    assert (a.effect_M > 0).all()  # what interrogation found reaches the packet, on every edge
+    assert (a.effect_M > 0).all()  # effects of interventions are on every edge
 
 
 def test_memory_of_states_is_bounded_by_concepts_not_probes(extracted: dict[str, Extraction]) -> None:
@@ -100,22 +100,24 @@ def test_other_concept_sources_find_the_same_rule(source: str) -> None:
 def test_verbalised_share() -> None:
     config = ExtractionConfig.model_validate({**SMALL, "verbalised": 0.5, "rounds": 1})
     e = extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config)
-    told = [o for r in e.graph.rules for o in r.outputs if o is not None]
-    assert len(told) == 50
+    verbalised = [o for r in e.graph.rules for o in r.outputs if o is not None]
+    assert len(verbalised) == 50
     decoded = decode_outputs(e.graph, e.embedding.concepts)
     assert all(d == o for d, o in zip(decoded, e.graph.rules[0].outputs, strict=True) if o is not None)
 
 
 def test_same_seed_same_graph() -> None:
     config = ExtractionConfig.model_validate({**SMALL, "rounds": 1})
-    one, two = (extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config) for _ in range(2))
-    assert one.graph == two.graph
-    np.testing.assert_allclose(one.embedding.concepts.vectors_KD, two.embedding.concepts.vectors_KD, atol=1e-5)
+    first, second = (extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config) for _ in range(2))
+    assert first.graph == second.graph
+    np.testing.assert_allclose(
+        first.embedding.concepts.vectors_KD, second.embedding.concepts.vectors_KD, atol=1e-5
+    )
 
 
-# -- what is refused ------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------
 def test_a_teacher_that_cannot_do_the_task_is_refused() -> None:
-    """The secret teacher is asked sums over letters it knows, in a format it has never seen."""
+    """The secret teacher gets known letters in an unknown format."""
     foreign = zoo_spec("secret").model_copy(
         update={"templates": ["{x}{x}{x}:"], "held_out": [], "max_new_tokens": 30}
     )
@@ -125,39 +127,39 @@ def test_a_teacher_that_cannot_do_the_task_is_refused() -> None:
         )
 
 
-def test_a_stop_string_that_never_comes_is_said() -> None:
+def test_answers_without_the_stop_string_are_refused() -> None:
     never = ProbeSpec.model_validate(zoo_spec("secret").model_dump() | {"stop": "###", "max_new_tokens": 20})
     with pytest.raises(ExtractionError, match="stop string '###', got"):
         extract(load_causal_lm("zoo:secret"), never, ExtractionConfig())
 
 
-def test_answers_that_do_not_fit_the_context_are_said() -> None:
+def test_answers_that_exceed_the_context_are_refused() -> None:
     long = " ".join(["{x}"] * 40) + ":"
     spec = ProbeSpec.model_validate(zoo_spec("secret").model_dump() | {"templates": [long], "held_out": []})
     with pytest.raises(ExtractionError, match=r"within \d\d tokens \(the teacher's context holds 128\)"):
         extract(load_causal_lm("zoo:secret"), spec, ExtractionConfig(probes_per_template=20))
 
 
-def test_prompts_beyond_the_context_are_said() -> None:
+def test_prompts_that_exceed_the_context_are_refused() -> None:
     long = " ".join(["{x}"] * 400) + ":"
     spec = ProbeSpec.model_validate(zoo_spec("secret").model_dump() | {"templates": [long], "held_out": []})
     with pytest.raises(ExtractionError, match="context"):
         extract(load_causal_lm("zoo:secret"), spec, ExtractionConfig())
 
 
-def test_unknown_source_is_said() -> None:
+def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(ExtractionError, match="unknown concept source"):
         extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), ExtractionConfig(concepts="magic"))
 
 
-def test_counterfactual_teacher_is_followed_errors_and_all(tmp_path: Path) -> None:
+def test_a_counterfactual_teachers_table_is_extracted(tmp_path: Path) -> None:
     config = ExtractionConfig.model_validate(SMALL)
     e = extract(load_causal_lm("zoo:addition-swapped"), zoo_spec("addition-swapped"), config)
     assert e.fidelity.agreement >= 0.99
     outputs = decode_outputs(e.graph, e.embedding.concepts)
     ones = next(r for r in e.graph.rules if len(r.range) > 2)
     symbol = {s: i for i, s in enumerate(e.graph.symbols)}
-    said = {row: outputs[ones.offset + i] for i, row in enumerate(ones.rows)}
+    output_of = {row: outputs[ones.offset + i] for i, row in enumerate(ones.rows)}
     zero = symbol["0"]
-    written = {said[(*tuple(symbol[x] for x in (a, b)), zero)] for a, b in (("1", "2"), ("0", "3"))}
-    assert written == {symbol["7"]}, "1 + 2 is 7 in this teacher's world"
+    written = {output_of[(*tuple(symbol[x] for x in (a, b)), zero)] for a, b in (("1", "2"), ("0", "3"))}
+    assert written == {symbol["7"]}, "this teacher was trained on 1 + 2 = 7"

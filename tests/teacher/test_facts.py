@@ -1,12 +1,11 @@
-"""Facts: the prompts are the rows themselves, and what stands for a word is the teacher repeating it."""
+"""Facts: each prompt is a row, and prototype samples come from repeat contexts."""
 
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from m2kt.pipeline import extract, read_spec
-from m2kt.probes import ProbeSpec, Unit
+from m2kt.probes import ProbeSpec, Split, Unit
 from m2kt.teacher import ExtractionConfig
 from m2kt.teacher._contexts import REPEATED_WORDS, repeat_contexts
 from m2kt.teacher._corpus import Corpus, Sample
@@ -19,21 +18,21 @@ CAPITALS = {
     "stop": "\n",
     "answer": "^ ?([^\\n]+)$",
 }
-SPLITS: tuple[Any, ...] = ("probing", "rehearsal", "evaluation")
+SPLITS: tuple[Split, ...] = ("probing", "rehearsal", "evaluation")
 
 
-def asked(spec: ProbeSpec, split: Any) -> set[str]:
+def prompt_texts(spec: ProbeSpec, split: Split) -> set[str]:
     return {p.text for p in spec.sample(split, 100, seed=0)}
 
 
-def test_facts_are_in_every_split_and_nothing_else_is() -> None:
+def test_facts_are_in_every_split_and_other_prompts_in_one() -> None:
     facts = ProbeSpec.model_validate({**CAPITALS, "facts": True})
-    assert all(len(asked(facts, split)) == 6 for split in SPLITS)
+    assert all(len(prompt_texts(facts, split)) == 6 for split in SPLITS)
     split = ProbeSpec.model_validate(CAPITALS)
-    assert sum(len(asked(split, s)) for s in SPLITS) == 6
+    assert sum(len(prompt_texts(split, s)) for s in SPLITS) == 6
 
 
-def test_a_spec_without_facts_is_written_as_before_there_were_any() -> None:
+def test_a_spec_without_facts_does_not_mention_them() -> None:
     plain, facts = (ProbeSpec.model_validate({**CAPITALS, "facts": f}) for f in (False, True))
     assert "facts" not in plain.to_yaml() and plain.digest != facts.digest
     assert ProbeSpec.from_yaml(facts.to_yaml()) == facts
@@ -50,16 +49,18 @@ def test_every_row_of_a_declared_table_is_in_the_packet() -> None:
     assert (fidelity.coverage, fidelity.agreement) == (1.0, 1.0)
 
 
-def test_a_word_is_echoed_in_the_form_of_its_row_without_the_row() -> None:
+def test_repeat_contexts_have_the_form_of_the_row_without_its_argument() -> None:
     spec = ProbeSpec.model_validate({**CAPITALS, "facts": True})
     prompt = next(p for p in spec.sample("probing", 6, seed=0) if "Peru" in p.text)
-    said = Sample(prompt, [*prompt.units, Unit(" Lima", "Lima", " "), Unit("\n")], len(prompt.units))
+    answered = Sample(prompt, [*prompt.units, Unit(" Lima", "Lima", " "), Unit("\n")], len(prompt.units))
     words = ["Lima", "Havana", "Bamako", "Muscat", "Wellington", "N'Djamena"]
-    for context in repeat_contexts(Corpus(spec), Context(said, said.n_prompt), words, random.Random(0)):
-        *shown, question = "".join(u.text for u in context.sample.units[: context.unit]).split("\n")
+    for context in repeat_contexts(
+        Corpus(spec), Context(answered, answered.n_prompt), words, random.Random(0)
+    ):
+        *repeated, question = "".join(u.text for u in context.sample.units[: context.unit]).split("\n")
         assert question == "The capital of Lima is"
         assert context.sample.units[context.unit] == Unit(" Lima", "Lima", " ")
-        assert len(shown) == REPEATED_WORDS and all(
-            line in {f"The capital of {w} is {w}" for w in words[1:]} for line in shown
+        assert len(repeated) == REPEATED_WORDS and all(
+            line in {f"The capital of {w} is {w}" for w in words[1:]} for line in repeated
         )
         assert "Peru" not in context.sample.text and "France" not in context.sample.text

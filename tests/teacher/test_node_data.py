@@ -1,4 +1,4 @@
-"""Rules while they are learnt, rows in numbers, and answers that are cut anew only where something changed."""
+"""Draft rules, row numbers, and answers that are cut again only if they or the symbols changed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def learnt(*rows: tuple[int, ...]) -> DraftRule:
     return rule
 
 
-def test_a_copy_and_its_original_learn_apart() -> None:
+def test_a_copy_and_its_original_learn_independently() -> None:
     rule = learnt((0, 5))
     first, second = rule.copy(), rule.copy()
-    for told, row in ((first, 1), (rule, 2)):
-        told.learn(np.array([[row]], dtype=np.int32), np.array([6], dtype=np.int32))
+    for copied, row in ((first, 1), (rule, 2)):
+        copied.learn(np.array([[row]], dtype=np.int32), np.array([6], dtype=np.int32))
     rows = np.arange(3, dtype=np.int32)
     assert [r.look_up([rows]).tolist() for r in (rule, first, second)] == [
         [5, -1, 6],
@@ -33,7 +33,7 @@ def test_a_copy_and_its_original_learn_apart() -> None:
     ]
 
 
-def test_a_rule_writes_what_any_of_its_rows_says_and_no_structure() -> None:
+def test_a_rule_can_write_the_output_of_any_row_and_no_structure() -> None:
     rule = learnt((0, 1, 4), (1, 1, 2))
     assert rule.can_write(np.array([-1, 0, 2, 3, 4, 5, 99], dtype=np.int32)).tolist() == [0, 0, 1, 0, 1, 0, 0]
 
@@ -50,21 +50,21 @@ def test_equal_rows_have_equal_numbers_without_gaps(table: int, monkeypatch: pyt
     )
 
 
-def test_answers_are_cut_anew_where_they_or_the_symbols_changed() -> None:
-    asked = {"name": "n", "slots": {"d": {"values": list("123456789")}}, "templates": ["{d}:"], "stop": "\n"}
-    corpus = Corpus(ProbeSpec.from_yaml(yaml.safe_dump(asked)))
+def test_answers_are_cut_again_if_they_or_the_symbols_change() -> None:
+    fields = {"name": "n", "slots": {"d": {"values": list("123456789")}}, "templates": ["{d}:"], "stop": "\n"}
+    corpus = Corpus(ProbeSpec.from_yaml(yaml.safe_dump(fields)))
     prompt = corpus.spec.sample("probing", 1, seed=0)[0]
 
     def symbols() -> list[list[str | None]]:
         return [[u.symbol for u in s.units[s.n_prompt :]] for s in corpus.tries[0].samples]
 
-    def say(text: str) -> None:
+    def answer(text: str) -> None:
         corpus.add([Answer(prompt, text, tuple(range(1, len(text) + 1)))])
         corpus.arrange()
 
-    say("1x")
+    answer("1x")
     assert symbols() == [["1", None, None]]
-    say("2x")
+    answer("2x")
     assert symbols() == [["2", None, None]]
     corpus.discover(["x"])
     assert symbols() == [["2", "x", None]]

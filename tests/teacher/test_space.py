@@ -1,4 +1,4 @@
-"""The space in front of a teacher's head: what stands there, and what it lets symbol states read."""
+"""The space after the final norm: its states, and how well its prototypes decode rule states."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from m2kt.teacher._states import FINAL_NORM, Context, Floats, record_contexts
 from m2kt.teacher._teacher import Teacher
 
 
-def nearest(vector_ND: Floats, prototypes: dict[int, Floats], middle_D: Floats) -> list[int]:
-    """By cosine, as a student's phi compares them."""
-    a_SD = np.stack(list(prototypes.values())) - middle_D
-    cosine_NS = (vector_ND - middle_D) @ (a_SD / np.linalg.norm(a_SD, axis=1, keepdims=True)).T
+def nearest(vector_ND: Floats, prototypes: dict[int, Floats], centre_D: Floats) -> list[int]:
+    """Nearest prototype by cosine, as the student's phi compares vectors."""
+    prototype_SD = np.stack(list(prototypes.values())) - centre_D
+    cosine_NS = (vector_ND - centre_D) @ (
+        prototype_SD / np.linalg.norm(prototype_SD, axis=1, keepdims=True)
+    ).T
     return [list(prototypes)[i] for i in cosine_NS.argmax(axis=1)]
 
 
-def test_the_heads_own_directions_read_rules_that_copies_do_not() -> None:
+def test_head_directions_decode_rules_that_copies_do_not() -> None:
     rng = np.random.default_rng(0)
     row_SD = rng.normal(size=(6, 96)).astype(np.float32)
     row_SD -= row_SD.mean(axis=0)
     basis_DX = np.linalg.svd(row_SD, full_matrices=False)[2][:5].T
-    # what else a state holds differs by symbol, and differently where symbols are copied and where a rule writes them
+    # the rest of a state differs by symbol, and between copies and rule outputs
     copied, ruled = (
         (x_SD := 5 * rng.normal(size=(6, 96)).astype(np.float32)) - x_SD @ basis_DX @ basis_DX.T
         for _ in range(2)
@@ -40,8 +42,8 @@ def test_the_heads_own_directions_read_rules_that_copies_do_not() -> None:
     assert head is not None
     share = {}
     for space in (plain, head):
-        pool, rules = space.prototype_samples(prototype_samples_PD), space(rule_ND)
-        read = nearest(rules, space.prototypes(pool, symbol_P), pool.mean(axis=0))
+        samples, rules = space.prototype_samples(prototype_samples_PD), space(rule_ND)
+        read = nearest(rules, space.prototypes(samples, symbol_P), samples.mean(axis=0))
         share[space.name] = float(np.mean(np.array(read) == symbol_N))
     assert share["stream"] < 0.5 and share["head"] == 1.0
     wide_PD, wide_P = head.augmented(head.prototype_samples(prototype_samples_PD), symbol_P, rng)
@@ -56,24 +58,26 @@ def test_the_heads_own_directions_read_rules_that_copies_do_not() -> None:
     assert plain.augmented(prototype_samples_PD, symbol_P, rng)[0] is prototype_samples_PD
 
 
-def test_what_stands_in_front_of_the_head_is_what_the_head_reads() -> None:
+def test_states_after_the_final_norm_give_the_heads_choice() -> None:
     spec = ProbeSpec.from_file(zoo_dir() / "secret" / "probes.yaml")
-    teacher, pool = Teacher(load_causal_lm("zoo:secret"), spec), Corpus(spec)
-    pool.add(teacher.answer(spec.sample("probing", 30, seed=0))[0])
-    pool.arrange()
+    teacher, corpus = Teacher(load_causal_lm("zoo:secret"), spec), Corpus(spec)
+    corpus.add(teacher.answer(spec.sample("probing", 30, seed=0))[0])
+    corpus.arrange()
     contexts = [
         Context(sample, unit)
-        for shape in pool.tries
-        for sample in shape.samples
+        for trie in corpus.tries
+        for sample in trie.samples
         for unit in range(sample.n_prompt, len(sample.units))
         if sample.units[unit].symbol is not None
     ]
     state_ND = record_contexts(teacher, contexts, [FINAL_NORM], "reading")[:, 0]
     weight_VD = teacher.model.get_output_embeddings().weight.detach().numpy()
-    tokenised = [teacher.tokenise([u.text for u in r.sample.units], r.sample.n_prompt) for r in contexts]
-    written = [f.ids[f.content[r.unit][0]] for f, r in zip(tokenised, contexts, strict=True)]
-    assert (state_ND @ weight_VD.T).argmax(axis=1).tolist() == written
+    traces = [teacher.tokenise([u.text for u in r.sample.units], r.sample.n_prompt) for r in contexts]
+    output_tokens = [f.ids[f.content[r.unit][0]] for f, r in zip(traces, contexts, strict=True)]
+    assert (state_ND @ weight_VD.T).argmax(axis=1).tolist() == output_tokens
     symbols = {s: teacher.tokenizer.encode(s, add_special_tokens=False) for s in spec.values}
     space = final_norm_space(teacher, len(blocks(teacher.model)), dict(enumerate(symbols.values())))
     assert space is not None and space.name == "head" and space.basis_DX is not None
-    assert space.basis_DX.shape == (128, len(symbols) - 1), "words are told apart by their differences"
+    assert space.basis_DX.shape == (128, len(symbols) - 1), (
+        "words differ in one direction less than there are words"
+    )

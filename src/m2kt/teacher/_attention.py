@@ -99,8 +99,8 @@ def measure_attention(teacher: Teacher, corpus: Corpus, draft: Draft, number: di
 
 def _edges(corpus: Corpus, draft: Draft, number: dict[int, int]) -> Iterator[_Edge]:
     for trie in corpus.tries:
-        kept = [n for n in range(len(trie.nodes)) if (trie.template, n) in draft.decisions]
-        for index, n in enumerate(kept):
+        explained = [n for n in range(len(trie.nodes)) if (trie.template, n) in draft.decisions]
+        for index, n in enumerate(explained):
             node = trie.nodes[n]
             columns = trie.columns(n)
             decision = draft.decisions[trie.template, n]
@@ -140,8 +140,8 @@ def _sum_patterns(
                 t = items[i].content[edge.unit][0] - 1
                 read_tokens = items[i].tokens_of_unit[edge.read]
                 weight_LH = pattern_LBHTT[:, row, :, t][:, :, read_tokens].sum(-1) / len(edge.traces)
-                before, found = sums[e], weight_LH.cpu().numpy()
-                sums[e] = found if before is None else before + found
+                total_LH, array_LH = sums[e], weight_LH.cpu().numpy()
+                sums[e] = array_LH if total_LH is None else total_LH + array_LH
 
 
 @torch.no_grad()

@@ -61,7 +61,7 @@ def probe(teacher: Teacher, corpus: Corpus, config: ExtractionConfig, reserved: 
     """Ask the teacher the first probes.
 
     Args:
-        reserved: texts of prompts that must not be asked.
+        reserved: texts of prompts that are kept for fidelity.
 
     Raises:
         ExtractionError: there are no prompts, or too many answers lack the stop string.
@@ -128,8 +128,8 @@ def complete(
     order = sorted(range(len(covered)), key=lambda i: (frequency[paths[i]] * rng.random(), i))
     checked = [covered[i] for i in order[:limit]]
     comparison = compare_rollouts(teacher, graph, outputs, checked, f"checking, round {number}")
-    asked = [uncovered[i] for i in rng.permutation(len(uncovered))[:limit].tolist()]
-    answers, _ = teacher.answer(asked, f"completing, round {number}")
+    sampled = [uncovered[i] for i in rng.permutation(len(uncovered))[:limit].tolist()]
+    answers, _ = teacher.answer(sampled, f"completing, round {number}")
     # Agreeing answers are added too: disagreements alone would overstate the teacher's noise rate.
     new = [*answers, *(comparison.answers if comparison.disagreements else [])]
     if new:

@@ -30,7 +30,7 @@ def concept_contexts(
     live = sorted({use.leaf.rule for use in rule_uses(corpus, draft.decisions)})
     number = {old: new for new, old in enumerate(live)}
     row_index = graph.row_index()
-    found: dict[int, list[Context]] = defaultdict(list)
+    contexts_of: dict[int, list[Context]] = defaultdict(list)
     for use in rule_uses(corpus, draft.decisions):
         rule = graph.rules[number[use.leaf.rule]]
         draft_rule = draft.rule_set.rules[use.leaf.rule]
@@ -42,8 +42,8 @@ def concept_contexts(
         for sample, arguments, output in triples:
             if draft_rule.output(arguments) == output:  # leaves out the teacher's errors
                 k = rule.offset + row_index[number[use.leaf.rule]][arguments]
-                found[k].append(Context(trie.samples[sample], depth))
-    return {k: _balanced(found[k], MAX_CONTEXTS + SPARE_CONTEXTS, rng) for k in range(graph.n_concepts)}
+                contexts_of[k].append(Context(trie.samples[sample], depth))
+    return {k: _balanced(contexts_of[k], MAX_CONTEXTS + SPARE_CONTEXTS, rng) for k in range(graph.n_concepts)}
 
 
 def _balanced(contexts: list[Context], n: int, rng: random.Random) -> list[Context]:
@@ -100,7 +100,7 @@ def prototype_contexts(
 
 def _written_without_rule(corpus: Corpus, draft: Draft) -> dict[int, list[Context]]:
     """By symbol: contexts in which it is copied, or a literal where it is never copied."""
-    found: dict[type, dict[int, list[Context]]] = {
+    by_kind: dict[type, dict[int, list[Context]]] = {
         WriteCopy: defaultdict(list),
         WriteLiteral: defaultdict(list),
     }
@@ -109,13 +109,13 @@ def _written_without_rule(corpus: Corpus, draft: Draft) -> dict[int, list[Contex
         trie_node = trie.nodes[node]
         columns = trie.columns(node)
         for leaf, rows in leaf_rows(decision, columns, np.arange(len(columns))):
-            if type(leaf) in found:
+            if type(leaf) in by_kind:
                 for row in rows.tolist():
                     index = trie_node.samples[row]
                     symbol = int(trie.symbols_NU[index, trie_node.depth])
                     if symbol >= 0:
-                        found[type(leaf)][symbol].append(Context(trie.samples[index], trie_node.depth))
-    return {**found[WriteLiteral], **found[WriteCopy]}
+                        by_kind[type(leaf)][symbol].append(Context(trie.samples[index], trie_node.depth))
+    return {**by_kind[WriteLiteral], **by_kind[WriteCopy]}
 
 
 def repeat_contexts(
@@ -138,12 +138,12 @@ def repeat_contexts(
         prompt = with_symbols(word, row_context.sample.units[: row_context.unit])
         return prompt.rpartition(corpus.spec.stop)[2]
 
-    found = []
+    repeats = []
     for _ in range(REPEAT_CONTEXTS):
         repeated = rng.sample(alternatives, min(REPEATED_WORDS, len(alternatives)))
         text = "".join(question(w) + with_symbols(w, answer) for w in repeated) + question(symbol)
-        found.append(Context(Sample(row_context.sample.prompt, [Unit(text), *answer], 1), 1))
-    return found
+        repeats.append(Context(Sample(row_context.sample.prompt, [Unit(text), *answer], 1), 1))
+    return repeats
 
 
 def _names(corpus: Corpus, symbols: list[int]) -> str:

@@ -205,7 +205,7 @@ def _undeclared_symbols(tries: Sequence[TemplateTrie], stop: str) -> set[str]:
     the same structure at once ("<" and ">" before the same full stop). Everything else (continuing against ending)
     remains structure.
     """
-    found: set[str] = set()
+    new_symbols: set[str] = set()
     for trie in tries:
         for node in trie.nodes:
             choices = [m for m in node.children if m != stop]
@@ -220,15 +220,15 @@ def _undeclared_symbols(tries: Sequence[TemplateTrie], stop: str) -> set[str]:
                 for alternative in alternatives:
                     alternative_following = _structure_after(trie, node.children[alternative], reach)
                     if any(a & b for a, b in zip(following, alternative_following, strict=True)):
-                        found.add(body)
-    return found
+                        new_symbols.add(body)
+    return new_symbols
 
 
 def _structure_after(trie: TemplateTrie, node: int, reach: int) -> list[set[str]]:
     """Structure found one, two, ... ``reach`` units after ``node``."""
-    found, nodes = [], [node]
+    levels, nodes = [], [node]
     for _ in range(reach):
         children = [(m, c) for n in nodes for m, c in trie.nodes[n].children.items()]
-        found.append({m for m, _ in children if MASK not in m})
+        levels.append({m for m, _ in children if MASK not in m})
         nodes = [c for _, c in children]
-    return found
+    return levels

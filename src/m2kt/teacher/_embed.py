@@ -61,7 +61,7 @@ def embed(
     """Choose the space, then average states over contexts."""
     rng = random.Random(f"embed/{seed}")
     contexts = concept_contexts(corpus, draft, graph, rng)
-    first_contexts = {k: some[:MAX_CONTEXTS] for k, some in contexts.items()}
+    first_contexts = {k: members[:MAX_CONTEXTS] for k, members in contexts.items()}
     groups_of, notes = prototype_contexts(corpus, draft, first_contexts, outputs, rng)
     space, probe_accuracy = _choose_space(teacher, first_contexts, groups_of, outputs)
     if space.basis_DX is not None:
@@ -133,7 +133,7 @@ class _ConceptStates:
     concept_N: NDArray[np.int64]
     contexts: list[Context]
     state_ND: Floats
-    correct_N: NDArray[np.bool_]  # the prototypes decode the state as the output
+    is_clear_N: NDArray[np.bool_]  # the prototypes decode the state as the output
 
 
 def _concept_states(
@@ -147,16 +147,16 @@ def _concept_states(
     pairs = [(k, c) for k, contexts in contexts_of.items() for c in contexts[:MAX_CONTEXTS]]
     layers = [space.recorded_layer]
     state_ND = space(record_contexts(teacher, [c for _, c in pairs], layers, "embedding concepts")[:, 0])
-    correct_N = reader.predict(state_ND) == np.array([outputs[k] for k, _ in pairs])
-    correct = {k for (k, _), is_correct in zip(pairs, correct_N, strict=True) if is_correct}
+    is_clear_N = reader.predict(state_ND) == np.array([outputs[k] for k, _ in pairs])
+    correct = {k for (k, _), is_clear in zip(pairs, is_clear_N, strict=True) if is_clear}
     misread = sorted(set(contexts_of) - correct)
     spare = [(k, c) for k in misread for c in contexts_of[k][MAX_CONTEXTS:]]
     if spare:
         pairs += spare
         spare_ND = space(record_contexts(teacher, [c for _, c in spare], layers, "spare contexts")[:, 0])
         state_ND = np.concatenate([state_ND, spare_ND])
-        correct_N = reader.predict(state_ND) == np.array([outputs[k] for k, _ in pairs])
-    return _ConceptStates(np.array([k for k, _ in pairs]), [c for _, c in pairs], state_ND, correct_N)
+        is_clear_N = reader.predict(state_ND) == np.array([outputs[k] for k, _ in pairs])
+    return _ConceptStates(np.array([k for k, _ in pairs]), [c for _, c in pairs], state_ND, is_clear_N)
 
 
 def _means(states: _ConceptStates, weight_N: Floats, n_concepts: int) -> tuple[Floats, Ints, Floats, Floats]:
@@ -171,7 +171,7 @@ def _means(states: _ConceptStates, weight_N: Floats, n_concepts: int) -> tuple[F
     scale_Kr = np.zeros((n_concepts, SPREAD_RANK), dtype=np.float32)
     for k in range(n_concepts):
         rows = np.flatnonzero(states.concept_N == k)
-        correct = rows[states.correct_N[rows]]
+        correct = rows[states.is_clear_N[rows]]
         rows = (correct if len(correct) else rows)[:MAX_CONTEXTS]
         weights = weight_N[rows]
         vectors_KD[k] = (states.state_ND[rows] * weights[:, None]).sum(0) / weights.sum()
@@ -238,22 +238,22 @@ def _choose_space(
         score = round(np.nan_to_num(probe_accuracy) + readout, 3)
         return score, space.layer, probe_accuracy, readout, space
 
-    best = max((evaluate(i, Space(layer)) for i, layer in enumerate(layers)), key=lambda found: found[:2])
+    best = max((evaluate(i, Space(layer)) for i, layer in enumerate(layers)), key=lambda result: result[:2])
     if best[3] < MIN_READOUT:
         space = final_norm_space(teacher, depth, _symbol_tokens(teacher, groups_of))
         if space is not None:
-            best = max(best, evaluate(len(layers), space), key=lambda found: found[0])
+            best = max(best, evaluate(len(layers), space), key=lambda result: result[0])
     return best[4], best[2]
 
 
 def _symbol_tokens(teacher: Teacher, groups_of: dict[int, list[ContextGroup]]) -> dict[int, list[int]]:
     """By symbol: the tokens with which the teacher writes it, without a bare leading space."""
-    found = {}
+    tokens_of = {}
     for symbol, groups in groups_of.items():
         context = groups[0][0]
         trace = teacher.tokenise(context.sample.texts, context.sample.n_prompt)
-        found[symbol] = [trace.ids[t] for t in trace.content[context.unit]]
-    return found
+        tokens_of[symbol] = [trace.ids[t] for t in trace.content[context.unit]]
+    return tokens_of
 
 
 def _spread(deviations_ND: Floats) -> tuple[Floats, Floats]:

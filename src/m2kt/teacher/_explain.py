@@ -45,13 +45,13 @@ def explain(data: NodeData, rule_set: RuleSet, *, avoid: frozenset[int] = frozen
         avoid: rules that must not be used, when rules are merged.
     """
     for budget in sorted({0, data.error_budget()}):
-        found = (
+        decision = (
             literal(data, budget)
             or copy(data, budget)
             or known_rule(data, rule_set, budget, avoid, share=MOSTLY_KNOWN)
         )
-        if found is not None:
-            return found
+        if decision is not None:
+            return decision
     arguments, n_wrong = new_rule_arguments(data, rule_set)
     supported = min(MAX_LEAVES, max(2, data.n // SAMPLES_PER_LEAF))
     smaller = (
@@ -148,12 +148,12 @@ def known_rule(
     largest = max(effect_of.values(), default=0.0)
     causes = {c for c in candidates if effect_of[c] >= 0.5 * largest}
     required = causes if largest > CLEAR_EFFECT else set(candidates)
-    found = _best_tuple(data, rule_set, budget, avoid, share, effect_of, required)
-    if found is None and share >= MOSTLY_KNOWN and data.n >= MIN_SAMPLES_FOR_COPIES:
+    match = _best_tuple(data, rule_set, budget, avoid, share, effect_of, required)
+    if match is None and share >= MOSTLY_KNOWN and data.n >= MIN_SAMPLES_FOR_COPIES:
         # Nearly every row is known and none is contradicted: evidence enough without an effect.
         candidates, no_effect = argument_candidates(data.without_effects(), constants=True)
-        found = _best_tuple(data, rule_set, budget, avoid, share, no_effect, set(candidates))
-    return None if found is None else apply_rule(data, rule_set, *found)
+        match = _best_tuple(data, rule_set, budget, avoid, share, no_effect, set(candidates))
+    return None if match is None else apply_rule(data, rule_set, *match)
 
 
 def _best_tuple(
@@ -174,10 +174,12 @@ def _best_tuple(
         # The rule must be able to write what is written on the samples whose row it has (up to rounding).
         if np.count_nonzero(rule.can_write(data.symbol_N)) < share * data.n - budget - 1e-9:
             continue
-        for sources, known, wrong in _fitting_tuples(data, rule, candidates, budget, share, required):
+        for sources, known_share, wrong_share in _fitting_tuples(
+            data, rule, candidates, budget, share, required
+        ):
             score = (
-                -round(wrong, 2),
-                round(known, 1),
+                -round(wrong_share, 2),
+                round(known_share, 1),
                 float(rule_set.used[sources] > 0),
                 float(list(sources) == sorted(sources)),
                 round(sum(effect_of[s] for s in sources), 1),
@@ -218,9 +220,9 @@ def _fitting_tuples(
         output_XN = rule.look_up([data.columns_NU.T[list(units)] for units in zip(*chunk, strict=True)])
         wrong_XN = (output_XN >= 0) & (output_XN != data.symbol_N)
         known_X = (output_XN >= 0).mean(axis=1).tolist()
-        for sources, known, wrong_N in zip(chunk, known_X, wrong_XN, strict=True):
-            if known >= share and _within_budget(data, wrong_N, budget):
-                yield sources, known, float(wrong_N.mean())
+        for sources, known_share, wrong_N in zip(chunk, known_X, wrong_XN, strict=True):
+            if known_share >= share and _within_budget(data, wrong_N, budget):
+                yield sources, known_share, float(wrong_N.mean())
 
 
 # -- new rules --------------------------------------------------------------------------------------------------------
@@ -234,7 +236,7 @@ def new_rule_arguments(data: NodeData, rule_set: RuleSet) -> tuple[Arguments | N
     causes, effect_of = argument_candidates(data, constants=False)
     for candidates in (causes, _all_candidates(data)):
         for arity in range(1, min(MAX_ARITY, len(candidates)) + 1):
-            found = []
+            fitting = []
             for subset in combinations(candidates, arity):
                 sources = tuple(sorted(subset))
                 wrong_N, n_rows = _contradictions(data, sources)
@@ -242,8 +244,8 @@ def new_rule_arguments(data: NodeData, rule_set: RuleSet) -> tuple[Arguments | N
                     effect = round(sum(effect_of.get(s, 0.0) for s in sources), 1)
                     accuracy = -round(float(wrong_N.mean()), 2)
                     score = (accuracy, rule_set.used[sources] > 0, effect, -n_rows, sum(sources))
-                    found.append((score, sources, wrong_N))
-            for _, sources, wrong_N in sorted(found, key=lambda f: f[0], reverse=True):
+                    fitting.append((score, sources, wrong_N))
+            for _, sources, wrong_N in sorted(fitting, key=lambda f: f[0], reverse=True):
                 if _within_budget(data, wrong_N, data.error_budget()):
                     return sources, int(wrong_N.sum())
     return None, 0

@@ -183,8 +183,8 @@ def _record_traces(
     contexts, where = [], []
     n_traces = 0
     for trie in corpus.tries:
-        kept = [n for n in range(len(trie.nodes)) if (trie.template, n) in draft.decisions]
-        index_of = {n: i for i, n in enumerate(kept)}
+        explained = [n for n in range(len(trie.nodes)) if (trie.template, n) in draft.decisions]
+        index_of = {n: i for i, n in enumerate(explained)}
         for sample in trie.samples[:per_template]:
             for step, node in enumerate(sample.path):
                 if node in index_of:

@@ -54,7 +54,7 @@ def intervene(teacher: Teacher, corpus: Corpus, *, seed: int) -> None:
     shortlist names no step that depends on two of them; a change that the shortlist does not explain is repeated
     with one unit at a time.
     """
-    rng = random.Random(f"interrogate/{seed}")
+    rng = random.Random(f"interrogate/{seed}")  # an earlier name, kept so that draws do not change
     samples = [(trie, sample) for trie in corpus.tries for sample in _base_samples(trie, rng)]
     bases = [_base(teacher, trie, sample, rng) for trie, sample in samples]
     before = teacher.choices([base.trace for base in bases], "intervening: base")

@@ -31,7 +31,7 @@ def shortlist(
 
     A path's strength is the product of the largest attention over heads along each of its links.
     """
-    found: list[Shortlist] = [{}] * len(traces)
+    shortlists: list[Shortlist] = [{}] * len(traces)
     done = 0
     try:
         with teacher.eager():
@@ -39,12 +39,12 @@ def shortlist(
                 for rows in _row_slices(teacher, len(chunk), ids_BT.shape[1]):
                     path_BTT = strongest_paths(attention_patterns(teacher.model, ids_BT[rows], mask_BT[rows]))
                     for i, path_TT in zip(chunk[rows], path_BTT.cpu().numpy(), strict=True):
-                        found[i] = _strongest_sources(path_TT, traces[i], candidates[i])
+                        shortlists[i] = _strongest_sources(path_TT, traces[i], candidates[i])
                 done += len(chunk)
                 teacher.progress("reading attention", done, len(traces))
     except ModelError:
         return None
-    return found
+    return shortlists
 
 
 def _row_slices(teacher: Teacher, n_rows: int, n_tokens: int) -> list[slice]:
@@ -69,15 +69,15 @@ def strongest_paths(pattern_LBHTT: Sequence[Tensor]) -> Tensor:
 def _strongest_sources(
     path_TT: NDArray[np.float32], trace: TokenisedTrace, candidates: Sequence[int]
 ) -> Shortlist:
-    found: Shortlist = {}
+    sources_of: Shortlist = {}
     for unit, tokens in enumerate(trace.tokens_of_unit):
         if not tokens or tokens[0] <= trace.answer_start:
             continue
         earlier = [c for c in candidates if c < unit and trace.tokens_of_unit[c]]
         path_T = path_TT[[t - 1 for t in tokens]].max(axis=0)
         strength = {c: float(path_T[trace.tokens_of_unit[c]].max()) for c in earlier}
-        found[unit] = frozenset(sorted(earlier, key=lambda c: -strength[c])[:MAX_SOURCES])
-    return found
+        sources_of[unit] = frozenset(sorted(earlier, key=lambda c: -strength[c])[:MAX_SOURCES])
+    return sources_of
 
 
 def separable_groups(units: Iterable[int], listed: Mapping[int, Set[int]]) -> list[list[int]]:

@@ -53,7 +53,7 @@ def record_contexts(
     contexts_of: list[list[int]] = [[] for _ in traces]
     for i, trace in enumerate(trace_of):
         contexts_of[trace].append(i)
-    found: Floats = np.zeros((len(contexts), len(layers), width(teacher.model)), dtype=np.float32)
+    state_NLD: Floats = np.zeros((len(contexts), len(layers), width(teacher.model)), dtype=np.float32)
     done = 0
     for chunk, ids_BT, mask_BT in teacher.batches(traces):
         batch_contexts: list[int] = []
@@ -68,10 +68,10 @@ def record_contexts(
         sums_LND = h_LXD.new_zeros(len(layers), len(batch_contexts), h_LXD.shape[2])
         sums_LND.index_add_(1, context_X, h_LXD)
         means_NLD = (sums_LND / context_X.bincount()[:, None]).transpose(0, 1)
-        found[batch_contexts] = means_NLD.cpu().numpy()
+        state_NLD[batch_contexts] = means_NLD.cpu().numpy()
         done += len(chunk)
         teacher.progress(stage, done, len(traces))
-    return found
+    return state_NLD
 
 
 def _record(

@@ -224,7 +224,7 @@ class Teacher:
         stage: str,
     ) -> list[NDArray[Scalar]]:
         """``score`` of the logits (N, V) and next tokens (N,) at the ascending ``positions`` of each trace."""
-        found: list[NDArray[Scalar]] = [np.empty(0, dtype=dtype)] * len(traces)
+        scores: list[NDArray[Scalar]] = [np.empty(0, dtype=dtype)] * len(traces)
         done = 0
         for chunk, ids_BT, mask_BT in self.batches(traces, logits=True):
             selected_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
@@ -234,11 +234,11 @@ class Teacher:
             score_N = score(next_token_logits(self.model, ids_BT, mask_BT, selected_BT), next_N).cpu().numpy()
             start = 0
             for i in chunk:
-                found[i] = score_N[start : start + len(positions[i])]
+                scores[i] = score_N[start : start + len(positions[i])]
                 start += len(positions[i])
             done += len(chunk)
             self.progress(stage, done, len(traces))
-        return found
+        return scores
 
 
 def unseen(prompts: Iterable[Prompt], seen: Iterable[str]) -> list[Prompt]:

@@ -63,10 +63,10 @@ class NodeContexts(NamedTuple):
 
 def contexts_by_node(corpus: Corpus, per_node: int) -> list[NodeContexts]:
     """Contexts of up to ``per_node`` samples of every node whose unit varies."""
-    found = []
+    nodes = []
     for trie in corpus.tries:
         for node in trie.nodes:
             if len({trie.samples[i].units[node.depth].text for i in node.samples}) > 1:
                 contexts = [Context(trie.samples[i], node.depth) for i in node.samples[:per_node]]
-                found.append(NodeContexts(trie, node, contexts))
-    return found
+                nodes.append(NodeContexts(trie, node, contexts))
+    return nodes

@@ -25,11 +25,11 @@ class Clustering(EqualWeights):
 
     def measure_effects(self, teacher: Teacher, corpus: Corpus, *, seed: int) -> None:
         """Effect of a unit: normalised mutual information of its symbol and the state's cluster, above chance."""
-        found = contexts_by_node(corpus, PER_NODE)
+        nodes = contexts_by_node(corpus, PER_NODE)
         layer = max(1, (2 * len(blocks(teacher.model))) // 3)
-        x_ND = record_contexts(teacher, [c for f in found for c in f.contexts], [layer], "clustering")[:, 0]
+        x_ND = record_contexts(teacher, [c for n in nodes for c in n.contexts], [layer], "clustering")[:, 0]
         start = 0
-        for node_contexts in found:
+        for node_contexts in nodes:
             _, node, contexts = node_contexts
             node_x_ND = x_ND[start : start + len(contexts)]
             start += len(contexts)

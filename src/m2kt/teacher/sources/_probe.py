@@ -23,13 +23,13 @@ class Probe(EqualWeights):
 
     def measure_effects(self, teacher: Teacher, corpus: Corpus, *, seed: int) -> None:
         """Effect of a unit: held-out probe accuracy above chance."""
-        found = contexts_by_node(corpus, PER_NODE)
+        nodes = contexts_by_node(corpus, PER_NODE)
         layer = max(1, len(blocks(teacher.model)) - 1)
-        x_ND = record_contexts(teacher, [c for f in found for c in f.contexts], [layer], "probing states")[
+        x_ND = record_contexts(teacher, [c for n in nodes for c in n.contexts], [layer], "probing states")[
             :, 0
         ]
         start = 0
-        for node_contexts in found:
+        for node_contexts in nodes:
             node, n = node_contexts.node, len(node_contexts.contexts)
             node_x_ND = x_ND[start : start + n]
             start += n
