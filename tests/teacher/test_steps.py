@@ -62,6 +62,8 @@ def test_an_error_budget_forgives_isolated_samples_and_no_systematic_ones() -> N
 def test_a_new_rule_has_the_smallest_argument_set_and_skips_units_that_do_not_matter() -> None:
     data = function_node(table, values=5, arity=3)
     assert new_rule_arguments(data, RuleSet()) == ((0, 1), 0)
+    permutation = function_node(lambda row: (row[1] + 2) % 5, values=5, arity=3)
+    assert new_rule_arguments(permutation, RuleSet()) == ((1,), 0)
     assert new_rule_arguments(node_of(data.columns_NU[:2].tolist(), [0, 1]), RuleSet()) == (None, 0)
 
 
