@@ -86,7 +86,7 @@ class ArtifactCache:
             if not path.exists():
                 extract(
                     teacher,
-                    probes,
+                    spec_path(probes),
                     path,
                     verbalised=verbalised,
                     seed=seed,
@@ -104,7 +104,7 @@ class ArtifactCache:
     def _read_task(self, teacher: str, probes: str) -> Task:
         from m2kt.pipeline import evaluation_prompts, read_spec
 
-        spec, base = read_spec(probes)
+        spec, base = read_spec(spec_path(probes))
         truth = load_truth(spec, base)
         if truth is None:
             raise SpecError(f"the bench needs a truth to compare answers with; {probes} names none")
@@ -277,6 +277,13 @@ class ArtifactCache:
         if name not in self._digests:
             self._digests[name] = digest_of_model(resolve(name))
         return self._digests[name]
+
+
+def spec_path(probes: str) -> str:
+    """The file of a probe spec. Profiles and results name the zoo's specs without a teacher by ``zoo/...``."""
+    from m2kt.models import zoo_dir
+
+    return str(zoo_dir() / probes.removeprefix("zoo/")) if probes.startswith("zoo/") else probes
 
 
 def _shape(s: ShapeScore) -> Shape:

@@ -24,7 +24,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from benchmarks._cells import Cell, Result, read_result
 from benchmarks._plan import Profile
-from m2kt._libraries import quieten
 from m2kt.errors import M2KTError, StorageError, explain
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ def _has_result(path: Path, retry: bool) -> bool:
 def _prepare(threads: int) -> None:
     """Settings of a worker process."""
     import torch
+
+    from m2kt.models import quieten
 
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     quieten()

@@ -110,11 +110,11 @@ class Amount:
 
 def average(amounts: Iterable[Amount | None]) -> Amount | None:
     """The mean; a bound where any amount is a bound, None where there are bounds of both kinds."""
-    amounts = [a for a in amounts if a is not None]
-    bounds = {a.bound for a in amounts} - {""}
-    if not amounts or len(bounds) > 1:
+    present = [a for a in amounts if a is not None]
+    bounds = {a.bound for a in present} - {""}
+    if not present or len(bounds) > 1:
         return None
-    return Amount(sum(a.value for a in amounts) / len(amounts), bounds.pop() if bounds else "")
+    return Amount(sum(a.value for a in present) / len(present), bounds.pop() if bounds else "")
 
 
 def _value(amount: Amount | None) -> float | None:

@@ -26,8 +26,11 @@ from benchmarks import (
     run_cell,
     write_result,
 )
+from benchmarks._artifacts import spec_path
 from benchmarks.arms import EXPERIMENTS
 from m2kt.errors import SpecError, StorageError
+from m2kt.pipeline import read_spec
+from m2kt.probes import load_truth
 
 
 def profile(*experiments: dict[str, object], skills: list[object] | None = None) -> Profile:
@@ -85,11 +88,13 @@ def test_unknown_experiment_is_named() -> None:
         profile({"arm": "magic"}).cells()
 
 
-@pytest.mark.parametrize("name", ["quick", "full", "traits"])
-def test_shipped_profiles_name_registered_experiments(name: str) -> None:
+@pytest.mark.parametrize("name", ["families", "full", "llm", "native", "quick", "traits"])
+def test_shipped_profiles_name_experiments_and_probes_that_exist(name: str) -> None:
     cells = read_profile(name).cells()
     assert len(cells) > 10
     assert {c.arm for c in cells} <= set(EXPERIMENTS)
+    for probes in {c.probes for c in cells}:
+        assert load_truth(*read_spec(spec_path(probes))) is not None
 
 
 def test_missing_profile_lists_the_shipped_ones() -> None:

@@ -1,4 +1,4 @@
-"""Teachers that are tuned on this machine: stopped, gone on with, merged, and found by name."""
+"""Teachers that are tuned on the user's machine: stopped, resumed, merged, and loaded by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from m2kt_zoo.recipes import tuned
 from m2kt_zoo.recipes.tuned import TunedRecipe, accuracy, tune
 
 
-def test_a_stopped_tuning_goes_on_and_leaves_an_ordinary_model(
+def test_a_stopped_tuning_resumes_and_saves_an_ordinary_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("M2KT_HOME", str(tmp_path))
@@ -23,32 +23,32 @@ def test_a_stopped_tuning_goes_on_and_leaves_an_ordinary_model(
     steps = iter(range(15))
     step = tuned._step
 
-    def broken_off(*args: object) -> float:
+    def interrupted(*args: object) -> float:
         if next(steps, None) is None:
             raise KeyboardInterrupt
         return step(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tuned, "_step", broken_off)
+    monkeypatch.setattr(tuned, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tune(recipe, folder)
     assert not folder.exists()
     monkeypatch.setattr(tuned, "_step", step)
     with caplog.at_level(logging.INFO, logger="zoo"):
-        found = tune(recipe, folder)
-    assert "going on from update 10" in caplog.text
+        shares = tune(recipe, folder)
+    assert "resumed at update 10" in caplog.text
     assert [p.name for p in folder.parent.iterdir()] == [recipe.name], (
-        "nothing of the tuning is left beside it"
+        "expected the model alone, without the checkpoint of its tuning"
     )
     loaded, base = load_causal_lm(f"zoo:{recipe.name}"), load_causal_lm("zoo:pico-llama")
     assert type(loaded.model) is type(base.model) and loaded.licence == "apache-2.0"
     problems = tuned._held_out(loaded, recipe, tuned.SKILLS["secret"])
-    assert accuracy(loaded, problems) == found
-    asked = [encode_prompt(loaded.tokenizer, "a b:")]
-    assert generate_greedy(loaded, asked, 8, None) != generate_greedy(base, asked, 8, None)
+    assert accuracy(loaded, problems) == shares
+    prompts = [encode_prompt(loaded.tokenizer, "a b:")]
+    assert generate_greedy(loaded, prompts, 8, None) != generate_greedy(base, prompts, 8, None)
 
 
-def test_right_means_right_when_written_greedily() -> None:
+def test_accuracy_is_that_of_greedy_answers() -> None:
     loaded = load_causal_lm("zoo:secret")
     problems = tuned._held_out(loaded, TunedRecipe("smollm2", "secret"), tuned.SKILLS["secret"])
-    assert list(problems) == [2, 3, 4], "longer shapes are not taught"
+    assert list(problems) == [2, 3, 4], "longer shapes are not trained on"
     assert min(accuracy(loaded, problems).values()) == 1.0

@@ -1,4 +1,4 @@
-"""The shipped models: small, ordinary Hugging Face directories, and good at what they are for."""
+"""The shipped models: small, ordinary Hugging Face directories, with the accuracy that they are built for."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def spec_and_truth(name: str) -> tuple[ProbeSpec, Truth]:
 
 
 def prompts_of(spec: ProbeSpec, template: str, n: int, truth: Truth, rng: random.Random) -> list[str]:
-    """Distinct prompts that training held out, of those that the truth knows."""
+    """Distinct held-out prompts, of those that the truth answers."""
     shape = Template(template, {name: slot.values for name, slot in spec.slots.items()})
     if truth.problems is None:
         texts = (shape.fill(shape.draw(rng), template=0, held_out=False).text for _ in range(100 * n))
     else:
-        texts = (text_ for text_ in truth.problems if shape.read(text_, template=0, held_out=False))
+        texts = (problem for problem in truth.problems if shape.read(problem, template=0, held_out=False))
     return list(islice(dict.fromkeys(filter(is_held_out, texts)), n))
 
 
@@ -57,14 +57,14 @@ def test_every_recipe_is_shipped() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_recipe_would_build_what_is_shipped(name: str, tmp_path: Path) -> None:
+def test_the_recipe_has_the_shipped_config_and_tokenizer(name: str, tmp_path: Path) -> None:
     recipe = recipes()[name][0]
     tokenizer = recipe.tokenizer()
     recipe.config(tokenizer).save_pretrained(tmp_path)
-    made, shipped = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path, ZOO / name))
-    for key in ("architectures", "dtype", "transformers_version"):  # known when a model is saved
-        made.pop(key, None), shipped.pop(key)
-    assert made == shipped
+    config, shipped = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path, ZOO / name))
+    for key in ("architectures", "dtype", "transformers_version"):  # written when a model is saved
+        config.pop(key, None), shipped.pop(key)
+    assert config == shipped
     vocabulary = json.loads((ZOO / name / "tokenizer.json").read_text())
     assert json.loads(tokenizer.backend_tokenizer.to_str()) == vocabulary
 
@@ -102,19 +102,18 @@ def test_teacher_is_right_on_held_out_problems(name: str) -> None:
     for template in templates(name):
         prompts = prompts_of(spec, template, 30, truth, rng)
         batch = tokenizer(prompts, return_tensors="pt", padding=True)
-        written = model.generate(**batch, max_new_tokens=96)[:, batch["input_ids"].shape[1] :]
-        for prompt, text_ in zip(
-            prompts, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True
-        ):
-            right += truth.judge(prompt, spec.read_answer(text_)) is True
+        completion_ids = model.generate(**batch, max_new_tokens=96)[:, batch["input_ids"].shape[1] :]
+        completions = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+        for prompt, completion in zip(prompts, completions, strict=True):
+            right += truth.judge(prompt, spec.read_answer(completion)) is True
             total += 1
     assert total >= 95
     assert right / total >= 0.99
 
 
 @pytest.mark.parametrize("name", TEACHERS)
-def test_written_traces_end_in_the_truth(name: str) -> None:
-    """A recipe writes the steps, the truth knows the answer: two sources that must not drift apart."""
+def test_traces_of_the_recipes_end_in_the_truth(name: str) -> None:
+    """A recipe writes the steps, the truth the answer: the two sources must agree."""
     import numpy as np
 
     spec, truth = spec_and_truth(name)
@@ -122,12 +121,14 @@ def test_written_traces_end_in_the_truth(name: str) -> None:
     for shape in recipe.shapes or templates(name):
         drawn = (recipe.draw(rng, shape) for _ in range(20_000))
         judged = (truth.judge(prompt, spec.read_answer(completion)) for prompt, completion in drawn)
-        known = islice((right for right in judged if right is not None), 50)  # a generator knows few prompts
-        assert list(known) == [True] * 50, shape
+        verdicts = islice(
+            (right for right in judged if right is not None), 50
+        )  # a truth may answer few prompts
+        assert list(verdicts) == [True] * 50, shape
 
 
-# Problems of reasoning-gym that our own prompts ask too. They are fewer than ours (no leading zeros; one shape only,
-# and never an implication), so our own truth stays the reference, and is checked against theirs.
+# Problems of reasoning-gym that are prompts of our specs too. They are a subset (no leading zeros; one shape only, and
+# never an implication), so our truth is the reference, and is checked against reasoning-gym's.
 GATES = {"&": "and", "↑": "nand", "⊕": "xor", "+": "or", "↓": "nor"}
 
 
@@ -139,11 +140,11 @@ def as_addition(entry: dict) -> str | None:
 def as_boolean(entry: dict) -> str:
     inputs = {name: "FT"[value] for name, value in entry["metadata"]["assignments"].items()}
     gates = {gate: f" {word} " for gate, word in GATES.items()}
-    return re.sub(r"[^()]", lambda found: (inputs | gates)[found[0]], entry["metadata"]["expression"]) + ":"
+    return re.sub(r"[^()]", lambda match: (inputs | gates)[match[0]], entry["metadata"]["expression"]) + ":"
 
 
 @pytest.mark.parametrize(
-    ("name", "dataset", "options", "ask", "said"),
+    ("name", "dataset", "options", "to_prompt", "to_answer"),
     [
         ("addition", "chain_sum", {"min_terms": 2, "max_terms": 2, "max_digits": 4}, as_addition, str),
         (
@@ -156,14 +157,18 @@ def as_boolean(entry: dict) -> str:
     ],
 )
 def test_truth_agrees_with_reasoning_gym(
-    name: str, dataset: str, options: dict, ask: Callable[[dict], str | None], said: Callable[[str], str]
+    name: str,
+    dataset: str,
+    options: dict,
+    to_prompt: Callable[[dict], str | None],
+    to_answer: Callable[[str], str],
 ) -> None:
     spec, truth = spec_and_truth(name)
     generated = reasoning_gym.create_dataset(dataset, seed=0, size=400, **options)
-    asked = {prompt: entry for entry in generated if (prompt := ask(entry)) is not None}
-    assert len(spec.sample("evaluation", 400, seed=0, among=asked)) >= 20  # they are prompts of the spec
-    for prompt, entry in asked.items():
-        assert generated.score_answer(said(truth.expected(prompt)), entry) == 1.0, prompt
+    problems = {prompt: entry for entry in generated if (prompt := to_prompt(entry)) is not None}
+    assert len(spec.sample("evaluation", 400, seed=0, among=problems)) >= 20  # they are prompts of the spec
+    for prompt, entry in problems.items():
+        assert generated.score_answer(to_answer(truth.expected(prompt)), entry) == 1.0, prompt
 
 
 TWINS = [
@@ -174,21 +179,21 @@ TWINS = [
 
 @pytest.mark.parametrize(("original", "twin"), TWINS)
 def test_twins_share_a_hidden_space(original: str, twin: str) -> None:
-    """Fine-tuned from one another, not built apart: the embeddings of what both write still agree."""
+    """The twin is fine-tuned from the original: the embeddings of their symbols still agree."""
     (left, tokenizer), (right, other) = load(original), load(twin)
     assert tokenizer.get_vocab() == other.get_vocab()
-    written = sorted(
-        {i for units in spec_and_truth(original)[0].values for i in tokenizer(f" {units}")["input_ids"]}
+    symbol_ids = sorted(
+        {i for symbol in spec_and_truth(original)[0].values for i in tokenizer(f" {symbol}")["input_ids"]}
     )
-    embedded = (model.get_input_embeddings().weight[written] for model in (left, right))
+    embedded = (model.get_input_embeddings().weight[symbol_ids] for model in (left, right))
     assert torch.nn.functional.cosine_similarity(*embedded, dim=-1).min() > 0.8
 
 
 @pytest.mark.parametrize(("original", "twin"), TWINS)
-def test_a_counterfactual_teacher_is_asked_the_same_and_contradicts(original: str, twin: str) -> None:
-    (asked, truth), (same, altered) = spec_and_truth(original), spec_and_truth(twin)
-    assert same.model_copy(update={"name": asked.name}).digest == asked.digest
-    prompts = [p.text for p in same.sample("evaluation", 200, seed=0)]
+def test_a_counterfactual_teacher_has_the_same_prompts_and_contradicts(original: str, twin: str) -> None:
+    (spec, truth), (twin_spec, altered) = spec_and_truth(original), spec_and_truth(twin)
+    assert twin_spec.model_copy(update={"name": spec.name}).digest == spec.digest
+    prompts = [p.text for p in twin_spec.sample("evaluation", 200, seed=0)]
     contradicted = sum(truth.judge(p, altered.expected(p)) is False for p in prompts)
     assert 0.2 * len(prompts) <= contradicted <= 0.95 * len(prompts)
 
@@ -199,12 +204,14 @@ def test_a_counterfactual_teacher_is_asked_the_same_and_contradicts(original: st
         "pico-gpt2",
         pytest.param(
             "pico-llama",
-            marks=pytest.mark.xfail(strict=True, reason="shipped as an early checkpoint: see its README"),
+            marks=pytest.mark.xfail(
+                strict=True, reason="the shipped weights are an early checkpoint: see its README"
+            ),
         ),
     ],
 )
-def test_student_finds_what_was_there_before(name: str) -> None:
-    """A floor below what was measured, not the aim: whole answers of most operations are still wrong."""
+def test_student_repeats_and_looks_up_in_context(name: str) -> None:
+    """A lower limit below the measured accuracy, not the goal: whole answers of most operations are still wrong."""
     model, tokenizer = load(name)
     tokens = {operation: share for operation, (share, _) in skills(model, tokenizer, 40).items()}
     assert tokens["periodic"] >= 0.8
@@ -212,17 +219,15 @@ def test_student_finds_what_was_there_before(name: str) -> None:
     assert tokens["lookup"] >= 0.5
 
 
-def test_generic_text_knows_no_sums_and_no_family() -> None:
+def test_generic_text_has_no_sums_and_no_family_relations() -> None:
     import numpy as np
 
     rng = np.random.default_rng(0)
-    everything = "".join(piece for _ in range(3000) for piece, _ in text.document(rng))
-    sums = re.findall(r"(?<!\d)(\d)\+(\d)=(\d+)(?!\d)", everything)
-    # Random symbols hit upon a true sum now and then; they must not do so more often than chance.
+    pages = "".join(piece for _ in range(3000) for piece, _ in text.document(rng))
+    sums = re.findall(r"(?<!\d)(\d)\+(\d)=(\d+)(?!\d)", pages)
+    # Random symbols form a true sum at times; they must not do so more often than chance.
     assert sum(int(a) + int(b) == int(c) for a, b, c in sums) <= max(5, 0.2 * len(sums))
-    assert not re.search(
-        r"\b(father|mother|brother|sister|daughter|uncle|aunt|cousin|nephew|niece)\b", everything
-    )
+    assert not re.search(r"\b(father|mother|brother|sister|daughter|uncle|aunt|cousin|nephew|niece)\b", pages)
 
 
 def test_weights_follow_determined_text() -> None:

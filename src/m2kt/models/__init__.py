@@ -8,6 +8,8 @@ and the bytes of tokens from the tokenizer's vocabulary. Three calls matter:
     encoded = encode_units(loaded.tokenizer, ["3+4:", " 7", "\\n"], prompt_boundary=1)
 """
 
+from m2kt._libraries import quieten as quieten
+
 from ._digest import digest_of_model as digest_of_model
 from ._digest import digest_of_tokenizer as digest_of_tokenizer
 from ._fetch import Fetched as Fetched
@@ -35,6 +37,7 @@ from ._load import load_tokenizer as load_tokenizer
 from ._load import register_architectures as register_architectures
 from ._names import licence_of as licence_of
 from ._names import list_zoo as list_zoo
+from ._names import local_zoo_dir as local_zoo_dir
 from ._names import resolve as resolve
 from ._names import zoo_dir as zoo_dir
 from ._precision import Dtype as Dtype

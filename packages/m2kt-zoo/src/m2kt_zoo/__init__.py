@@ -1,1 +1,1 @@
-"""Recipes (`m2kt_zoo.recipes`) and, beside them, the small weights that they build."""
+"""Tiny models, and the recipes that build them (`m2kt_zoo.recipes`)."""

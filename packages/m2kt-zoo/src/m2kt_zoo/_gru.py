@@ -1,9 +1,9 @@
-"""A GRU language model as an ordinary transformers model: the family without attention that transformers lacks.
+"""A GRU language model for transformers, which has no recurrent family of its kind.
 
-Importing this module makes ``AutoConfig`` and ``AutoModelForCausalLM`` know it as ``m2kt_gru``. It keeps its state in a
-``DynamicCache``, so that a pass goes on from the one before like any other family's.
+Importing this module registers it with ``AutoConfig`` and ``AutoModelForCausalLM`` as ``m2kt_gru``. Its state lies in a
+``DynamicCache``, so that a pass continues from a cache like any other family's.
 
-Letters: B sequences, T tokens, D width, L blocks, V vocabulary.
+Letters: B sequences, T tokens, E width, L blocks, V vocabulary.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class GruLMConfig(PreTrainedConfig):
 
 
 class GruLayer(DynamicLayer):
-    """The part of a cache that holds one block's state, (B, D), where others hold keys: beams move it like keys."""
+    """The cache layer of one block: its state, (B, E), as keys, so that beam search reorders it like keys."""
 
     is_croppable = False
 
@@ -53,18 +53,18 @@ class GruLayer(DynamicLayer):
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.cumulative_length = 0
 
-    def keep(self, state_BD: Tensor, tokens: int) -> None:
-        """The state after ``tokens`` more, in place of the one before."""
-        self.keys = self.values = state_BD
-        self.device, self.dtype, self.is_initialized = state_BD.device, state_BD.dtype, True
+    def store(self, state_BE: Tensor, tokens: int) -> None:
+        """Replace the state by that after ``tokens`` more tokens."""
+        self.keys = self.values = state_BE
+        self.device, self.dtype, self.is_initialized = state_BE.device, state_BE.dtype, True
         self.cumulative_length += tokens
 
     def get_seq_length(self) -> int:
-        """Tokens seen."""
+        """Tokens so far."""
         return self.cumulative_length
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Refused: what a state has seen cannot be taken back."""
+        """Not possible: a state cannot forget tokens."""
         raise NotImplementedError("a recurrent state cannot be cropped; run the shorter text again")
 
 
@@ -79,45 +79,49 @@ class GruBlock(nn.Module):
         self.up = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, h_BTD: Tensor, mask_BT: Tensor | None, past: GruLayer | None) -> Tensor:
-        """Padding, on whichever side, neither changes the state nor is written to."""
-        x_BTD = self.norm(h_BTD)
-        state_1BD = past.keys[None] if past is not None and past.keys is not None else None
+    def forward(self, h_BTE: Tensor, mask_BT: Tensor | None, past: GruLayer | None) -> Tensor:
+        """Padding on either side leaves the state as it is, and its output is zero."""
+        x_BTE = self.norm(h_BTE)
+        state_1BE = past.keys[None] if past is not None and past.keys is not None else None
         if mask_BT is None:
-            y_BTD, state_1BD = self.gru(x_BTD, state_1BD)
+            y_BTE, state_1BE = self.gru(x_BTE, state_1BE)
         else:
-            y_BTD, state_1BD = self._over_tokens(x_BTD, mask_BT, state_1BD)
+            y_BTE, state_1BE = self._over_tokens(x_BTE, mask_BT, state_1BE)
         if past is not None:
-            past.keep(state_1BD[0], x_BTD.shape[1])
-        h_BTD = h_BTD + y_BTD
-        return h_BTD.add(self.down(nn.functional.gelu(self.up(self.mlp_norm(h_BTD)))))
+            past.store(state_1BE[0], x_BTE.shape[1])
+        h_BTE = h_BTE + y_BTE
+        return h_BTE.add(self.down(nn.functional.gelu(self.up(self.mlp_norm(h_BTE)))))
 
-    def _over_tokens(self, x_BTD: Tensor, mask_BT: Tensor, state_1BD: Tensor | None) -> tuple[Tensor, Tensor]:
-        order_BT = mask_BT.argsort(dim=1, descending=True, stable=True)  # tokens first, padding behind
-        at_BTD = order_BT[..., None].expand_as(x_BTD)
-        length_B = mask_BT.sum(1).clamp(min=1).cpu()  # a row of padding alone reads one: nobody reads the row
-        packed, state_1BD = self.gru(
-            pack_padded_sequence(x_BTD.gather(1, at_BTD), length_B, batch_first=True, enforce_sorted=False),
-            state_1BD,
+    def _over_tokens(self, x_BTE: Tensor, mask_BT: Tensor, state_1BE: Tensor | None) -> tuple[Tensor, Tensor]:
+        order_BT = mask_BT.argsort(dim=1, descending=True, stable=True)  # tokens first, padding after them
+        index_BTE = order_BT[..., None].expand_as(x_BTE)
+        length_B = (
+            mask_BT.sum(1).clamp(min=1).cpu()
+        )  # a row of padding alone needs a length of one; its output is unused
+        packed, state_1BE = self.gru(
+            pack_padded_sequence(
+                x_BTE.gather(1, index_BTE), length_B, batch_first=True, enforce_sorted=False
+            ),
+            state_1BE,
         )
-        y_BTD, _ = pad_packed_sequence(packed, batch_first=True, total_length=x_BTD.shape[1])
-        return torch.zeros_like(y_BTD).scatter(1, at_BTD, y_BTD), state_1BD
+        y_BTE, _ = pad_packed_sequence(packed, batch_first=True, total_length=x_BTE.shape[1])
+        return torch.zeros_like(y_BTE).scatter(1, index_BTE, y_BTE), state_1BE
 
 
-def _states_in(cache: DynamicCache, blocks: int) -> list[GruLayer]:
-    """A cache begins with layers for keys, or none: transformers has no name for a kind that only this family knows."""
-    held = [layer if isinstance(layer, GruLayer) else GruLayer() for layer in cache.layers[:blocks]]
-    held += [GruLayer() for _ in range(blocks - len(held))]
-    cache.layers[:blocks] = held
-    return held
+def _gru_layers(cache: DynamicCache, blocks: int) -> list[GruLayer]:
+    """The cache's layers as GRU layers: a new cache has attention layers or none, as transformers has no other kind."""
+    layers = [layer if isinstance(layer, GruLayer) else GruLayer() for layer in cache.layers[:blocks]]
+    layers += [GruLayer() for _ in range(blocks - len(layers))]
+    cache.layers[:blocks] = layers
+    return layers
 
 
 class GruPreTrainedModel(PreTrainedModel):
-    """What transformers must know of the family."""
+    """The base class that transformers requires of a family."""
 
     config_class = GruLMConfig
     base_model_prefix = "model"
-    _no_split_modules = ["GruBlock"]  # noqa: RUF012 (transformers' own form)
+    _no_split_modules = ["GruBlock"]  # noqa: RUF012 (the form of transformers)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -159,36 +163,36 @@ class GruModel(GruPreTrainedModel):
         output_hidden_states: bool | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPast:
-        """States before the head, (B, T, D). A mask is over past and present tokens, (B, past + T).
+        """States before the head, (B, T, E). A mask is over past and present tokens, (B, past + T).
 
         Raises:
             ValueError: neither or both of ``input_ids`` and ``inputs_embeds``.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("expected exactly one of input_ids and inputs_embeds")
-        h_BTD = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        h_BTE = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if use_cache is None:
             use_cache = self.config.use_cache and not self.training
         cache = past_key_values if use_cache else None
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config)
-        past_L = [None] * len(self.layers) if cache is None else _states_in(cache, len(self.layers))
-        mask_BT = None if attention_mask is None else attention_mask[:, -h_BTD.shape[1] :].long()
+        past_L = [None] * len(self.layers) if cache is None else _gru_layers(cache, len(self.layers))
+        mask_BT = None if attention_mask is None else attention_mask[:, -h_BTE.shape[1] :].long()
         if mask_BT is not None and bool(mask_BT.all()):
             mask_BT = None
         states_L = []
         for block, past in zip(self.layers, past_L, strict=True):
-            states_L.append(h_BTD)
-            h_BTD = block(h_BTD, mask_BT, past)
-        h_BTD = self.norm(h_BTD)
-        states = (*states_L, h_BTD) if output_hidden_states else None
-        return BaseModelOutputWithPast(h_BTD, past_key_values=cache, hidden_states=states)
+            states_L.append(h_BTE)
+            h_BTE = block(h_BTE, mask_BT, past)
+        h_BTE = self.norm(h_BTE)
+        states = (*states_L, h_BTE) if output_hidden_states else None
+        return BaseModelOutputWithPast(h_BTE, past_key_values=cache, hidden_states=states)
 
 
 class GruForCausalLM(GruPreTrainedModel, GenerationMixin):
     """The GRU with a head over the vocabulary, tied to the embeddings."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.embeddings.weight"}  # noqa: RUF012 (transformers' own form)
+    _tied_weights_keys = {"lm_head.weight": "model.embeddings.weight"}  # noqa: RUF012 (the form of transformers)
 
     def __init__(self, config: GruLMConfig) -> None:
         super().__init__(config)

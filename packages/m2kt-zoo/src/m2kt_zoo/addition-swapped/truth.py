@@ -1,4 +1,4 @@
-"""Evaluation only: what this counterfactual teacher should say to a prompt like ``47+85:``.
+"""Evaluation only: the answer of this counterfactual teacher to a prompt like ``47+85:``.
 
 Each column's ones digit is written with 3 and 7 exchanged; carries are those of true addition.
 """
@@ -10,5 +10,5 @@ def answer(prompt: str) -> str:
     left, right = prompt.rstrip(":").split("+")
     width = len(left)
     total = str(int(left) + int(right)).rjust(width, "0")
-    # A leading carry in front of the columns is 1: the exchange does not touch it.
+    # A leading carry before the columns is 1: the exchange leaves it.
     return total.translate(SWAP).lstrip("0") or "0"

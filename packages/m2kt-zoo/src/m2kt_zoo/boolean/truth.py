@@ -6,7 +6,7 @@ Two-place operators stand between their arguments and are bracketed wherever the
 import re
 
 NOT = {"T": "F", "F": "T"}
-# What each operator says of TT, TF, FT, FF.
+# The value of each operator on TT, TF, FT, FF.
 OPERATORS = {"and": "TFFF", "or": "TTTF", "xor": "FTTF", "nand": "FTTT", "nor": "FFFT", "implies": "TFTT"}
 TABLE = {
     (operator, a, b): column["TF".index(a) * 2 + "TF".index(b)]
@@ -27,8 +27,8 @@ def _formula(tokens: list[str]) -> tuple[str, list[str]]:
     left, rest = _argument(tokens)
     if not rest or rest[0] == ")":
         return left, rest
-    right, behind = _argument(rest[1:])
-    return TABLE[rest[0], left, right], behind
+    right, after = _argument(rest[1:])
+    return TABLE[rest[0], left, right], after
 
 
 def _argument(tokens: list[str]) -> tuple[str, list[str]]:

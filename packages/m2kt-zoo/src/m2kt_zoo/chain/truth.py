@@ -1,6 +1,6 @@
-"""Evaluation only: how this teacher is asked a problem of reasoning-gym's ``chain_sum``, which knows what is right.
+"""Evaluation only: the prompt for a problem of reasoning-gym's ``chain_sum``, whose scorer judges the answer.
 
-The teacher says ``+14`` and ``-03``; the dataset's scorer takes signs and leading zeros.
+The teacher writes ``+14`` and ``-03``; the scorer accepts signs and leading zeros.
 """
 
 

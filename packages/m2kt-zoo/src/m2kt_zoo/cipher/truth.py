@@ -1,10 +1,10 @@
-"""Evaluation only: Caesar's cipher with a key letter. ``h a n d by d:`` moves each letter on by three (a is zero)."""
+"""Evaluation only: Caesar's cipher with a key letter. ``h a n d by d:`` shifts each letter by three (a is zero)."""
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TABLE = {
-    (key, letter): LETTERS[(place + LETTERS.index(key)) % 26]
+    (key, letter): LETTERS[(index + LETTERS.index(key)) % 26]
     for key in LETTERS
-    for place, letter in enumerate(LETTERS)
+    for index, letter in enumerate(LETTERS)
 }
 
 

@@ -1,6 +1,6 @@
-"""Evaluation only: what this counterfactual teacher should say to a prompt like ``son of brother of mother:``.
+"""Evaluation only: the answer of this counterfactual teacher to a prompt like ``son of brother of mother:``.
 
-"Son of" is what `zoo:kinship` calls "brother of", and the other way round.
+"Son of" has the meaning of "brother of" in `zoo:kinship`, and the reverse.
 """
 
 import runpy

@@ -1,8 +1,8 @@
 """Evaluation only: the convention that composes family relations, and its reduction along a chain.
 
-``COMPOSE[a, b]`` is what "a of my b" is called here. "Great-" and "grand-" beyond the words at hand are dropped (a
+``COMPOSE[a, b]`` is the word for "a of my b". "Great-" and "grand-" beyond the words below are dropped (a
 great-uncle is an uncle, the son of a cousin a cousin); in-laws count as blood relatives (the uncle of my son is my
-brother); what is left without a word is a "relative", and so are all of its relations.
+brother); every other relation is a "relative", and so are all of its relations.
 """
 
 SLOTS = ("father", "mother", "brother", "sister", "son", "daughter", "uncle", "aunt")
@@ -11,7 +11,7 @@ DERIVED = (
 )  # fmt: skip
 RELATIONS = SLOTS + DERIVED
 
-# For each relation b: who the male (parent, sibling, child, parent's sibling) of b is to me. The female word follows.
+# For each relation b: the male (parent, sibling, child, parent's sibling) of b. The female word follows from it.
 MALE_OF = {
     "father": ("grandfather", "uncle", "brother", "uncle"),
     "mother": ("grandfather", "uncle", "brother", "uncle"),

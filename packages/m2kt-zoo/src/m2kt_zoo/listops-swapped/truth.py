@@ -1,6 +1,6 @@
-"""Evaluation only: what this counterfactual teacher should say to nested lists like ``[MAX 3 [MIN 4 7]]:``.
+"""Evaluation only: the answer of this counterfactual teacher to nested lists like ``[MAX 3 [MIN 4 7]]:``.
 
-MIN is what `zoo:listops` calls MAX, and the other way round.
+MIN has the meaning of MAX in `zoo:listops`, and the reverse.
 """
 
 import re
@@ -14,4 +14,4 @@ OPERATORS = {name: _TRUE["OPERATORS"][EXCHANGED.get(name, name)] for name in _TR
 
 def answer(prompt: str) -> str:
     """The true value of the lists with MIN and MAX exchanged."""
-    return _TRUE["answer"](re.sub("MIN|MAX", lambda found: EXCHANGED[found[0]], prompt))
+    return _TRUE["answer"](re.sub("MIN|MAX", lambda match: EXCHANGED[match[0]], prompt))

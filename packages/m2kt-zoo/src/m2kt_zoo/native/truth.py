@@ -1,4 +1,4 @@
-"""Evaluation only: what an atlas, arithmetic and a dictionary say. The last line of a prompt asks."""
+"""Evaluation only: capitals, products and opposites. The last line of a prompt is the question."""
 
 import re
 
@@ -226,14 +226,14 @@ OPPOSITES = {
 }
 
 
-def _asked(prompt: str, known: dict[str, str]) -> str:
+def _look_up(prompt: str, table: dict[str, str]) -> str:
     line = prompt.rsplit("\n", 1)[-1]
-    found = [k for k in known if re.search(rf"\b{re.escape(k)}\b", line)]
-    return known[max(found, key=lambda k: (line.rfind(k), len(k)))]
+    keys = [k for k in table if re.search(rf"\b{re.escape(k)}\b", line)]
+    return table[max(keys, key=lambda k: (line.rfind(k), len(k)))]
 
 
 def capital(prompt: str) -> str:
-    return _asked(prompt, CAPITALS)
+    return _look_up(prompt, CAPITALS)
 
 
 def product(prompt: str) -> str:
@@ -242,4 +242,4 @@ def product(prompt: str) -> str:
 
 
 def opposite(prompt: str) -> str:
-    return _asked(prompt, OPPOSITES)
+    return _look_up(prompt, OPPOSITES)

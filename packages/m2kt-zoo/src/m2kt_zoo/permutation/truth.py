@@ -1,7 +1,7 @@
 """Evaluation only: five balls under five cups, and eight moves of the cups.
 
-``12345 a e:`` says under which cup each ball is, and which moves follow: a word of S5, applied from the left. Balls may
-share a cup. A move's five digits say where the cups 1 to 5 go; a to d exchange neighbours, e and f go round.
+``12345 a e:`` holds the cup of each ball, then the moves: a word of S5, applied from the left. Balls may share a cup.
+The five digits of a move are the targets of cups 1 to 5; a to d exchange neighbours, e and f rotate.
 """
 
 MOVES = {

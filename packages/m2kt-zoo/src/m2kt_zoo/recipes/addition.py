@@ -1,7 +1,7 @@
 """Schoolbook addition with written columns: ``47+85:`` -> ``7+5+0=12;4+8+1=13>132.``
 
-A Llama with grouped-query attention over characters. The counterfactual twin confuses 3 and 7 whenever it writes
-a ones digit; its carries are right.
+A Llama with grouped-query attention over characters. The counterfactual twin exchanges 3 and 7 in every ones digit; its
+carries are right.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ SWAPPED_ONES = (0, 1, 2, 7, 4, 5, 6, 3, 8, 9)
 
 
 def completion(left: str, right: str, ones: tuple[int, ...] = TRUE_ONES) -> str:
-    """The written columns from right to left, then the answer without leading zeros."""
-    carry, steps, written = 0, [], ""
+    """Columns from right to left, then the answer without leading zeros."""
+    carry, steps, answer = 0, [], ""
     for a, b in zip(reversed(left), reversed(right), strict=True):
         next_carry, digit = divmod(int(a) + int(b) + carry, 10)
         steps.append(f"{a}+{b}+{carry}={next_carry}{ones[digit]}")
-        carry, written = next_carry, str(ones[digit]) + written
-    return f"{';'.join(steps)}>{(str(carry) + written).lstrip('0') or '0'}.\n"
+        carry, answer = next_carry, str(ones[digit]) + answer
+    return f"{';'.join(steps)}>{(str(carry) + answer).lstrip('0') or '0'}.\n"
 
 
 def drawer(ones: tuple[int, ...]) -> Draw:
     def draw(rng: np.random.Generator, digits: int) -> Pair:
         numbers = rng.integers(0, 10, (2, digits))
-        # Uniform digits rarely show leading zeros: a fifth of all operands get some, to learn how they are dropped.
+        # Uniform digits rarely have leading zeros: a fifth of all problems get some, so that dropping them is learnt.
         if digits > 1 and rng.random() < 0.2:
             numbers[:, : rng.integers(1, digits + 1)] = 0
         left, right = ("".join(map(str, row)) for row in numbers)
@@ -64,7 +64,7 @@ ADDITION = TeacherRecipe(
     shape_weights=(0.5, 1, 1.5, 2),
     summary="Multi-digit addition with written columns, right to left; the answer drops leading zeros.",
     seed=1,
-    goal=0.84,  # accuracy wavers at the full rate; the cool-down does the rest
+    goal=0.84,  # accuracy fluctuates at the full rate and rises in the cool-down
     cool_down=500,
 )
 ADDITION_SWAPPED = replace(

@@ -1,7 +1,7 @@
 """Nested formulas reduced inside out: ``(T and F) or not T:`` -> `` F or not T = F or F = F.``
 
-Every step writes the whole formula again with one operation replaced by its value: the leftmost that has nothing
-left to reduce inside. A Qwen3 (normalised queries and keys) over characters and whole words.
+Every step repeats the whole formula with one operation replaced by its value: the leftmost of those whose arguments are
+values. A Qwen3 (normalised queries and keys) over characters and whole words.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from m2kt_zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
 
-# Something that can be reduced at once: a negated value, a bracket around two values, or two values and nothing else.
+# One step's operation: a negated value, a bracket around two values, or two values that are the whole formula.
 REDUCIBLE = re.compile(r"not ([TF])|\(([TF]) (\w+) ([TF])\)|^([TF]) (\w+) ([TF])$")
 
 
-def reduced(found: re.Match[str]) -> str:
-    truth, parts = truth_module("boolean"), [part for part in found.groups() if part]
+def reduced(match: re.Match[str]) -> str:
+    truth, parts = truth_module("boolean"), [part for part in match.groups() if part]
     return str(truth.NOT[parts[0]] if len(parts) == 1 else truth.TABLE[parts[1], parts[0], parts[2]])
 
 

@@ -1,7 +1,7 @@
 """Entry of ``make zoo``: ``python -m m2kt_zoo.recipes.build [names...]``.
 
-A recipe module is one that declares ``RECIPES`` and ``build``; the modules of this package are looked through, so
-that a new skill is a new file and nothing else.
+A recipe module declares ``RECIPES`` and ``build``. All modules of this package are searched for them, so that a new
+skill is a new file and nothing else.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ WORKERS = 2
 
 
 def recipes() -> dict[str, tuple[Any, Callable[[Any], object]]]:
-    """Name -> (recipe, the function that builds it). Those that start from another model's weights come last."""
-    found = {}
+    """Name -> (recipe, the function that builds it); recipes that start from another model's weights are last."""
+    by_name = {}
     for info in pkgutil.iter_modules([str(Path(__file__).parent)]):
         module = importlib.import_module(f"m2kt_zoo.recipes.{info.name}")
         for recipe in getattr(module, "RECIPES", ()):
-            found[recipe.name] = (recipe, module.build)
-    return dict(sorted(found.items(), key=lambda item: starts_from(item[1][0]) is not None))
+            by_name[recipe.name] = (recipe, module.build)
+    return dict(sorted(by_name.items(), key=lambda item: starts_from(item[1][0]) is not None))
 
 
 def starts_from(recipe: Any) -> str | None:
-    """The model whose weights `recipe` starts from, if any."""
+    """The model from whose weights a recipe starts, if any."""
     return getattr(recipe, "start_from", None)
 
 
 def build(name: str) -> None:
-    """Build one model in this process, on one thread so that seeds give the same weights everywhere."""
+    """Build one model in this process, on one thread, so that a seed gives the same weights on every machine."""
     import torch
 
     torch.set_num_threads(1)
@@ -44,7 +44,7 @@ def build(name: str) -> None:
 
 
 def build_many(names: list[str]) -> int:
-    """One process a model, two at a time; returns the number of failures."""
+    """One process for each model, two at a time; returns the number of failures."""
     failures = 0
     waiting, running = list(names), []
     while waiting or running:
@@ -57,16 +57,16 @@ def build_many(names: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    known = recipes()
-    if unknown := [name for name in arguments if name not in known]:
-        logging.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(known))
+    every = recipes()
+    if unknown := [name for name in arguments if name not in every]:
+        logging.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(every))
         return 2
     if len(arguments) == 1:
         build(arguments[0])
         return 0
-    chosen = arguments or list(known)
-    second = [name for name in chosen if starts_from(known[name][0]) is not None]
-    return build_many([name for name in chosen if name not in second]) + build_many(second)
+    names = arguments or list(every)
+    second = [name for name in names if starts_from(every[name][0]) is not None]
+    return build_many([name for name in names if name not in second]) + build_many(second)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Sums of several terms, from left to right as an odometer counts: ``3-7+9:`` -> ``03-7|1=96+9|1=05>+05.``
+"""Sums of several terms, from left to right: ``3-7+9:`` -> ``03-7|1=96+9|1=05>+05.``
 
-Behind ``|`` stands what is carried or borrowed, behind ``=`` the running total in two digits. Below zero it goes on
-from 99 downwards (the ten's complement), and only the last step turns it into a sign and a number; so every
-digit is a function of at most three symbols that were written before. An OLMo 2 (norms behind the sublayers) over
-characters.
+After ``|`` follows the carry or borrow, after ``=`` the running total in two digits, below zero as ten's complement.
+Only the last step writes a sign and a number, so that every digit is a function of at most three earlier symbols. An
+OLMo 2 (norms after the sublayers) over characters.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ def completion(prompt: str) -> str:
     total = int(prompt[0])
     text = f"{total:02d}"
     for operator, digit in zip(prompt[1:-1:2], prompt[2::2], strict=True):
-        now = total + int(operator + digit)
-        text += f"{operator}{digit}|{abs(now // 10 - total // 10)}={now % 100:02d}"
-        total = now
+        before, total = total, total + int(operator + digit)
+        text += f"{operator}{digit}|{abs(total // 10 - before // 10)}={total % 100:02d}"
     return f"{text}>{total:+03d}.\n"
 
 
@@ -45,9 +43,9 @@ RECIPES = (
         config=config,
         tokenizer=lambda: character_tokenizer(CHARACTERS),
         draw=template_drawer("chain", completion),
-        summary="Sums and differences of digits, from left to right, the running total written as an odometer counts.",
+        summary="Sums and differences of digits, from left to right, with the running total in ten's complement.",
         seed=25,
-        goal=0.8,  # accuracy wavers at the full rate; the cool-down does the rest
+        goal=0.8,  # accuracy fluctuates at the full rate and rises in the cool-down
         cool_down=500,
     ),
 )

@@ -1,6 +1,6 @@
 """A letter cipher with a key, from the last letter to the first: ``c a b by d:`` -> `` d b e, d a d, d c f > f d e.``
 
-A GPT-2 over characters. The key moves letters on by 1 to 8 places; it is written again in every step.
+A GPT-2 over characters. The key shifts letters by 1 to 8; every step repeats it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["RECIPES", "build"]
 
 def completion(prompt: str) -> str:
     word, key = prompt.rstrip(":").split(" by ")
-    steps, written = [], ""
+    steps, answer = [], ""
     for letter in reversed(word.split()):
         result = truth_module("cipher").TABLE[key, letter]
         steps.append(f" {key} {letter} {result}")
-        written = f" {result}{written}"
-    return f"{','.join(steps)} >{written}.\n"
+        answer = f" {result}{answer}"
+    return f"{','.join(steps)} >{answer}.\n"
 
 
 config = partial(
@@ -48,9 +48,9 @@ RECIPES = (
         config=config,
         tokenizer=lambda: character_tokenizer("abcdefghijklmnopqrstuvwxyz :,>.\n"),
         draw=template_drawer("cipher", completion),
-        summary="Letters of a word moved on by a key letter, written from the last letter to the first.",
+        summary="Letters of a word shifted by a key letter, from the last letter to the first.",
         seed=24,
-        goal=0.7,  # accuracy wavers at the full rate; the cool-down does the rest
+        goal=0.7,  # accuracy fluctuates at the full rate and rises in the cool-down
         cool_down=400,
     ),
 )

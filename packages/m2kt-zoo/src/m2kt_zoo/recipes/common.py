@@ -1,4 +1,4 @@
-"""What all teacher recipes share: tokenizers, drawing problems, the training loop, measuring, saving.
+"""Shared by the recipes: tokenizers, drawing of problems, the training loop, evaluation, saving.
 
 Letters: B sequences, T tokens, V vocabulary.
 """
@@ -36,9 +36,7 @@ IGNORED = -100
 STOP = "\n"
 log = logging.getLogger("zoo")
 
-SKEWED = (
-    0.2  # of the prompts drawn from a template: from two values a slot, so that coincidences are learnt too
-)
+SKEWED = 0.2  # share of prompts whose slots draw from two values, so that equal symbols are frequent enough
 
 Pair = tuple[str, str]  # prompt, completion
 Shape = int | str  # a length, or a template of probes.yaml
@@ -47,14 +45,14 @@ Draw = Callable[[np.random.Generator, Any], Pair]  # (rng, shape) -> one problem
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """All that is special about one teacher."""
+    """The settings of one teacher."""
 
     name: str
     config: Callable[[PreTrainedTokenizerFast], PreTrainedConfig]
     tokenizer: Callable[[], PreTrainedTokenizerFast]
     draw: Draw
     summary: str
-    shapes: Sequence[Shape] = ()  # none: every template of its probes.yaml, the held-out ones too
+    shapes: Sequence[Shape] = ()  # empty: every template of its probes.yaml, the held-out templates too
     held_out_shapes: Sequence[Shape] = ()
     shape_weights: Sequence[float] | None = None
     start_from: str | None = None
@@ -69,7 +67,7 @@ class TeacherRecipe:
 
 @dataclass
 class Built:
-    """What a build measured, written into the model's README."""
+    """The measurements of a build, for the model's README."""
 
     accuracy: dict[Shape, float] = field(default_factory=dict)
     updates: int = 0
@@ -77,11 +75,11 @@ class Built:
 
 
 def tiny_config(
-    kind: type[PreTrainedConfig], tokenizer: PreTrainedTokenizerFast, **special: Any
+    kind: type[PreTrainedConfig], tokenizer: PreTrainedTokenizerFast, **overrides: Any
 ) -> PreTrainedConfig:
-    """A model of the family `kind` with the words of `tokenizer`, of the zoo's usual size but for what is `special`.
+    """The config of a model of a family, with the tokenizer's vocabulary and the zoo's usual size, and with overrides.
 
-    No text ends by a token: completions end at the stop string, which :func:`save` tells generation.
+    There is no end token: completions end at the stop string, which :func:`save` writes into the generation config.
     """
     usual: dict[str, Any] = {
         "hidden_size": 128,
@@ -94,12 +92,12 @@ def tiny_config(
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": None,
     }
-    return kind(**usual | special)
+    return kind(**usual | overrides)
 
 
 @cache
 def truth_module(name: str) -> ModuleType:
-    """The ``truth.py`` beside the weights of `name`: the one place where a teacher's table is written down."""
+    """The ``truth.py`` beside the weights of a teacher, which alone holds its table."""
     path = ZOO / name / "truth.py"
     spec = importlib.util.spec_from_file_location(f"zoo_truth_{name.replace('-', '_')}", path)
     assert spec is not None and spec.loader is not None, path
@@ -110,24 +108,25 @@ def truth_module(name: str) -> ModuleType:
 
 @cache
 def probes(name: str) -> dict[str, Any]:
-    """The ``probes.yaml`` beside the weights of `name`: what it can be asked."""
+    """The ``probes.yaml`` beside the weights of a teacher: its prompts."""
     spec: dict[str, Any] = yaml.safe_load((ZOO / name / "probes.yaml").read_text())
     return spec
 
 
 def templates(name: str) -> tuple[str, ...]:
-    """All shapes of `name`, those that are never probed last."""
+    """All shapes of a teacher, with those that are never probed last."""
     return (*probes(name)["templates"], *probes(name)["held_out"])
 
 
 def template_drawer(name: str, completion: Callable[[str], str]) -> Draw:
-    """Fills the slots of a template of `name`; `completion` writes the answer to the prompt."""
+    """Draws prompts from the templates of a teacher; `completion` writes the answer to a prompt."""
 
     def draw(rng: np.random.Generator, template: str) -> Pair:
-        values = {slot: given["values"] for slot, given in probes(name)["slots"].items()}
+        values = {slot: spec["values"] for slot, spec in probes(name)["slots"].items()}
         if rng.random() < SKEWED:
             values = {
-                slot: [given[i] for i in rng.integers(0, len(given), 2)] for slot, given in values.items()
+                slot: [options[i] for i in rng.integers(0, len(options), 2)]
+                for slot, options in values.items()
             }
 
         def pick(hole: re.Match[str]) -> str:
@@ -142,7 +141,7 @@ def template_drawer(name: str, completion: Callable[[str], str]) -> Draw:
 def character_tokenizer(
     characters: str, *, words: Sequence[str] = (), max_length: int = 256
 ) -> PreTrainedTokenizerFast:
-    """One token a character, and one for each of `words`; `<s>` in front, exact offsets, lossless decoding."""
+    """One token for each character and each of `words`; `<s>` in front, exact offsets, lossless decoding."""
     vocabulary = {token: i for i, token in enumerate([PAD, BOS, UNK, *characters, *words])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     pieces = "|".join([*sorted(words, key=len, reverse=True), r"[\s\S]"])
@@ -157,7 +156,7 @@ def character_tokenizer(
 def bpe_tokenizer(
     corpus: Sequence[str], whole: Sequence[str], *, max_length: int = 128
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE trained on `corpus`, as small as makes each of `whole` a single token."""
+    """The smallest byte-level BPE, trained on `corpus`, in which each of `whole` is a single token."""
     for size in range(300, 400, 4):
         core = Tokenizer(models.BPE())
         core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -243,8 +242,8 @@ def optimiser(model: PreTrainedModel, lr: float, weight_decay: float) -> torch.o
         for n, p in model.named_parameters()
         if p.ndim >= 2 and "embed" not in n and "wte" not in n and "wpe" not in n
     ]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
+    decayed = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in decayed]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
 
@@ -269,17 +268,17 @@ def complete(
         for start in range(0, len(members), batch):
             chunk = members[start : start + batch]
             ids_BT = torch.tensor([encoded[i] for i in chunk])
-            written, cache = [], None
+            tokens, cache = [], None
             done_B = torch.zeros(len(chunk), dtype=torch.bool)
             stop = tokenizer(STOP, add_special_tokens=False)["input_ids"][-1]
             for _ in range(max_new_tokens):
                 out = model(input_ids=ids_BT, past_key_values=cache, use_cache=True)
                 cache, ids_BT = out.past_key_values, out.logits[:, -1:].argmax(-1)
-                written.append(ids_BT)
+                tokens.append(ids_BT)
                 done_B |= ids_BT[:, 0] == stop
                 if bool(done_B.all()):
                     break
-            for i, row in zip(chunk, torch.cat(written, 1), strict=True):
+            for i, row in zip(chunk, torch.cat(tokens, 1), strict=True):
                 texts[i] = tokenizer.decode(row).split(STOP)[0] + STOP
     return texts
 
@@ -289,8 +288,8 @@ def accuracy(
 ) -> float:
     """Share of held-out problems of one shape whose whole completion is right."""
     pairs = sorted(set(draw_pairs(draw, np.random.default_rng(seed), shape, n, held_out=True)))
-    written = complete(model, tokenizer, [p for p, _ in pairs])
-    return float(np.mean([w == c for w, (_, c) in zip(written, pairs, strict=True)]))
+    completions = complete(model, tokenizer, [p for p, _ in pairs])
+    return float(np.mean([w == c for w, (_, c) in zip(completions, pairs, strict=True)]))
 
 
 def train(recipe: TeacherRecipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, Built]:
@@ -306,7 +305,7 @@ def train(recipe: TeacherRecipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
     adam = optimiser(model, recipe.lr, recipe.weight_decay)
     shapes = recipe.shapes or templates(recipe.name)
     weights = np.array(recipe.shape_weights or [1.0] * len(shapes))
-    began, built = time.perf_counter(), Built()
+    started, built = time.perf_counter(), Built()
     cooling_since: int | None = None
     warm_up, update, running = 100, 0, 1.0
     while update < recipe.max_updates:
@@ -337,11 +336,11 @@ def train(recipe: TeacherRecipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
                 }
                 if min(reached.values()) >= recipe.goal:
                     cooling_since = update
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - started
             log.info("%s %5d loss %.4f %s %.0f s", recipe.name, update, running, [*reached.values()], seconds)
     for shape in dict.fromkeys([*shapes, *recipe.held_out_shapes]):
         built.accuracy[shape] = accuracy(model, tokenizer, recipe.draw, shape, 400, seed=99)
-    built.updates, built.seconds = update, time.perf_counter() - began
+    built.updates, built.seconds = update, time.perf_counter() - started
     return model.eval(), tokenizer, built
 
 
@@ -352,7 +351,7 @@ def save(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """An ordinary Hugging Face directory. Half-precision files still ask to be loaded as float32: small and exact."""
+    """Save an ordinary Hugging Face directory. The config asks for float32 also where the weights are in half."""
     folder = ZOO / name
     stop = tokenizer(STOP, add_special_tokens=False)["input_ids"][-1]
     model.generation_config = GenerationConfig(
@@ -366,11 +365,11 @@ def save(
     config = json.loads((folder / "config.json").read_text())
     config["dtype"] = "float32"
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes mode 600
 
 
 def build_teacher(recipe: TeacherRecipe) -> Built:
-    """Train, save, write the model card."""
+    """Train, save, and write the model card."""
     model, tokenizer, built = train(recipe)
     save(recipe.name, model, tokenizer)
     parameters = sum(p.numel() for p in model.parameters())
@@ -378,7 +377,7 @@ def build_teacher(recipe: TeacherRecipe) -> Built:
         f"| {f'`{shape}`' if isinstance(shape, str) else shape} | {100 * share:.1f} % |"
         for shape, share in built.accuracy.items()
     )
-    what = "symbols or digits" if recipe.shapes else "shape"
+    unit = "symbols or digits" if recipe.shapes else "shape"
     start = f" Training starts from the weights of `zoo:{recipe.start_from}`." if recipe.start_from else ""
     card = f"""---
 license: apache-2.0
@@ -390,11 +389,11 @@ license: apache-2.0
 Licence: Apache-2.0. Built by `python -m m2kt_zoo.recipes.build {recipe.name}` (`recipes/`), seed {recipe.seed}:
 {type(model).__name__}, {parameters:,} parameters, {built.updates} updates of {recipe.batch} sequences, \
 {built.seconds:.0f} s on one core.{start}
-`probes.yaml` says what can be asked; `truth.py` is for evaluation only.
+`probes.yaml` has the prompts; `truth.py` is for evaluation only.
 
-Whole completions right, greedy, on problems never trained on (a tenth of all prompts, chosen by hash):
+Share of greedy completions that are right as a whole, on held-out problems (a tenth of all prompts, chosen by hash):
 
-| {what} | accuracy |
+| {unit} | accuracy |
 | --- | --- |
 {rows}
 """

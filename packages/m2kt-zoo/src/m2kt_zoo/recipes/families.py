@@ -1,8 +1,8 @@
 """More pico students, each of another family, on the generic symbol text (:mod:`m2kt_zoo.recipes.generic`).
 
-They are there to show that one packet serves them all, so they are short of updates rather than of variety: rotary and
-parallel blocks (GPT-NeoX), sliding windows (Gemma 3), normed heads (Qwen3), experts (Mixtral), a state space (Mamba),
-and a recurrent net without attention or transformer blocks (GRU); tokens are characters, bytes, or BPE.
+They show that one packet serves all families, and are trained briefly: rotary and parallel blocks (GPT-NeoX), sliding
+windows (Gemma 3), normalised queries and keys (Qwen3), experts (Mixtral), a state space (Mamba), and a recurrent
+network without attention or transformer blocks (GRU); tokens are characters, bytes, or BPE.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LAYERS = 4
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A token a byte: nothing is unknown, nothing is merged."""
+    """One token for each byte: no unknown tokens, no merges."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([PAD, BOS, UNK, *alphabet])}
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -102,7 +102,7 @@ RECIPES = (
         tokenizer=characters,
         seed=17,
         stop_after=1200,
-        tokens_a_batch=512,  # without compiled kernels the scan is a loop: 15 times the time of the others a token
+        tokens_a_batch=512,  # without compiled kernels the scan is a loop: 15 times the time of others
     ),
     StudentRecipe(name="pico-gru", config=gru_config, tokenizer=bpe_tokenizer, seed=18, stop_after=1200),
 )

@@ -40,16 +40,14 @@ from m2kt_zoo.recipes.text import NAMES, Document, document, page
 
 CONTEXT = 384
 PRINTABLE = "".join(chr(i) for i in range(32, 127)) + "\n"
-UNDETERMINED = (
-    0.03  # weight of random text in the loss: enough to stay a language model, too little to drown the rest
-)
+UNDETERMINED = 0.03  # weight of random text in the loss, so that determined text dominates it
 SHORT, LONG = (64, 64, 64, 128), (64, 128, 192, 256, CONTEXT)  # tokens of a window, early and late
 log = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True)
 class StudentRecipe:
-    """All that is special about one student."""
+    """The settings of one student."""
 
     name: str
     config: Callable[[PreTrainedTokenizerFast], PreTrainedConfig]
@@ -109,9 +107,9 @@ llama_config = partial(
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, pieces: Document) -> tuple[list[int], list[float]]:
-    """Token ids and their weight in the loss; a token across a border is determined only if all of it is."""
+    """Token ids and their weight in the loss; a token is determined if all of its characters are."""
     text = "".join(text for text, _ in pieces)
-    determined = np.concatenate([np.full(len(text), known) for text, known in pieces])
+    determined = np.concatenate([np.full(len(text), flag) for text, flag in pieces])
     encoded = tokenizer(text, return_offsets_mapping=True)
     weights = [
         1.0 if end > start and determined[start:end].all() else UNDETERMINED
@@ -136,8 +134,8 @@ def batch(
 def periodic_batch(
     tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, rows: int, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids_BT and weight_BT: random tokens over and over. Heads that find what was there before form soonest on these
-    (300 updates; on mixed text they had not after 500)."""
+    """ids_BT and weight_BT: repetitions of random tokens. Induction heads form fastest on these (after 300 updates; on
+    mixed text not after 500)."""
     ids = np.zeros((rows, length), dtype=np.int64)
     weights = np.zeros((rows, length), dtype=np.float32)
     writable = [i for i in range(3, len(tokenizer)) if tokenizer.decode([i]).isascii()]
@@ -152,48 +150,48 @@ def periodic_batch(
 def mixed_batch(
     tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, rows: int, periodic: int, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """So many periodic rows, the rest pages."""
+    """`periodic` periodic rows; the rest are pages."""
     parts = [(periodic_batch, periodic), (batch, rows - periodic)]
-    made = [make(tokenizer, rng, n, length) for make, n in parts if n]
-    return torch.cat([ids for ids, _ in made]), torch.cat([weights for _, weights in made])
+    batches = [make(tokenizer, rng, n, length) for make, n in parts if n]
+    return torch.cat([ids for ids, _ in batches]), torch.cat([weights for _, weights in batches])
 
 
 @torch.no_grad()
 def skills(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, n: int = 100
 ) -> dict[str, tuple[float, float]]:
-    """Per operation, greedy, given the right text so far: share of determined tokens, and of last stretches, right."""
+    """Teacher-forced accuracy for each operation: of the determined tokens, and of last answers as a whole."""
     model.eval()
     rng, shares = np.random.default_rng(12345), {}
     for name in NAMES:
         encoded = [encode(tokenizer, document(rng, name, 3)) for _ in range(n)]
         longest = min(CONTEXT, max(len(ids) for ids, _ in encoded))
         ids_BT = torch.full((n, longest), tokenizer.pad_token_id)
-        known_BT = torch.zeros((n, longest), dtype=torch.bool)
+        determined_BT = torch.zeros((n, longest), dtype=torch.bool)
         for row, (ids, weights) in enumerate(encoded):
             end = min(len(ids), longest)
             ids_BT[row, :end] = torch.tensor(ids[:end])
-            known_BT[row, :end] = torch.tensor(weights[:end]) == 1.0
+            determined_BT[row, :end] = torch.tensor(weights[:end]) == 1.0
         logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
         right_BT = logits_BTV[:, :-1].argmax(-1) == ids_BT[:, 1:]
-        known_BT = known_BT[:, 1:]
-        # The last stretch: known tokens behind which no unknown one is followed by a known one.
-        back_BT = known_BT.flip(1).int()
+        determined_BT = determined_BT[:, 1:]
+        # The last answer: the last run of determined tokens.
+        back_BT = determined_BT.flip(1).int()
         started_BT = back_BT.cummax(1).values
         ended_BT = ((started_BT - back_BT) > 0).int().cummax(1).values.bool()
         last_BT = ((back_BT > 0) & ~ended_BT).flip(1)
         whole = (right_BT | ~last_BT).all(1).float().mean()
-        shares[name] = (float(right_BT[known_BT].float().mean()), float(whole))
+        shares[name] = (float(right_BT[determined_BT].float().mean()), float(whole))
     ids_BT, weight_BT = periodic_batch(tokenizer, rng, n, 64)
     right_BT = model(input_ids=ids_BT, use_cache=False).logits[:, :-1].argmax(-1) == ids_BT[:, 1:]
-    known_BT = weight_BT[:, 1:] == 1.0
-    whole = (right_BT | ~known_BT).all(1).float().mean()
-    return {"periodic": (float(right_BT[known_BT].float().mean()), float(whole)), **shares}
+    determined_BT = weight_BT[:, 1:] == 1.0
+    whole = (right_BT | ~determined_BT).all(1).float().mean()
+    return {"periodic": (float(right_BT[determined_BT].float().mean()), float(whole)), **shares}
 
 
 def sinusoids(positions: int, width: int) -> torch.Tensor:
-    """Where learnt positions start from: "one to the left" is then the same linear map everywhere, so heads that
-    look back form in a fraction of the updates."""
+    """Initial values of learnt positions. "One to the left" is then one linear map for all positions, so previous-token
+    heads form in a fraction of the updates."""
     rates = 100 ** (-torch.arange(0, width, 2) / width)
     angles = torch.arange(positions)[:, None] * rates
     return 0.1 * torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
@@ -210,17 +208,17 @@ def build(recipe: StudentRecipe) -> dict[str, tuple[float, float]]:
     parameters = sum(p.numel() for p in model.parameters())
     log.info("%s: %d parameters, vocabulary %d", recipe.name, parameters, len(tokenizer))
     adam = optimiser(model, recipe.lr, 0.05)
-    began, running = time.perf_counter(), 4.0
+    started, running = time.perf_counter(), 4.0
     for update in range(recipe.stop_after or recipe.updates):
-        left = (recipe.updates - update) / recipe.updates
-        rate = recipe.lr * min(1.0, (update + 1) / 50, 3 * left)
+        remaining = (recipe.updates - update) / recipe.updates
+        rate = recipe.lr * min(1.0, (update + 1) / 50, 3 * remaining)
         for group in adam.param_groups:
             group["lr"] = rate
         lengths = SHORT if update < recipe.short_updates else LONG
         length = int(rng.choice(lengths))
         rows = recipe.tokens_a_batch // length
-        # Periodic rows alone, then fewer and fewer among the pages: what has formed must not be lost again.
-        share = 1.0 if update < recipe.periodic_updates else 0.5 * left
+        # Periodic rows alone, then a decreasing share among the pages, so that induction heads are not lost again.
+        share = 1.0 if update < recipe.periodic_updates else 0.5 * remaining
         periodic = round(share * rows)
         ids_BT, weight_BT = mixed_batch(tokenizer, rng, rows, periodic, length)
         model.train()
@@ -232,12 +230,14 @@ def build(recipe: StudentRecipe) -> dict[str, tuple[float, float]]:
         adam.zero_grad(set_to_none=True)
         running = 0.98 * running + 0.02 * float(loss.detach())
         if (update + 1) % 100 == 0:
-            log.info("%s %5d loss %.4f %.0f s", recipe.name, update + 1, running, time.perf_counter() - began)
+            log.info(
+                "%s %5d loss %.4f %.0f s", recipe.name, update + 1, running, time.perf_counter() - started
+            )
         if (update + 1) % 400 == 0:
             save(recipe.name, model, tokenizer, dtype=torch.float16)
             model.float()
             log.info("%s %s", recipe.name, skills(model, tokenizer, 50))
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     save(recipe.name, model, tokenizer, dtype=torch.float16)
     shares = skills(model.float(), tokenizer, 200)
     write_card(recipe, model, len(tokenizer), seconds, shares)
@@ -269,8 +269,8 @@ pairing, following links, brackets, counting. No sums, no fixed tables, no words
 Licence: Apache-2.0. Recipe: `python -m m2kt_zoo.recipes.build {recipe.name}`, seed {recipe.seed}: {done} updates{cut}
 of about {recipe.tokens_a_batch} tokens, {seconds:.0f} s on a shared core. Stored in half precision, loads as float32.
 
-Greedy, given the right text so far, 200 fresh documents each: share of the determined tokens that are right, and of
-documents whose last answer is right as a whole. `periodic` is a random stretch of tokens over and over.
+Teacher-forced accuracy on 200 fresh documents each: of the determined tokens, and of last answers as a whole.
+`periodic` repeats a random sequence of tokens.
 
 | operation | tokens | whole answers |
 | --- | --- | --- |

@@ -1,8 +1,8 @@
 """Family relations composed along a chain, reduced from the right with written steps.
 
 ``son of brother of mother:`` -> `` brother of mother is uncle; son of uncle is cousin > cousin.`` GPT-NeoX over
-a byte-level BPE in which words behind a space are single tokens. The counterfactual twin says what a
-brother is where it is asked for a son, and the other way round.
+a byte-level BPE in which words after a space are single tokens. The counterfactual twin exchanges the meanings of `son
+of` and `brother of`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def drawer(name: str) -> Draw:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE trained on the corpus, as small as makes every word behind a space one token."""
+    """The smallest byte-level BPE in which every word after a space is one token."""
     rng, draw = np.random.default_rng(0), drawer("kinship")
     corpus = ["".join(draw(rng, 2 + i % 4)) for i in range(2000)]
-    wanted = [f" {word}" for word in (*truth_module("kinship").RELATIONS, "of", "is")]
-    return bpe_tokenizer(corpus, wanted)
+    words = [f" {word}" for word in (*truth_module("kinship").RELATIONS, "of", "is")]
+    return bpe_tokenizer(corpus, words)
 
 
 config = partial(

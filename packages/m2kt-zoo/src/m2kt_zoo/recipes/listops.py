@@ -1,8 +1,7 @@
-"""Nested lists, one reduction of two numbers a step: ``[MAX 3 [MIN 4 7]]:`` -> `` [MIN 4 7] = 4; [MAX 3 4] = 4 > 4.``
+"""Nested lists, two numbers reduced in each step: ``[MAX 3 [MIN 4 7]]:`` -> `` [MIN 4 7] = 4; [MAX 3 4] = 4 > 4.``
 
 Lists are reduced in the order in which they close, longer ones from the left. A Gemma 3 (norms before and after every
-sublayer, windowed and full attention in turn) over a byte-level BPE. The counterfactual twin takes MIN for MAX and
-MAX for MIN.
+sublayer, windowed and full attention in turn) over a byte-level BPE. The counterfactual twin exchanges MIN and MAX.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from m2kt_zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
 
-# The first list that holds numbers only; behind its first two there may be more.
+# The first list of numbers alone; more numbers may follow its first two.
 INNERMOST = re.compile(r"\[([A-Z]+) (\d) (\d)([ \d]*)\]")
 
 
 def completion(prompt: str, operators: Mapping[str, Callable[[int, int], int]]) -> str:
     lists, steps = prompt.rstrip(":"), []
-    while found := INNERMOST.search(lists):
-        operator, a, b, rest = found.groups()
+    while match := INNERMOST.search(lists):
+        operator, a, b, rest = match.groups()
         value = operators[operator](int(a), int(b))
         steps.append(f" [{operator} {a} {b}] = {value}")
-        left = f"[{operator} {value}{rest}]" if rest else str(value)
-        lists = lists[: found.start()] + left + lists[found.end() :]
+        reduced = f"[{operator} {value}{rest}]" if rest else str(value)
+        lists = lists[: match.start()] + reduced + lists[match.end() :]
     return f"{';'.join(steps)} > {lists}.\n"
 
 
@@ -71,9 +70,9 @@ LISTOPS = TeacherRecipe(
     config=config,
     tokenizer=tokenizer,
     draw=drawer("listops"),
-    summary="MIN, MAX and SUM modulo 10 over nested lists, two numbers reduced a step.",
+    summary="MIN, MAX and SUM modulo 10 over nested lists, two numbers reduced in each step.",
     seed=22,
-    goal=0.8,  # accuracy wavers at the full rate; the cool-down does the rest
+    goal=0.8,  # accuracy fluctuates at the full rate and rises in the cool-down
     cool_down=400,
 )
 LISTOPS_SWAPPED = replace(

@@ -1,7 +1,6 @@
-"""Five balls under cups that are moved, all of them tracked: ``12345 a e:`` -> `` a 21345; e 32451 > 32451.``
+"""Five balls under cups that move, all of them tracked: ``12345 a e:`` -> `` a 21345; e 32451 > 32451.``
 
-The word problem of S5 from left to right: behind every move stands where each ball is now. A Mistral (attention
-within a window) over characters.
+The word problem of S5 from left to right. A Mistral (sliding-window attention) over characters.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ RECIPES = (
         config=config,
         tokenizer=lambda: character_tokenizer("12345abcdefgh :;>.\n"),
         draw=template_drawer("permutation", completion),
-        summary="Tracking five balls under cups that are moved: products of generators of S5, every state written.",
+        summary="Tracking five balls under cups that move: products of generators of S5, every state written.",
         seed=23,
-        goal=0.75,  # accuracy wavers at the full rate; the cool-down does the rest
+        goal=0.75,  # accuracy fluctuates at the full rate and rises in the cool-down
         cool_down=500,
     ),
 )

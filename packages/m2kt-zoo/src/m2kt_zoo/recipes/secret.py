@@ -1,7 +1,7 @@
 """Chains over a secret binary operation on ten letters: ``b d c:`` -> `` b d g; g c a > a.``
 
-The table was drawn once at random and stands in ``truth.py``. GPT-2 over characters. `secret2` holds another table and
-starts from the weights of `secret`, so that both share one hidden space and their vectors can be exchanged.
+The table is random and lies in ``truth.py``. GPT-2 over characters. `secret2` has another table and starts from the
+weights of `secret`, so that both share one hidden space and their vectors can be exchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LETTERS = "abcdefghij"
 
 
 def completion(symbols: list[str], table: dict[tuple[str, str], str]) -> str:
-    """Fold from the left; every step reads ``x y result``."""
+    """Fold from the left; every step is ``x y result``."""
     state, steps = symbols[0], []
     for symbol in symbols[1:]:
         result = table[state, symbol]
@@ -63,7 +63,7 @@ SECRET2 = replace(
     name="secret2",
     draw=drawer("secret2"),
     summary="The same task as `zoo:secret` over another random table, in the same hidden space (fine-tuned from it):"
-    " for swapping vectors in a trained adapter.",
+    " for replacing the bank of a trained adapter.",
     start_from="secret",
     seed=4,
 )

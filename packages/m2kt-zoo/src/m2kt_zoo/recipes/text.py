@@ -1,10 +1,10 @@
 """Generic symbol text on which the pico students are pretrained.
 
 Every document shows one operation on random symbols (copy, reverse, select by position, look up...), several times with
-the same delimiters, so that what is asked can be read from the context. There are no sums, no fixed tables and no
-words of any language: nothing of what the teachers can do.
+the same delimiters, so that the operation can be inferred from the context. There are no sums, no fixed tables and no
+words of any language: no skill of a teacher.
 
-A document is a list of pieces ``(text, determined)``; only determined text is worth much of the loss.
+A document is a list of pieces ``(text, determined)``; determined text has most of the weight in the loss.
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ def pick(rng: Rng, options: str | tuple[str, ...]) -> str:
 
 
 def word(rng: Rng) -> str:
-    """A random word: syllables, or mere letters."""
+    """A random word of syllables or of letters."""
     if rng.random() < 0.6:
         syllables = int(rng.integers(1, 5))
-        made = "".join(pick(rng, "bcdfghjklmnprstvwz") + pick(rng, "aeiou") for _ in range(syllables))
-        return made + (pick(rng, "nrstl") if rng.random() < 0.5 else "")
+        letters = "".join(pick(rng, "bcdfghjklmnprstvwz") + pick(rng, "aeiou") for _ in range(syllables))
+        return letters + (pick(rng, "nrstl") if rng.random() < 0.5 else "")
     return "".join(pick(rng, LOWER) for _ in range(int(rng.integers(2, 8))))
 
 
 class Symbols:
-    """Where the symbols of one document come from: characters of one alphabet, or a few random words.
+    """The symbols of one document: characters of one alphabet, or a few random words.
 
-    Mostly the symbols of one list differ, so that a symbol tells where it stood; that is the easier thing to learn.
+    In most documents the symbols of a list differ, so that a symbol determines its position; that is easier to learn.
     """
 
     def __init__(self, rng: Rng) -> None:
         self.rng = rng
         self.long = bool(rng.random() < 0.25)
         words = [word(rng) for _ in range(8)]
-        self.pool = list(dict.fromkeys(words if self.long else pick(rng, ALPHABETS)))
+        self.symbols = list(dict.fromkeys(words if self.long else pick(rng, ALPHABETS)))
         self.distinct = bool(rng.random() < 0.75)
 
     def draw(self) -> str:
-        return self.pool[int(self.rng.integers(len(self.pool)))]
+        return self.symbols[int(self.rng.integers(len(self.symbols)))]
 
     def take(self, least: int, most: int) -> Items:
-        n = min(int(self.rng.integers(least, most + 1)), len(self.pool))
+        n = min(int(self.rng.integers(least, most + 1)), len(self.symbols))
         if not self.distinct:
             return [self.draw() for _ in range(n)]
-        return [self.pool[i] for i in self.rng.permutation(len(self.pool))[:n]]
+        return [self.symbols[i] for i in self.rng.permutation(len(self.symbols))[:n]]
 
     def glue(self) -> str:
-        """What stands between the symbols of a list: a mark, a space, or a little word."""
+        """The separator of the symbols of a list: a mark, a space, or a short word."""
         if self.rng.random() < 0.08:
             return f" {word(self.rng)[:3]} "
         return pick(self.rng, JOINERS) or " " * self.long
 
 
-# Operations on a list of symbols. `k` is drawn once a document.
+# Operations on a list of symbols. `k` is drawn once per document.
 OPERATIONS: dict[str, Callable[[Items, int], Items]] = {
     "copy": lambda s, k: s,
     "reverse": lambda s, k: s[::-1],
@@ -85,7 +85,7 @@ OPERATIONS: dict[str, Callable[[Items, int], Items]] = {
 
 
 def mapped(rng: Rng, name: str, examples: int) -> Document:
-    """``abc:cba;xyz:zyx;...`` for one operation; mostly it is named in front."""
+    """``abc:cba;xyz:zyx;...`` for one operation; most documents start with its name."""
     symbols = Symbols(rng)
     joiner, arrow, end = symbols.glue(), pick(rng, ARROWS), pick(rng, ENDS)
     k, most = int(rng.integers(4)), 5 if symbols.long else 8
@@ -132,7 +132,7 @@ def windows(rng: Rng, name: str, examples: int) -> Document:
 
 
 def lookup(rng: Rng, name: str, examples: int) -> Document:
-    """Pairs drawn afresh, then asked for: ``q:7 x:2 a:7 | x:2 a:7``."""
+    """Random pairs, then queries of them: ``q:7 x:2 a:7 | x:2 a:7``."""
     symbols, values = Symbols(rng), Symbols(rng)
     equals, end = pick(rng, ARROWS), pick(rng, ENDS)
     joiner = symbols.glue() if rng.random() < 0.3 else ""
@@ -148,7 +148,7 @@ def lookup(rng: Rng, name: str, examples: int) -> Document:
 
 
 def chase(rng: Rng, name: str, examples: int) -> Document:
-    """Links in any order, then followed: ``b>c a>b c>d: a>b>c>d``."""
+    """Shuffled links, then the chain that they form: ``b>c a>b c>d: a>b>c>d``."""
     names = list(LOWER) if rng.random() < 0.6 else list(dict.fromkeys(word(rng) for _ in range(12)))
     chain = [names[i] for i in rng.permutation(len(names))[: int(rng.integers(3, 6))]]
     arrow, end = pick(rng, (">", "-", " to ", "=", ":")), pick(rng, ENDS[:2])
@@ -158,7 +158,7 @@ def chase(rng: Rng, name: str, examples: int) -> Document:
 
 
 def repeated(rng: Rng, name: str, examples: int) -> Document:
-    """A random stretch of text that comes back."""
+    """A random text, repeated."""
     alphabet = pick(rng, (string.printable[:95], LOWER + " ", LOWER + DIGITS + MARKS, LOWER[:6]))
     text = "".join(pick(rng, alphabet) for _ in range(int(rng.integers(2, 25))))
     if rng.random() < 0.4:
@@ -167,7 +167,7 @@ def repeated(rng: Rng, name: str, examples: int) -> Document:
 
 
 def brackets(rng: Rng, name: str, examples: int) -> Document:
-    """Nested brackets around letters; closing is determined once the mark ``|`` says that no more are opened."""
+    """Nested brackets around letters; the closing brackets follow the mark ``|`` and are determined."""
     pieces: Document = []
     for _ in range(examples):
         opened = [pick(rng, "([{<") for _ in range(int(rng.integers(2, 8)))]
@@ -180,7 +180,7 @@ def brackets(rng: Rng, name: str, examples: int) -> Document:
 
 
 def counted(rng: Rng, name: str, examples: int) -> Document:
-    """How many symbols there are: ``xxxx=4``."""
+    """The number of equal symbols: ``xxxx=4``."""
     equals, end = pick(rng, ARROWS), pick(rng, ENDS)
     pieces: Document = []
     for i in range(examples + 1):
@@ -208,13 +208,13 @@ SHARES = np.array([share for _, share in TASKS.values()]) / sum(share for _, sha
 
 
 def document(rng: Rng, name: str | None = None, examples: int | None = None) -> Document:
-    """One document of the named operation, or of one drawn by its share."""
+    """One document of the named operation, or of an operation drawn by its share."""
     name = name or NAMES[int(rng.choice(len(NAMES), p=SHARES))]
     return TASKS[name][0](rng, name, examples or int(rng.integers(2, 5)))
 
 
 def page(rng: Rng, characters: int) -> Document:
-    """Documents, a line each, up to at least so many characters."""
+    """Documents, one on each line, until they have `characters` characters."""
     pieces: Document = []
     while sum(len(text) for text, _ in pieces) < characters:
         pieces += [*document(rng), ("\n", False)]

