@@ -73,7 +73,7 @@ def _check_rule(rule: Rule, offset: int, n_symbols: int, where: str) -> None:
     if any(len(row) != rule.arity for row in rule.rows):
         raise PacketError(f"{where}: {rule.name} takes {rule.arity} arguments, but a row has another number")
     if len(set(rule.rows)) != len(rule.rows):
-        raise PacketError(f"{where}: {rule.name} holds the same arguments twice")
+        raise PacketError(f"{where}: {rule.name} has the same arguments twice")
     ids = [*(a for row in rule.rows for a in row), *rule.range, *(o for o in rule.outputs if o is not None)]
     if any(not 0 <= i < n_symbols for i in ids):
         raise PacketError(f"{where}: {rule.name} names a symbol outside 0..{n_symbols - 1}")

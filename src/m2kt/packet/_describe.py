@@ -156,8 +156,8 @@ def _attention(packet: Packet) -> AttentionDescription:
     return described
 
 
-def short_facts(packet: Packet) -> dict[str, str]:
-    """What ``repr`` says of a packet."""
+def summary_of(packet: Packet) -> dict[str, str]:
+    """The values in a packet's ``repr``."""
     graph, signature = packet.graph, packet.signature
     try:
         digest = packet.digest.removeprefix("sha256:")[:12]

@@ -15,7 +15,7 @@ from m2kt.probes import ProbeSpec
 from ._card import write_card
 from ._check import check_card, check_packet
 from ._concepts import Concepts
-from ._describe import html_table, short_facts
+from ._describe import html_table, summary_of
 from ._graph import Graph, parse_graph
 from ._json import canonical_json, check_printable_data, one_line
 from ._manifest import Manifest, parse_manifest
@@ -154,11 +154,11 @@ class Packet:
         return dataclasses.replace(self, **changes, signature=None, _parts=None)
 
     def __repr__(self) -> str:
-        return f"Packet({', '.join(f'{name}={value}' for name, value in short_facts(self).items())})"
+        return f"Packet({', '.join(f'{name}={value}' for name, value in summary_of(self).items())})"
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        return html_table(short_facts(self))
+        return html_table(summary_of(self))
 
     def check(self, where: str = "packet") -> None:
         """Raise PacketError unless all parts are consistent and every number is finite."""

@@ -1,4 +1,4 @@
-"""Probe specs: what can be asked of a teacher. Templates, slots, splits, and how an answer is read.
+"""Probe specs: templates, slots and splits of prompts, and how an answer is read.
 
 Imports nothing but :mod:`m2kt.errors`; loads no torch.
 """

@@ -1,4 +1,4 @@
-"""The probe spec: what can be asked of a teacher, and never what the answer is."""
+"""The probe spec: the prompts for a teacher. It never contains the answers."""
 
 from __future__ import annotations
 
