@@ -15,7 +15,7 @@ from benchmarks._artifacts import ArtifactCache, Task
 from m2kt.audit import answer_budget, ask, packet_answers
 from m2kt.models import generate_greedy, load_causal_lm
 from m2kt.packet import Packet
-from m2kt.pipeline import IngestConfig, evaluate, extract_packet, ingest, read_spec, with_adapter
+from m2kt.pipeline import IngestConfig, evaluate, extract, ingest, read_spec, with_adapter
 from m2kt.probes import ProbeSpec, Truth
 
 STUDENT = "zoo:pico-gpt2"
@@ -35,7 +35,7 @@ def packet() -> Packet:
     torch.set_num_threads(1)
     spec, _ = read_spec("zoo:secret")
     data = spec.model_dump(exclude_none=True) | {"templates": ["{x} {x} {x}:"], "held_out": [], "truth": None}
-    return extract_packet("zoo:secret", ProbeSpec.model_validate(data))[0]
+    return extract("zoo:secret", ProbeSpec.model_validate(data)).packet
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_ingest_evaluate_and_bench_get_the_same_answers(
     packet: Packet, completions: list[list[str]], tmp_path: Path
 ) -> None:
     result = ingest(STUDENT, packet, tmp_path / "adapter", config=UNTRAINED)
-    assert result.verdict == "accepted", result.reasons
+    assert result.accepted, result.verdict.reasons
     by_ingest = completions[0]
 
     prompts = packet.spec.sample("evaluation", N, seed=0)

@@ -7,19 +7,28 @@ from math import ceil
 
 from m2kt.models import LoadedModel, encode_prompt, encode_units, generate_greedy, special_prefix
 from m2kt.probes import ProbeSpec, Prompt
-from m2kt.student import CALModel, complete, cut_after
+from m2kt.student import CALConfig, CALModel, complete, cut_after
 
 ANSWER_TOKENS = 256
-"""Longest answer where the probe spec sets no ``max_new_tokens``, in the teacher's tokens."""
+"""Longest answer where neither the adapter nor the probe spec knows one, in the teacher's tokens."""
+REHEARSED_ANSWERS = 3
+"""An adapted model may write this many times its longest rehearsed answer: room for held-out shapes. Frozen students and
+failing adapters never stop, so a budget far above the skill's answers costs most of an audit's time."""
 
 
 def answer_budget(loaded: LoadedModel, spec: ProbeSpec) -> int:
-    """New tokens that a model may write: the spec's longest answer, converted to the model's tokens.
+    """New tokens that a model may write.
 
-    The spec counts the teacher's tokens. A model that needs several tokens for a symbol of the skill gets as many times
-    more, by the mean over the spec's symbols. The rule reads the spec and the tokenizer alone: a packet or a teacher is
-    not at hand wherever an adapter is evaluated.
+    An adapter records its longest rehearsed answer, so ingest, evaluate and the benchmarks cut its answers at one
+    length. Any other model gets the spec's longest answer, converted to the model's tokens: the spec counts the
+    teacher's, and a model that needs several tokens for a symbol gets as many times more, by the mean over symbols.
     """
+    base = getattr(loaded.model, "base_model", None)
+    if isinstance(base, CALModel):
+        configs = [c for c in base.peft_config.values() if isinstance(c, CALConfig)]
+        rehearsed = max(config.answer_tokens for config in configs)
+        if rehearsed:
+            return REHEARSED_ANSWERS * rehearsed + 4
     prefix = len(special_prefix(loaded.tokenizer))
     lengths = [
         len(encode_units(loaded.tokenizer, [symbol], prompt_boundary=None).ids) - prefix

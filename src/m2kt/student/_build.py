@@ -95,6 +95,7 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
         teacher_width=int(inputs.packet.concepts.prototype_samples_PD.shape[1]),
         flagged=sorted(inputs.penalties),
         penalties=[inputs.penalties[k] for k in sorted(inputs.penalties)],
+        answer_tokens=tokenisation.longest_answer,
         graph_digest=graph_digest(graph),
         base_model_name_or_path=base,
         revision=revision,

@@ -48,6 +48,12 @@ class Tokenisation:
     """Texts that the tokenizer cannot encode in units, with the reason; their traces are left out."""
 
     @property
+    def longest_answer(self) -> int:
+        """Tokens of the longest answer seen."""
+        lengths = zip(self.traces, self.first_answers, strict=True)
+        return max((len(trace) - 1 - first for trace, first in lengths), default=0)
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest trace."""
         return max((len(sequence) for sequence in self.sequences), default=0)

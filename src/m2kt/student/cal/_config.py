@@ -124,6 +124,10 @@ class CALConfig(PeftConfig):
     penalties: list[float] = field(
         default_factory=list, metadata=_about("Penalty(c_k) of each flagged concept, 0 to 1; none given: 1.")
     )
+    answer_tokens: int = field(
+        default=0,
+        metadata=_about("Tokens of the longest answer that was rehearsed; 0 in adapters of 0.1.0."),
+    )
     graph_digest: str = field(
         default="", metadata=_about("Digest of the graph: vectors of another graph do not fit.")
     )
