@@ -12,8 +12,8 @@ from m2kt.student import CALConfig, CALModel, complete, cut_after
 ANSWER_TOKENS = 256
 """Longest answer where neither the adapter nor the probe spec knows one, in the teacher's tokens."""
 REHEARSED_ANSWERS = 3
-"""An adapted model may write this many times its longest rehearsed answer: room for held-out shapes. Frozen students never
-stop, so a budget far above the skill's answers would take most of an audit's time."""
+"""An adapted model may write this many times its longest rehearsed answer: room for held-out shapes. A frozen student
+never stops, so a budget far above the skill's answers would take most of an audit's time."""
 
 
 def answer_budget(loaded: LoadedModel, spec: ProbeSpec) -> int:
