@@ -14,13 +14,13 @@ from tests.fuzz.judge import judge, kinds
 seeds = st.integers(0, 2**32)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(kind=st.sampled_from(kinds("kept")), seed=seeds)
 def test_an_unsigned_change_is_refused(kind: str, seed: int) -> None:
     assert judge("kept", kind, random.Random(seed), campaign.GOOD) in ("refused", "unchanged")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(kind=st.sampled_from(kinds("resigned")), seed=seeds)
 def test_a_signed_change_is_refused_or_usable(kind: str, seed: int) -> None:
     judge("resigned", kind, random.Random(seed), campaign.GOOD)

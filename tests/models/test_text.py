@@ -31,7 +31,7 @@ written = st.text(alphabet=CHARACTERS, max_size=6)
 
 
 @every
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(texts=st.lists(written, min_size=1, max_size=6), data=st.data())
 def test_units_come_back_from_their_own_tokens(kind: str, texts: list[str], data: st.DataObject) -> None:
     tokenizer = TOKENIZERS[kind]

@@ -161,7 +161,7 @@ def _written() -> tuple[dict[str, bytes], bytes]:
 class TestTheSignatureHolds:
     """One changed byte anywhere, and the packet is refused."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(data=st.data())
     def test_flipped_byte_in_a_directory(self, data: st.DataObject) -> None:
         files, _ = _written()
@@ -174,7 +174,7 @@ class TestTheSignatureHolds:
             with pytest.raises(PacketError):
                 Packet.load(place)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(data=st.data())
     def test_flipped_byte_in_a_file(self, data: st.DataObject) -> None:
         content = bytearray(_written()[1])
@@ -184,7 +184,7 @@ class TestTheSignatureHolds:
             with pytest.raises(PacketError):
                 Packet.load(Path(place) / "p.m2kp")
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(data=st.data())
     def test_truncated_or_lengthened(self, data: st.DataObject) -> None:
         content = _written()[1]
