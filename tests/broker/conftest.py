@@ -1,4 +1,4 @@
-"""Brokers to speak to: one in this process for most tests, services of their own where a process matters."""
+"""Fixtures: a broker within the test process, and PostgreSQL, a registry and an S3 server as processes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ REQUIRED = os.environ.get("M2KT_SERVICES") == "required"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These tests speak to services on this machine, and to nobody else.
+    """Allow connections to local services only.
 
-    Without Debian's programs those that need them are skipped and say so; with ``M2KT_SERVICES=required``, as in CI,
-    they fail.
+    Tests whose service is not installed are skipped; with ``M2KT_SERVICES=required``, as in CI, they fail.
     """
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.allow_hosts(["127.0.0.1"]))
             for marker, (name, package) in services.PROGRAMS.items():
-                if item.get_closest_marker(marker) and not services.found(name) and not REQUIRED:
+                if item.get_closest_marker(marker) and not services.find_program(name) and not REQUIRED:
                     item.add_marker(pytest.mark.skip(reason=f"{name} is missing: apt-get install {package}"))
 
 
@@ -39,13 +38,13 @@ def pg() -> Iterator[services.Postgres]:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with services.registry(tmp_path_factory.mktemp("registry")) as place:
-        yield place
+    with services.registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment leads there as long as the session lasts."""
+    """An S3 server; the environment refers to it for the whole session."""
     with services.s3(tmp_path_factory.mktemp("s3")) as environment:
         before = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)
@@ -59,13 +58,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[ApiClient]:
-    """A broker in this process, and a key of each role."""
+    """A client of a broker with default settings."""
     with broker_api(BrokerSettings(data=tmp_path / "broker")) as api:
         yield api
 
 
 class broker_api:
-    """A broker with these settings, in this process."""
+    """A broker with these settings within the test process; yields a client with a key of each role."""
 
     def __init__(self, settings: BrokerSettings) -> None:
         broker = Broker(settings)

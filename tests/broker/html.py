@@ -1,4 +1,4 @@
-"""A page as a test reads it: its elements, what it says, and what every page of a broker must be."""
+"""Parsed HTML pages, and checks that every page of a broker must pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADDRESSES = ("href", "src", "action", "srcset", "data", "formaction", "poster", 
 
 @dataclass
 class Element:
-    """A tag with its attributes and all text within."""
+    """A tag with its attributes and text content."""
 
     tag: str
     attributes: dict[str, str]
@@ -26,7 +26,7 @@ class Element:
 
 @dataclass
 class Page(HTMLParser):
-    """Elements in their order; fails where tags are not closed in order."""
+    """The elements of a page in document order; parsing fails on wrongly nested tags."""
 
     elements: list[Element] = field(default_factory=list)
 
@@ -54,41 +54,41 @@ class Page(HTMLParser):
             element.text += data
 
     def all(self, *tags: str, **attributes: str) -> list[Element]:
-        """Elements of these tags with these attributes; ``class_`` asks for one class of several."""
-        wanted = attributes.pop("class_", None)
+        """Elements with one of these tags and all of these attributes; ``class_`` names one class."""
+        class_name = attributes.pop("class_", None)
         return [
             e
             for e in self.elements
             if e.tag in tags
             and all(e.attributes.get(k.replace("_", "-")) == v for k, v in attributes.items())
-            and (wanted is None or wanted in e.attributes.get("class", "").split())
+            and (class_name is None or class_name in e.attributes.get("class", "").split())
         ]
 
     @property
     def text(self) -> str:
-        """What can be read, with single spaces."""
+        """The text content with normalised white space."""
         return " ".join(self.all("body")[0].text.split())
 
 
 def read_page(answer: httpx2.Response, status: int = 200) -> Page:
-    """The page, after what must hold of every one was checked."""
+    """Parse a page and run the checks of all pages."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     page = Page()
     page.feed(answer.text)
     page.close()
     assert page._open == []
-    _policy(answer, page)
-    _accessible(page)
+    _check_policy(answer, page)
+    _check_accessibility(page)
     return page
 
 
-def _policy(answer: httpx2.Response, page: Page) -> None:
-    """Nothing runs, nothing foreign is fetched, and the policy would not let it."""
+def _check_policy(answer: httpx2.Response, page: Page) -> None:
+    """The page has no script and no foreign reference, and its policy forbids them."""
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
     (style,) = page.all("style")
-    known = base64.b64encode(hashlib.sha256(style.text.encode()).digest()).decode()
-    assert policy["default-src"] == "'none'" and policy["style-src"] == f"'self' 'sha256-{known}'"
+    digest = base64.b64encode(hashlib.sha256(style.text.encode()).digest()).decode()
+    assert policy["default-src"] == "'none'" and policy["style-src"] == f"'self' 'sha256-{digest}'"
     assert "script-src" not in policy and policy["base-uri"] == policy["frame-ancestors"] == "'none'"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
@@ -96,12 +96,12 @@ def _policy(answer: httpx2.Response, page: Page) -> None:
     for element in page.elements:
         assert not [name for name in element.attributes if name.startswith("on") or name == "style"], element
         for name in ADDRESSES:
-            where = element.attributes.get(name, "#")
-            assert re.match(r"[#]|/(?!/)|data:image/png;base64,", where), (element.tag, where)
+            address = element.attributes.get(name, "#")
+            assert re.match(r"[#]|/(?!/)|data:image/png;base64,", address), (element.tag, address)
 
 
-def _accessible(page: Page) -> None:
-    """What can be checked without a browser: language, landmarks, headings, names of what can be reached."""
+def _check_accessibility(page: Page) -> None:
+    """Accessibility that needs no browser: language, landmarks, heading levels, names of controls and links."""
     assert page.all("html", lang="en") and page.all("meta", name="viewport")
     (title,) = [e for e in page.all("title") if "Knowledge Broker" in e.text]
     assert title.text.split("·")[0].strip()

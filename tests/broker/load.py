@@ -1,7 +1,7 @@
-"""Many clients at once, bounded: ``python -m tests.broker.load --clients 64 --seconds 120``.
+"""Load of many clients: ``python -m tests.broker.load --clients 64 --seconds 120``.
 
-Every client publishes, fetches and searches in turn, by chance. No answer may be anything but a success or a deliberate
-429; every byte that comes back is held against what was sent. Says latencies by kind, and the server's memory.
+Each client draws requests at random. A response must have status 200, 201 or 429, and a download must equal the upload.
+Prints latencies by kind of request, and the server's memory.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SPACE = "sha256:" + "0" * 64 + "/2"
 
 @dataclass
 class Load:
-    """What was sent, and what came of it."""
+    """The requests of all clients and their outcomes."""
 
     packets: list[SamplePacket]
-    there: dict[str, SamplePacket] = field(default_factory=dict)
+    published: dict[str, SamplePacket] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
     async def client(self, url: str, key: str, until: float, seed: int) -> None:
-        """One client, to the end."""
+        """Run one client until a time."""
         rng = random.Random(seed)
         headers = {"Authorization": f"Bearer {key}"}
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=60) as http:
@@ -59,11 +59,11 @@ class Load:
         packet = rng.choice(self.packets)
         answer = await http.put(f"/v1/packets/{packet.digest}", content=packet.content)
         if answer.status_code in (200, 201):
-            self.there[packet.digest] = packet
+            self.published[packet.digest] = packet
         return answer.status_code
 
     async def _fetch(self, http: httpx2.AsyncClient, rng: random.Random) -> int:
-        packet = self.there[rng.choice(list(self.there))]
+        packet = self.published[rng.choice(list(self.published))]
         answer = await http.get(f"/v1/packets/{packet.digest}")
         if answer.content != packet.content:
             self.wrong.append(packet.digest)
@@ -88,7 +88,7 @@ def memory(server: Server) -> float:
 
 
 def processor_seconds(server: Server) -> float:
-    """What the server has used so far."""
+    """CPU seconds of the server."""
     assert server.process is not None
     fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -105,9 +105,9 @@ async def _run(
     server: Server, key: str, load: Load, clients: int, seconds: float
 ) -> list[tuple[float, float]]:
     async with httpx2.AsyncClient(base_url=server.url, headers={"Authorization": f"Bearer {key}"}) as http:
-        first = load.packets[0]  # so that there is something to find from the beginning
+        first = load.packets[0]  # so that searches find a packet from the start
         (await http.put(f"/v1/packets/{first.digest}", content=first.content)).raise_for_status()
-        load.there[first.digest] = first
+        load.published[first.digest] = first
     seen: list[tuple[float, float]] = []
     until = time.monotonic() + seconds
     await asyncio.gather(
@@ -117,7 +117,7 @@ async def _run(
 
 
 def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any]:
-    """With a server of its own."""
+    """Start a server and run the load."""
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="m2kt-load-")))
         load = Load([sample(seed, width=WIDTHS[seed % len(WIDTHS)]) for seed in range(packets)])
@@ -143,10 +143,10 @@ def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any
             "statuses": {
                 f"{kind} {status}": count for (kind, status), count in sorted(load.statuses.items())
             },
-            "deliberate only": all(status in (200, 201, 429) for _, status in load.statuses)
+            "expected statuses only": all(status in (200, 201, 429) for _, status in load.statuses)
             and not unexpected,
             "wrong bytes": len(load.wrong),
-            "packets there": len(load.there),
+            "packets published": len(load.published),
             "p50 p99 max, s": {k: _spread(v) for k, v in load.seconds.items() if v},
             "memory MiB": {"before": round(before, 1), "by second": seen, "after": round(memory(server), 1)},
         }
@@ -165,4 +165,4 @@ if __name__ == "__main__":
     given = parser.parse_args()
     found = run(given.clients, given.seconds, given.packets, given.place)
     json.dump(found, sys.stdout, indent=1)
-    sys.exit(0 if found["deliberate only"] and not found["wrong bytes"] else 1)
+    sys.exit(0 if found["expected statuses only"] and not found["wrong bytes"] else 1)

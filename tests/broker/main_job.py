@@ -1,8 +1,8 @@
-"""The main job over a broker, as on two machines: nothing but its address is shared between them.
+"""The main job over a broker, as on two machines that share only the broker's address.
 
-``python -m tests.broker.main_job [--place sqlite|postgres] [--student zoo:pico-llama]`` runs it and says what happened.
-One machine extracts, signs and publishes; the other searches, pulls by policy, asks for fitness, takes the packet in
-and posts its receipt; then the broker is asked what it knows. Each machine is a home and a folder of its own.
+``python -m tests.broker.main_job [--place sqlite|postgres] [--student zoo:pico-llama]`` prints the result.
+One machine extracts, signs and publishes; the other searches, pulls with a trust policy, runs preflight and ingest, and
+posts its receipt. Each machine has its own home and working folder.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SKILL = "zoo:secret"
 
 @dataclass
 class Machine:
-    """A home, a folder, a broker's address and a key."""
+    """A working folder with a home, a broker's address and an API key."""
 
     folder: Path
     broker: str
     api_key: str
 
     def __call__(self, *words: str, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
-        """Runs ``m2kt ... --json``; what it printed."""
+        """Run ``m2kt ... --json`` and return its result."""
         started = time.monotonic()
         done = m2kt(
             *words,
@@ -52,48 +52,48 @@ class Machine:
 
 
 def main_job(server: Server, work: Path, student: str, updates: int | None = None) -> dict[str, Any]:
-    """All of it, over a broker that runs; what the broker knows in the end."""
-    maker = Machine(work / "maker", server.url, server.key("maker", "publisher"))
-    taker = Machine(work / "taker", server.url, server.key("taker", "publisher"))
-    for machine in (maker, taker):
+    """Run the job over a running broker; return verdict, accuracy and lineage."""
+    author = Machine(work / "author", server.url, server.key("author", "publisher"))
+    recipient = Machine(work / "recipient", server.url, server.key("recipient", "publisher"))
+    for machine in (author, recipient):
         machine.folder.mkdir(parents=True)
 
-    packet = str(maker.folder / "secret.packet")
-    maker("extract", SKILL, "--probes", SKILL, "--out", packet)
-    owner = maker("keys", "new", "owner")
-    maker("sign", packet, "--key", "owner")
-    digest = maker("publish", packet)["digest"]
+    packet = str(author.folder / "secret.packet")
+    author("extract", SKILL, "--probes", SKILL, "--out", packet)
+    owner = author("keys", "new", "owner")
+    author("sign", packet, "--key", "owner")
+    digest = author("publish", packet)["digest"]
 
-    found = taker("search", "secret")["found"]
+    found = recipient("search", "secret")["found"]
     assert [entry["packet"]["digest"] for entry in found] == [digest]
-    trust = taker.folder / "trust.yaml"
-    key = {"keyid": owner["keyid"], "public_key": owner["public_key"], "owner": "maker", "roles": ["teacher"]}
+    trust = recipient.folder / "trust.yaml"
+    key = {"keyid": owner["keyid"], "public_key": owner["public_key"], "owner": "author", "roles": ["teacher"]}
     trust.write_text(
         yaml.safe_dump({"keys": [{**key, "expires": "2030-01-01"}], "thresholds": {"teacher": 1}})
     )
-    pulled = str(taker.folder / "secret.m2kp")
-    assert taker("pull", digest, "--out", pulled, "--trust", str(trust))["digest"] == digest
-    assert taker("preflight", student, pulled, "--trust", str(trust))["fit"]
-    adapter = taker.folder / "secret.adapter"
+    pulled = str(recipient.folder / "secret.m2kp")
+    assert recipient("pull", digest, "--out", pulled, "--trust", str(trust))["digest"] == digest
+    assert recipient("preflight", student, pulled, "--trust", str(trust))["fit"]
+    adapter = recipient.folder / "secret.adapter"
     more = [] if updates is None else ["--updates", str(updates)]
     place = f"m2kt://{digest}"
-    taken = taker("ingest", student, place, "--out", str(adapter), "--trust", str(trust), *more, codes=(0, 5))
-    record = taker("publish", place, "--statement", taken["receipt"])
-    assert [s["verdict"] for s in record["statements"]] == [taken["verdict"]]
-    assert record["statements"][0]["adapter"] == taken["adapter_digest"]
-    headers = {"Authorization": f"Bearer {taker.api_key}", "accept": "text/html"}
+    ingested = recipient("ingest", student, place, "--out", str(adapter), "--trust", str(trust), *more, codes=(0, 5))
+    record = recipient("publish", place, "--statement", ingested["receipt"])
+    assert [s["verdict"] for s in record["statements"]] == [ingested["verdict"]]
+    assert record["statements"][0]["adapter"] == ingested["adapter_digest"]
+    headers = {"Authorization": f"Bearer {recipient.api_key}", "accept": "text/html"}
     page = read_page(httpx2.get(f"{server.url}/packets/{digest}", headers=headers, timeout=120))
     (said,) = page.all("table", class_="statements")
-    assert taken["verdict"] in said.text and student in said.text
+    assert ingested["verdict"] in said.text and student in said.text
 
-    maker("yank", digest, "--reason", "the end of the test", "--revoke")
-    refused = taker("ingest", student, pulled, "--out", str(taker.folder / "second"), codes=(11,))
+    author("yank", digest, "--reason", "end of the test", "--revoke")
+    refused = recipient("ingest", student, pulled, "--out", str(recipient.folder / "second"), codes=(11,))
     assert "revoked" in refused["error"]
-    return {"verdict": taken["verdict"], "accuracy": taken["accuracy"], "lineage": taker("lineage", digest)}
+    return {"verdict": ingested["verdict"], "accuracy": ingested["accuracy"], "lineage": recipient("lineage", digest)}
 
 
 def run(place: str, student: str, updates: int | None = None) -> dict[str, Any]:
-    """With services of its own."""
+    """Start the services and run the job."""
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="m2kt-job-")))
         options: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Calls of a broker as tests make them, and packets to call it with."""
+"""Sample packets and receipts, and a client that calls a broker with the API key of a role."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.packet.trusting import key
 
 @dataclass
 class ApiClient:
-    """A client with keys."""
+    """A client and an API key for each role."""
 
     client: TestClient
     keys: dict[str, str]
@@ -45,14 +45,14 @@ class SamplePacket:
     content: bytes
 
     def at(self, path: Path) -> Path:
-        """Written there."""
+        """Write the file."""
         path.write_bytes(self.content)
         return path
 
 
 @cache
 def sample(seed: int = 0, signer: str | None = None, width: int = 4, **manifest: Any) -> SamplePacket:
-    """A small packet, another for each seed."""
+    """A small packet; each seed gives another one."""
     packet = sample_packet(seed=seed, width=width, **manifest)
     with tempfile.TemporaryDirectory() as folder:
         file = packet.save(
@@ -62,7 +62,7 @@ def sample(seed: int = 0, signer: str | None = None, width: int = 4, **manifest:
 
 
 def cosigned(packet: SamplePacket, signer: str) -> SamplePacket:
-    """The same packet with one signature more."""
+    """The same packet with another signature."""
     from m2kt.packet import cosign
 
     with tempfile.TemporaryDirectory() as folder:
@@ -72,14 +72,14 @@ def cosigned(packet: SamplePacket, signer: str) -> SamplePacket:
 
 
 def receipt(
-    digest: str, verdict: str = "accepted", adapter: str | None = "sha256:" + "a" * 64, **more: Any
+    digest: str, verdict: str = "accepted", adapter: str | None = "sha256:" + "a" * 64, **fields: Any
 ) -> bytes:
-    """What m2kt ingest writes, as far as a broker reads it; signed by the local key."""
+    """A signed receipt with the fields that a broker reads."""
     predicate = {
         "base_model": {"name": "zoo:pico-llama", "digest": "sha256:" + "5" * 64},
         "before": {"accuracy": 0.0, "adapter": None},
         "after": {"accuracy": 0.98, "adapter": adapter if verdict == "accepted" else None},
         "verdict": verdict,
-        **more,
+        **fields,
     }
     return sign_statement(RECEIPT, digest, predicate)

@@ -1,4 +1,4 @@
-"""The main job over a broker, as on two machines. Minutes."""
+"""The main job over a broker, as on two machines. Takes minutes."""
 
 from __future__ import annotations
 
