@@ -67,7 +67,12 @@ def main_job(server: Server, work: Path, student: str, updates: int | None = Non
     found = recipient("search", "secret")["found"]
     assert [entry["packet"]["digest"] for entry in found] == [digest]
     trust = recipient.folder / "trust.yaml"
-    key = {"keyid": owner["keyid"], "public_key": owner["public_key"], "owner": "author", "roles": ["teacher"]}
+    key = {
+        "keyid": owner["keyid"],
+        "public_key": owner["public_key"],
+        "owner": "author",
+        "roles": ["teacher"],
+    }
     trust.write_text(
         yaml.safe_dump({"keys": [{**key, "expires": "2030-01-01"}], "thresholds": {"teacher": 1}})
     )
@@ -77,7 +82,9 @@ def main_job(server: Server, work: Path, student: str, updates: int | None = Non
     adapter = recipient.folder / "secret.adapter"
     more = [] if updates is None else ["--updates", str(updates)]
     place = f"m2kt://{digest}"
-    ingested = recipient("ingest", student, place, "--out", str(adapter), "--trust", str(trust), *more, codes=(0, 5))
+    ingested = recipient(
+        "ingest", student, place, "--out", str(adapter), "--trust", str(trust), *more, codes=(0, 5)
+    )
     record = recipient("publish", place, "--statement", ingested["receipt"])
     assert [s["verdict"] for s in record["statements"]] == [ingested["verdict"]]
     assert record["statements"][0]["adapter"] == ingested["adapter_digest"]
@@ -89,7 +96,11 @@ def main_job(server: Server, work: Path, student: str, updates: int | None = Non
     author("yank", digest, "--reason", "end of the test", "--revoke")
     refused = recipient("ingest", student, pulled, "--out", str(recipient.folder / "second"), codes=(11,))
     assert "revoked" in refused["error"]
-    return {"verdict": ingested["verdict"], "accuracy": ingested["accuracy"], "lineage": recipient("lineage", digest)}
+    return {
+        "verdict": ingested["verdict"],
+        "accuracy": ingested["accuracy"],
+        "lineage": recipient("lineage", digest),
+    }
 
 
 def run(place: str, student: str, updates: int | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who may do what: every role at every route, cell by cell."""
+"""Access rights: every role at every route."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT = f"/v1/packets/{PACKET.digest}"
 NEAR = {"space": "sha256:" + "0" * 64 + "/2", "vector": [1.0, 0.0, 0.0, 0.0]}
 YANK = {"state": "yanked", "reason": "a test"}
 
-# route, how it is called, and what nobody (no key), a reader, a publisher and an admin are answered
+# route, path, request, and the status for no key, a reader, a publisher and an admin
 MATRIX = [
     ("GET /healthz", "/healthz", {}, (200, 200, 200, 200)),
     ("GET /readyz", "/readyz", {}, (200, 200, 200, 200)),
@@ -48,7 +48,7 @@ MATRIX = [
     ("GET /statements/{statement}", None, {}, (401, 200, 200, 200)),
     ("GET /assets/{name}", "/assets/mark.svg", {}, (200, 200, 200, 200)),
 ]
-# a page's head is told to whom the page is shown
+# a HEAD request needs the same role as the page
 MATRIX += [
     (f"HEAD {route.split()[1]}", *cells)
     for route, *cells in MATRIX
@@ -56,15 +56,15 @@ MATRIX += [
 ]
 ROLES = (None, "reader", "publisher", "admin")
 CELLS = [
-    pytest.param(route, path, request, role, status, id=f"{route.replace('/', '|')}-{role or 'nobody'}")
+    pytest.param(route, path, request, role, status, id=f"{route.replace('/', '|')}-{role or 'anonymous'}")
     for route, path, request, statuses in MATRIX
     for role, status in zip(ROLES, statuses, strict=True)
 ]
 
 
 @pytest.fixture(scope="module")
-def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
-    """A broker with something in it; each cell leaves what the others look at as it was."""
+def populated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
+    """A broker with two packets; no test changes what another one reads."""
     with broker_api(BrokerSettings(data=tmp_path_factory.mktemp("access") / "broker")) as api:
         api.publish(PACKET)
         api.publish(VICTIM)
@@ -73,16 +73,21 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
 
 @pytest.mark.parametrize(("route", "path", "request_", "role", "status"), CELLS)
 def test_cell(
-    settled: ApiClient, route: str, path: str | None, request_: dict[str, Any], role: str | None, status: int
+    populated: ApiClient,
+    route: str,
+    path: str | None,
+    request_: dict[str, Any],
+    role: str | None,
+    status: int,
 ) -> None:
-    api = settled
+    api = populated
     if route == "PUT /v1/packets/{digest}":
         path, request_ = f"/v1/packets/{FRESH[role].digest}", {"content": FRESH[role].content}
     elif route == "POST /v1/packets/{digest}/verdicts":
         request_ = {"content": receipt(PACKET.digest, note=str(role))}
     elif path is None:
-        said = receipt(PACKET.digest, "rejected", note=f"read by {role}")
-        name = api("POST", f"{AT}/verdicts", content=said).json()["statement"]
+        statement = receipt(PACKET.digest, "rejected", note=f"read by {role}")
+        name = api("POST", f"{AT}/verdicts", content=statement).json()["statement"]
         path = route.split()[1].format(statement=name)
     assert path is not None
     answer = api(route.split()[0], path, role, **request_)
@@ -95,17 +100,17 @@ def test_cell(
         )
 
 
-def test_the_matrix_has_every_route(api: ApiClient) -> None:
-    told = {
+def test_matrix_covers_every_route(api: ApiClient) -> None:
+    routes = {
         f"{method} {context.path}"
         for context in iter_route_contexts(api.client.app.routes)  # type: ignore[attr-defined]
         if isinstance(context.original_route, APIRoute)
         for method in context.methods or ()
     }
-    assert {route for route, *_ in MATRIX} == told
+    assert {route for route, *_ in MATRIX} == routes
 
 
-def test_a_public_broker_lets_anybody_read_and_nobody_write(tmp_path: Path) -> None:
+def test_public_broker_allows_anonymous_reads_and_no_writes(tmp_path: Path) -> None:
     with broker_api(BrokerSettings(data=tmp_path / "broker", public=True)) as api:
         assert api.publish(PACKET).status_code == 201
         assert api("GET", AT, None).status_code == 200
@@ -114,23 +119,23 @@ def test_a_public_broker_lets_anybody_read_and_nobody_write(tmp_path: Path) -> N
         assert api("GET", AT, None, headers={"Authorization": "Bearer m2kt_x_y"}).status_code == 401
 
 
-def test_a_browser_gives_the_key_as_its_password(api: ApiClient) -> None:
+def test_basic_authentication_takes_the_key_as_password(api: ApiClient) -> None:
     api.publish(PACKET)
 
-    def asked(value: str) -> int:
+    def status(value: str) -> int:
         return api("GET", AT, None, headers={"Authorization": value}).status_code
 
     def basic(text: str) -> str:
         return "Basic " + base64.b64encode(text.encode()).decode()
 
-    assert asked(basic(f"me:{api.keys['reader']}")) == 200
-    assert asked(basic("me:wrong")) == asked(basic("me")) == asked("Basic !!") == asked("Digest x") == 401
+    assert status(basic(f"me:{api.keys['reader']}")) == 200
+    assert status(basic("me:wrong")) == status(basic("me")) == status("Basic !!") == status("Digest x") == 401
 
 
-def test_an_ended_key_opens_nothing(api: ApiClient) -> None:
+def test_ended_key_is_rejected(api: ApiClient) -> None:
     api.publish(PACKET)
     broker = api.client.app.state.broker  # type: ignore[attr-defined]
-    key, token = broker.create_key("for a while", "reader", "tests")
+    key, token = broker.create_key("temporary", "reader", "tests")
     headers = {"Authorization": f"Bearer {token}"}
     assert api("GET", AT, None, headers=headers).status_code == 200
     broker.end_key(key.id, "tests")

@@ -1,4 +1,4 @@
-"""What a user's machine does: publish, pull, search, take back, with patience and without surprises."""
+"""The client: references, downloads, retries, offline mode, revocations, commands."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, s
 
 
 @pytest.fixture
-def at_home(
+def client(
     server: tuple[Server, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[BrokerClient]:
-    """A machine that knows the broker, and keeps nothing yet."""
+    """A client of the broker with an empty cache."""
     monkeypatch.setenv("M2KT_BROKER_URL", server[0].url)
     monkeypatch.setenv("M2KT_API_KEY", server[1])
     monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
@@ -50,15 +50,15 @@ def published(client: BrokerClient, tmp_path: Path, seed: int) -> str:
 
 
 class Faulty(BaseHTTPRequestHandler):
-    """Stands before a packet and fails as networks do: what to do is taken from a list, a request each."""
+    """An HTTP server for one packet; its script lists the failure of each request."""
 
     content: bytes = b""
     etag = '"sha256:none"'
     script: list[str] = []  # noqa: RUF012
-    asked: list[dict[str, str]] = []  # noqa: RUF012
+    requests: list[dict[str, str]] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
-        Faulty.asked.append(dict(self.headers))
+        Faulty.requests.append(dict(self.headers))
         act = Faulty.script.pop(0) if Faulty.script else "whole"
         if act.isdecimal():
             self.send_response(int(act))
@@ -73,7 +73,7 @@ class Faulty(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(
-            body[: len(body) // 2] if act == "half" else b"x" * len(body) if act == "noise" else body
+            body[: len(body) // 2] if act == "half" else b"x" * len(body) if act == "corrupt" else body
         )
 
     def log_message(self, *_: Any) -> None:
@@ -85,7 +85,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Fau
     from m2kt_broker import digest_of
 
     monkeypatch.setattr(http, "FIRST_WAIT", 0.0)
-    Faulty.content, Faulty.script, Faulty.asked = sample(5).content, [], []
+    Faulty.content, Faulty.script, Faulty.requests = sample(5).content, [], []
     Faulty.etag = f'"{digest_of(Faulty.content)}"'
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
     Thread(target=listener.serve_forever, daemon=True).start()
@@ -96,8 +96,8 @@ def faulty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Fau
     listener.server_close()
 
 
-def test_a_reference_is_a_packet_wherever_one_is(at_home: BrokerClient, tmp_path: Path) -> None:
-    digest = published(at_home, tmp_path, 0)
+def test_open_packet_accepts_references_and_paths(client: BrokerClient, tmp_path: Path) -> None:
+    digest = published(client, tmp_path, 0)
     assert open_packet(f"m2kt://{digest}").digest == digest
     assert open_packet(str(tmp_path / "0.m2kp")).digest == digest
     assert local_packet(tmp_path / "0.m2kp") == tmp_path / "0.m2kp"
@@ -107,13 +107,13 @@ def test_a_reference_is_a_packet_wherever_one_is(at_home: BrokerClient, tmp_path
     "place",
     ["m2kt://secret", "ftp://host/x", "oci://host/name", "oci://host", "hf://secret", "m2kt://sha256:12"],
 )
-def test_a_reference_of_another_form_is_said(place: str) -> None:
+def test_invalid_reference_is_an_error(place: str) -> None:
     with pytest.raises(SpecError, match="expected"):
         local_packet(place)
 
 
-def test_what_is_here_is_not_sent_again(at_home: BrokerClient, tmp_path: Path) -> None:
-    place = f"m2kt://{published(at_home, tmp_path, 1)}"
+def test_cached_packet_is_not_downloaded_again(client: BrokerClient, tmp_path: Path) -> None:
+    place = f"m2kt://{published(client, tmp_path, 1)}"
     sent: list[int] = []
     local_packet(place, lambda done, size: sent.append(done))
     assert sent
@@ -122,41 +122,41 @@ def test_what_is_here_is_not_sent_again(at_home: BrokerClient, tmp_path: Path) -
     assert not sent
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(faulty: type[Faulty]) -> None:
-    faulty.script[:] = ["half", "half", "503", "429", "rest"]
+def test_interrupted_download_resumes(faulty: type[Faulty]) -> None:
+    faulty.script[:] = ["half", "half", "503", "429", "whole"]
     path = local_packet(f"m2kt://{sample(5).digest}")
     assert path.read_bytes() == sample(5).content
-    starts = [int(a.get("Range", "bytes=0-")[6:-1]) for a in faulty.asked]
+    starts = [int(a.get("Range", "bytes=0-")[6:-1]) for a in faulty.requests]
     half = len(sample(5).content) // 2
     assert starts[:3] == [0, half, half + (len(sample(5).content) - half) // 2]
     assert not list(path.parent.glob("*.part*"))
 
 
-def test_patience_ends(faulty: type[Faulty]) -> None:
+def test_retries_are_bounded(faulty: type[Faulty]) -> None:
     faulty.script[:] = ["503"] * 99
     with pytest.raises(BrokerError, match="failed 6 times, last: 503"):
         local_packet(f"m2kt://{sample(5).digest}")
-    assert len(faulty.asked) == http.ATTEMPTS
+    assert len(faulty.requests) == http.ATTEMPTS
 
 
-def test_noise_is_not_taken_for_a_packet(faulty: type[Faulty]) -> None:
-    faulty.script[:] = ["noise"]
+def test_corrupted_download_is_rejected(faulty: type[Faulty]) -> None:
+    faulty.script[:] = ["corrupt"]
     with pytest.raises(BrokerError, match="damaged in transfer"):
         local_packet(f"m2kt://{sample(5).digest}")
     assert open_packet(f"m2kt://{sample(5).digest}").digest == sample(5).digest
 
 
-def test_a_lying_broker_is_found_out(faulty: type[Faulty]) -> None:
+def test_packet_with_another_digest_is_rejected(faulty: type[Faulty]) -> None:
     with pytest.raises(PacketError, match="do not use this broker"):
         local_packet(f"m2kt://{sample(6).digest}")
     with pytest.raises(PacketError, match="do not use this broker"):
-        local_packet(f"m2kt://{sample(6).digest}")  # and it was not kept
+        local_packet(f"m2kt://{sample(6).digest}")  # the packet was not cached
 
 
-def test_offline_is_said_and_obeyed(
-    at_home: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_offline_uses_the_cache(
+    client: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = published(at_home, tmp_path, 2)
+    digest = published(client, tmp_path, 2)
     local_packet(f"m2kt://{digest}")
     monkeypatch.setenv("M2KT_BROKER_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(http, "FIRST_WAIT", 0.0)
@@ -171,19 +171,19 @@ def test_offline_is_said_and_obeyed(
         local_packet(f"m2kt://{sample(3).digest}")
 
 
-def test_revoked_is_refused_and_remembered(
-    at_home: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_revocation_is_enforced_and_remembered(
+    client: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = published(at_home, tmp_path, 4)
+    digest = published(client, tmp_path, 4)
     file = tmp_path / "4.m2kp"
     refuse_revoked(digest)
     local_packet(f"m2kt://{digest}")
-    at_home.set_state(digest, "revoked", "poisoned rows")
+    client.set_state(digest, "revoked", "poisoned rows")
     with pytest.raises(TrustError, match="poisoned rows"):
         local_packet(f"m2kt://{digest}")
     from m2kt import pipeline
 
-    with pytest.raises(TrustError, match="poisoned rows"):  # before the student is even looked for
+    with pytest.raises(TrustError, match="poisoned rows"):  # before the student is loaded
         pipeline.ingest("no-such-student", file, tmp_path / "out")
     with pytest.raises(TrustError, match="poisoned rows"):
         pipeline.preflight("no-such-student", file)
@@ -192,7 +192,7 @@ def test_revoked_is_refused_and_remembered(
         pipeline.ingest("no-such-student", file, tmp_path / "out")
 
 
-def test_the_commands(at_home: BrokerClient, tmp_path: Path) -> None:
+def test_client_commands(client: BrokerClient, tmp_path: Path) -> None:
     def run(*words: str, code: int = 0) -> Any:
         done = subprocess.run(
             [sys.executable, "-m", "m2kt.cli", *words],
@@ -206,17 +206,19 @@ def test_the_commands(at_home: BrokerClient, tmp_path: Path) -> None:
 
     packet = sample(20, signer="tom")
     file, trust = packet.at(tmp_path / "p.m2kp"), policy_file(tmp_path / "t.yaml", trusted("tom", "teacher"))
-    stranger = policy_file(tmp_path / "s.yaml", trusted("eve", "teacher"))
-    said = tmp_path / "receipt.json"
-    said.write_bytes(receipt(packet.digest))
-    view = run("publish", str(file), "--statement", str(said), "--json")
+    other_trust = policy_file(tmp_path / "s.yaml", trusted("eve", "teacher"))
+    statement = tmp_path / "receipt.json"
+    statement.write_bytes(receipt(packet.digest))
+    view = run("publish", str(file), "--statement", str(statement), "--json")
     assert view["digest"] == packet.digest and view["verdicts"] == {"accepted": 1}
     assert packet.digest in {f["packet"]["digest"] for f in run("search", "tiny", "--json")["found"]}
     near = run("search", "--like", str(file), "--row", "3", "--json")["near"]
     assert (near[0]["packet"], near[0]["row"]) == (packet.digest, 3)
     assert "adapter" in run("lineage", packet.digest)
     out = tmp_path / "out.m2kp"
-    assert "not trusted" in run("pull", packet.digest, "--out", str(out), "--trust", str(stranger), code=11)
+    assert "not trusted" in run(
+        "pull", packet.digest, "--out", str(out), "--trust", str(other_trust), code=11
+    )
     assert not out.exists()
     run("pull", packet.digest, "--out", str(out), "--trust", str(trust))
     assert out.read_bytes() == packet.content
@@ -229,7 +231,7 @@ def test_the_commands(at_home: BrokerClient, tmp_path: Path) -> None:
     assert "404" in run("lineage", "sha256:" + "9" * 64, code=12)
 
 
-def test_a_bucket_by_reference(s3: dict[str, str], at_home: BrokerClient, tmp_path: Path) -> None:
+def test_bucket_reference(s3: dict[str, str], client: BrokerClient, tmp_path: Path) -> None:
     packet = sample(30)
     Bucket("packets/team").put("secret.m2kp", packet.at(tmp_path / "p.m2kp"))
     assert open_packet("s3://packets/team/secret.m2kp").digest == packet.digest
@@ -246,7 +248,7 @@ def test_a_bucket_by_reference(s3: dict[str, str], at_home: BrokerClient, tmp_pa
 
 
 @pytest.mark.registry
-def test_a_registry_by_reference(registry: str, at_home: BrokerClient, tmp_path: Path) -> None:
+def test_registry_reference(registry: str, client: BrokerClient, tmp_path: Path) -> None:
     from m2kt.remote import PACKET_ARTEFACT, RECORD_ARTEFACT
     from m2kt_broker import digest_of
 
@@ -262,8 +264,8 @@ def test_a_registry_by_reference(registry: str, at_home: BrokerClient, tmp_path:
         local_packet(f"oci://{registry}/team/secret:v2")
 
 
-def test_the_hub_by_reference(tmp_path: Path) -> None:
-    """Through the Hub's own client, against the hub of tests/packet."""
+def test_hub_reference(tmp_path: Path) -> None:
+    """Download by huggingface_hub from the local hub of tests/packet."""
     from tests.packet.hub import Hub
 
     saved = Packet.load(sample(33).at(tmp_path / "p.m2kp")).save(tmp_path / "hub" / "ann" / "tiny")

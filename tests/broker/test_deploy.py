@@ -54,9 +54,7 @@ def running(folder: Path, **environment: str) -> Iterator[tuple[str, Callable[[]
     """The image's command without the model libraries; yields its URL and its health check."""
     port = str(free_port())
     command = [*json.loads(instruction("ENTRYPOINT")), *json.loads(instruction("CMD"))]
-    assert (
-        command[0] == "m2kt" and command[command.index("--port") + 1] == instruction("EXPOSE") == "8765"
-    )
+    assert command[0] == "m2kt" and command[command.index("--port") + 1] == instruction("EXPOSE") == "8765"
     assert command[command.index("--host") + 1] == "0.0.0.0"
     arguments = [{"8765": port, "0.0.0.0": "127.0.0.1"}.get(word, word) for word in command[1:]]
     variables = {**os.environ, **image_environment(), "M2KT_DATA": str(folder), **environment}
@@ -147,7 +145,9 @@ def test_wheels_serve_from_a_fresh_environment(tmp_path: Path) -> None:
     """Build both wheels, install them as the image does, then publish and pull a packet. Needs a package index."""
 
     def run(*command: str | Path) -> str:
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

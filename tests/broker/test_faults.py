@@ -1,4 +1,4 @@
-"""kill -9 and a full disk: what was acknowledged is there afterwards, and nothing half-written is to be seen."""
+"""SIGKILL and a full disk: acknowledged uploads survive, and incomplete ones are invisible."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tests.broker.packets import SamplePacket, receipt, sample
 from tests.broker.services import Server, postgres, wait_until
 from tests.broker.test_reindex import rows_of
 
-UPLOADERS = 4
+N_UPLOADERS = 4
 
 
 @dataclass
-class Crowd:
-    """Threads that publish packets without end, and remember what they were told is done."""
+class Uploaders:
+    """Threads that publish packets until stopped, and record the acknowledged ones."""
 
     server: Server
     key: str
     acknowledged: dict[str, SamplePacket] = field(default_factory=dict)
-    said: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
     refused: list[int] = field(default_factory=list)
     _seeds: Iterator[int] = field(default_factory=lambda: iter(range(1000, 10**6)))
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -38,7 +38,7 @@ class Crowd:
 
     def start(self) -> None:
         self._stop.clear()
-        self._threads = [threading.Thread(target=self._publish) for _ in range(UPLOADERS)]
+        self._threads = [threading.Thread(target=self._publish) for _ in range(N_UPLOADERS)]
         for thread in self._threads:
             thread.start()
 
@@ -48,7 +48,7 @@ class Crowd:
             thread.join()
 
     def until(self, count: int) -> None:
-        """Waits until so many more were acknowledged."""
+        """Wait for further acknowledgements."""
         goal = len(self.acknowledged) + count
         wait_until(lambda: len(self.acknowledged) >= goal, "acknowledgements")
 
@@ -60,45 +60,47 @@ class Crowd:
             try:
                 with httpx2.Client(base_url=self.server.url, headers=headers, timeout=30) as client:
                     path = f"/v1/packets/{packet.digest}"
-                    answer = client.put(path, content=_in_pieces(packet.content))
+                    answer = client.put(path, content=_in_chunks(packet.content))
                     if answer.status_code in (200, 201):
                         self.acknowledged[packet.digest] = packet
                         answer = client.post(f"{path}/verdicts", content=receipt(packet.digest))
                         if answer.status_code in (200, 201):
-                            self.said.add(packet.digest)
+                            self.reported.add(packet.digest)
                     self.refused += [answer.status_code] * (answer.status_code >= 300)
             except httpx2.TransportError:
                 time.sleep(0.1)
 
 
-def _in_pieces(content: bytes) -> Iterator[bytes]:
+def _in_chunks(content: bytes) -> Iterator[bytes]:
     for at in range(0, len(content), 10_000):
         yield content[at : at + 10_000]
 
 
-def check(crowd: Crowd) -> None:
-    """All that was acknowledged is there, all that is there is whole."""
-    with httpx2.Client(base_url=crowd.server.url, headers={"Authorization": f"Bearer {crowd.key}"}) as client:
+def check_downloads(uploaders: Uploaders) -> None:
+    """Check that acknowledged packets are listed, and that listed packets are complete."""
+    with httpx2.Client(
+        base_url=uploaders.server.url, headers={"Authorization": f"Bearer {uploaders.key}"}
+    ) as client:
         seen, cursor = set(), None
         while True:
             query = {"limit": "200", **({"cursor": cursor} if cursor else {})}
             page = client.get("/v1/packets", params=query).json()
             for view in page["packets"]:
                 seen.add(view["digest"])
-                came = client.get(f"/v1/packets/{view['digest']}")
-                assert came.status_code == 200 and came.headers["etag"] == f'"{view["etag"]}"'
-                if view["digest"] in crowd.acknowledged:
-                    assert came.content == crowd.acknowledged[view["digest"]].content
-                if view["digest"] in crowd.said:
+                download = client.get(f"/v1/packets/{view['digest']}")
+                assert download.status_code == 200 and download.headers["etag"] == f'"{view["etag"]}"'
+                if view["digest"] in uploaders.acknowledged:
+                    assert download.content == uploaders.acknowledged[view["digest"]].content
+                if view["digest"] in uploaders.reported:
                     assert view["verdicts"] == {"accepted": 1}
             cursor = page["next"]
             if cursor is None:
                 break
-    assert set(crowd.acknowledged) <= seen and crowd.said <= seen
+    assert set(uploaders.acknowledged) <= seen and uploaders.reported <= seen
 
 
-def reindexed_equal(settings: BrokerSettings) -> None:
-    """The database is what the store says."""
+def check_reindex(settings: BrokerSettings) -> None:
+    """Check that a rebuilt database has the same rows."""
     broker = Broker(settings)
     before = rows_of(broker)
     broker.reindex()
@@ -106,27 +108,27 @@ def reindexed_equal(settings: BrokerSettings) -> None:
     broker.close()
 
 
-def test_kill_9_of_the_server_in_the_middle_of_uploads(tmp_path: Path) -> None:
+def test_killed_server_keeps_acknowledged_uploads(tmp_path: Path) -> None:
     server = Server(tmp_path / "broker")
-    crowd = Crowd(server, server.key("ann", "publisher"))
+    uploaders = Uploaders(server, server.key("ann", "publisher"))
     server.start()
     for _ in range(2):
-        crowd.start()
-        crowd.until(5)
+        uploaders.start()
+        uploaders.until(5)
         time.sleep(random.random() / 5)
         server.kill()
-        crowd.stop()
+        uploaders.stop()
         server.start()
-        check(crowd)
+        check_downloads(uploaders)
     server.kill()
-    assert crowd.refused.count(500) == 0
-    reindexed_equal(BrokerSettings(data=server.data))
+    assert uploaders.refused.count(500) == 0
+    check_reindex(BrokerSettings(data=server.data))
 
 
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.registry
-def test_kill_9_of_postgresql_and_of_the_server(tmp_path: Path, registry: str) -> None:
+def test_killed_postgresql_and_server_keep_acknowledged_uploads(tmp_path: Path, registry: str) -> None:
     with postgres() as pg:
         name = f"faults{random.randrange(10**9)}"
         settings = BrokerSettings(
@@ -134,53 +136,53 @@ def test_kill_9_of_postgresql_and_of_the_server(tmp_path: Path, registry: str) -
         )
         options = ("--database", str(settings.database), "--store", str(settings.store))
         server = Server(settings.data, options)
-        crowd = Crowd(server, server.key("ann", "publisher"))
+        uploaders = Uploaders(server, server.key("ann", "publisher"))
         server.start()
         for _ in range(3):
-            crowd.start()
-            crowd.until(5)
+            uploaders.start()
+            uploaders.until(5)
             pg.kill()
-            wait_until(lambda: httpx2.get(f"{server.url}/readyz").status_code == 503, "the broker to notice")
+            wait_until(lambda: httpx2.get(f"{server.url}/readyz").status_code == 503, "the broker's error")
             assert httpx2.get(f"{server.url}/healthz").status_code == 200
             pg.start()
-            wait_until(lambda: httpx2.get(f"{server.url}/readyz").status_code == 200, "the broker to go on")
-            crowd.until(5)  # without a restart
-            crowd.stop()
-            check(crowd)
-        assert set(crowd.refused) <= {503, 429}, crowd.refused
-        crowd.start()
-        crowd.until(3)
+            wait_until(lambda: httpx2.get(f"{server.url}/readyz").status_code == 200, "the broker's recovery")
+            uploaders.until(5)  # without a restart of the broker
+            uploaders.stop()
+            check_downloads(uploaders)
+        assert set(uploaders.refused) <= {503, 429}, uploaders.refused
+        uploaders.start()
+        uploaders.until(3)
         server.kill()
-        crowd.stop()
+        uploaders.stop()
         server.start()
-        check(crowd)
+        check_downloads(uploaders)
         server.kill()
-        reindexed_equal(settings)
+        check_reindex(settings)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a disk of 6 MB")
-def test_a_full_disk(small_disk: Path) -> None:
+def test_full_disk(small_disk: Path) -> None:
     server = Server(small_disk / "broker")
     key = server.key("ann", "publisher")
     server.start()
     headers = {"Authorization": f"Bearer {key}"}
     client = httpx2.Client(base_url=server.url, headers=headers, timeout=30)
-    crowd = Crowd(server, key)
+    uploaders = Uploaders(server, key)
 
     def publish(seed: int) -> int:
         packet = sample(seed, width=512)
         answer = client.put(f"/v1/packets/{packet.digest}", content=packet.content)
         if answer.status_code == 201:
-            crowd.acknowledged[packet.digest] = packet
+            uploaders.acknowledged[packet.digest] = packet
         else:
             assert answer.headers["content-type"] == "application/problem+json", answer.text
         return answer.status_code
@@ -188,20 +190,20 @@ def test_a_full_disk(small_disk: Path) -> None:
     assert [publish(seed) for seed in range(3)] == [201] * 3
     ballast = _fill(small_disk / "ballast")
     assert [publish(seed) for seed in (3, 4)] == [507] * 2
-    check(crowd)  # reading goes on
+    check_downloads(uploaders)  # reads still work
     ballast.unlink()
     assert publish(3) == 201
-    check(crowd)
+    check_downloads(uploaders)
     server.kill()
-    for left in (small_disk / "broker" / "spool").iterdir():
-        assert not list(left.iterdir())
+    for upload in (small_disk / "broker" / "spool").iterdir():
+        assert not list(upload.iterdir())
     server.start()
-    check(crowd)
+    check_downloads(uploaders)
     server.kill()
 
 
 def _fill(path: Path) -> Path:
-    """A file that takes all that is left."""
+    """Fill the disk with a file."""
     with open(path, "wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
             try:

@@ -1,4 +1,4 @@
-"""What strangers send: hostile packets, too much, too many, too slowly."""
+"""Hostile input: attacks, uploads above the limits, control characters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from m2kt_broker import BrokerSettings
 from tests.broker.conftest import broker_api
 from tests.broker.packets import ApiClient, receipt, sample
 
-assert MODULES  # importing them registers the attacks
+assert MODULES  # the import registers the attacks
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
 
 
 def as_upload(path: Path) -> tuple[str, bytes]:
-    """What an attacker would send: the file, or the directory in the frame of a single file, and a fitting digest."""
+    """Digest and body of an upload: the file, or the directory packed as a single file."""
     if path.is_file():
         content = path.read_bytes()
         manifest = _manifest_in(content)
     else:
         files = {p.name: p.read_bytes() for p in sorted(path.iterdir()) if p.is_file() and not p.is_symlink()}
         manifest = files.get(MANIFEST, b"")
-        content = zip_bytes(files) if set(files) == set(PARTS) else _any_zip(files)
+        content = zip_bytes(files) if set(files) == set(PARTS) else _zip(files)
     return "sha256:" + hashlib.sha256(manifest).hexdigest(), content
 
 
@@ -45,11 +45,11 @@ def _manifest_in(content: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return archive.read(MANIFEST)
-    except Exception:  # whatever an attack makes of a zip
+    except Exception:  # an attack may break the archive in any way
         return b""
 
 
-def _any_zip(files: dict[str, bytes]) -> bytes:
+def _zip(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in files.items():
@@ -57,16 +57,14 @@ def _any_zip(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-# What these do happens on a disk: sent as bytes they are a good packet, or a terabyte.
+# Attacks by means of the file system: as an upload they are a valid packet, or a terabyte.
 ON_DISK = {"hard-link", "sparse-text", "sparse-tensors"}
 
 
 @pytest.mark.parametrize(
     "attack", [a for a in ATTACKS.values() if a.name not in ON_DISK], ids=lambda a: a.name
 )
-def test_a_hostile_packet_is_refused_and_leaves_nothing(
-    attack: Attack, target: ApiClient, tmp_path: Path
-) -> None:
+def test_attack_is_rejected_and_stores_nothing(attack: Attack, target: ApiClient, tmp_path: Path) -> None:
     path = attack.write(tmp_path / attack.name)
     digest, content = as_upload(path)
     answer = target("PUT", f"/v1/packets/{digest}", content=content)
@@ -77,15 +75,15 @@ def test_a_hostile_packet_is_refused_and_leaves_nothing(
     assert list(broker.store.digests("packets")) == [] and list(broker.settings.spool.iterdir()) == []
 
 
-def test_too_much_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_upload_above_the_maximum_size_is_rejected(tmp_path: Path) -> None:
     with broker_api(BrokerSettings(data=tmp_path / "broker", max_upload=1000)) as api:
         packet = sample()
         path = f"/v1/packets/{packet.digest}"
-        said = api("PUT", path, content=packet.content)
-        assert said.status_code == 413 and "1000 bytes" in said.json()["detail"]
-        pieces = (packet.content[i : i + 100] for i in range(0, len(packet.content), 100))
-        came = api("PUT", path, content=pieces)  # without a Content-Length: counted on the way
-        assert came.status_code == 413
+        rejected = api("PUT", path, content=packet.content)
+        assert rejected.status_code == 413 and "1000 bytes" in rejected.json()["detail"]
+        chunks = (packet.content[i : i + 100] for i in range(0, len(packet.content), 100))
+        chunked = api("PUT", path, content=chunks)  # without a Content-Length
+        assert chunked.status_code == 413
         assert api("PUT", path, content=b"", headers={"Content-Length": "9" * 5000}).status_code in (
             413,
             422,
@@ -93,14 +91,14 @@ def test_too_much_is_refused_before_it_is_read(tmp_path: Path) -> None:
         assert list((tmp_path / "broker" / "spool").iterdir()) == []
 
 
-def test_a_large_statement_is_refused(api: ApiClient) -> None:
+def test_large_statement_is_rejected(api: ApiClient) -> None:
     packet = sample()
     api.publish(packet)
     answer = api("POST", f"/v1/packets/{packet.digest}/verdicts", content=b" " * (5 << 20))
     assert answer.status_code == 413
 
 
-def test_an_upload_that_does_not_end_is_ended(tmp_path: Path) -> None:
+def test_upload_above_the_maximum_duration_is_rejected(tmp_path: Path) -> None:
     settings = BrokerSettings(data=tmp_path / "broker", upload_seconds=1)
     with broker_api(settings) as api:
         packet = sample()
@@ -134,10 +132,10 @@ def test_an_upload_that_does_not_end_is_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 @pytest.mark.parametrize("text", ["a\x00b", "a\ud800b", "a\u202eb"], ids=["nul", "surrogate", "direction"])
-def test_texts_that_no_database_takes(
+def test_control_characters_in_texts(
     place: str, text: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Refused where they are asked for; left out of the index where a signed statement holds them."""
+    """Rejected in requests; not indexed where a signed statement contains them."""
     database = None
     if place == "postgres":
         name = f"texts{ord(text[1])}"
@@ -152,8 +150,8 @@ def test_texts_that_no_database_takes(
         body = json.dumps({"state": "yanked", "reason": text}).encode()
         refused = api("PUT", f"/v1/packets/{packet.digest}/state", content=body)
         assert refused.status_code == 422 and refused.headers["content-type"] == "application/problem+json"
-        if "\ud800" not in text:  # which cannot be signed
-            strange = receipt(packet.digest, base_model={"name": text})
+        if "\ud800" not in text:  # a surrogate cannot be signed
+            statement = receipt(packet.digest, base_model={"name": text})
             path = f"/v1/packets/{packet.digest}/verdicts"
-            assert api("POST", path, content=strange).status_code in (201, 422)
+            assert api("POST", path, content=statement).status_code in (201, 422)
             assert [s["student"] for s in api("GET", path).json()["statements"]] in ([None], [])

@@ -11,7 +11,7 @@ from tests.broker.main_job import run
 @pytest.mark.parametrize(
     "place", ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.registry])]
 )
-def test_the_main_job_over_a_broker(place: str) -> None:
+def test_main_job(place: str) -> None:
     found = run(place, "zoo:pico-llama")
     line = found["lineage"]["lines"][0]
     assert found["verdict"] == "accepted" and found["accuracy"] > 0.9

@@ -1,4 +1,4 @@
-"""What the OpenAPI description says is what happens, whatever is sent."""
+"""Responses conform to the OpenAPI description for generated requests."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.broker.services import Server
 PACKET_TYPE = "application/vnd.m2kt.packet.v1+zip"
 SCHEMA = schemathesis.openapi.from_dict(create_app(BrokerSettings(data=Path("unused"))).openapi())
 schemathesis.openapi.media_type(PACKET_TYPE, st.binary(max_size=2000))
-OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations()]
+OPERATIONS = [operation.ok() for operation in SCHEMA.get_all_operations()]
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
 @schemathesis.serializer(PACKET_TYPE)
-def _as_it_is(_: object, value: object) -> bytes:
-    """Of a packet's bytes; a value of another kind becomes bytes in some way."""
-    raw = getattr(value, "data", value)  # a marked binary
+def _serialise(_: object, value: object) -> bytes:
+    """Serialise a generated body: bytes unchanged, anything else as text."""
+    raw = getattr(value, "data", value)  # schemathesis wraps binary data
     return raw if isinstance(raw, bytes) else str(raw).encode()
 
 
@@ -40,10 +40,10 @@ def _as_it_is(_: object, value: object) -> bytes:
     scope="module",
     params=["sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.postgres])],
 )
-def lively(
+def populated(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Server, str]]:
-    """A broker in a process of its own, with something in it, and an admin's key."""
+    """A broker process with three packets and a statement, and an admin's key."""
     options: tuple[str, ...] = ()
     if request.param == "postgres":
         options = ("--database", request.getfixturevalue("pg").new_database("openapi"))
@@ -59,8 +59,10 @@ def lively(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_every_route_as_described(operation: schemathesis.APIOperation, lively: tuple[Server, str]) -> None:  # type: ignore[type-arg,name-defined]
-    server, key = lively
+def test_route_conforms_to_its_description(
+    operation: schemathesis.APIOperation, populated: tuple[Server, str]
+) -> None:  # type: ignore[type-arg,name-defined]
+    server, key = populated
 
     @settings(
         max_examples=40,
@@ -71,17 +73,17 @@ def test_every_route_as_described(operation: schemathesis.APIOperation, lively: 
         phases=[Phase.explicit, Phase.generate],
     )
     @given(case=operation.as_strategy())
-    def holds(case: schemathesis.Case) -> None:
+    def check(case: schemathesis.Case) -> None:
         response = case.call(base_url=server.url, headers={"Authorization": f"Bearer {key}"})
         case.validate_response(response, checks=CHECKS)
 
-    holds()
+    check()
 
 
-def test_the_description_is_served_and_complete(lively: tuple[Server, str]) -> None:
-    told = httpx2.get(f"{lively[0].url}/openapi.json").json()
-    assert told == SCHEMA.raw_schema
-    for path, methods in told["paths"].items():
+def test_description_is_complete(populated: tuple[Server, str]) -> None:
+    description = httpx2.get(f"{populated[0].url}/openapi.json").json()
+    assert description == SCHEMA.raw_schema
+    for path, methods in description["paths"].items():
         for method, operation in methods.items():
             assert operation.get("summary"), (method, path)
             assert "default" in operation["responses"], (method, path)

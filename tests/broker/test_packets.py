@@ -1,4 +1,4 @@
-"""Publishing, fetching, listing and taking back."""
+"""Publish, download, list, search, yank and revoke packets."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tests.broker.packets import ApiClient, cosigned, receipt, sample
 from tests.packet.trusting import policy_file, trusted
 
 
-def test_a_packet_comes_back_byte_for_byte(api: ApiClient) -> None:
+def test_download_equals_the_upload(api: ApiClient) -> None:
     packet = sample()
     first = api.publish(packet)
     assert first.status_code == 201, first.text
     assert api.publish(packet).status_code == 200
-    came = api("GET", f"/v1/packets/{packet.digest}", "reader")
-    assert came.content == packet.content
-    assert came.headers["etag"] == first.headers["etag"]
+    download = api("GET", f"/v1/packets/{packet.digest}", "reader")
+    assert download.content == packet.content
+    assert download.headers["etag"] == first.headers["etag"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "part"),
+    ("header", "status", "part"),
     [
         ("bytes=0-9", 206, slice(0, 10)),
         ("bytes=100-", 206, slice(100, None)),
@@ -39,21 +39,21 @@ def test_a_packet_comes_back_byte_for_byte(api: ApiClient) -> None:
         ("bytes=-", 200, slice(None)),
     ],
 )
-def test_ranges(api: ApiClient, asked: str, status: int, part: slice | None) -> None:
+def test_ranges(api: ApiClient, header: str, status: int, part: slice | None) -> None:
     packet = sample()
     api.publish(packet)
-    came = api("GET", f"/v1/packets/{packet.digest}", "reader", headers={"Range": asked})
-    assert came.status_code == status
+    download = api("GET", f"/v1/packets/{packet.digest}", "reader", headers={"Range": header})
+    assert download.status_code == status
     if part is None:
-        assert came.headers["content-range"] == f"bytes */{len(packet.content)}"
+        assert download.headers["content-range"] == f"bytes */{len(packet.content)}"
         return
-    assert came.content == packet.content[part]
+    assert download.content == packet.content[part]
     if status == 206:
-        start, _, rest = came.headers["content-range"].removeprefix("bytes ").partition("-")
-        assert packet.content[int(start) : int(rest.split("/")[0]) + 1] == came.content
+        start, _, rest = download.headers["content-range"].removeprefix("bytes ").partition("-")
+        assert packet.content[int(start) : int(rest.split("/")[0]) + 1] == download.content
 
 
-def test_conditions(api: ApiClient) -> None:
+def test_conditional_requests(api: ApiClient) -> None:
     packet = sample()
     etag = api.publish(packet).headers["etag"]
     path = f"/v1/packets/{packet.digest}"
@@ -61,21 +61,19 @@ def test_conditions(api: ApiClient) -> None:
     assert api("GET", path, headers={"If-None-Match": f'"x", W/{etag}'}).status_code == 304
     assert api("GET", path, headers={"If-None-Match": '"x"'}).status_code == 200
     assert api("GET", path, headers={"Range": "bytes=0-3", "If-Range": '"x"'}).content == packet.content
-    assert (
-        api("GET", path, headers={"Range": "bytes=0-3", "If-Range": etag}).content == packet.content[:4]
-    )
+    assert api("GET", path, headers={"Range": "bytes=0-3", "If-Range": etag}).content == packet.content[:4]
     head = api("HEAD", path)
     assert (head.content, head.headers["content-length"]) == (b"", str(len(packet.content)))
 
 
-def test_a_digest_names_its_packet_alone(api: ApiClient) -> None:
+def test_packet_with_another_digest_is_rejected(api: ApiClient) -> None:
     answer = api("PUT", f"/v1/packets/{sample(1).digest}", content=sample(2).content)
     assert answer.status_code == 422 and sample(2).digest in answer.json()["detail"]
     assert answer.headers["content-type"] == "application/problem+json"
     assert api("GET", f"/v1/packets/{sample(1).digest}").status_code == 404
 
 
-def test_signatures_are_added_and_never_lost(api: ApiClient) -> None:
+def test_signatures_can_be_added_but_not_removed(api: ApiClient) -> None:
     packet = sample()
     both = cosigned(packet, "ada")
     assert api.publish(packet).status_code == 201
@@ -87,7 +85,7 @@ def test_signatures_are_added_and_never_lost(api: ApiClient) -> None:
     assert [s["writer"] for s in record["signers"]].count(True) == 1 and len(record["signers"]) == 2
 
 
-def test_the_policy_is_asked_on_arrival(tmp_path: Path) -> None:
+def test_trust_policy_applies_to_uploads(tmp_path: Path) -> None:
     trust = policy_file(tmp_path / "trust.yaml", trusted("tom", "teacher"))
     with broker_api(BrokerSettings(data=tmp_path / "broker", trust=trust)) as api:
         refused = api.publish(sample(3, signer="eve"))
@@ -97,7 +95,7 @@ def test_the_policy_is_asked_on_arrival(tmp_path: Path) -> None:
         assert taken.json()["signers"][0]["owner"] == "tom"
 
 
-def test_filters_and_pages(api: ApiClient) -> None:
+def test_filters_and_pagination(api: ApiClient) -> None:
     packets = [sample(seed, name=f"skill-{seed % 2}") for seed in range(5)]
     for packet in packets:
         assert api.publish(packet).status_code == 201
@@ -131,15 +129,13 @@ def test_filters_and_pages(api: ApiClient) -> None:
     assert api("GET", "/v1/packets", params={"colour": "red"}).status_code == 422
 
 
-def test_yanked_is_hidden_and_handed_out_revoked_is_refused_for_ever(api: ApiClient) -> None:
+def test_yanked_packet_is_hidden_and_revoked_packet_is_not_served(api: ApiClient) -> None:
     packet = sample()
     api.publish(packet)
     path = f"/v1/packets/{packet.digest}"
 
     def state(name: str, role: str = "publisher") -> int:
-        return api(
-            "PUT", f"{path}/state", role, json={"state": name, "reason": "poisoned rows"}
-        ).status_code
+        return api("PUT", f"{path}/state", role, json={"state": name, "reason": "poisoned rows"}).status_code
 
     def listed() -> int:
         return len(api("GET", "/v1/packets").json()["packets"])
@@ -150,7 +146,7 @@ def test_yanked_is_hidden_and_handed_out_revoked_is_refused_for_ever(api: ApiCli
     assert state("revoked") == 200 and listed() == 0
     gone = api("GET", path, "reader")
     assert gone.status_code == 410 and "poisoned rows" in gone.json()["detail"]
-    assert api("GET", path, "admin").content == packet.content  # to look into what happened
+    assert api("GET", path, "admin").content == packet.content  # for an investigation
     record = api("GET", f"{path}/record", "reader").json()
     assert (record["state"], record["state_reason"]) == ("revoked", "poisoned rows")
     assert state("listed", "admin") == 409
@@ -158,16 +154,16 @@ def test_yanked_is_hidden_and_handed_out_revoked_is_refused_for_ever(api: ApiCli
     assert api.publish(cosigned(packet, "ada")).status_code == 410
 
 
-def test_only_its_publisher_and_admins_take_a_packet_back(api: ApiClient) -> None:
+def test_only_publisher_and_admins_change_the_state(api: ApiClient) -> None:
     packet = sample()
     api.publish(packet, "admin")
-    yank = {"json": {"state": "yanked", "reason": "I do not like it"}}
+    yank = {"json": {"state": "yanked", "reason": "a mistake"}}
     refused = api("PUT", f"/v1/packets/{packet.digest}/state", "publisher", **yank)
     assert refused.status_code == 403 and "a admin" in refused.json()["detail"]
     assert api("PUT", f"/v1/packets/{packet.digest}/state", "admin", **yank).status_code == 200
 
 
-def test_statements_are_verified_kept_and_told(api: ApiClient) -> None:
+def test_statements_are_verified_and_listed(api: ApiClient) -> None:
     packet, other = sample(), sample(1)
     api.publish(packet)
     path = f"/v1/packets/{packet.digest}/verdicts"
@@ -187,23 +183,22 @@ def test_statements_are_verified_kept_and_told(api: ApiClient) -> None:
     forged = api("POST", path, content=envelope.replace(b"MDAwMDAw", b"MDAwMDAx", 1)[:-20] + b"\n")
     assert forged.status_code == 422
     assert (
-        api("POST", f"/v1/packets/{other.digest}/verdicts", content=receipt(other.digest)).status_code
-        == 404
+        api("POST", f"/v1/packets/{other.digest}/verdicts", content=receipt(other.digest)).status_code == 404
     )
 
 
-def test_a_strange_predicate_does_no_harm(api: ApiClient) -> None:
+def test_a_statement_predicate_does_no_harm(api: ApiClient) -> None:
     packet = sample()
     api.publish(packet)
-    strange = receipt(
+    statement = receipt(
         packet.digest, base_model=[1], after={"accuracy": "high", "adapter": {"a": 1}}, verdict=7
     )
-    assert api("POST", f"/v1/packets/{packet.digest}/verdicts", content=strange).status_code == 201
+    assert api("POST", f"/v1/packets/{packet.digest}/verdicts", content=statement).status_code == 201
     said = api("GET", f"/v1/packets/{packet.digest}/verdicts").json()["statements"][0]
     assert (said["verdict"], said["student"], said["accuracy"], said["adapter"]) == (None, None, None, None)
 
 
-def test_words_and_vectors_find_packets(api: ApiClient, tmp_path: Path) -> None:
+def test_search_by_text_and_by_vector(api: ApiClient, tmp_path: Path) -> None:
     packets = [sample(seed) for seed in range(3)]
     for packet in packets:
         api.publish(packet)
@@ -212,19 +207,16 @@ def test_words_and_vectors_find_packets(api: ApiClient, tmp_path: Path) -> None:
     assert api("GET", "/v1/search", params={"q": "100%_"}).json()["found"] == []
     space = found[0]["packet"]["space"]
     loaded = Packet.load(packets[1].at(tmp_path / "p.m2kp"))
-    vector = (loaded.concepts.vectors_KD[4] * 3).tolist()  # length does not count, direction does
-    near = api("POST", "/v1/search/vectors", "reader", json={"space": space, "vector": vector}).json()[
-        "near"
-    ]
+    vector = (loaded.concepts.vectors_KD[4] * 3).tolist()  # the search ignores the norm
+    near = api("POST", "/v1/search/vectors", "reader", json={"space": space, "vector": vector}).json()["near"]
     assert near[0]["packet"] == packets[1].digest and near[0]["row"] == 4
     assert near[0]["concept"] == "rule 1(b, b)" and np.isclose(near[0]["cosine"], 1.0)
     assert [n["cosine"] for n in near] == sorted((n["cosine"] for n in near), reverse=True)
     wrong = api("POST", "/v1/search/vectors", json={"space": space, "vector": [1.0]})
     assert wrong.status_code == 404 and "vectors of 1 numbers" in wrong.json()["detail"]
-    api.publish(sample(9, width=8))  # says it is of the same teacher, which cannot be
+    api.publish(sample(9, width=8))  # a false claim: the same teacher with another width
     assert (
-        len(api("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"])
-        == 10
+        len(api("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"]) == 10
     )
     nowhere = {"space": "sha256:9/1", "vector": vector}
     assert api("POST", "/v1/search/vectors", json=nowhere).status_code == 404
@@ -233,7 +225,7 @@ def test_words_and_vectors_find_packets(api: ApiClient, tmp_path: Path) -> None:
     assert packets[1].digest not in {n["packet"] for n in near}
 
 
-def test_lineage_from_either_end(api: ApiClient) -> None:
+def test_lineage_of_teacher_packet_and_adapter(api: ApiClient) -> None:
     packet, adapter = sample(), "sha256:" + "a" * 64
     api.publish(packet)
     for said in (receipt(packet.digest), receipt(packet.digest, "rejected")):

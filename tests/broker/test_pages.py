@@ -1,4 +1,4 @@
-"""Pages: what they show, what they never do, and that a packet's text stays text."""
+"""HTML pages: content, filters, errors, accessibility, and escaping of untrusted text."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ BROWSER = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 MARKUP = '<script>alert(1)</script><b style="position:fixed" onclick=x>"\'&amp;{{7*7}}'
 
 
-def at(api: ApiClient, path: str, status: int = 200, role: str | None = "reader") -> Page:
-    """A page, as a browser gets it."""
+def get_page(api: ApiClient, path: str, status: int = 200, role: str | None = "reader") -> Page:
+    """Request a page as a browser does."""
     return read_page(api("GET", path, role, headers=BROWSER), status)
 
 
 def packet_page(api: ApiClient, packet: SamplePacket) -> Page:
-    return at(api, f"/packets/{packet.digest}")
+    return get_page(api, f"/packets/{packet.digest}")
 
 
 def listed(page: Page) -> list[str]:
-    """Digests in a list."""
+    """Digests of the listed packets."""
     links = [e.attributes["href"] for e in page.all("a")]
     return [link.removeprefix("/packets/") for link in links if link.startswith("/packets/")]
 
@@ -52,9 +52,9 @@ def other() -> SamplePacket:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
-    """A broker with 23 packets: some signed by ada, one found wanting, one that two students took."""
-    with broker_api(BrokerSettings(data=tmp_path_factory.mktemp("shelf") / "broker")) as api:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
+    """A broker with 23 packets: one signed by ada, one with another skill, one with two receipts."""
+    with broker_api(BrokerSettings(data=tmp_path_factory.mktemp("library") / "broker")) as api:
         for seed in range(20):
             api.publish(sample(seed))
         for packet in (by_ada(), other(), sample(52)):
@@ -65,30 +65,30 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
         yield api
 
 
-def test_an_empty_broker_says_how_to_begin(api: ApiClient) -> None:
-    page = at(api, "/")
+def test_empty_list_explains_publishing(api: ApiClient) -> None:
+    page = get_page(api, "/")
     assert "No packet has been published" in page.text and "m2kt publish" in page.text
     assert "0 packets" in page.text and not page.all("table")
 
 
-def test_the_list_shows_what_a_choice_needs(shelf: ApiClient) -> None:
-    page = at(shelf, "/")
+def test_list_shows_the_main_fields(library: ApiClient) -> None:
+    page = get_page(library, "/")
     newest = page.all("tr")[1].text
-    for told in ("tiny-secret", "A table over three letters.", "zoo:tiny", "Apache-2.0", "99.5 %"):
-        assert told in newest
+    for text in ("tiny-secret", "A table over three letters.", "zoo:tiny", "Apache-2.0", "99.5 %"):
+        assert text in newest
     assert "1 accepted" in newest and "1 rejected" in newest and "by a admin" in newest
     assert "23 packets" in page.text
 
 
-def test_pages_follow_each_other_and_miss_nothing(shelf: ApiClient) -> None:
+def test_pagination_visits_every_packet(library: ApiClient) -> None:
     seen: list[str] = []
-    page = at(shelf, "/")
+    page = get_page(library, "/")
     while True:
         seen += listed(page)
         following = page.all("a", rel="next")
         if not following:
             break
-        page = at(shelf, following[0].attributes["href"])
+        page = get_page(library, following[0].attributes["href"])
     assert len(seen) == len(set(seen)) == 23
     assert [e.text for e in page.all("nav")] and page.all("a", href="/")[-1].text == "Newest"
 
@@ -107,13 +107,13 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("filters", "finds"), FILTERS, ids=[str(filters) for filters, _ in FILTERS])
-def test_filters_find_and_stay_chosen(
-    shelf: ApiClient, filters: dict[str, str], finds: Callable[[], SamplePacket] | None
+def test_filters_select_packets_and_stay_set(
+    library: ApiClient, filters: dict[str, str], finds: Callable[[], SamplePacket] | None
 ) -> None:
     form = {"skill": "", "teacher": "", "licence": "", "signer": "", "fidelity": "", "verdict": ""}
     if "signer" in filters:
         filters = {"signer": _signer(by_ada())}
-    page = at(shelf, "/?" + urlencode(form | filters))
+    page = get_page(library, "/?" + urlencode(form | filters))
     assert set(listed(page)) == ({finds().digest} if finds else set())
     if finds is None:
         assert "No packet matches" in page.text
@@ -137,37 +137,39 @@ def _signer(packet: SamplePacket) -> str:
     return signature.keyid
 
 
-def test_a_search_says_why_and_takes_digests(shelf: ApiClient) -> None:
-    page = at(shelf, "/?q=other")
+def test_search_shows_matches_and_accepts_digests(library: ApiClient) -> None:
+    page = get_page(library, "/?q=other")
     assert "skill other-skill" in " ".join(page.all("p", class_="matches")[0].text.split())
-    assert listed(at(shelf, f"/?q={sample(3).digest}")) == [sample(3).digest]
-    assert len(listed(at(shelf, f"/?q=sha256:{'0' * 64}"))) == 23  # the teacher of all
-    assert listed(at(shelf, f"/?q=sha256:{'a' * 64}")) == [sample(52).digest]  # an adapter that came of it
+    assert listed(get_page(library, f"/?q={sample(3).digest}")) == [sample(3).digest]
+    assert len(listed(get_page(library, f"/?q=sha256:{'0' * 64}"))) == 23  # the teacher of all packets
+    assert listed(get_page(library, f"/?q=sha256:{'a' * 64}")) == [
+        sample(52).digest
+    ]  # an adapter of this packet
 
 
-def test_many_values_are_typed_with_suggestions(shelf: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filter_with_many_values_is_a_text_field(library: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_list, "MAX_OPTIONS", 1)
-    page = at(shelf, "/")
+    page = get_page(library, "/")
     (field,) = page.all("input", name="skill")
     assert len(page.all("datalist", id=field.attributes["list"])) == 1 and page.all("select", name="teacher")
 
 
-def test_a_filter_that_cannot_be_is_told(shelf: ApiClient) -> None:
-    page = at(shelf, "/?fidelity=much", 422)
+def test_invalid_filter_is_explained(library: ApiClient) -> None:
+    page = get_page(library, "/?fidelity=much", 422)
     assert "Invalid request" in page.text and "fidelity" in page.text
 
 
-def test_a_packets_page_shows_all_of_it(shelf: ApiClient) -> None:
-    page = packet_page(shelf, sample(52))
+def test_packet_page_shows_all_sections(library: ApiClient) -> None:
+    page = packet_page(library, sample(52))
     assert page.all("h1")[0].text.split()[0] == "tiny-secret"
-    for told in (
+    for text in (
         "A table over three letters.",
         "LlamaForCausalLM",
         "600,000 parameters",
         "Apache-2.0",
         "3,700",
     ):
-        assert told in page.text, told
+        assert text in page.text, text
     headings = [e.text for e in page.all("h2")]
     assert (
         "Concepts" in headings
@@ -179,11 +181,13 @@ def test_a_packets_page_shows_all_of_it(shelf: ApiClient) -> None:
     cells = [e.text for e in page.all("td", class_="tint")]
     assert len(cells) == 9 and set(cells) <= {"~a", "~b", "~c"}
     command = page.all("pre", class_="command")[0].text
-    assert f"m2kt pull {sample(52).digest} --out" in command and "M2KT_BROKER_URL=http://testserver" in command
+    assert (
+        f"m2kt pull {sample(52).digest} --out" in command and "M2KT_BROKER_URL=http://testserver" in command
+    )
 
 
-def test_who_took_it_with_what_verdict(shelf: ApiClient) -> None:
-    page = packet_page(shelf, sample(52))
+def test_packet_page_shows_statements_and_lineage(library: ApiClient) -> None:
+    page = packet_page(library, sample(52))
     (table,) = page.all("table", class_="statements")
     said = " ".join(table.text.split())
     assert "accepted" in said and "rejected" in said and "zoo:pico-llama" in said and "98.0 %" in said
@@ -196,45 +200,50 @@ def test_who_took_it_with_what_verdict(shelf: ApiClient) -> None:
     ]
     assert f"sha256:{'a' * 12}…" in lineage.text and "22 other packets of this teacher" in lineage.text
     links = [e.attributes["href"] for e in page.all("a") if e.attributes["href"].startswith("/statements/")]
-    rejected = next(p for link in links if "accuracy 0.1 < 0.8" in (p := at(shelf, link)).text)
+    rejected = next(p for link in links if "accuracy 0.1 < 0.8" in (p := get_page(library, link)).text)
     assert "Receipt" in rejected.all("h1")[0].text and "0.0 % before, 98.0 % after" in rejected.text
     assert '"verdict": "rejected"' in rejected.text
 
 
-def test_a_packet_that_nobody_took_says_how_to_report(shelf: ApiClient) -> None:
-    page = packet_page(shelf, sample(0))
+def test_packet_page_without_statements(library: ApiClient) -> None:
+    page = packet_page(library, sample(0))
     assert "There are no statements" in page.text and "none reported" in page.text
 
 
-def test_signers_are_named_where_the_policy_knows_them(tmp_path: Path) -> None:
+def test_signers_have_the_owners_of_the_trust_policy(tmp_path: Path) -> None:
     policy = policy_file(tmp_path / "trust.yaml", trusted("ada", "teacher"), trusted("tom", "auditor"))
     with broker_api(BrokerSettings(data=tmp_path / "broker", trust=policy)) as api:
         packet = cosigned(sample(60, signer="ada"), "tom")
         assert api.publish(packet).status_code == 201
         page = packet_page(api, packet)
         signers = [" ".join(e.text.split()) for e in page.all("span", class_="signer")]
-        assert f"ada {short_digest(key('ada').keyid)}" in signers and f"tom {short_digest(key('tom').keyid)}" in signers
+        assert (
+            f"ada {short_digest(key('ada').keyid)}" in signers
+            and f"tom {short_digest(key('tom').keyid)}" in signers
+        )
         assert "ada" in page.text and "the author" in page.text
 
 
 @pytest.mark.parametrize("state", ["yanked", "revoked"])
-def test_what_was_taken_back_is_marked(api: ApiClient, state: str) -> None:
+def test_yanked_and_revoked_packets_are_marked(api: ApiClient, state: str) -> None:
     api.publish(sample(0))
     api("POST", f"/v1/packets/{sample(0).digest}/verdicts", content=receipt(sample(0).digest))
-    told = {"state": state, "reason": "rows <i>were</i> poisoned"}
-    assert api("PUT", f"/v1/packets/{sample(0).digest}/state", json=told).status_code == 200
+    change = {"state": state, "reason": "rows <i>were</i> poisoned"}
+    assert api("PUT", f"/v1/packets/{sample(0).digest}/state", json=change).status_code == 200
     page = packet_page(api, sample(0))
     (banner,) = page.all("div", class_="banner")
     assert state in banner.attributes["class"] and "rows <i>were</i> poisoned" in banner.text
     assert page.all("h1")[0].text.split() == ["tiny-secret", state.capitalize()]
-    assert "accepted" in page.text  # the record stays
+    assert "accepted" in page.text  # statements remain visible
     revoked = state == "revoked"
     assert bool(page.all("pre", class_="command")) is not revoked and bool(page.all("svg")) is not revoked
-    assert listed(at(api, "/")) == [] and listed(at(api, f"/?state={state}")) == [sample(0).digest]
-    assert state.capitalize() in at(api, "/?state=any").all("tr")[1].text
+    assert listed(get_page(api, "/")) == [] and listed(get_page(api, f"/?state={state}")) == [
+        sample(0).digest
+    ]
+    assert state.capitalize() in get_page(api, "/?state=any").all("tr")[1].text
 
 
-def test_a_packet_whose_bytes_do_not_come_still_has_its_record(tmp_path: Path) -> None:
+def test_packet_page_without_stored_bytes_shows_the_record(tmp_path: Path) -> None:
     with broker_api(BrokerSettings(data=tmp_path / "broker")) as api:
         api.publish(sample(0))
         for file in (tmp_path / "broker" / "store" / "packets").rglob("*"):
@@ -244,7 +253,7 @@ def test_a_packet_whose_bytes_do_not_come_still_has_its_record(tmp_path: Path) -
         assert "figures cannot be drawn" in page.text and "3,700" in page.text and not page.all("svg")
 
 
-def _attended(weight: float) -> SamplePacket:
+def _packet_with_attention(weight: float) -> SamplePacket:
     attention = {
         "edges_M6": np.array([[0, 0, 0, 0, 0, 0]], np.int32),
         "weight_MLH": np.full((1, 3, 2), weight, np.float32),
@@ -256,14 +265,14 @@ def _attended(weight: float) -> SamplePacket:
         return SamplePacket(Packet.load(file).digest, file.read_bytes())
 
 
-def test_numbers_that_cannot_be_are_drawn_within_bounds(api: ApiClient) -> None:
-    packet = _attended(1e8)
+def test_implausible_numbers_are_drawn_within_bounds(api: ApiClient) -> None:
+    packet = _packet_with_attention(1e8)
     api.publish(packet)
     page = packet_page(api, packet)
     assert "cannot be drawn" not in page.text and len(page.all("svg")) == 4
 
 
-def test_a_drawing_that_fails_leaves_the_record(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_drawing_leaves_the_record(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -272,17 +281,17 @@ def test_a_drawing_that_fails_leaves_the_record(api: ApiClient, monkeypatch: pyt
     page = packet_page(api, sample(0))
     assert "unexpected error" in page.text and "3,700" in page.text
     monkeypatch.undo()
-    assert packet_page(api, sample(0)).all("svg", class_="graph")  # it is tried anew
+    assert packet_page(api, sample(0)).all("svg", class_="graph")  # the next request draws again
 
 
-def test_nothing_here_is_a_page_for_people_and_a_problem_for_machines(api: ApiClient) -> None:
+def test_errors_are_pages_for_browsers_and_problems_for_clients(api: ApiClient) -> None:
     for path in (
         "/nowhere",
         f"/packets/sha256:{'9' * 64}",
         f"/statements/sha256:{'9' * 64}",
         "/assets/old.css",
     ):
-        page = at(api, path, 404)
+        page = get_page(api, path, 404)
         assert "Page not found" in page.text and page.all("a", href="/")
         plain = api("GET", path, "reader")
         assert (plain.status_code, plain.headers["content-type"]) == (404, "application/problem+json")
@@ -290,25 +299,27 @@ def test_nothing_here_is_a_page_for_people_and_a_problem_for_machines(api: ApiCl
     assert machine.headers["content-type"] == "application/problem+json"
 
 
-def test_who_has_no_key_is_asked_for_one(api: ApiClient) -> None:
+def test_page_without_a_key_asks_for_a_password(api: ApiClient) -> None:
     answer = api("GET", "/", None, headers=BROWSER)
     page = read_page(answer, 401)
-    # a browser asks for a password where this is the first and only challenge; the API names Bearer as well
+    # browsers show a password dialog only if Basic is the first challenge; the API also names Bearer
     assert answer.headers["www-authenticate"] == 'Basic realm="M2KT broker", charset="UTF-8"'
     assert "your API key as the password" in page.text
 
 
-def test_who_wants_json_is_led_to_the_api(shelf: ApiClient) -> None:
+def test_json_clients_are_redirected_to_the_api(library: ApiClient) -> None:
     digest = sample(52).digest
     led = {"/": "/v1/packets", f"/packets/{digest}": f"/v1/packets/{digest}/record"}
     for path, api in led.items():
-        answer = shelf("GET", path, "reader", headers={"accept": "application/json"}, follow_redirects=False)
+        answer = library(
+            "GET", path, "reader", headers={"accept": "application/json"}, follow_redirects=False
+        )
         assert (answer.status_code, answer.headers["location"]) == (303, api)
-        assert shelf("GET", api, "reader").headers["content-type"] == "application/json"
+        assert library("GET", api, "reader").headers["content-type"] == "application/json"
 
 
-def _hostile() -> SamplePacket:
-    """A packet whose every free text is markup."""
+def _hostile_packet() -> SamplePacket:
+    """A packet whose texts are all markup."""
     symbols = [MARKUP, "</text></svg><script>x", "evil"]
     spec = sample_packet().spec.model_dump(mode="json")
     spec["slots"]["x"]["values"] = symbols
@@ -327,16 +338,14 @@ def _hostile() -> SamplePacket:
         return SamplePacket(Packet.load(file).digest, file.read_bytes())
 
 
-def test_a_packets_text_stays_text(api: ApiClient) -> None:
-    hostile = _hostile()
+def test_texts_of_a_packet_are_escaped(api: ApiClient) -> None:
+    hostile = _hostile_packet()
     assert api.publish(hostile).status_code == 201
     said = receipt(
         hostile.digest, adapter=MARKUP, base_model={"name": MARKUP, "digest": MARKUP}, reasons=[MARKUP]
     )
     name = api("POST", f"/v1/packets/{hostile.digest}/verdicts", content=said).json()["statement"]
-    api(
-        "PUT", f"/v1/packets/{hostile.digest}/state", json={"state": "yanked", "reason": MARKUP + "\u202e"}
-    )
+    api("PUT", f"/v1/packets/{hostile.digest}/state", json={"state": "yanked", "reason": MARKUP + "\u202e"})
     pages = [
         "/?state=any",
         f"/packets/{hostile.digest}",
@@ -345,16 +354,16 @@ def test_a_packets_text_stays_text(api: ApiClient) -> None:
     ]
     for path in [*pages, f"/?{urlencode({'teacher': MARKUP, 'state': 'any', 'verdict': MARKUP})}"]:
         answer = api("GET", path, "reader", headers=BROWSER)
-        page = read_page(answer)  # no script, no handler, no style of a stranger's: or this fails
+        page = read_page(answer)  # fails on any script, handler or style attribute
         assert "<script>alert(1)</script>" in page.text
         assert "<script" not in answer.text and "\u202e" not in answer.text and "\u2066" not in answer.text
         assert "position:fixed" not in page.all("style")[0].text
-    drawn = at(api, f"/packets/{hostile.digest}")
-    assert MARKUP in drawn.text
-    assert len(drawn.all("svg", class_="graph")) == 2
+    drawn_page = get_page(api, f"/packets/{hostile.digest}")
+    assert MARKUP in drawn_page.text
+    assert len(drawn_page.all("svg", class_="graph")) == 2
 
 
-def test_a_card_is_text_with_headings_and_tables() -> None:
+def test_card_has_headings_and_tables_but_no_html() -> None:
     card = (
         "# Top\n\n<script>alert(1)</script>\n\n[a](javascript:alert(1)) ![b](http://x/y.png) <http://evil.example>\n\n"
         "| a | b |\n|:--|--:|\n| 1 | \u202e2 |\n\n```html\n<b>\n```\n"
@@ -367,7 +376,7 @@ def test_a_card_is_text_with_headings_and_tables() -> None:
     assert "&lt;script&gt;" in html and "\\u202e2" in html
 
 
-def test_inline_styles_become_one_sheet() -> None:
+def test_inline_styles_become_classes() -> None:
     html, sheet = extract_styles(
         '<p class="a" style="--x: 1%">style="fake" &lt;</p><path style="stroke:#123;"/><b style="--x: 1%">'
     )
@@ -378,40 +387,44 @@ def test_inline_styles_become_one_sheet() -> None:
             extract_styles(f'<p style="{evil.replace("<", "&lt;")}">')
 
 
-def test_text_is_made_fit_to_read() -> None:
+def test_text_filters() -> None:
     assert escape_invisible("a\u202eb\nc\x00") == "a\\u202eb\nc\\x00"
     assert one_line("  a \n b\u2029c " + "d" * 500, 20) == "a b c dddddddddddddd…"[:19] + "…"
-    assert date_time("2026-11-28T12:34:56.7+02:00") == "28 Nov 2026, 10:34" and date_time("<soon>") == "<soon>"
+    assert (
+        date_time("2026-11-28T12:34:56.7+02:00") == "28 Nov 2026, 10:34" and date_time("<soon>") == "<soon>"
+    )
 
 
-def test_the_sheet_is_kept_by_browsers_and_named_by_its_content(shelf: ApiClient) -> None:
-    page = at(shelf, "/")
+def test_style_sheet_is_cacheable_and_named_by_its_digest(library: ApiClient) -> None:
+    page = get_page(library, "/")
     (sheet,) = page.all("link", rel="stylesheet")
-    answer = shelf("GET", sheet.attributes["href"], None)
+    answer = library("GET", sheet.attributes["href"], None)
     assert (
         answer.headers["content-type"].startswith("text/css")
         and "immutable" in answer.headers["cache-control"]
     )
     assert not re.search(r"@import|url\(|@font-face|https?:", answer.text)
     for icon in page.all("link", rel="icon"):
-        assert shelf("GET", icon.attributes["href"], None).headers["content-type"] == "image/svg+xml"
+        assert library("GET", icon.attributes["href"], None).headers["content-type"] == "image/svg+xml"
 
 
 def _contrast(one: str, other: str) -> float:
-    """Of two colours, as WCAG 2 counts it."""
+    """Contrast ratio of two colours by WCAG 2."""
 
-    def light(colour: str) -> float:
+    def luminance(colour: str) -> float:
         rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
 
-    low, high = sorted((light(one), light(other)))
+    low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_text_can_be_read_in_light_and_dark(shelf: ApiClient, dark: bool) -> None:
-    sheet: httpx2.Response = shelf("GET", at(shelf, "/").all("link", rel="stylesheet")[0].attributes["href"])
+def test_colours_have_enough_contrast(library: ApiClient, dark: bool) -> None:
+    sheet: httpx2.Response = library(
+        "GET", get_page(library, "/").all("link", rel="stylesheet")[0].attributes["href"]
+    )
     colours: dict[str, str] = {}
     for media, body in re.findall(
         r"(@media \(prefers-color-scheme: dark\) \{ )?:root \{([^}]*)\}", sheet.text
@@ -422,9 +435,9 @@ def test_text_can_be_read_in_light_and_dark(shelf: ApiClient, dark: bool) -> Non
         assert _contrast(colours[name], colours["page"]) >= 4.5, name
 
 
-def test_what_watches_a_site_may_ask_for_heads_alone(shelf: ApiClient) -> None:
-    whole = shelf("GET", "/", "reader", headers=BROWSER)
-    head = shelf("HEAD", "/", "reader", headers=BROWSER)
+def test_pages_answer_head_requests(library: ApiClient) -> None:
+    whole = library("GET", "/", "reader", headers=BROWSER)
+    head = library("HEAD", "/", "reader", headers=BROWSER)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == whole.headers["content-type"]
-    assert shelf("HEAD", "/packets/sha256:" + "0" * 64, "reader", headers=BROWSER).status_code == 404
+    assert library("HEAD", "/packets/sha256:" + "0" * 64, "reader", headers=BROWSER).status_code == 404

@@ -1,4 +1,4 @@
-"""The database is a function of the store: deleted, it comes back row for row."""
+"""The database is a function of the store, and can be rebuilt from it exactly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLACES = ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest
 
 
 def rows_of(broker: Broker) -> dict[str, list[dict[str, Any]]]:
-    """Everything that the database holds, in an order of its own."""
+    """All rows of all tables, sorted by primary key."""
     with broker.database.read() as session:
         found = {}
         for table in Base.metadata.sorted_tables:
@@ -43,7 +43,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> BrokerSettings:
     )
 
 
-def opened(settings: BrokerSettings) -> Broker:
+def open_broker(settings: BrokerSettings) -> Broker:
     broker = Broker(settings)
     broker.start()
     return broker
@@ -53,8 +53,8 @@ def publish(broker: Broker, packet: SamplePacket, tmp_path: Path, caller: Caller
     broker.publish(packet.digest, packet.at(tmp_path / "packet.m2kp"), caller)
 
 
-def lived_in(broker: Broker, tmp_path: Path) -> None:
-    """Some of everything that a broker keeps."""
+def fill(broker: Broker, tmp_path: Path) -> None:
+    """Add rows to every table."""
     broker.create_key("ann", "publisher", "tests")
     key, _ = broker.create_key("tom", "reader", "tests")
     broker.end_key(key.id, "tests")
@@ -71,36 +71,36 @@ def lived_in(broker: Broker, tmp_path: Path) -> None:
     broker.set_state(packets[3].digest, "revoked", "poisoned", BOB)
 
 
-def test_a_database_comes_back_row_for_row(settings: BrokerSettings, tmp_path: Path) -> None:
-    broker = opened(settings)
-    lived_in(broker, tmp_path)
+def test_reindex_restores_every_row(settings: BrokerSettings, tmp_path: Path) -> None:
+    broker = open_broker(settings)
+    fill(broker, tmp_path)
     before = rows_of(broker)
-    assert all(before.values()), "every table should have been used"
+    assert all(before.values()), "expected rows in every table"
     broker.reindex()
     assert rows_of(broker) == before
     broker.close()
 
 
-def test_a_deleted_file_comes_back_at_the_next_start(tmp_path: Path) -> None:
+def test_start_rebuilds_a_deleted_database(tmp_path: Path) -> None:
     settings = BrokerSettings(data=tmp_path / "broker")
-    broker = opened(settings)
-    lived_in(broker, tmp_path)
+    broker = open_broker(settings)
+    fill(broker, tmp_path)
     before = rows_of(broker)
     broker.close()
     for file in settings.data.glob("broker.db*"):
         file.unlink()
-    again = opened(settings)
+    again = open_broker(settings)
     assert rows_of(again) == before
     again.close()
 
 
-def test_the_order_of_records_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two servers, or of one whose clock was put back: any order within a kind gives the same rows."""
+def test_order_of_records_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clocks of several servers may differ: any order within a kind gives the same rows."""
     from m2kt_broker import _service as service
 
     settings = BrokerSettings(data=tmp_path / "broker")
-    broker = opened(settings)
-    lived_in(broker, tmp_path)
+    broker = open_broker(settings)
+    fill(broker, tmp_path)
     before = rows_of(broker)
     names = list(broker.store.digests("records"))
     for seed in range(5):
@@ -115,14 +115,12 @@ def test_the_order_of_records_does_not_matter(tmp_path: Path, monkeypatch: pytes
     broker.close()
 
 
-def test_a_record_that_the_database_missed_is_brought_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stored, and then the database failed: not acknowledged, and there after the next call."""
+def test_record_that_the_database_lacks_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database fails after the record was stored: no acknowledgement, but the next call adds the rows."""
     from m2kt_broker import _service as service
 
     settings = BrokerSettings(data=tmp_path / "broker")
-    broker = opened(settings)
+    broker = open_broker(settings)
     with monkeypatch.context() as patch:
 
         def fails(*_: object) -> None:
@@ -141,9 +139,9 @@ def test_a_record_that_the_database_missed_is_brought_in(
     broker.close()
 
 
-def test_damage_in_the_store_is_said_and_hides_nothing_else(tmp_path: Path) -> None:
+def test_damage_in_the_store_is_reported_and_isolated(tmp_path: Path) -> None:
     settings = BrokerSettings(data=tmp_path / "broker")
-    broker = opened(settings)
+    broker = open_broker(settings)
     for seed in (0, 1):
         publish(broker, sample(seed), tmp_path)
     broker.add_statement(sample(0).digest, receipt(sample(0).digest), ANN)
@@ -156,16 +154,16 @@ def test_damage_in_the_store_is_said_and_hides_nothing_else(tmp_path: Path) -> N
     assert json.loads(services.m2kt("broker", "check", *place).stdout) == {"damaged": [f"packets {blob}"]}
     again = services.m2kt("broker", "reindex", *place)
     assert again.returncode == 9 and "2 records cannot be read" in again.stderr
-    broker = opened(settings)
+    broker = open_broker(settings)
     assert [row["digest"] for row in rows_of(broker)["packets"]] == [sample(1).digest]
-    assert len(broker.unreadable_records) == 2  # the packet, and what was said about it
-    publish(broker, sample(0), tmp_path)  # as the message advises
+    assert len(broker.unreadable_records) == 2  # the packet and its statement
+    publish(broker, sample(0), tmp_path)  # as the message says
     assert broker.find_damaged() == [] and broker.reindex() == 4 and not broker.unreadable_records
     broker.close()
 
 
-def test_records_hold_no_secret(tmp_path: Path) -> None:
-    broker = opened(BrokerSettings(data=tmp_path / "broker"))
+def test_records_contain_no_secret(tmp_path: Path) -> None:
+    broker = open_broker(BrokerSettings(data=tmp_path / "broker"))
     record, token = broker.create_key("ann", "publisher", "tests")
     broker.close()
     secret = token.rpartition("_")[2]
@@ -176,11 +174,11 @@ def test_records_hold_no_secret(tmp_path: Path) -> None:
     assert [parse_record(content) for content in stored] == [record]
 
 
-def test_the_tables_are_those_of_the_migrations(tmp_path: Path) -> None:
+def test_migrations_create_the_tables_of_the_models(tmp_path: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    broker = opened(BrokerSettings(data=tmp_path / "broker"))
+    broker = open_broker(BrokerSettings(data=tmp_path / "broker"))
     with broker.database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     broker.close()

@@ -1,4 +1,4 @@
-"""The service as a process: it starts without torch, stops politely, says what it does, and bounds what it takes on."""
+"""The service as a process: start without torch, concurrency limits, logs and metrics, shutdown."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from m2kt.remote import BrokerClient
 from tests.broker.packets import sample
 from tests.broker.services import Server, wait_until
 
-WITHOUT = """
+WITHOUT_MODEL_LIBRARIES = """
 import sys
-class Missing:
+class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("torch", "transformers", "peft", "accelerate", "tokenizers", "gguf"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Missing())
+sys.meta_path.insert(0, Blocked())
 """
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
-    """A broker that takes two uploads at once, and a publisher's key."""
+    """A broker that accepts two concurrent uploads, and a publisher's key."""
     server = Server(tmp_path_factory.mktemp("running") / "broker", ("--uploads", "2"))
     key = server.key("ann", "publisher")
     yield server.start(), key
     server.kill()
 
 
-def slow_upload(server: Server, key: str, seed: int) -> tuple[http.client.HTTPConnection, bytes]:
-    """An upload whose end is not sent yet, and that end."""
+def start_upload(server: Server, key: str, seed: int) -> tuple[http.client.HTTPConnection, bytes]:
+    """Send the first part of an upload; return the connection and the remaining bytes."""
     packet = sample(seed)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.putrequest("PUT", f"/v1/packets/{packet.digest}")
@@ -48,14 +48,14 @@ def slow_upload(server: Server, key: str, seed: int) -> tuple[http.client.HTTPCo
     return connection, packet.content[1000:]
 
 
-def under_way(server: Server) -> int:
-    figures = httpx2.get(f"{server.url}/metrics").text
-    line = next(line for line in figures.splitlines() if line.startswith("m2kt_requests_under_way "))
-    return int(float(line.split()[1])) - 1  # without the question itself
+def in_progress(server: Server) -> int:
+    metrics = httpx2.get(f"{server.url}/metrics").text
+    line = next(line for line in metrics.splitlines() if line.startswith("m2kt_requests_under_way "))
+    return int(float(line.split()[1])) - 1  # without the request for the metrics
 
 
-def test_the_room_and_the_command_need_no_torch() -> None:
-    script = WITHOUT + (
+def test_package_and_command_import_no_torch() -> None:
+    script = WITHOUT_MODEL_LIBRARIES + (
         "import m2kt_broker, m2kt.cli\n"
         "print(sorted({'fastapi', 'sqlalchemy', 'alembic', 'numpy'} & set(sys.modules)))\n"
         "from m2kt_broker import Broker, BrokerSettings, create_app, serve\n"
@@ -65,21 +65,21 @@ def test_the_room_and_the_command_need_no_torch() -> None:
     assert done.stdout.splitlines() == ["[]", "[]"], done.stdout + done.stderr
 
 
-def test_it_serves_without_torch(tmp_path: Path) -> None:
+def test_serves_without_torch(tmp_path: Path) -> None:
     server = Server(tmp_path / "broker")
-    words = [sys.executable, "-c", WITHOUT + "from m2kt.cli import main; main()"]
+    words = [sys.executable, "-c", WITHOUT_MODEL_LIBRARIES + "from m2kt.cli import main; main()"]
     process = subprocess.Popen([*words, "serve", "--data", str(server.data), "--port", str(server.port)])
     try:
-        wait_until(lambda: _alive(server), "the broker", process)
+        wait_until(lambda: _is_alive(server), "the broker", process)
         assert httpx2.get(f"{server.url}/readyz").json() == {"status": "ok"}
     finally:
         process.kill()
         process.wait()
 
 
-def test_uploads_at_once_are_bounded(server: tuple[Server, str]) -> None:
-    slow = [slow_upload(*server, seed) for seed in (0, 1)]
-    wait_until(lambda: under_way(server[0]) == 2, "two uploads")
+def test_concurrent_uploads_are_bounded(server: tuple[Server, str]) -> None:
+    slow = [start_upload(*server, seed) for seed in (0, 1)]
+    wait_until(lambda: in_progress(server[0]) == 2, "two uploads")
     packet = sample(2)
     headers = {"Authorization": f"Bearer {server[1]}"}
     busy = httpx2.put(f"{server[0].url}/v1/packets/{packet.digest}", content=packet.content, headers=headers)
@@ -91,19 +91,19 @@ def test_uploads_at_once_are_bounded(server: tuple[Server, str]) -> None:
     assert again.status_code == 201
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(server: tuple[Server, str]) -> None:
-    connection, _ = slow_upload(*server, 50)
-    wait_until(lambda: under_way(server[0]) == 1, "an upload")
+def test_aborted_upload_stores_nothing(server: tuple[Server, str]) -> None:
+    connection, _ = start_upload(*server, 50)
+    wait_until(lambda: in_progress(server[0]) == 1, "an upload")
     assert connection.sock is not None
     connection.sock.shutdown(socket.SHUT_RDWR)
     connection.close()
-    wait_until(lambda: under_way(server[0]) == 0, "the end of the upload")
+    wait_until(lambda: in_progress(server[0]) == 0, "the end of the request")
     assert list((server[0].data / "spool").iterdir()) == []
     headers = {"Authorization": f"Bearer {server[1]}"}
     assert httpx2.get(f"{server[0].url}/v1/packets/{sample(50).digest}", headers=headers).status_code == 404
 
 
-def test_every_request_is_a_line_and_a_figure(server: tuple[Server, str]) -> None:
+def test_requests_are_logged_and_counted(server: tuple[Server, str]) -> None:
     headers = {"X-Request-ID": "abc-1", "Authorization": f"Bearer {server[1]}"}
     answer = httpx2.get(f"{server[0].url}/v1/packets/nonsense", headers=headers)
     assert answer.headers["x-request-id"] == "abc-1"
@@ -113,29 +113,32 @@ def test_every_request_is_a_line_and_a_figure(server: tuple[Server, str]) -> Non
     assert (line["status"], line["method"], line["route"]) == (422, "GET", "/v1/packets/{digest}")
     assert line["level"] == "info" and line["timestamp"] and "key" not in line
     assert server[1] not in server[0].log.read_text()
-    figures = httpx2.get(f"{server[0].url}/metrics").text
-    assert 'm2kt_requests_total{method="GET",route="/v1/packets/{digest}",status="422"}' in figures
+    metrics = httpx2.get(f"{server[0].url}/metrics").text
+    assert 'm2kt_requests_total{method="GET",route="/v1/packets/{digest}",status="422"}' in metrics
 
 
-def test_sigterm_waits_for_what_is_under_way(tmp_path: Path) -> None:
+def test_sigterm_completes_requests_in_progress(tmp_path: Path) -> None:
     server = Server(tmp_path / "broker")
     key = server.key("ann", "publisher")
     server.start()
-    connection, rest = slow_upload(server, key, 3)
-    wait_until(lambda: under_way(server) == 1, "an upload")
+    connection, rest = start_upload(server, key, 3)
+    wait_until(lambda: in_progress(server) == 1, "an upload")
     assert server.process is not None
     server.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: not _alive(server), "the end of listening")
+    wait_until(lambda: not _is_alive(server), "the end of listening")
     connection.send(rest)
     assert connection.getresponse().status == 201
-    assert server.process.wait(timeout=60) in (0, -signal.SIGTERM)  # uvicorn passes the signal on, when done
+    assert server.process.wait(timeout=60) in (
+        0,
+        -signal.SIGTERM,
+    )  # uvicorn stops, then raises the signal again
     server.start()
     with BrokerClient(server.url, key) as client:
         assert client.record(sample(3).digest)["digest"] == sample(3).digest
     server.kill()
 
 
-def _alive(server: Server) -> bool:
+def _is_alive(server: Server) -> bool:
     try:
         return httpx2.get(f"{server.url}/healthz").status_code == 200
     except httpx2.TransportError:

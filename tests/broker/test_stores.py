@@ -1,4 +1,4 @@
-"""Every store keeps the same promises: a directory, an S3 bucket, an OCI registry."""
+"""The same tests for every store: a directory, an S3 bucket, an OCI registry."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ STORES = ["directory", "s3", pytest.param("oci", marks=pytest.mark.registry)]
 
 
 @pytest.fixture(params=STORES)
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
-    """Opens a store that nobody used before, each time anew."""
+def open_new(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+    """A function that opens a new, empty store; each call returns another object."""
     name = hashlib.sha256(str(tmp_path).encode()).hexdigest()[:8]
     match request.param:
         case "directory":
@@ -34,17 +34,17 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store
     return lambda: open_store(url)
 
 
-def test_what_was_put_is_there_for_everybody(opened: Callable[[], Store], tmp_path: Path) -> None:
+def test_stored_content_is_visible_to_other_processes(open_new: Callable[[], Store], tmp_path: Path) -> None:
     content = os.urandom(3_000_000)
     digest = digest_of(content)
-    store = opened()
+    store = open_new()
     store.check()
     assert store.size("packets", digest) is None and list(store.digests("packets")) == []
     file = tmp_path / "file"
     file.write_bytes(content)
     store.put("packets", digest, file, {"title": "secret.m2kp", "packet": "sha256:1"})
     store.put("packets", digest, file)
-    other = opened()
+    other = open_new()
     assert other.size("packets", digest) == len(content)
     assert read_all(other, "packets", digest) == content
     assert b"".join(other.read("packets", digest, 1_000_000, 1_500_007)) == content[1_000_000:1_500_007]
@@ -52,8 +52,8 @@ def test_what_was_put_is_there_for_everybody(opened: Callable[[], Store], tmp_pa
     assert list(other.digests("packets")) == [digest] and list(other.digests("records")) == []
 
 
-def test_records_and_packets_are_kept_apart(opened: Callable[[], Store]) -> None:
-    store = opened()
+def test_kinds_are_separate(open_new: Callable[[], Store]) -> None:
+    store = open_new()
     names = [digest_of(text.encode()) for text in ("one", "two", "three")]
     for name, text in zip(names, ("one", "two", "three"), strict=True):
         store.put("records", name, text.encode())
@@ -61,18 +61,18 @@ def test_records_and_packets_are_kept_apart(opened: Callable[[], Store]) -> None
     assert read_all(store, "records", names[1]) == b"two"
 
 
-def test_what_is_not_there_is_said(opened: Callable[[], Store]) -> None:
+def test_missing_digest_is_an_error(open_new: Callable[[], Store]) -> None:
     with pytest.raises((StorageError, BrokerError)):
-        read_all(opened(), "packets", digest_of(b"nothing"))
+        read_all(open_new(), "packets", digest_of(b"nothing"))
 
 
-def test_unknown_stores_are_named() -> None:
+def test_unknown_scheme_is_an_error() -> None:
     with pytest.raises(SpecError, match=r"oci://registry/name, got 'ftp://x'"):
         open_store("ftp://x")
 
 
 @pytest.mark.parametrize("url", ["s3://packets/x", "oci://127.0.0.1:9/x"])
-def test_a_store_that_does_not_answer_is_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_store_is_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
         ("AWS_ACCESS_KEY_ID", "x"),
@@ -84,22 +84,22 @@ def test_a_store_that_does_not_answer_is_an_error(url: str, monkeypatch: pytest.
         open_store(url).check()
 
 
-def test_a_half_written_file_is_never_seen(tmp_path: Path) -> None:
-    """A name in the directory is there with all its bytes; what lies aside is not listed, and goes after an hour."""
+def test_incomplete_file_is_not_listed(tmp_path: Path) -> None:
+    """A temporary file is not listed, and a start removes it after an hour."""
     store = open_store(str(tmp_path))
-    aside = tmp_path / "incoming" / "tmp123"
-    aside.write_bytes(b"half")
+    temporary = tmp_path / "incoming" / "tmp123"
+    temporary.write_bytes(b"incomplete")
     assert list(store.digests("packets")) == []
     open_store(str(tmp_path))
-    assert aside.is_file()  # another server may be writing it now
-    os.utime(aside, (0, 0))
+    assert temporary.is_file()  # another server may still write it
+    os.utime(temporary, (0, 0))
     open_store(str(tmp_path))
-    assert not aside.exists()
+    assert not temporary.exists()
 
 
 @pytest.mark.registry
-def test_a_registry_shows_a_packet_to_everybody(registry: str, tmp_path: Path) -> None:
-    """By media type, title and digest; m2kt reads it without a broker."""
+def test_registry_artefact_is_readable_without_a_broker(registry: str, tmp_path: Path) -> None:
+    """The artefact has media type, title and digest; m2kt reads it without a broker."""
     packet = sample(11)
     store = open_store(f"oci://{registry}/shown")
     name = digest_of(packet.content)
