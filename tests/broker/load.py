@@ -94,10 +94,10 @@ def processor_seconds(server: Server) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def _watch(server: Server, until: float, seen: list[tuple[float, float]]) -> None:
+async def _watch(server: Server, until: float, samples: list[tuple[float, float]]) -> None:
     started = time.monotonic()
     while time.monotonic() < until:
-        seen.append((round(time.monotonic() - started), round(memory(server), 1)))
+        samples.append((round(time.monotonic() - started), round(memory(server), 1)))
         await asyncio.sleep(10)
 
 
@@ -108,12 +108,13 @@ async def _run(
         first = load.packets[0]  # so that searches find a packet from the start
         (await http.put(f"/v1/packets/{first.digest}", content=first.content)).raise_for_status()
         load.published[first.digest] = first
-    seen: list[tuple[float, float]] = []
+    samples: list[tuple[float, float]] = []
     until = time.monotonic() + seconds
     await asyncio.gather(
-        _watch(server, until, seen), *(load.client(server.url, key, until, seed) for seed in range(clients))
+        _watch(server, until, samples),
+        *(load.client(server.url, key, until, seed) for seed in range(clients)),
     )
-    return seen
+    return samples
 
 
 def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any
         server.start()
         stack.callback(server.kill)
         before, used = memory(server), processor_seconds(server)
-        seen = asyncio.run(_run(server, key, load, clients, seconds))
+        samples = asyncio.run(_run(server, key, load, clients, seconds))
         unexpected = server.log.read_text().count('"unexpected error"')
         return {
             "clients": clients,
@@ -148,7 +149,11 @@ def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any
             "wrong bytes": len(load.wrong),
             "packets published": len(load.published),
             "p50 p99 max, s": {k: _spread(v) for k, v in load.seconds.items() if v},
-            "memory MiB": {"before": round(before, 1), "by second": seen, "after": round(memory(server), 1)},
+            "memory MiB": {
+                "before": round(before, 1),
+                "by second": samples,
+                "after": round(memory(server), 1),
+            },
         }
 
 
@@ -162,7 +167,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--packets", type=int, default=400)
     parser.add_argument("--place", choices=["sqlite", "postgres"], default="sqlite")
-    given = parser.parse_args()
-    found = run(given.clients, given.seconds, given.packets, given.place)
-    json.dump(found, sys.stdout, indent=1)
-    sys.exit(0 if found["expected statuses only"] and not found["wrong bytes"] else 1)
+    arguments = parser.parse_args()
+    result = run(arguments.clients, arguments.seconds, arguments.packets, arguments.place)
+    json.dump(result, sys.stdout, indent=1)
+    sys.exit(0 if result["expected statuses only"] and not result["wrong bytes"] else 1)

@@ -34,19 +34,19 @@ class Machine:
     broker: str
     api_key: str
 
-    def __call__(self, *words: str, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
+    def __call__(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
         """Run ``m2kt ... --json`` and return its result."""
         started = time.monotonic()
         done = m2kt(
-            *words,
+            *arguments,
             "--json",
             HOME=str(self.folder),
             M2KT_HOME=str(self.folder / "m2kt"),
             M2KT_BROKER_URL=self.broker,
             M2KT_API_KEY=self.api_key,
         )
-        said = f"{self.folder.name}: m2kt {' '.join(words[:3])} ... exit {done.returncode}"
-        print(f"{said}, {time.monotonic() - started:.1f} s", flush=True)
+        line = f"{self.folder.name}: m2kt {' '.join(arguments[:3])} ... exit {done.returncode}"
+        print(f"{line}, {time.monotonic() - started:.1f} s", flush=True)
         assert done.returncode in codes, done.stderr
         return json.loads(done.stdout) if done.stdout.strip() else {"error": done.stderr}
 
@@ -64,8 +64,8 @@ def main_job(server: Server, work: Path, student: str, updates: int | None = Non
     author("sign", packet, "--key", "owner")
     digest = author("publish", packet)["digest"]
 
-    found = recipient("search", "secret")["found"]
-    assert [entry["packet"]["digest"] for entry in found] == [digest]
+    matches = recipient("search", "secret")["found"]
+    assert [match["packet"]["digest"] for match in matches] == [digest]
     trust = recipient.folder / "trust.yaml"
     key = {
         "keyid": owner["keyid"],
@@ -80,18 +80,18 @@ def main_job(server: Server, work: Path, student: str, updates: int | None = Non
     assert recipient("pull", digest, "--out", pulled, "--trust", str(trust))["digest"] == digest
     assert recipient("preflight", student, pulled, "--trust", str(trust))["fit"]
     adapter = recipient.folder / "secret.adapter"
-    more = [] if updates is None else ["--updates", str(updates)]
-    place = f"m2kt://{digest}"
+    options = [] if updates is None else ["--updates", str(updates)]
+    reference = f"m2kt://{digest}"
     ingested = recipient(
-        "ingest", student, place, "--out", str(adapter), "--trust", str(trust), *more, codes=(0, 5)
+        "ingest", student, reference, "--out", str(adapter), "--trust", str(trust), *options, codes=(0, 5)
     )
-    record = recipient("publish", place, "--statement", ingested["receipt"])
+    record = recipient("publish", reference, "--statement", ingested["receipt"])
     assert [s["verdict"] for s in record["statements"]] == [ingested["verdict"]]
     assert record["statements"][0]["adapter"] == ingested["adapter_digest"]
     headers = {"Authorization": f"Bearer {recipient.api_key}", "accept": "text/html"}
     page = read_page(httpx2.get(f"{server.url}/packets/{digest}", headers=headers, timeout=120))
-    (said,) = page.all("table", class_="statements")
-    assert ingested["verdict"] in said.text and student in said.text
+    (table,) = page.all("table", class_="statements")
+    assert ingested["verdict"] in table.text and student in table.text
 
     author("yank", digest, "--reason", "end of the test", "--revoke")
     refused = recipient("ingest", student, pulled, "--out", str(recipient.folder / "second"), codes=(11,))
@@ -122,5 +122,5 @@ if __name__ == "__main__":
     parser.add_argument("--place", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--student", default="zoo:pico-llama")
     parser.add_argument("--updates", type=int)
-    given = parser.parse_args()
-    json.dump(run(given.place, given.student, given.updates), sys.stdout, indent=1)
+    arguments = parser.parse_args()
+    json.dump(run(arguments.place, arguments.student, arguments.updates), sys.stdout, indent=1)

@@ -104,21 +104,21 @@ def test_open_packet_accepts_references_and_paths(client: BrokerClient, tmp_path
 
 
 @pytest.mark.parametrize(
-    "place",
+    "reference",
     ["m2kt://secret", "ftp://host/x", "oci://host/name", "oci://host", "hf://secret", "m2kt://sha256:12"],
 )
-def test_invalid_reference_is_an_error(place: str) -> None:
+def test_invalid_reference_is_an_error(reference: str) -> None:
     with pytest.raises(SpecError, match="expected"):
-        local_packet(place)
+        local_packet(reference)
 
 
 def test_cached_packet_is_not_downloaded_again(client: BrokerClient, tmp_path: Path) -> None:
-    place = f"m2kt://{published(client, tmp_path, 1)}"
+    reference = f"m2kt://{published(client, tmp_path, 1)}"
     sent: list[int] = []
-    local_packet(place, lambda done, size: sent.append(done))
+    local_packet(reference, lambda done, size: sent.append(done))
     assert sent
     sent.clear()
-    local_packet(place, lambda done, size: sent.append(done))
+    local_packet(reference, lambda done, size: sent.append(done))
     assert not sent
 
 

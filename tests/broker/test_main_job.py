@@ -12,7 +12,7 @@ from tests.broker.main_job import run
     "place", ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.registry])]
 )
 def test_main_job(place: str) -> None:
-    found = run(place, "zoo:pico-llama")
-    line = found["lineage"]["lines"][0]
-    assert found["verdict"] == "accepted" and found["accuracy"] > 0.9
+    result = run(place, "zoo:pico-llama")
+    line = result["lineage"]["lines"][0]
+    assert result["verdict"] == "accepted" and result["accuracy"] > 0.9
     assert line["packet"]["state"] == "revoked" and line["receipts"][0]["adapter"]

@@ -101,20 +101,27 @@ def test_filters_and_pagination(api: ApiClient) -> None:
         assert api.publish(packet).status_code == 201
     api("POST", f"/v1/packets/{packets[0].digest}/verdicts", content=receipt(packets[0].digest))
 
-    def found(**query: str) -> list[str]:
+    def digests(**query: str) -> list[str]:
         return [p["digest"] for p in api("GET", "/v1/packets", params=query).json()["packets"]]
 
-    assert found() == [p.digest for p in reversed(packets)]
-    assert found(skill="skill-1") == [packets[3].digest, packets[1].digest]
-    assert found(verdict="accepted") == [packets[0].digest]
+    assert digests() == [p.digest for p in reversed(packets)]
+    assert digests(skill="skill-1") == [packets[3].digest, packets[1].digest]
+    assert digests(verdict="accepted") == [packets[0].digest]
     assert (
-        found(verdict="rejected") == found(licence="MIT") == found(fidelity="1.0") == found(teacher="x") == []
+        digests(verdict="rejected")
+        == digests(licence="MIT")
+        == digests(fidelity="1.0")
+        == digests(teacher="x")
+        == []
     )
     assert (
-        len(found(licence="Apache-2.0")) == len(found(fidelity="0.99")) == len(found(teacher="zoo:tiny")) == 5
+        len(digests(licence="Apache-2.0"))
+        == len(digests(fidelity="0.99"))
+        == len(digests(teacher="zoo:tiny"))
+        == 5
     )
     keyid = api("GET", "/v1/packets").json()["packets"][0]["signers"][0]["keyid"]
-    assert len(found(signer=keyid[:12])) == 5 and found(signer="0" * 64) == []
+    assert len(digests(signer=keyid[:12])) == 5 and digests(signer="0" * 64) == []
     seen, cursor = [], None
     while True:
         page = api(
@@ -124,7 +131,7 @@ def test_filters_and_pagination(api: ApiClient) -> None:
         cursor = page["next"]
         if cursor is None:
             break
-    assert seen == found()
+    assert seen == digests()
     assert api("GET", "/v1/packets", params={"cursor": "nonsense"}).status_code == 422
     assert api("GET", "/v1/packets", params={"colour": "red"}).status_code == 422
 
@@ -171,8 +178,8 @@ def test_statements_are_verified_and_listed(api: ApiClient) -> None:
     added = api("POST", path, content=envelope)
     assert added.status_code == 201
     assert api("POST", path, content=envelope).status_code == 200
-    said = api("GET", path, "reader").json()["statements"]
-    assert [(s["verdict"], s["student"], s["accuracy"]) for s in said] == [
+    statements = api("GET", path, "reader").json()["statements"]
+    assert [(s["verdict"], s["student"], s["accuracy"]) for s in statements] == [
         ("accepted", "zoo:pico-llama", 0.98)
     ]
     name = added.json()["statement"]
@@ -194,18 +201,18 @@ def test_a_statement_predicate_does_no_harm(api: ApiClient) -> None:
         packet.digest, base_model=[1], after={"accuracy": "high", "adapter": {"a": 1}}, verdict=7
     )
     assert api("POST", f"/v1/packets/{packet.digest}/verdicts", content=statement).status_code == 201
-    said = api("GET", f"/v1/packets/{packet.digest}/verdicts").json()["statements"][0]
-    assert (said["verdict"], said["student"], said["accuracy"], said["adapter"]) == (None, None, None, None)
+    view = api("GET", f"/v1/packets/{packet.digest}/verdicts").json()["statements"][0]
+    assert (view["verdict"], view["student"], view["accuracy"], view["adapter"]) == (None, None, None, None)
 
 
 def test_search_by_text_and_by_vector(api: ApiClient, tmp_path: Path) -> None:
     packets = [sample(seed) for seed in range(3)]
     for packet in packets:
         api.publish(packet)
-    found = api("GET", "/v1/search", "reader", params={"q": "RULE"}).json()["found"]
-    assert len(found) == 3 and found[0]["labels"] == [{"kind": "rule", "text": "rule 1"}]
+    matches = api("GET", "/v1/search", "reader", params={"q": "RULE"}).json()["found"]
+    assert len(matches) == 3 and matches[0]["labels"] == [{"kind": "rule", "text": "rule 1"}]
     assert api("GET", "/v1/search", params={"q": "100%_"}).json()["found"] == []
-    space = found[0]["packet"]["space"]
+    space = matches[0]["packet"]["space"]
     loaded = Packet.load(packets[1].at(tmp_path / "p.m2kp"))
     vector = (loaded.concepts.vectors_KD[4] * 3).tolist()  # the search ignores the norm
     near = api("POST", "/v1/search/vectors", "reader", json={"space": space, "vector": vector}).json()["near"]
@@ -228,8 +235,8 @@ def test_search_by_text_and_by_vector(api: ApiClient, tmp_path: Path) -> None:
 def test_lineage_of_teacher_packet_and_adapter(api: ApiClient) -> None:
     packet, adapter = sample(), "sha256:" + "a" * 64
     api.publish(packet)
-    for said in (receipt(packet.digest), receipt(packet.digest, "rejected")):
-        api("POST", f"/v1/packets/{packet.digest}/verdicts", content=said)
+    for statement in (receipt(packet.digest), receipt(packet.digest, "rejected")):
+        api("POST", f"/v1/packets/{packet.digest}/verdicts", content=statement)
     for digest in (packet.digest, adapter, "sha256:" + "0" * 64):
         line = api("GET", f"/v1/lineage/{digest}", "reader").json()["lines"][0]
         assert line["packet"]["digest"] == packet.digest

@@ -189,9 +189,14 @@ def test_packet_page_shows_all_sections(library: ApiClient) -> None:
 def test_packet_page_shows_statements_and_lineage(library: ApiClient) -> None:
     page = packet_page(library, sample(52))
     (table,) = page.all("table", class_="statements")
-    said = " ".join(table.text.split())
-    assert "accepted" in said and "rejected" in said and "zoo:pico-llama" in said and "98.0 %" in said
-    assert "uploaded by a publisher" in said
+    table_text = " ".join(table.text.split())
+    assert (
+        "accepted" in table_text
+        and "rejected" in table_text
+        and "zoo:pico-llama" in table_text
+        and "98.0 %" in table_text
+    )
+    assert "uploaded by a publisher" in table_text
     (lineage,) = page.all("ol", class_="lineage")
     assert [w for w in ("Teacher", "Packet", "Adapter") if w in lineage.text] == [
         "Teacher",
@@ -341,10 +346,10 @@ def _hostile_packet() -> SamplePacket:
 def test_texts_of_a_packet_are_escaped(api: ApiClient) -> None:
     hostile = _hostile_packet()
     assert api.publish(hostile).status_code == 201
-    said = receipt(
+    statement = receipt(
         hostile.digest, adapter=MARKUP, base_model={"name": MARKUP, "digest": MARKUP}, reasons=[MARKUP]
     )
-    name = api("POST", f"/v1/packets/{hostile.digest}/verdicts", content=said).json()["statement"]
+    name = api("POST", f"/v1/packets/{hostile.digest}/verdicts", content=statement).json()["statement"]
     api("PUT", f"/v1/packets/{hostile.digest}/state", json={"state": "yanked", "reason": MARKUP + "\u202e"})
     pages = [
         "/?state=any",

@@ -24,11 +24,13 @@ PLACES = ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest
 def rows_of(broker: Broker) -> dict[str, list[dict[str, Any]]]:
     """All rows of all tables, sorted by primary key."""
     with broker.database.read() as session:
-        found = {}
+        rows_by_table = {}
         for table in Base.metadata.sorted_tables:
             rows = [dict(row) for row in session.execute(select(table)).mappings()]
-            found[table.name] = sorted(rows, key=lambda row: [str(row[c.name]) for c in table.primary_key])
-        return found
+            rows_by_table[table.name] = sorted(
+                rows, key=lambda row: [str(row[c.name]) for c in table.primary_key]
+            )
+        return rows_by_table
 
 
 @pytest.fixture(params=PLACES)
@@ -105,11 +107,9 @@ def test_order_of_records_does_not_matter(tmp_path: Path, monkeypatch: pytest.Mo
     names = list(broker.store.digests("records"))
     for seed in range(5):
         random.Random(seed).shuffle(names)
-        in_this_order = {name: place for place, name in enumerate(names)}
+        positions = {name: position for position, name in enumerate(names)}
         with monkeypatch.context() as patch:
-            patch.setattr(
-                service, "by_time", lambda _, digest, order=in_this_order: (str(order[digest]), digest)
-            )
+            patch.setattr(service, "by_time", lambda _, digest, order=positions: (str(order[digest]), digest))
             broker.reindex()
         assert rows_of(broker) == before
     broker.close()
@@ -150,9 +150,9 @@ def test_damage_in_the_store_is_reported_and_isolated(tmp_path: Path) -> None:
     broker.close()
     name = blob.removeprefix("sha256:")
     (settings.data / "store" / "packets" / name[:2] / name).write_bytes(b"rot")
-    place = ["--data", str(settings.data), "--json"]
-    assert json.loads(services.m2kt("broker", "check", *place).stdout) == {"damaged": [f"packets {blob}"]}
-    again = services.m2kt("broker", "reindex", *place)
+    options = ["--data", str(settings.data), "--json"]
+    assert json.loads(services.m2kt("broker", "check", *options).stdout) == {"damaged": [f"packets {blob}"]}
+    again = services.m2kt("broker", "reindex", *options)
     assert again.returncode == 9 and "2 records cannot be read" in again.stderr
     broker = open_broker(settings)
     assert [row["digest"] for row in rows_of(broker)["packets"]] == [sample(1).digest]
