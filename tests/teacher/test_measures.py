@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from m2kt.errors import ExtractionError
-from m2kt.models import load_causal_lm
+from m2kt.models import attention_patterns, load_causal_lm
 from m2kt.pipeline import read_spec
 from m2kt.probes import ProbeSpec
 from m2kt.teacher import SOURCES, RolloutComparison, TemplateCounts, k_means
-from m2kt.teacher._attention import EDGE_COLUMNS, measure_attention
+from m2kt.teacher._attention import EDGE_COLUMNS, _Edge, _edges, measure_attention
 from m2kt.teacher._completion import CompletionRound
 from m2kt.teacher._condense import condense, leaf_rows, merge, relearn, rule_uses, write_graph
 from m2kt.teacher._corpus import Answer, Corpus
 from m2kt.teacher._fidelity import compare_rollouts
-from m2kt.teacher._ridge import RidgeProbe, cross_validated
+from m2kt.teacher._statistics import RidgeProbe, cross_validated, normalised_information
 from m2kt.teacher._teacher import Teacher, unseen
 from m2kt.teacher.sources import concept_source
-from m2kt.teacher.sources._clustering import normalised_information
 
 
 def answered(name: str, per_template: int = 60) -> tuple[Teacher, Corpus]:
@@ -122,18 +122,35 @@ def test_rules_learn_every_use_and_merging_again_changes_nothing() -> None:
         assert sorted(reached) == list(range(len(columns)))
 
 
+def mean_attention(teacher: Teacher, corpus: Corpus, edge: _Edge, read: int) -> np.ndarray:
+    """Attention (L, H) to the unit ``read`` where the edge's step is predicted, one sample at a time."""
+    found = []
+    for template, i in edge.traces:
+        sample = corpus.tries[template].samples[i]
+        trace = teacher.tokenise(sample.texts, sample.n_prompt)
+        with teacher.eager(), torch.no_grad():
+            pattern_LHTT = [p[0] for p in attention_patterns(teacher.model, torch.tensor([trace.ids]), None)]
+        query = trace.content[edge.unit][0] - 1
+        found.append([p[:, query, trace.tokens_of_unit[read]].sum(-1).tolist() for p in pattern_LHTT])
+    return np.mean(found, axis=0)
+
+
 def test_attention_reads_sources_and_ablation_changes_the_step() -> None:
     teacher, corpus = answered("secret", 20)
     concept_source("interrogation").measure_effects(teacher, corpus, seed=0)
     draft = condense(corpus)
     attention = measure_attention(teacher, corpus, draft, {r: r for r in range(len(draft.rule_set.rules))})
     assert attention.edges_M6.shape == (len(attention.causal_M), len(EDGE_COLUMNS)) and attention.note is None
-    source_M, read_M = attention.edges_M6[:, 3], attention.edges_M6[:, 4]
-    assert (attention.causal_M >= 0).all() and attention.causal_share == pytest.approx(
-        (attention.causal_M == 1).mean()
+    assert (attention.causal_M >= 0).all()
+    assert (
+        attention.causal_share == pytest.approx((attention.causal_M == 1).mean())
+        and attention.causal_share > 0.5
     )
-    assert attention.causal_share > 0.5
-    assert (attention.weight_MLH.sum(axis=(1, 2)) > 0).all() and (read_M >= 0).all() and (source_M >= 0).all()
+    edges = list(_edges(corpus, draft, {r: r for r in range(len(draft.rule_set.rules))}))
+    for weight_LH, edge, columns in zip(
+        attention.weight_MLH, edges[:4], attention.edges_M6.tolist(), strict=False
+    ):
+        assert weight_LH == pytest.approx(mean_attention(teacher, corpus, edge, read=columns[4]), abs=1e-4)
     gru = Teacher(load_causal_lm("zoo:pico-gru"), teacher.spec)
     without = measure_attention(gru, corpus, draft, {r: r for r in range(len(draft.rule_set.rules))})
     assert without.note is not None and (without.causal_M == -1).all() and np.isnan(without.causal_share)

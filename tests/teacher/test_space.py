@@ -7,9 +7,9 @@ import numpy as np
 from m2kt.models import blocks, load_causal_lm, zoo_dir
 from m2kt.probes import ProbeSpec
 from m2kt.teacher._corpus import Corpus
-from m2kt.teacher._ridge import RidgeProbe
 from m2kt.teacher._space import Space, final_norm_space, head_space
 from m2kt.teacher._states import FINAL_NORM, Context, Floats, record_contexts
+from m2kt.teacher._statistics import RidgeProbe
 from m2kt.teacher._teacher import Teacher
 
 

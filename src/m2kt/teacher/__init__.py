@@ -11,5 +11,5 @@ from m2kt.teacher._extract import Extraction as Extraction
 from m2kt.teacher._extract import extract as extract
 from m2kt.teacher._fidelity import RolloutComparison as RolloutComparison
 from m2kt.teacher._fidelity import TemplateCounts as TemplateCounts
-from m2kt.teacher._k_means import k_means as k_means
+from m2kt.teacher._statistics import k_means as k_means
 from m2kt.teacher.sources import SOURCES as SOURCES

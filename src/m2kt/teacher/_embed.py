@@ -18,9 +18,9 @@ from m2kt.packet import Concepts, Graph, NearestPrototype
 from m2kt.teacher._condense import Draft
 from m2kt.teacher._contexts import MAX_CONTEXTS, ContextGroup, concept_contexts, prototype_contexts
 from m2kt.teacher._corpus import Corpus
-from m2kt.teacher._ridge import RidgeProbe, cross_validated
 from m2kt.teacher._space import Space, final_norm_space
 from m2kt.teacher._states import FINAL_NORM, Context, Floats, output_probability, record_contexts
+from m2kt.teacher._statistics import RidgeProbe, cross_validated
 from m2kt.teacher._teacher import Teacher
 from m2kt.teacher.sources import ConceptSource
 

@@ -8,12 +8,11 @@ symbol from its copies. Letters: N samples, D width, K concepts, C symbols with 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from m2kt.models import blocks
 from m2kt.teacher._corpus import Corpus
-from m2kt.teacher._k_means import k_means
 from m2kt.teacher._states import record_contexts
+from m2kt.teacher._statistics import k_means, normalised_information
 from m2kt.teacher._teacher import Teacher
 from m2kt.teacher.sources._base import EqualWeights, Floats, Ints, contexts_by_node
 
@@ -49,15 +48,3 @@ class Clustering(EqualWeights):
         centroid_KD = np.stack([vectors_KD[cluster_K == c].mean(axis=0) for c in cluster_K])
         refined_KD: Floats = ((vectors_KD + centroid_KD) / 2).astype(np.float32)
         return refined_KD
-
-
-def normalised_information(a_N: NDArray[np.int32], b_N: NDArray[np.int64]) -> float:
-    """Mutual information of two labellings over the entropy of the second, 0..1; 0 where that has none."""
-    row_N, column_N = (np.unique(x_N, return_inverse=True)[1] for x_N in (a_N, b_N))
-    joint = np.zeros((row_N.max() + 1, column_N.max() + 1))
-    np.add.at(joint, (row_N, column_N), 1 / len(a_N))
-    pa, pb = joint.sum(1, keepdims=True), joint.sum(0, keepdims=True)
-    positive = joint > 0
-    mutual = float((joint[positive] * np.log(joint[positive] / (pa @ pb)[positive])).sum())
-    entropy = float(-(pb[pb > 0] * np.log(pb[pb > 0])).sum())
-    return mutual / entropy if entropy > 0 else 0.0

@@ -9,8 +9,8 @@ import numpy as np
 
 from m2kt.models import blocks
 from m2kt.teacher._corpus import Corpus
-from m2kt.teacher._ridge import RidgeProbe
 from m2kt.teacher._states import record_contexts
+from m2kt.teacher._statistics import RidgeProbe
 from m2kt.teacher._teacher import Teacher
 from m2kt.teacher.sources._base import EqualWeights, Floats, Ints, contexts_by_node
 
