@@ -12,7 +12,7 @@ from m2kt.errors import ExtractionError
 from m2kt.models import encode_prompt, generate_greedy, load_causal_lm, zoo_dir
 from m2kt.packet import GraphExecutor, decode_outputs, extend, fixed_lookup
 from m2kt.probes import ProbeSpec
-from m2kt.teacher import SOURCES, Extraction, ExtractionConfig, extract
+from m2kt.teacher import SOURCES, ExtractionConfig, ExtractionDetails, extract
 
 SMALL = {
     "probes_per_template": 200,
@@ -27,7 +27,7 @@ def zoo_spec(name: str) -> ProbeSpec:
 
 
 @pytest.fixture(scope="session")
-def extracted() -> dict[str, Extraction]:
+def extracted() -> dict[str, ExtractionDetails]:
     torch.set_num_threads(1)
     names = ("secret", "addition", "kinship")
     return {
@@ -40,7 +40,7 @@ def extracted() -> dict[str, Extraction]:
     ("name", "rules"), [("secret", [(2, 100)]), ("addition", [(3, 200), (3, 200)]), ("kinship", [(2, 128)])]
 )
 def test_rules_are_exactly_the_teachers_tables(
-    extracted: dict[str, Extraction], name: str, rules: list[tuple[int, int]]
+    extracted: dict[str, ExtractionDetails], name: str, rules: list[tuple[int, int]]
 ) -> None:
     e = extracted[name]
     assert [(r.arity, len(r.rows)) for r in e.graph.rules] == rules
@@ -50,7 +50,7 @@ def test_rules_are_exactly_the_teachers_tables(
 
 
 @pytest.mark.parametrize("name", ["secret", "addition", "kinship"])
-def test_vectors_decode_to_the_teachers_outputs(extracted: dict[str, Extraction], name: str) -> None:
+def test_vectors_decode_to_the_teachers_outputs(extracted: dict[str, ExtractionDetails], name: str) -> None:
     e = extracted[name]
     assert e.embedding.probe_accuracy > 0.95
     assert e.embedding.readout_accuracy > 0.95
@@ -63,7 +63,7 @@ def test_vectors_decode_to_the_teachers_outputs(extracted: dict[str, Extraction]
 
 @pytest.mark.parametrize("name", ["secret", "kinship"])
 def test_an_extended_graph_predicts_the_teachers_answers_to_a_longer_template(
-    extracted: dict[str, Extraction], name: str
+    extracted: dict[str, ExtractionDetails], name: str
 ) -> None:
     e, spec = extracted[name], zoo_spec(name)
     executor = GraphExecutor(e.graph.model_copy(update={"templates": [extend(e.graph, spec)]}))
@@ -75,7 +75,7 @@ def test_an_extended_graph_predicts_the_teachers_answers_to_a_longer_template(
         assert executor(prompt, lookup).completion == spec.completion_text(answer.text) + spec.stop
 
 
-def test_attention_and_ablation_are_measured_along_edges(extracted: dict[str, Extraction]) -> None:
+def test_attention_and_ablation_are_measured_along_edges(extracted: dict[str, ExtractionDetails]) -> None:
     a = extracted["secret"].attention
     assert a.weight_MLH.shape[0] == a.edges_M6.shape[0] == a.causal_M.shape[0] > 0
     assert (a.weight_MLH >= 0).all() and (a.weight_MLH <= 1.001).all()
@@ -83,7 +83,7 @@ def test_attention_and_ablation_are_measured_along_edges(extracted: dict[str, Ex
     assert (a.effect_M > 0).all()  # effects of interventions are on every edge
 
 
-def test_memory_of_states_is_bounded_by_concepts_not_probes(extracted: dict[str, Extraction]) -> None:
+def test_memory_of_states_is_bounded_by_concepts_not_probes(extracted: dict[str, ExtractionDetails]) -> None:
     e = extracted["secret"]
     assert e.embedding.concepts.prototype_samples_PD.shape[0] <= 48 * len(e.graph.symbols)
     assert e.embedding.concepts.support_K.max() <= 12

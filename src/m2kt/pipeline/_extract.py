@@ -25,8 +25,7 @@ from m2kt.probes import ProbeSpec
 
 if TYPE_CHECKING:
     from m2kt.models import Dtype, LoadedModel
-    from m2kt.teacher import Extraction as ExtractionDetails
-    from m2kt.teacher import ExtractionConfig
+    from m2kt.teacher import ExtractionConfig, ExtractionDetails
 
 
 def extract(

@@ -15,7 +15,7 @@ from m2kt.render import percent
 if TYPE_CHECKING:
     from m2kt.audit import Certificate, Confidence, Consistency, ContentReport, Steps, Verdict
     from m2kt.student import Preflight
-    from m2kt.teacher import Extraction as ExtractionDetails
+    from m2kt.teacher import ExtractionDetails
 else:  # importing the pipeline loads no torch: models of these packages were validated where they were made
     Consistency = ContentReport = ExtractionDetails = Preflight = Verdict = Any
 

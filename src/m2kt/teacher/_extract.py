@@ -43,7 +43,7 @@ GC_ALLOCATIONS = 500_000  # new objects between two runs of the garbage collecto
 
 
 @dataclass
-class Extraction:
+class ExtractionDetails:
     """Results of an extraction, ready to be packed and signed."""
 
     graph: Graph
@@ -66,7 +66,7 @@ class Extraction:
 
 def extract(
     loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, progress: Progress | None = None
-) -> Extraction:
+) -> ExtractionDetails:
     """Extract the skill ``spec`` from the teacher ``loaded``.
 
     Raises:
@@ -103,7 +103,7 @@ def extract(
         traces["confidence_K"] = embedding.confidence_K
         _verbalise(graph, outputs, config)
         rows_by_prototype = _use_prototypes(graph, embedding)
-        return Extraction(
+        return ExtractionDetails(
             graph=graph,
             embedding=embedding,
             attention=attention,
