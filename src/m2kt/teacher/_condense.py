@@ -45,18 +45,18 @@ class Draft:
     resisted: list[Resisted] = field(default_factory=list)
 
 
-def node_data(shape: TemplateTrie, node: int) -> NodeData:
+def node_data(trie: TemplateTrie, node: int) -> NodeData:
     """The data at a node."""
-    trie = shape.nodes[node]
-    written = shape.next_units(node)
-    effect = np.full(trie.depth, np.nan)
-    follow = np.full(trie.depth, np.nan)
-    for position, value in trie.causes.effect.items():
+    trie_node = trie.nodes[node]
+    written = trie.next_units(node)
+    effect = np.full(trie_node.depth, np.nan)
+    copy_rate = np.full(trie_node.depth, np.nan)
+    for position, value in trie_node.causes.effect.items():
         effect[position] = value
-        follow[position] = trie.causes.copy_rate.get(position, np.nan)
-    symbols = shape.symbols_NU[trie.samples, trie.depth]
+        copy_rate[position] = trie_node.causes.copy_rate.get(position, np.nan)
+    symbols = trie.symbols_NU[trie_node.samples, trie_node.depth]
     texts, leading_spaces = [u.text for u in written], [u.lead for u in written]
-    return NodeData(shape.columns(node), symbols, texts, leading_spaces, effect, follow, shape.support)
+    return NodeData(trie.columns(node), symbols, texts, leading_spaces, effect, copy_rate, trie.support)
 
 
 def condense(corpus: Corpus) -> Draft:
@@ -65,20 +65,22 @@ def condense(corpus: Corpus) -> Draft:
     by_length = sorted(
         (s for s in corpus.tries if s.samples), key=lambda s: np.mean([len(x.units) for x in s.samples])
     )
-    for shape in by_length:
+    for trie in by_length:
         draft.rule_set.used = Counter()
-        for node, trie in enumerate(shape.nodes):  # children come after their parents
-            if not trie.samples:
+        for node, trie_node in enumerate(trie.nodes):  # children come after their parents
+            if not trie_node.samples:
                 continue
-            decision = explain(node_data(shape, node), draft.rule_set)
+            decision = explain(node_data(trie, node), draft.rule_set)
             if decision is None:
-                sample = shape.samples[trie.samples[0]]
-                skeleton = "".join(u.mask for u in sample.units[: trie.depth])
-                words = {m.strip() for m in trie.children if MASK not in m and any(c.isalnum() for c in m)}
-                resisted = Resisted(shape.template, skeleton, len(trie.samples), frozenset(words))
+                sample = trie.samples[trie_node.samples[0]]
+                skeleton = "".join(u.mask for u in sample.units[: trie_node.depth])
+                words = {
+                    m.strip() for m in trie_node.children if MASK not in m and any(c.isalnum() for c in m)
+                }
+                resisted = Resisted(trie.template, skeleton, len(trie_node.samples), frozenset(words))
                 draft.resisted.append(resisted)
             else:
-                draft.decisions[shape.template, node] = decision
+                draft.decisions[trie.template, node] = decision
     merge(corpus, draft)
     relearn(corpus, draft)
     return draft
@@ -148,7 +150,7 @@ class Use:
     template: int
     node: int
     leaf: WriteRule
-    samples: NDArray[np.intp]  # indices into the shape's samples
+    samples: NDArray[np.intp]  # indices into the trie's samples
     arguments_NA: NDArray[np.int32]
     outputs_N: NDArray[np.int32]
 
@@ -156,14 +158,14 @@ class Use:
 def rule_uses(corpus: Corpus, decisions: dict[Place, Decision]) -> Iterator[Use]:
     """Every application of a rule, with the samples that reach it."""
     for (template, node), decision in decisions.items():
-        shape = corpus.tries[template]
-        trie = shape.nodes[node]
-        columns = shape.columns(node)
-        outputs = shape.symbols_NU[trie.samples, trie.depth]
+        trie = corpus.tries[template]
+        trie_node = trie.nodes[node]
+        columns = trie.columns(node)
+        outputs = trie.symbols_NU[trie_node.samples, trie_node.depth]
         for leaf, rows in leaf_rows(decision, columns, np.arange(len(columns))):
             if isinstance(leaf, WriteRule) and len(rows):
                 rows = rows[outputs[rows] >= 0]
-                samples = np.asarray(trie.samples)[rows]
+                samples = np.asarray(trie_node.samples)[rows]
                 yield Use(template, node, leaf, samples, columns[rows][:, leaf.sources], outputs[rows])
 
 
@@ -206,22 +208,22 @@ def write_graph(corpus: Corpus, draft: Draft) -> tuple[Graph, list[int]]:
             )
         )
         outputs.extend(said)
-    templates = [_write_template(corpus, draft, shape, number) for shape in corpus.tries]
+    templates = [_write_template(corpus, draft, trie, number) for trie in corpus.tries]
     return Graph(symbols=corpus.symbols, rules=rules, templates=templates, stop=corpus.spec.stop), outputs
 
 
 def _write_template(
-    corpus: Corpus, draft: Draft, shape: TemplateTrie, number: dict[int, int]
+    corpus: Corpus, draft: Draft, trie: TemplateTrie, number: dict[int, int]
 ) -> TemplateGraph:
-    kept = [n for n in range(len(shape.nodes)) if (shape.template, n) in draft.decisions]
-    text = corpus.spec.template_text(shape.template)
+    kept = [n for n in range(len(trie.nodes)) if (trie.template, n) in draft.decisions]
+    text = corpus.spec.template_text(trie.template)
     if not kept or kept[0] != 0:
         return TemplateGraph(template=text, nodes=[])
     position = {n: i for i, n in enumerate(kept)}
     nodes = []
     for n in kept:
-        children = {m: position[c] for m, c in shape.nodes[n].children.items() if c in position}
-        nodes.append(Node(step=_renumber(draft.decisions[shape.template, n], number), children=children))
+        children = {m: position[c] for m, c in trie.nodes[n].children.items() if c in position}
+        nodes.append(Node(step=_renumber(draft.decisions[trie.template, n], number), children=children))
     return TemplateGraph(template=text, nodes=nodes)
 
 
