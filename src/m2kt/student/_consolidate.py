@@ -1,43 +1,67 @@
-"""Consolidation: what an accepted student does with its reader, moved into low-rank weights that can be merged.
+"""Consolidation: distil an accepted student with its reader into low-rank updates that can be merged.
 
-The reader is custom code that servers do not run. Here the student with its adapter is the teacher: it answers prompts
-of the packet's rehearsal split, and low-rank updates of the frozen student's matrices learn its answers. The packet
-stays the only source; nobody else's answer is asked for.
+Inference servers do not run the reader, which is custom code. Here the student with its adapter is the teacher: it
+answers prompts of the packet's rehearsal split, and low-rank updates of the frozen student learn these answers. The
+packet stays the only source.
+
+Letters: N lines, B sequences, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict, cast
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from m2kt.models import LoadedModel, context_length
 from m2kt.student._off_domain import sample_off_domain
 from m2kt.student._tune import endless_batches, fine_tune, labelled_tokens
 
-QUIET_BATCH, QUIET_TOKENS = 8, 24
+OFF_DOMAIN_BATCH, OFF_DOMAIN_TOKENS = 8, 24
+FRAGMENT_TRACES = 256  # answers from which off-domain lines take fragments
 
 
 class ConsolidateSettings(BaseModel):
-    """How the reader's skill is moved into weights."""
+    """How the reader's skill is distilled into weights."""
 
     model_config = ConfigDict(extra="forbid")
 
-    rank: int = Field(default=16, ge=1, description="Of the update of each matrix.")
-    lr: float = Field(default=3e-3, gt=0, description="Peak rate.")
-    batch: int = Field(default=16, ge=1, description="Answers an update.")
-    updates: int = Field(default=600, ge=1, description="At most.")
+    rank: int = Field(default=16, ge=1, description="Rank of the update of each matrix.")
+    lr: float = Field(default=3e-3, gt=0, description="Peak learning rate.")
+    batch: int = Field(default=16, ge=1, description="Answers per update.")
+    updates: int = Field(default=600, ge=1, description="Maximum number of updates.")
     answers: int = Field(
-        default=4000, ge=1, description="Rehearsal prompts that the accepted student answers."
+        default=4000, ge=1, description="Rehearsal prompts that the accepted student answers for training."
     )
-    watched: int = Field(default=64, ge=1, description="Further ones on which the training is watched.")
-    every: int = Field(default=50, ge=1, description="Updates between two looks.")
-    reached: float = Field(default=0.99, ge=0, le=1, description="Agreement there at which it ends.")
+    watched: int = Field(default=64, ge=1, description="Further prompts on which agreement is measured.")
+    every: int = Field(default=50, ge=1, description="Updates between two measurements.")
+    reached: float = Field(default=0.99, ge=0, le=1, description="Agreement at which training ends.")
+
+
+class CurvePoint(TypedDict):
+    """One measurement during training."""
+
+    update: int
+    loss: float
+    agreement: float
+
+
+class ConsolidationLedger(TypedDict):
+    """Data and work of a consolidation; the keys are those of ledgers on disk."""
+
+    labelled_examples: int
+    answers_of_the_student: int
+    updates: int
+    tokens: int
+    curve: list[CurvePoint]
+    trainable_parameters: int
+    seed: int
 
 
 def distil_reader(
@@ -48,38 +72,39 @@ def distil_reader(
     *,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[LoadedModel, dict[str, Any]]:
-    """Trains the low-rank updates on a frozen student; not merged yet, so that they can still be switched off.
+) -> tuple[LoadedModel, ConsolidationLedger]:
+    """Train low-rank updates of a frozen student; they are not merged, so that they can be disabled.
 
     Args:
-        loaded: the frozen student, without adapter; wrapped in place.
-        pairs: prompts and what the accepted student answers, stop string included.
+        loaded: the frozen student without adapter; wrapped in place.
+        pairs: prompts with the accepted student's answers, stop string included.
         agreement: share of other prompts that a model answers as the accepted student does.
-
-    Returns the student with its updates, and the ledger: updates, tokens, agreement on the way.
 
     Raises:
         CompatibilityError, TrainingError: see :mod:`m2kt.student._tune`.
     """
     torch.manual_seed(seed)
     rows = labelled_tokens(loaded, pairs)
-    length = min(QUIET_TOKENS, context_length(loaded.model))
-    line_LT = sample_off_domain(loaded.model, loaded.tokenizer, [ids for ids, _ in rows[:256]], length, seed)
-    kept = [(part, torch.ones_like(part)) for part in line_LT.split(QUIET_BATCH)]
+    base = cast(PreTrainedModel, loaded.model)
+    length = min(OFF_DOMAIN_TOKENS, context_length(base))
+    line_NT = sample_off_domain(
+        base, loaded.tokenizer, [ids for ids, _ in rows[:FRAGMENT_TRACES]], length, seed
+    )
+    regularisation = [(part, torch.ones_like(part)) for part in line_NT.split(OFF_DOMAIN_BATCH)]
     config = LoraConfig(
         task_type="CAUSAL_LM", r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear"
     )
-    model: Any = get_peft_model(loaded.model, config)
+    model = cast(PeftModel, get_peft_model(base, config))
     student = replace(loaded, model=model)
 
     @torch.no_grad()
-    def think(k: int) -> Tensor:
+    def reference(i: int) -> Tensor:
+        ids_BT, mask_BT = regularisation[i]
         with model.disable_adapter():
-            logits_BTV = model(input_ids=kept[k][0], attention_mask=kept[k][1], use_cache=False).logits
-        before_BTV: Tensor = logits_BTV.float().log_softmax(-1)
-        return before_BTV
+            logits_BTV: Tensor = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+        return logits_BTV.float().log_softmax(-1)
 
-    curve: list[dict[str, float]] = []
+    curve: list[CurvePoint] = []
 
     def watch(done: int, loss: float) -> bool:
         if progress is not None:
@@ -92,20 +117,20 @@ def distil_reader(
         model.train()
         return curve[-1]["agreement"] >= settings.reached
 
-    tokens = fine_tune(
+    n_tokens = fine_tune(
         student,
         endless_batches(rows, settings.batch, seed),
-        kept,
-        think,
+        regularisation,
+        reference,
         updates=settings.updates,
         lr=settings.lr,
         watch=watch,
     )
-    ledger = {
+    ledger: ConsolidationLedger = {
         "labelled_examples": 0,
         "answers_of_the_student": len(pairs),
         "updates": int(curve[-1]["update"]),
-        "tokens": tokens,
+        "tokens": n_tokens,
         "curve": curve,
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "seed": seed,

@@ -1,6 +1,6 @@
-"""Supervised fine-tuning of whatever is trainable in a model, while what it thinks of other text is kept.
+"""Supervised fine-tuning of a model's trainable parameters, regularised to its earlier predictions on other text.
 
-Legend: B sequences, T tokens, V vocabulary.
+Letters: B sequences, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,35 +18,37 @@ from m2kt.errors import CompatibilityError, TrainingError
 from m2kt.models import LoadedModel, context_length, encode_units, pad_batch
 from m2kt.student._batching import IGNORE
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 LabelledTokens = tuple[list[int], list[int]]
-"""Tokens, and labels: ``IGNORE`` where nothing is learnt."""
-Batch = tuple[Tensor, Tensor]
+"""Tokens, and labels: ``IGNORE`` for the prompt."""
+MaskedTokens = tuple[Tensor, Tensor]
 """Tokens and mask, (B, T)."""
-KEEP_EVERY = 4
-"""Updates between two looks at what is to be kept."""
+REGULARISE_EVERY = 4
+"""Updates from one regularisation batch to the next."""
 
 
 def labelled_tokens(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[LabelledTokens]:
-    """(prompt, answer) in tokens, the prompt as it is asked; the answer alone is learnt.
+    """Encode pairs of prompt and answer; only answers have labels.
 
     Raises:
         CompatibilityError: a pair is longer than the model's context.
     """
-    room, found = context_length(loaded.model), list[LabelledTokens]()
+    max_tokens = context_length(loaded.model)
+    rows: list[LabelledTokens] = []
     for prompt, answer in pairs:
         encoded = encode_units(loaded.tokenizer, [prompt, answer], prompt_boundary=1)
-        if len(encoded.ids) > room:
+        if len(encoded.ids) > max_tokens:
             raise CompatibilityError(
-                f"{loaded.name} writes the answer to {prompt!r} in {len(encoded.ids)} tokens and reads {room} at most"
+                f"prompt {prompt!r} with its answer: expected at most the {max_tokens} tokens of {loaded.name}'s "
+                f"context, got {len(encoded.ids)}; choose a model with a longer context"
             )
         units = zip(encoded.ids, encoded.unit_of_token, strict=True)
-        found.append((encoded.ids, [token if unit == 1 else IGNORE for token, unit in units]))
-    return found
+        rows.append((encoded.ids, [token if unit == 1 else IGNORE for token, unit in units]))
+    return rows
 
 
 def answer_loss(loaded: LoadedModel, rows: Sequence[LabelledTokens]) -> tuple[Tensor, int]:
-    """Mean -log p(answer token), nats, and how many tokens were read."""
+    """Mean -log p(answer token) in nats, and the number of tokens of the pass."""
     ids_BT, mask_BT = pad_batch([ids for ids, _ in rows], loaded.pad_id, side="right", device=loaded.device)
     label_BT, _ = pad_batch([labels for _, labels in rows], IGNORE, side="right", device=loaded.device)
     logits_BTV = loaded.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
@@ -56,8 +58,8 @@ def answer_loss(loaded: LoadedModel, rows: Sequence[LabelledTokens]) -> tuple[Te
     return loss, int(mask_BT.sum())
 
 
-def endless_batches(items: Sequence[T], n: int, seed: int) -> Iterator[list[T]]:
-    """Batches of ``n``, all items in ever new order."""
+def endless_batches(items: Sequence[Item], n: int, seed: int) -> Iterator[list[Item]]:
+    """Batches of ``n``; all items in a new order each epoch."""
     rng = random.Random(seed)
     stream = (item for _ in itertools.count() for item in rng.sample(items, len(items)))
     while items:
@@ -67,53 +69,54 @@ def endless_batches(items: Sequence[T], n: int, seed: int) -> Iterator[list[T]]:
 def fine_tune(
     loaded: LoadedModel,
     rows: Iterator[list[LabelledTokens]],
-    kept: Sequence[Batch],
-    think: Callable[[int], Tensor],
+    regularisation: Sequence[MaskedTokens],
+    reference: Callable[[int], Tensor],
     *,
     updates: int,
     lr: float,
     watch: Callable[[int, float], bool] | None = None,
 ) -> int:
-    """Trains by AdamW under a one-cycle rate; the tokens that were read forward and backward.
+    """Train by AdamW under a one-cycle rate; returns the number of tokens read forward and backward.
 
     Args:
-        rows: one batch an update.
-        kept: batches of text on which its opinion is to stay what it was.
-        think: what that opinion is, log probabilities (B, T, V) of a batch by its number.
+        rows: one batch for each update.
+        regularisation: batches of text on which the model's predictions are to stay the same.
+        reference: log probabilities to keep, (B, T, V), of a regularisation batch by its index.
         watch: called with (updates done, loss); True ends the training.
 
     Raises:
-        TrainingError: the loss became NaN.
+        TrainingError: the loss is not finite.
     """
-    model: Any = loaded.model
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=lr, weight_decay=0.01)
+    model = loaded.model
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=updates, pct_start=0.05)
     model.train()
-    tokens = 0
+    n_tokens = 0
     for update in range(updates):
         loss, n = answer_loss(loaded, next(rows))
-        tokens += n
-        if kept and update % KEEP_EVERY == 0:
-            k = update // KEEP_EVERY % len(kept)
-            ids_BT, mask_BT = kept[k]
-            before_BTV = think(k)
-            now_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+        n_tokens += n
+        if regularisation and update % REGULARISE_EVERY == 0:
+            i = update // REGULARISE_EVERY % len(regularisation)
+            ids_BT, mask_BT = regularisation[i]
+            reference_BTV = reference(i)
+            logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
             kl_BT = functional.kl_div(
-                now_BTV.float().log_softmax(-1), before_BTV, log_target=True, reduction="none"
+                logits_BTV.float().log_softmax(-1), reference_BTV, log_target=True, reduction="none"
             ).sum(-1)
             loss = loss + kl_BT[mask_BT.bool()].mean()
-            tokens += int(mask_BT.sum())
+            n_tokens += int(mask_BT.sum())
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss of update {update} is {float(loss.detach())}: lower the learning rate, or use fp32"
+                f"update {update}: expected a finite loss, got {float(loss.detach())}; lower the learning rate, or use "
+                "fp32"
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()
         if watch is not None and watch(update + 1, float(loss.detach())):
             break
     model.eval()
-    return tokens
+    return n_tokens

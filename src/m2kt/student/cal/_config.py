@@ -132,8 +132,7 @@ class CALConfig(PeftConfig):
         default="", metadata=_about("Digest of the graph: vectors of another graph do not fit.")
     )
     space_digest: str = field(
-        default="",
-        metadata=_about("Digest of the teacher's vector space: pool statistics of the packet trained on."),
+        default="", metadata=_about("Unused; without the field peft warns about configurations that hold it.")
     )
 
     def __post_init__(self) -> None:
