@@ -49,9 +49,9 @@ class Tokenisation:
 
     @property
     def longest_answer(self) -> int:
-        """Tokens of the longest answer seen."""
-        lengths = zip(self.traces, self.first_answers, strict=True)
-        return max((len(trace) - 1 - first for trace, first in lengths), default=0)
+        """Tokens of the longest answer."""
+        answers = zip(self.sequences, self.answer_starts, strict=True)
+        return max((len(sequence) - 1 - start for sequence, start in answers), default=0)
 
     @property
     def longest(self) -> int:
