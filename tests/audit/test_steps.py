@@ -156,10 +156,10 @@ def test_argument_heads_that_attend_elsewhere(good: LoadedModel, packet: Packet)
 
 def test_a_reader_gated_off_by_its_context_whitelist(good: LoadedModel, packet: Packet) -> None:
     matcher = good.model.base_model.state.matchers["default"]
-    trails = matcher.trails
-    matcher.trails = frozenset(sorted(trails)[:1])
+    trails = matcher.context_whitelist
+    matcher.context_whitelist = frozenset(sorted(trails)[:1])
     steps, geometry = measure(good, packet)
-    matcher.trails = trails
+    matcher.context_whitelist = trails
     assert steps.retrieved is not None and steps.retrieved >= 0.95
     assert names((steps, geometry)) == ["reader silenced"]
 

@@ -78,12 +78,12 @@ def test_states_read_are_those_of_a_whole_pass_and_end_it_early(family: str) -> 
     tuner, ids = model.base_model, torch.tensor([[5, 6, 7, 8, 9]])
     ran: list[bool] = []
     handle = blocks(model)[-1].register_forward_hook(lambda *_: ran.append(True))
-    early = tuner.states_read(ids, torch.ones_like(ids))
+    early = tuner.read_states(ids, torch.ones_like(ids))
     assert not ran
     with torch.no_grad():
         model(input_ids=ids, use_cache=False)
     handle.remove()
-    assert ran and early and all(torch.equal(h, tuner.last_run.taps[i]) for i, h in early.items())
+    assert ran and early and all(torch.equal(h, tuner.last_run.states[i]) for i, h in early.items())
 
 
 def test_traces_met_before_are_rehearsed_again_only_on_a_frozen_core() -> None:

@@ -91,13 +91,13 @@ def log_p(shape: tuple[int, ...]) -> Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_struct_rewards_the_labelled_class_leaf_and_edges_and_nothing_else(family: str) -> None:
     batch, config, _ = rehearsed(family)
-    (b, t), teaching = batch.token_BT.shape, batch.teaching
+    (b, t), supervision = batch.token_BT.shape, batch.supervision
     reader = ReaderOutputs(
         log_p((b, t, config.n_classes)), log_p((b, config.n_heads, t, t)), log_p((b, t, config.n_places))
     )
     StructLoss()(Outputs(config, batch, [reader])).backward()
-    answer_BT, continue_BT = batch.label_BT != IGNORE, teaching.class_BT == CALConfig.CONTINUE
-    prompt_BT = (teaching.class_BT == CALConfig.NONE) & ~answer_BT
+    answer_BT, continue_BT = batch.label_BT != IGNORE, supervision.class_BT == CALConfig.CONTINUE
+    prompt_BT = (supervision.class_BT == CALConfig.NONE) & ~answer_BT
     class_BTC = torch.zeros_like(reader.class_BTC)
     for weight, chosen_BT in (
         (1.0, answer_BT & ~continue_BT),
@@ -105,19 +105,22 @@ def test_struct_rewards_the_labelled_class_leaf_and_edges_and_nothing_else(famil
         (PROMPT_WEIGHT, prompt_BT),
     ):
         assert chosen_BT.any()
-        class_BTC[chosen_BT, teaching.class_BT[chosen_BT]] = -weight / int(chosen_BT.sum())
+        class_BTC[chosen_BT, supervision.class_BT[chosen_BT]] = -weight / int(chosen_BT.sum())
     torch.testing.assert_close(reader.class_BTC.grad, class_BTC)
-    assert reader.place_BTM is not None
-    place_BTM = torch.zeros_like(reader.place_BTM)
-    place_BTM[answer_BT, teaching.place_BT[answer_BT]] = -1.0 / int(answer_BT.sum())
-    torch.testing.assert_close(reader.place_BTM.grad, place_BTM)
+    assert reader.leaf_BTM is not None
+    leaf_BTM = torch.zeros_like(reader.leaf_BTM)
+    leaf_BTM[answer_BT, supervision.leaf_BT[answer_BT]] = -1.0 / int(answer_BT.sum())
+    torch.testing.assert_close(reader.leaf_BTM.grad, leaf_BTM)
     edges_BTN = torch.zeros(b, t, t)
     sources = [
-        (i, j, int(s)) for i, j in answer_BT.nonzero().tolist() for s in teaching.source_BTA[i, j] if s >= 0
+        (i, j, int(s))
+        for i, j in answer_BT.nonzero().tolist()
+        for s in supervision.source_BTA[i, j]
+        if s >= 0
     ]
     for i, j, source in sources:
         edges_BTN[i, j, source] -= 1.0 / len(sources)
-    gradient_BHTN = reader.gather_BHTN.grad
+    gradient_BHTN = reader.attention_BHTN.grad
     assert gradient_BHTN is not None and sources
     torch.testing.assert_close(gradient_BHTN.sum(1), edges_BTN)
 
@@ -125,20 +128,20 @@ def test_struct_rewards_the_labelled_class_leaf_and_edges_and_nothing_else(famil
 @pytest.mark.parametrize("family", FAMILIES)
 def test_struct_of_the_flat_reader_rewards_the_concept_and_continuation(family: str) -> None:
     batch, config, _ = rehearsed(family, reader={"kind": "flat", "gather_width": 16})
-    (b, t), teaching = batch.token_BT.shape, batch.teaching
+    (b, t), supervision = batch.token_BT.shape, batch.supervision
     retrieval_BTK = log_p((b, t, config.n_concepts + 1))
     continue_logit_BT = torch.randn(b, t, requires_grad=True)
     nothing = torch.zeros(b, t, 0)
     reader = ReaderOutputs(
-        nothing, nothing[:, None], retrieval_BTK=retrieval_BTK, going_on_BT=continue_logit_BT
+        nothing, nothing[:, None], retrieval_BTK=retrieval_BTK, continue_BT=continue_logit_BT
     )
     StructLoss()(Outputs(config, batch, [reader])).backward()
-    labelled_BT = teaching.class_BT != IGNORE
-    target_BT = torch.where(teaching.concept_BT >= 0, teaching.concept_BT, config.n_concepts)
+    labelled_BT = supervision.class_BT != IGNORE
+    target_BT = torch.where(supervision.concept_BT >= 0, supervision.concept_BT, config.n_concepts)
     expected_BTK = torch.zeros_like(retrieval_BTK)
     expected_BTK[labelled_BT, target_BT[labelled_BT]] = -1.0 / int(labelled_BT.sum())
     torch.testing.assert_close(retrieval_BTK.grad, expected_BTK)
-    continue_BT = teaching.class_BT == CALConfig.CONTINUE
+    continue_BT = supervision.class_BT == CALConfig.CONTINUE
     gradient_BT = continue_logit_BT.grad
     assert gradient_BT is not None
     assert (gradient_BT[continue_BT] < 0).all() and (gradient_BT[labelled_BT & ~continue_BT] > 0).all()
@@ -147,8 +150,8 @@ def test_struct_of_the_flat_reader_rewards_the_concept_and_continuation(family: 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_reader_accuracy_is_1_for_the_labels_and_0_for_other_classes(family: str) -> None:
     batch, config, _ = rehearsed(family)
-    (b, t), teaching = batch.token_BT.shape, batch.teaching
-    class_BTC = torch.nn.functional.one_hot(teaching.class_BT.clamp(min=0), config.n_classes).float()
+    (b, t), supervision = batch.token_BT.shape, batch.supervision
+    class_BTC = torch.nn.functional.one_hot(supervision.class_BT.clamp(min=0), config.n_classes).float()
     log_attention_BHTN = torch.zeros(b, config.n_heads, t, t)
     outputs = Outputs(config, batch, [ReaderOutputs(class_BTC, log_attention_BHTN)])
     assert {k: float(v) for k, v in reader_accuracy(outputs).items()} == {"class": 1.0, "edge": 1.0}

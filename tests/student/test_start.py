@@ -80,7 +80,7 @@ def test_the_start_chosen_has_the_smallest_teacher_forced_loss(
     for choice in [(gain, share) for gain in GAINS for share in UNEMBEDDING_SHARES]:
         targets.gain, targets.unembedding = choice
         start(reader, targets, inputs)
-        with tuner.teaching(batch.teaching):
+        with tuner.supervised(batch.supervision):
             out = decoder(tuner.model)(input_ids=batch.token_BT, attention_mask=batch.mask_BT)
         logits_BTV = tuner.model.get_output_embeddings()(out.last_hidden_state)
         loss_BT = functional.cross_entropy(

@@ -156,8 +156,8 @@ def _stages(tuner: CALModel, reader: ReaderBase, batch: Batch) -> dict[Stage, Te
     """What the reader did right in the last pass, (B, T) for each stage; True where a stage does not apply."""
     run = tuner.last_run
     assert run is not None, "a pass just ran"
-    outputs, teaching = run.outputs[-1], batch.teaching
-    concept_BT = teaching.concept_BT
+    outputs, supervision = run.outputs[-1], batch.supervision
+    concept_BT = supervision.concept_BT
     assert outputs.usage_BTK is not None, "an active reader returns its weights"
     retrieved_BT = (outputs.usage_BTK.argmax(-1) == concept_BT) | (concept_BT < 0)
     if not isinstance(reader, StructuredReader):
@@ -167,10 +167,10 @@ def _stages(tuner: CALModel, reader: ReaderBase, batch: Batch) -> dict[Stage, Te
     missed_N2 = where_N2[log_p_N <= HALF_LOG_ATTENTION]
     gathered_BT[missed_N2[:, 0], missed_N2[:, 1]] = False
     return {
-        "selected": outputs.class_BTC.argmax(-1) == teaching.class_BT,
+        "selected": outputs.class_BTC.argmax(-1) == supervision.class_BT,
         "gathered": gathered_BT,
         "retrieved": retrieved_BT,
-        "written": reader.writes(run, outputs.class_BTC.exp()),
+        "written": reader.is_open(run, outputs.class_BTC.exp()),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from m2kt._shapes import Bool, Float, Int, Shaped
 from m2kt.errors import ModelError
 
 
@@ -22,8 +23,8 @@ def pad_batch(
     *,
     side: Literal["left", "right"] = "left",
     device: torch.device | str | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, both (B, T), padded on ``side`` to the longest sequence."""
+) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
+    """Token ids and attention mask, padded on ``side`` to the longest sequence."""
     length_B = torch.tensor([len(s) for s in sequences])
     longest = int(length_B.max())
     first_B = longest - length_B if side == "left" else torch.zeros_like(length_B)
@@ -34,7 +35,9 @@ def pad_batch(
     return ids_BT.to(device), real_BT.long().to(device)
 
 
-def forward_arguments(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None) -> dict[str, Any]:
+def forward_arguments(
+    model: nn.Module, input_ids: Int[Tensor, "B T"], attention_mask: Shaped[Tensor, "B _"] | None
+) -> dict[str, Any]:
     """Keyword arguments of a forward pass, with position ids that skip the padding.
 
     ``generate`` derives positions from the mask, a plain forward does not: a left-padded GPT-2 would silently use
@@ -49,8 +52,12 @@ def forward_arguments(model: nn.Module, input_ids: Tensor, attention_mask: Tenso
 
 
 def next_token_logits(
-    model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor, **extra: Any
-) -> Tensor:
+    model: nn.Module,
+    input_ids: Int[Tensor, "B T"],
+    attention_mask: Shaped[Tensor, "B T"] | None,
+    positions: Bool[Tensor, "B T"] | Int[Tensor, "B P"],
+    **extra: Any,
+) -> Float[Tensor, "*_ V"]:
     """Next-token logits at selected positions, from the model's head (scaling and soft-capping included).
 
     Args:
@@ -71,9 +78,9 @@ def next_token_logits(
 
 
 def attention_patterns(
-    model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None
-) -> tuple[Tensor, ...]:
-    """Attention patterns of the layers that have attention, each (B, H, T, T).
+    model: nn.Module, input_ids: Int[Tensor, "B T"], attention_mask: Shaped[Tensor, "B T"] | None
+) -> tuple[Float[Tensor, "B _ T T"], ...]:
+    """Attention patterns of the layers that have attention.
 
     Raises:
         ModelError: the model returned none, as sdpa and flash kernels do.

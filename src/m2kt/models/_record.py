@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from m2kt._shapes import Bool, Float, Int
 from m2kt.errors import ModelError
 
 from ._layers import blocks, decoder, hidden_of, replace_hidden
@@ -113,7 +114,7 @@ def states_at(
 
 
 @contextmanager
-def add_to_states(model: nn.Module, layer: int, vector_D: Tensor) -> Iterator[None]:
+def add_to_states(model: nn.Module, layer: int, vector_D: Float[Tensor, " D"]) -> Iterator[None]:
     """Add a vector to all states of a layer, numbered as in :func:`record`, within the context."""
     members = blocks(model)
     index = _layer_index(layer, len(members))
@@ -157,7 +158,9 @@ def _input_hook(store: Store) -> Callable[..., None]:
     return hook
 
 
-def _selected(state: Tensor, select: Tensor | None) -> Tensor:
+def _selected(
+    state: Float[Tensor, "B T D"], select: Bool[Tensor, "B T"] | Int[Tensor, "B P"] | None
+) -> Float[Tensor, "*_ D"]:
     if select is None:
         return state
     select = select.to(state.device)

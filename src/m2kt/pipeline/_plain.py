@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from m2kt.errors import CompatibilityError, StorageError
 from m2kt.pipeline._adapters import CARD, use_umask, writing
@@ -65,7 +65,9 @@ def write_plain(
             if form == "gguf":
                 from m2kt.models import write_gguf
 
-                notes = write_gguf(model, tokenizer, aside / GGUF_FILE, name=out.name)
+                notes = write_gguf(
+                    cast("PreTrainedModel", model), tokenizer, aside / GGUF_FILE, name=out.name
+                )
             else:
                 model.save_pretrained(str(aside))
                 tokenizer.save_pretrained(str(aside))

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from m2kt.models import encode_units
 from m2kt.packet import Graph, Trace
 from m2kt.student._tokenisation import LEADING_SPACE, leading_space_tokens
-from m2kt.student.cal import CALConfig, Teaching
+from m2kt.student.cal import CALConfig, Supervision
 
 IGNORE = -100
 """Label of positions without a target, as in PyTorch's cross-entropy."""
@@ -36,9 +36,9 @@ class EncodedTrace:
     """Per concept, its row of [prototype samples; concept vectors]; ``NO_BANK``: the loaded vectors."""
     class_T: list[int]
     """Selector class."""
-    place_T: list[int]
+    leaf_T: list[int]
     """Leaf of the graph that writes the unit."""
-    phase_T: list[int]
+    token_index_T: list[int]
     """Token index within the unit."""
     concept_T: list[int]
     source_TA: list[list[int]]
@@ -61,7 +61,7 @@ class Batch:
     token_BT: Tensor
     mask_BT: Tensor
     label_BT: Tensor
-    teaching: Teaching
+    supervision: Supervision
     traces: list[EncodedTrace]
     share: float
     """Share of the update's answer tokens in this micro-batch."""
@@ -99,8 +99,8 @@ class Encoder:
             trace,
             bank_index_K,
             class_T=empty(),
-            place_T=empty(),
-            phase_T=empty(),
+            leaf_T=empty(),
+            token_index_T=empty(),
             concept_T=empty(),
             source_TA=[[IGNORE] * self.arity for _ in range(n)],
             copied_T=empty(),
@@ -124,11 +124,11 @@ class Encoder:
         """Label position ``t``, whose next token belongs to the answer."""
         trace, u = out.trace, out.unit_of_token[t + 1]
         unit, step, tokens = trace.units[u], u - trace.n_prompt, tokens_of_unit[u]
-        out.place_T[t] = self.first_place[trace.template][trace.path[step]] + trace.leaf[step]
+        out.leaf_T[t] = self.first_place[trace.template][trace.path[step]] + trace.leaf[step]
         index = tokens.index(t + 1)
         skip = leading_space_tokens(self.tokenizer, [out.ids[i] for i in tokens], unit.lead)
         out.label_T[t] = out.ids[t + 1]
-        out.phase_T[t] = min(max(0, index - skip), config.phases - 1)
+        out.token_index_T[t] = min(max(0, index - skip), config.phases - 1)
         ends = [tokens_of_unit[source][-1] for source in unit.sources]
         if index > skip:
             out.class_T[t] = CALConfig.CONTINUE
@@ -182,21 +182,21 @@ def collate(
     source_BTA = torch.full((len(traces), longest, len(traces[0].source_TA[0])), IGNORE, device=device)
     for b, trace in enumerate(traces):
         source_BTA[b, : len(trace.ids)] = torch.tensor(trace.source_TA, device=device)
-    teaching = Teaching(
-        place_BT=pad([trace.place_T for trace in traces], IGNORE),
+    supervision = Supervision(
+        leaf_BT=pad([trace.leaf_T for trace in traces], IGNORE),
         bank_index_BK=torch.tensor(np.stack([trace.bank_index_K for trace in traces]), device=device),
         class_BT=pad([trace.class_T for trace in traces], IGNORE),
-        phase_BT=pad([trace.phase_T for trace in traces], IGNORE),
+        token_index_BT=pad([trace.token_index_T for trace in traces], IGNORE),
         concept_BT=pad([trace.concept_T for trace in traces], IGNORE),
         source_BTA=source_BTA,
         copied_BT=pad([trace.copied_T for trace in traces], IGNORE),
-        forced_B=teacher_forced_B.to(device),
+        teacher_forced_B=teacher_forced_B.to(device),
     )
     return Batch(
         token_BT=pad([trace.ids for trace in traces], 0),
         mask_BT=pad([[1] * len(trace.ids) for trace in traces], 0),
         label_BT=pad([trace.label_T for trace in traces], IGNORE),
-        teaching=teaching,
+        supervision=supervision,
         traces=traces,
         share=share,
         full_forward_share=full_forward_share,

@@ -21,8 +21,7 @@ from m2kt.student._calibrate import StudentTargets, student_targets
 from m2kt.student._prepare import TrainingInputs
 from m2kt.student._start import calibration_sequences, choose_start
 from m2kt.student._tokenisation import Tokenisation
-from m2kt.student.cal import CALConfig, CALModel, cal_model
-from m2kt.student.cal._context import Fact, UnitMatcher
+from m2kt.student.cal import CALConfig, CALModel, TokenFeature, UnitMatcher, cal_model
 
 
 def graph_digest(graph: Graph) -> str:
@@ -109,7 +108,7 @@ def context_whitelist(config: CALConfig, tokenisation: Tokenisation) -> list[lis
     matcher = UnitMatcher(*config.alphabet)
     contexts: set[tuple[int, ...]] = set()
     for sequence, start in zip(tokenisation.sequences, tokenisation.answer_starts, strict=True):
-        unit_types_TG = matcher(torch.tensor([sequence]))[0, start:, Fact.LOOKS :]
+        unit_types_TG = matcher(torch.tensor([sequence]))[0, start:, TokenFeature.TYPES :]
         contexts.update(map(tuple, unit_types_TG.tolist()))
     return [list(context) for context in sorted(contexts)]
 

@@ -112,7 +112,7 @@ class OffDomainPass:
             tuner.disable_adapter_layers()
             self.logits_NTV = tuner.model(input_ids=token_NT, use_cache=False).logits if divergence else None
             tuner.enable_adapter_layers()
-            self.states = tuner.states_read(token_NT, torch.ones_like(token_NT)) if self.frozen else {}
+            self.states = tuner.read_states(token_NT, torch.ones_like(token_NT)) if self.frozen else {}
 
     def draw(self) -> Tensor:
         """Indices of the next lines."""
@@ -125,10 +125,10 @@ class OffDomainPass:
         outputs = Outputs(self.config)
         if self.frozen and self.logits_NTV is None:
             states = {layer: h[chosen] for layer, h in self.states.items()}
-            outputs.log_none = reader.silence(self.tuner.reading(token_NT, None, states))
+            outputs.log_none = reader.gating(self.tuner.reader_only_run(token_NT, None, states))
             return outputs
         hidden_NTE = decoder(self.tuner.model)(input_ids=token_NT, use_cache=False).last_hidden_state
-        outputs.log_none = reader.silence(cast(Run, self.tuner.last_run))
+        outputs.log_none = reader.gating(cast(Run, self.tuner.last_run))
         if self.logits_NTV is not None:
             logits_NTV = self.tuner.model.get_output_embeddings()(hidden_NTE)
             outputs.divergence = functional.kl_div(

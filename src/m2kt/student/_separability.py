@@ -63,11 +63,11 @@ def collect_keys(model: PreTrainedModel, rehearsal: Rehearsal, config: CALConfig
     ]  # layer i + 1 of a recording is the output of block i
     states = states_at(model, layers, input_ids=batch.token_BT, attention_mask=batch.mask_BT)
     state_BTX = torch.cat([states[layer].float() for layer in layers], -1)
-    b, t = (batch.teaching.concept_BT >= 0).nonzero(as_tuple=True)
-    source_NA = batch.teaching.source_BTA[b, t]
+    b, t = (batch.supervision.concept_BT >= 0).nonzero(as_tuple=True)
+    source_NA = batch.supervision.source_BTA[b, t]
     position_NA = t[:, None].expand_as(source_NA) if config.reader == "flat" else source_NA.clamp(min=0)
     rule_K, argument_KA = concept_arguments(config, source_NA.shape[1])
-    concept_N = batch.teaching.concept_BT[b, t].cpu()
+    concept_N = batch.supervision.concept_BT[b, t].cpu()
     return Keys(
         rule_N=rule_K[concept_N],
         symbol_NA=argument_KA[concept_N],

@@ -71,7 +71,7 @@ def choose_start(tuner: CALModel, targets: StudentTargets, inputs: TrainingInput
         losses: list[float] = []
         for targets.gain, targets.unembedding in choices:
             start(reader, targets, inputs)
-            with tuner.teaching(batch.teaching):
+            with tuner.supervised(batch.supervision):
                 out = decoder(tuner.model)(
                     input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False
                 )

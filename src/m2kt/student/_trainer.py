@@ -25,8 +25,7 @@ from m2kt.student._prepare import TrainingInputs
 from m2kt.student._replay import ReplayBuffer, ReplayItem
 from m2kt.student._start import symbol_of_sample
 from m2kt.student._tokenisation import unit_targets
-from m2kt.student.cal import CALConfig, Run, StructuredReader, cal_model
-from m2kt.student.cal._flat import FlatReader
+from m2kt.student.cal import CALConfig, FlatReader, Run, StructuredReader, cal_model
 from m2kt.student.losses import Loss, Outputs, composite, needed_outputs, reader_accuracy
 
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -204,9 +203,9 @@ class Trainer:
         """One pass over a micro-batch: a full forward pass, or the reader alone."""
         batch, outputs = item.batch, Outputs(self.config, item.batch)
         has_reader = self.config.reader != "none"
-        batch.teaching.stream_gradient = self.settings.reader.stream_gradient or not has_reader
+        batch.supervision.stream_gradient = self.settings.reader.stream_gradient or not has_reader
         # L_struct trains the attention and L_reason the tokens; without L_struct, L_reason must train both.
-        batch.teaching.selection_gradient = self.settings.losses.struct == 0
+        batch.supervision.selection_gradient = self.settings.losses.struct == 0
         run = self._full_forward(item, outputs) if batch.full_forward_share else self._reader_only(item)
         outputs.readers = [] if run is None else run.outputs
         if "image_PJE" in self.needed and batch.full_forward_share and has_reader:
@@ -218,7 +217,7 @@ class Trainer:
     def _full_forward(self, item: ReplayItem, outputs: Outputs) -> Run | None:
         """The whole student, up to the logits of the answer."""
         batch = item.batch
-        with self.tuner.teaching(batch.teaching):
+        with self.tuner.supervised(batch.supervision):
             out = self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
         run = self.tuner.last_run
         if "logits_NV" in self.needed:
@@ -226,16 +225,16 @@ class Trainer:
             outputs.logits_NV = self.head(out.last_hidden_state[answer_BT])
             outputs.labels_N = batch.label_BT[answer_BT]
         if run is not None and self.frozen:
-            item.states = run.taps
+            item.states = run.states
         return run
 
     def _reader_only(self, item: ReplayItem) -> Run:
         """The reader alone, on stored states or on states from the blocks up to the last one that it reads."""
         batch = item.batch
         if not item.states:
-            item.states = self.tuner.states_read(batch.token_BT, batch.mask_BT)
-        with self.tuner.teaching(batch.teaching):
-            run = self.tuner.reading(batch.token_BT, batch.mask_BT, item.states)
+            item.states = self.tuner.read_states(batch.token_BT, batch.mask_BT)
+        with self.tuner.supervised(batch.supervision):
+            run = self.tuner.reader_only_run(batch.token_BT, batch.mask_BT, item.states)
         reader = cast(StructuredReader, self.tuner.reader())
         run.outputs.append(reader.look_up(run)[0])
         return run
@@ -253,8 +252,8 @@ class Trainer:
                 with self.adapted.disable_adapter(), record(self.adapted, layers) as states:
                     self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
                 state_BTX = torch.cat([states[layer].float() for layer in layers], -1)
-                used_BT = batch.teaching.concept_BT >= 0
-                concept_N = batch.teaching.concept_BT[used_BT]
+                used_BT = batch.supervision.concept_BT >= 0
+                concept_N = batch.supervision.concept_BT[used_BT]
                 reader.cue_KX.index_add_(0, concept_N, state_BTX[used_BT])
                 count_K.index_add_(0, concept_N, torch.ones_like(concept_N, dtype=count_K.dtype))
         reader.cue_KX.div_(count_K.clamp(min=1)[:, None])

@@ -33,7 +33,7 @@ from m2kt.student._build import layer_indices
 from m2kt.student._prepare import TrainingInputs
 from m2kt.student._separability import hull_distance
 from m2kt.student._tokenisation import Tokenisation
-from m2kt.student.cal._context import Fact, UnitMatcher
+from m2kt.student.cal import TokenFeature, UnitMatcher
 
 MIN_HULL_DISTANCE = 0.05  # of an output embedding from the convex hull of the others
 CACHE_TOLERANCE = {
@@ -295,7 +295,7 @@ def check_symbol_matching(
     for trace in traces:
         encoded = encode_units(tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
         last_token = {u: t for t, u in enumerate(encoded.unit_of_token)}
-        matched_T = matcher(torch.tensor([encoded.ids]))[0, :, Fact.SYMBOL].tolist()
+        matched_T = matcher(torch.tensor([encoded.ids]))[0, :, TokenFeature.SYMBOL].tolist()
         for u in {source for unit in trace.units for source in unit.sources}:
             n += 1
             expected, matched = trace.units[u].symbol, matched_T[last_token[u]]

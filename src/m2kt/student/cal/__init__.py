@@ -2,12 +2,18 @@
 
 from m2kt.student.cal._compat import CAL_TYPE as CAL_TYPE
 from m2kt.student.cal._config import CALConfig as CALConfig
+from m2kt.student.cal._config import RuleStructure as RuleStructure
 from m2kt.student.cal._context import ReaderOutputs as ReaderOutputs
 from m2kt.student.cal._context import Run as Run
-from m2kt.student.cal._context import Teaching as Teaching
+from m2kt.student.cal._context import Supervision as Supervision
+from m2kt.student.cal._context import TokenFeature as TokenFeature
+from m2kt.student.cal._context import UnitMatcher as UnitMatcher
+from m2kt.student.cal._flat import FlatReader as FlatReader
 from m2kt.student.cal._model import CALModel as CALModel
 from m2kt.student.cal._model import cal_model as cal_model
 from m2kt.student.cal._model import register as register
+from m2kt.student.cal._projector import Projector as Projector
+from m2kt.student.cal._projector import ridge as ridge
 from m2kt.student.cal._reader import ReaderBase as ReaderBase
 from m2kt.student.cal._reader import StructuredReader as StructuredReader
 

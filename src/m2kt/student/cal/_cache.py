@@ -1,88 +1,98 @@
-"""What readers keep in the student's own cache between passes, and how they take it on.
+"""Readers' entries in the student's generation cache: pseudo layers behind the model's layers.
 
-Letters: B sequences, H heads, T tokens.
+Local letter: W width.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from m2kt._shapes import Shaped
 from m2kt.errors import CompatibilityError
 
 
 class Slot(IntEnum):
-    """What a reader keeps in a cache between passes, each in a pseudo layer of its own."""
+    """Pseudo layers of one reader."""
 
-    FACTS = 0  # tokens, and what stands at them
-    STATES = 1  # what is read of the student
-    LOOKS = 2
-    GATHERS = 3
-    HELD = 4  # what is being written
+    FEATURES = 0  # token features
+    STATES = 1  # states of the blocks that the reader reads
+    CONTEXT = 2  # keys and values of context heads
+    ARGUMENTS = 3  # keys of argument heads
+    CONTENT = 4  # content of the unit in progress
 
 
-def unrecorded(cache: Any) -> AbstractContextManager[Any]:
-    """A context for what readers do in generation: of many small tensors autograd's bookkeeping is a tenth of the time.
+def inference_mode_for(cache: Cache | None) -> AbstractContextManager[Any]:
+    """``inference_mode`` during generation, where autograd's bookkeeping of small tensors takes a tenth of the time.
 
-    What is made in it stays with the readers: a student's caller never meets a tensor that cannot be written to.
+    Tensors made in it stay inside the readers: the caller never gets an inference tensor.
     """
     return torch.inference_mode() if cache is not None and not torch.is_grad_enabled() else nullcontext()
 
 
-def tokens_in(cache: Any) -> int:
-    """Tokens seen in earlier passes. Where the model keeps no keys, the readers' own layers count them."""
+def count_cached_tokens(cache: Cache | None) -> int:
+    """Tokens of earlier passes. In a model without keys the readers' pseudo layers count them."""
     if cache is None:
         return 0
     if not isinstance(cache, DynamicCache):
         raise CompatibilityError(
-            f"the concept reader keeps its keys in a DynamicCache, got {type(cache).__name__}; "
+            f"expected a DynamicCache for the concept reader's keys, got {type(cache).__name__}; "
             "generate without cache_implementation, or with use_cache=False"
         )
     if any(isinstance(layer, DynamicLayer) for layer in cache.layers):
         return int(cache.get_seq_length())
     if cache.layers and cache.has_previous_state():
         raise CompatibilityError(
-            "the cache holds states of earlier passes that the concept reader did not see: a cache must be filled with "
-            "the same adapters switched on all the time"
+            "the cache has states of earlier passes that the concept reader did not process: a cache must be filled "
+            "with the same adapters switched on all the time"
         )
     return 0
 
 
-def pseudo_layer(cache: DynamicCache, index: int) -> Any:
-    """A pseudo layer behind the model's own: beams, crops and batch selection then move it along by themselves."""
-    new: Any = GrowableCacheLayer  # transformers leaves the making of layers untyped
+def pseudo_layer(cache: DynamicCache, index: int) -> GrowableCacheLayer:
+    """A layer behind the model's layers: beam search, crops and batch selection then apply to it as well."""
+    new: Any = GrowableCacheLayer  # untyped in transformers
     while len(cache.layers) <= index:
         cache.layers.append(new())
-    return cache.layers[index]
+    return cast(GrowableCacheLayer, cache.layers[index])
 
 
 class GrowableCacheLayer(DynamicLayer):
-    """A layer with room to grow: a step writes one token where ``DynamicLayer`` copies all those before it."""
+    """A layer with spare capacity: a step writes one token, while ``DynamicLayer`` copies all earlier ones."""
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Appends keys and values, (B, H, T, width each), and returns all of them."""
-        past = self.get_seq_length()
-        if not past:
+    keys: Tensor
+    values: Tensor
+
+    def update(
+        self,
+        key_states: Shaped[Tensor, "B _ T _"],
+        value_states: Shaped[Tensor, "B _ T _"],
+        *_: Any,
+        **__: Any,
+    ) -> tuple[Shaped[Tensor, "B _ N _"], Shaped[Tensor, "B _ N _"]]:
+        """Append keys and values and return all of them."""
+        n_past = self.get_seq_length()
+        if not n_past:
             self.lazy_initialization(key_states, value_states)
-            self._rooms: list[Tensor | None] = [None, None]
-        self.keys = self._grown(0, self.keys, key_states, past)
+            self._buffers: list[Tensor | None] = [None, None]
+        self.keys = self._append(0, self.keys, key_states, n_past)
         empty = value_states.shape[3] == 0
-        self.values = self.keys[..., :0] if empty else self._grown(1, self.values, value_states, past)
+        self.values = self.keys[..., :0] if empty else self._append(1, self.values, value_states, n_past)
         return self.keys, self.values
 
-    def _grown(self, nth: int, kept: Any, new: Tensor, past: int) -> Tensor:
-        room, end = self._rooms[nth], past + new.shape[2]
-        # beams and selections put other tensors in place of ours; what generation made may not be written to elsewhere
-        sealed = room is not None and room.is_inference() and not torch.is_inference_mode_enabled()
-        if room is None or sealed or end > room.shape[2] or kept.data_ptr() != room.data_ptr():
-            room = new.new_empty(*new.shape[:2], max(end, 2 * past), new.shape[3])
-            if past:
-                room.narrow(2, 0, past).copy_(kept)
-            self._rooms[nth] = room
-        room.narrow(2, past, end - past).copy_(new)
-        return room.narrow(2, 0, end)
+    def _append(self, index: int, present: Tensor, new: Tensor, n_past: int) -> Tensor:
+        buffer, end = self._buffers[index], n_past + new.shape[2]
+        # beams and selections replace our tensors; inference tensors cannot be written to outside inference mode
+        sealed = buffer is not None and buffer.is_inference() and not torch.is_inference_mode_enabled()
+        if buffer is None or sealed or end > buffer.shape[2] or present.data_ptr() != buffer.data_ptr():
+            buffer = new.new_empty(*new.shape[:2], max(end, 2 * n_past), new.shape[3])
+            if n_past:
+                buffer.narrow(2, 0, n_past).copy_(present)
+            self._buffers[index] = buffer
+        buffer.narrow(2, n_past, end - n_past).copy_(new)
+        return buffer.narrow(2, 0, end)

@@ -1,18 +1,27 @@
 """Configuration of the Concept Alignment Layer as a PEFT method.
 
-What is in it describes the *structure* of a skill in the student's own tokens: how symbols are spelled, which
-arguments each rule row has, which literals the answers use. What the rules answer is not here: that travels
-as vectors, in the bank beside the weights.
+It describes the *structure* of a skill in the student's tokens: tokenisation of symbols, arguments of rules, literals
+of answers. The rules' outputs are not in it: they are vectors in the bank, saved with the weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from peft.config import PeftConfig
 
 from m2kt.student.cal._compat import CAL_TYPE
+
+
+class RuleStructure(TypedDict):
+    """A rule in the configuration, without its outputs."""
+
+    name: str
+    arity: int
+    family: int
+    offset: int
+    rows: list[list[int]]
 
 
 def _about(text: str) -> dict[str, str]:
@@ -21,115 +30,118 @@ def _about(text: str) -> dict[str, str]:
 
 @dataclass
 class CALConfig(PeftConfig):
-    """Everything needed to rebuild a CAL around a frozen student before its weights are loaded."""
+    """Everything needed to rebuild a CAL around a frozen student before its weights are loaded.
+
+    Field names are on disk in ``adapter_config.json``. In the code ``anchor_...`` is prototypes, ``gather_...``
+    argument heads, ``look_...`` context heads, ``n_places`` the number of leaves, ``silence`` the gating threshold,
+    ``trails`` the context whitelist, ``phases`` the number of token indices.
+    """
 
     target_modules: Any = field(
-        default=None, metadata=_about("Names of all adapted modules; filled in from the two lists below.")
+        default=None, metadata=_about("Names of all adapted modules; derived from the two lists below.")
     )
     reader_modules: list[str] | None = field(
-        default=None, metadata=_about("Full name of the decoder block behind which the reader writes.")
+        default=None, metadata=_about("Full name of the decoder block whose output the reader adds to.")
     )
     steered_modules: list[str] | None = field(
         default=None, metadata=_about("Full names of the linear layers with a low-rank update.")
     )
     read_layers: list[int] = field(
         default_factory=list,
-        metadata=_about("Indices of the decoder blocks whose states the reader reads, side by side."),
+        metadata=_about("Indices of the decoder blocks whose states the reader reads, concatenated."),
     )
     write_layer: int = field(
-        default=0, metadata=_about("Index of the decoder block behind which the reader adds what it found.")
+        default=0, metadata=_about("Index of the decoder block whose output the reader adds to.")
     )
     reader: str = field(
         default="structured",
-        metadata=_about("'structured' (selector and gather heads) or 'flat' (one key per concept)."),
+        metadata=_about(
+            "'structured' (selector and argument heads), 'flat' (one key per concept) or 'none'."
+        ),
     )
     projector: str = field(
         default="anchored", metadata=_about("phi: 'anchored', 'linear', 'low_rank' or 'mlp'.")
     )
-    projector_width: int = field(
-        default=128, metadata=_about("Inner width of phi when it is 'low_rank' or 'mlp'.")
-    )
+    projector_width: int = field(default=128, metadata=_about("Inner width of phi for 'low_rank' and 'mlp'."))
     anchor_coordinates: bool = field(
         default=False,
-        metadata=_about("Give phi the concept's coordinates relative to the symbol anchors as well."),
+        metadata=_about("Append the concept's cosine to every symbol prototype to phi's inputs."),
     )
-    gather_width: int = field(default=64, metadata=_about("Width of queries and keys of a gather head."))
+    gather_width: int = field(
+        default=64, metadata=_about("Width of queries and keys of context and argument heads.")
+    )
     gather_rope: bool = field(
         default=True,
         metadata=_about("Rotate half of the width by relative position (in tokens and in symbols)."),
     )
     n_places: int = field(
-        default=0, metadata=_about("Leaves of the graph's decisions, for the selector's sense of place.")
+        default=0,
+        metadata=_about("Number of leaves of the graph, which the selector predicts; 0: it does not."),
     )
-    look_heads: int = field(default=4, metadata=_about("Heads that look around for the selector."))
-    look_width: int = field(default=32, metadata=_about("Width of what a look head brings back."))
-    state_width: int = field(
-        default=192, metadata=_about("Width to which the states that are read are brought first.")
-    )
+    look_heads: int = field(default=4, metadata=_about("Number of context heads."))
+    look_width: int = field(default=32, metadata=_about("Width of a context head's values."))
+    state_width: int = field(default=192, metadata=_about("Width to which the states are projected first."))
     unit_width: int = field(
-        default=64, metadata=_about("Width of the embeddings of the last units at a position; 0 for none.")
+        default=64, metadata=_about("Width of the embeddings of the last units at a position; 0: none.")
     )
     selector_width: int = field(
-        default=256, metadata=_about("Hidden width of the selector, on which gather heads draw too.")
+        default=256, metadata=_about("Hidden width of the selector; the argument heads read it, too.")
     )
     silence: float = field(
-        default=1.0, metadata=_about("Inject nothing at all where p(none) reaches this; 1 switches it off.")
+        default=1.0,
+        metadata=_about("Gating threshold: inject nothing if p(none) reaches it; 1 switches gating off."),
     )
-    steering_rank: int = field(default=8, metadata=_about("Rank of the low-rank updates; 0 for no steering."))
+    steering_rank: int = field(default=8, metadata=_about("Rank of the low-rank updates; 0: no steering."))
     steering_alpha: float = field(default=16.0, metadata=_about("The update is scaled by alpha / rank."))
     steering_first_layer: int = field(default=0, metadata=_about("First decoder block that is steered."))
     steering_last_layer: int = field(default=0, metadata=_about("Last decoder block that is steered."))
     steering_targets: list[str] | None = field(
         default=None,
-        metadata=_about("Last names of the steered linear layers; all of a block's when not given."),
+        metadata=_about("Last names of the steered linear layers; None: all of a block's."),
     )
     symbols: list[str] = field(default_factory=list, metadata=_about("The skill's symbols, by symbol id."))
     symbol_tokens: list[list[list[int]]] = field(
         default_factory=list,
-        metadata=_about("Per symbol, the token sequences that write it in this student."),
+        metadata=_about("Per symbol, its tokenisations in this student."),
     )
-    literals: list[str] = field(
-        default_factory=list, metadata=_about("Literal units that the reader may write.")
-    )
+    literals: list[str] = field(default_factory=list, metadata=_about("Literals that the reader may write."))
     literal_tokens: list[list[int]] = field(
         default_factory=list,
-        metadata=_about("Per literal, the token sequence that writes it in this student."),
+        metadata=_about("Per literal, its tokenisation in this student."),
     )
     context_tokens: list[list[int]] = field(
         default_factory=list,
-        metadata=_about("Token sequences of units that only prompts hold; recognised, never written."),
+        metadata=_about("Tokenisations of literals that occur only in prompts; recognised, never written."),
     )
     spaces: list[int] = field(
-        default_factory=list, metadata=_about("Tokens of symbols that begin with a space.")
+        default_factory=list, metadata=_about("First tokens of symbols with a leading space.")
     )
     trails: list[list[int]] = field(
         default_factory=list,
-        metadata=_about(
-            "What the last units may be where the reader speaks, symbols masked; none given: anything."
-        ),
+        metadata=_about("Context whitelist: types of the last units that count as in-domain; empty: all do."),
     )
-    rules: list[dict[str, Any]] = field(
+    rules: list[RuleStructure] = field(
         default_factory=list,
         metadata=_about(
             "Per rule: name, arity, family, offset and its rows' argument symbol ids (never the outputs)."
         ),
     )
     phases: int = field(
-        default=1, metadata=_about("How many tokens a unit may have: each gets its own last map of phi.")
+        default=1, metadata=_about("Number of token indices in a unit; phi has a head for each.")
     )
     teacher_width: int = field(default=0, metadata=_about("D, the width of the packet's vectors."))
     flagged: list[int] = field(
-        default_factory=list, metadata=_about("Concept indices that the reader must not use.")
+        default_factory=list, metadata=_about("Concepts that the reader must not use.")
     )
     penalties: list[float] = field(
-        default_factory=list, metadata=_about("Penalty(c_k) of each flagged concept, 0 to 1; none given: 1.")
+        default_factory=list, metadata=_about("Penalty(c_k) of each flagged concept, 0 to 1; empty: 1.")
     )
     answer_tokens: int = field(
         default=0,
         metadata=_about("Tokens of the longest answer that was rehearsed; 0 in adapters of 0.1.0."),
     )
     graph_digest: str = field(
-        default="", metadata=_about("Digest of the graph: vectors of another graph do not fit.")
+        default="", metadata=_about("Digest of the graph; ``replace_bank`` requires the same.")
     )
     space_digest: str = field(
         default="", metadata=_about("Unused; without the field peft warns about configurations that hold it.")
@@ -151,7 +163,7 @@ class CALConfig(PeftConfig):
 
     @property
     def alphabet(self) -> tuple[list[list[list[int]]], list[list[int]], list[int]]:
-        """Spellings of symbols and of structure, and the tokens that begin with a space."""
+        """Tokenisations of symbols and of literals, and the first tokens of symbols with a leading space."""
         return self.symbol_tokens, [*self.literal_tokens, *self.context_tokens], self.spaces
 
     @property
@@ -161,27 +173,27 @@ class CALConfig(PeftConfig):
 
     @property
     def families(self) -> list[tuple[int, int]]:
-        """(family, arity) of each group of rules that share gather heads, in order of appearance."""
-        seen: dict[int, int] = {}
+        """(family, arity) of each group of rules that share argument heads, in order of appearance."""
+        arity_of: dict[int, int] = {}
         for rule in self.rules:
-            seen[int(rule["family"])] = max(seen.get(int(rule["family"]), 0), int(rule["arity"]))
-        return list(seen.items())
+            arity_of[rule["family"]] = max(arity_of.get(rule["family"], 0), rule["arity"])
+        return list(arity_of.items())
 
     def head_of(self, rule: int, argument: int) -> int:
-        """Index of the gather head that reads an argument of a rule; head 0 serves copies."""
+        """Index of the argument head of a rule's argument; head 0 is the copy head."""
         head = 1
         for family, arity in self.families:
-            if family == int(self.rules[rule]["family"]):
+            if family == self.rules[rule]["family"]:
                 return head + argument
             head += arity
         raise IndexError(rule)
 
     @property
     def n_heads(self) -> int:
-        """Number of gather heads, the copy head included."""
+        """Number of argument heads, the copy head included."""
         return 1 + sum(arity for _, arity in self.families)
 
-    # Classes of the selector: none, copy, go on with the unit that was begun, the rules, the literals.
+    # Classes of the selector: none, copy, continue the unit in progress, then the rules, then the literals.
     NONE = 0
     COPY = 1
     CONTINUE = 2
@@ -191,7 +203,7 @@ class CALConfig(PeftConfig):
         return 3 + rule
 
     def class_of_literal(self, literal: int) -> int:
-        """Selector class of a literal unit."""
+        """Selector class of a literal."""
         return 3 + len(self.rules) + literal
 
     @property

@@ -1,7 +1,4 @@
-"""The two modules that CAL puts into a student.
-
-A low-rank update of a linear layer, and a block with a reader behind it.
-"""
+"""The two modules that CAL inserts into a student: a low-rank update of a linear layer, and a block with readers."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ READERS: dict[str, type[ReaderBase]] = {"structured": StructuredReader, "flat": 
 
 
 class CALLayer(BaseTunerLayer):
-    """Base of both, so that the tuner finds them."""
+    """Base class by which the tuner finds both."""
 
 
 class SteeredLinear(nn.Module, CALLayer):
@@ -50,7 +47,7 @@ class SteeredLinear(nn.Module, CALLayer):
         self.update_layer(adapter_name, config)
 
     def update_layer(self, adapter_name: str, config: CALConfig) -> None:
-        """Adds an adapter: A random, B zero, so that it starts as no change."""
+        """Add an adapter: A random, B zero, so that the initial update is zero."""
         rank = config.steering_rank
         self.cal_A[adapter_name] = nn.Parameter(torch.randn(rank, self.in_features) / self.in_features**0.5)
         self.cal_B[adapter_name] = nn.Parameter(torch.zeros(self.out_features, rank))
@@ -72,14 +69,14 @@ class SteeredLinear(nn.Module, CALLayer):
         return y
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Adds the updates to the weight. Raises CompatibilityError where that is quantised or the sum not finite."""
+        """Add the updates to the weight. Raises CompatibilityError if it is quantised or the sum is not finite."""
         for name in check_adapters_to_merge(self, adapter_names):
             if name in self.cal_A:
                 self._add(name, 1, safe_merge)
                 self.merged_adapters.append(name)
 
     def unmerge(self) -> None:
-        """Takes merged updates out again, up to rounding."""
+        """Subtract merged updates, up to rounding."""
         while self.merged_adapters:
             self._add(self.merged_adapters.pop(), -1, False)
 
@@ -97,13 +94,13 @@ class SteeredLinear(nn.Module, CALLayer):
         )
         if check and not torch.isfinite(merged).all():
             raise CompatibilityError(
-                f"the update {name} makes weights that are not finite; nothing was merged"
+                f"expected finite weights after merging {name}, got some that are not; nothing was merged"
             )
         weight.copy_(merged)
 
 
 class ReadingBlock(nn.Module, CALLayer):
-    """The decoder block behind which readers write, one reader per adapter."""
+    """A decoder block with one reader for each adapter; readers add to the block's output."""
 
     adapter_layer_names = ("cal_reader",)
 
@@ -116,17 +113,17 @@ class ReadingBlock(nn.Module, CALLayer):
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
         self._active_adapter = adapter_name
-        self._state = [state]  # in a list, so that nothing tries to register or copy it as a module
+        self._state = [state]  # in a list: not a submodule
         self.update_layer(adapter_name, config, width)
 
     def update_layer(self, adapter_name: str, config: CALConfig, width: int) -> None:
-        """Adds an adapter's reader."""
+        """Add an adapter's reader."""
         parameter = next(self.base_layer.parameters(), None)
         device = parameter.device if parameter is not None else torch.device("cpu")
         self.cal_reader[adapter_name] = READERS[config.reader](config, width).to(device)
 
     def __getattr__(self, name: str) -> Any:
-        # Models read attributes off the block they iterate over (attention_type, for one): pass them through.
+        # Models read attributes of their blocks, such as attention_type: they are delegated to the base block.
         try:
             return super().__getattr__(name)
         except AttributeError:

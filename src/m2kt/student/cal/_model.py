@@ -1,7 +1,4 @@
-"""CALModel.
-
-The peft tuner that puts readers and steering into a frozen causal LM, and feeds them each pass's tokens.
-"""
+"""CALModel: the peft tuner that inserts readers and steering into a frozen causal LM."""
 
 from __future__ import annotations
 
@@ -14,9 +11,10 @@ from typing import Any, cast
 import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
+from m2kt._shapes import Float, Int, Shaped
 from m2kt.errors import CompatibilityError
 from m2kt.models import (
     blocks,
@@ -27,23 +25,23 @@ from m2kt.models import (
     register_architectures,
     run_until,
 )
-from m2kt.student.cal._cache import tokens_in, unrecorded
+from m2kt.student.cal._cache import count_cached_tokens, inference_mode_for
 from m2kt.student.cal._compat import PREFIX, register_method
 from m2kt.student.cal._config import CALConfig
-from m2kt.student.cal._context import Run, RunState, Teaching, UnitMatcher
+from m2kt.student.cal._context import Run, RunState, Supervision, UnitMatcher
 from m2kt.student.cal._layer import CALLayer, ReadingBlock, SteeredLinear
 from m2kt.student.cal._reader import ReaderBase
 
 
 class CALModel(BaseTuner):
-    """The Concept Alignment Layer around a frozen causal language model; of it steering merges, a reader does not."""
+    """The Concept Alignment Layer on a frozen causal LM. Steering can be merged into weights, readers cannot."""
 
     prefix = PREFIX
     tuner_layer_cls = CALLayer
     target_module_mapping: dict[str, Any] = {}  # noqa: RUF012 - peft declares it so
 
     # ------------------------------------------------------------------------------------------ which modules
-    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> CALConfig:
         names = {id(module): name for name, module in self.model.named_modules()}
         stack = [_unwrap(b) for b in blocks(self.model)]
         wrapped = {id(_unwrap(m)): n for n, m in self.model.named_modules() if isinstance(m, ReadingBlock)}
@@ -52,8 +50,8 @@ class CALModel(BaseTuner):
             for layer in (*peft_config.read_layers, peft_config.write_layer):
                 if not 0 <= layer <= peft_config.write_layer < len(stack):
                     raise CompatibilityError(
-                        f"the reader reads {peft_config.read_layers}, writes behind {peft_config.write_layer}; "
-                        f"expected layers below {len(stack)}, and none read above the one written to"
+                        f"expected blocks below {len(stack)}, none read above the one written to; "
+                        f"got read_layers {peft_config.read_layers}, write_layer {peft_config.write_layer}"
                     )
             writer = names[id(stack[peft_config.write_layer])]
             peft_config.reader_modules = [] if peft_config.reader == "none" else [writer]
@@ -63,13 +61,14 @@ class CALModel(BaseTuner):
             for block in steered if peft_config.steering_rank else ():
                 for name, module in block.named_modules():
                     last = name.rpartition(".")[2]
-                    wanted = peft_config.steering_targets is None or last in peft_config.steering_targets
-                    if wanted and isinstance(module, (nn.Linear, Conv1D)):
+                    selected = peft_config.steering_targets is None or last in peft_config.steering_targets
+                    if selected and isinstance(module, (nn.Linear, Conv1D)):
                         peft_config.steered_modules.append(
                             f"{names[id(block)]}.{name}".replace(".base_layer", "")
                         )
         peft_config.target_modules = sorted({*peft_config.reader_modules, *peft_config.steered_modules})
-        return peft_config
+        config: CALConfig = peft_config
+        return config
 
     @staticmethod
     def _check_target_module_exists(peft_config: Any, key: str) -> bool:
@@ -81,7 +80,7 @@ class CALModel(BaseTuner):
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         if not hasattr(model, "_m2kt_cal_state"):
             model._m2kt_cal_state = RunState(len(blocks(model)))  # type: ignore[assignment]
-            make_head_input_contiguous(model)  # its head is frozen now
+            make_head_input_contiguous(model)  # the head is frozen now
 
     @property
     def last_run(self) -> Run | None:
@@ -90,7 +89,7 @@ class CALModel(BaseTuner):
 
     @property
     def state(self) -> RunState:
-        """The holder through which hook and readers share a pass."""
+        """State that hooks and readers share."""
         state: RunState = self.model._m2kt_cal_state
         return state
 
@@ -108,13 +107,13 @@ class CALModel(BaseTuner):
             target.update_layer(adapter_name, peft_config)
         elif isinstance(target, ReadingBlock):
             target.update_layer(adapter_name, peft_config, self._width())
-            self._prepare_to_read(adapter_name, peft_config)
+            self._hook_read_blocks(adapter_name, peft_config)
         else:
             new: nn.Module
             if current_key.replace(".base_layer", "") in (peft_config.reader_modules or ()):
                 new = ReadingBlock(target, adapter_name, peft_config, self._width(), self.state)
                 self.state.blocks.append(new)
-                self._prepare_to_read(adapter_name, peft_config)
+                self._hook_read_blocks(adapter_name, peft_config)
             else:
                 new = SteeredLinear(target, adapter_name, peft_config)
             if adapter_name not in self.active_adapters:
@@ -129,21 +128,21 @@ class CALModel(BaseTuner):
     def _replace_module(
         self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
     ) -> None:
-        setattr(parent, child_name, new_module)  # our layers keep their base layer untouched: nothing to copy
+        setattr(parent, child_name, new_module)  # the base layer is untouched: nothing to copy
 
     def _check_merge_allowed(self) -> None:
-        if behind := self.readers():
+        if names := self.readers():
             raise CompatibilityError(
-                f"a concept reader depends on what it reads: the one behind {behind[0]} cannot be merged into weights; "
+                f"a concept reader depends on its input: the one at {names[0]} cannot be merged into weights; "
                 "run `m2kt consolidate` for a checkpoint that imitates it"
             )
 
     def readers(self) -> list[str]:
-        """Names of the blocks behind which there are readers."""
+        """Names of the blocks with readers."""
         return [name for name, module in self.model.named_modules() if isinstance(module, ReadingBlock)]
 
     def drop_readers(self) -> None:
-        """Takes all readers out and leaves the steering, which can be merged."""
+        """Remove all readers and keep the steering, which can be merged."""
         for name in self.readers():
             parent, _, child = name.rpartition(".")
             setattr(self.model.get_submodule(parent), child, self.model.get_submodule(name).base_layer)
@@ -152,10 +151,10 @@ class CALModel(BaseTuner):
             config.reader, config.reader_modules = "none", []
 
     def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:  # type: ignore[override]
-        """The base model, with hooks and holder removed."""
+        """The base model without hooks and shared state."""
         unload: Any = super()._unload_and_optionally_merge
         base: nn.Module = unload(*args, **kwargs)
-        for handle in (*getattr(base, "_m2kt_cal_hooks", ()), *self.state.taps.values()):
+        for handle in (*getattr(base, "_m2kt_cal_hooks", ()), *self.state.handles.values()):
             handle.remove()
         for name in ("_m2kt_cal_hooks", "_m2kt_cal_state"):
             if hasattr(base, name):
@@ -177,18 +176,18 @@ class CALModel(BaseTuner):
         if not hasattr(model, "_m2kt_cal_hooks"):
             backbone = decoder(model)
             order = list(inspect.signature(backbone.forward).parameters)
-            begin = _Begin(state, order, cache_argument(model), model.config)
+            begin = _BeginPass(state, order, cache_argument(model), cast(PreTrainedConfig, model.config))
             hook = backbone.register_forward_pre_hook(begin, with_kwargs=True)
-            ended = backbone.register_forward_hook(_End(state), always_call=True)
-            model._m2kt_cal_hooks = [hook, ended]  # type: ignore[assignment]
+            end = backbone.register_forward_hook(_EndPass(state), always_call=True)
+            model._m2kt_cal_hooks = [hook, end]  # type: ignore[assignment]
 
-    def _prepare_to_read(self, adapter_name: str, config: CALConfig) -> None:
-        """Hooks the blocks that an adapter reads; what they hand on is kept for the rest of the pass."""
+    def _hook_read_blocks(self, adapter_name: str, config: CALConfig) -> None:
+        """Store the outputs of the blocks that an adapter reads, for the rest of the pass."""
         state, stack = self.state, blocks(self.model)
         state.matchers[adapter_name] = UnitMatcher(*config.alphabet, config.trails)
         for layer in config.read_layers:
-            if layer not in state.taps:
-                state.taps[layer] = _unwrap(stack[layer]).register_forward_hook(_Tap(state, layer))
+            if layer not in state.handles:
+                state.handles[layer] = _unwrap(stack[layer]).register_forward_hook(_StoreStates(state, layer))
 
     # ------------------------------------------------------------------------------------------ for training
     def reader(self, adapter_name: str | None = None) -> ReaderBase:
@@ -200,37 +199,45 @@ class CALModel(BaseTuner):
         raise KeyError(name)
 
     def set_bank(
-        self, bank_KD: Tensor, anchor_SD: Tensor, has_anchor_S: Tensor, adapter_name: str | None = None
+        self,
+        bank_KD: Float[Tensor, "K D"],
+        prototype_SD: Float[Tensor, "S D"],
+        has_prototype_S: Shaped[Tensor, " S"],
+        adapter_name: str | None = None,
     ) -> None:
-        """Plugs the packet's true vectors into the reader."""
+        """Load a packet's vectors into the reader."""
         with torch.no_grad():
-            self.reader(adapter_name).set_bank(bank_KD, anchor_SD, has_anchor_S)
+            self.reader(adapter_name).set_bank(bank_KD, prototype_SD, has_prototype_S)
 
     @torch.no_grad()
-    def states_read(self, token_BT: Tensor, mask_BT: Tensor) -> dict[int, Tensor]:
-        """What the reader reads of a batch, by layer: the pass ends as soon as the last of these blocks has run."""
+    def read_states(self, token_BT: Int[Tensor, "B T"], mask_BT: Shaped[Tensor, "B T"]) -> dict[int, Tensor]:
+        """States that the reader reads, by block, from a pass that ends at the last of these blocks."""
         config = cast(CALConfig, self.peft_config[self.active_adapters[0]])
         top = _unwrap(blocks(self.model)[max(config.read_layers)])
         run_until(top, decoder(self.model), input_ids=token_BT, attention_mask=mask_BT, use_cache=False)
         assert self.state.last is not None
-        return self.state.last.taps
+        return self.state.last.states
 
-    def reading(self, token_BT: Tensor, mask_BT: Tensor | None, taps: dict[int, Tensor]) -> Run:
-        """What a reader must know of a pass that need not be run, because the states it reads are at hand."""
+    def reader_only_run(
+        self,
+        token_BT: Int[Tensor, "B T"],
+        mask_BT: Shaped[Tensor, "B T"] | None,
+        states: dict[int, Tensor],
+    ) -> Run:
+        """The ``Run`` of a reader-only pass, on states that are known already."""
         run = self.state.begin(self.active_adapters[0], 0, token_BT, mask_BT)
         self.state.runs = {}
-        run.taps = taps
+        run.states = states
         return run
 
     @contextmanager
-    def teaching(self, teaching: Teaching) -> Iterator[list[Run]]:
-        """Within it, the next pass is a rehearsal; its Run is appended to the list."""
-        runs: list[Run] = []
-        self.state.teaching = teaching
+    def supervised(self, supervision: Supervision) -> Iterator[None]:
+        """Passes in the context are supervised."""
+        self.state.supervision = supervision
         try:
-            yield runs
+            yield
         finally:
-            self.state.teaching = None
+            self.state.supervision = None
 
 
 def cal_model(model: nn.Module) -> CALModel:
@@ -251,46 +258,46 @@ def register() -> None:
     register_architectures()
 
 
-# Hooks are objects, not functions: a deep copy of the model then has hooks that know the copy's state.
+# Hooks are objects, not functions: those of a deep copy of the model then use the copy's state.
 
 
 @dataclass
-class _Begin:
-    """Begins a pass for every reader that is switched on."""
+class _BeginPass:
+    """Creates the ``Run`` of every active reader."""
 
     state: RunState
     order: list[str]  # parameters of the backbone
-    kept: str  # which of them is the cache
-    config: Any
+    cache_argument: str
+    config: PreTrainedConfig
 
     def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.state.runs = {}
-        reading = [name for block in self.state.blocks for name in _reading(block)]
-        if not reading:
+        names = [name for block in self.state.blocks for name in _active_readers(block)]
+        if not names:
             return None
         bound = dict(zip(self.order, args, strict=False)) | kwargs
         token_BT = bound.get("input_ids")
         if token_BT is None:
             raise CompatibilityError(
-                "the concept reader needs input_ids; inputs_embeds alone do not say what is written"
+                "expected input_ids, got none: the concept reader cannot use inputs_embeds"
             )
-        cache = bound.get(self.kept)
+        cache = bound.get(self.cache_argument)
         use_cache = bound.get("use_cache")
         if use_cache is None:
             use_cache = getattr(self.config.get_text_config(), "use_cache", False)
         if cache is None and use_cache:
-            cache = DynamicCache(config=self.config)  # made here, because the readers need it too
-            bound[self.kept] = cache
-        past = tokens_in(cache)
-        with unrecorded(cache):
-            for nth, name in enumerate(reading):
-                self.state.begin(name, nth, token_BT, bound.get("attention_mask"), cache, past)
+            cache = DynamicCache(config=self.config)  # the readers need it, too
+            bound[self.cache_argument] = cache
+        n_past = count_cached_tokens(cache)
+        with inference_mode_for(cache):
+            for nth, name in enumerate(names):
+                self.state.begin(name, nth, token_BT, bound.get("attention_mask"), cache, n_past)
         return (), bound
 
 
 @dataclass
-class _End:
-    """Ends a pass."""
+class _EndPass:
+    """Stores the first reader's ``Run`` as the last one."""
 
     state: RunState
 
@@ -299,15 +306,15 @@ class _End:
 
 
 @dataclass
-class _Tap:
-    """Keeps what a block hands on, for the rest of the pass."""
+class _StoreStates:
+    """Stores a block's output for the rest of the pass."""
 
     state: RunState
     layer: int
 
     def __call__(self, _: nn.Module, __: Any, output: Any) -> None:
         for run in self.state.runs.values():
-            run.taps[self.layer] = hidden_of(output)
+            run.states[self.layer] = hidden_of(output)
 
 
 def _unwrap(module: nn.Module) -> nn.Module:
@@ -316,6 +323,6 @@ def _unwrap(module: nn.Module) -> nn.Module:
     return module
 
 
-def _reading(block: ReadingBlock) -> list[str]:
-    """Adapters whose readers write behind a block in the pass that begins."""
+def _active_readers(block: ReadingBlock) -> list[str]:
+    """Adapters whose readers are active at a block."""
     return [] if block.disable_adapters else [n for n in block.active_adapters if n in block.cal_reader]

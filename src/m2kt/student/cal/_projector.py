@@ -1,15 +1,16 @@
-"""phi: from the teacher's vectors to the student's residual stream, in two parts.
+"""phi: the projector from the teacher's vectors to the student's residual stream, in two parts.
 
-The *trunk* maps a concept vector to F features; it is applied to the whole bank, and concepts are mixed in
-its image. The *heads*, one affine map per phase, carry the mixture into the student's width. A phase is the
-position of the next token in its unit: a student that spells "uncle" letter by letter needs another direction
-for each letter of the same concept.
+The *trunk* maps every concept vector of the bank to F features, in which concepts are mixed. The *heads*, one affine
+map for each token index, map the mixture to the student's width: a student that tokenises "uncle" into letters needs
+another direction for each letter of the same concept.
 
-``anchored``, the default, has the concept's coordinates relative to the packet's symbol anchors for features:
-phi(c) = sum_s softmax_s(kappa cos(c, anchor_s)) v_s. A rule's state need not lie where a copy's does, and what lies
-between two symbols must not be written as a mixture of both. ``linear``, ``low_rank`` and ``mlp`` do without anchors.
+The default ``anchored`` uses the concept's coordinates relative to the packet's symbol prototypes as features:
+phi(c) = sum_s softmax_s(kappa cos(c, prototype_s)) v_s. It does not assume that a rule's state equals a copy's, and
+writes no mixture for a vector between two prototypes. ``linear``, ``low_rank`` and ``mlp`` use no prototypes. On disk
+the prototypes are called anchors, the prototype samples pool.
 
-Letters: K concepts, D teacher width, F trunk width, J phases, E student width, S symbols, P pool states.
+Letters: K concepts, D teacher width, F features, J token index, E student width, S symbols, P prototype samples,
+X other widths.
 """
 
 from __future__ import annotations
@@ -19,20 +20,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-KAPPA = 20.0
+from m2kt._shapes import Float, Int, Shaped
+
+KAPPA = 20.0  # initial sharpness of ``anchored``
 
 
 class Projector(nn.Module):
-    """phi_theta. Inputs are standardised by the pool's mean and spread.
+    """phi_theta. Inputs are standardised by the prototype samples' mean and standard deviation.
 
     Args:
         kind: 'anchored', 'linear', 'low_rank' or 'mlp'.
         teacher_width: D.
         student_width: E.
-        phases: J, tokens of the longest unit.
+        n_token_indices: J, tokens of the longest unit.
         width: inner width of low_rank and mlp.
-        n_symbols: S, rows of the anchors that will be handed in.
-        coordinates: for kinds without anchors: append the cosine to every anchor to their inputs.
+        n_symbols: S, number of prototypes.
+        coordinates: append the cosine to every prototype to the inputs; for the kinds without prototypes.
     """
 
     mean_D: Tensor
@@ -44,7 +47,7 @@ class Projector(nn.Module):
         kind: str,
         teacher_width: int,
         student_width: int,
-        phases: int,
+        n_token_indices: int,
         width: int,
         n_symbols: int,
         coordinates: bool = False,
@@ -62,47 +65,53 @@ class Projector(nn.Module):
         else:
             self.trunk, features = nn.Sequential(nn.Linear(inputs, width), nn.GELU()), width
         self.features = features
-        self.head_JFE = nn.Parameter(torch.randn(phases, features, student_width) / features**0.5 * 0.1)
-        self.bias_JE = nn.Parameter(torch.zeros(phases, student_width))
+        self.head_JFE = nn.Parameter(
+            torch.randn(n_token_indices, features, student_width) / features**0.5 * 0.1
+        )
+        self.bias_JE = nn.Parameter(torch.zeros(n_token_indices, student_width))
         self.register_buffer("mean_D", torch.zeros(teacher_width))
         self.register_buffer("scale_D", torch.ones(teacher_width))
 
-    def cosines(self, vector_KD: Tensor, anchor_SD: Tensor) -> Tensor:
-        """Cosine of centred and scaled vectors to every anchor, (K, S); -1 where a symbol came without one."""
+    def cosines(
+        self, vector_KD: Float[Tensor, "K D"], prototype_SD: Float[Tensor, "S D"]
+    ) -> Float[Tensor, "K S"]:
+        """Cosine of standardised vectors to every prototype; -1 for symbols without a prototype."""
         x_KD = nn.functional.normalize((vector_KD - self.mean_D) / self.scale_D, dim=-1)
-        a_SD = nn.functional.normalize((anchor_SD - self.mean_D) / self.scale_D, dim=-1)
-        absent_S = (anchor_SD == 0).all(-1)
-        return (x_KD @ a_SD.T).masked_fill(absent_S, -1.0)
+        unit_SD = nn.functional.normalize((prototype_SD - self.mean_D) / self.scale_D, dim=-1)
+        absent_S = (prototype_SD == 0).all(-1)
+        return (x_KD @ unit_SD.T).masked_fill(absent_S, -1.0)
 
-    def features_of(self, vector_KD: Tensor, anchor_SD: Tensor) -> Tensor:
-        """The trunk's image of concept vectors, (K, F)."""
+    def features_of(
+        self, vector_KD: Float[Tensor, "K D"], prototype_SD: Float[Tensor, "S D"]
+    ) -> Float[Tensor, "K F"]:
+        """The trunk's features of concept vectors."""
         if self.kind == "anchored":
-            x_KX = self.cosines(vector_KD, anchor_SD)
+            x_KX = self.cosines(vector_KD, prototype_SD)
         else:
             x_KX = (vector_KD - self.mean_D) / self.scale_D
             if self.coordinates:
-                x_KX = torch.cat([x_KX, self.cosines(vector_KD, anchor_SD)], -1)
+                x_KX = torch.cat([x_KX, self.cosines(vector_KD, prototype_SD)], -1)
         out: Tensor = self.trunk(x_KX)
         return out
 
     @torch.no_grad()
     def start(
         self,
-        pool_PD: Tensor,
-        anchor_SD: Tensor,
-        symbol_P: Tensor,
-        target_SJE: Tensor,
-        known_SJ: Tensor,
+        sample_PD: Float[Tensor, "P D"],
+        prototype_SD: Float[Tensor, "S D"],
+        symbol_P: Int[Tensor, " P"],
+        target_SJE: Float[Tensor, "S J E"],
+        has_target_SJ: Shaped[Tensor, "S J"],
         penalty: float,
     ) -> None:
-        """The closed-form start: phi of a symbol's states is the student's own state for it, where that is known."""
+        """Closed-form start: phi of a symbol's prototype samples is the student's target for the symbol, if any."""
         if self.kind == "anchored":
             self.head_JFE.copy_(target_SJE.transpose(0, 1))
             self.bias_JE.zero_()
             return
-        feature_PF = self.features_of(pool_PD, anchor_SD).cpu()
+        feature_PF = self.features_of(sample_PD, prototype_SD).cpu()
         for j in range(target_SJE.shape[1]):
-            usable_P = known_SJ[symbol_P, j] > 0
+            usable_P = has_target_SJ[symbol_P, j] > 0
             if not usable_P.any():
                 self.head_JFE[j].zero_()
                 continue
@@ -110,29 +119,33 @@ class Projector(nn.Module):
             self.head_JFE[j].copy_(w_FE)
             self.bias_JE[j].copy_(b_E)
 
-    def trunk_reads(self) -> list[Tensor]:
-        """All that ``features_of`` depends on, beside its arguments."""
+    def trunk_tensors(self) -> list[Tensor]:
+        """Parameters and buffers that ``features_of`` uses."""
         return [self.mean_D, self.scale_D, *self.trunk.parameters()]
 
-    def image(self, vector_KD: Tensor, anchor_SD: Tensor) -> Tensor:
-        """phi(c_k) for every phase, (K, J, E)."""
-        feature_KF = self.features_of(vector_KD, anchor_SD)
+    def image(
+        self, vector_KD: Float[Tensor, "K D"], prototype_SD: Float[Tensor, "S D"]
+    ) -> Float[Tensor, "K J E"]:
+        """phi(c_k) for every token index."""
+        feature_KF = self.features_of(vector_KD, prototype_SD)
         return torch.einsum("kf,jfe->kje", feature_KF, self.head_JFE) + self.bias_JE
 
 
 class Anchored(nn.Module):
-    """Coordinates relative to the anchors: softmax(kappa cos). Only the sharpness kappa is learnt here."""
+    """Coordinates relative to the prototypes: softmax(kappa cos). Only the sharpness kappa is learnt here."""
 
     def __init__(self) -> None:
         super().__init__()
         self.log_kappa = nn.Parameter(torch.tensor(KAPPA).log())
 
-    def forward(self, cosine_KS: Tensor) -> Tensor:
+    def forward(self, cosine_KS: Float[Tensor, "K S"]) -> Float[Tensor, "K S"]:
         return (self.log_kappa.exp() * cosine_KS).softmax(-1)
 
 
-def ridge(x_PF: Tensor, y_PX: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-    """Weights (F, X) and bias (X) of a ridge regression; the penalty is relative to the mean feature variance."""
+def ridge(
+    x_PF: Float[Tensor, "P F"], y_PX: Float[Tensor, "P X"], penalty: float
+) -> tuple[Float[Tensor, "F X"], Float[Tensor, " X"]]:
+    """Weights and bias of a ridge regression; the penalty is relative to the mean feature variance."""
     x_mean, y_mean = x_PF.mean(0), y_PX.mean(0)
     x, y = (x_PF - x_mean).double(), (y_PX - y_mean).double()
     gram = x.T @ x

@@ -1,19 +1,20 @@
 """The structured concept reader.
 
-It executes the packet's graph softly, at every position, from the student's own state.
+It executes the packet's graph softly, at every position, from the student's hidden states.
 
-    p(class)  = softmax(selector(h_t))                    none | copy | rule r | literal u
-    p_i(s)    = attention of gather head i on positions where symbol s ends
+    p(class)  = softmax(selector(h_t))                    none | copy | continue | rule r | literal u
+    p_i(s)    = attention of argument head i to positions where symbol s ends
     w_k       = p(rule of k) * prod_i p_i(argument i of k)
-    h_t      <- h_t + sum_k w_k phi(c_k) + p(copy) sum_s p_copy(s) phi(anchor_s) + sum_u p(u) lit_u
+    h_t      <- h_t + sum_k w_k phi(c_k) + p(copy) sum_s p_copy(s) phi(prototype_s) + sum_u p(u) lit_u
 
-Nothing is added where p(none) is high, nor where the last few units, symbols masked, are none that the packet's
-traces show: outside the skill the reader is silent by structure, not by training alone, and in generation it does
-not even read there before something familiar comes up. During rehearsal some
-sequences are *told* class, row and sources (``Teaching``), so that writing and pointing are learnt side by side.
+*Gating*: nothing is added if p(none) reaches a threshold, or if the types of the last units are not in the packet's
+traces (the context whitelist). Off-domain text is thus unchanged by structure, not by training alone; generation skips
+the reader until something is in-domain. In rehearsal some sequences are teacher-forced (``Supervision``), which
+trains selection and injection in parallel.
 
-Letters: B sequences, T tokens, N tokens so far, E student width, X widths of all blocks read, D teacher
-width, F trunk width, C classes, J phases, H gather heads, S symbols, K concepts, U literals.
+Letters: B batch, T tokens, E student width, D teacher width, C classes, J token index, H argument heads, S symbols,
+K concepts, U literals, A arguments, P prototype samples, M leaves of the graph, X other widths, Y content; local:
+G last units.
 """
 
 from __future__ import annotations
@@ -24,15 +25,34 @@ from typing import Any, ClassVar, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from m2kt.student.cal._cache import unrecorded
+from m2kt._shapes import Bool, Float, Shaped
+from m2kt.student.cal._cache import inference_mode_for
 from m2kt.student.cal._config import CALConfig
-from m2kt.student.cal._context import TRAIL, Fact, ReaderOutputs, Run, Teaching, side_by_side
-from m2kt.student.cal._heads import COUNTS, ArgumentHeads, ContextHeads, RotaryAngles, VersionedCache, turns
+from m2kt.student.cal._context import (
+    N_LAST_UNITS,
+    ReaderOutputs,
+    Run,
+    Supervision,
+    TokenFeature,
+    concatenate_states,
+)
+from m2kt.student.cal._heads import (
+    POSITIONS,
+    ArgumentHeads,
+    ContextHeads,
+    RotaryAngles,
+    VersionedCache,
+    rotary_angles,
+)
 from m2kt.student.cal._projector import Projector
 
 
 class ReaderBase(nn.Module, ABC):
-    """What both readers share: normalisation, the bank, phi, and writing into the stream."""
+    """Base class of readers: normalisation, the bank, phi, and the injection into the residual stream.
+
+    Names in the state dict are on disk: ``level`` is the stream scale, ``anchor_SD`` the symbols' prototypes,
+    ``spare_SJE`` the fallback vectors of symbols without a prototype.
+    """
 
     mean_X: Tensor
     scale_X: Tensor
@@ -72,138 +92,153 @@ class ReaderBase(nn.Module, ABC):
             n_symbols,
             config.anchor_coordinates,
         )
-        # Used for symbols of which the teacher sent no state; the closed-form start fills it.
         self.spare_SJE = nn.Parameter(torch.zeros(n_symbols, config.phases, student_width))
         self.literal_UJE = nn.Parameter(torch.zeros(len(config.literals), config.phases, student_width))
-        self._plugged = VersionedCache(self._plug, self._plugs_in)
-        self._maps = VersionedCache(self._make_maps, self._made_of)
-        self.pool_PD: Tensor | None = None  # rehearsal only; never saved
-        self.noise = 0.0  # on the pool in rehearsal, in units of its spread
+        self._bank_contents = VersionedCache(self._compute_bank_contents, self._bank_tensors)
+        self._output_maps = VersionedCache(self._compute_output_maps, self._output_tensors)
+        self.pool_PD: Tensor | None = None  # prototype samples; in rehearsal only, never saved
+        self.noise = 0.0  # standard deviation of the noise on prototype samples, in units of their own
 
-    def read(self, run: Run) -> Tensor:
-        """The states of the blocks that are read, side by side, (B, T, X)."""
-        return self.normalise(side_by_side([run.taps[layer] for layer in self.config.read_layers]).float())
+    def read(self, run: Run) -> Float[Tensor, "B T X"]:
+        """The normalised states of the blocks that the reader reads, concatenated."""
+        return self.normalise(concatenate_states([run.states[i] for i in self.config.read_layers]).float())
 
-    def normalise(self, h_BTX: Tensor) -> Tensor:
-        """States standardised by what the frozen student showed there; clamped, for its first tokens are huge."""
+    def normalise(self, h_BTX: Shaped[Tensor, "*B X"]) -> Float[Tensor, "*B X"]:
+        """States standardised by the frozen student's statistics; clamped, because first tokens have huge states."""
         return ((h_BTX - self.mean_X) / self.scale_X).clamp(-8.0, 8.0)
 
-    def _forget(self) -> None:
-        for kept in vars(self).values():
-            if isinstance(kept, VersionedCache):
-                kept.forget()
+    def _clear_caches(self) -> None:
+        for attribute in vars(self).values():
+            if isinstance(attribute, VersionedCache):
+                attribute.clear()
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._forget()
-        apply: Any = super()._apply  # torch leaves it untyped
+        self._clear_caches()
+        apply: Any = super()._apply  # untyped in torch
         return apply(fn, recurse)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._forget()
+        self._clear_caches()
         super()._load_from_state_dict(*args, **kwargs)
 
-    def set_bank(self, bank_KD: Tensor, anchor_SD: Tensor, has_anchor_S: Tensor) -> None:
-        """Plugs in the packet's true vectors."""
+    def set_bank(
+        self,
+        bank_KD: Float[Tensor, "K D"],
+        prototype_SD: Float[Tensor, "S D"],
+        has_prototype_S: Shaped[Tensor, " S"],
+    ) -> None:
+        """Load the packet's vectors."""
         self.bank_KD.copy_(bank_KD)
-        self.anchor_SD.copy_(anchor_SD)
-        self.has_anchor_S.copy_(has_anchor_S.float())
+        self.anchor_SD.copy_(prototype_SD)
+        self.has_anchor_S.copy_(has_prototype_S.float())
 
-    def forward(self, h_BTE: Tensor, run: Run) -> Tensor:
-        """The stream with what the reader writes."""
-        with unrecorded(run.cache):
+    def forward(self, h_BTE: Shaped[Tensor, "B T E"], run: Run) -> Shaped[Tensor, "B T E"]:
+        """The residual stream plus the injection."""
+        with inference_mode_for(run.cache):
             out_BTE = self.write(run)
         if out_BTE is None:
             return h_BTE
-        return run.carry(h_BTE) + out_BTE[:, -h_BTE.shape[1] :].to(h_BTE.dtype)
+        return run.pass_on(h_BTE) + out_BTE[:, -h_BTE.shape[1] :].to(h_BTE.dtype)
 
     @abstractmethod
-    def write(self, run: Run) -> Tensor | None:
-        """The vectors to add, (B, T or more, E), the last of them at this pass's positions; None where all are zero."""
+    def write(self, run: Run) -> Float[Tensor, "B T E"] | None:
+        """The vectors to add, of deferred tokens and then of this pass; None if all are zero."""
 
     @abstractmethod
-    def silence(self, run: Run) -> Tensor:
+    def gating(self, run: Run) -> Float[Tensor, ""]:
         """Mean log p(none) over a pass."""
 
     @abstractmethod
-    def null_mass(self, run: Run) -> Tensor:
-        """The weight on writing nothing in the pass just made, 1 where the reader is silenced, (B, T)."""
+    def null_mass(self, run: Run) -> Float[Tensor, "B T"]:
+        """p(none) at the positions of the last pass; 1 where gating blocks the injection."""
 
-    def contents(self, teaching: Teaching | None) -> tuple[Tensor, Tensor]:
-        """What there is to write: of the concepts, (K, Y) or (B, K, Y) in rehearsal, and of the symbols, (S, Y).
+    def contents(
+        self, supervision: Supervision | None
+    ) -> tuple[Float[Tensor, "*B K Y"], Float[Tensor, "S Y"]]:
+        """Content vectors of concepts, in rehearsal one set for each sequence, and of symbols.
 
-        Y: phi's features | how much is written by phi | which symbol is, of which the teacher sent no state.
+        Y: phi's features | weight of phi's bias | weights of the fallback vectors of symbols without a prototype.
         """
-        if teaching is None:
-            return self._plugged()
-        assert self.pool_PD is not None, "rehearsal needs the pool"
+        if supervision is None:
+            return self._bank_contents()
+        assert self.pool_PD is not None, "rehearsal needs prototype samples"
         pool_PD = self.pool_PD
-        if self.training and self.noise:  # a rule's own state is not quite like any state before a copy
+        if self.training and self.noise:  # a rule's state differs from the states before a copy
             pool_PD = pool_PD + self.noise * self.projector.scale_D * torch.randn_like(pool_PD)
-        every_XY = self._concepts(torch.cat([pool_PD, self.bank_KD]))
-        return nn.functional.embedding(teaching.bank_index_BK, every_XY), self._symbols()
+        content_XY = self._concept_contents(torch.cat([pool_PD, self.bank_KD]))
+        return nn.functional.embedding(supervision.bank_index_BK, content_XY), self._symbol_contents()
 
-    def _plug(self) -> tuple[Tensor, Tensor]:
-        return self._concepts(self.bank_KD), self._symbols()
+    def _compute_bank_contents(self) -> tuple[Tensor, Tensor]:
+        return self._concept_contents(self.bank_KD), self._symbol_contents()
 
-    def _plugs_in(self) -> list[Tensor]:
-        return [self.bank_KD, self.anchor_SD, self.has_anchor_S, *self.projector.trunk_reads()]
+    def _bank_tensors(self) -> list[Tensor]:
+        return [self.bank_KD, self.anchor_SD, self.has_anchor_S, *self.projector.trunk_tensors()]
 
-    def _concepts(self, vector_KD: Tensor) -> Tensor:
-        feature_KF = self.projector.features_of(vector_KD, self.anchor_SD)
-        return nn.functional.pad(nn.functional.pad(feature_KF, (0, 1), value=1.0), (0, self.n_symbols))
+    def _concept_contents(self, vector_KD: Tensor) -> Tensor:
+        feature_KX = self.projector.features_of(vector_KD, self.anchor_SD)
+        return nn.functional.pad(nn.functional.pad(feature_KX, (0, 1), value=1.0), (0, self.n_symbols))
 
-    def _symbols(self) -> Tensor:
+    def _symbol_contents(self) -> Tensor:
         has_S1 = self.has_anchor_S[:, None]
-        feature_SF = self.projector.features_of(self.anchor_SD, self.anchor_SD)
-        return torch.cat([feature_SF * has_S1, has_S1, torch.diag(1 - self.has_anchor_S)], 1)
+        feature_SX = self.projector.features_of(self.anchor_SD, self.anchor_SD)
+        return torch.cat([feature_SX * has_S1, has_S1, torch.diag(1 - self.has_anchor_S)], 1)
 
-    def _make_maps(self) -> Tensor:
-        """From what is written to the student's width, in its own scale, by phase, (J, Y + U, E)."""
+    def _compute_output_maps(self) -> Tensor:
+        """Maps from contents and literals to the residual stream, in its scale, (J, Y + U, E)."""
         projector = self.projector
         direct_XJE = torch.cat([self.spare_SJE, self.literal_UJE])
         parts = [projector.head_JFE, projector.bias_JE[:, None], direct_XJE.transpose(0, 1)]
         return torch.cat(parts, 1) * self.level
 
-    def _made_of(self) -> list[Tensor]:
+    def _output_tensors(self) -> list[Tensor]:
         projector = self.projector
         return [projector.head_JFE, projector.bias_JE, self.spare_SJE, self.literal_UJE, self.level]
 
-    def inject(self, run: Run, content_BTY: Tensor, going_on_BT: Tensor | None) -> Tensor:
-        """The vector to add, (B, T, E), in the student's own scale.
+    def inject(
+        self, run: Run, content_BTY: Float[Tensor, "B T Y"], continue_BT: Bool[Tensor, "B T"] | None
+    ) -> Float[Tensor, "B T E"]:
+        """The vectors to add.
 
         Args:
-            content_BTY: of a unit begun at each position: as in ``contents``, then literals.
-            going_on_BT: where the unit goes on that an earlier position began; none does where all are one token.
+            content_BTY: content of a unit that begins at each position: as in ``contents``, then p(literal).
+            continue_BT: positions that continue the unit of an earlier one; None: there are none.
         """
-        map_JYE, last = self._maps(), self.config.phases - 1
-        if not last or going_on_BT is None:
+        map_JYE, last = self._output_maps(), self.config.phases - 1
+        if not last or continue_BT is None:
             return content_BTY @ map_JYE[0]
-        held_BTY, phase_BT = run.hold(content_BTY, going_on_BT)
-        phase_BT = phase_BT.clamp(max=last)
+        held_BTY, token_index_BT = run.hold_content(content_BTY, continue_BT)
+        token_index_BT = token_index_BT.clamp(max=last)
         out_BTE = torch.zeros((), device=content_BTY.device)
         for j, map_YE in enumerate(map_JYE):
-            out_BTE = out_BTE + ((phase_BT == j)[..., None] * held_BTY) @ map_YE
+            out_BTE = out_BTE + ((token_index_BT == j)[..., None] * held_BTY) @ map_YE
         return out_BTE
 
 
-class Prepared(NamedTuple):
-    """What a structured reader works out of its weights before it sees anything."""
+class DerivedWeights(NamedTuple):
+    """Values that a structured reader derives from its weights once."""
 
-    table_RY: Tensor  # what all maps make of each unit in each place, biases included
-    rest_XY: list[Tensor]  # of look heads, thought and gather heads: the maps of what is no unit
-    look_G11: Tensor  # how sharply heads look
-    gather_G11: Tensor
+    unit_table_XY: Tensor  # outputs of all maps for each unit at each of the last positions, biases included
+    maps_XY: list[
+        Tensor
+    ]  # maps of context heads, hidden layer and argument heads, for inputs other than units
+    context_sharpness_H11: Tensor
+    argument_sharpness_H11: Tensor
 
 
 class StructuredReader(ReaderBase):
-    """Selector, gather heads and the product of arguments."""
+    """Selector, argument heads and the product of arguments.
 
-    factor_FK: Tensor
+    Submodule names are in the state dict and on disk: ``look`` is the context heads, ``gather`` the argument heads,
+    ``think`` the hidden layer, ``place`` the classifier of the graph's leaf and ``placed`` its feedback into the hidden
+    layer, ``kind`` the embedding of unit types, ``begun`` that of the number of tokens of an incomplete unit.
+    """
+
+    factor_XK: Tensor
     one_1: Tensor
-    hit_SS: Tensor
-    alike_U: Tensor
-    begun_X: Tensor
-    row_G: Tensor
+    one_hot_SS: Tensor
+    type_X: Tensor
+    partial_X: Tensor
+    first_row_G: Tensor
     optimiser_groups: ClassVar[dict[str, str]] = {
         **ReaderBase.optimiser_groups,
         "state.weight": "state_input",
@@ -211,20 +246,20 @@ class StructuredReader(ReaderBase):
 
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
-        # What is read at a position: the student's states there, and the unit that ends there.
-        width = config.state_width + config.unit_width * TRAIL
+        # Input at a position: the student's states and the last units.
+        width = config.state_width + config.unit_width * N_LAST_UNITS
         self.state = nn.Linear(self.read_width, config.state_width)
         n_units = self.n_symbols + len(config.literal_tokens) + len(config.context_tokens)
         longest = max((len(t) for f in config.symbol_tokens for t in f), default=1)
         self.unit = nn.Embedding(n_units + 1, config.unit_width)
-        self.kind = nn.Embedding(n_units + 2, config.unit_width)  # all symbols alike
+        self.kind = nn.Embedding(n_units + 2, config.unit_width)  # one type for all symbols
         self.begun = nn.Embedding(1 + max(config.phases, longest), config.unit_width)
         self.look = ContextHeads(
             width, config.look_heads, config.gather_width, config.gather_rope, config.look_width
         )
         around = config.look_heads * config.look_width
         self.think = nn.Sequential(nn.Linear(width + around, config.selector_width), nn.GELU())
-        # Where in the packet's graph the trace is; what it thinks of that goes back into its thought.
+        # The predicted leaf of the packet's graph is fed back into the hidden layer.
         self.place = nn.Linear(config.selector_width, config.n_places) if config.n_places else None
         self.placed = (
             nn.Linear(config.n_places, config.selector_width, bias=False) if config.n_places else None
@@ -233,160 +268,184 @@ class StructuredReader(ReaderBase):
         self.gather = ArgumentHeads(
             width + config.selector_width, config.n_heads, config.gather_width, config.gather_rope
         )
-        # Where the factors of each w_k lie in p(class) | what heads gather of each symbol | a constant one, which is
-        # what arguments come to that a rule does not have.
-        arity = max((int(r["arity"]) for r in config.rules), default=1)
+        # Index of each factor of w_k in p(class) | p_i(symbol) | 1, the factor of arguments that a rule does not have.
+        arity = max((r["arity"] for r in config.rules), default=1)
         n_factors = config.n_classes + config.n_heads * self.n_symbols
-        factor_FK = torch.full((1 + arity, self.n_concepts), n_factors)
+        factor_XK = torch.full((1 + arity, self.n_concepts), n_factors)
         for r, rule in enumerate(config.rules):
-            rows = slice(int(rule["offset"]), int(rule["offset"]) + len(rule["rows"]))
-            n = int(rule["arity"])
+            rows = slice(rule["offset"], rule["offset"] + len(rule["rows"]))
+            n = rule["arity"]
             head_A1 = torch.tensor([[config.head_of(r, a)] for a in range(n)])
             argument_AK = torch.tensor(rule["rows"], dtype=torch.long).reshape(-1, n).T
-            factor_FK[0, rows] = config.class_of_rule(r)
-            factor_FK[1 : 1 + n, rows] = config.n_classes + head_A1 * self.n_symbols + argument_AK
-        self.register_buffer("factor_FK", factor_FK, persistent=False)
+            factor_XK[0, rows] = config.class_of_rule(r)
+            factor_XK[1 : 1 + n, rows] = config.n_classes + head_A1 * self.n_symbols + argument_AK
+        self.register_buffer("factor_XK", factor_XK, persistent=False)
         self.register_buffer("one_1", torch.ones(1), persistent=False)
-        self.register_buffer("hit_SS", torch.eye(self.n_symbols + 1)[:, :-1].contiguous(), persistent=False)
-        alike_U = torch.arange(n_units + 1)
-        alike_U[: self.n_symbols] = n_units + 1
-        self.register_buffer("alike_U", alike_U, persistent=False)
+        self.register_buffer(
+            "one_hot_SS", torch.eye(self.n_symbols + 1)[:, :-1].contiguous(), persistent=False
+        )
+        type_X = torch.arange(n_units + 1)
+        type_X[: self.n_symbols] = n_units + 1
+        self.register_buffer("type_X", type_X, persistent=False)
         forms = [
             *(f for forms in config.symbol_tokens for f in forms),
             *config.literal_tokens,
             *config.context_tokens,
         ]
-        begun_X = torch.arange(max(map(len, forms), default=1) + 1).clamp(max=self.begun.num_embeddings - 1)
-        self.register_buffer("begun_X", begun_X, persistent=False)
-        # rows of the table that ``_prepare`` makes: those of units begun, then those of each of the last units
-        row_G = torch.tensor([0, *(len(begun_X) + g * (n_units + 1) for g in range(TRAIL))])
-        self.register_buffer("row_G", row_G, persistent=False)
-        self._prepared = VersionedCache(self._prepare, self._prepared_from)
+        partial_X = torch.arange(max(map(len, forms), default=1) + 1).clamp(max=self.begun.num_embeddings - 1)
+        self.register_buffer("partial_X", partial_X, persistent=False)
+        # rows of ``unit_table_XY``: incomplete units by their number of tokens, then each of the last units
+        n_rows = [len(partial_X) + g * (n_units + 1) for g in range(N_LAST_UNITS)]
+        self.register_buffer("first_row_G", torch.tensor([0, *n_rows]), persistent=False)
+        self._derived = VersionedCache(self._derive, self._derived_from)
 
     @property
-    def _thinking(self) -> nn.Linear:
+    def _hidden_layer(self) -> nn.Linear:
         return cast(nn.Linear, self.think[0])
 
-    def _prepared_from(self) -> list[Tensor]:
-        linear = [*self.look.projections, *self.gather.projections, self._thinking]
+    def _derived_from(self) -> list[Tensor]:
+        linear = [*self.look.projections, *self.gather.projections, self._hidden_layer]
         sources = [self.unit.weight, self.kind.weight, self.begun.weight]
         sources += [p for map_ in linear for p in (map_.weight, map_.bias)]
         return [*sources, self.look.log_sharpness_H, self.gather.log_sharpness_H]
 
-    def _prepare(self) -> Prepared:
-        """The last units are few, so what maps make of each is looked up, not computed at every position."""
-        n_state, n_units = self.config.state_width, self.config.unit_width * TRAIL
-        maps = [self.look.stacked(), (self._thinking.weight, self._thinking.bias), self.gather.stacked()]
+    def _derive(self) -> DerivedWeights:
+        """Units are few, so the maps' outputs for them are tabulated instead of computed at every position."""
+        n_state, n_units = self.config.state_width, self.config.unit_width * N_LAST_UNITS
+        maps = [
+            self.look.stacked(),
+            (self._hidden_layer.weight, self._hidden_layer.bias),
+            self.gather.stacked(),
+        ]
         weight_XY = torch.cat([w_YX[:, n_state : n_state + n_units] for w_YX, _ in maps]).T
-        weight_GWY = weight_XY.unflatten(0, (TRAIL, -1))
-        # what it is, and whether it is a symbol at all
-        unit_UW = self.unit.weight + self.kind.weight[self.alike_U]
-        begun_XY = self.begun.weight[self.begun_X] @ weight_GWY[0] + torch.cat([bias_Y for _, bias_Y in maps])
-        look, think, gather = (torch.cat([w.T[:n_state], w.T[n_state + n_units :]]) for w, _ in maps)
-        think = torch.cat([think[:n_state], think[n_state:][self.look.brought()]])
-        table_RY = torch.cat([begun_XY, (unit_UW @ weight_GWY).flatten(0, 1)])
-        return Prepared(table_RY, [look, think, gather], self.look.sharpness(), self.gather.sharpness())
+        weight_GXY = weight_XY.unflatten(0, (N_LAST_UNITS, -1))
+        unit_XX = self.unit.weight + self.kind.weight[self.type_X]
+        partial_XY = self.begun.weight[self.partial_X] @ weight_GXY[0] + torch.cat(
+            [bias_Y for _, bias_Y in maps]
+        )
+        context_XY, hidden_XX, argument_XY = (
+            torch.cat([w.T[:n_state], w.T[n_state + n_units :]]) for w, _ in maps
+        )
+        hidden_XX = torch.cat([hidden_XX[:n_state], hidden_XX[n_state:][self.look.output_order()]])
+        unit_table_XY = torch.cat([partial_XY, (unit_XX @ weight_GXY).flatten(0, 1)])
+        maps_XY = [context_XY, hidden_XX, argument_XY]
+        return DerivedWeights(unit_table_XY, maps_XY, self.look.sharpness(), self.gather.sharpness())
 
-    def weights(self, class_BTC: Tensor, mass_BHTS: Tensor) -> Tensor:
-        """w_k = p(rule) prod_i p_i(argument i of k), (B, T, K)."""
+    def weights(
+        self, class_BTC: Float[Tensor, "B T C"], symbol_BHTS: Float[Tensor, "B H T S"]
+    ) -> Float[Tensor, "B T K"]:
+        """w_k = p(rule) prod_i p_i(argument i of k)."""
         size = class_BTC.shape[:2]
-        p_BTX = torch.cat([class_BTC, mass_BHTS.transpose(1, 2).flatten(2), self.one_1.expand(*size, 1)], -1)
-        # gathered, for index_select is slow along the last axis of several rows
-        found_BTX = p_BTX.gather(-1, self.factor_FK.view(-1).expand(*size, -1))
-        w_BTK, *others = found_BTX.view(*size, *self.factor_FK.shape).unbind(-2)
-        for p_BTK in others:
+        p_BTX = torch.cat(
+            [class_BTC, symbol_BHTS.transpose(1, 2).flatten(2), self.one_1.expand(*size, 1)], -1
+        )
+        # gather, because index_select is slow along the last axis of several rows
+        factor_BTX = p_BTX.gather(-1, self.factor_XK.view(-1).expand(*size, -1))
+        w_BTK, *p_argument = factor_BTX.view(*size, *self.factor_XK.shape).unbind(-2)
+        for p_BTK in p_argument:
             w_BTK = w_BTK * p_BTK
         return w_BTK
 
-    def writes(self, run: Run, class_BTC: Tensor) -> Tensor:
-        """Where something may be written, by p(none) and by structure, (B, T)."""
+    def is_open(self, run: Run, class_BTC: Float[Tensor, "B T C"]) -> Bool[Tensor, "B T"]:
+        """Positions at which gating lets the injection through."""
         if self.config.silence >= 1.0:
-            return torch.ones_like(run.familiar_BT)
-        return (class_BTC[..., CALConfig.NONE] < self.config.silence) & run.familiar_BT
+            return torch.ones_like(run.in_domain_BT)
+        return (class_BTC[..., CALConfig.NONE] < self.config.silence) & run.in_domain_BT
 
-    def null_mass(self, run: Run) -> Tensor:
+    def null_mass(self, run: Run) -> Float[Tensor, "B T"]:
         class_BTC = run.outputs[-1].class_BTC.exp()
-        return torch.where(self.writes(run, class_BTC), class_BTC[..., CALConfig.NONE], 1.0)
+        return torch.where(self.is_open(run, class_BTC), class_BTC[..., CALConfig.NONE], 1.0)
 
-    def silence(self, run: Run) -> Tensor:
-        """Mean log p(none) where structure alone would let the reader speak."""
-        log_none_BT = self.select(run, self._prepared(), self.turns(run))[0][..., CALConfig.NONE]
-        return (log_none_BT * run.familiar_BT).sum() / run.familiar_BT.sum().clamp(min=1)
+    def gating(self, run: Run) -> Float[Tensor, ""]:
+        """Mean log p(none) at in-domain positions: elsewhere the whitelist blocks the injection."""
+        log_none_BT = self.select(run, self._derived(), self.angles(run))[0][..., CALConfig.NONE]
+        return (log_none_BT * run.in_domain_BT).sum() / run.in_domain_BT.sum().clamp(min=1)
 
-    def turns(self, run: Run) -> RotaryAngles:
-        """By how much its heads turn what is said at each position."""
-        return turns(run.fact_BTX[..., COUNTS], self.config.gather_width, self.config.look_width)
-
-    def select(self, run: Run, ready: Prepared, turn: RotaryAngles) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The classes' log probabilities, what gather heads look by, (B, T, Y), and the sense of place."""
-        look_XY, think_XZ, gather_XY = ready.rest_XY
-        row_NG = (run.fact_BTX[..., Fact.BEGUN : Fact.LOOKS] + self.row_G).flatten(0, 1)
-        of_units = nn.functional.embedding_bag(row_NG, ready.table_RY, mode="sum")
-        look_NY, think_NZ, gather_NY = of_units.split([m.shape[1] for m in ready.rest_XY], -1)
-        size = run.fact_BTX.shape[:2]
-        state_NX = self.state(self.read(run)).flatten(0, 1)
-        looked_BTY = torch.addmm(look_NY, state_NX, look_XY).view(*size, -1)
-        around_NY = self.look(looked_BTY, ready.look_G11, turn, run).flatten(0, 1)
-        thought_NZ = self.think[1](torch.addmm(think_NZ, torch.cat([state_NX, around_NY], -1), think_XZ))
-        log_place_BTM = None
-        if self.place is not None and self.placed is not None:
-            log_place_NM = self.place(thought_NZ).log_softmax(-1)
-            thought_NZ = torch.addmm(thought_NZ, log_place_NM.exp(), self.placed.weight.T)
-            log_place_BTM = log_place_NM.view(*size, -1)
-        gather_NY = torch.addmm(gather_NY, torch.cat([state_NX, thought_NZ], -1), gather_XY)
-        log_class_NC = self.selector(thought_NZ).log_softmax(-1)
-        return log_class_NC.view(*size, -1), gather_NY.view(*size, -1), log_place_BTM
-
-    def look_up(self, run: Run) -> tuple[ReaderOutputs, Tensor, Tensor]:
-        """What applies at each position and where its arguments are; with p(class) and the gathered symbols, BHTS."""
-        ready, turn = self._prepared(), self.turns(run)
-        log_class_BTC, gather_BTY, log_place_BTM = self.select(run, ready, turn)
-        log_gather_BHTN, mass_BHTS = self.gather(gather_BTY, ready.gather_G11, turn, run, self.hit_SS)
-        class_BTC = log_class_BTC.exp()
-        found = ReaderOutputs(
-            log_class_BTC, log_gather_BHTN, log_place_BTM, self.weights(class_BTC, mass_BHTS)
+    def angles(self, run: Run) -> RotaryAngles:
+        """The rotations of its heads at each position."""
+        return rotary_angles(
+            run.feature_BTX[..., POSITIONS], self.config.gather_width, self.config.look_width
         )
-        return found, class_BTC, mass_BHTS
 
-    def write(self, run: Run) -> Tensor | None:
-        puts_off = run.cache is not None and self.config.silence < 1.0  # else it may speak anywhere
-        if puts_off and not run.catch_up(self.config.read_layers):
+    def select(
+        self, run: Run, derived: DerivedWeights, angles: RotaryAngles
+    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B T _"], Float[Tensor, "B T M"] | None]:
+        """Log p(class), the argument heads' mapped input, and log p(leaf)."""
+        context_XY, hidden_XX, argument_XY = derived.maps_XY
+        row_NG = (run.feature_BTX[..., TokenFeature.PARTIAL : TokenFeature.TYPES] + self.first_row_G).flatten(
+            0, 1
+        )
+        unit_NY = nn.functional.embedding_bag(row_NG, derived.unit_table_XY, mode="sum")
+        context_NY, hidden_NX, argument_NY = unit_NY.split([m.shape[1] for m in derived.maps_XY], -1)
+        size = run.feature_BTX.shape[:2]
+        state_NX = self.state(self.read(run)).flatten(0, 1)
+        context_BTY = torch.addmm(context_NY, state_NX, context_XY).view(*size, -1)
+        context_NY = self.look(context_BTY, derived.context_sharpness_H11, angles, run).flatten(0, 1)
+        hidden_NX = self.think[1](torch.addmm(hidden_NX, torch.cat([state_NX, context_NY], -1), hidden_XX))
+        log_leaf_BTM = None
+        if self.place is not None and self.placed is not None:
+            log_leaf_NM = self.place(hidden_NX).log_softmax(-1)
+            hidden_NX = torch.addmm(hidden_NX, log_leaf_NM.exp(), self.placed.weight.T)
+            log_leaf_BTM = log_leaf_NM.view(*size, -1)
+        argument_NY = torch.addmm(argument_NY, torch.cat([state_NX, hidden_NX], -1), argument_XY)
+        log_class_NC = self.selector(hidden_NX).log_softmax(-1)
+        return log_class_NC.view(*size, -1), argument_NY.view(*size, -1), log_leaf_BTM
+
+    def look_up(self, run: Run) -> tuple[ReaderOutputs, Float[Tensor, "B T C"], Float[Tensor, "B H T S"]]:
+        """Select a class and read its arguments: outputs, p(class), and each argument head's p(symbol)."""
+        derived, angles = self._derived(), self.angles(run)
+        log_class_BTC, argument_BTY, log_leaf_BTM = self.select(run, derived, angles)
+        log_attention_BHTN, symbol_BHTS = self.gather(
+            argument_BTY, derived.argument_sharpness_H11, angles, run, self.one_hot_SS
+        )
+        class_BTC = log_class_BTC.exp()
+        usage_BTK = self.weights(class_BTC, symbol_BHTS)
+        outputs = ReaderOutputs(log_class_BTC, log_attention_BHTN, log_leaf_BTM, usage_BTK)
+        return outputs, class_BTC, symbol_BHTS
+
+    def write(self, run: Run) -> Float[Tensor, "B T E"] | None:
+        defers = run.cache is not None and self.config.silence < 1.0  # without gating nothing can be skipped
+        if defers and not run.process_deferred(self.config.read_layers):
             return None
-        found, class_BTC, mass_BHTS = self.look_up(run)
-        w_BTK = found.usage_BTK
+        outputs, class_BTC, symbol_BHTS = self.look_up(run)
+        w_BTK = outputs.usage_BTK
         assert w_BTK is not None
         if self.config.flagged:
             w_BTK = w_BTK * self.allowed_K
-        copied_BTS = class_BTC[..., CALConfig.COPY, None] * mass_BHTS[:, 0]
-        teaching, going_on_BT = run.teaching, None
-        run.outputs.append(found)
-        if teaching is not None:
-            class_BTC, w_BTK, copied_BTS = self.force(teaching, class_BTC, w_BTK, copied_BTS)
-            going_on_BT = teaching.class_BT == CALConfig.CONTINUE
-            if not teaching.selection_gradient:
+        copied_BTS = class_BTC[..., CALConfig.COPY, None] * symbol_BHTS[:, 0]
+        supervision, continue_BT = run.supervision, None
+        run.outputs.append(outputs)
+        if supervision is not None:
+            class_BTC, w_BTK, copied_BTS = self.teacher_force(supervision, class_BTC, w_BTK, copied_BTS)
+            continue_BT = supervision.class_BT == CALConfig.CONTINUE
+            if not supervision.selection_gradient:
                 class_BTC, w_BTK, copied_BTS = class_BTC.detach(), w_BTK.detach(), copied_BTS.detach()
         elif self.config.phases > 1:
-            going_on_BT = class_BTC.argmax(-1) == CALConfig.CONTINUE
-        concept_KY, symbol_SY = self.contents(teaching)
+            continue_BT = class_BTC.argmax(-1) == CALConfig.CONTINUE
+        concept_KY, symbol_SY = self.contents(supervision)
         content_BTY = w_BTK @ concept_KY + copied_BTS @ symbol_SY
-        said_BTU = class_BTC[..., self.config.class_of_literal(0) :]
-        out_BTE = self.inject(run, torch.cat([content_BTY, said_BTU], -1), going_on_BT)
-        return out_BTE * self.writes(run, class_BTC)[..., None]
+        literal_BTU = class_BTC[..., self.config.class_of_literal(0) :]
+        out_BTE = self.inject(run, torch.cat([content_BTY, literal_BTU], -1), continue_BT)
+        return out_BTE * self.is_open(run, class_BTC)[..., None]
 
-    def force(
-        self, teaching: Teaching, class_BTC: Tensor, w_BTK: Tensor, copied_BTS: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Replaces, in the sequences that are told, what the reader thinks by what the packet's edges say."""
-        told_BT1 = (teaching.forced_B[:, None] & (teaching.class_BT >= 0))[..., None]
-        true_class = nn.functional.one_hot(teaching.class_BT.clamp(min=0), class_BTC.shape[-1])
-        concept_BT = teaching.concept_BT
+    def teacher_force(
+        self,
+        supervision: Supervision,
+        class_BTC: Float[Tensor, "B T C"],
+        w_BTK: Float[Tensor, "B T K"],
+        copied_BTS: Float[Tensor, "B T S"],
+    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B T K"], Float[Tensor, "B T S"]]:
+        """Replace p(class), concept weights and copied symbols by the labels in teacher-forced sequences."""
+        forced_BT1 = (supervision.teacher_forced_B[:, None] & (supervision.class_BT >= 0))[..., None]
+        true_class = nn.functional.one_hot(supervision.class_BT.clamp(min=0), class_BTC.shape[-1])
+        concept_BT = supervision.concept_BT
         true_w = torch.zeros_like(w_BTK)
         true_w.scatter_(2, concept_BT.clamp(min=0)[..., None], (concept_BT >= 0)[..., None].to(w_BTK.dtype))
-        copied_BT = teaching.copied_BT
+        copied_BT = supervision.copied_BT
         true_copy = torch.zeros_like(copied_BTS)
         true_copy.scatter_(2, copied_BT.clamp(min=0)[..., None], (copied_BT >= 0)[..., None].to(w_BTK.dtype))
         return (
-            torch.where(told_BT1, true_class.to(class_BTC.dtype), class_BTC),
-            torch.where(told_BT1, true_w, w_BTK),
-            torch.where(told_BT1, true_copy, copied_BTS),
+            torch.where(forced_BT1, true_class.to(class_BTC.dtype), class_BTC),
+            torch.where(forced_BT1, true_w, w_BTK),
+            torch.where(forced_BT1, true_copy, copied_BTS),
         )

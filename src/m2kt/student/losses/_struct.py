@@ -42,52 +42,52 @@ class StructLoss(Loss):
 
 
 def _structured(batch: Batch, reader: ReaderOutputs, config: CALConfig) -> Tensor:
-    teaching = batch.teaching
+    supervision = batch.supervision
     answer_BT = batch.label_BT != IGNORE
-    continue_BT = teaching.class_BT == CALConfig.CONTINUE
+    continue_BT = supervision.class_BT == CALConfig.CONTINUE
     total = torch.zeros((), device=batch.token_BT.device)
     # Continuing a unit is easy and frequent, beginning one is not: each gets a mean of its own.
     for chosen_BT in (answer_BT & ~continue_BT, answer_BT & continue_BT):
         if chosen_BT.any():
-            total = total + functional.nll_loss(reader.class_BTC[chosen_BT], teaching.class_BT[chosen_BT])
-    prompt_BT = (teaching.class_BT == CALConfig.NONE) & ~answer_BT
+            total = total + functional.nll_loss(reader.class_BTC[chosen_BT], supervision.class_BT[chosen_BT])
+    prompt_BT = (supervision.class_BT == CALConfig.NONE) & ~answer_BT
     if prompt_BT.any():
         total = total + PROMPT_WEIGHT * -reader.class_BTC[prompt_BT][:, CALConfig.NONE].mean()
-    if reader.place_BTM is not None:
-        total = total + functional.nll_loss(reader.place_BTM[answer_BT], teaching.place_BT[answer_BT])
+    if reader.leaf_BTM is not None:
+        total = total + functional.nll_loss(reader.leaf_BTM[answer_BT], supervision.leaf_BT[answer_BT])
     _, log_attention = edge_log_attention(batch, reader, config)
     edges = -log_attention.mean() if len(log_attention) else torch.zeros((), device=batch.token_BT.device)
     return total + edges
 
 
 def _flat(batch: Batch, reader: ReaderOutputs) -> Tensor:
-    assert reader.retrieval_BTK is not None and reader.going_on_BT is not None
-    teaching = batch.teaching
+    assert reader.retrieval_BTK is not None and reader.continue_BT is not None
+    supervision = batch.supervision
     none = reader.retrieval_BTK.shape[-1] - 1
-    target_BT = torch.where(teaching.concept_BT >= 0, teaching.concept_BT, none)
-    labelled_BT = teaching.class_BT != IGNORE
+    target_BT = torch.where(supervision.concept_BT >= 0, supervision.concept_BT, none)
+    labelled_BT = supervision.class_BT != IGNORE
     retrieval = functional.nll_loss(
         reader.retrieval_BTK[labelled_BT].clamp(min=-20.0), target_BT[labelled_BT]
     )
-    continue_BT = (teaching.class_BT == CALConfig.CONTINUE).float()
+    continue_BT = (supervision.class_BT == CALConfig.CONTINUE).float()
     return retrieval + functional.binary_cross_entropy_with_logits(
-        reader.going_on_BT[labelled_BT], continue_BT[labelled_BT]
+        reader.continue_BT[labelled_BT], continue_BT[labelled_BT]
     )
 
 
 def edge_log_attention(batch: Batch, reader: ReaderOutputs, config: CALConfig) -> tuple[Tensor, Tensor]:
     """All edges of the batch: sequence and position of each, (N, 2), and its head's log attention there, (N,)."""
-    teaching = batch.teaching
-    n_arguments = teaching.source_BTA.shape[-1]
+    supervision = batch.supervision
+    n_arguments = supervision.source_BTA.shape[-1]
     head_CA = torch.full((config.n_classes, n_arguments), -1, device=batch.token_BT.device)
     head_CA[CALConfig.COPY, 0] = 0
     for r, rule in enumerate(config.rules):
         for i in range(int(rule["arity"])):
             head_CA[config.class_of_rule(r), i] = config.head_of(r, i)
-    head_BTA = head_CA[teaching.class_BT.clamp(min=0)]
-    edge_BTA = (head_BTA >= 0) & (teaching.source_BTA >= 0) & (teaching.class_BT >= 0)[..., None]
+    head_BTA = head_CA[supervision.class_BT.clamp(min=0)]
+    edge_BTA = (head_BTA >= 0) & (supervision.source_BTA >= 0) & (supervision.class_BT >= 0)[..., None]
     b, t, a = edge_BTA.nonzero(as_tuple=True)
-    log_attention_N = reader.gather_BHTN[b, head_BTA[b, t, a], t, teaching.source_BTA[b, t, a]]
+    log_attention_N = reader.attention_BHTN[b, head_BTA[b, t, a], t, supervision.source_BTA[b, t, a]]
     return torch.stack([b, t], -1), log_attention_N
 
 
@@ -99,10 +99,10 @@ def reader_accuracy(outputs: Outputs) -> dict[str, Tensor]:
     answer_BT = batch.label_BT != IGNORE
     for reader in outputs.readers:
         if reader.retrieval_BTK is None:
-            if reader.place_BTM is not None:
-                correct_BT = reader.place_BTM.argmax(-1) == batch.teaching.place_BT
+            if reader.leaf_BTM is not None:
+                correct_BT = reader.leaf_BTM.argmax(-1) == batch.supervision.leaf_BT
                 accuracy["place"] = correct_BT[answer_BT].float().mean()
-            correct_BT = reader.class_BTC.argmax(-1) == batch.teaching.class_BT
+            correct_BT = reader.class_BTC.argmax(-1) == batch.supervision.class_BT
             accuracy["class"] = correct_BT[answer_BT].float().mean()
             _, log_attention = edge_log_attention(batch, reader, outputs.config)
             attended = (log_attention > HALF_LOG_ATTENTION).float()
