@@ -63,7 +63,7 @@ def test_the_card_says_what_the_teacher_is_sure_of(made: tuple[Packet, Path, str
     packet, adapter, digest = made
     assert packet.confidence_K is not None
     sure = read_receipt(adapter, digest)[1].after["confidence"]["sure"]
-    said = f"{100 * sure['as_packet']:.1f} % of {sure['n']} prompts of which the teacher is sure"
+    said = f"{100 * sure['as_packet']:.1f} % of {sure['n']} prompts of high teacher confidence"
     assert said in (adapter / "README.md").read_text()
 
 

@@ -1,12 +1,13 @@
-"""README.md of what is written: for people, with the block of metadata that the Hub reads. Quotes receipts alone.
+"""README.md of adapters and checkpoints, with the metadata that the Hub reads; its figures are those of the receipt.
 
-An adapter's card is part of its state, so the signed receipt vouches for it; it is written from that receipt's draft.
+An adapter's card is part of its state, so its signed receipt covers the card. huggingface_hub's
+``ModelCard.from_template`` needs jinja2, which the core does not depend on.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from m2kt.packet import Statement, without_html
 from m2kt.pipeline._receipt import Draft
@@ -18,27 +19,27 @@ if TYPE_CHECKING:
 
     from m2kt.models import LoadedModel
 
-_LICENCE_ID = re.compile(r"[a-z][a-z0-9.-]*")  # as packet cards have it: no YAML reader takes it for a number
+_LICENCE_ID = re.compile(r"[a-z][a-z0-9.-]*")  # as in packet cards: no YAML parser reads it as a number
 _LOAD_ADAPTER = """```python
 import m2kt
 from peft import AutoPeftModelForCausalLM, PeftModel
 
 m2kt.register()                                       # without it peft raises KeyError: 'CAL'
-model = AutoPeftModelForCausalLM.from_pretrained("{here}")
-model = PeftModel.from_pretrained(base, "{here}")     # the same, on a base that is loaded already
+model = AutoPeftModelForCausalLM.from_pretrained("{path}")
+model = PeftModel.from_pretrained(base, "{path}")     # on a base that is loaded already
 ```
 
-`m2kt verify {here}` holds the receipt against what lies here, this page included."""
+`m2kt verify {path}` compares the receipt with the files here, this page included."""
 _LOAD_PLAIN = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("{here}"{options})
+model = AutoModelForCausalLM.from_pretrained("{path}"{options})
 tokenizer = AutoTokenizer.from_pretrained({words})
 ```"""
 _CHANGED = "Its weights are changed: unlike an adapter it cannot be switched off."
 _SHARED = (
-    "The skill is what the teacher does, its errors included.",
-    "A signature says who vouches for it, not that it is good.",
+    "The skill is the teacher's, with its errors.",
+    "A signature names who vouches for it; it says nothing about quality.",
 )
 
 
@@ -50,21 +51,21 @@ def adapter_card(draft: Draft, student: LoadedModel) -> str:
         "llama.cpp, and is not merged. `m2kt consolidate` trains a checkpoint that imitates it."
         if reader
         else "`import m2kt.student` comes before loading; `m2kt export` merges it into an ordinary checkpoint.",
-        "It belongs to this base, by digest.",
+        "It fits this base alone, by digest.",
     ]
-    loading = _LOAD_ADAPTER.format(here="ADAPTER")
+    loading = _LOAD_ADAPTER.format(path="ADAPTER")
     return _of_draft(draft, student, "peft", "adapter", {}, loading, limits)
 
 
 def plain_card(draft: Draft, student: LoadedModel) -> str:
-    """Card of a checkpoint that consolidate wrote."""
+    """Card of a checkpoint written by consolidate."""
     rows = {"imitates the adapter": f"`{draft.receipt.cal['adapter']}`"}
-    loading = _LOAD_PLAIN.format(here="DIR", words='"DIR"', options="")
+    loading = _LOAD_PLAIN.format(path="DIR", words='"DIR"', options="")
     return _of_draft(draft, student, "transformers", "finetune", rows, loading, [_CHANGED])
 
 
 def exported_card(
-    said: tuple[Statement, Receipt] | None,
+    signed_receipt: tuple[Statement, Receipt] | None,
     source: str,
     base: LoadedModel,
     aside: Path,
@@ -72,30 +73,33 @@ def exported_card(
     changed: bool,
     left_out: list[str],
 ) -> str:
-    """Card of an export, from the receipt beside its source where there is one.
+    """Card of an export, from the receipt of its source if there is one.
 
     Args:
-        aside: the directory that the card will lie in; a GGUF in it is asked what transformers must be told.
-        changed: the weights are not those of a model that somebody else made.
-        left_out: blocks behind which a reader was.
+        aside: the card's directory; a GGUF file in it names the options that transformers needs.
+        changed: the weights differ from the base's.
+        left_out: blocks whose reader is not in the checkpoint.
     """
     limits = [_CHANGED] if changed else []
-    limits += [f"The reader behind {name} is not in it, nor what that reader knows." for name in left_out]
+    limits += [f"The reader after {name} is not in it, nor that reader's skill." for name in left_out]
     options, words = "", '"DIR"'
     file = next(aside.glob("*.gguf"), None)
     if file is not None:
         from m2kt.models import gguf_config_overrides
 
         words += f', gguf_file="{file.name}"'
-        options = words.removeprefix('"DIR"') + "".join(f", {k}={v}" for k, v in gguf_config_overrides(file).items())
+        options = words.removeprefix('"DIR"') + "".join(
+            f", {k}={v}" for k, v in gguf_config_overrides(file).items()
+        )
     rows, title = {"exported from": source}, base.name
-    if said is not None:
-        rows |= _of_receipt(said[1], said[0].packet, said[0].keyids)
-        title, limits = f"{said[0].name} in {said[1].base_model.name}", [*limits, *_SHARED]
+    if signed_receipt is not None:
+        statement, receipt = signed_receipt
+        rows |= _of_receipt(receipt, statement.packet, statement.keyids)
+        title, limits = f"{statement.name} in {receipt.base_model.name}", [*limits, *_SHARED]
     head = _metadata("transformers", base.hub_id, "finetune", None)
-    # what a receipt measured, it measured with the reader
-    figures = None if said is None or left_out else said[1]
-    loading = _LOAD_PLAIN.format(here="DIR", words=words, options=options)
+    # a receipt's measurements include the reader
+    figures = None if signed_receipt is None or left_out else signed_receipt[1]
+    loading = _LOAD_PLAIN.format(path="DIR", words=words, options=options)
     return _page(head, title, None, rows, figures, loading, limits)
 
 
@@ -108,26 +112,26 @@ def _of_draft(
     loading: str,
     limits: list[str],
 ) -> str:
-    """The card of what a packet was taken in by, while the packet is at hand."""
+    """The card of an adapter or a checkpoint that was made from a packet."""
     packet = draft.packet
     teacher, spec = packet.manifest.teacher, packet.spec
     signers = packet.signature.keyids or (packet.signature.keyid,) if packet.signature else ()
     rows = {
         "teacher": f"`{teacher.name}` ({teacher.architecture}), `{teacher.digest}`",
-        "packet signed by": ", ".join(f"key `{k}`" for k in signers) or "nobody: it was not saved",
+        "packet signed by": ", ".join(f"key `{k}`" for k in signers) or "nobody, it was not saved",
         **_of_receipt(draft.receipt, packet.digest, (draft.keyid,)),
         "licences": f"teacher: {teacher.licence or 'not stated'}; base: {student.licence or 'not stated'}",
         **further,
     }
     shapes = ", ".join(f"`{spec.template_text(i)}`" for i in range(spec.n_templates))
-    limits = [*limits, f"Shapes that were probed: {shapes}. Others are not promised.", *_SHARED]
+    limits = [*limits, f"Probed shapes: {shapes}. Other shapes are not guaranteed.", *_SHARED]
     head = _metadata(library, student.hub_id, relation, _common(teacher.licence, student.licence))
     title = f"{packet.manifest.name} {'on' if relation == 'adapter' else 'in'} {student.name}"
     return _page(head, title, spec.description, rows, draft.receipt, loading, limits)
 
 
 def _metadata(library: str, base_model: str | None, relation: str, licence: str | None) -> str:
-    """The block of YAML that the Hub reads; it takes ids alone: a base that is not there is left to the text."""
+    """The YAML block that the Hub reads; a base that is not on the Hub is named in the text alone."""
     from huggingface_hub import ModelCardData
 
     tags = ["m2kt", "knowledge-packet"]
@@ -152,23 +156,23 @@ def _page(
     loading: str,
     limits: list[str],
 ) -> str:
-    """The card's text from its parts."""
+    """The card's text."""
     parts = [head, f"# {title}", about or "", _table(("", ""), rows.items())]
     if receipt is not None:
         parts += ["## Figures, from the receipt", _figures(receipt), "## Ledger", _ledger(receipt)]
     parts += ["## How to load it", loading]
     if limits:
-        parts += ["## What it cannot do", "\n".join(f"* {x}" for x in limits)]
+        parts += ["## Limits", "\n".join(f"* {x}" for x in limits)]
     return without_html("\n\n".join(part for part in parts if part)) + "\n"
 
 
 def _of_receipt(receipt: Receipt, packet: str, keyids: Iterable[str]) -> dict[str, str]:
-    """What a receipt says of where something comes from."""
-    asked = receipt.origin
-    trust = "not asked" if asked is None else "trusted by its policy" if asked.trusted else "not trusted"
+    """Provenance, as a receipt records it."""
+    origin = receipt.origin
+    trust = "not checked" if origin is None else "trusted by its policy" if origin.trusted else "not trusted"
     return {
         "packet": f"`{packet}`",
-        "packet's origin, by whoever took it in": trust,
+        "packet's origin": trust,
         "base": f"`{receipt.base_model.name}`, `{receipt.base_model.digest}`",
         "verdict": receipt.verdict,
         "receipt signed by": ", ".join(f"key `{k}`" for k in keyids),
@@ -177,7 +181,7 @@ def _of_receipt(receipt: Receipt, packet: str, keyids: Iterable[str]) -> dict[st
 
 
 def _common(*licences: str | None) -> str | None:
-    """The id of a licence that all parts share; None where they differ, are silent, or it is no id."""
+    """The id of the licence that all parts share; None where they differ, state none, or it is no id."""
     if len(set(licences)) != 1 or licences[0] is None:
         return None
     name = licences[0].lower()
@@ -190,7 +194,7 @@ def _figures(receipt: Receipt) -> str:
     rows = {
         "accuracy before": _percent(receipt.before.accuracy),
         "accuracy after": f"{_percent(after['accuracy'])} [{_percent(low)}, {_percent(high)}] of {after['n']} prompts",
-        "held against": after["reference"],
+        "reference": after["reference"],
         "retention": _percent(after["retention"]),
         "gap recovered": _percent(after["gap_recovered"]),
     }
@@ -198,10 +202,10 @@ def _figures(receipt: Receipt) -> str:
     rows["perplexity on neutral text"] = (
         f"{neutral['perplexity_before']:.4g} before, {neutral['perplexity_after']:.4g} after"
     )
-    if confidence := after.get("confidence"):  # receipts of earlier versions have none
-        kinds = (("sure", confidence["sure"]), ("in doubt", confidence["unsure"]))
-        rows["as the packet says"] = ", ".join(
-            f"{_percent(part['as_packet'])} of {part['n']} prompts of which the teacher is {kind}"
+    if confidence := after.get("confidence"):  # not in receipts of earlier versions
+        kinds = (("high", confidence["sure"]), ("low", confidence["unsure"]))
+        rows["agreement with the packet"] = ", ".join(
+            f"{_percent(part['as_packet'])} of {part['n']} prompts of {kind} teacher confidence"
             for kind, part in kinds
             if part
         )
@@ -224,8 +228,8 @@ def _ledger(receipt: Receipt) -> str:
     return _table(("used", ""), rows.items())
 
 
-def _table(heads: tuple[str, str], rows: Any) -> str:
-    body = [f"| {name} | {str(value).replace('|', chr(92) + '|')} |" for name, value in rows]
+def _table(heads: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
+    body = [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows]
     return "\n".join([f"| {heads[0]} | {heads[1]} |", "| --- | --- |", *body])
 
 

@@ -27,7 +27,7 @@ from m2kt.probes import ProbeSpec, Prompt, Truth
 from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
-    from m2kt.audit import Measurements
+    from m2kt.audit import Measurements, Verdict
     from m2kt.models import Dtype, LoadedModel
     from m2kt.student import ConsolidateSettings
 
@@ -77,15 +77,10 @@ def consolidate(
         with_adapter(loaded, adapter), str(adapter), packet, settings, seed, prompts, truth, say
     )
     verdict = judge(measurements, ingest_config.thresholds)
-    used: dict[str, JsonValue] = {
-        "consolidated": settings.model_dump(mode="json"),
-        "adapter": adapter_digest(adapter),
-    }
+    used: dict[str, JsonValue] = {"consolidated": settings.model_dump(mode="json")}
+    used["adapter"] = adapter_digest(adapter)
     draft = receipt_of(packet, loaded, used, ledger, verdict, None, None, signer)
-    digest = None
-    if verdict.verdict == "accepted":
-        record = {"packet": packet.digest, "student": loaded.digest, "config": used, "ledger": ledger}
-        digest = _write(tuned, out, record | verdict.model_dump(mode="json"), draft)
+    digest = _write(tuned, out, draft, verdict) if verdict.verdict == "accepted" else None
     return Consolidation(
         verdict=verdict,
         reader_accuracy=measurements.reference_accuracy,
@@ -150,9 +145,8 @@ def _imitate(
     before = score(spec, few, ask(base, spec, few), reference)
 
     def agreement(model: LoadedModel) -> float:
-        tuned_answers = ask(model, spec, [p for p, _ in validation])
-        equal = sum(a == b for a, (_, b) in zip(tuned_answers, validation, strict=True))
-        return equal / max(1, len(validation))
+        pairs = zip(ask(model, spec, [p for p, _ in validation]), validation, strict=True)
+        return sum(a == b for a, (_, b) in pairs) / max(1, len(validation))
 
     pairs = [(p.text, answer) for p, answer in training]
     tuned, ledger = distil_reader(
@@ -175,9 +169,18 @@ def _imitate(
     return tuned, ledger, measurements
 
 
-def _write(tuned: LoadedModel, out: Path, record: dict[str, Any], draft: Draft) -> str:
-    """The merged checkpoint with its records; its digest."""
+def _write(tuned: LoadedModel, out: Path, draft: Draft, verdict: Verdict) -> str:
+    """Writes the merged checkpoint with its records; returns its digest."""
     from m2kt.models import digest_of_model
+
+    receipt = draft.receipt
+    record = {
+        "packet": draft.packet.digest,
+        "student": receipt.base_model.digest,
+        "config": receipt.cal,
+        "ledger": receipt.ledger,
+        **verdict.model_dump(mode="json"),
+    }
 
     def finish(aside: Path) -> None:
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"

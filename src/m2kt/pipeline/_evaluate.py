@@ -46,9 +46,7 @@ def evaluate(
         labelled: JSONL of ``{"prompt", "answer"}``; replaces the spec's prompts and truth.
         teacher: another model; ``agreement`` is the share of equal answers.
         held_out: ask the held-out shapes instead of the probed ones.
-        packet: the packet that the statement is about.
-        statement: file for the result as a signed statement about the packet.
-        key: signs the statement; the local key by default.
+        statement: file for the result, signed by ``key`` (by default the local one) as a statement about ``packet``.
     """
     from m2kt.audit import Score, ask, score
     from m2kt.models import load_causal_lm
@@ -58,15 +56,14 @@ def evaluate(
     key = key or local_signer() if about else None
     spec, prompts, truth = _questions(probes, labelled, n, held_out, seed)
     loaded = load_causal_lm(model, device=device, dtype=dtype)
-    if adapter is not None:
-        loaded = with_adapter(loaded, adapter)
+    loaded = loaded if adapter is None else with_adapter(loaded, adapter)
     completions = ask(loaded, spec, prompts, progress=partial(say, "answering"))
     agreement = None
     if teacher is not None:
         other = load_causal_lm(teacher, device=device, dtype=dtype)
-        reference = ask(other, spec, prompts, progress=partial(say, "answering"))
-        pairs = zip(map(spec.read_answer, completions), map(spec.read_answer, reference), strict=True)
-        agreement = sum(a == b for a, b in pairs) / len(prompts) if prompts else None
+        agreement = _agreement(
+            spec, completions, ask(other, spec, prompts, progress=partial(say, "answering"))
+        )
     scored = Score(0, 0) if truth is None else score(spec, prompts, completions, truth)
     result = EvaluateResult(
         accuracy=scored.accuracy if scored.n else None,
@@ -87,6 +84,13 @@ def evaluate(
     if about is not None and statement is not None:
         write_statement(statement, about, EVALUATION, result, key)
     return result
+
+
+def _agreement(spec: ProbeSpec, completions: list[str], reference: list[str]) -> float | None:
+    """Share of equal answers; None of no completions."""
+    pairs = zip(map(spec.read_answer, completions), map(spec.read_answer, reference), strict=True)
+    equal = [a == b for a, b in pairs]
+    return sum(equal) / len(equal) if equal else None
 
 
 def _subject(

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2kt.errors import CompatibilityError, ModelError, SpecError
+from m2kt.packet import Statement
 from m2kt.pipeline._adapters import RECEIPT, adapter_digest
 from m2kt.pipeline._cards import exported_card
 from m2kt.pipeline._inputs import with_adapter
 from m2kt.pipeline._plain import GGUF_FILE, Form, check_empty, check_plain, write_plain
 from m2kt.pipeline._report import Progress, no_progress
 from m2kt.pipeline._results import ExportResult
-from m2kt.pipeline._statements import read_receipt
+from m2kt.pipeline._statements import Receipt, read_receipt
 
 if TYPE_CHECKING:
     from m2kt.models import Dtype, LoadedModel
@@ -50,51 +51,27 @@ def export(
         ModelError: the architecture is not supported as GGUF, or ``source`` is a model and ``form`` is ``hf``.
         StorageError: ``out`` exists, or the disk refused.
     """
-    started = time.monotonic()
-    say = progress or no_progress
-    out = Path(out)
+    started, say, out = time.monotonic(), progress or no_progress, Path(out)
     check_empty(out)
-    adapter = Path(source) if (Path(source) / "adapter_config.json").is_file() else None
-    if adapter is None and (student is not None or without_reader):
-        raise SpecError(
-            f"expected an adapter for --student and --without-reader, got {source}; leave them out"
-        )
-    if adapter is None and form == "hf":
-        raise ModelError(
-            f"expected an adapter, got the model {source}, an ordinary checkpoint already; use --format gguf"
-        )
+    adapter = _adapter(source, form, needed=student is not None or without_reader)
     say("loading", 0, 1)
     base = str(source) if adapter is None else student or _base_of(adapter)
     loaded = _load(base, device, dtype)
     check_plain(loaded.model, base)
     digest = loaded.digest if adapter is None else adapter_digest(adapter)
-    folder = adapter or loaded.path
-    signed_receipt = read_receipt(folder, digest) if (folder / RECEIPT).is_file() else None
-    merged: list[str] = []
-    left_out: list[str] = []
+    receipt = _receipt(adapter, loaded, digest)
+    merged, left_out = list[str](), list[str]()
     if adapter is not None:
-        if signed_receipt is not None and signed_receipt[1].base_model.digest != loaded.digest:
-            raise CompatibilityError(
-                f"expected a base with the digest {signed_receipt[1].base_model.digest} for {adapter}, got {base} with "
-                f"{loaded.digest}; name its base by --student"
-            )
         say("merging", 0, 1)
         loaded, merged, left_out = _merge(loaded, adapter, without_reader)
     say(f"writing {form}", 0, 1)
-    notes = write_plain(
-        loaded.model,
-        loaded.tokenizer,
-        out,
-        lambda aside: exported_card(
-            signed_receipt,
-            f"`{source}`, `{digest}`",
-            loaded,
-            aside,
-            changed=bool(merged or signed_receipt),
-            left_out=left_out,
-        ),
-        form=form,
-    )
+    changed = bool(merged or receipt)
+
+    def card(aside: Path) -> str:
+        origin = f"`{source}`, `{digest}`"
+        return exported_card(receipt, origin, loaded, aside, changed=changed, left_out=left_out)
+
+    notes = write_plain(loaded.model, loaded.tokenizer, out, card, form=form)
     return ExportResult(
         source=str(source),
         source_digest=str(digest),
@@ -107,6 +84,37 @@ def export(
         written_bytes=sum(p.stat().st_size for p in out.rglob("*") if p.is_file()),
         seconds=round(time.monotonic() - started, 2),
     )
+
+
+def _adapter(source: str | Path, form: Form, needed: bool) -> Path | None:
+    """The adapter's directory; None for a model. Raises where a model cannot be exported like this."""
+    if (Path(source) / "adapter_config.json").is_file():
+        return Path(source)
+    if needed:
+        raise SpecError(
+            f"expected an adapter for --student and --without-reader, got {source}; leave them out"
+        )
+    if form == "hf":
+        raise ModelError(
+            f"expected an adapter, got the model {source}, an ordinary checkpoint already; use --format gguf"
+        )
+    return None
+
+
+def _receipt(
+    adapter: Path | None, loaded: LoadedModel, digest: str | None
+) -> tuple[Statement, Receipt] | None:
+    """The receipt of the adapter or model; None without one. Raises CompatibilityError for another base."""
+    folder = adapter or loaded.path
+    if not (folder / RECEIPT).is_file():
+        return None
+    statement, receipt = read_receipt(folder, digest)
+    if adapter is not None and receipt.base_model.digest != loaded.digest:
+        raise CompatibilityError(
+            f"expected a base with the digest {receipt.base_model.digest} for {adapter}, got {loaded.name} with "
+            f"{loaded.digest}; name its base by --student"
+        )
+    return statement, receipt
 
 
 def _base_of(adapter: Path) -> str:

@@ -79,9 +79,22 @@ def extract(
     return Extraction(packet=Packet.load(path), path=path, details=details)  # with its signature
 
 
-def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: ExtractionDetails) -> Packet:
+def _teacher_card(loaded: LoadedModel) -> TeacherCard:
     from m2kt.models import blocks, digest_of_tokenizer, width
 
+    return TeacherCard(
+        name=loaded.name,
+        digest=loaded.digest,
+        tokenizer_digest=digest_of_tokenizer(loaded.path),
+        architecture=type(loaded.model).__name__,
+        parameters=loaded.parameters,
+        width=width(loaded.model),
+        layers=len(blocks(loaded.model)),
+        licence=loaded.licence,
+    )
+
+
+def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: ExtractionDetails) -> Packet:
     finite = {
         "probe_accuracy": e.embedding.probe_accuracy,
         "causal_edge_share": e.attention.causal_share,
@@ -98,16 +111,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
     manifest = Manifest(
         name=spec.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        teacher=TeacherCard(
-            name=loaded.name,
-            digest=loaded.digest,
-            tokenizer_digest=digest_of_tokenizer(loaded.path),
-            architecture=type(loaded.model).__name__,
-            parameters=loaded.parameters,
-            width=width(loaded.model),
-            layers=len(blocks(loaded.model)),
-            licence=loaded.licence,
-        ),
+        teacher=_teacher_card(loaded),
         embedding=Embedding(layer=e.embedding.space.layer, source=config.concepts),
         verbalised=config.verbalised,
         fidelity=Fidelity(
