@@ -128,7 +128,7 @@ def test_other_adapters_are_merged_where_peft_merges_them(tmp_path: Path) -> Non
     assert torch.allclose(logits(load_causal_lm(tmp_path / "merged").model), want, atol=1e-4)
     prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     get_peft_model(load_causal_lm(base).model, prompts).save_pretrained(str(tmp_path / "prompts"))
-    with pytest.raises(CompatibilityError, match="expected low-rank steering in .*prompts"):
+    with pytest.raises(CompatibilityError, match=r"expected low-rank steering in .*prompts"):
         export(tmp_path / "prompts", tmp_path / "x", student=str(base))
 
 
