@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import ceil
 
+from m2kt.audit._traces import cal_config
 from m2kt.models import LoadedModel, encode_prompt, encode_units, generate_greedy, special_prefix
 from m2kt.probes import ProbeSpec, Prompt
-from m2kt.student import CALConfig, CALModel, complete, cut_after
+from m2kt.student import complete, cut_after
 
 ANSWER_TOKENS = 256
 """Longest answer where neither the adapter nor the probe spec knows one, in the teacher's tokens."""
@@ -23,12 +24,9 @@ def answer_budget(loaded: LoadedModel, spec: ProbeSpec) -> int:
     length. Any other model gets the spec's longest answer, converted to the model's tokens: the spec counts the
     teacher's, and a model that needs several tokens for a symbol gets as many times more, by the mean over symbols.
     """
-    base = getattr(loaded.model, "base_model", None)
-    if isinstance(base, CALModel):
-        configs = [c for c in base.peft_config.values() if isinstance(c, CALConfig)]
-        rehearsed = max(config.answer_tokens for config in configs)
-        if rehearsed:
-            return REHEARSED_ANSWERS * rehearsed + 4
+    config = cal_config(loaded.model)
+    if config is not None and config.answer_tokens:
+        return REHEARSED_ANSWERS * config.answer_tokens + 4
     prefix = len(special_prefix(loaded.tokenizer))
     lengths = [
         len(encode_units(loaded.tokenizer, [symbol], prompt_boundary=None).ids) - prefix
@@ -52,7 +50,7 @@ def ask(
     other model reads them as its tokenizer encodes plain text.
     """
     budget = answer_budget(loaded, spec)
-    if isinstance(getattr(loaded.model, "base_model", None), CALModel):
+    if cal_config(loaded.model) is not None:
         return complete(
             loaded,
             prompts,

@@ -1,4 +1,4 @@
-"""Where do the packet's vectors lie in the student? phi(c_k) compared with the frozen student's own symbol states.
+"""Where do the packet's vectors lie in the student? phi(c_k) compared with the frozen student's states for each symbol.
 
 The student's states are measured anew, with the adapter off, behind the block that the reader writes to, where the
 frozen student is about to write each symbol, in traces that it reads twice. Lengths are ignored: they differ by

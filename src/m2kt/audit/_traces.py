@@ -10,18 +10,23 @@ from torch import nn
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet, Trace
 from m2kt.student import IGNORE, NO_BANK, Batch, CALConfig, CALModel, EncodedTrace, Encoder, collate
-from m2kt.student.cal import ReaderBase
+from m2kt.student.cal import ReaderBase, cal_model
 
 TRACES_A_BATCH = 16  # bounds the logits, B x T x V
 
 
-def cal_reader(model: nn.Module) -> ReaderBase | None:
-    """The reader of a student's active adapter; None for steering alone, another adapter, or no adapter."""
+def cal_config(model: nn.Module) -> CALConfig | None:
+    """The configuration of a student's active CAL; None for another adapter, or no adapter."""
     tuner = getattr(model, "base_model", None)
     if not isinstance(tuner, CALModel):
         return None
-    config = cast(CALConfig, tuner.peft_config[tuner.active_adapters[0]])
-    return None if config.reader == "none" else tuner.reader()
+    return cast(CALConfig, tuner.peft_config[tuner.active_adapters[0]])
+
+
+def cal_reader(model: nn.Module) -> ReaderBase | None:
+    """The reader of a student's active CAL; None for steering alone, another adapter, or no adapter."""
+    config = cal_config(model)
+    return None if config is None or config.reader == "none" else cal_model(model).reader()
 
 
 def teacher_forced(
