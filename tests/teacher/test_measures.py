@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -165,6 +168,18 @@ def test_sources_are_found_by_name_and_others_are_refused() -> None:
     ]
     with pytest.raises(ExtractionError, match=r"expected one of interrogation, .*, got 'magic'"):
         concept_source("magic")
+
+
+def test_the_default_source_imports_no_other() -> None:
+    code = (
+        "import sys, m2kt.teacher; print(*(m for m in sys.modules if m.startswith('m2kt.teacher.sources.')))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert loaded == ["m2kt.teacher.sources._base"]
+    concept_source("clustering")
+    assert "m2kt.teacher.sources._clustering" in sys.modules
 
 
 def test_facts_are_symbols_although_no_slot_names_them() -> None:
