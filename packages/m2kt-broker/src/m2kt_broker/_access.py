@@ -17,7 +17,7 @@ from .catalogue import KeyRow
 
 RANKS: dict[Role, int] = {"reader": 1, "publisher": 2, "admin": 3}
 """A role may do everything that a role of lower rank may."""
-ANONYMOUS = Caller("anybody", "reader")
+ANONYMOUS = Caller("anonymous", "reader")
 BEARER = HTTPBearer(auto_error=False, description="An API key, created by m2kt broker keys new.")
 
 SHA256 = r"^sha256:[0-9a-f]{64}$"
