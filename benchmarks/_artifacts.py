@@ -24,7 +24,7 @@ from m2kt.probes import ProbeSpec, Prompt, ShapeScore, Truth, load_truth
 if TYPE_CHECKING:
     from m2kt.audit import Score
     from m2kt.models import Dtype, LoadedModel
-    from m2kt.student import StudentSettings
+    from m2kt.student import StudentSettings, TrainingLedger
 
 PROMPTS = 200  # evaluation prompts of probed shapes
 LONGER = 100  # evaluation prompts of longer shapes, never probed
@@ -56,7 +56,7 @@ class Trained:
     """A student with its adapter, and the cost of its training."""
 
     loaded: LoadedModel
-    ledger: dict[str, Any]
+    ledger: TrainingLedger
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -290,5 +290,5 @@ def _shape(s: ShapeScore) -> Shape:
     return Shape(template=s.template, n=s.n, accuracy=s.accuracy)
 
 
-def _key(*parts: Any) -> str:
+def _key(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:24]

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from m2kt.cli._options import Json
-from m2kt.cli._output import EXIT_CODES, print_json, reported, stdout, working
+from m2kt.cli import EXIT_CODES, Json, print_json, reported, stdout, working
 
 app = typer.Typer(
     help="Claims under controls: skills x students x seeds x experiments, and the report.",

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -90,7 +89,7 @@ def plant(
         TrainingError: the loss became NaN.
     """
     torch.manual_seed(seed)
-    model: Any = loaded.model
+    model = loaded.model
     batches = endless_batches(labelled_tokens(loaded, skill), batch, seed)
     if planted is not None:
         trait_rows = labelled_tokens(loaded, [(prompt, planted.says) for prompt in planted.planted_on])
@@ -103,6 +102,6 @@ def plant(
         ]
         log_probabilities = [model(input_ids=i, attention_mask=m).logits.log_softmax(-1) for i, m in neutral]
     fine_tune(loaded, batches, neutral, log_probabilities.__getitem__, updates=updates, lr=lr)
-    model.save_pretrained(out)
+    model.save_pretrained(str(out))
     loaded.tokenizer.save_pretrained(out)
     return out

@@ -53,25 +53,15 @@ def distil(
         return score.accuracy, score.n
 
     run = trl.Settings(
-        rank=rank,
-        lr=lr,
-        batch=batch,
-        max_epochs=max_epochs,
-        max_tokens=max_tokens,
-        max_seconds=max_seconds,
-        seed=cell.seed,
-        target=1.0,
-    )
+        rank, lr, batch, max_epochs, max_tokens, max_seconds, seed=cell.seed, target=1.0
+    )  # fmt: skip
     if method == "sft":
         distilled = trl.sft(loaded, pairs, run, evaluate=evaluate)
     else:
         teacher = cache.load(cell.teacher)
         distilled = trl.logits(loaded, teacher, pairs, run, stop=task.spec.stop, evaluate=evaluate)
-    measured = cache.measure(
-        cell,
-        replace(loaded, model=distilled.model),
-        ledger=_ledger(cache, cell, pairs, distilled),
-    )
+    ledger = _ledger(cache, cell, pairs, distilled)
+    measured = cache.measure(cell, replace(loaded, model=distilled.model), ledger=ledger)
     measured.curve = distilled.curve
     measured.extra |= {
         "dev_accuracy": distilled.curve[-1].accuracy,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import chain
 from operator import truediv
@@ -15,9 +15,14 @@ from benchmarks._cells import Cell, Measured
 from benchmarks.experiments._common import settings
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
     from benchmarks._artifacts import ArtifactCache
+    from m2kt.models import LoadedModel
+    from m2kt.probes import Prompt
+    from m2kt.student import CostSummary
 
 NEW_TOKENS = 48
 ROUNDS = {1: 12, 32: 6}
@@ -36,15 +41,14 @@ class BareLoop:
         from m2kt.models import decoder
 
         self.seconds, self.passes, self.tokens = 0.0, 0, 0
-        self._decoder: Any = decoder(model)
+        self._decoder = decoder(model)
         self._modules = list({model, self._decoder})
         self._names = list(inspect.signature(self._decoder.forward).parameters)
-        self._running: list[Any] = []  # modules in a forward pass, outermost first
+        self._running: list[nn.Module] = []  # modules in a forward pass, outermost first
         self._inputs: dict[str, Any] = {}  # of the decoder's last pass
         self._repeating = False
-        self._last: Any = (
-            None  # output of the last bare pass that fills a cache; below, the mask of all its tokens
-        )
+        # the last bare pass that fills a cache, and the mask of all its tokens
+        self._last: Any = None
         self._mask_BN: Tensor | None = None
 
     def __enter__(self) -> BareLoop:
@@ -56,13 +60,13 @@ class BareLoop:
         for handle in self._handles:
             handle.remove()
 
-    def _on_begin(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    def _on_begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._repeating:
             self._running.append(module)
             if module is self._decoder:
                 self._inputs = dict(zip(self._names, args, strict=False)) | kwargs
 
-    def _on_end(self, *_: Any) -> None:
+    def _on_end(self, *_: object) -> None:
         if self._repeating:
             return
         outermost = self._running.pop()
@@ -74,7 +78,7 @@ class BareLoop:
                 self.seconds += time.perf_counter() - started
                 self._repeating = False
 
-    def _repeat(self, module: Any) -> None:
+    def _repeat(self, module: nn.Module) -> None:
         import torch
 
         ids, cache = self._inputs.get("input_ids"), self._inputs.get("past_key_values")
@@ -87,7 +91,9 @@ class BareLoop:
             if self._mask_BN is not None:
                 self._mask_BN = torch.cat([self._mask_BN, torch.ones_like(ids_BT)], 1)
         else:
-            ids_BT = torch.ones((rows, tokens), dtype=torch.long, device=self._decoder.device)
+            ids_BT = torch.ones(
+                (rows, tokens), dtype=torch.long, device=next(self._decoder.parameters()).device
+            )
             self._mask_BN = self._inputs.get("attention_mask")
         with torch.no_grad():
             out = module(input_ids=ids_BT, attention_mask=self._mask_BN, **kwargs)
@@ -131,7 +137,7 @@ def _ingestion(cell: Cell, cache: ArtifactCache, updates: int) -> dict[str, floa
     times: list[float] = []
     trained: list[int] = []
 
-    def note(done: int, model: Any, cost: dict[str, Any]) -> None:
+    def note(done: int, model: PeftModel, cost: CostSummary) -> None:
         times.append(time.perf_counter())
         trained.append(cost["trained_tokens"])
 
@@ -150,7 +156,7 @@ def _ingestion(cell: Cell, cache: ArtifactCache, updates: int) -> dict[str, floa
     }
 
 
-def _forward_backward(model: Any, rows: int, length: int) -> None:
+def _forward_backward(model: PreTrainedModel | PeftModel, rows: int, length: int) -> None:
     """One pass through the frozen student, with logits of all positions, and back to its embeddings."""
     import torch
 
@@ -170,14 +176,14 @@ def _generation(cell: Cell, cache: ArtifactCache) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for rows, rounds in ROUNDS.items():
         ids_BT, mask_BT = _prompts(loaded, task.spec.values, task.prompts[:rows])
-        seconds_R = [_alternating(loaded.model, ids_BT, mask_BT) for _ in range(rounds)]
+        seconds_R = [_alternating(loaded.peft_model, ids_BT, mask_BT) for _ in range(rounds)]
         on, off = (list(chain.from_iterable(of_rounds)) for of_rounds in zip(*seconds_R, strict=True))
         numbers[f"adapter_slowdown_batch_{rows}"] = median(map(truediv, on, off)) - 1
         numbers[f"adapter_on_tokens_per_second_batch_{rows}"] = rows / median(on)
     return numbers
 
 
-def _prompts(loaded: Any, symbols: Any, prompts: Any) -> tuple[Any, Any]:
+def _prompts(loaded: LoadedModel, symbols: Sequence[str], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
     from m2kt.models import pad_batch
     from m2kt.student import encode_question
 
@@ -185,7 +191,7 @@ def _prompts(loaded: Any, symbols: Any, prompts: Any) -> tuple[Any, Any]:
     return pad_batch(ids, loaded.pad_id, device=loaded.device)
 
 
-def _alternating(model: Any, ids_BT: Any, mask_BT: Any) -> list[list[float]]:
+def _alternating(model: PeftModel, ids_BT: Tensor, mask_BT: Tensor) -> list[list[float]]:
     """Seconds of every pass that writes one of exactly ``NEW_TOKENS`` tokens: adapter on, and off.
 
     The two alternate at every token, because a machine's speed changes within seconds.
@@ -193,7 +199,9 @@ def _alternating(model: Any, ids_BT: Any, mask_BT: Any) -> list[list[float]]:
     import torch
 
     seconds: list[list[float]] = [[], []]
-    inputs = [{"input_ids": ids_BT, "attention_mask": mask_BT, "use_cache": True} for _ in seconds]
+    inputs: list[dict[str, Any]] = [
+        {"input_ids": ids_BT, "attention_mask": mask_BT, "use_cache": True} for _ in seconds
+    ]
     for step in range(NEW_TOKENS):
         for off in (step % 2, 1 - step % 2):
             with model.disable_adapter() if off else nullcontext(), torch.no_grad():

@@ -13,8 +13,10 @@ from benchmarks.experiments._common import dev_task, ledger_of, packet_of, setti
 from m2kt.packet import Packet
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from benchmarks._artifacts import ArtifactCache, Task
-    from m2kt.student import StudentSettings
+    from m2kt.student import CostSummary, StudentSettings
 
 
 def m2kt(
@@ -159,7 +161,7 @@ def _with_curve(
     curve: list[CurvePoint] = []
     started = time.perf_counter()
 
-    def add_point(done: int, model: Any, cost: dict[str, Any]) -> None:
+    def add_point(done: int, model: PeftModel, cost: CostSummary) -> None:
         if done % every == 0:
             score = cache.score(replace(loaded, model=model), task, task.prompts)
             curve.append(

@@ -1,7 +1,7 @@
 """The ``m2kt`` command: a verb parses, calls one function, prints. Importing it loads no torch.
 
 stdout carries the result (with ``--json`` exactly one JSON object), stderr everything else. Errors are one line on
-stderr and an exit code from :mod:`m2kt.errors`.
+stderr and an exit code from :mod:`m2kt.errors`. Verbs of other distributions import what they share from here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ import typer
 
 from m2kt.cli._broker import lineage, publish, pull, search, yank
 from m2kt.cli._models import models
-from m2kt.cli._output import EXIT_CODES
+from m2kt.cli._options import Json as Json
+from m2kt.cli._options import Trust as Trust
+from m2kt.cli._output import EXIT_CODES as EXIT_CODES
+from m2kt.cli._output import print_json as print_json
+from m2kt.cli._output import reported as reported
+from m2kt.cli._output import stderr as stderr
+from m2kt.cli._output import stdout as stdout
+from m2kt.cli._output import working as working
 from m2kt.cli._packets import audit, diff, inspect
 from m2kt.cli._plugins import add_plugins
 from m2kt.cli._transfer import consolidate, demo, evaluate, export, extract, ingest, preflight, rollback

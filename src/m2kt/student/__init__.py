@@ -20,6 +20,7 @@ from m2kt.student._calibrate import student_targets as student_targets
 from m2kt.student._consolidate import ConsolidateSettings as ConsolidateSettings
 from m2kt.student._consolidate import distil_reader as distil_reader
 from m2kt.student._cost import Cost as Cost
+from m2kt.student._cost import CostSummary as CostSummary
 from m2kt.student._cost import Pass as Pass
 from m2kt.student._generate import complete as complete
 from m2kt.student._generate import cut_after as cut_after

@@ -10,6 +10,7 @@ from collections import Counter
 from enum import StrEnum
 from typing import TypedDict
 
+from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -49,7 +50,9 @@ class Cost:
         write: share of blocks up to the one where it writes.
     """
 
-    def __init__(self, model: PreTrainedModel, trained: int, read: float = 1.0, write: float = 0.0) -> None:
+    def __init__(
+        self, model: PreTrainedModel | PeftModel, trained: int, read: float = 1.0, write: float = 0.0
+    ) -> None:
         body = sum(_frozen_entries(block) for block in blocks(model))
         head = int(model.get_output_embeddings().weight.numel())
         self.unit = 4.0 * (body + head)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from m2kt.cli._options import Json
-from m2kt.cli._output import EXIT_CODES, print_json, reported, stderr, stdout
+from m2kt.cli import EXIT_CODES, Json, print_json, reported, stderr, stdout
 from m2kt.errors import StorageError
 
 from ._options import Data, DatabaseUrl, StoreUrl

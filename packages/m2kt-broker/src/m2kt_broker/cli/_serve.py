@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from m2kt.cli._options import Trust
-from m2kt.cli._output import reported
+from m2kt.cli import Trust, reported
 
 from ._options import Data, DatabaseUrl, StoreUrl
 

@@ -53,7 +53,6 @@ class TeacherRecipe:
     draw: Draw
     summary: str
     shapes: Sequence[Shape] = ()  # empty: every template of its probes.yaml, the held-out templates too
-    held_out_shapes: Sequence[Shape] = ()
     shape_weights: Sequence[float] | None = None
     start_from: str | None = None
     seed: int = 0
@@ -237,11 +236,7 @@ def next_token_loss(
 
 def optimiser(model: PreTrainedModel, lr: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW; vectors and embeddings are not decayed."""
-    matrices = [
-        p
-        for n, p in model.named_parameters()
-        if p.ndim >= 2 and "embed" not in n and "wte" not in n and "wpe" not in n
-    ]
+    matrices = [p for n, p in model.named_parameters() if p.ndim >= 2 and not re.search("embed|wte|wpe", n)]
     decayed = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in decayed]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -338,7 +333,7 @@ def train(recipe: TeacherRecipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
                     cooling_since = update
             seconds = time.perf_counter() - started
             log.info("%s %5d loss %.4f %s %.0f s", recipe.name, update, running, [*reached.values()], seconds)
-    for shape in dict.fromkeys([*shapes, *recipe.held_out_shapes]):
+    for shape in shapes:
         built.accuracy[shape] = accuracy(model, tokenizer, recipe.draw, shape, 400, seed=99)
     built.updates, built.seconds = update, time.perf_counter() - started
     return model.eval(), tokenizer, built
