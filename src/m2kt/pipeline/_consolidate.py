@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
@@ -116,7 +116,7 @@ def _imitate(
     prompts: list[Prompt],
     truth: Truth | None,
     say: Progress,
-) -> tuple[LoadedModel, dict[str, Any], Measurements]:
+) -> tuple[LoadedModel, dict[str, JsonValue], Measurements]:
     """Trains low-rank updates on the answers of the student with its adapter; the model, its ledger, measurements."""
     from m2kt.audit import (
         BEFORE_PROMPTS,
@@ -166,7 +166,7 @@ def _imitate(
         readable=decoded_share(packet.graph, packet.concepts),
         regression=measure_regression(tuned),
     )
-    return tuned, ledger, measurements
+    return tuned, cast(dict[str, JsonValue], ledger), measurements
 
 
 def _write(tuned: LoadedModel, out: Path, draft: Draft, verdict: Verdict) -> str:

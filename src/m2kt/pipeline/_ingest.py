@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
 
@@ -24,11 +25,11 @@ from m2kt.probes import ProbeSpec, Truth, load_truth
 from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
     from m2kt.audit import ContentReport, Measurements, Verdict
     from m2kt.models import Dtype, LoadedModel
-    from m2kt.student import Candidate
 
 
 def ingest(
@@ -80,7 +81,7 @@ def ingest(
     return Ingestion(
         verdict=verdict,
         packet_accuracy=measurements.packet_accuracy or 0.0,
-        updates=int(candidate.ledger["updates"]),
+        updates=candidate.ledger["updates"],
         seconds=round(time.monotonic() - started, 2),
         training_seconds=round(training_seconds, 2),
         packet=packet.digest,
@@ -112,6 +113,15 @@ def truth_of(probes: str | Path | ProbeSpec, packet: Packet) -> Truth | None:
             f"expected the probe spec that the packet was extracted with, got another ({spec.name}); name the packet's"
         )
     return load_truth(spec, base)
+
+
+@dataclass(frozen=True)
+class _Adapted:
+    """A student with its adapter, before the audit."""
+
+    model: PeftModel
+    ledger: dict[str, JsonValue]
+    history: list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -154,11 +164,11 @@ class _Transfer:
         loaded = load_causal_lm(student, device=device, dtype=dtype)
         return cls(packet, rehearsed, loaded, settings, seed, content, truth, out, digest_before, say)
 
-    def train(self) -> Candidate:
-        """A candidate by rehearsal."""
+    def train(self) -> _Adapted:
+        """Trains by rehearsal."""
         from m2kt.student import train
 
-        return train(
+        candidate = train(
             self.student,
             self.packet,
             self.settings.student,
@@ -167,15 +177,29 @@ class _Transfer:
             penalties={} if self.content is None else self.content.penalties,
             progress=lambda done, total, losses: self.say("rehearsing", done, total),
         )
+        return self._adapted(candidate.model, candidate.ledger, candidate.history)
 
-    def reuse(self, adapter: str | Path) -> Candidate:
-        """A candidate from a trained adapter, whose vectors are replaced."""
-        from m2kt.student import Candidate, replace_bank
+    def reuse(self, adapter: str | Path) -> _Adapted:
+        """Replaces the vectors of a trained adapter."""
+        from m2kt.student import replace_bank
 
         model = replace_bank(with_adapter(self.student, adapter).peft_model, self.rehearsed)
-        return Candidate(model, {"labelled_examples": 0, "updates": 0, "rehearsal_sequences": 0})
+        return self._adapted(model, {"labelled_examples": 0, "updates": 0, "rehearsal_sequences": 0}, [])
 
-    def measure(self, candidate: Candidate) -> Measurements:
+    def _adapted(
+        self, model: PeftModel, training: Mapping[str, object], history: list[dict[str, float]]
+    ) -> _Adapted:
+        manifest = self.packet.manifest
+        ledger = {
+            **training,
+            "teacher_passes": manifest.ledger.teacher_passes,
+            "teacher_tokens_in_packet": manifest.ledger.teacher_tokens_in_traces,
+            "concepts": self.packet.n_concepts,
+            "packet_bytes": self.packet.size_bytes,
+        }
+        return _Adapted(model, cast(dict[str, JsonValue], ledger), history)
+
+    def measure(self, candidate: _Adapted) -> Measurements:
         """Everything that the auditor measures."""
         from m2kt.audit import MeasureConfig, measure
 
@@ -203,19 +227,13 @@ class _Transfer:
         )
 
     def commit(
-        self, candidate: Candidate, verdict: Verdict, origin: TrustVerdict | None, signer: CryptoSigner
+        self, candidate: _Adapted, verdict: Verdict, origin: TrustVerdict | None, signer: CryptoSigner
     ) -> Path:
         """Writes an accepted adapter, or the receipt of a rejection; returns the receipt's path."""
         packet, ledger = self.packet, candidate.ledger
-        ledger |= {
-            "teacher_passes": packet.manifest.ledger.teacher_passes,
-            "teacher_tokens_in_packet": packet.manifest.ledger.teacher_tokens_in_traces,
-            "concepts": packet.n_concepts,
-            "packet_bytes": packet.size_bytes,
-        }
         config: dict[str, JsonValue] = {
             "student": self.settings.student.model_dump(mode="json"),
-            "updates": int(ledger["updates"]),
+            "updates": ledger["updates"],
             "seed": self.seed,
         }
         draft = receipt_of(packet, self.student, config, ledger, verdict, origin, self.digest_before, signer)

@@ -7,8 +7,9 @@ a bench saves and draws without the packet.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from math import sqrt
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -127,7 +128,7 @@ def _guards(step: Decision, units: list[TracedUnit]) -> list[int]:
     return guards
 
 
-def _attention_by_edge(packet: Packet) -> dict[tuple[int | None, ...], dict[str, Any]]:
+def _attention_by_edge(packet: Packet) -> dict[tuple[int | None, ...], dict[str, int | bool | float | None]]:
     """Measurements by (template, node, argument, source, rule or -1)."""
     edges, weight = packet.attention.get("edges_M6"), packet.attention.get("weight_MLH")
     causal = packet.attention.get("causal_M")
@@ -148,21 +149,49 @@ _GAP, _CHARACTER, _PAD, _BOX = 5.0, 7.8, 9.0, 26.0
 _HIGHEST = 150.0
 
 
+@dataclass(frozen=True)
+class _Box:
+    """A unit on the picture."""
+
+    unit: UnitSummary
+    x: float
+    width: float
+
+    @property
+    def middle(self) -> float:
+        """Where its arcs begin and end."""
+        return self.x + self.width / 2
+
+
+@dataclass(frozen=True)
+class _Arc:
+    """An edge, or a guard, between two boxes."""
+
+    start: float
+    end: float
+    height: float
+    width: float
+    tooltip: str
+    rule: int | None = None
+    causal: bool | None = None
+    guard: bool = False
+
+
 def draw_template(template: TemplateSummary, rules: list[str]) -> str:
     """An SVG: units in a row, arguments of rules as arcs above, copies and guards as arcs below."""
-    left, boxes = 6.0, []
+    left, boxes = 6.0, list[_Box]()
     for unit in template.units:
         width = max(_BOX if unit.kind != "literal" else 14.0, _CHARACTER * len(unit.text) + _PAD)
-        boxes.append({"unit": unit, "x": left, "width": width, "middle": left + width / 2})
+        boxes.append(_Box(unit, left, width))
         left += width + _GAP
     above = [_arc(boxes, e, rules) for e in template.edges if e.rule is not None]
     below = [_arc(boxes, e, rules) for e in template.edges if e.rule is None]
-    below += [_decision(boxes, i, s) for i, unit in enumerate(template.units) for s in unit.guards]
-    top = max((arc["height"] for arc in above), default=0.0) * 0.75 + 12
-    bottom = max((arc["height"] for arc in below), default=0.0) * 0.75 + 26
+    below += [_guard_arc(boxes, i, s) for i, unit in enumerate(template.units) for s in unit.guards]
+    top = max((arc.height for arc in above), default=0.0) * 0.75 + 12
+    bottom = max((arc.height for arc in below), default=0.0) * 0.75 + 26
     return render_template(
         "graph.svg.j2",
-        label=f"steps of {template.template} and what they read",
+        label=f"steps of {template.template} and their sources",
         width=round(left + 6),
         height=round(top + _BOX + bottom),
         top=top,
@@ -175,41 +204,27 @@ def draw_template(template: TemplateSummary, rules: list[str]) -> str:
     )
 
 
-def _height(a: dict[str, Any], b: dict[str, Any]) -> float:
-    return min(_HIGHEST, 10 + 5.2 * sqrt(abs(a["middle"] - b["middle"])))
+def _height(a: _Box, b: _Box) -> float:
+    return min(_HIGHEST, 10 + 5.2 * sqrt(abs(a.middle - b.middle)))
 
 
-def _arc(boxes: list[dict[str, Any]], edge: EdgeSummary, rules: list[str]) -> dict[str, Any]:
+def _arc(boxes: list[_Box], edge: EdgeSummary, rules: list[str]) -> _Arc:
     step, source = boxes[edge.step], boxes[edge.source]
     role = "copy" if edge.rule is None else f"{rules[edge.rule]}, argument {edge.argument + 1}"
     effect = {None: "not tested", True: "causal", False: "no effect when ablated"}[edge.causal]
-    tooltip = f"{role}: unit {edge.step} reads unit {edge.source} ({source['unit'].text}); {effect}"
+    tooltip = f"{role}: unit {edge.step} reads unit {edge.source} ({source.unit.text}); {effect}"
     if edge.attention is not None:
         tooltip += f"; strongest head pays {100 * edge.attention:.0f} %"
     if edge.read != edge.source:
         tooltip += f"; the teacher looks at the same symbol at unit {edge.read}"
     # arguments end side by side, so that no arc hides another
     arity = 1 + max(0, edge.argument)
-    return {
-        "from": source["middle"],
-        "to": step["middle"] + (0 if edge.rule is None else 3.5 * (arity - 2)),
-        "height": _height(step, source),
-        "rule": edge.rule,
-        "causal": edge.causal,
-        "width": 1.0 + 2.2 * min(1.0, max(0.0, edge.attention or 0.0)),
-        "tooltip": tooltip,
-        "decision": False,
-    }
+    end = step.middle + (0 if edge.rule is None else 3.5 * (arity - 2))
+    width = 1.0 + 2.2 * min(1.0, max(0.0, edge.attention or 0.0))
+    return _Arc(source.middle, end, _height(step, source), width, tooltip, edge.rule, edge.causal)
 
 
-def _decision(boxes: list[dict[str, Any]], step: int, source: int) -> dict[str, Any]:
-    return {
-        "from": boxes[source]["middle"],
-        "to": boxes[step]["middle"],
-        "height": _height(boxes[step], boxes[source]),
-        "rule": None,
-        "causal": None,
-        "width": 1.2,
-        "tooltip": f"unit {source} decides which branch is taken at unit {step}",
-        "decision": True,
-    }
+def _guard_arc(boxes: list[_Box], step: int, source: int) -> _Arc:
+    a, b = boxes[source], boxes[step]
+    tooltip = f"unit {source} selects the branch at unit {step}"
+    return _Arc(a.middle, b.middle, _height(a, b), 1.2, tooltip, guard=True)
