@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +59,8 @@ def pseudo_layer(cache: DynamicCache, index: int) -> GrowableCacheLayer:
     new: Any = GrowableCacheLayer  # untyped in transformers
     while len(cache.layers) <= index:
         cache.layers.append(new())
-    return cast(GrowableCacheLayer, cache.layers[index])
+    layer: GrowableCacheLayer = cache.layers[index]  # type: ignore[assignment]  # no cast: a call in every step
+    return layer
 
 
 class GrowableCacheLayer(DynamicLayer):
