@@ -13,11 +13,17 @@ STUDENT = "zoo:pico-gpt2"
 BYTES = 80_000
 
 
-def cell(arm: str, skill: str = "secret", seed: int = 0, student: str = STUDENT, **options: Any) -> Cell:
+def cell(name: str, skill: str = "secret", seed: int = 0, student: str = STUDENT, **options: Any) -> Cell:
     """A cell; keywords are the options of the experiment."""
     reference = f"zoo:{skill}"
     return Cell(
-        arm=arm, skill=skill, teacher=reference, probes=reference, student=student, seed=seed, options=options
+        arm=name,
+        skill=skill,
+        teacher=reference,
+        probes=reference,
+        student=student,
+        seed=seed,
+        options=options,
     )
 
 
