@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from m2kt.errors import PacketError
 from m2kt.probes import ProbeSpec
 
 from ._decode import decode_outputs
@@ -154,31 +152,6 @@ def _attention(packet: Packet) -> AttentionDescription:
         described.not_causal = int((causal_M == 0).sum())
         described.not_tested = int((causal_M < 0).sum())
     return described
-
-
-def summary_of(packet: Packet) -> dict[str, str]:
-    """The values in a packet's ``repr``."""
-    graph, signature = packet.graph, packet.signature
-    try:
-        digest = packet.digest.removeprefix("sha256:")[:12]
-    except PacketError:  # a variant in memory that cannot be written
-        digest = "invalid"
-    return {
-        "name": packet.manifest.name,
-        "concepts": f"{packet.n_concepts}",
-        "rules": f"{len(graph.rules)}",
-        "teacher": packet.manifest.teacher.name,
-        "digest": digest,
-        "signer": signature.keyid[:12] if signature else "none",
-    }
-
-
-def html_table(rows: dict[str, str]) -> str:
-    """A two-column HTML table, escaped."""
-    lines = (
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in rows.items()
-    )
-    return f"<table>{''.join(lines)}</table>"
 
 
 def schemas() -> dict[str, JSONObject]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import html
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,6 @@ from m2kt.probes import ProbeSpec
 from ._card import write_card
 from ._check import check_card, check_packet
 from ._concepts import Concepts
-from ._describe import html_table, summary_of
 from ._graph import Graph, parse_graph
 from ._json import canonical_json, check_printable_data, one_line
 from ._manifest import Manifest, parse_manifest
@@ -154,11 +154,27 @@ class Packet:
         return dataclasses.replace(self, **changes, signature=None, _parts=None)
 
     def __repr__(self) -> str:
-        return f"Packet({', '.join(f'{name}={value}' for name, value in summary_of(self).items())})"
+        return f"Packet({', '.join(f'{name}={value}' for name, value in self._summary().items())})"
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        return html_table(summary_of(self))
+        cells = ((html.escape(name), html.escape(value)) for name, value in self._summary().items())
+        rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in cells)
+        return f"<table>{rows}</table>"
+
+    def _summary(self) -> dict[str, str]:
+        try:
+            digest = self.digest.removeprefix("sha256:")[:12]
+        except PacketError:  # a variant in memory that cannot be written
+            digest = "invalid"
+        return {
+            "name": self.manifest.name,
+            "concepts": f"{self.n_concepts}",
+            "rules": f"{len(self.graph.rules)}",
+            "teacher": self.manifest.teacher.name,
+            "digest": digest,
+            "signer": self.signature.keyid[:12] if self.signature else "none",
+        }
 
     def check(self, where: str = "packet") -> None:
         """Raise PacketError unless all parts are consistent and every number is finite."""
