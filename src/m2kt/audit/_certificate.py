@@ -28,7 +28,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.special import betaincinv
 from torch.nn import functional
 
 from m2kt.audit._skill import packet_traces
@@ -146,7 +145,26 @@ def _shapes(traces: Sequence[Trace]) -> tuple[dict[int, float], dict[int, float]
 
 def clopper_pearson(errors: int, n: int, alpha: float) -> float:
     """One-sided upper limit of a share: the largest p at which at most ``errors`` of n have probability ``alpha``."""
-    return 1.0 if errors >= n else float(betaincinv(errors + 1, n - errors, 1 - alpha))
+    if n == 0 or errors >= n:
+        return 1.0
+    low, high = errors / n, 1.0
+    for _ in range(60):
+        p = (low + high) / 2
+        low, high = (p, high) if _at_most(errors, n, p) > alpha else (low, p)
+    return high
+
+
+def _at_most(errors: int, n: int, p: float) -> float:
+    """P(X <= errors) of a binomial."""
+    logs = [
+        math.lgamma(n + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(n - k + 1)
+        + k * math.log(p)
+        + (n - k) * math.log1p(-p)
+        for k in range(errors + 1)
+    ]
+    return math.fsum(map(math.exp, logs))
 
 
 def bernstein(values: Sequence[float], alpha: float) -> float:
