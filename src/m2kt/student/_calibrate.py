@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +72,7 @@ def student_targets(
         prefix: number of special tokens in front, which are not repeated.
         required: tokens that need a target; those in no sequence get their output embedding alone.
     """
-    embeddings, unembedding = model.get_input_embeddings(), model.get_output_embeddings()
-    device = embeddings.weight.device
+    device = cast(Tensor, model.get_input_embeddings().weight).device
     layers = sorted({*read_layers, write_layer})
     first_copies: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     weighted_states: dict[int, list[tuple[float, Tensor]]] = {}
@@ -101,7 +101,7 @@ def student_targets(
         for token in observed
     ]
     state_VE = torch.stack(means)
-    row_VE = unembedding.weight[torch.tensor(tokens, device=device)].float()
+    row_VE = model.get_output_embeddings().weight[torch.tensor(tokens, device=device)].float()
     row_VE = _unit((row_VE - row_VE.mean(0)) * final_gain(model))
     state_VE = torch.cat([_unit(state_VE - state_VE.mean(0)), row_VE[len(observed) :]])
     written_NE = torch.cat(first_copies[write_layer])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import StrEnum
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from peft import PeftModel
 from torch import nn
@@ -54,7 +54,7 @@ class Cost:
         self, model: PreTrainedModel | PeftModel, trained: int, read: float = 1.0, write: float = 0.0
     ) -> None:
         body = sum(_frozen_entries(block) for block in blocks(model))
-        head = int(model.get_output_embeddings().weight.numel())
+        head = int(cast(PreTrainedModel, model).get_output_embeddings().weight.numel())
         self.unit = 4.0 * (body + head)
         adapter = 6.0 * trained
         self.price: dict[Pass, float] = {

@@ -58,7 +58,7 @@ def _student_lines(
 ) -> Tensor:
     """Lines sampled from the student, each from a random first token."""
     generator = torch.Generator().manual_seed(seed)
-    device = model.get_input_embeddings().weight.device
+    device = cast(Tensor, model.get_input_embeddings().weight).device
     first_N = vocabulary_V[torch.randint(len(vocabulary_V), (STUDENT_LINES,), generator=generator)]
     ids_NT = torch.cat([prefix.expand(STUDENT_LINES, -1), first_N[:, None]], 1).to(device)
     cache_name, cache = cache_argument(model), None

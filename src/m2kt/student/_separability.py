@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,7 +58,7 @@ def collect_keys(model: PreTrainedModel, rehearsal: Rehearsal, config: CALConfig
     For the structured reader that is the token of each argument, for the flat reader the position before the concept.
     """
     traces = [rehearsal.encode(*draw, config) for draw in rehearsal.draw(n)]
-    batch = collate(traces, model.get_input_embeddings().weight.device)
+    batch = collate(traces, cast(Tensor, model.get_input_embeddings().weight).device)
     layers = [
         layer + 1 for layer in config.read_layers
     ]  # layer i + 1 of a recording is the output of block i

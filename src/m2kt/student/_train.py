@@ -33,7 +33,7 @@ class StartLedger(TypedDict):
 
 
 class TrainingLedger(CostSummary):
-    """Data and work that training took; the keys are those of ledgers on disk."""
+    """Data and work of a training, under its keys on disk."""
 
     labelled_examples: int
     updates: int
