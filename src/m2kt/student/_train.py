@@ -115,12 +115,15 @@ def train(
     prepare_seconds = time.monotonic() - started
     history = trainer.run(progress, watch)
     adapted.eval()
+    cost = trainer.cost.summary()
     ledger: TrainingLedger = {
         "labelled_examples": 0,
         "updates": len(history),
         "rehearsal_sequences": rehearsal.n_traces,
         "rehearsal_tokens": rehearsal.n_tokens,
-        **trainer.cost.summary(),
+        "trained_tokens": cost["trained_tokens"],
+        "tokens_by_kind": cost["tokens_by_kind"],
+        "core_tokens": cost["core_tokens"],
         "verbalised_rows": int((rehearsal.true_output_K >= 0).sum()),
         "trainable_parameters": sum(p.numel() for p in adapted.parameters() if p.requires_grad),
         "start": {
