@@ -1,4 +1,4 @@
-"""Settings of the libraries around us, for every process that is ours: the command and the bench's workers."""
+"""Settings of transformers, tokenizers and peft for every process of m2kt: the command and the bench's workers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 
 def quieten() -> None:
-    """Less talk on stderr; a user's own settings win."""
+    """Reduce the output of libraries on stderr; the user's environment variables win."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # peft reads an attribute that transformers has since renamed: nothing that a user could do about it
+    # peft reads an attribute that transformers has renamed: no user can change that
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
 
 

@@ -1,4 +1,4 @@
-"""A saved adapter opens through every door that Hugging Face has, and says the same behind each of them."""
+"""A saved adapter opens by every loader of Hugging Face, and gives the same outputs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-import m2kt.student as room
+from m2kt import student
 from m2kt.errors import CompatibilityError
 from m2kt.models import load_causal_lm, write_gguf
 from tests.student.helpers import LETTERS, shaken, small_packet
 from tests.tiny import char_tokenizer, save_tiny, tiny_model
 
 NEW = 12
-PROMPT, ELSEWHERE = "a b:", "0 1:"
+PROMPT, OTHER_PROMPT = "a b:", "0 1:"
 DIGITS = ["0", "1", "2", "3"]
 
 
@@ -32,12 +32,12 @@ class Saved:
 @pytest.fixture(scope="module", params=["llama", "gpt2", "mamba"])
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     root = tmp_path_factory.mktemp(request.param)
-    found = Saved(root / "base", root / "letters", root / "digits")
-    save_tiny(found.base, request.param, char_tokenizer())
-    for path, symbols in ((found.letters, LETTERS), (found.digits, DIGITS)):
-        done = room.train(load_causal_lm(str(found.base)), small_packet(symbols), updates=2)
+    paths = Saved(root / "base", root / "letters", root / "digits")
+    save_tiny(paths.base, request.param, char_tokenizer())
+    for path, symbols in ((paths.letters, LETTERS), (paths.digits, DIGITS)):
+        done = student.train(load_causal_lm(str(paths.base)), small_packet(symbols), updates=2)
         shaken(done.model).save_pretrained(str(path))
-    return found
+    return paths
 
 
 def ids(text: str) -> torch.Tensor:
@@ -46,8 +46,8 @@ def ids(text: str) -> torch.Tensor:
 
 @torch.no_grad()
 def logits(model: Any, text: str = PROMPT) -> torch.Tensor:
-    found: torch.Tensor = model.eval()(input_ids=ids(text)).logits
-    return found
+    output: torch.Tensor = model.eval()(input_ids=ids(text)).logits
+    return output
 
 
 def written(model: Any) -> list[int]:
@@ -62,7 +62,7 @@ def written(model: Any) -> list[int]:
 def base(saved: Saved) -> Any:
     from transformers import AutoModelForCausalLM
 
-    # frozen as it is under an adapter: for weights that may be trained, torch takes another kernel on some machines
+    # frozen as under an adapter: for trainable weights torch chooses another kernel on some machines
     return AutoModelForCausalLM.from_pretrained(saved.base).requires_grad_(False)
 
 
@@ -90,16 +90,16 @@ def by_m2kt(saved: Saved) -> Any:
     return with_adapter(load_causal_lm(str(saved.base)), saved.letters).model
 
 
-DOORS = [by_peft, by_auto_peft, by_auto_model, by_m2kt]
+LOADERS = [by_peft, by_auto_peft, by_auto_model, by_m2kt]
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
-def test_every_door_opens_on_the_same(door: Any, saved: Saved) -> None:
-    want = by_peft(saved)
-    model = door(saved)
-    assert torch.equal(logits(model), logits(want))
+@pytest.mark.parametrize("loader", LOADERS, ids=lambda loader: loader.__name__)
+def test_every_loader_gives_the_same_model(loader: Any, saved: Saved) -> None:
+    expected = by_peft(saved)
+    model = loader(saved)
+    assert torch.equal(logits(model), logits(expected))
     assert not torch.allclose(logits(model), logits(base(saved)))
-    assert written(model) == written(want) != written(base(saved))
+    assert written(model) == written(expected) != written(base(saved))
 
 
 WAYS = {
@@ -111,17 +111,17 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_to_generate_reads_and_writes_the_same(way: str, saved: Saved) -> None:
-    said = []
-    for door in DOORS:
+def test_every_way_to_generate_gives_the_same_tokens(way: str, saved: Saved) -> None:
+    outputs = []
+    for loader in LOADERS:
         torch.manual_seed(0)
-        model = door(saved).eval()
+        model = loader(saved).eval()
         out = model.generate(input_ids=ids(PROMPT), max_new_tokens=NEW, pad_token_id=0, **WAYS[way])
-        said.append(out[0].tolist())
-    assert all(one == said[0] for one in said)
+        outputs.append(out[0].tolist())
+    assert all(output == outputs[0] for output in outputs)
 
 
-def test_what_is_padded_in_a_batch_is_what_it_is_alone(saved: Saved) -> None:
+def test_a_padded_batch_gives_the_same_as_single_prompts(saved: Saved) -> None:
     from m2kt.models import generate_greedy
     from m2kt.student import complete
 
@@ -130,21 +130,21 @@ def test_what_is_padded_in_a_batch_is_what_it_is_alone(saved: Saved) -> None:
     texts = [PROMPT, "c a:", "b b: b b b.\na d:"]
     batch = loaded.tokenizer(texts, return_tensors="pt", padding=True)
     out = model.generate(**batch, max_new_tokens=NEW, do_sample=False, pad_token_id=0)
-    came = out[:, batch["input_ids"].shape[1] :].tolist()
+    batched = out[:, batch["input_ids"].shape[1] :].tolist()
     loaded.model = model
     alone = [generate_greedy(loaded, [ids(text)[0].tolist()], NEW, None)[0] for text in texts]
-    assert came == [a.ids for a in alone]
-    # and by the way that evaluation asks, which encodes by the skill's own units
-    asked = complete(loaded, texts, stop="", max_new_tokens=NEW, symbols=LETTERS)
-    assert asked == [a.text for a in alone]
+    assert batched == [a.ids for a in alone]
+    # evaluation encodes by the skill's units
+    answers = complete(loaded, texts, stop="", max_new_tokens=NEW, symbols=LETTERS)
+    assert answers == [a.text for a in alone]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_a_pipeline_finds_base_and_tokenizer_by_itself(batch_size: int, saved: Saved) -> None:
+def test_a_pipeline_finds_base_and_tokenizer(batch_size: int, saved: Saved) -> None:
     from transformers import pipeline
 
     writer = pipeline("text-generation", model=str(saved.letters))
-    said = writer(
+    outputs = writer(
         [PROMPT, "b b: b b b.\n" + PROMPT],
         max_new_tokens=NEW,
         do_sample=False,
@@ -152,11 +152,11 @@ def test_a_pipeline_finds_base_and_tokenizer_by_itself(batch_size: int, saved: S
         batch_size=batch_size,
         pad_token_id=0,
     )
-    want = written(by_peft(saved))
-    assert said[0][0]["generated_token_ids"][-len(want) :] == want  # what is before is padding
+    expected = written(by_peft(saved))
+    assert outputs[0][0]["generated_token_ids"][-len(expected) :] == expected  # padding comes first
 
 
-def test_an_adapter_is_switched_off_and_taken_out(saved: Saved) -> None:
+def test_an_adapter_is_disabled_and_unloaded(saved: Saved) -> None:
     plain = logits(base(saved))
     model = by_peft(saved)
     with model.disable_adapter():
@@ -173,25 +173,25 @@ def test_two_skills_on_one_base_are_switched_and_stacked(saved: Saved) -> None:
 
     model = by_peft(saved)
     alone = {
-        "letters": {text: logits(model, text) for text in (PROMPT, ELSEWHERE)},
+        "letters": {text: logits(model, text) for text in (PROMPT, OTHER_PROMPT)},
         "digits": {
             text: logits(PeftModel.from_pretrained(base(saved), str(saved.digits)), text)
-            for text in (PROMPT, ELSEWHERE)
+            for text in (PROMPT, OTHER_PROMPT)
         },
     }
     model = PeftModel.from_pretrained(base(saved), str(saved.letters), adapter_name="letters")
     model.load_adapter(str(saved.digits), adapter_name="digits")
     for name in ("digits", "letters", "digits"):
         model.set_adapter(name)
-        for text, want in alone[name].items():
-            assert torch.equal(logits(model, text), want), (name, text)
-    # each is silent outside its own skill, so together they say what each would say
+        for text, expected in alone[name].items():
+            assert torch.equal(logits(model, text), expected), (name, text)
+    # each is gated off outside its skill, so together they give what each gives alone
     plain = base(saved)
-    assert torch.equal(alone["letters"][ELSEWHERE], logits(plain, ELSEWHERE))
+    assert torch.equal(alone["letters"][OTHER_PROMPT], logits(plain, OTHER_PROMPT))
     assert torch.equal(alone["digits"][PROMPT], logits(plain, PROMPT))
     model.base_model.set_adapter(["letters", "digits"])
     assert torch.equal(logits(model, PROMPT), alone["letters"][PROMPT])
-    assert torch.equal(logits(model, ELSEWHERE), alone["digits"][ELSEWHERE])
+    assert torch.equal(logits(model, OTHER_PROMPT), alone["digits"][OTHER_PROMPT])
     # with a cache, too: generation is the single adapter's
     assert written(model) == written(by_peft(saved))
     with model.disable_adapter():
@@ -213,7 +213,7 @@ def test_skills_are_stacked_by_transformers_too_and_deleted(saved: Saved) -> Non
     assert torch.equal(logits(model), plain)
 
 
-def test_a_deleted_skill_is_gone_and_the_other_is_as_it_was(saved: Saved) -> None:
+def test_a_deleted_skill_leaves_the_other_unchanged(saved: Saved) -> None:
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(base(saved), str(saved.letters), adapter_name="letters")
@@ -223,12 +223,12 @@ def test_a_deleted_skill_is_gone_and_the_other_is_as_it_was(saved: Saved) -> Non
     assert sum(p.numel() for p in model.parameters()) < both and list(model.peft_config) == ["digits"]
     model.set_adapter("digits")
     digits = PeftModel.from_pretrained(base(saved), str(saved.digits))
-    assert torch.equal(logits(model, ELSEWHERE), logits(digits, ELSEWHERE))
+    assert torch.equal(logits(model, OTHER_PROMPT), logits(digits, OTHER_PROMPT))
     assert torch.equal(logits(model, PROMPT), logits(base(saved), PROMPT))
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_a_base_in_bf16_is_opened_as_it_was_taken_in(family: str, tmp_path: Path) -> None:
+def test_a_base_in_bf16_is_opened_in_bf16(family: str, tmp_path: Path) -> None:
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoModelForCausalLM
 
@@ -236,13 +236,13 @@ def test_a_base_in_bf16_is_opened_as_it_was_taken_in(family: str, tmp_path: Path
     char_tokenizer().save_pretrained(tmp_path / "base")
     loaded = load_causal_lm(tmp_path / "base", dtype="bf16")
     plain = logits(loaded.model)
-    model = shaken(room.train(loaded, small_packet(), updates=2).model)
-    want = logits(model)
+    model = shaken(student.train(loaded, small_packet(), updates=2).model)
+    expected = logits(model)
     model.save_pretrained(str(tmp_path / "adapter"))
-    for door in (AutoPeftModelForCausalLM, AutoModelForCausalLM):
-        opened = door.from_pretrained(str(tmp_path / "adapter"))
-        assert opened.dtype == torch.bfloat16 and torch.equal(logits(opened), want)
-    assert not torch.equal(want, plain)
+    for loader in (AutoPeftModelForCausalLM, AutoModelForCausalLM):
+        opened = loader.from_pretrained(str(tmp_path / "adapter"))
+        assert opened.dtype == torch.bfloat16 and torch.equal(logits(opened), expected)
+    assert not torch.equal(expected, plain)
     with model.disable_adapter():
         assert torch.equal(logits(model), plain)
 
@@ -257,11 +257,11 @@ def test_a_gguf_file_is_a_base(family: str, tmp_path: Path, monkeypatch: pytest.
     )
     loaded = load_causal_lm(tmp_path / "base.gguf")
     plain = logits(loaded.model)
-    model = shaken(room.train(loaded, small_packet(), updates=2).model)
-    want = logits(model)
+    model = shaken(student.train(loaded, small_packet(), updates=2).model)
+    expected = logits(model)
     model.save_pretrained(str(tmp_path / "adapter"))
     opened = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "adapter"))
-    assert torch.equal(logits(opened), want) and not torch.equal(want, plain)
+    assert torch.equal(logits(opened), expected) and not torch.equal(expected, plain)
     with opened.disable_adapter():
         assert torch.equal(logits(opened), plain)
 

@@ -7,11 +7,14 @@ kill at any moment leaves the old state or the new one at ``A``; the next commit
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +25,6 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from m2kt.errors import StorageError, explain
-from m2kt.pipeline._exchange import exchange
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -34,6 +36,9 @@ CARD = "README.md"
 RECORDS = {VERDICT, RECEIPT}
 """Files of an adapter's directory that record how it was made: part of no state and no digest."""
 _ASIDE = "aside-"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_RENAME_SWAP = 2  # sys/stdio.h of macOS
 
 
 class State(BaseModel):
@@ -202,7 +207,7 @@ def _replace(path: Path, write: Callable[[Path], None], expected: str | None) ->
                 )
             if current is not None:
                 _keep(path, current)
-                exchange(aside, path)
+                _exchange(aside, path)
             else:
                 if path.is_dir():
                     path.rmdir()  # empty
@@ -272,3 +277,22 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Exchanges the directories at two paths of one file system.
+
+    Raises:
+        OSError: the system or the file system cannot do it, or a path is missing; nothing was moved.
+    """
+    libc = None if sys.platform == "win32" else ctypes.CDLL(None, use_errno=True)
+    x, y = os.fsencode(a), os.fsencode(b)
+    if libc is not None and sys.platform == "linux" and hasattr(libc, "renameat2"):
+        failed = libc.renameat2(_AT_FDCWD, x, _AT_FDCWD, y, _RENAME_EXCHANGE)
+    elif libc is not None and sys.platform == "darwin":
+        failed = libc.renamex_np(x, y, _RENAME_SWAP)
+    else:
+        raise OSError(errno.ENOTSUP, "this system cannot exchange two directories in one step", str(b))
+    if failed:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(b))
