@@ -12,7 +12,7 @@ CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz0123456789+:;>.=,"
 
 
 def char_tokenizer(characters: str = CHARACTERS) -> Any:
-    """One token a character, as the zoo has it."""
+    """One token for each character, as in the zoo."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -26,7 +26,7 @@ def char_tokenizer(characters: str = CHARACTERS) -> Any:
 def bpe_tokenizer(
     texts: Sequence[str] = ("the uncle's aunt;> 12+34: ;>;> uncle aunt uncle 12 東京 東京\n\n",) * 20,
 ) -> Any:
-    """Byte-level BPE with few merges, so that characters are cut and punctuation is joined; no pad token."""
+    """Byte-level BPE with few merges: characters are split, punctuation is joined; no pad token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -51,13 +51,13 @@ def metaspace_tokenizer() -> Any:
     letters = [c for c in CHARACTERS if c not in " \n"]
     words = ["▁uncle", "▁aunt", ";>"]
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁", *letters]
-    merges, grown = [], []
+    merges, prefixes = [], []
     for word in words:
         for end in range(2, len(word) + 1):
-            if word[:end] not in grown:
-                grown.append(word[:end])
+            if word[:end] not in prefixes:
+                prefixes.append(word[:end])
                 merges.append((word[: end - 1], word[end - 1]))
-    vocabulary = {piece: i for i, piece in enumerate([*pieces, *grown])}
+    vocabulary = {piece: i for i, piece in enumerate([*pieces, *prefixes])}
     backend = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     backend.decoder = decoders.Sequence(
@@ -72,7 +72,7 @@ def metaspace_tokenizer() -> Any:
 
 
 def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 0, width: int = 32) -> Any:
-    """A random model of the family: 3 blocks."""
+    """A random model of the family with 3 blocks."""
     import torch
     import transformers as t
 
@@ -99,7 +99,7 @@ def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 
         "gru": lambda: GruLMConfig(hidden_size=width, num_hidden_layers=3, **shared),
     }
     model = t.AutoModelForCausalLM.from_config(configs[family]())
-    with torch.no_grad():  # random heads are flat: make choices differ clearly
+    with torch.no_grad():  # random heads give nearly equal logits: make them differ clearly
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(4)

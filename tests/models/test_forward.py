@@ -44,8 +44,8 @@ def test_next_tokens_equal_the_full_forward(loaded: LoadedModel) -> None:
         wanted = mask.bool() & (torch.arange(ids.shape[1]) % 2 == 0)
         torch.testing.assert_close(next_token_logits(loaded.model, ids, mask, wanted), full[wanted])
         index = torch.tensor([[9, 13], [10, 13], [0, 1]])
-        came = next_token_logits(loaded.model, ids, mask, index)
-    torch.testing.assert_close(came, torch.take_along_dim(full, index[..., None], dim=1))
+        got = next_token_logits(loaded.model, ids, mask, index)
+    torch.testing.assert_close(got, torch.take_along_dim(full, index[..., None], dim=1))
 
 
 def test_next_tokens_without_logits_to_keep(loaded: LoadedModel) -> None:
@@ -167,11 +167,11 @@ def _greedy_by_hand(loaded: LoadedModel, prompt: list[int], steps: int) -> list[
 def test_greedy_generation_is_greedy_also_padded_and_cached(loaded: LoadedModel) -> None:
     prompts = [encode_prompt(loaded.tokenizer, t) for t in ("abc 12+34:", "uncle", "x", "x;y;z> 99 aunt")]
     seen: list[tuple[int, int]] = []
-    came = generate_greedy(
+    got = generate_greedy(
         loaded, prompts, 12, None, batch_size=3, progress=lambda done, total: seen.append((done, total))
     )
     assert seen == [(3, 4), (4, 4)]
-    for prompt, completion in zip(prompts, came, strict=True):
+    for prompt, completion in zip(prompts, got, strict=True):
         assert completion.ids == _greedy_by_hand(loaded, prompt, 12)
         assert not completion.stopped
 
@@ -181,9 +181,9 @@ def test_generation_stops_at_the_stop_string(loaded: LoadedModel) -> None:
     free = generate_greedy(loaded, prompts, 12, None)
     stop = free[0].text[2:4]
     first = free[0].text.index(stop)
-    came = generate_greedy(loaded, prompts, 12, stop)
-    assert came[0].stopped and came[0].text == free[0].text[: first + 2]
-    for one, other in zip(came, free, strict=True):
+    got = generate_greedy(loaded, prompts, 12, stop)
+    assert got[0].stopped and got[0].text == free[0].text[: first + 2]
+    for one, other in zip(got, free, strict=True):
         assert other.text.startswith(one.text)
         assert one.stopped == (stop in other.text)
 

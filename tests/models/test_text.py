@@ -43,11 +43,11 @@ def test_units_come_back_from_their_own_tokens(kind: str, texts: list[str], data
     assert encoded.unit_of_token[: len(prefix)] == [-1] * len(prefix)
     assert owners == sorted(owners)
     for unit, text in enumerate(texts):
-        mine = [i for i, owner in zip(encoded.ids, encoded.unit_of_token, strict=True) if owner == unit]
-        came = text_of(tokenizer, mine)
+        ids = [i for i, owner in zip(encoded.ids, encoded.unit_of_token, strict=True) if owner == unit]
+        got = text_of(tokenizer, ids)
         # a word mark before the very first word writes no space
-        assert came == text or (kind == "metaspace" and came == " " + text)
-        assert bool(mine) == bool(text)
+        assert got == text or (kind == "metaspace" and got == " " + text)
+        assert bool(ids) == bool(text)
 
 
 @every

@@ -1,4 +1,4 @@
-"""The CAL as a PEFT method on tiny models of two families: saving, switching off, caches, padding, beams."""
+"""The CAL as a PEFT method on tiny models: saving, disabling, caches, padding, beam search."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def adapted(request: pytest.FixtureRequest) -> Any:
     return shaken(candidate.model).eval()
 
 
-def some_ids(n: int = 2, length: int = 14, seed: int = 0) -> torch.Tensor:
-    """Text full of symbols of the skill, and other text."""
+def token_ids(n: int = 2, length: int = 14, seed: int = 0) -> torch.Tensor:
+    """A row of the skill's symbols and other text, and the same row rolled."""
     tokenizer = char_tokenizer()
     text = "ant bee: cow cat ant; xyz bee cow"
     ids = torch.tensor(tokenizer.encode(text))[:length]
@@ -41,7 +41,7 @@ def some_ids(n: int = 2, length: int = 14, seed: int = 0) -> torch.Tensor:
 
 @torch.no_grad()
 def test_adapter_changes_and_off_is_bit_exact(adapted: Any) -> None:
-    ids = some_ids()
+    ids = token_ids()
     on = adapted(input_ids=ids).logits
     with adapted.disable_adapter():
         off = adapted(input_ids=ids).logits
@@ -62,25 +62,25 @@ def test_save_and_load(family: str, tmp_path: Path) -> None:
 
     student.model = AutoModelForCausalLM.from_pretrained(base_dir)
     candidate = train(student, small_packet(WORDS), StudentSettings.model_validate(SMALL), updates=2)
-    # frozen as what is loaded will be: for weights that may be trained, torch takes another kernel on some machines
+    # frozen as a loaded adapter is: for trainable weights torch uses another kernel on some machines
     model = shaken(candidate.model).eval().requires_grad_(False)
-    ids = some_ids()
+    ids = token_ids()
     expected = model(input_ids=ids).logits
     model.save_pretrained(tmp_path / "adapter")
     bare = AutoModelForCausalLM.from_pretrained(base_dir).eval()
-    again = PeftModel.from_pretrained(bare, tmp_path / "adapter").eval()
-    assert torch.equal(again(input_ids=ids).logits, expected)
+    reloaded = PeftModel.from_pretrained(bare, tmp_path / "adapter").eval()
+    assert torch.equal(reloaded(input_ids=ids).logits, expected)
     auto = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
     assert torch.equal(auto(input_ids=ids).logits, expected)
     direct = AutoModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
     assert torch.equal(direct(input_ids=ids).logits, expected)
-    config = again.peft_config["default"]
+    config = reloaded.peft_config["default"]
     assert isinstance(config, CALConfig) and config.symbols == WORDS
 
 
 @torch.no_grad()
 def test_cache_agrees_with_none(adapted: Any) -> None:
-    ids = some_ids()
+    ids = token_ids()
     whole = adapted(input_ids=ids, use_cache=False).logits
     first = adapted(input_ids=ids[:, :5], use_cache=True)
     pieces = [first.logits]
@@ -94,8 +94,8 @@ def test_cache_agrees_with_none(adapted: Any) -> None:
 
 
 @torch.no_grad()
-def test_left_padding_is_harmless(adapted: Any) -> None:
-    ids = some_ids(1)
+def test_left_padding_changes_nothing(adapted: Any) -> None:
+    ids = token_ids(1)
     alone = adapted.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False
     )
@@ -107,7 +107,7 @@ def test_left_padding_is_harmless(adapted: Any) -> None:
 
 @torch.no_grad()
 def test_beams_agree_with_no_cache(adapted: Any) -> None:
-    ids = some_ids()
+    ids = token_ids()
     options = {
         "attention_mask": torch.ones_like(ids),
         "max_new_tokens": 6,
@@ -121,7 +121,7 @@ def test_beams_agree_with_no_cache(adapted: Any) -> None:
 
 @torch.no_grad()
 def test_sampling_runs(adapted: Any) -> None:
-    ids = some_ids()
+    ids = token_ids()
     torch.manual_seed(0)
     out = adapted.generate(
         input_ids=ids,
@@ -136,11 +136,11 @@ def test_sampling_runs(adapted: Any) -> None:
 def test_static_cache_is_refused(adapted: Any) -> None:
     cache = StaticCache(config=adapted.config, max_cache_len=32)
     with pytest.raises(CompatibilityError, match="DynamicCache"):
-        adapted(input_ids=some_ids(), **{cache_argument(adapted): cache})
+        adapted(input_ids=token_ids(), **{cache_argument(adapted): cache})
 
 
 def test_half_filled_cache_is_refused(adapted: Any) -> None:
-    ids = some_ids()
+    ids = token_ids()
     kept = cache_argument(adapted)
     with torch.no_grad(), adapted.disable_adapter():
         cache = adapted(input_ids=ids[:, :4], use_cache=True)[kept]

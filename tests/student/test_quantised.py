@@ -1,6 +1,6 @@
-"""Bases in 8 and 4 bits, as transformers loads them on a CPU: taken in, saved, opened again, and left as they were.
+"""Bases in 8 and 4 bits on a CPU: trained with an adapter, saved, loaded again, and unchanged with the adapter off.
 
-``make optional`` installs what they need; without it these tests are skipped.
+``make optional`` installs the libraries; without them these tests are skipped.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-import m2kt.student as room
 from m2kt.errors import CompatibilityError
 from m2kt.models import load_causal_lm
 from m2kt.pipeline import export
+from m2kt.student import StudentSettings, train
 from tests.student.helpers import shaken, small_packet
 from tests.tiny import char_tokenizer, tiny_model
 
@@ -53,7 +53,7 @@ def torchao_4() -> Any:
 
 
 def quantised(path: Path, family: str, config: Any, dtype: torch.dtype) -> Path:
-    """A saved base whose weights are in fewer bits; wide enough for blocks of 64."""
+    """A saved quantised base, wide enough for quantisation blocks of 64."""
     from transformers import AutoModelForCausalLM
 
     tokenizer = char_tokenizer()
@@ -66,8 +66,10 @@ def quantised(path: Path, family: str, config: Any, dtype: torch.dtype) -> Path:
 
 @torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
-    found: torch.Tensor = model.eval()(input_ids=torch.tensor([char_tokenizer()("a b:")["input_ids"]])).logits
-    return found
+    output: torch.Tensor = model.eval()(
+        input_ids=torch.tensor([char_tokenizer()("a b:")["input_ids"]])
+    ).logits
+    return output
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -81,7 +83,7 @@ def logits(model: Any) -> torch.Tensor:
         (torchao_4, "llama"),
     ],
 )
-def test_a_quantised_base_takes_a_skill_in(
+def test_a_quantised_base_trains_and_reloads(
     make: Any, family: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     from peft import AutoPeftModelForCausalLM
@@ -89,13 +91,13 @@ def test_a_quantised_base_takes_a_skill_in(
     loaded = load_causal_lm(quantised(tmp_path, family, make(), dtype))
     assert loaded.quantised and loaded.model.dtype == dtype
     plain = logits(loaded.model)
-    settings = room.StudentSettings.model_validate(SETTINGS)
-    model = shaken(room.train(loaded, small_packet(), settings, updates=2).model)
-    want = logits(model)
-    assert not torch.allclose(want, plain, atol=1e-2)
+    settings = StudentSettings.model_validate(SETTINGS)
+    model = shaken(train(loaded, small_packet(), settings, updates=2).model)
+    expected = logits(model)
+    assert not torch.allclose(expected, plain, atol=1e-2)
     model.save_pretrained(str(tmp_path / "adapter"))
     opened = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "adapter"))
-    assert torch.equal(logits(opened), want)
+    assert torch.equal(logits(opened), expected)
     with opened.disable_adapter():
         assert torch.equal(logits(opened), plain)
     with pytest.raises(CompatibilityError, match="quantised weights"):
