@@ -40,11 +40,10 @@ def evaluate(
     dtype: Dtype = "auto",
     progress: Progress | None = None,
 ) -> EvaluateResult:
-    """Asks a model evaluation prompts of the spec, or labelled prompts, and counts right answers.
+    """Asks a model evaluation prompts; counts right answers, and answers equal to those of another model, the teacher.
 
     Args:
         labelled: JSONL of ``{"prompt", "answer"}``; replaces the spec's prompts and truth.
-        teacher: another model; ``agreement`` is the share of equal answers.
         held_out: ask the held-out shapes instead of the probed ones.
         statement: file for the result, signed by ``key`` (by default the local one) as a statement about ``packet``.
     """
