@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 PROMPTS = 200  # evaluation prompts of probed shapes
 LONGER = 100  # evaluation prompts of longer shapes, never probed
+ANSWER_TOKENS = 256  # longest answer where the spec names none, as m2kt.audit.ask has it
 BEFORE = 64  # prompts for the frozen student, which rarely writes the stop string and so is slow
 
 
@@ -42,6 +44,19 @@ class Task:
     longer: list[Prompt]
     answers: dict[str, str]
     """The teacher's completions of ``prompts`` and ``longer``."""
+
+    @cached_property
+    def bounded_spec(self) -> ProbeSpec:
+        """The spec with room for 1.5 of the teacher's longest answer: frozen students and weak baselines never stop.
+
+        The room is counted in characters, which no tokenizer exceeds but for symbols that it spells in bytes; the
+        budget converts symbols.
+        """
+        longest = max(map(len, self.answers.values()), default=0)
+        if not longest:
+            return self.spec
+        limit = min(self.spec.max_new_tokens or ANSWER_TOKENS, ceil(1.5 * longest))
+        return self.spec.model_copy(update={"max_new_tokens": limit})
 
     @cached_property
     def teacher_accuracy(self) -> float:
@@ -215,7 +230,7 @@ class ArtifactCache:
         """Accuracy of a model on the prompts."""
         from m2kt.audit import ask, score
 
-        return score(task.spec, prompts, ask(loaded, task.spec, prompts), task.truth)
+        return score(task.spec, prompts, ask(loaded, task.bounded_spec, prompts), task.truth)
 
     def measure(
         self,
@@ -236,7 +251,7 @@ class ArtifactCache:
 
         task = self.task(cell.teacher, cell.probes)
         read = task.spec.read_answer
-        completions = ask(loaded, task.spec, task.prompts)
+        completions = ask(loaded, task.bounded_spec, task.prompts)
         scored = score(task.spec, task.prompts, completions, task.truth)
         pairs = list(zip(task.prompts, completions, strict=True))
         equal = [read(c) == read(task.answers[p.text]) for p, c in pairs]
