@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import m2kt
-from m2kt.errors import SpecError
+from m2kt.errors import SpecError, StorageError
 from m2kt.pipeline import DEFAULT_UPDATES, IngestConfig
 from m2kt.teacher import ExtractionConfig
 from tests.packet.samples import SPEC, sample_packet
@@ -36,6 +36,18 @@ def test_the_refused_field_is_named(text: str, message: str, tmp_path: Path) -> 
     (tmp_path / "cal.yaml").write_text(text)
     with pytest.raises(SpecError, match=message):
         IngestConfig.from_file(tmp_path / "cal.yaml")
+
+
+def test_a_path_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    out = tmp_path / "spec.yaml" / "out"  # below a file; no model of these names exists
+    for verb in (
+        lambda: m2kt.extract("no-such", tmp_path / "spec.yaml", out),
+        lambda: m2kt.ingest("no-such", sample_packet(), out),
+        lambda: m2kt.export("no-such", out, form="gguf"),
+    ):
+        with pytest.raises(StorageError, match="expected a writable directory"):
+            verb()
 
 
 def test_updates_have_one_source() -> None:

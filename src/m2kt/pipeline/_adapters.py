@@ -160,6 +160,15 @@ def rollback(path: str | Path, to: str | None = None) -> Rollback:
     return Rollback(state=state.number, before=before, now=state.digest, packet=state.packet)
 
 
+def check_writable(path: str | Path) -> None:
+    """Raises StorageError where nothing can be written at ``path``; called before long work."""
+    parent = Path(path).absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise StorageError(f"expected a writable directory for {path}, got {parent}; choose another path")
+
+
 def use_umask(path: Path) -> None:
     """Gives a file, or a directory and all in it, the permissions that the umask allows new files.
 

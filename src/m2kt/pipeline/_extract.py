@@ -18,6 +18,7 @@ from m2kt.packet import (
     ShapeFidelity,
     TeacherCard,
 )
+from m2kt.pipeline._adapters import check_writable
 from m2kt.pipeline._inputs import read_spec
 from m2kt.pipeline._report import Progress
 from m2kt.pipeline._results import Extraction
@@ -68,6 +69,7 @@ def extract(
         )
     if out is not None:
         check_home()
+        check_writable(out)
     spec, _ = read_spec(probes)
     config = config or m2kt.teacher.ExtractionConfig(**settings)
     loaded = load_causal_lm(teacher, device=device, dtype=dtype, device_map=device_map)

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from m2kt.errors import PacketError, SpecError
 from m2kt.packet import Packet, TrustPolicy, TrustVerdict, lengthen
-from m2kt.pipeline._adapters import RECEIPT, adapter_digest, commit_adapter, read_adapter
+from m2kt.pipeline._adapters import RECEIPT, adapter_digest, check_writable, commit_adapter, read_adapter
 from m2kt.pipeline._cards import adapter_card
 from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
@@ -72,6 +72,7 @@ def ingest(
     packet = open_packet(packet, partial(say, "fetching the packet"))
     origin = check_origin(packet, trust)
     refuse_contradictions(packet)
+    check_writable(out)
     transfer = _Transfer.load(student, packet, settings, seed, probes, device, dtype, Path(out), say)
     candidate = transfer.train() if reuse is None else transfer.reuse(reuse)
     training_seconds = time.monotonic() - started

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from m2kt.errors import CompatibilityError, StorageError
-from m2kt.pipeline._adapters import CARD, use_umask, writing
+from m2kt.pipeline._adapters import CARD, check_writable, use_umask, writing
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -20,11 +20,12 @@ GGUF_FILE = "model.gguf"
 
 
 def check_empty(out: Path) -> None:
-    """Raises StorageError where ``out`` exists."""
+    """Raises StorageError where ``out`` exists or cannot be written."""
     if out.exists():
         raise StorageError(
             f"expected a path that does not exist, got {out}; nothing was overwritten: choose another"
         )
+    check_writable(out)
 
 
 def check_plain(model: PreTrainedModel | PeftModel, name: str) -> None:
