@@ -1,5 +1,6 @@
 """The Concept Alignment Layer as a PEFT method. Importing it calls :func:`register`."""
 
+from m2kt.student.cal._base import ReaderBase as ReaderBase
 from m2kt.student.cal._compat import CAL_TYPE as CAL_TYPE
 from m2kt.student.cal._config import CALConfig as CALConfig
 from m2kt.student.cal._config import RuleStructure as RuleStructure
@@ -14,7 +15,6 @@ from m2kt.student.cal._model import cal_model as cal_model
 from m2kt.student.cal._model import register as register
 from m2kt.student.cal._projector import Projector as Projector
 from m2kt.student.cal._projector import ridge as ridge
-from m2kt.student.cal._reader import ReaderBase as ReaderBase
 from m2kt.student.cal._reader import StructuredReader as StructuredReader
 
 register()

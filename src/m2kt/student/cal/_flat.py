@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from m2kt._shapes import Float
+from m2kt.student.cal._base import ReaderBase
 from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import ReaderOutputs, Run
-from m2kt.student.cal._reader import ReaderBase
 
 
 class FlatReader(ReaderBase):

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from m2kt.errors import CompatibilityError
+from m2kt.student.cal._base import ReaderBase
 from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import RunState
 from m2kt.student.cal._flat import FlatReader
-from m2kt.student.cal._reader import ReaderBase, StructuredReader
+from m2kt.student.cal._reader import StructuredReader
 
 READERS: dict[str, type[ReaderBase]] = {"structured": StructuredReader, "flat": FlatReader}
 

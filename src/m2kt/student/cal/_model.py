@@ -25,12 +25,12 @@ from m2kt.models import (
     register_architectures,
     run_until,
 )
+from m2kt.student.cal._base import ReaderBase
 from m2kt.student.cal._cache import count_cached_tokens, inference_mode_for
 from m2kt.student.cal._compat import PREFIX, register_method
 from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import Run, RunState, Supervision, UnitMatcher
 from m2kt.student.cal._layer import CALLayer, ReadingBlock, SteeredLinear
-from m2kt.student.cal._reader import ReaderBase
 
 
 class CALModel(BaseTuner):
