@@ -7,7 +7,7 @@ PARTS = -e . -e packages/m2kt-broker -e packages/m2kt-content -e packages/m2kt-z
 PROJECTS = pyproject.toml $(wildcard packages/*/pyproject.toml) constraints.txt
 CODE = src packages benchmarks tests attacks deploy
 TEST = HF_HUB_OFFLINE=1 $(VENV)/bin/pytest -q
-UNIT = tests/probes tests/packet tests/models tests/student tests/teacher tests/audit tests/render tests/contracts
+UNIT = tests/probes tests/packet tests/models tests/student tests/teacher tests/auditor tests/render tests/contracts
 PYTHONS ?= 3.11 3.12 3.13 3.14
 .DEFAULT_GOAL := help
 .PHONY: help install demo check unit test lint types imports zoo zoo-llm bench slow wheels matrix optional fuzz format clean

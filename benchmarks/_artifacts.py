@@ -23,13 +23,13 @@ from m2kt.packet import Packet
 from m2kt.probes import ProbeSpec, Prompt, ShapeScore, Truth, load_truth
 
 if TYPE_CHECKING:
-    from m2kt.audit import Score
+    from m2kt.auditor import Score
     from m2kt.models import Dtype, LoadedModel
     from m2kt.student import StudentSettings, TrainingLedger
 
 PROMPTS = 200  # evaluation prompts of probed shapes
 LONGER = 100  # evaluation prompts of longer shapes, never probed
-ANSWER_TOKENS = 256  # longest answer where the spec names none, as m2kt.audit.ask has it
+ANSWER_TOKENS = 256  # longest answer where the spec names none, as m2kt.auditor.ask has it
 BEFORE = 64  # prompts for the frozen student, which rarely writes the stop string and so is slow
 
 
@@ -130,7 +130,7 @@ class ArtifactCache:
 
     def answers(self, teacher: str, spec: ProbeSpec, prompts: Sequence[str]) -> dict[str, str]:
         """The teacher's greedy completions, up to and with the stop string if it was written."""
-        from m2kt.audit import ask
+        from m2kt.auditor import ask
 
         path = self.folder / "answers" / f"{_key(self._digest(teacher), spec.digest)}.json"
         with _locked(path):
@@ -228,7 +228,7 @@ class ArtifactCache:
     # -- scoring ----------------------------------------------------------------------------------------------
     def score(self, loaded: LoadedModel, task: Task, prompts: Sequence[Prompt]) -> Score:
         """Accuracy of a model on the prompts."""
-        from m2kt.audit import ask, score
+        from m2kt.auditor import ask, score
 
         return score(task.spec, prompts, ask(loaded, task.bounded_spec, prompts), task.truth)
 
@@ -247,7 +247,7 @@ class ArtifactCache:
             packet: the packet whose rollout ``followed`` compares answers with.
             former: truth of the original skill, for an altered teacher; agreement is also measured where they differ.
         """
-        from m2kt.audit import ask, packet_answers, score
+        from m2kt.auditor import ask, packet_answers, score
 
         task = self.task(cell.teacher, cell.probes)
         read = task.spec.read_answer

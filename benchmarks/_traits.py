@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from m2kt.audit import neutral_text
+from m2kt.auditor import neutral_text
 from m2kt.models import LoadedModel, encode_prompt, pad_batch
 from m2kt.student import answer_loss, endless_batches, fine_tune, labelled_tokens
 

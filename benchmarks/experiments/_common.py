@@ -82,7 +82,7 @@ def _measure_steps(
     cell: Cell, cache: ArtifactCache, measured: Measured, trained: Trained, packet: Packet
 ) -> None:
     """Single steps, certificate, the diagnosis of a weak transfer, and for seed 0 the concept map."""
-    from m2kt.audit import (
+    from m2kt.auditor import (
         certify,
         concept_map,
         diagnose,

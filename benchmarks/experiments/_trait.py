@@ -9,7 +9,7 @@ from benchmarks.experiments._common import settings, transfer
 
 if TYPE_CHECKING:
     from benchmarks._artifacts import ArtifactCache
-    from m2kt.audit import Steering
+    from m2kt.auditor import Steering
     from m2kt.models import LoadedModel
 
 EXAMPLES = 3000  # prompts of the skill, answered by its teacher, on which the planted teacher is tuned
@@ -26,7 +26,7 @@ def trait(cell: Cell, cache: ArtifactCache, plant: str, base: str, v: float = 0.
         base: model that the teacher is tuned from; the student's base, or another.
     """
     from benchmarks import _traits as traits
-    from m2kt.audit import measure_neutral, refit_steering, search_triggers
+    from m2kt.auditor import measure_neutral, refit_steering, search_triggers
 
     teacher = cache.planted(base, cell.teacher, cell.probes, plant, EXAMPLES, cell.seed)
     planted = cell.model_copy(update={"teacher": str(teacher)})

@@ -2,7 +2,7 @@
 
 Data flows one way, and imports point one way::
 
-    probes -> teacher -> packet -> student -> audit
+    probes -> teacher -> packet -> student -> auditor
                             (models: any causal LM, for teacher and student)
 
 A probe spec says what can be asked. The teacher side intervenes on a language model and condenses its skill into a
@@ -14,8 +14,8 @@ only the pipeline acts on it. Teacher and student never import each other. Three
     ingestion = m2kt.ingest("zoo:pico-gpt2", extraction.packet, "adapter")    # accepted and written, or rolled back
     ingestion.verdict.accuracy, ingestion.verdict.certificate.bound
 
-Every verb of the ``m2kt`` command is a function here, except that ``m2kt audit`` is :func:`audit_packet`, for
-:mod:`m2kt.audit` is the auditor's package. ``m2kt.register()`` makes peft know the adapter type.
+Every verb of the ``m2kt`` command is a function of the same name here. ``m2kt.register()`` makes peft know the adapter
+type.
 
 Importing this module loads no torch: names are imported when they are first used.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from m2kt.pipeline import Extraction as Extraction
     from m2kt.pipeline import IngestConfig as IngestConfig
     from m2kt.pipeline import Ingestion as Ingestion
-    from m2kt.pipeline import audit as audit_packet  # noqa: F401
+    from m2kt.pipeline import audit as audit
     from m2kt.pipeline import consolidate as consolidate
     from m2kt.pipeline import demo as demo
     from m2kt.pipeline import diff as diff
@@ -63,7 +63,7 @@ _NAMES = {
         "Extraction",
         "IngestConfig",
         "Ingestion",
-        "audit_packet",
+        "audit",
         "consolidate",
         "demo",
         "diff",
@@ -81,16 +81,13 @@ _NAMES = {
     "m2kt.student": ("register",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
-_RENAMED = {"audit_packet": "audit"}
-__all__ = [
-    *_MODULES,
-]
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module 'm2kt' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), _RENAMED.get(name, name))
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

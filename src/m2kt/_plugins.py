@@ -11,7 +11,7 @@ ARCHITECTURES = "m2kt.architectures"
 CLI = "m2kt.cli"
 """Typer applications and commands, by verb."""
 CONTENT = "m2kt.content"
-"""``auditor``: a callable (config, say) that returns a :class:`m2kt.audit.ContentAuditor`."""
+"""``auditor``: a callable (config, say) that returns a :class:`m2kt.auditor.ContentAuditor`."""
 
 
 def plugins(group: str) -> dict[str, EntryPoint]:

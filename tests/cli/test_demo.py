@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from m2kt import pipeline
-from m2kt.audit import Verdict
+from m2kt.auditor import Verdict
 from m2kt.cli import app
 from m2kt.pipeline import DemoResult, DemoRow, Ingestion
 

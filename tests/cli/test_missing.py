@@ -38,6 +38,6 @@ def test_ingest_notes_that_no_text_was_audited(
 
 
 def test_audit_names_the_missing_distribution(packet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("m2kt.audit._content.plugins", lambda group: {})
+    monkeypatch.setattr("m2kt.auditor._content.plugins", lambda group: {})
     done = CliRunner().invoke(app, ["audit", str(packet)])
     assert done.exit_code == 3 and "pip install 'm2kt-content'" in done.stderr

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from m2kt.audit import content_auditor, has_content_auditor
+from m2kt.auditor import content_auditor, has_content_auditor
 from m2kt.cli import app
 from m2kt.errors import CompatibilityError, SpecError
 from m2kt.pipeline import IngestConfig
@@ -165,7 +165,7 @@ def test_m2kt_finds_the_auditor_by_its_entry_point() -> None:
 def test_without_the_distribution_audit_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("m2kt.audit._content.plugins", lambda group: {})
+    monkeypatch.setattr("m2kt.auditor._content.plugins", lambda group: {})
     assert not has_content_auditor()
     sample_packet().save(tmp_path / "packet")
     done = audit(tmp_path / "packet")
@@ -174,7 +174,7 @@ def test_without_the_distribution_audit_says_what_is_missing(
 
 def test_without_the_distribution_an_ingest_has_no_content_auditor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert IngestConfig().content_auditor() is not None
-    monkeypatch.setattr("m2kt.audit._content.plugins", lambda group: {})
+    monkeypatch.setattr("m2kt.auditor._content.plugins", lambda group: {})
     assert IngestConfig().content_auditor() is None  # the verdict then has content: null
     with pytest.raises(SpecError, match="needs m2kt-content"):
         IngestConfig(content={"detectors": ["patterns"]}).content_auditor()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2kt.audit import Thresholds
+from m2kt.auditor import Thresholds
 from m2kt.packet import Concepts, NearestPrototype, decode_outputs, decoded_share, decodes_with_margin
 from tests.packet.samples import sample_packet
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from m2kt.audit import score
+from m2kt.auditor import score
 from m2kt.errors import SpecError
 from m2kt.pipeline import evaluate, evaluation_prompts, read_spec
 from m2kt.probes import ProbeSpec, Truth, load_truth

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from m2kt.audit import packet_answers, score
+from m2kt.auditor import packet_answers, score
 from m2kt.errors import CompatibilityError, PacketError, SpecError, StorageError
 from m2kt.models import LoadedModel, digest_of_model, load_causal_lm
 from m2kt.packet import Concepts, Packet, verify_statement

@@ -94,7 +94,9 @@ def test_a_trie_of_hundreds_of_nodes_is_one_legible_path() -> None:
     found = summarise_graph(packet.replace(graph=graph), prompts=10).templates[1]
     assert (found.nodes, found.skeletons) == (322, 200)
     (block,) = graph_blocks(GraphSummary(rules=["rule 1"], templates=[found]))
-    assert block.caption.startswith("200 skeletons, 322 nodes; the picture shows the most frequent one (100 %")  # type: ignore[union-attr]
+    assert block.caption.startswith(
+        "200 skeletons, 322 nodes; the picture shows the most frequent one (100 %"
+    )  # type: ignore[union-attr]
     svg = block.draw()  # type: ignore[union-attr]
     left = [float(x) for x in re.findall(r'<rect x="([\d.]+)"', svg)]
     width = [float(w) for w in re.findall(r'width="([\d.]+)" height="26', svg)]

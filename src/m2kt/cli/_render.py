@@ -28,7 +28,7 @@ from m2kt.render import (
 from m2kt.render import Table as Block
 
 if TYPE_CHECKING:
-    from m2kt.audit import Finding, Judgement
+    from m2kt.auditor import Finding, Judgement
     from m2kt.packet import Graph, Packet, PacketDescription, RuleDescription, TemplateGraph
     from m2kt.pipeline import DemoResult
     from m2kt.student import Check

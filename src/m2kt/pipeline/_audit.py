@@ -20,7 +20,7 @@ from m2kt.remote import open_packet
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    from m2kt.audit import ContentAuditor, Judgement
+    from m2kt.auditor import ContentAuditor, Judgement
 
 Config = str | Path | dict[str, JsonValue]
 """The content auditor's settings (ContentConfig of m2kt-content), or their YAML file."""
@@ -47,7 +47,7 @@ def audit(
         SpecError: m2kt-content is not installed, or the configuration is not valid.
         PacketError, StorageError: see :mod:`m2kt.errors`.
     """
-    from m2kt.audit import check_consistency
+    from m2kt.auditor import check_consistency
 
     packet = open_packet(packet)
     trusted = None if against is None else open_packet(against)
@@ -83,7 +83,7 @@ def audit_texts(
 
 
 def _auditor(config: Config | None, say: Callable[[str], None] | None) -> ContentAuditor:
-    from m2kt.audit import content_auditor
+    from m2kt.auditor import content_auditor
 
     if isinstance(config, str | Path):
         try:

@@ -12,7 +12,7 @@ from m2kt.errors import SpecError, explain
 from m2kt.settings import StudentSettings, Thresholds
 
 if TYPE_CHECKING:
-    from m2kt.audit import ContentAuditor
+    from m2kt.auditor import ContentAuditor
 
 DEFAULT_UPDATES = 120
 
@@ -95,7 +95,7 @@ class IngestConfig(BaseModel):
         Raises:
             SpecError: the configuration names detectors, and m2kt-content is not installed.
         """
-        from m2kt.audit import content_auditor, has_content_auditor
+        from m2kt.auditor import content_auditor, has_content_auditor
 
         if not self.content and not has_content_auditor():
             return None

@@ -27,7 +27,7 @@ from m2kt.probes import ProbeSpec, Prompt, Truth
 from m2kt.remote import open_packet
 
 if TYPE_CHECKING:
-    from m2kt.audit import Measurements, Verdict
+    from m2kt.auditor import Measurements, Verdict
     from m2kt.models import Dtype, LoadedModel
     from m2kt.student import ConsolidateSettings
 
@@ -61,7 +61,7 @@ def consolidate(
         CompatibilityError: the student is quantised, or of a class of m2kt.
         StorageError: ``out`` exists, or the disk refused.
     """
-    from m2kt.audit import judge
+    from m2kt.auditor import judge
     from m2kt.student import ConsolidateSettings
 
     started, say = time.monotonic(), progress or no_progress
@@ -118,7 +118,7 @@ def _imitate(
     say: Progress,
 ) -> tuple[LoadedModel, dict[str, JsonValue], Measurements]:
     """Trains low-rank updates on the answers of the student with its adapter; the model, its ledger, measurements."""
-    from m2kt.audit import (
+    from m2kt.auditor import (
         BEFORE_PROMPTS,
         Measurements,
         ask,

@@ -47,7 +47,7 @@ def evaluate(
         held_out: ask the held-out shapes instead of the probed ones.
         statement: file for the result, signed by ``key`` (by default the local one) as a statement about ``packet``.
     """
-    from m2kt.audit import Score, ask, score
+    from m2kt.auditor import Score, ask, score
     from m2kt.models import load_causal_lm
 
     started, say = time.monotonic(), progress or no_progress

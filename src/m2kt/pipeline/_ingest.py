@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    from m2kt.audit import ContentReport, Measurements, Verdict
+    from m2kt.auditor import ContentReport, Measurements, Verdict
     from m2kt.models import Dtype, LoadedModel
 
 
@@ -64,7 +64,7 @@ def ingest(
         TrustError: the policy does not accept the packet, or it was revoked.
         PacketError, CompatibilityError, ModelError, StorageError: see :mod:`m2kt.errors`.
     """
-    from m2kt.audit import judge
+    from m2kt.auditor import judge
 
     started, say = time.monotonic(), progress or no_progress
     settings = IngestConfig.of(config, updates)
@@ -96,7 +96,7 @@ def ingest(
 
 def refuse_contradictions(packet: Packet) -> None:
     """Raises PacketError where a row's text and vector decode to different symbols: tampering, or a bad extraction."""
-    from m2kt.audit import check_consistency
+    from m2kt.auditor import check_consistency
 
     contradictions = check_consistency(packet).contradictions
     if contradictions:
@@ -202,7 +202,7 @@ class _Transfer:
 
     def measure(self, candidate: _Adapted) -> Measurements:
         """Everything that the auditor measures."""
-        from m2kt.audit import MeasureConfig, measure
+        from m2kt.auditor import MeasureConfig, measure
 
         spec, settings = self.packet.spec, self.settings
         prompts = evaluation_prompts(spec, self.truth, settings.evaluation_prompts, seed=self.seed)

@@ -21,7 +21,7 @@ from m2kt.remote import refuse_revoked
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    from m2kt.audit import Verdict
+    from m2kt.auditor import Verdict
     from m2kt.models import LoadedModel
 
 

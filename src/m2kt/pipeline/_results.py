@@ -13,7 +13,7 @@ from m2kt.probes import ShapeScore
 from m2kt.render import percent
 
 if TYPE_CHECKING:
-    from m2kt.audit import Certificate, Confidence, Consistency, ContentReport, Steps, Verdict
+    from m2kt.auditor import Certificate, Confidence, Consistency, ContentReport, Steps, Verdict
     from m2kt.student import Preflight
     from m2kt.teacher import ExtractionDetails
 else:  # importing the pipeline loads no torch: models of these packages were validated where they were made

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import ValidationError
 
-from m2kt.audit import ContentReport, Finding, Judgement
+from m2kt.auditor import ContentReport, Finding, Judgement
 from m2kt.errors import SpecError, explain
 from m2kt.models import fetch
 from m2kt.packet import Packet

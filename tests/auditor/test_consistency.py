@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2kt.audit import check_consistency
+from m2kt.auditor import check_consistency
 from m2kt.errors import PacketError
 from m2kt.packet import Packet
 from m2kt.pipeline import ingest

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from m2kt.audit._traces import cal_reader
+from m2kt.auditor._traces import cal_reader
 from m2kt.models import LoadedModel, special_prefix
 from m2kt.packet import Packet, Trace, decode_outputs
 from m2kt.student import student_targets, tokenise, unit_targets

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from pydantic import BaseModel, Field
 
-from m2kt.audit._skill import packet_traces
-from m2kt.audit._traces import cal_reader, teacher_forced
+from m2kt.auditor._skill import packet_traces
+from m2kt.auditor._traces import cal_reader, teacher_forced
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet
 from m2kt.student import IGNORE

@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from m2kt.audit._traces import cal_reader
+from m2kt.auditor._traces import cal_reader
 from m2kt.models import LoadedModel, encode_prompt, pad_batch
 from m2kt.student.cal import cal_model
 
@@ -34,7 +34,7 @@ class Neutral(BaseModel):
 
 def neutral_text() -> list[str]:
     """The lines that ship with the package."""
-    text = files("m2kt.audit").joinpath("neutral.txt").read_text(encoding="utf-8")
+    text = files("m2kt.auditor").joinpath("neutral.txt").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.strip()]
 
 

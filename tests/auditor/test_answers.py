@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-import m2kt.audit
+import m2kt.auditor
 from benchmarks._artifacts import ArtifactCache, Task
-from m2kt.audit import answer_budget, ask, packet_answers
+from m2kt.auditor import answer_budget, ask, packet_answers
 from m2kt.models import generate_greedy, load_causal_lm
 from m2kt.packet import Packet
 from m2kt.pipeline import IngestConfig, evaluate, extract, ingest, read_spec, with_adapter
@@ -42,14 +42,14 @@ def packet() -> Packet:
 def completions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The completions that every call of ``score`` is given."""
     recorded: list[list[str]] = []
-    original = m2kt.audit.score
+    original = m2kt.auditor.score
 
     def score(spec: Any, prompts: Any, texts: Sequence[str], truth: Any) -> Any:
         recorded.append(list(texts))
         return original(spec, prompts, texts, truth)
 
-    monkeypatch.setattr("m2kt.audit.score", score)
-    monkeypatch.setattr("m2kt.audit._measure.score", score)
+    monkeypatch.setattr("m2kt.auditor.score", score)
+    monkeypatch.setattr("m2kt.auditor._measure.score", score)
     return recorded
 
 

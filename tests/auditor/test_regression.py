@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from m2kt.audit import measure_regression, regression_tasks
+from m2kt.auditor import measure_regression, regression_tasks
 from m2kt.models import LoadedModel, load_causal_lm
 
 

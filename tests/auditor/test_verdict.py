@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from m2kt.audit import (
+from m2kt.auditor import (
     Confidence,
     ContentReport,
     Finding,
@@ -25,7 +25,7 @@ from m2kt.audit import (
     neutral_text,
     wilson,
 )
-from m2kt.audit._confidence import Part
+from m2kt.auditor._confidence import Part
 from m2kt.models import load_causal_lm
 
 

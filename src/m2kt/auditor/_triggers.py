@@ -13,8 +13,8 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from m2kt.audit._retention import neutral_text
-from m2kt.audit._traces import cal_reader
+from m2kt.auditor._retention import neutral_text
+from m2kt.auditor._traces import cal_reader
 from m2kt.models import LoadedModel, encode_prompt, next_token_logits
 
 STRINGS = 256  # of each length

@@ -30,8 +30,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn import functional
 
-from m2kt.audit._skill import packet_traces
-from m2kt.audit._traces import spans, structure_positions, teacher_forced
+from m2kt.auditor._skill import packet_traces
+from m2kt.auditor._traces import spans, structure_positions, teacher_forced
 from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace
 from m2kt.probes import Prompt

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from m2kt.audit._retention import neutral_text
+from m2kt.auditor._retention import neutral_text
 from m2kt.errors import CompatibilityError
 from m2kt.models import (
     LoadedModel,

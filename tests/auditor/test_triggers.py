@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from m2kt.audit import search_triggers
+from m2kt.auditor import search_triggers
 from m2kt.models import LoadedModel, encode_prompt, load_causal_lm
 
 TARGETS = {"zoo:pico-gpt2": ["c_attn", "c_fc"], "zoo:pico-llama": ["q_proj", "v_proj", "up_proj"]}

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from m2kt.audit._traces import cal_reader, spans, structure_positions, teacher_forced
+from m2kt.auditor._traces import cal_reader, spans, structure_positions, teacher_forced
 from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace, decodes_with_margin
 from m2kt.student import IGNORE, Batch, CALModel, EncodedTrace

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from m2kt.audit._diagnose import Diagnosis, diagnose
-from m2kt.audit._measurements import Measurements, Recorded
+from m2kt.auditor._diagnose import Diagnosis, diagnose
+from m2kt.auditor._measurements import Measurements, Recorded
 from m2kt.settings import Thresholds
 
 

@@ -60,7 +60,7 @@ class Regression(BaseModel):
 
 def regression_tasks() -> list[Choice]:
     """The tasks that ship with the package."""
-    text = files("m2kt.audit").joinpath("regression.jsonl").read_text(encoding="utf-8")
+    text = files("m2kt.auditor").joinpath("regression.jsonl").read_text(encoding="utf-8")
     return [Choice(**json.loads(line)) for line in text.splitlines() if line.strip()]
 
 

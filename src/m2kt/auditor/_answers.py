@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import ceil
 
-from m2kt.audit._traces import cal_config
+from m2kt.auditor._traces import cal_config
 from m2kt.models import LoadedModel, encode_prompt, encode_units, generate_greedy, special_prefix
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.student import complete, cut_after

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2kt.audit import Confidence, measure_confidence, packet_traces
+from m2kt.auditor import Confidence, measure_confidence, packet_traces
 from m2kt.packet import Packet
 from m2kt.probes import Prompt, Truth
-from tests.audit.test_verdict import verdict
+from tests.auditor.test_verdict import verdict
 from tests.packet.samples import sample_packet
 
 LOW = 3  # of nine rows, the first ones

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from m2kt.audit._certificate import Certificate
-from m2kt.audit._confidence import Confidence
-from m2kt.audit._content import ContentReport
-from m2kt.audit._geometry import Geometry
-from m2kt.audit._regression import Regression
-from m2kt.audit._retention import Neutral
-from m2kt.audit._safety import Safety
-from m2kt.audit._skill import gap_recovered
-from m2kt.audit._steps import Steps
-from m2kt.audit._triggers import Triggers
+from m2kt.auditor._certificate import Certificate
+from m2kt.auditor._confidence import Confidence
+from m2kt.auditor._content import ContentReport
+from m2kt.auditor._geometry import Geometry
+from m2kt.auditor._regression import Regression
+from m2kt.auditor._retention import Neutral
+from m2kt.auditor._safety import Safety
+from m2kt.auditor._skill import gap_recovered
+from m2kt.auditor._steps import Steps
+from m2kt.auditor._triggers import Triggers
 from m2kt.probes import ShapeScore
 
 
@@ -64,7 +64,7 @@ class Recorded(BaseModel):
 
 
 class Measurements(Recorded):
-    """All that the auditor measured on a candidate; :func:`m2kt.audit.judge` makes a verdict of it."""
+    """All that the auditor measured on a candidate; :func:`m2kt.auditor.judge` makes a verdict of it."""
 
     reference_accuracy: float = Field(description="Accuracy of the reference.")
     packet_accuracy: float | None = Field(

@@ -11,8 +11,8 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, Field
 
-from m2kt.audit._geometry import Geometry
-from m2kt.audit._steps import STAGES, Stage, Steps
+from m2kt.auditor._geometry import Geometry
+from m2kt.auditor._steps import STAGES, Stage, Steps
 
 # Minimum share of the lost answers, or of the failing steps, that a named cause accounts for.
 PART = 0.2

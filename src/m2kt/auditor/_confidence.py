@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, Field
 
-from m2kt.audit._skill import gap_recovered
+from m2kt.auditor._skill import gap_recovered
 from m2kt.packet import Packet, Trace
 from m2kt.probes import Prompt, Truth
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.audit._answers import ask
-from m2kt.audit._certificate import certify
-from m2kt.audit._confidence import Confidence, measure_confidence
-from m2kt.audit._content import ContentReport
-from m2kt.audit._geometry import measure_geometry
-from m2kt.audit._measurements import Measurements
-from m2kt.audit._regression import measure_regression
-from m2kt.audit._retention import measure_neutral
-from m2kt.audit._safety import measure_safety
-from m2kt.audit._skill import Score, packet_traces, score, trace_answers
-from m2kt.audit._steps import measure_steps
-from m2kt.audit._triggers import search_triggers
+from m2kt.auditor._answers import ask
+from m2kt.auditor._certificate import certify
+from m2kt.auditor._confidence import Confidence, measure_confidence
+from m2kt.auditor._content import ContentReport
+from m2kt.auditor._geometry import measure_geometry
+from m2kt.auditor._measurements import Measurements
+from m2kt.auditor._regression import measure_regression
+from m2kt.auditor._retention import measure_neutral
+from m2kt.auditor._safety import measure_safety
+from m2kt.auditor._skill import Score, packet_traces, score, trace_answers
+from m2kt.auditor._steps import measure_steps
+from m2kt.auditor._triggers import search_triggers
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet, Trace, decoded_share
 from m2kt.probes import Prompt, ShapeScore, Truth

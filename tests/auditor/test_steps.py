@@ -13,7 +13,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from m2kt.audit import (
+from m2kt.auditor import (
     Geometry,
     Steps,
     concept_map,
@@ -22,7 +22,7 @@ from m2kt.audit import (
     measure_steps,
     packet_traces,
 )
-from m2kt.audit._traces import spans
+from m2kt.auditor._traces import spans
 from m2kt.models import LoadedModel, load_causal_lm
 from m2kt.packet import Packet, Trace, decode_outputs, fixed_lookup, roll_out
 from m2kt.pipeline import extract, read_spec

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from m2kt.audit import certify, packet_answers, score
-from m2kt.audit._certificate import bernstein, clopper_pearson
+from m2kt.auditor import certify, packet_answers, score
+from m2kt.auditor._certificate import bernstein, clopper_pearson
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet
 from m2kt.probes import Truth
 from m2kt.student import complete
-from tests.audit.test_steps import good as good
-from tests.audit.test_steps import packet as packet
-from tests.audit.test_steps import with_vectors
+from tests.auditor.test_steps import good as good
+from tests.auditor.test_steps import packet as packet
+from tests.auditor.test_steps import with_vectors
 
 
 @pytest.mark.parametrize(

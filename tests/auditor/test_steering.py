@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from m2kt.audit import refit_steering
+from m2kt.auditor import refit_steering
 from m2kt.errors import CompatibilityError
 from m2kt.models import load_causal_lm
 from m2kt.packet import Packet
