@@ -12,7 +12,7 @@ import torch
 from m2kt import student
 from m2kt.errors import CompatibilityError
 from m2kt.models import load_causal_lm, write_gguf
-from tests.student.helpers import LETTERS, shaken, small_packet
+from tests.student.helpers import LETTERS, perturbed, small_packet
 from tests.tiny import char_tokenizer, save_tiny, tiny_model
 
 NEW = 12
@@ -36,7 +36,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     save_tiny(paths.base, request.param, char_tokenizer())
     for path, symbols in ((paths.letters, LETTERS), (paths.digits, DIGITS)):
         done = student.train(load_causal_lm(str(paths.base)), small_packet(symbols), updates=2)
-        shaken(done.model).save_pretrained(str(path))
+        perturbed(done.model).save_pretrained(str(path))
     return paths
 
 
@@ -236,7 +236,7 @@ def test_a_base_in_bf16_is_opened_in_bf16(family: str, tmp_path: Path) -> None:
     char_tokenizer().save_pretrained(tmp_path / "base")
     loaded = load_causal_lm(tmp_path / "base", dtype="bf16")
     plain = logits(loaded.model)
-    model = shaken(student.train(loaded, small_packet(), updates=2).model)
+    model = perturbed(student.train(loaded, small_packet(), updates=2).model)
     expected = logits(model)
     model.save_pretrained(str(tmp_path / "adapter"))
     for loader in (AutoPeftModelForCausalLM, AutoModelForCausalLM):
@@ -257,7 +257,7 @@ def test_a_gguf_file_is_a_base(family: str, tmp_path: Path, monkeypatch: pytest.
     )
     loaded = load_causal_lm(tmp_path / "base.gguf")
     plain = logits(loaded.model)
-    model = shaken(student.train(loaded, small_packet(), updates=2).model)
+    model = perturbed(student.train(loaded, small_packet(), updates=2).model)
     expected = logits(model)
     model.save_pretrained(str(tmp_path / "adapter"))
     opened = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "adapter"))

@@ -13,10 +13,10 @@ from tests.tiny import char_tokenizer, save_tiny
 TRAIN = """
 import torch, m2kt.student as room
 from m2kt.models import load_causal_lm
-from tests.student.helpers import shaken, small_packet
+from tests.student.helpers import perturbed, small_packet
 loaded = load_causal_lm("ann/base")
 assert loaded.hub_id == "ann/base", loaded.hub_id
-model = shaken(room.train(loaded, small_packet(), updates=1).model).eval()
+model = perturbed(room.train(loaded, small_packet(), updates=1).model).eval()
 model.save_pretrained({adapter!r})
 print(model(input_ids=torch.tensor([[3, 2, 4, 35]])).logits.double().norm().item())
 """

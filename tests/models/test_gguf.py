@@ -36,7 +36,7 @@ def write_llama(path: Path, model: Any, tokenizer: Any) -> None:
     writer.add_vocab_size(config.vocab_size)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     tokens = sorted(backend["vocab"], key=backend["vocab"].__getitem__)
-    tokens[tokenizer.eos_token_id] = "<|endoftext|>"  # the reader adds one where there is none
+    tokens[tokenizer.eos_token_id] = "<|endoftext|>"  # GGUF readers add this token if it is missing
     tokens += [f"[PAD{i}]" for i in range(len(tokens), config.vocab_size)]
     merges = [" ".join(m) if isinstance(m, list) else m for m in backend["merges"]]
     writer.add_tokenizer_model("gpt2")
@@ -64,7 +64,7 @@ def write_llama(path: Path, model: Any, tokenizer: Any) -> None:
 
 
 @torch.no_grad()
-def test_a_gguf_file_gives_the_models_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gguf_file_has_the_logits_of_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
     tokenizer = bpe_tokenizer()
     model = tiny_model("llama", len(tokenizer) + 8).eval()  # more rows than tokens, as many models have
@@ -75,8 +75,8 @@ def test_a_gguf_file_gives_the_models_logits(tmp_path: Path, monkeypatch: pytest
     assert ids == tokenizer(text)["input_ids"]
     logits = loaded.model(input_ids=torch.tensor([ids])).logits
     assert torch.allclose(logits, model(input_ids=torch.tensor([ids])).logits, atol=1e-4)
-    again = resolve(tmp_path / "tiny.gguf")
-    assert again == loaded.path and again.is_relative_to(tmp_path / "home")
+    resolved = resolve(tmp_path / "tiny.gguf")
+    assert resolved == loaded.path and resolved.is_relative_to(tmp_path / "home")
 
 
 TOKENIZERS = {"bytes": bpe_tokenizer, "pieces": metaspace_tokenizer, "characters": char_tokenizer}
@@ -99,7 +99,7 @@ def test_a_written_file_loads_as_the_same_model(
     assert torch.allclose(loaded.model(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-4)
 
 
-def test_the_writer_agrees_with_another_writer(tmp_path: Path) -> None:
+def test_written_tensors_equal_those_of_a_reference_writer(tmp_path: Path) -> None:
     tokenizer = bpe_tokenizer()
     model = tiny_model("llama", len(tokenizer)).eval()
     write_llama(tmp_path / "reference.gguf", model, tokenizer)
@@ -178,7 +178,7 @@ def test_a_missing_optional_package_is_named(module: str, call: str, arguments: 
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     code = BLOCKED.format(module=module, call=call, arguments=arguments)
     environment = os.environ | {"M2KT_HOME": str(tmp_path)}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "x.gguf")],
         capture_output=True,
         text=True,
@@ -186,4 +186,4 @@ def test_a_missing_optional_package_is_named(module: str, call: str, arguments: 
     )
     extra = {"gguf": "gguf", "accelerate": "device-map"}[module]
     expected = f"needs {module}, which is not installed: pip install 'm2kt[{extra}]'"
-    assert expected in done.stdout, done.stderr
+    assert expected in process.stdout, process.stderr

@@ -1,4 +1,4 @@
-"""Finding and loading: all families, and every way it can go wrong."""
+"""Resolving and loading models: all families, and every refusal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.tiny import ATTENTIVE, FAMILIES, bpe_tokenizer, char_tokenizer, save_
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_loads_and_shows_its_parts(family: str, tmp_path: Path) -> None:
+def test_every_family_loads_with_blocks_width_and_projections(family: str, tmp_path: Path) -> None:
     attn = "eager" if family in ATTENTIVE else None
     loaded = load_causal_lm(save_tiny(tmp_path / "m", family, char_tokenizer()), attn=attn)
     assert (len(blocks(loaded.model)), width(loaded.model)) == (3, 32)
@@ -59,9 +59,9 @@ def test_blocks_are_found_under_adapters_and_when_wrapped(tmp_path: Path) -> Non
     assert blocks(adapted) is plain
 
 
-def test_several_stacks_are_told_apart_by_their_outputs(tmp_path: Path) -> None:
+def test_the_decoder_stack_is_the_one_that_states_flow_through(tmp_path: Path) -> None:
     model = load_causal_lm(save_tiny(tmp_path / "m", "gpt2", char_tokenizer())).model
-    # a larger list of the same length that no text flows through
+    # a wider ModuleList of the same length that the forward pass does not run
     model.tower = torch.nn.ModuleList(torch.nn.Linear(200, 200) for _ in range(3))
     assert blocks(model) is model.transformer.h
 
@@ -80,7 +80,7 @@ def test_digest_follows_weights_and_tokenizer_but_not_the_readme(tmp_path: Path)
     assert digest_of_model(path) not in (first, second)
 
 
-def test_a_missing_pad_token_is_chosen_and_said(tmp_path: Path) -> None:
+def test_a_missing_pad_token_is_chosen_and_noted(tmp_path: Path) -> None:
     loaded = load_causal_lm(save_tiny(tmp_path / "m", "gpt2", bpe_tokenizer()))
     assert loaded.tokenizer.pad_token == "<|end|>"
     assert "eos_token pads" in loaded.notes[0]
@@ -98,10 +98,10 @@ def test_dtype_and_device_are_honoured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_large_models_take_bf16_only_where_it_is_computed(
+def test_large_models_are_loaded_in_bf16_only_if_the_cpu_computes_it(
     native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("m2kt.models._precision._TINY", 0)  # every model is a large one
+    monkeypatch.setattr("m2kt.models._precision._TINY", 0)  # every model counts as large
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
     path = save_tiny(tmp_path / "m", "llama", char_tokenizer())
     expected = torch.bfloat16 if native else torch.float32
@@ -112,9 +112,9 @@ def test_a_teacher_made_on_this_machine_has_a_zoo_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("M2KT_HOME", str(tmp_path))
-    save_tiny(tmp_path / "zoo" / "mine", "llama", char_tokenizer())
-    assert resolve("zoo:mine") == tmp_path / "zoo" / "mine"
-    assert {"mine", "secret"} <= set(list_zoo())
+    save_tiny(tmp_path / "zoo" / "custom", "llama", char_tokenizer())
+    assert resolve("zoo:custom") == tmp_path / "zoo" / "custom"
+    assert {"custom", "secret"} <= set(list_zoo())
 
 
 class TestRefusals:
@@ -147,56 +147,56 @@ class TestRefusals:
             load_causal_lm(tmp_path / "config.json")
 
     @pytest.fixture
-    def good(self, tmp_path: Path) -> Path:
-        return save_tiny(tmp_path / "good", "gpt2", char_tokenizer())
+    def checkpoint(self, tmp_path: Path) -> Path:
+        return save_tiny(tmp_path / "checkpoint", "gpt2", char_tokenizer())
 
-    def test_truncated_weights(self, good: Path) -> None:
-        weights = good / "model.safetensors"
+    def test_truncated_weights(self, checkpoint: Path) -> None:
+        weights = checkpoint / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:1000])
         with pytest.raises(ModelError, match="damaged"):
-            load_causal_lm(good)
+            load_causal_lm(checkpoint)
 
-    def test_missing_weights(self, good: Path) -> None:
+    def test_missing_weights(self, checkpoint: Path) -> None:
         from safetensors.torch import load_file, save_file
 
-        tensors = load_file(good / "model.safetensors")
+        tensors = load_file(checkpoint / "model.safetensors")
         tensors.pop("transformer.h.1.mlp.c_fc.weight")
-        save_file(tensors, good / "model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ModelError, match="initialised them at random"):
-            load_causal_lm(good)
+            load_causal_lm(checkpoint)
 
-    def test_weights_of_another_shape(self, good: Path) -> None:
-        config = json.loads((good / "config.json").read_text())
+    def test_weights_of_another_shape(self, checkpoint: Path) -> None:
+        config = json.loads((checkpoint / "config.json").read_text())
         config["n_embd"] = 64
-        (good / "config.json").write_text(json.dumps(config))
+        (checkpoint / "config.json").write_text(json.dumps(config))
         with pytest.raises(ModelError, match="cannot be loaded"):
-            load_causal_lm(good)
+            load_causal_lm(checkpoint)
 
-    def test_no_tokenizer(self, good: Path) -> None:
-        for file in good.glob("tokenizer*"):
+    def test_no_tokenizer(self, checkpoint: Path) -> None:
+        for file in checkpoint.glob("tokenizer*"):
             file.unlink()
         with pytest.raises(ModelError, match="holds no tokenizer"):
-            load_causal_lm(good)
+            load_causal_lm(checkpoint)
 
-    def test_damaged_tokenizer(self, good: Path) -> None:
-        (good / "tokenizer.json").write_text("{}")
+    def test_damaged_tokenizer(self, checkpoint: Path) -> None:
+        (checkpoint / "tokenizer.json").write_text("{}")
         with pytest.raises(ModelError, match=r"tokenizer in .* cannot be loaded"):
-            load_causal_lm(good)
+            load_causal_lm(checkpoint)
 
-    def test_tokenizer_of_another_model(self, good: Path, tmp_path: Path) -> None:
+    def test_tokenizer_of_another_model(self, checkpoint: Path, tmp_path: Path) -> None:
         bpe_tokenizer().save_pretrained(tmp_path / "other")
-        shutil.copy(tmp_path / "other" / "tokenizer.json", good / "tokenizer.json")
+        shutil.copy(tmp_path / "other" / "tokenizer.json", checkpoint / "tokenizer.json")
         with pytest.raises(ModelError, match="belongs to another model"):
-            load_causal_lm(good)
+            load_causal_lm(checkpoint)
 
-    def test_not_finite(self, good: Path) -> None:
+    def test_not_finite(self, checkpoint: Path) -> None:
         from safetensors.torch import load_file, save_file
 
-        tensors = load_file(good / "model.safetensors")
+        tensors = load_file(checkpoint / "model.safetensors")
         tensors["transformer.h.1.mlp.c_fc.weight"][0, 0] = float("nan")
-        save_file(tensors, good / "model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ModelError, match="not finite"):
-            load_causal_lm(good)
+            load_causal_lm(checkpoint)
 
     def test_encoders_and_encoder_decoders(self, tmp_path: Path) -> None:
         from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
@@ -222,22 +222,22 @@ class TestRefusals:
         with pytest.raises(ModelError, match="not causal"):
             load_causal_lm(tmp_path / "bert")
 
-    def test_remote_code_is_never_run(self, good: Path) -> None:
-        config = json.loads((good / "config.json").read_text())
+    def test_remote_code_is_never_run(self, checkpoint: Path) -> None:
+        config = json.loads((checkpoint / "config.json").read_text())
         config["model_type"] = "mystery"
         config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
-        (good / "config.json").write_text(json.dumps(config))
-        (good / "evil.py").write_text("raise SystemExit('ran')")
+        (checkpoint / "config.json").write_text(json.dumps(config))
+        (checkpoint / "evil.py").write_text("raise SystemExit('ran')")
         with pytest.raises(ModelError, match="cannot read its configuration"):
-            load_causal_lm(good)
+            load_causal_lm(checkpoint)
 
     def test_an_altered_fetched_model(
-        self, good: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         home = tmp_path / "home"
         target = home / "models" / "smollm2-135m"
         target.parent.mkdir(parents=True)
-        shutil.copytree(good, target)
+        shutil.copytree(checkpoint, target)
         (target / "m2kt-model.json").write_text(json.dumps({"digest": digest_of_model(target)}))
         monkeypatch.setenv("M2KT_HOME", str(home))
         assert resolve("smollm2-135m") == target

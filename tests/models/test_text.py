@@ -1,4 +1,4 @@
-"""Text and tokens: units never share a token, prompts are encoded as they will be asked."""
+"""Text and tokens: units never share a token, a prompt has the same tokens alone and before an answer."""
 
 from __future__ import annotations
 
@@ -26,32 +26,34 @@ TOKENIZERS: dict[str, Any] = {
     "bpe": bpe_tokenizer(),
     "metaspace": metaspace_tokenizer(),
 }
-every = pytest.mark.parametrize("kind", TOKENIZERS)
-written = st.text(alphabet=CHARACTERS, max_size=6)
+each_tokenizer = pytest.mark.parametrize("kind", TOKENIZERS)
+unit_text = st.text(alphabet=CHARACTERS, max_size=6)
 
 
-@every
+@each_tokenizer
 @settings(max_examples=150)
-@given(texts=st.lists(written, min_size=1, max_size=6), data=st.data())
-def test_units_come_back_from_their_own_tokens(kind: str, texts: list[str], data: st.DataObject) -> None:
+@given(texts=st.lists(unit_text, min_size=1, max_size=6), data=st.data())
+def test_the_tokens_of_a_unit_decode_to_its_text(kind: str, texts: list[str], data: st.DataObject) -> None:
     tokenizer = TOKENIZERS[kind]
     boundary = data.draw(st.none() | st.integers(0, len(texts)))
     encoded = encode_units(tokenizer, texts, prompt_boundary=boundary)
     prefix = special_prefix(tokenizer)
     assert encoded.ids[: len(prefix)] == prefix
-    owners = encoded.unit_of_token[len(prefix) :]
+    units = encoded.unit_of_token[len(prefix) :]
     assert encoded.unit_of_token[: len(prefix)] == [-1] * len(prefix)
-    assert owners == sorted(owners)
+    assert units == sorted(units)
     for unit, text in enumerate(texts):
-        ids = [i for i, owner in zip(encoded.ids, encoded.unit_of_token, strict=True) if owner == unit]
+        ids = [
+            i for i, token_unit in zip(encoded.ids, encoded.unit_of_token, strict=True) if token_unit == unit
+        ]
         got = text_of(tokenizer, ids)
-        # a word mark before the very first word writes no space
+        # the word mark before the first word is read as a space
         assert got == text or (kind == "metaspace" and got == " " + text)
         assert bool(ids) == bool(text)
 
 
-@every
-def test_the_prompt_is_encoded_as_it_is_asked(kind: str) -> None:
+@each_tokenizer
+def test_a_prompt_has_the_same_tokens_before_an_answer(kind: str) -> None:
     tokenizer = TOKENIZERS[kind]
     for texts in (["uncle", ";", ">"], ["12", "+", "34", ":", " uncle", ";>"], [";", ">", ";", ">"]):
         for boundary in range(1, len(texts)):
@@ -62,13 +64,13 @@ def test_the_prompt_is_encoded_as_it_is_asked(kind: str) -> None:
                 assert encoded.ids[: len(prompt)] == prompt
 
 
-def test_natural_tokens_are_kept_where_nothing_straddles() -> None:
+def test_tokens_within_units_are_those_of_the_whole_text() -> None:
     tokenizer = TOKENIZERS["bpe"]
     text = ["the", " uncle", " aunt"]
     assert encode_units(tokenizer, text).ids == tokenizer.encode("the uncle aunt", add_special_tokens=False)
 
 
-def test_only_the_straddled_boundary_is_cut() -> None:
+def test_only_a_boundary_within_a_token_is_split() -> None:
     tokenizer = TOKENIZERS["bpe"]
     joined = tokenizer.encode(" uncle;> uncle", add_special_tokens=False)
     assert any(token_text(tokenizer, i) == ";>" for i in joined)
@@ -78,7 +80,7 @@ def test_only_the_straddled_boundary_is_cut() -> None:
     assert encoded.unit_of_token == [0, 1, 2, 3]
 
 
-def test_characters_that_are_cut_in_two_belong_to_their_unit() -> None:
+def test_byte_tokens_of_a_character_belong_to_its_unit() -> None:
     tokenizer = TOKENIZERS["bpe"]
     encoded = encode_units(tokenizer, ["é", "ü", "東"])
     assert len(encoded.ids) > 3
@@ -100,7 +102,7 @@ def test_special_tokens_write_nothing() -> None:
             assert token_bytes(tokenizer, token) == b""
 
 
-def test_what_cannot_be_written_is_said() -> None:
+def test_text_that_cannot_be_written_is_reported() -> None:
     tokenizer = TOKENIZERS["char"]
     assert can_write(tokenizer, "uncle") and can_write(tokenizer, "7", leads=("",))
     assert not can_write(tokenizer, "東")
@@ -112,7 +114,7 @@ def test_what_cannot_be_written_is_said() -> None:
         encode_units(tokenizer, ["a", "東"])
 
 
-def test_a_lower_casing_tokenizer_is_caught() -> None:
+def test_a_lower_casing_tokenizer_is_detected() -> None:
     from tokenizers import normalizers
 
     tokenizer = char_tokenizer()

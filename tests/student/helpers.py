@@ -1,4 +1,4 @@
-"""A CAL on a tiny random student, and a small made-up packet with an alphabet of its own."""
+"""A tiny random student, and a small packet with a random rule table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MASK = "□"
 
 @dataclass
 class SmallPacket:
-    """What the student side reads of a packet."""
+    """The parts of a packet that training reads."""
 
     graph: Graph
     spec: ProbeSpec
@@ -30,6 +30,8 @@ class SmallPacket:
 
 @dataclass
 class Loaded:
+    """A student as the loader returns it, without files."""
+
     model: Any
     tokenizer: Any
     name: str = "tiny"
@@ -50,12 +52,12 @@ def loaded(family: str, **options: Any) -> Loaded:
 def small_packet(
     symbols: list[str] = LETTERS, *, verbalised: float = 0.0, seed: int = 0, width: int = 24
 ) -> SmallPacket:
-    """One step of a random table: ``a b:`` -> `` a b c.`` and a newline."""
+    """One rule step of a random table: ``a b:`` -> `` a b c.`` and a newline."""
     rng = np.random.default_rng(seed)
     n = len(symbols)
     rows = [(i, j) for i in range(n) for j in range(n)]
     outputs = rng.integers(0, n, len(rows)).tolist()
-    told = [o if rng.random() < verbalised else None for o in outputs]
+    verbalised_outputs = [o if rng.random() < verbalised else None for o in outputs]
     steps: list[tuple[Any, str]] = [
         (WriteCopy(source=0, lead=" "), " " + MASK),
         (WriteCopy(source=1, lead=" "), " " + MASK),
@@ -67,7 +69,9 @@ def small_packet(
         Node(step=step, children={mask: i + 1} if i + 1 < len(steps) else {})
         for i, (step, mask) in enumerate(steps)
     ]
-    rule = Rule(name="op", arity=2, rows=rows, outputs=told, range=list(range(n)), family=0, offset=0)
+    rule = Rule(
+        name="op", arity=2, rows=rows, outputs=verbalised_outputs, range=list(range(n)), family=0, offset=0
+    )
     text = "{x} {x}:"
     graph = Graph(
         symbols=symbols, rules=[rule], templates=[TemplateGraph(template=text, nodes=nodes)], stop="\n"
@@ -92,8 +96,8 @@ def small_packet(
     return SmallPacket(graph, spec, concepts, outputs)
 
 
-def shaken(model: Any, seed: int = 1) -> Any:
-    """Random values for all trainable parameters, so that the adapter does something visible."""
+def perturbed(model: Any, seed: int = 1) -> Any:
+    """The model, after random noise was added to its trainable parameters: its adapter changes the logits."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

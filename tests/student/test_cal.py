@@ -17,7 +17,7 @@ from m2kt.errors import CompatibilityError
 from m2kt.models import cache_argument
 from m2kt.student import StudentSettings, train
 from m2kt.student.cal import CALConfig
-from tests.student.helpers import WORDS, loaded, shaken, small_packet
+from tests.student.helpers import WORDS, loaded, perturbed, small_packet
 from tests.tiny import char_tokenizer, save_tiny
 
 FAMILIES = ["llama", "gpt2", "mixtral", "mamba", "gru"]
@@ -28,7 +28,7 @@ SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"ran
 def adapted(request: pytest.FixtureRequest) -> Any:
     student = loaded(request.param)
     candidate = train(student, small_packet(WORDS), StudentSettings.model_validate(SMALL), updates=1)
-    return shaken(candidate.model).eval()
+    return perturbed(candidate.model).eval()
 
 
 def token_ids(n: int = 2, length: int = 14, seed: int = 0) -> torch.Tensor:
@@ -40,16 +40,16 @@ def token_ids(n: int = 2, length: int = 14, seed: int = 0) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_adapter_changes_and_off_is_bit_exact(adapted: Any) -> None:
+def test_the_adapter_changes_the_logits_and_disabling_it_restores_them_bit_for_bit(adapted: Any) -> None:
     ids = token_ids()
-    on = adapted(input_ids=ids).logits
+    adapted_logits = adapted(input_ids=ids).logits
     with adapted.disable_adapter():
-        off = adapted(input_ids=ids).logits
-        off_again = adapted(input_ids=ids, use_cache=False).logits
+        disabled = adapted(input_ids=ids).logits
+        disabled_without_cache = adapted(input_ids=ids, use_cache=False).logits
     base = adapted.unload()
-    assert torch.equal(base(input_ids=ids).logits, off)
-    assert torch.equal(off, off_again)
-    assert not torch.allclose(on, off, atol=1e-3)
+    assert torch.equal(base(input_ids=ids).logits, disabled)
+    assert torch.equal(disabled, disabled_without_cache)
+    assert not torch.allclose(adapted_logits, disabled, atol=1e-3)
 
 
 @torch.no_grad()
@@ -62,13 +62,13 @@ def test_save_and_load(family: str, tmp_path: Path) -> None:
 
     student.model = AutoModelForCausalLM.from_pretrained(base_dir)
     candidate = train(student, small_packet(WORDS), StudentSettings.model_validate(SMALL), updates=2)
-    # frozen as a loaded adapter is: for trainable weights torch uses another kernel on some machines
-    model = shaken(candidate.model).eval().requires_grad_(False)
+    # frozen as a loaded adapter is: torch may use another kernel for trainable weights
+    model = perturbed(candidate.model).eval().requires_grad_(False)
     ids = token_ids()
     expected = model(input_ids=ids).logits
     model.save_pretrained(tmp_path / "adapter")
-    bare = AutoModelForCausalLM.from_pretrained(base_dir).eval()
-    reloaded = PeftModel.from_pretrained(bare, tmp_path / "adapter").eval()
+    base = AutoModelForCausalLM.from_pretrained(base_dir).eval()
+    reloaded = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     assert torch.equal(reloaded(input_ids=ids).logits, expected)
     auto = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
     assert torch.equal(auto(input_ids=ids).logits, expected)
@@ -79,34 +79,34 @@ def test_save_and_load(family: str, tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_cache_agrees_with_none(adapted: Any) -> None:
+def test_a_cache_changes_no_logits(adapted: Any) -> None:
     ids = token_ids()
     whole = adapted(input_ids=ids, use_cache=False).logits
     first = adapted(input_ids=ids[:, :5], use_cache=True)
-    pieces = [first.logits]
-    kept = cache_argument(adapted)
-    cache = first[kept]
+    step_logits = [first.logits]
+    cache_name = cache_argument(adapted)
+    cache = first[cache_name]
     for t in range(5, ids.shape[1]):
-        out = adapted(input_ids=ids[:, t : t + 1], use_cache=True, **{kept: cache})
-        cache = out[kept]
-        pieces.append(out.logits)
-    assert (torch.cat(pieces, 1) - whole).abs().max() < 1e-3 * whole.abs().max()
+        out = adapted(input_ids=ids[:, t : t + 1], use_cache=True, **{cache_name: cache})
+        cache = out[cache_name]
+        step_logits.append(out.logits)
+    assert (torch.cat(step_logits, 1) - whole).abs().max() < 1e-3 * whole.abs().max()
 
 
 @torch.no_grad()
 def test_left_padding_changes_nothing(adapted: Any) -> None:
     ids = token_ids(1)
-    alone = adapted.generate(
+    unpadded = adapted.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False
     )
     padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), ids], 1)
     mask = torch.cat([torch.zeros(1, 4, dtype=torch.long), torch.ones_like(ids)], 1)
-    together = adapted.generate(input_ids=padded, attention_mask=mask, max_new_tokens=6, do_sample=False)
-    assert alone[0, ids.shape[1] :].tolist() == together[0, padded.shape[1] :].tolist()
+    left_padded = adapted.generate(input_ids=padded, attention_mask=mask, max_new_tokens=6, do_sample=False)
+    assert unpadded[0, ids.shape[1] :].tolist() == left_padded[0, padded.shape[1] :].tolist()
 
 
 @torch.no_grad()
-def test_beams_agree_with_no_cache(adapted: Any) -> None:
+def test_beam_search_is_the_same_without_a_cache(adapted: Any) -> None:
     ids = token_ids()
     options = {
         "attention_mask": torch.ones_like(ids),
@@ -139,13 +139,13 @@ def test_static_cache_is_refused(adapted: Any) -> None:
         adapted(input_ids=token_ids(), **{cache_argument(adapted): cache})
 
 
-def test_half_filled_cache_is_refused(adapted: Any) -> None:
+def test_a_cache_filled_without_the_adapter_is_refused(adapted: Any) -> None:
     ids = token_ids()
-    kept = cache_argument(adapted)
+    cache_name = cache_argument(adapted)
     with torch.no_grad(), adapted.disable_adapter():
-        cache = adapted(input_ids=ids[:, :4], use_cache=True)[kept]
+        cache = adapted(input_ids=ids[:, :4], use_cache=True)[cache_name]
     with pytest.raises(CompatibilityError, match="switched on all the time"):
-        adapted(input_ids=ids[:, 4:], **{kept: cache})
+        adapted(input_ids=ids[:, 4:], **{cache_name: cache})
 
 
 def test_merging_is_refused(adapted: Any) -> None:
@@ -158,9 +158,9 @@ def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
 
 
-def test_bare_import_is_light() -> None:
-    done = run_python("import sys, m2kt; assert 'torch' not in sys.modules and 'peft' not in sys.modules")
-    assert done.returncode == 0, done.stderr
+def test_importing_m2kt_imports_neither_torch_nor_peft() -> None:
+    process = run_python("import sys, m2kt; assert 'torch' not in sys.modules and 'peft' not in sys.modules")
+    assert process.returncode == 0, process.stderr
 
 
 LOADERS = {
@@ -194,16 +194,16 @@ def test_registration_alone_opens_adapters_and_bases_of_additional_architectures
     loads = "\n".join(
         f"assert any('cal_reader' in n for n, _ in {load}.named_parameters())" for load in LOADERS.values()
     )
-    done = run_python(f"import m2kt\nm2kt.register()\nm2kt.register()\n{IMPORTS}{loads}", *saved)
-    assert done.returncode == 0, done.stderr
+    process = run_python(f"import m2kt\nm2kt.register()\nm2kt.register()\n{IMPORTS}{loads}", *saved)
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize("loader", LOADERS)
 def test_without_registration_peft_raises_a_key_error(loader: str, tmp_path: Path) -> None:
-    """Recorded here because the docstring of ``register`` and the adapter card quote it."""
+    """The docstring of ``register`` and the adapter card quote this error."""
     base = save_tiny(tmp_path / "base", "llama", char_tokenizer())
     (tmp_path / "adapter").mkdir()
     config = {"peft_type": "CAL", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base)}
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
-    done = run_python(IMPORTS + LOADERS[loader], base, tmp_path / "adapter")
-    assert done.returncode == 1 and done.stderr.strip().endswith("KeyError: 'CAL'"), done.stderr
+    process = run_python(IMPORTS + LOADERS[loader], base, tmp_path / "adapter")
+    assert process.returncode == 1 and process.stderr.strip().endswith("KeyError: 'CAL'"), process.stderr

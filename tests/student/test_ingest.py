@@ -1,4 +1,4 @@
-"""Taking packets in: refusals, losses on and off, flagged concepts, swapping, reproducibility."""
+"""Training on a packet: refusals, loss terms, flagged concepts, bank replacement, reproducibility."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SMALL = {
 }
 
 
-def settings(**more: Any) -> StudentSettings:
-    return StudentSettings.model_validate({**SMALL, **more})
+def settings(**overrides: Any) -> StudentSettings:
+    return StudentSettings.model_validate({**SMALL, **overrides})
 
 
 def test_unwritable_symbol_is_refused_before_training() -> None:
@@ -42,7 +42,7 @@ def test_short_context_is_refused() -> None:
         train(loaded("llama", context=8), small_packet(), settings(), updates=1)
 
 
-def test_pool_without_states_is_refused() -> None:
+def test_prototype_samples_without_a_symbol_of_the_graph_are_refused() -> None:
     packet = small_packet()
     packet.concepts.prototype_symbol_P[:] = 99
     with pytest.raises(PacketError, match="prototype samples"):
@@ -63,7 +63,7 @@ def test_each_loss_can_be_switched_off(off: str) -> None:
     assert {"geo", "struct", "reason", "safety", "silence"} - {off} <= set(candidate.history[0])
 
 
-def test_losses_share_their_furniture() -> None:
+def test_loss_terms_have_name_equation_and_inputs() -> None:
     for term in TERMS:
         assert term.name and term.equation and isinstance(term.needs, frozenset)
     assert {term.name for term in composite(LossSettings())} == {t.name for t in TERMS}
@@ -73,37 +73,39 @@ FROZEN = {"steering": {"rank": 0}}
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_states_read_are_those_of_a_whole_pass_and_end_it_early(family: str) -> None:
+def test_read_states_equals_a_full_pass_and_runs_no_later_block(family: str) -> None:
     model = train(loaded(family), small_packet(), settings(**FROZEN), updates=1).model.eval()
     tuner, ids = model.base_model, torch.tensor([[5, 6, 7, 8, 9]])
-    ran: list[bool] = []
-    handle = blocks(model)[-1].register_forward_hook(lambda *_: ran.append(True))
+    last_block_calls: list[bool] = []
+    handle = blocks(model)[-1].register_forward_hook(lambda *_: last_block_calls.append(True))
     early = tuner.read_states(ids, torch.ones_like(ids))
-    assert not ran
+    assert not last_block_calls
     with torch.no_grad():
         model(input_ids=ids, use_cache=False)
     handle.remove()
-    assert ran and early and all(torch.equal(h, tuner.last_run.states[i]) for i, h in early.items())
+    assert last_block_calls and early
+    assert all(torch.equal(h, tuner.last_run.states[i]) for i, h in early.items())
 
 
-def test_traces_met_before_are_rehearsed_again_only_on_a_frozen_core() -> None:
+def test_traces_are_replayed_only_on_a_frozen_core() -> None:
     frozen = train(loaded("llama"), small_packet(), settings(**FROZEN), updates=5)
-    assert frozen.ledger["rehearsal_sequences"] == 3 * 4  # fresh: every second of five updates of four
+    # every second update draws four fresh traces
+    assert frozen.ledger["rehearsal_sequences"] == 3 * 4
     assert ["reason" in h for h in frozen.history] == [True, False, True, False, True]
     steered = train(loaded("llama"), small_packet(), settings(), updates=5)
     assert steered.ledger["rehearsal_sequences"] == 5 * 4
     assert all("reason" in h for h in steered.history)
 
 
-def test_training_ends_when_the_rehearsal_is_mastered() -> None:
+def test_training_ends_when_rehearsal_is_mastered() -> None:
     easy = settings(**FROZEN, rehearsal={"batch": 16}, optimiser={"mastered": 2})
     candidate = train(loaded("llama"), small_packet(), easy, updates=400)
     assert candidate.ledger["updates"] == len(candidate.history) < 400
     assert candidate.history[-1]["class"] > 0.95
 
 
-def test_every_token_of_an_answer_has_a_start() -> None:
-    """A symbol that calibration traces happened not to write used to begin as a vector of zeros."""
+def test_every_symbol_has_a_nonzero_start() -> None:
+    """Also a symbol that no calibration trace contains."""
     packet = small_packet(WORDS)
     for seed in range(3):
         reader = train(loaded("llama"), packet, settings(), updates=0, seed=seed).model.base_model.reader()
@@ -135,23 +137,21 @@ def test_flagged_concepts_are_filtered_and_never_rehearsed() -> None:
         train(loaded("llama"), packet, settings(flagged=["zebra"]), updates=1)
 
 
-def test_l_safety_is_what_the_reader_reaches_for_before_the_filter() -> None:
+def test_l_safety_weighs_flagged_concepts_before_the_filter() -> None:
     packet = small_packet()
     candidate = train(loaded("llama"), packet, settings(), updates=2, penalties={0: 1.0, 5: 0.25})
-    assert candidate.history[0]["safety"] > 0, (
-        "filtered or not, a reader that is hardly trained reaches for all"
-    )
+    assert candidate.history[0]["safety"] > 0, "an untrained reader has weight on every concept"
     reader = candidate.model.base_model.reader()
     assert [k for k in range(packet.graph.n_concepts) if not reader.allowed_K[k]] == [0, 5]
     usage_BTK = torch.rand(2, 3, packet.graph.n_concepts)
-    found = ReaderOutputs(usage_BTK, usage_BTK, usage_BTK=usage_BTK)
+    outputs = ReaderOutputs(usage_BTK, usage_BTK, usage_BTK=usage_BTK)
     expected_BT = usage_BTK[..., 0] + 0.25 * usage_BTK[..., 5]
     assert torch.allclose(
-        penalised_weight(found, reader.config.flagged, reader.config.penalties), expected_BT
+        penalised_weight(outputs, reader.config.flagged, reader.config.penalties), expected_BT
     )
 
 
-def test_made_up_tables_hold_no_answers() -> None:
+def test_randomised_tables_are_independent_of_the_true_outputs() -> None:
     packet = small_packet(LETTERS)
     draws = Rehearsal(packet.graph, packet.spec, packet.concepts.prototype_symbol_P, loaded("llama").tokenizer,
                       RehearsalSettings(), seed=0)  # fmt: skip
@@ -162,11 +162,11 @@ def test_made_up_tables_hold_no_answers() -> None:
     assert np.all(packet.concepts.prototype_symbol_P[index] == output)
 
 
-def test_longer_shapes_are_rehearsed_where_that_is_asked_for() -> None:
+def test_longer_shapes_are_rehearsed_if_the_setting_says_so() -> None:
     packet = fold_packet()
     longer = lengthen(packet)
-    for asked, graph in ((0, packet.graph), (1, longer.graph)):
-        rehearsal = {"batch": 4, "longer": asked}
+    for steps, graph in ((0, packet.graph), (1, longer.graph)):
+        rehearsal = {"batch": 4, "longer": steps}
         model = train(loaded("llama"), packet, settings(rehearsal=rehearsal), updates=1).model
         assert model.peft_config["default"].n_places == graph.n_leaves
     draws = Rehearsal(longer.graph, longer.spec, longer.concepts.prototype_symbol_P, loaded("llama").tokenizer,
@@ -190,7 +190,7 @@ def test_verbalised_rows_keep_output_and_vector() -> None:
         train(loaded("llama"), small_packet(), settings(rehearsal={"plain": True}), updates=1)
 
 
-def test_swap_needs_the_same_graph() -> None:
+def test_replace_bank_needs_the_same_graph() -> None:
     candidate = train(loaded("llama"), small_packet(), settings(), updates=1)
     other = small_packet()
     other.concepts = other.concepts.replace(vectors_KD=other.concepts.vectors_KD[::-1].copy())
@@ -200,9 +200,9 @@ def test_swap_needs_the_same_graph() -> None:
     )
     with pytest.raises(CompatibilityError, match="graph"):
         replace_bank(candidate.model, small_packet(["a", "b", "c", "e"]))
-    stranger = small_packet(seed=9)
+    other_space = small_packet(seed=9)
     with pytest.raises(CompatibilityError, match="space"):
-        replace_bank(candidate.model, stranger)
+        replace_bank(candidate.model, other_space)
 
 
 def test_unknown_settings_are_refused() -> None:
@@ -210,17 +210,17 @@ def test_unknown_settings_are_refused() -> None:
         StudentSettings.model_validate({"reader": {"kindd": "flat"}})
 
 
-def test_steering_alone_and_retention_train() -> None:
-    alone = train(
+def test_steering_without_a_reader_and_the_retain_loss_train() -> None:
+    steering = train(
         loaded("gpt2"), small_packet(), settings(reader={"kind": "none"}, steering={"rank": 2}), updates=2
     )
-    assert set(alone.history[0]) >= {"reason"} and "struct" not in alone.history[0]
-    kept = train(loaded("gpt2"), small_packet(), settings(losses={"retain": 1.0}), updates=2)
-    assert kept.history[0]["silence"] > 0
+    assert set(steering.history[0]) >= {"reason"} and "struct" not in steering.history[0]
+    retained = train(loaded("gpt2"), small_packet(), settings(losses={"retain": 1.0}), updates=2)
+    assert retained.history[0]["silence"] > 0
 
 
 @torch.no_grad()
-def test_silent_reader_leaves_the_stream_untouched() -> None:
+def test_a_gated_reader_leaves_the_logits_unchanged() -> None:
     student = loaded("llama")
     candidate = train(student, small_packet(), settings(steering={"rank": 0}), updates=1)
     model: Any = candidate.model
@@ -229,6 +229,6 @@ def test_silent_reader_leaves_the_stream_untouched() -> None:
     reader.selector.bias.zero_()
     reader.selector.bias[0] = 20.0  # none
     ids = torch.tensor([student.tokenizer.encode("a b: a b c")])
-    on = model(input_ids=ids).logits
+    adapted_logits = model(input_ids=ids).logits
     with model.disable_adapter():
-        assert torch.equal(on, model(input_ids=ids).logits)
+        assert torch.equal(adapted_logits, model(input_ids=ids).logits)

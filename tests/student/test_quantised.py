@@ -1,4 +1,4 @@
-"""Bases in 8 and 4 bits on a CPU: trained with an adapter, saved, loaded again, and unchanged with the adapter off.
+"""Quantised bases (8 and 4 bits) on a CPU: training, saving and loading an adapter, disabling it.
 
 ``make optional`` installs the libraries; without them these tests are skipped.
 """
@@ -15,7 +15,7 @@ from m2kt.errors import CompatibilityError
 from m2kt.models import load_causal_lm
 from m2kt.pipeline import export
 from m2kt.student import StudentSettings, train
-from tests.student.helpers import shaken, small_packet
+from tests.student.helpers import perturbed, small_packet
 from tests.tiny import char_tokenizer, tiny_model
 
 pytestmark = pytest.mark.optional
@@ -90,15 +90,15 @@ def test_a_quantised_base_trains_and_reloads(
 
     loaded = load_causal_lm(quantised(tmp_path, family, make(), dtype))
     assert loaded.quantised and loaded.model.dtype == dtype
-    plain = logits(loaded.model)
+    base_logits = logits(loaded.model)
     settings = StudentSettings.model_validate(SETTINGS)
-    model = shaken(train(loaded, small_packet(), settings, updates=2).model)
+    model = perturbed(train(loaded, small_packet(), settings, updates=2).model)
     expected = logits(model)
-    assert not torch.allclose(expected, plain, atol=1e-2)
+    assert not torch.allclose(expected, base_logits, atol=1e-2)
     model.save_pretrained(str(tmp_path / "adapter"))
     opened = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "adapter"))
     assert torch.equal(logits(opened), expected)
     with opened.disable_adapter():
-        assert torch.equal(logits(opened), plain)
+        assert torch.equal(logits(opened), base_logits)
     with pytest.raises(CompatibilityError, match="quantised weights"):
         export(tmp_path / "adapter", tmp_path / "out", without_reader=True)

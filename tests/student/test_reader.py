@@ -1,4 +1,4 @@
-"""Inside the reader: unit matching, the product of arguments, banks drawn in rehearsal and loaded ones."""
+"""Parts of the reader: unit matching, concept weights, caches, randomised and loaded banks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from m2kt.student import StudentSettings, train
 from m2kt.student.cal import TokenFeature, UnitMatcher
 from m2kt.student.cal._cache import pseudo_layer
 from m2kt.student.cal._heads import rotary_angles, rotate
-from tests.student.helpers import LETTERS, WORDS, loaded, shaken, small_packet
+from tests.student.helpers import LETTERS, WORDS, loaded, perturbed, small_packet
 
 SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
 
@@ -30,7 +30,7 @@ def test_the_matcher_prefers_the_longest_match() -> None:
     assert symbol.tolist() == [[0, 3, 1, 3, 3, 2, 2, 3, 3, 3, 3, 3]]
     assert unit.tolist() == [
         [0, 5, 1, 5, 5, 2, 2, 5, 5, 5, 3, 5]
-    ]  # a symbol wins over a literal with the same tokens
+    ]  # a symbol has precedence over a literal with the same tokens
     assert features[..., TokenFeature.PARTIAL].tolist() == [[0, 1, 0, 1, 2, 0, 0, 1, 1, 1, 0, 1]]
     assert features[..., TokenFeature.POSITION].tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9, 10]]
     assert features[..., TokenFeature.ORDINAL].tolist() == [[1, 1, 2, 2, 2, 3, 4, 4, 4, 4, 4, 4]]
@@ -81,7 +81,7 @@ def test_off_domain_text_is_gated_by_structure() -> None:
 def test_deferred_tokens_are_processed_at_the_first_in_domain_token(
     symbols: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Generation step by step, with two cropped guesses, equals one pass; most steps skip the reader."""
+    """Step-by-step generation, with two cropped drafts, equals one pass; most steps skip the reader."""
     model, _ = adapted_with(small_packet(symbols), steering={"rank": 0})
     reader, tokenizer = model.base_model.reader(), loaded("llama").tokenizer
     lines = [f"dada bad cab.\n{a} {b}: {a} {b} {c}.\n" for a, b, c in (symbols[:3], symbols[1:4])]
@@ -92,8 +92,8 @@ def test_deferred_tokens_are_processed_at_the_first_in_domain_token(
     mask[0, :2] = 0
     whole = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     with model.disable_adapter():
-        bare = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    assert (whole != bare).any(-1)[1].nonzero()[0] > 10  # it injects, late in the row
+        base_logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    assert (whole != base_logits).any(-1)[1].nonzero()[0] > 10  # it injects, late in the row
     n_read: list[int] = []
     look_up = reader.look_up
 
@@ -104,9 +104,9 @@ def test_deferred_tokens_are_processed_at_the_first_in_domain_token(
     monkeypatch.setattr(reader, "look_up", counted)
     out = model(input_ids=ids[:, :6], attention_mask=mask[:, :6], use_cache=True)
     for t in range(6, n):
-        if t in (9, n - 2):  # a guess of two tokens is cropped
-            guessed = torch.cat([mask[:, :t], torch.ones_like(mask[:, :2])], 1)
-            model(input_ids=ids[:, 5:7], attention_mask=guessed, past_key_values=out.past_key_values)
+        if t in (9, n - 2):  # a draft of two tokens is cropped
+            draft_mask = torch.cat([mask[:, :t], torch.ones_like(mask[:, :2])], 1)
+            model(input_ids=ids[:, 5:7], attention_mask=draft_mask, past_key_values=out.past_key_values)
             out.past_key_values.crop(-2)
         out = model(
             input_ids=ids[:, t : t + 1],
@@ -146,22 +146,22 @@ def test_a_growable_layer_equals_a_plain_one(seed: int) -> None:
 def test_rotation_depends_on_distance_only() -> None:
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 
-    def compared(at_q: int, at_k: int) -> torch.Tensor:
+    def score(index_q: int, index_k: int) -> torch.Tensor:
         rotated = (
-            rotate(x, rotary_angles(torch.tensor([[[at, 3]]]), 8, 4).key_B1TP)
-            for x, at in ((q, at_q), (k, at_k))
+            rotate(x, rotary_angles(torch.tensor([[[index, 3]]]), 8, 4).key_B1TP)
+            for x, index in ((q, index_q), (k, index_k))
         )
         return (next(rotated) * next(rotated)).sum()
 
-    near, far = compared(7, 3), compared(107, 103)
-    assert (near - compared(7, 4)).abs() > 1e-4
+    near, far = score(7, 3), score(107, 103)
+    assert (near - score(7, 4)).abs() > 1e-4
     torch.testing.assert_close(near, far, atol=1e-4, rtol=1e-4)
 
 
 def adapted_with(packet: Any, family: str = "llama", **settings: Any) -> tuple[Any, Any]:
     student = loaded(family)
     candidate = train(student, packet, StudentSettings.model_validate({**SMALL, **settings}), updates=1)
-    return shaken(candidate.model).eval(), candidate
+    return perturbed(candidate.model).eval(), candidate
 
 
 @torch.no_grad()
@@ -181,7 +181,7 @@ def test_concept_weights_are_products_for_every_row() -> None:
 
 
 @torch.no_grad()
-def test_a_drawn_bank_and_a_loaded_one_give_the_same_logits() -> None:
+def test_a_randomised_bank_and_the_same_bank_loaded_give_the_same_logits() -> None:
     packet = small_packet()
     student = loaded("llama")
     from m2kt.student._build import build
@@ -191,10 +191,10 @@ def test_a_drawn_bank_and_a_loaded_one_give_the_same_logits() -> None:
     torch.manual_seed(0)
     inputs = prepare(student, packet, settings)
     adapted, _ = build(student, inputs)
-    shaken(adapted).eval()
+    perturbed(adapted).eval()
     tuner: Any = adapted.base_model
     batch = inputs.rehearsal.update(tuner.reader().config, teacher_forced=0.0)[0]
-    one = slice(0, 1)
+    first = slice(0, 1)
     supervision = batch.supervision
     for name in (
         "bank_index_BK",
@@ -205,17 +205,17 @@ def test_a_drawn_bank_and_a_loaded_one_give_the_same_logits() -> None:
         "copied_BT",
         "teacher_forced_B",
     ):
-        setattr(supervision, name, getattr(supervision, name)[one])
+        setattr(supervision, name, getattr(supervision, name)[first])
     reader = tuner.reader()
     reader.selector.bias[reader.config.CONTINUE] = -1e4  # in rehearsal the labels say where units continue
     with tuner.supervised(supervision):
         drawn = adapted(
-            input_ids=batch.token_BT[one], attention_mask=batch.mask_BT[one], use_cache=False
+            input_ids=batch.token_BT[first], attention_mask=batch.mask_BT[first], use_cache=False
         ).logits
     vector_XD = torch.cat([reader.pool_PD, reader.bank_KD])
     tuner.set_bank(vector_XD[supervision.bank_index_BK[0]], reader.anchor_SD, reader.has_anchor_S)
     loaded_bank = adapted(
-        input_ids=batch.token_BT[one], attention_mask=batch.mask_BT[one], use_cache=False
+        input_ids=batch.token_BT[first], attention_mask=batch.mask_BT[first], use_cache=False
     ).logits
     torch.testing.assert_close(drawn, loaded_bank, atol=1e-5, rtol=1e-4)
 
