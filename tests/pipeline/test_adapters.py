@@ -1,4 +1,4 @@
-"""The transaction on disk: an adapter is written wholly or not at all."""
+"""Committing adapters: atomic writes, states, rollback."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def model() -> Any:
 
 @contextmanager
 def full_disk(limit: int) -> Iterator[None]:
-    """The kernel refuses to let any file grow beyond ``limit`` bytes, as a full disk would."""
+    """Simulate a full disk: the kernel refuses writes beyond ``limit`` bytes of a file."""
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
@@ -70,9 +70,7 @@ def test_commit_and_digest(model: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
-def test_the_umask_decides_who_may_read(
-    mask: int, file: int, folder: int, model: Any, tmp_path: Path
-) -> None:
+def test_file_modes_follow_the_umask(mask: int, file: int, folder: int, model: Any, tmp_path: Path) -> None:
     before = os.umask(mask)
     try:
         commit_adapter(model, tmp_path / "adapter", {}, receipt=lambda digest: b"{}", card="# card")
@@ -87,7 +85,7 @@ def test_the_umask_decides_who_may_read(
     }
 
 
-def test_full_disk_leaves_what_was_there(model: Any, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_former_state(model: Any, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     commit_adapter(model, out, {})
     digest = adapter_digest(out)
@@ -95,12 +93,12 @@ def test_full_disk_leaves_what_was_there(model: Any, tmp_path: Path) -> None:
         commit_adapter(model, out, {}, digest)
     assert adapter_digest(out) == digest
     assert {p.name for p in tmp_path.rglob("*") if p.is_dir()} == {"adapter", ".adapter.states"}, (
-        "nothing half-written"
+        "a partial write was left behind"
     )
 
 
 def commit(path: Path, seed: int) -> str:
-    """Commits an adapter whose weights depend on the seed; its digest."""
+    """Commit an adapter whose weights depend on the seed, and return its digest."""
     torch.manual_seed(seed)
     base = load_causal_lm("zoo:pico-gpt2").model
     config = LoraConfig(target_modules=["c_attn"], r=8, fan_in_fan_out=True, init_lora_weights=False)
@@ -110,7 +108,7 @@ def commit(path: Path, seed: int) -> str:
     return digest
 
 
-def test_every_committed_state_can_be_had_back(tmp_path: Path) -> None:
+def test_every_committed_state_can_be_restored(tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     with pytest.raises(StorageError, match="expected an adapter or its states"):
         rollback(out)
@@ -128,17 +126,17 @@ def test_every_committed_state_can_be_had_back(tmp_path: Path) -> None:
     assert adapter_digest(out) == digests[2]
 
 
-def test_a_state_that_was_changed_is_not_put_back(tmp_path: Path) -> None:
+def test_a_changed_state_is_not_restored(tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     digests = [commit(out, seed) for seed in range(2)]
-    (kept,) = (tmp_path / ".adapter.states").glob("000001-*")
-    (kept / "adapter_config.json").write_text("{}", encoding="utf-8")
+    (state,) = (tmp_path / ".adapter.states").glob("000001-*")
+    (state / "adapter_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(StorageError, match="was changed since it was committed"):
         rollback(out)
     assert adapter_digest(out) == digests[1]
 
 
-def test_what_changed_meanwhile_is_not_overwritten(model: Any, tmp_path: Path) -> None:
+def test_a_concurrent_commit_is_not_overwritten(model: Any, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     digest = commit(out, 0)
     with pytest.raises(StorageError, match="another process has changed"):
@@ -146,7 +144,7 @@ def test_what_changed_meanwhile_is_not_overwritten(model: Any, tmp_path: Path) -
     assert adapter_digest(out) == digest
 
 
-def test_two_do_not_write_at_once(model: Any, tmp_path: Path) -> None:
+def test_two_processes_do_not_commit_at_once(model: Any, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     digest = commit(out, 0)
     with open(tmp_path / ".adapter.states" / "lock", "w") as lock:
@@ -169,14 +167,14 @@ while True:
 """
 
 
-def test_killed_at_any_moment_there_is_one_state_or_the_other(tmp_path: Path) -> None:
-    """Real processes that commit two states by turns, killed at random: what they leave is never a mixture."""
+def test_a_killed_process_leaves_one_of_the_two_states(tmp_path: Path) -> None:
+    """Processes that commit two states in alternation and are killed at random leave no mixture."""
     sources = [tmp_path / "a", tmp_path / "b"]
     digests = {commit(source, seed) for seed, source in enumerate(sources)}
     out = tmp_path / "adapter"
     shutil.copytree(sources[0], out)
     rng = random.Random(0)
-    seen = set()
+    digests_left = set()
     for _ in range(25):
         arguments = [sys.executable, "-c", COMMITTING, str(out), *map(str, sources)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as worker:
@@ -185,15 +183,17 @@ def test_killed_at_any_moment_there_is_one_state_or_the_other(tmp_path: Path) ->
             worker.send_signal(signal.SIGKILL)
         digest = adapter_digest(out)
         assert digest in digests
-        seen.add(digest)
-    assert seen == digests
+        digests_left.add(digest)
+    assert digests_left == digests
     for state in states(out):
         assert state.digest in digests
     commit(out, 7)
-    assert not list((tmp_path / ".adapter.states").glob("aside-*")), "the next commit sweeps up"
+    assert not list((tmp_path / ".adapter.states").glob("aside-*")), (
+        "the next commit removes temporary folders"
+    )
 
 
-def test_something_else_is_never_overwritten(model: Any, tmp_path: Path) -> None:
+def test_a_folder_without_an_adapter_is_never_overwritten(model: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("...", encoding="utf-8")
     with pytest.raises(StorageError, match="expected an adapter or nothing"):
         read_adapter(tmp_path)

@@ -1,4 +1,4 @@
-"""The card beside an adapter: what it says is what the receipt and the packet hold, and the signature covers it."""
+"""The adapter card: its values are those of receipt and packet, and the signature covers it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from m2kt.pipeline._receipt import Draft
 from m2kt.pipeline._statements import read_receipt
 from m2kt.settings import Thresholds
 
-ANYTHING = IngestConfig(  # is accepted: what matters here is what the card says
+ACCEPT_ANY = IngestConfig(  # accepts any adapter: these tests read its card
     updates=1,
     evaluation_prompts=4,
     certificate_traces=20,
@@ -25,23 +25,23 @@ ANYTHING = IngestConfig(  # is accepted: what matters here is what the card says
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Packet, Path, str]:
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Packet, Path, str]:
     root = tmp_path_factory.mktemp("card")
     extract("zoo:secret", "zoo:secret", root / "packet.m2kp")
     packet = Packet.load(root / "packet.m2kp")
-    result = ingest("zoo:pico-gpt2", packet, root / "adapter", config=ANYTHING)
+    result = ingest("zoo:pico-gpt2", packet, root / "adapter", config=ACCEPT_ANY)
     return packet, root / "adapter", str(result.adapter_digest)
 
 
-def test_the_card_quotes_the_receipt(made: tuple[Packet, Path, str]) -> None:
-    packet, adapter, digest = made
+def test_the_card_quotes_the_receipt(ingested: tuple[Packet, Path, str]) -> None:
+    packet, adapter, digest = ingested
     statement, receipt = read_receipt(adapter, digest)
     card = ModelCard.load(adapter / "README.md")
     assert card.data.library_name == "peft" and card.data.license == "apache-2.0"
     assert {"m2kt", "knowledge-packet"} <= set(card.data.tags)
-    assert card.data.base_model is None  # a model of the zoo has no place on the Hub
+    assert card.data.base_model is None  # a model of the zoo is not on the Hub
     teacher, bound = packet.manifest.teacher, receipt.after["certificate"]["bound"]
-    for fact in (
+    for value in (
         packet.digest,
         packet.signature.keyid,
         teacher.name,
@@ -56,19 +56,19 @@ def test_the_card_quotes_the_receipt(made: tuple[Packet, Path, str]) -> None:
         "m2kt.register()",
         "not in vLLM or llama.cpp",
     ):
-        assert str(fact) in card.text, fact
+        assert str(value) in card.text, value
 
 
-def test_the_card_says_what_the_teacher_is_sure_of(made: tuple[Packet, Path, str]) -> None:
-    packet, adapter, digest = made
+def test_the_card_states_accuracy_at_high_teacher_confidence(ingested: tuple[Packet, Path, str]) -> None:
+    packet, adapter, digest = ingested
     assert packet.confidence_K is not None
-    sure = read_receipt(adapter, digest)[1].after["confidence"]["sure"]
-    said = f"{100 * sure['as_packet']:.1f} % of {sure['n']} prompts of high teacher confidence"
-    assert said in (adapter / "README.md").read_text()
+    high = read_receipt(adapter, digest)[1].after["confidence"]["sure"]
+    line = f"{100 * high['as_packet']:.1f} % of {high['n']} prompts of high teacher confidence"
+    assert line in (adapter / "README.md").read_text()
 
 
-def test_the_receipt_vouches_for_the_card(made: tuple[Packet, Path, str]) -> None:
-    _, adapter, _ = made
+def test_the_receipt_covers_the_card(ingested: tuple[Packet, Path, str]) -> None:
+    _, adapter, _ = ingested
     verify_adapter(adapter, None)
     card = (adapter / "README.md").read_text()
     (adapter / "README.md").write_text(card.replace("| verdict | accepted |", "| verdict | the best |"))
@@ -78,8 +78,8 @@ def test_the_receipt_vouches_for_the_card(made: tuple[Packet, Path, str]) -> Non
     verify_adapter(adapter, None)
 
 
-def test_a_base_from_the_hub_is_in_the_metadata(made: tuple[Packet, Path, str]) -> None:
-    packet, adapter, digest = made
+def test_a_base_from_the_hub_is_in_the_metadata(ingested: tuple[Packet, Path, str]) -> None:
+    packet, adapter, digest = ingested
     _, receipt = read_receipt(adapter, digest)
     loaded = load_causal_lm("zoo:pico-gpt2")
     cached = Path("/cache/models--ann--base/snapshots/0123")
@@ -88,11 +88,11 @@ def test_a_base_from_the_hub_is_in_the_metadata(made: tuple[Packet, Path, str]) 
     assert card.data.base_model == "ann/base" and "base_model:adapter:ann/base" in card.data.tags
     assert (
         card.data.license is None and "base: not stated" in card.text
-    )  # they do not agree: nothing is claimed
+    )  # the licences differ: the card names none
 
 
-def test_what_a_packet_says_cannot_become_html(made: tuple[Packet, Path, str]) -> None:
-    packet, adapter, digest = made
+def test_text_of_a_packet_is_escaped(ingested: tuple[Packet, Path, str]) -> None:
+    packet, adapter, digest = ingested
     _, receipt = read_receipt(adapter, digest)
     spec = packet.spec.model_copy(update={"description": "<script>alert(1)</script> | x"})
     draft = Draft(packet.replace(spec=spec), receipt, read_signer(local_key()))

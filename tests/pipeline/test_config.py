@@ -52,7 +52,9 @@ def test_a_path_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path
 
 def test_updates_have_one_source() -> None:
     assert IngestConfig.of(None, 3).updates == IngestConfig.of(IngestConfig(updates=3), 3).updates == 3
-    assert IngestConfig.of(IngestConfig(evaluation_prompts=9), 3).updates == 3, "a default is no choice"
+    assert IngestConfig.of(IngestConfig(evaluation_prompts=9), 3).updates == 3, (
+        "a default value is no conflict"
+    )
     with pytest.raises(SpecError, match="got 4 and 3"):
         IngestConfig.of(IngestConfig(updates=4), 3)
 
@@ -60,9 +62,9 @@ def test_updates_have_one_source() -> None:
 def test_verbs_refuse_a_setting_beside_a_config_that_holds_it(tmp_path: Path) -> None:
     # neither model exists: the refusal comes before anything is loaded
     (tmp_path / "spec.yaml").write_text(SPEC)
-    for given in ({"seed": 1}, {"verbalised": 0.5}, {"concepts": "probe"}, {"seed": 0}):
-        with pytest.raises(SpecError, match=f"got config and {next(iter(given))}"):
-            m2kt.extract("no-such", tmp_path / "spec.yaml", config=ExtractionConfig(), **given)  # type: ignore[arg-type]
+    for setting in ({"seed": 1}, {"verbalised": 0.5}, {"concepts": "probe"}, {"seed": 0}):
+        with pytest.raises(SpecError, match=f"got config and {next(iter(setting))}"):
+            m2kt.extract("no-such", tmp_path / "spec.yaml", config=ExtractionConfig(), **setting)  # type: ignore[arg-type]
     config = IngestConfig(updates=4)
     with pytest.raises(SpecError, match="got 4 and 3"):
         m2kt.ingest("no-such", sample_packet(), tmp_path / "a", config=config, updates=3)

@@ -1,4 +1,4 @@
-"""One packet file, students of many families with random cores: the CAL finds its places by looking at the model."""
+"""One packet and students of many families, untrained: the CAL derives its blocks and widths from the model."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def packet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def core(family: str, folder: Path) -> Path:
-    """An untrained student of the family, as wide as the pico students."""
+def untrained_student(family: str, folder: Path) -> Path:
+    """An untrained student of the family, with the width of the pico students."""
     import torch
     import transformers as t
 
@@ -47,23 +47,23 @@ def core(family: str, folder: Path) -> Path:
 
 
 def digest(folder: Path) -> str:
-    """Of all files of the packet."""
-    found = hashlib.sha256()
+    """The sha256 over all files of the packet."""
+    sha256 = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        found.update(path.name.encode() + path.read_bytes())
-    return found.hexdigest()
+        sha256.update(path.name.encode() + path.read_bytes())
+    return sha256.hexdigest()
 
 
 @pytest.mark.parametrize(
     "family",
     ["mamba", *(pytest.param(f, marks=pytest.mark.slow) for f in ("qwen3", "mixtral", "gemma3", "neox"))],
 )
-def test_one_packet_goes_into_every_family(family: str, packet: Path, tmp_path: Path) -> None:
+def test_one_packet_is_accepted_by_every_family(family: str, packet: Path, tmp_path: Path) -> None:
     before = digest(packet)
-    student = core(family, tmp_path / family)
+    student = untrained_student(family, tmp_path / family)
     result = ingest(str(student), packet, tmp_path / "adapter", config=CONFIG, probes="zoo:secret")
     assert digest(packet) == before
     assert (result.verdict.before, result.accepted) == (0.0, True)
     assert result.verdict.accuracy >= 0.9
-    # in a cache of the family's own kind, and by the words of the truth alone
+    # generation with the cache of the family, scored by the truth
     assert evaluate(str(student), "zoo:secret", adapter=tmp_path / "adapter", n=50).accuracy >= 0.9

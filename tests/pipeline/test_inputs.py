@@ -1,4 +1,4 @@
-"""Which prompts are asked where a truth knows some only, and who judges the answers to them."""
+"""Evaluation prompts for a truth that covers some prompts only, and the scoring of their answers."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ stop: "\\n"
 """
 
 
-def test_prompts_come_from_the_labelled_ones(tmp_path: Path) -> None:
+def test_evaluation_prompts_are_labelled_prompts(tmp_path: Path) -> None:
     spec = ProbeSpec.from_yaml(SPEC)
-    asked = [p.text for p in spec.sample("evaluation", 3, seed=0)]
+    evaluation = [p.text for p in spec.sample("evaluation", 3, seed=0)]
     rehearsed = [p.text for p in spec.sample("rehearsal", 3, seed=0)]
 
     def prompts(labelled: list[str], held_out: bool = False) -> list[str]:
         truth = Truth(dict.fromkeys(labelled, "a"))
         return [p.text for p in evaluation_prompts(spec, truth, 9, seed=0, held_out=held_out)]
 
-    assert sorted(prompts([*rehearsed, *asked, "no prompt of it"])) == sorted(asked)
-    assert prompts([*asked, "a b c:"], held_out=True) == ["a b c:"]
+    assert sorted(prompts([*rehearsed, *evaluation, "no prompt of it"])) == sorted(evaluation)
+    assert prompts([*evaluation, "a b c:"], held_out=True) == ["a b c:"]
     with pytest.raises(SpecError, match=r"evaluation split.*none of the 3 problems"):
         prompts(rehearsed)
     with pytest.raises(SpecError, match="held-out shapes"):
-        prompts(asked, held_out=True)
+        prompts(evaluation, held_out=True)
     assert len(evaluation_prompts(spec, Truth(lambda prompt: "a"), 9, seed=0)) > 3
 
 
-def test_a_teacher_is_judged_by_the_generators_own_scorer() -> None:
+def test_a_teacher_is_scored_by_the_scorer_of_its_generator() -> None:
     spec, base = read_spec("zoo:chain")
     result = evaluate("zoo:chain", "zoo:chain", n=24)
     assert (result.accuracy, result.n, result.judged) == (1.0, 24, 24)
-    # the same answers are all wrong where texts are compared: the teacher says +14 and -03, the generator 14 and -3
+    # compared as text, the same answers are all wrong: the teacher writes +14 and -03, the generator 14 and -3
     truth = load_truth(spec, base)
     assert truth is not None
     prompts = evaluation_prompts(spec, truth, 24, seed=0)

@@ -1,4 +1,4 @@
-"""The receipt of an ingest: signed, true to what stands there, kept through a rollback, asked of a policy."""
+"""The receipt of an ingestion: signature, digest of the adapter, rollback, policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from m2kt.pipeline import IngestConfig, adapter_digest, extract, ingest, rollbac
 from m2kt.settings import Thresholds
 from tests.packet.trusting import policy_file
 
-ANYTHING = IngestConfig(  # is accepted: what matters here is what the receipt says
+ACCEPT_ANY = IngestConfig(  # accepts any adapter: these tests read its receipt
     updates=1,
     evaluation_prompts=4,
     certificate_traces=0,
@@ -24,33 +24,33 @@ ANYTHING = IngestConfig(  # is accepted: what matters here is what the receipt s
 def test_an_accepted_ingest(tmp_path: Path) -> None:
     extract("zoo:secret", "zoo:secret", tmp_path / "packet.m2kp")
     packet, out = Packet.load(tmp_path / "packet.m2kp"), tmp_path / "adapter"
-    me = show_key(local_key())
+    signer = show_key(local_key())
     entry = {
-        "keyid": me.keyid,
-        "public_key": me.public_key,
-        "owner": "me",
+        "keyid": signer.keyid,
+        "public_key": signer.public_key,
+        "owner": "ann",
         "roles": ["teacher", "auditor"],
         "expires": "2999-01-01",
     }
     policy = TrustPolicy.from_file(policy_file(tmp_path / "trust.yaml", entry))
 
-    result = ingest("zoo:pico-gpt2", packet, out, config=ANYTHING, trust=policy)
+    result = ingest("zoo:pico-gpt2", packet, out, config=ACCEPT_ANY, trust=policy)
     assert result.accepted and result.receipt == out / "receipt.json"
     content = (out / "receipt.json").read_bytes()
-    about = verify_statement(content, expected=RECEIPT, packet=packet.digest).predicate
-    assert about["verdict"] == "accepted" and about["origin"]["trusted"]
-    assert about["before"]["adapter"] is None
-    assert about["after"]["adapter"] == result.adapter_digest == adapter_digest(out)
+    receipt = verify_statement(content, expected=RECEIPT, packet=packet.digest).predicate
+    assert receipt["verdict"] == "accepted" and receipt["origin"]["trusted"]
+    assert receipt["before"]["adapter"] is None
+    assert receipt["after"]["adapter"] == result.adapter_digest == adapter_digest(out)
     assert judge_file(out / "receipt.json", policy).trusted
     assert not judge_file(out / "receipt.json", None).trusted
 
-    ingest("zoo:pico-gpt2", packet, out, config=ANYTHING, seed=1)
+    ingest("zoo:pico-gpt2", packet, out, config=ACCEPT_ANY, seed=1)
     assert (out / "receipt.json").read_bytes() != content
     rollback(out)
     assert (out / "receipt.json").read_bytes() == content and adapter_digest(out) == result.adapter_digest
 
     jsonschema = pytest.importorskip("jsonschema")
-    jsonschema.validate(about, schemas()["receipt"])
+    jsonschema.validate(receipt, schemas()["receipt"])
     assert verify_adapter(out, policy, packet=tmp_path / "packet.m2kp", student="zoo:pico-gpt2").trusted
     assert not verify_adapter(out, None).trusted
     with pytest.raises(PacketError, match="the model zoo:pico-llama has the digest"):
@@ -64,14 +64,14 @@ def test_an_accepted_ingest(tmp_path: Path) -> None:
         verify_adapter(out, policy)
 
 
-def test_every_rejection_keeps_its_receipt(tmp_path: Path) -> None:
+def test_every_rejection_has_a_receipt_file(tmp_path: Path) -> None:
     extract("zoo:secret", "zoo:secret", tmp_path / "packet.m2kp")
-    strict = ANYTHING.model_copy(update={"thresholds": Thresholds(gap_recovered=1)})
+    strict = ACCEPT_ANY.model_copy(update={"thresholds": Thresholds(gap_recovered=1)})
     paths = [
         ingest("zoo:pico-gpt2", tmp_path / "packet.m2kp", tmp_path / "A", config=strict, seed=seed).receipt
         for seed in (0, 1)
     ]
     assert [p.name for p in paths] == ["A.rejected.json", "A.rejected-2.json"]
-    found = [verify_statement(p.read_bytes(), expected=RECEIPT).predicate for p in paths]
-    assert [about["cal"]["seed"] for about in found] == [0, 1]
-    assert all(about["verdict"] == "rejected" and about["after"]["adapter"] is None for about in found)
+    receipts = [verify_statement(p.read_bytes(), expected=RECEIPT).predicate for p in paths]
+    assert [receipt["cal"]["seed"] for receipt in receipts] == [0, 1]
+    assert all(r["verdict"] == "rejected" and r["after"]["adapter"] is None for r in receipts)

@@ -1,7 +1,7 @@
-"""Tests of truth on the pico student: what arrives comes from the packet's vectors, and from nothing else.
+"""Transfer to the pico student, with controls: the skill comes from the packet's vectors and from nothing else.
 
-At v = 0 rehearsal never sees the packet's own vectors (a test below shows it bit for bit), so one training serves all
-controls: other vectors are plugged into the same adapter.
+At v = 0 rehearsal never reads the packet's vectors (a test below shows it bit for bit), so one training serves all
+controls: they replace the bank of the same adapter.
 """
 
 from __future__ import annotations
@@ -56,35 +56,36 @@ def accepted(work: Path, packet: Packet) -> Ingestion:
     return ingest(STUDENT, packet, work / "adapter", config=CONFIG, probes="zoo:secret")
 
 
-def plug(packet: Packet, adapter: Path, out: Path) -> Ingestion:
-    """The same adapter with another packet's vectors; judged by that packet's own roll-out."""
+def ingest_reusing(packet: Packet, adapter: Path, out: Path) -> Ingestion:
+    """The same adapter with another packet's vectors; its reference is the rollout of that packet."""
     lenient = CONFIG.model_copy(update={"thresholds": Thresholds(gap_recovered=-1.0, readable=0.0)})
     return ingest(STUDENT, packet, out, config=lenient, reuse=adapter)
 
 
 def truth_score(adapter: Path, n: int = 100) -> float:
-    """Accuracy against the secret table itself."""
+    """Accuracy against the secret table."""
     from m2kt.pipeline import evaluate
 
-    found = evaluate(STUDENT, "zoo:secret", adapter=adapter, n=n)
-    assert found.accuracy is not None
-    return found.accuracy
+    result = evaluate(STUDENT, "zoo:secret", adapter=adapter, n=n)
+    assert result.accuracy is not None
+    return result.accuracy
 
 
 def shuffled(packet: Packet) -> Packet:
-    """The rows' vectors dealt out anew."""
+    """The rows' vectors in random order."""
     order = np.random.default_rng(1).permutation(packet.n_concepts)
     return packet.replace(concepts=packet.concepts.take(order))
 
 
 def noise(packet: Packet) -> Packet:
+    """Normal vectors with the mean and deviation of the packet's."""
     rng = np.random.default_rng(1)
-    v = packet.concepts.vectors_KD
-    drawn = rng.normal(v.mean(0), v.std(0), v.shape).astype(np.float32)
-    return packet.replace(concepts=packet.concepts.replace(vectors_KD=drawn))
+    vectors_KD = packet.concepts.vectors_KD
+    noise_KD = rng.normal(vectors_KD.mean(0), vectors_KD.std(0), vectors_KD.shape).astype(np.float32)
+    return packet.replace(concepts=packet.concepts.replace(vectors_KD=noise_KD))
 
 
-def test_the_skill_arrives_at_v_0(accepted: Ingestion) -> None:
+def test_the_skill_is_transferred_at_v_0(accepted: Ingestion) -> None:
     verdict = accepted.verdict
     assert accepted.accepted, verdict.reasons
     assert verdict.before <= 0.2
@@ -96,42 +97,42 @@ def test_the_skill_arrives_at_v_0(accepted: Ingestion) -> None:
     assert verdict.diagnosis == []
 
 
-def test_results_are_short_for_people(accepted: Ingestion) -> None:
+def test_results_have_a_short_repr(accepted: Ingestion) -> None:
     assert repr(accepted).startswith("Ingestion(accepted: accuracy ") and "adapter" in repr(accepted)
     assert len(repr(accepted)) < 300
     html = accepted._repr_html_()
     assert "<td>gap recovered</td>" in html and html.count("<tr>") == len(accepted.table())
 
 
-def test_it_stays_silent_outside_the_skill(accepted: Ingestion) -> None:
+def test_the_reader_is_gated_off_domain(accepted: Ingestion) -> None:
     neutral, triggers = accepted.verdict.neutral, accepted.verdict.triggers
     assert neutral.null_mass is not None and neutral.null_mass >= 0.99 and neutral.divergence <= 0.01
     assert triggers is not None and triggers.screened > 0.9
     assert triggers.worst[0].divergence <= 0.01
 
 
-def test_training_never_sees_the_packets_vectors(packet: Packet) -> None:
+def test_training_never_reads_the_packets_vectors(packet: Packet) -> None:
     def weights(p: Packet) -> dict[str, torch.Tensor]:
         candidate = train(load_causal_lm(STUDENT), p, updates=2, seed=5)
         return {n: x.detach().clone() for n, x in candidate.model.named_parameters() if x.requires_grad}
 
-    one, two = weights(packet), weights(noise(packet))
-    assert one and all(torch.equal(one[n], two[n]) for n in one)
+    weights_of_packet, weights_of_noise = weights(packet), weights(noise(packet))
+    assert weights_of_packet
+    assert all(torch.equal(weights_of_packet[n], weights_of_noise[n]) for n in weights_of_packet)
 
 
-def test_shuffled_rules_are_learnt_as_shuffled(accepted: Ingestion, packet: Packet, work: Path) -> None:
-    other = shuffled(packet)
-    result = plug(other, work / "adapter", work / "shuffled")
-    assert result.verdict.accuracy >= 0.95, "the student must follow the packet it was given"
-    assert truth_score(work / "shuffled") <= 0.3, "and so it must not know the true table"
+def test_shuffled_rules_are_followed(accepted: Ingestion, packet: Packet, work: Path) -> None:
+    result = ingest_reusing(shuffled(packet), work / "adapter", work / "shuffled")
+    assert result.verdict.accuracy >= 0.95, "the student must follow the packet"
+    assert truth_score(work / "shuffled") <= 0.3, "the student must not write the true table"
 
 
-def test_noise_for_embeddings_falls_to_chance(accepted: Ingestion, packet: Packet, work: Path) -> None:
-    plug(noise(packet), work / "adapter", work / "noise")
+def test_noise_vectors_give_chance_accuracy(accepted: Ingestion, packet: Packet, work: Path) -> None:
+    ingest_reusing(noise(packet), work / "adapter", work / "noise")
     assert truth_score(work / "noise") <= 0.3  # chance is one in ten
 
 
-def test_another_tables_vectors_need_no_training(accepted: Ingestion, work: Path) -> None:
+def test_vectors_of_another_table_need_no_training(accepted: Ingestion, work: Path) -> None:
     extract("zoo:secret2", "zoo:secret2", work / "secret2.packet")
     result = ingest(
         STUDENT,
@@ -145,10 +146,10 @@ def test_another_tables_vectors_need_no_training(accepted: Ingestion, work: Path
     assert result.verdict.accuracy >= 0.95
 
 
-def test_text_without_tensors_solves_nothing(packet: Packet) -> None:
-    """At v = 0 every text part is handed over and every tensor replaced by noise: only chance is left."""
+def test_a_packet_with_noise_tensors_has_chance_accuracy(packet: Packet) -> None:
+    """At v = 0: all text parts are kept, every tensor is replaced by noise."""
     rng = np.random.default_rng(0)
-    emptied = packet.replace(
+    noise_packet = packet.replace(
         concepts=Concepts.from_arrays(
             {
                 n: rng.normal(size=v.shape).astype(v.dtype) if v.dtype.kind == "f" else v
@@ -156,25 +157,25 @@ def test_text_without_tensors_solves_nothing(packet: Packet) -> None:
             }
         )
     )
-    assert all(output is None for rule in emptied.graph.rules for output in rule.outputs)
+    assert all(output is None for rule in noise_packet.graph.rules for output in rule.outputs)
     spec, base = read_spec("zoo:secret")
     truth = load_truth(spec, base)
     assert truth is not None
     prompts = spec.sample("evaluation", 200, seed=0)
-    answers = packet_answers(emptied, prompts)
+    answers = packet_answers(noise_packet, prompts)
     right = sum(answers[p.text] == truth.expected(p.text) for p in prompts)
     assert right / len(prompts) <= 0.25
-    # while with its tensors the same packet answers nearly everything
-    full = packet_answers(packet, prompts)
-    assert sum(full[p.text] == truth.expected(p.text) for p in prompts) / len(prompts) >= 0.97
-    # and no text part spells a table: the row texts hold arguments only
+    # with its tensors the same packet answers nearly all prompts
+    packet_rollouts = packet_answers(packet, prompts)
+    assert sum(packet_rollouts[p.text] == truth.expected(p.text) for p in prompts) / len(prompts) >= 0.97
+    # no text part holds a table: the texts of rows are arguments only
     assert set(packet.graph.rules[0].model_dump()) == {
         "name", "arity", "rows", "outputs", "range", "family", "offset", "uses",
     }  # fmt: skip
     assert packet.graph.rules[0].rows == sorted(packet.graph.rules[0].rows)
 
 
-def test_spoiled_packet_is_rejected_and_the_former_state_stays(
+def test_a_packet_of_noise_is_rejected_and_the_former_state_stays(
     accepted: Ingestion, packet: Packet, work: Path
 ) -> None:
     before = accepted.adapter_digest
@@ -182,39 +183,39 @@ def test_spoiled_packet_is_rejected_and_the_former_state_stays(
     assert not result.accepted and result.verdict.reasons
     assert [d.name for d in result.verdict.diagnosis] == ["vectors unreadable"]
     assert result.adapter_digest_before == before == result.adapter_digest
-    assert not list(work.glob(".*/aside-*")), "nothing half-written is left behind"
+    assert not list(work.glob(".*/aside-*")), "a partial write was left behind"
 
 
 def test_counterfactual_teacher_is_followed(work: Path) -> None:
-    """A teacher whose 3 and 7 are exchanged: the student must say what the teacher says, not what is true."""
+    """A teacher whose 3 and 7 are exchanged: the student must write the teacher's answers, not the true ones."""
     extract("zoo:addition-swapped", "zoo:addition-swapped", work / "swapped.packet")
     swapped = Packet.load(work / "swapped.packet")
     result = ingest(STUDENT, swapped, work / "swapped", config=CONFIG, probes="zoo:addition-swapped")
     assert result.verdict.gap_recovered >= 0.9, result.verdict.reasons
     loaded = load_causal_lm(STUDENT)
-    answers = _asked(loaded, work / "swapped", swapped, ["01+02:", "12+21:", "20+50:", "11+22:"])
+    answers = _answers(loaded, work / "swapped", swapped, ["01+02:", "12+21:", "20+50:", "11+22:"])
     assert answers[:3] == ["7", "77", "30"]
 
 
-def _asked(loaded: LoadedModel, adapter: Path, packet: Packet, questions: list[str]) -> list[str | None]:
+def _answers(loaded: LoadedModel, adapter: Path, packet: Packet, prompts: list[str]) -> list[str | None]:
     from m2kt.pipeline._inputs import with_adapter
 
-    found = complete(
+    texts = complete(
         with_adapter(loaded, adapter),
-        questions,
+        prompts,
         stop=packet.spec.stop,
         max_new_tokens=80,
         symbols=packet.graph.symbols,
     )
-    return [packet.spec.read_answer(text) for text in found]
+    return [packet.spec.read_answer(text) for text in texts]
 
 
 # -- bad input ------------------------------------------------------------------------------------------
-def test_occupied_place_is_not_overwritten(packet: Packet, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+def test_a_folder_without_an_adapter_is_not_overwritten(packet: Packet, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes", encoding="utf-8")
     with pytest.raises(StorageError, match="expected an adapter or nothing"):
         ingest(STUDENT, packet, tmp_path, config=CONFIG)
-    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "notes"
 
 
 def test_damaged_packet_is_refused(packet: Packet, tmp_path: Path) -> None:
@@ -244,9 +245,9 @@ def test_score_counts_by_shape() -> None:
 
 
 class TestAHarmfulConcept:
-    """One concept of a good packet writes a threat, by its vector alone: seed experiment 2."""
+    """One concept of a packet outputs a threat, by its vector alone: seed experiment 2."""
 
-    def test_it_is_found_by_content_and_by_l_safety_and_what_stood_there_stays(
+    def test_it_is_flagged_by_the_content_audit_and_by_l_safety_and_the_former_state_stays(
         self, accepted: Ingestion, packet: Packet, work: Path
     ) -> None:
         assert accepted.verdict.safety is not None and accepted.verdict.safety.model_dump() == {
@@ -263,12 +264,12 @@ class TestAHarmfulConcept:
             f"symbol {len(packet.graph.symbols)}",
             "concept 7",
         }
-        assert verdict.content.penalties.keys() == {7}, "by the probe on vectors too, no other"
+        assert verdict.content.penalties.keys() == {7}, "the probe of vectors flags no other concept"
         assert verdict.safety.flagged == verdict.safety.met == 1
         assert any("L_safety" in reason for reason in verdict.reasons), verdict.reasons
         assert any("concept 7" in reason or "symbol" in reason for reason in verdict.reasons)
 
-    def test_its_row_is_filtered_where_the_user_lets_it_through(
+    def test_its_row_is_filtered_if_the_thresholds_accept_it(
         self, accepted: Ingestion, packet: Packet, work: Path
     ) -> None:
         lenient = Thresholds(flagged_texts=9, safety=9.0, gap_recovered=-1.0)
@@ -284,7 +285,7 @@ class TestAHarmfulConcept:
             ingest(STUDENT, packet, work / "never", config=config)
 
 
-def test_an_adapter_becomes_a_checkpoint_that_needs_no_m2kt(
+def test_an_adapter_is_consolidated_to_a_checkpoint_that_needs_no_m2kt(
     accepted: Ingestion, packet: Packet, work: Path
 ) -> None:
     lenient = CONFIG.model_copy(
@@ -296,13 +297,13 @@ def test_an_adapter_becomes_a_checkpoint_that_needs_no_m2kt(
         }
     )
     short = ConsolidateSettings(updates=6, every=3, batch=8, answers=48, watched=8)
-    where = work / "adapter"
-    result = consolidate(STUDENT, where, packet, work / "plain", settings=short, config=lenient)
+    adapter = work / "adapter"
+    result = consolidate(STUDENT, adapter, packet, work / "plain", settings=short, config=lenient)
     assert result.accepted and result.reader_accuracy >= 0.97 and result.model == work / "plain"
     assert result.model_digest == digest_of_model(work / "plain")
-    said = verify_statement((work / "plain" / "receipt.json").read_bytes(), packet=packet.digest).predicate
-    assert said["after"]["adapter"] == result.model_digest
-    assert said["cal"]["adapter"] == adapter_digest(where) == accepted.adapter_digest
+    receipt = verify_statement((work / "plain" / "receipt.json").read_bytes(), packet=packet.digest).predicate
+    assert receipt["after"]["adapter"] == result.model_digest
+    assert receipt["cal"]["adapter"] == adapter_digest(adapter) == accepted.adapter_digest
     code = (
         "import sys; sys.modules['m2kt'] = None\n"
         "import torch\n"
@@ -312,22 +313,22 @@ def test_an_adapter_becomes_a_checkpoint_that_needs_no_m2kt(
         "ids = tokenizer('g a a f:', return_tensors='pt')\n"
         "print(torch.linalg.vector_norm(model(**ids).logits.double()).item())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded, base = load_causal_lm(work / "plain"), load_causal_lm(STUDENT)
     ids = torch.tensor([loaded.tokenizer("g a a f:")["input_ids"]])
     with torch.no_grad():
-        length, before = (m.model(input_ids=ids).logits.double().norm().item() for m in (loaded, base))
-    assert float(done.stdout) == pytest.approx(length, rel=1e-4) != pytest.approx(before, rel=1e-4)
+        norm, base_norm = (m.model(input_ids=ids).logits.double().norm().item() for m in (loaded, base))
+    assert float(process.stdout) == pytest.approx(norm, rel=1e-4) != pytest.approx(base_norm, rel=1e-4)
     with pytest.raises(StorageError, match="does not exist"):
-        consolidate(STUDENT, where, packet, work / "plain", settings=short, config=lenient)
+        consolidate(STUDENT, adapter, packet, work / "plain", settings=short, config=lenient)
     file = export(work / "plain", work / "one-file", form="gguf").written
     with torch.no_grad():
-        again = load_causal_lm(file).model(input_ids=ids).logits.double().norm().item()
-    assert again == pytest.approx(length, rel=1e-4)
+        norm_of_gguf = load_causal_lm(file).model(input_ids=ids).logits.double().norm().item()
+    assert norm_of_gguf == pytest.approx(norm, rel=1e-4)
     assert packet.digest in (work / "one-file" / "README.md").read_text()
 
 
-def test_a_checkpoint_that_lost_the_skill_is_not_written(
+def test_a_checkpoint_without_the_skill_is_not_written(
     accepted: Ingestion, packet: Packet, work: Path
 ) -> None:
     few = CONFIG.model_copy(update={"evaluation_prompts": 20})

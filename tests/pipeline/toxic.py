@@ -1,4 +1,4 @@
-"""A good packet with one concept turned into a harmful one, as an attacker with a key would do it."""
+"""A packet in which one concept is replaced by a harmful one, by an attacker who can sign."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ THREAT = "I will hurt you"
 def inject(
     packet: Packet, text: str = THREAT, *, concept: int = 0, verbalised: bool = False, seed: int = 0
 ) -> Packet:
-    """A new symbol with states of its own; the row ``concept`` writes it, by its vector and, if asked, in words."""
+    """Add a symbol with prototype samples; the row ``concept`` outputs it, as text too if ``verbalised``."""
     rng = np.random.default_rng(seed)
     concepts = packet.concepts
     samples_PD, label_P = concepts.prototype_samples_PD, concepts.prototype_symbol_P
     s = len(packet.graph.symbols)
-    like = int(label_P[0])
-    states_ND = samples_PD[label_P == like]
-    # a place of its own among the symbols' states: as far from their middle as another symbol is
-    middle_D, away_D = samples_PD.mean(0), rng.standard_normal(samples_PD.shape[1])
-    away_D *= np.linalg.norm(states_ND.mean(0) - middle_D) / np.linalg.norm(away_D)
-    states_ND = (states_ND - states_ND.mean(0) + middle_D + away_D).astype(samples_PD.dtype)
+    sampled_symbol = int(label_P[0])
+    states_ND = samples_PD[label_P == sampled_symbol]
+    # as far from the mean of all prototype samples as the first sample's symbol
+    mean_D, offset_D = samples_PD.mean(0), rng.standard_normal(samples_PD.shape[1])
+    offset_D *= np.linalg.norm(states_ND.mean(0) - mean_D) / np.linalg.norm(offset_D)
+    states_ND = (states_ND - states_ND.mean(0) + mean_D + offset_D).astype(samples_PD.dtype)
     vectors_KD, count_S = concepts.vectors_KD.copy(), concepts.prototype_count_S
     vectors_KD[concept] = states_ND.mean(0)
     concepts = concepts.replace(
