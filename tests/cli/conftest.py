@@ -1,4 +1,4 @@
-"""What commands are given in the tests of their errors: good and bad models, packets, specs and folders."""
+"""A folder of valid and invalid models, packets, specs and settings, for the tests of errors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.tiny import char_tokenizer, save_tiny
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("place")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("inputs")
     save_tiny(root / "model", "llama", char_tokenizer())
     save_tiny(root / "short", "gpt2", char_tokenizer(), context=4)
     save_tiny(root / "digits", "gpt2", char_tokenizer("\n 0123456789:>."))

@@ -1,4 +1,4 @@
-"""How the demo's result is shown; what it does is the pipeline's and tested there."""
+"""The output of ``m2kt demo``; its measurements are tested with the pipeline."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def _result(restored: bool) -> DemoResult:
 
 
 @pytest.mark.parametrize("restored", [True, False])
-def test_everything_that_was_promised_is_printed(restored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, object] = {}
+def test_the_table_and_the_rollback_are_printed(restored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, object] = {}
 
     def demo(student: str, **options: object) -> DemoResult:
-        asked.update(options, student=student)
+        arguments.update(options, student=student)
         return _result(restored)
 
     monkeypatch.setattr(pipeline, "demo", demo)
     result = CliRunner().invoke(app, ["demo", "--student", "zoo:pico-llama"], env={"COLUMNS": "120"})
-    assert asked["student"] == "zoo:pico-llama"
+    assert arguments["student"] == "zoo:pico-llama"
     for shown in (
         "99.5 %",
         "5.0 %",

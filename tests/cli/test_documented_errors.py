@@ -1,4 +1,4 @@
-"""Every exit code and error message that docs/errors.md shows is produced here by the command beside it."""
+"""Each command of docs/errors.md gives the exit code and the message in its row."""
 
 from __future__ import annotations
 
@@ -24,49 +24,51 @@ MEANINGS = [
 
 
 @pytest.fixture(scope="module")
-def keys(place: Path) -> Path:
-    """Policies about the key that signed the packet, and about another one."""
+def policies(inputs: Path) -> Path:
+    """The inputs with policies for the key that signed the packet, and for another key."""
 
-    def shown(name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(CliRunner().invoke(app, ["keys", "show", name, "--json"]).stdout)
-        return {k: found[k] for k in ("keyid", "public_key")} | {
+    def policy_entry(name: str) -> dict[str, Any]:
+        key: dict[str, Any] = json.loads(CliRunner().invoke(app, ["keys", "show", name, "--json"]).stdout)
+        return {field: key[field] for field in ("keyid", "public_key")} | {
             "owner": name,
             "roles": ["teacher"],
             "expires": "2999-01-01",
         }
 
     CliRunner().invoke(app, ["keys", "new", "judge"])
-    signer = json.loads((place / "packet" / "signature.json").read_text())["signatures"][0]["keyid"]
+    signer = json.loads((inputs / "packet" / "signature.json").read_text())["signatures"][0]["keyid"]
     names = [
         row["name"] for row in json.loads(CliRunner().invoke(app, ["keys", "list", "--json"]).stdout)["keys"]
     ]
-    own = next(entry for name in names if (entry := shown(name))["keyid"] == signer)
-    policy = {"version": 1, "keys": [own], "thresholds": {"teacher": 1}}
-    (place / "trust.yaml").write_text(json.dumps(policy))
-    (place / "high.yaml").write_text(json.dumps(policy | {"thresholds": {"teacher": 2}}))
-    (place / "stranger.yaml").write_text(json.dumps(policy | {"keys": [shown("judge")]}))
-    return place
+    signer_entry = next(entry for name in names if (entry := policy_entry(name))["keyid"] == signer)
+    policy = {"version": 1, "keys": [signer_entry], "thresholds": {"teacher": 1}}
+    (inputs / "trust.yaml").write_text(json.dumps(policy))
+    (inputs / "high.yaml").write_text(json.dumps(policy | {"thresholds": {"teacher": 2}}))
+    (inputs / "stranger.yaml").write_text(json.dumps(policy | {"keys": [policy_entry("judge")]}))
+    return inputs
 
 
-@pytest.mark.parametrize(("code", "command", "says"), ROWS, ids=[f"{c} {line}" for c, line, _ in ROWS])
-def test_row(code: str, command: str, says: str, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(keys)
+@pytest.mark.parametrize(("code", "command", "message"), ROWS, ids=[f"{c} {line}" for c, line, _ in ROWS])
+def test_the_command_gives_the_code_and_message_of_its_row(
+    code: str, command: str, message: str, policies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(policies)
     monkeypatch.setenv("M2KT_OFFLINE", "1")
-    done = CliRunner().invoke(app, command.split())
-    printed = " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.stdout + "\n" + done.stderr).split())
-    pattern = ".*".join(re.escape(part.strip()) for part in says.split("…"))
-    assert str(done.exit_code) == code, (printed, done.exception)
+    result = CliRunner().invoke(app, command.split())
+    printed = " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.stdout + "\n" + result.stderr).split())
+    pattern = ".*".join(re.escape(part.strip()) for part in message.split("…"))
+    assert str(result.exit_code) == code, (printed, result.exception)
     assert re.search(pattern, printed), printed
-    if says.startswith("error: "):
-        assert done.stdout == "" and done.stderr.count("error: ") == 1
+    if message.startswith("error: "):
+        assert result.stdout == "" and result.stderr.count("error: ") == 1
 
 
-def test_every_code_is_explained_and_shown() -> None:
+def test_every_exit_code_has_a_meaning_and_a_command() -> None:
     named = {int(n) for n in re.findall(r"\b(\d+) [a-z]", EXIT_CODES)}
     assert named == set(MEANINGS) == {int(code) for code, _, _ in ROWS}
 
 
-def test_the_other_documents_name_no_other_code() -> None:
+def test_documents_name_no_unknown_exit_code() -> None:
     for path in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
         for code in re.findall(r"\bexit (?:code )?(\d+)", path.read_text(encoding="utf-8"), re.I):
             assert int(code) in MEANINGS, (path.name, code)

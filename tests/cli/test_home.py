@@ -1,4 +1,4 @@
-"""A home directory that is unknown or cannot be written: a sentence that names M2KT_HOME, before any work."""
+"""A home directory that is unknown or not writable: an error that names M2KT_HOME, before any work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_home_below_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         check_home()
 
 
-def test_no_home_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_home_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_home(path: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")  # as for a uid without a passwd entry
 
@@ -47,17 +47,17 @@ def test_no_home_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_verbs_that_sign_refuse_before_any_work(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # neither teacher nor student nor packet exist: an error after the check would name them
+    # the teacher, the student and the packet do not exist: an error after the check would name them
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("M2KT_HOME", str(tmp_path / "file" / "home"))
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, line.split())
-    assert done.exit_code == 9, (done.stderr, done.exception)
-    assert "set M2KT_HOME" in done.stderr and "such" not in done.stderr
+    result = CliRunner().invoke(app, line.split())
+    assert result.exit_code == 9, (result.stderr, result.exception)
+    assert "set M2KT_HOME" in result.stderr and "such" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_home_that_only_holds_the_key_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_home_with_a_key_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from m2kt.packet import local_key
 
     monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))

@@ -1,4 +1,4 @@
-"""Parts that are not installed: an error or a note names what to install."""
+"""Optional packages that are not installed: an error or a note names the package to install."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ def packet(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
 def test_pages_name_their_extra(package: str, packet: Path, tmp_path: Path) -> None:
     script = f"import sys; sys.modules[{package!r}] = None; from m2kt.cli import app; app(sys.argv[1:])"
-    words = ["inspect", str(packet), "--html", str(tmp_path / "page.html")]
-    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    arguments = ["inspect", str(packet), "--html", str(tmp_path / "page.html")]
+    result = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
     message = f"--html needs {package}, which is not installed: pip install 'm2kt[html]'"
-    assert done.returncode == 3 and message in done.stderr, done.stderr
+    assert result.returncode == 3 and message in result.stderr, result.stderr
     assert not (tmp_path / "page.html").exists()
 
 
@@ -39,5 +41,5 @@ def test_ingest_notes_that_no_text_was_audited(
 
 def test_audit_names_the_missing_distribution(packet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("m2kt.auditor._content.plugins", lambda group: {})
-    done = CliRunner().invoke(app, ["audit", str(packet)])
-    assert done.exit_code == 3 and "pip install 'm2kt-content'" in done.stderr
+    result = CliRunner().invoke(app, ["audit", str(packet)])
+    assert result.exit_code == 3 and "pip install 'm2kt-content'" in result.stderr

@@ -1,4 +1,4 @@
-"""Terminals without UTF-8: results are written, our own marks as ASCII, other characters as escapes."""
+"""Terminals without UTF-8: marks of m2kt are written as ASCII, other characters as escapes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from m2kt.cli._output import ASCII
 from tests.packet.samples import sample_packet
 
 
-def m2kt(encoding: str, *words: object) -> subprocess.CompletedProcess[bytes]:
+def m2kt(encoding: str, *arguments: object) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "120"}
     return subprocess.run(
-        [sys.executable, "-m", "m2kt", *map(str, words)], capture_output=True, env=environment, check=False
+        [sys.executable, "-m", "m2kt", *map(str, arguments)],
+        capture_output=True,
+        env=environment,
+        check=False,
     )
 
 
 @pytest.fixture
 def packet(tmp_path: Path) -> Path:
-    """Its symbols are letters that no ASCII terminal has."""
+    """A packet whose symbols are letters outside ASCII."""
     sample = sample_packet()
     graph = sample.graph.model_copy(update={"symbols": ["ä", "β", "語"]})
     return sample.replace(graph=graph).save(tmp_path / "p.m2kp")
@@ -31,9 +34,9 @@ def packet(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_inspect(encoding: str, packet: Path) -> None:
-    done = m2kt(encoding, "inspect", packet)
-    assert done.returncode == 0, done.stderr
-    text = done.stdout.decode(encoding)
+    process = m2kt(encoding, "inspect", packet)
+    assert process.returncode == 0, process.stderr
+    text = process.stdout.decode(encoding)
     assert ("□" in text) == (encoding == "utf-8") and ("0:_" in text) == (encoding != "utf-8")
     assert ("語" if encoding == "utf-8" else "\\u8a9e") in text
     assert ("\\xe4" if encoding == "ascii" else "ä") in text
@@ -49,8 +52,8 @@ def test_json_is_the_same_object_everywhere(packet: Path) -> None:
 
 
 def test_errors_and_help(packet: Path, tmp_path: Path) -> None:
-    done = m2kt("ascii", "inspect", tmp_path / "語.m2kp")
-    assert done.returncode == 7 and b"\\u8a9e" in done.stderr
+    process = m2kt("ascii", "inspect", tmp_path / "語.m2kp")
+    assert process.returncode == 7 and b"\\u8a9e" in process.stderr
     assert m2kt("ascii", "--help").returncode == 0
 
 
@@ -58,7 +61,7 @@ def test_replacements_keep_tables_aligned() -> None:
     assert all(len(mark) == len(ascii_) == 1 and ascii_.isascii() for mark, ascii_ in ASCII.items())
 
 
-def test_python_dash_m_is_the_command() -> None:
+def test_python_m_runs_the_command() -> None:
     for module in ("m2kt", "m2kt.cli"):
-        done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, check=False)
-        assert done.returncode == 0 and b"ingest" in done.stdout
+        process = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, check=False)
+        assert process.returncode == 0 and b"ingest" in process.stdout

@@ -1,4 +1,4 @@
-"""The verbs of trust as users run them: exit codes, JSON on stdout, refusals before any training."""
+"""The verbs keys, sign, verify, and policies: exit codes, JSON on stdout, refusals before training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def m2kt(*arguments: object) -> Result:
 
 
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _temporary_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("M2KT_PASSPHRASE", raising=False)
 
@@ -35,12 +35,12 @@ def packet(tmp_path: Path) -> Path:
 
 
 def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = m2kt("keys", "new", "ann", "--json")
-    assert made.exit_code == 0 and "BEGIN PUBLIC KEY" in json.loads(made.stdout)["public_key"]
+    created = m2kt("keys", "new", "ann", "--json")
+    assert created.exit_code == 0 and "BEGIN PUBLIC KEY" in json.loads(created.stdout)["public_key"]
     shown = m2kt("keys", "show", "ann")
-    assert json.loads(made.stdout)["keyid"] in shown.stdout and "PRIVATE" not in shown.stdout
-    again = m2kt("keys", "new", "ann")
-    assert again.exit_code == 9 and "not overwritten" in again.stderr
+    assert json.loads(created.stdout)["keyid"] in shown.stdout and "PRIVATE" not in shown.stdout
+    repeated = m2kt("keys", "new", "ann")
+    assert repeated.exit_code == 9 and "not overwritten" in repeated.stderr
     monkeypatch.setenv("M2KT_PASSPHRASE", "sesame")
     assert m2kt("keys", "new", "ada", "--passphrase").exit_code == 0
     listed = json.loads(m2kt("keys", "list", "--json").stdout)["keys"]
@@ -50,25 +50,25 @@ def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sign_and_verify(packet: Path, tmp_path: Path) -> None:
     keys = (trusted("tom", "teacher"), trusted("ada", "auditor"))
     policy = policy_file(tmp_path / "t.yaml", *keys, thresholds={"teacher": 1, "auditor": 1})
-    missed = m2kt("verify", packet, "--trust", policy, "--at", "2027-01-01", "--json")
-    assert missed.exit_code == NOT_TRUSTED
-    assert "role auditor needs 1" in json.loads(missed.stdout)["reasons"][0]
+    without_auditor = m2kt("verify", packet, "--trust", policy, "--at", "2027-01-01", "--json")
+    assert without_auditor.exit_code == NOT_TRUSTED
+    assert "role auditor needs 1" in json.loads(without_auditor.stdout)["reasons"][0]
     signed = json.loads(m2kt("sign", packet, "--key", "ada", "--json").stdout)
     assert signed["digest"] == Packet.load(packet).digest and len(signed["signers"]) == 2
     assert m2kt("sign", packet, "--key", "ada").exit_code == 7
     assert m2kt("verify", packet, "--trust", policy, "--at", "2027-01-01").exit_code == 0
-    late = m2kt("verify", packet, "--trust", policy, "--at", "2031-01-01")
-    assert late.exit_code == NOT_TRUSTED and "expired" in late.stdout
+    expired = m2kt("verify", packet, "--trust", policy, "--at", "2031-01-01")
+    assert expired.exit_code == NOT_TRUSTED and "expired" in expired.stdout
 
 
-def test_without_a_policy_it_is_intact_and_not_trusted(packet: Path) -> None:
-    done = m2kt("verify", packet, "--json")
-    verdict = json.loads(done.stdout)
-    assert done.exit_code == NOT_TRUSTED and verdict["integrity"] and not verdict["trusted"]
+def test_without_a_policy_a_packet_is_intact_and_not_trusted(packet: Path) -> None:
+    result = m2kt("verify", packet, "--json")
+    verdict = json.loads(result.stdout)
+    assert result.exit_code == NOT_TRUSTED and verdict["integrity"] and not verdict["trusted"]
     assert verdict["reasons"][0].startswith("not trusted: no policy")
 
 
-def test_damage_and_bad_policies(packet: Path, tmp_path: Path) -> None:
+def test_damaged_packets_and_invalid_policies(packet: Path, tmp_path: Path) -> None:
     policy = policy_file(tmp_path / "t.yaml", trusted("tom", "teacher"), anything=1)
     assert m2kt("verify", packet, "--trust", policy).exit_code == 3
     content = bytearray(packet.read_bytes())
@@ -83,17 +83,17 @@ def test_a_wrong_passphrase(packet: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("M2KT_PASSPHRASE", "sesame")
     m2kt("keys", "new", "ada", "--passphrase")
     monkeypatch.setenv("M2KT_PASSPHRASE", "barley")
-    done = m2kt("sign", packet, "--key", "ada")
-    assert done.exit_code == 9 and "passphrase is wrong" in done.stderr
+    result = m2kt("sign", packet, "--key", "ada")
+    assert result.exit_code == 9 and "passphrase is wrong" in result.stderr
     monkeypatch.delenv("M2KT_PASSPHRASE")
     assert m2kt("sign", packet, "--key", "ada").exit_code == 9
 
 
-def test_ingest_refuses_before_anything_is_loaded(packet: Path, tmp_path: Path) -> None:
+def test_ingest_checks_the_policy_before_it_loads_a_model(packet: Path, tmp_path: Path) -> None:
     policy = policy_file(tmp_path / "t.yaml", trusted("ann", "teacher"))
-    # there is no such student: a refusal that came later would say so
-    done = m2kt("ingest", "no/such/student", packet, "--out", tmp_path / "a", "--trust", policy)
-    assert done.exit_code == NOT_TRUSTED and "role teacher needs 1" in done.stderr
+    # the student does not exist: a later refusal would name it
+    result = m2kt("ingest", "no/such/student", packet, "--out", tmp_path / "a", "--trust", policy)
+    assert result.exit_code == NOT_TRUSTED and "role teacher needs 1" in result.stderr
     assert not (tmp_path / "a").exists()
 
 
@@ -102,21 +102,21 @@ def test_an_evaluation_and_an_audit_are_signed_statements(packet: Path, tmp_path
     (tmp_path / "spec.yaml").write_text(SPEC.replace("truth: truth.py:answer", "truth: null"))
     (tmp_path / "patterns.yaml").write_text("detectors: [patterns]\n")
     key("ada")
-    said = tmp_path / "evaluation.json"
-    asked = ("evaluate", tmp_path / "model", "--probes", tmp_path / "spec.yaml", "--n", 4)
-    assert m2kt(*asked, "--packet", packet).exit_code == 3
-    done = m2kt(*asked, "--packet", packet, "--statement", said, "--key", "ada", "--json")
-    assert done.exit_code == 0, done.stderr
-    audited = ("audit", packet, "--config", tmp_path / "patterns.yaml", "--key", "ada", "--json")
-    judged = tmp_path / "verdict.json"
-    found = m2kt(*audited, "--statement", judged)
-    assert found.exit_code == 0, found.stderr
+    evaluation = tmp_path / "evaluation.json"
+    evaluate = ("evaluate", tmp_path / "model", "--probes", tmp_path / "spec.yaml", "--n", 4)
+    assert m2kt(*evaluate, "--packet", packet).exit_code == 3
+    evaluated = m2kt(*evaluate, "--packet", packet, "--statement", evaluation, "--key", "ada", "--json")
+    assert evaluated.exit_code == 0, evaluated.stderr
+    audit = ("audit", packet, "--config", tmp_path / "patterns.yaml", "--key", "ada", "--json")
+    verdict = tmp_path / "verdict.json"
+    audited = m2kt(*audit, "--statement", verdict)
+    assert audited.exit_code == 0, audited.stderr
     jsonschema = pytest.importorskip("jsonschema")
     policy = policy_file(tmp_path / "t.yaml", trusted("tom", "teacher"), trusted("ada", "auditor"))
-    for file, kind, printed in ((said, EVALUATION, done), (judged, VERDICT, found)):
+    for file, kind, printed in ((evaluation, EVALUATION, evaluated), (verdict, VERDICT, audited)):
         statement = verify_statement(file.read_bytes(), expected=kind, packet=Packet.load(packet).digest)
         assert statement.predicate.items() >= json.loads(printed.stdout).items()
         jsonschema.validate(statement.predicate, schemas()[kind.split(":")[2]])
         assert m2kt("verify", file, "--trust", policy, "--at", "2027-01-01").exit_code == 0
     only_tom = policy_file(tmp_path / "u.yaml", trusted("tom", "teacher"))
-    assert m2kt("verify", judged, "--trust", only_tom, "--at", "2027-01-01").exit_code == NOT_TRUSTED
+    assert m2kt("verify", verdict, "--trust", only_tom, "--at", "2027-01-01").exit_code == NOT_TRUSTED

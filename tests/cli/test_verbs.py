@@ -1,4 +1,4 @@
-"""The verbs on the zoo, run as users run them: JSON on stdout and nothing else there."""
+"""The verbs on the zoo in processes of their own: stdout holds one JSON value and nothing else."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def m2kt(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def answer(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
-    assert done.returncode == code, done.stderr
-    data = json.loads(done.stdout)  # fails on anything beside one JSON value
+def report(process: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
+    assert process.returncode == code, process.stderr
+    data = json.loads(process.stdout)  # fails unless stdout is one JSON value
     assert isinstance(data, dict)
     return data
 
@@ -45,8 +45,8 @@ def answer(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, A
 @pytest.fixture(scope="module")
 def packet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     path = tmp_path_factory.mktemp("verbs") / "secret.m2kp"
-    done = m2kt("extract", "zoo:secret", "--probes", "zoo:secret", "--out", path, "--json")
-    return path, answer(done)
+    process = m2kt("extract", "zoo:secret", "--probes", "zoo:secret", "--out", path, "--json")
+    return path, report(process)
 
 
 def test_extract(packet: tuple[Path, dict[str, Any]]) -> None:
@@ -54,13 +54,13 @@ def test_extract(packet: tuple[Path, dict[str, Any]]) -> None:
     assert result.keys() >= EXTRACT_KEYS
     assert result["concepts"] == 100 and result["rules"] == 1
     assert result["fidelity"] >= 0.995 and result["coverage"] >= 0.99
-    about = answer(m2kt("inspect", path, "--json"))
-    assert about["ledger"]["teacher_passes"] == result["teacher_passes"]
-    assert about["ledger"]["packet_bytes"] == result["packet_bytes"]
+    inspected = report(m2kt("inspect", path, "--json"))
+    assert inspected["ledger"]["teacher_passes"] == result["teacher_passes"]
+    assert inspected["ledger"]["packet_bytes"] == result["packet_bytes"]
 
 
 def test_evaluate(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    result = answer(
+    result = report(
         m2kt(
             "evaluate", "zoo:secret", "--probes", "zoo:secret", "--teacher", "zoo:secret", "--n", 20, "--json"
         )
@@ -69,38 +69,42 @@ def test_evaluate(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     assert result["n"] == 20 and result["accuracy"] == result["agreement"] == 1.0
     labelled = tmp_path / "labelled.jsonl"
     labelled.write_text('{"prompt": "a b:", "answer": "z"}\n')
-    result = answer(
+    result = report(
         m2kt("evaluate", "zoo:secret", "--probes", "zoo:secret", "--labelled", labelled, "--json")
     )
     assert result["n"] == 1 and result["accuracy"] == 0.0
 
 
 def test_preflight(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    result = answer(m2kt("preflight", "zoo:pico-gpt2", packet[0], "--json"))
+    result = report(m2kt("preflight", "zoo:pico-gpt2", packet[0], "--json"))
     assert result["fit"] and result["expected_retention"] == 1.0
     assert {check["name"] for check in result["checks"]} >= {"symbols", "context", "capacity", "cues"}
     filtering = tmp_path / "cal.yaml"
     filtering.write_text("student: {flagged: [a, b]}\n")
-    done = m2kt("preflight", "zoo:pico-gpt2", packet[0], "--config", filtering)
-    assert done.returncode == 8 and "unfit" in done.stdout and "expected retention" in done.stdout
+    process = m2kt("preflight", "zoo:pico-gpt2", packet[0], "--config", filtering)
+    assert process.returncode == 8 and "unfit" in process.stdout and "expected retention" in process.stdout
 
 
-def test_a_rejection_exits_with_5_and_leaves_a_receipt_alone(
+def test_a_rejection_exits_with_5_and_writes_only_a_receipt(
     packet: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    done = m2kt("ingest", "zoo:pico-gpt2", packet[0], "--out", tmp_path / "a", "--updates", 1, "--json")
-    result = answer(done, code=5)
+    process = m2kt("ingest", "zoo:pico-gpt2", packet[0], "--out", tmp_path / "a", "--updates", 1, "--json")
+    result = report(process, code=5)
     assert result.keys() >= INGEST_KEYS
     assert result["verdict"] == "rejected" and result["reasons"]
     assert result["diagnosis"][0]["name"] == "selector wrong" and result["steps"]["read_out"] < 0.9
     assert list(tmp_path.iterdir()) == [Path(result["receipt"])] == [tmp_path / "a.rejected.json"]
-    assert "was not checked" in done.stderr
-    said = verify_statement(Path(result["receipt"]).read_bytes(), expected=RECEIPT, packet=result["packet"])
-    about = said.predicate
-    assert (
-        about["verdict"] == "rejected" and about["reasons"] == result["reasons"] and about["origin"] is None
+    assert "was not checked" in process.stderr
+    statement = verify_statement(
+        Path(result["receipt"]).read_bytes(), expected=RECEIPT, packet=result["packet"]
     )
-    assert about["base_model"]["name"] and about["base_model"]["digest"].startswith("sha256:")
-    assert about["ledger"] == result["ledger"] and about["thresholds"] and about["cal"]["student"]
-    assert about["before"] == {"accuracy": result["before"], "adapter": None}
-    assert about["after"]["accuracy"] == result["accuracy"] and about["after"]["adapter"] is None
+    receipt = statement.predicate
+    assert (
+        receipt["verdict"] == "rejected"
+        and receipt["reasons"] == result["reasons"]
+        and receipt["origin"] is None
+    )
+    assert receipt["base_model"]["name"] and receipt["base_model"]["digest"].startswith("sha256:")
+    assert receipt["ledger"] == result["ledger"] and receipt["thresholds"] and receipt["cal"]["student"]
+    assert receipt["before"] == {"accuracy": result["before"], "adapter": None}
+    assert receipt["after"]["accuracy"] == result["accuracy"] and receipt["after"]["adapter"] is None
