@@ -1,4 +1,4 @@
-"""Settings for all tests: offline, one thread a worker, and a home of their own for keys."""
+"""Settings of all tests: offline, one thread for each worker, a temporary home."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ settings.load_profile("untimed")
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keys go to a temporary home; fetched models stay visible for the slow tests."""
-    real = Path(os.environ.get("M2KT_HOME") or Path.home() / ".cache" / "m2kt")
+    user_home = Path(os.environ.get("M2KT_HOME") or Path.home() / ".cache" / "m2kt")
     home = tmp_path_factory.mktemp("m2kt-home")
-    if (real / "models").is_dir():
-        (home / "models").symlink_to(real / "models")
+    if (user_home / "models").is_dir():
+        (home / "models").symlink_to(user_home / "models")
     os.environ["M2KT_HOME"] = str(home)

@@ -1,4 +1,4 @@
-"""What every page must be: whole, self-contained, and in colours that follow light and dark."""
+"""Checks of an HTML page: closed tags, no external resources, colours that follow light and dark mode."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 
 class _Tags(HTMLParser):
-    """Checks that tags are closed in order, and keeps what a browser would fetch."""
+    """Checks that tags are closed in order, and collects the addresses that a browser would fetch."""
 
     VOID = frozenset({"meta", "path", "use", "image", "rect"})
 
@@ -34,7 +34,7 @@ class _Tags(HTMLParser):
 
 
 def check_page(html: str) -> None:
-    """Whole, self-contained, and in the page's colours."""
+    """Fail unless the page has closed tags, no external resources, and only colours of its style sheet."""
     tags = _Tags()
     tags.feed(html)
     assert tags.open == []

@@ -1,4 +1,4 @@
-"""Tiny models and tokenizers, built from configurations: real classes, real files, random weights."""
+"""Tiny models and tokenizers: classes of transformers with random weights, and their files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 FAMILIES = ("gpt2", "llama", "neox", "gemma3", "qwen2", "qwen3", "mixtral", "mamba", "gru")
-ATTENTIVE = tuple(family for family in FAMILIES if family not in ("mamba", "gru"))
+WITH_ATTENTION = tuple(family for family in FAMILIES if family not in ("mamba", "gru"))
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz0123456789+:;>.=,"
 
 
@@ -44,7 +44,7 @@ def bpe_tokenizer(
 
 
 def metaspace_tokenizer() -> Any:
-    """SentencePiece style: a word mark before the first word, byte fallback, and a BOS in front."""
+    """SentencePiece style: a word mark before the first word, byte fallback, and a BOS token."""
     from tokenizers import Tokenizer, decoders, models, normalizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -99,7 +99,7 @@ def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 
         "gru": lambda: GruLMConfig(hidden_size=width, num_hidden_layers=3, **shared),
     }
     model = t.AutoModelForCausalLM.from_config(configs[family]())
-    with torch.no_grad():  # random heads give nearly equal logits: make them differ clearly
+    with torch.no_grad():  # larger weights, so that random heads give distinct logits
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(4)

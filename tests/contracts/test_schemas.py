@@ -1,4 +1,4 @@
-"""docs/schemas holds the schemas that the code has, and they accept what packets carry.
+"""docs/schemas holds the schemas of the code, and they accept the parts of a packet.
 
 ``M2KT_UPDATE_GOLDEN=1 pytest tests/contracts`` rewrites them; a change of format 1 is a new version of the format.
 """
@@ -29,7 +29,7 @@ SCHEMAS = {**schemas(), **statement_schemas()}
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
-def test_it_is_checked_in(name: str) -> None:
+def test_a_schema_is_checked_in(name: str) -> None:
     path = FOLDER / f"{name}.schema.json"
     text = json.dumps(SCHEMAS[name], indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if os.environ.get("M2KT_UPDATE_GOLDEN"):
@@ -38,7 +38,7 @@ def test_it_is_checked_in(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PARTS))
-def test_parts_of_a_packet_pass(name: str) -> None:
+def test_parts_of_a_packet_are_valid(name: str) -> None:
     schema = SCHEMAS[name]
     jsonschema = pytest.importorskip("jsonschema")
     data = yaml.safe_load(good()[PARTS[name]])
@@ -47,7 +47,7 @@ def test_parts_of_a_packet_pass(name: str) -> None:
         jsonschema.validate({**data, "unknown": 1}, schema)
 
 
-def test_the_configuration_is_described_to_its_leaves() -> None:
+def test_every_field_of_the_configuration_has_a_description() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = SCHEMAS["ingest-config"]
     described = [
@@ -56,12 +56,12 @@ def test_the_configuration_is_described_to_its_leaves() -> None:
         for field in model.get("properties", {}).values()
     ]
     assert len(described) > 60 and all("description" in f or "$ref" in f for f in described)
-    good = {"updates": 3, "student": {"reader": {"kind": "flat"}}, "thresholds": {"gap_recovered": 0.5}}
-    jsonschema.validate(good, schema)
-    for bad in ({"student": {"reader": {"kind": "round"}}}, {"thresholds": {"gap": 1}}, {"updates": -1}):
+    valid = {"updates": 3, "student": {"reader": {"kind": "flat"}}, "thresholds": {"gap_recovered": 0.5}}
+    jsonschema.validate(valid, schema)
+    for invalid in ({"student": {"reader": {"kind": "round"}}}, {"thresholds": {"gap": 1}}, {"updates": -1}):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(bad, schema)
+            jsonschema.validate(invalid, schema)
 
 
-def test_no_other_schema_is_there() -> None:
+def test_docs_hold_no_other_schema() -> None:
     assert sorted(p.name for p in FOLDER.iterdir()) == sorted(f"{name}.schema.json" for name in SCHEMAS)

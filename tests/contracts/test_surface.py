@@ -1,4 +1,4 @@
-"""The public surface: names, options, JSON keys; frozen in golden files. House rules, as numbers that may only fall.
+"""The public surface (names, options, JSON keys), frozen in golden files; house rules as numbers that may only fall.
 
 ``M2KT_UPDATE_GOLDEN=1 pytest tests/contracts`` rewrites them; look at the difference before committing it.
 """
@@ -50,7 +50,7 @@ def _surface(command: Any) -> dict[str, Any]:
     }
 
 
-def test_the_command_line() -> None:
+def test_the_command_line_is_frozen() -> None:
     _frozen("cli.json", _surface(typer.main.get_command(app)))
 
 
@@ -64,7 +64,7 @@ def extraction(tmp_path_factory: pytest.TempPathFactory) -> m2kt.Extraction:
     )
 
 
-def test_result_keys(extraction: m2kt.Extraction, tmp_path: Path) -> None:
+def test_the_keys_of_results_are_frozen(extraction: m2kt.Extraction, tmp_path: Path) -> None:
     config = m2kt.IngestConfig(updates=1, evaluation_prompts=4, certificate_traces=0, trigger_strings=0)
     packet = extraction.packet
     reports = {
@@ -88,11 +88,11 @@ def test_every_verb_is_a_function() -> None:
 def test_exit_codes_are_documented_and_distinct() -> None:
     from m2kt.errors import M2KTError
 
-    def below(kind: type[M2KTError]) -> list[type[M2KTError]]:
-        return [kind, *(k for direct in kind.__subclasses__() for k in below(direct))]
+    def subclasses(kind: type[M2KTError]) -> list[type[M2KTError]]:
+        return [kind, *(k for direct in kind.__subclasses__() for k in subclasses(direct))]
 
-    # packages may have finer ones, with the codes of these
-    kinds = [kind for kind in below(M2KTError) if kind.__module__ == M2KTError.__module__]
+    # packages may define subclasses, with the codes of these
+    kinds = [kind for kind in subclasses(M2KTError) if kind.__module__ == M2KTError.__module__]
     codes = {kind.__name__: kind.exit_code for kind in kinds}
     assert len(codes) > 9 and len(set(codes.values())) == len(codes), codes
     assert not {0, 2, 5} & set(codes.values())
@@ -113,22 +113,22 @@ def test_exit_codes_are_documented_and_distinct() -> None:
         "m2kt_broker",
     ],
 )
-def test_light_imports(module: str) -> None:
+def test_imports_without_heavy_libraries(module: str) -> None:
     script = f"import sys, {module}; heavy = {HEAVY}; print([n for n in heavy if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert process.stdout.strip() == "[]", process.stdout + process.stderr
 
 
-def test_nothing_of_posix_is_imported_with_the_pipeline() -> None:
+def test_the_pipeline_imports_no_posix_module() -> None:
     script = (
         "import sys; sys.modules['fcntl'] = sys.modules['resource'] = sys.modules['pwd'] = None\n"
         "import filelock; import m2kt.pipeline, m2kt.cli, m2kt.remote"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
 
 
-def test_public_names() -> None:
+def test_public_names_exist() -> None:
     assert set(m2kt.__all__) <= set(dir(m2kt))
     for name in m2kt.__all__:
         assert getattr(m2kt, name) is not None
@@ -177,13 +177,13 @@ def test_house_rules() -> None:
     assert len(long_functions) <= RATCHET["functions above 60 lines"], long_functions
 
 
-def test_any_becomes_rarer() -> None:
+def test_uses_of_any_do_not_increase() -> None:
     source = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
     count = sum(len(re.findall(r"\bAny\b", text)) for text in source)
     assert count <= RATCHET["Any in src"], count
 
 
-def test_the_packaged_files_are_there() -> None:
+def test_the_packaged_files_exist() -> None:
     for name in ("LICENSE", "CITATION.cff", "constraints.txt", "Makefile", "README.md", ".ci/run"):
         assert (ROOT / name).is_file(), name
     assert "2511.17638" in (ROOT / "CITATION.cff").read_text()

@@ -23,13 +23,13 @@ from m2kt.models import (
     record,
     states_at,
 )
-from tests.tiny import ATTENTIVE, FAMILIES, bpe_tokenizer, char_tokenizer, save_tiny
+from tests.tiny import FAMILIES, WITH_ATTENTION, bpe_tokenizer, char_tokenizer, save_tiny
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     path = save_tiny(tmp_path_factory.mktemp(request.param), request.param, char_tokenizer())
-    return load_causal_lm(path, attn="eager" if request.param in ATTENTIVE else None)
+    return load_causal_lm(path, attn="eager" if request.param in WITH_ATTENTION else None)
 
 
 def _batch(loaded: LoadedModel, side: Any = "left") -> tuple[torch.Tensor, torch.Tensor]:

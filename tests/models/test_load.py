@@ -20,16 +20,18 @@ from m2kt.models import (
     resolve,
     width,
 )
-from tests.tiny import ATTENTIVE, FAMILIES, bpe_tokenizer, char_tokenizer, save_tiny
+from tests.tiny import FAMILIES, WITH_ATTENTION, bpe_tokenizer, char_tokenizer, save_tiny
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_loads_with_blocks_width_and_projections(family: str, tmp_path: Path) -> None:
-    attn = "eager" if family in ATTENTIVE else None
+    attn = "eager" if family in WITH_ATTENTION else None
     loaded = load_causal_lm(save_tiny(tmp_path / "m", family, char_tokenizer()), attn=attn)
     assert (len(blocks(loaded.model)), width(loaded.model)) == (3, 32)
     assert (
-        context_length(loaded.model) == 128 if family in ATTENTIVE else context_length(loaded.model) > 10**6
+        context_length(loaded.model) == 128
+        if family in WITH_ATTENTION
+        else context_length(loaded.model) > 10**6
     )
     assert loaded.model.dtype == torch.float32 and not loaded.model.training
     assert loaded.tokenizer.padding_side == "left"

@@ -1,4 +1,4 @@
-"""A saved adapter opens by every loader of Hugging Face, and gives the same outputs."""
+"""Every loader of Hugging Face opens a saved adapter and gives the same outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from m2kt.models import load_causal_lm, write_gguf
 from tests.student.helpers import LETTERS, perturbed, small_packet
 from tests.tiny import char_tokenizer, save_tiny, tiny_model
 
-NEW = 12
+NEW_TOKENS = 12
 PROMPT, OTHER_PROMPT = "a b:", "0 1:"
 DIGITS = ["0", "1", "2", "3"]
 
@@ -35,8 +35,8 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     paths = Saved(root / "base", root / "letters", root / "digits")
     save_tiny(paths.base, request.param, char_tokenizer())
     for path, symbols in ((paths.letters, LETTERS), (paths.digits, DIGITS)):
-        done = student.train(load_causal_lm(str(paths.base)), small_packet(symbols), updates=2)
-        perturbed(done.model).save_pretrained(str(path))
+        candidate = student.train(load_causal_lm(str(paths.base)), small_packet(symbols), updates=2)
+        perturbed(candidate.model).save_pretrained(str(path))
     return paths
 
 
@@ -50,10 +50,10 @@ def logits(model: Any, text: str = PROMPT) -> torch.Tensor:
     return output
 
 
-def written(model: Any) -> list[int]:
+def greedy_tokens(model: Any) -> list[int]:
     out: list[int] = (
         model.eval()
-        .generate(input_ids=ids(PROMPT), max_new_tokens=NEW, do_sample=False, pad_token_id=0)[0]
+        .generate(input_ids=ids(PROMPT), max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)[0]
         .tolist()
     )
     return out
@@ -62,7 +62,7 @@ def written(model: Any) -> list[int]:
 def base(saved: Saved) -> Any:
     from transformers import AutoModelForCausalLM
 
-    # frozen as under an adapter: for trainable weights torch chooses another kernel on some machines
+    # frozen as under an adapter: torch may use another kernel for trainable weights
     return AutoModelForCausalLM.from_pretrained(saved.base).requires_grad_(False)
 
 
@@ -99,10 +99,10 @@ def test_every_loader_gives_the_same_model(loader: Any, saved: Saved) -> None:
     model = loader(saved)
     assert torch.equal(logits(model), logits(expected))
     assert not torch.allclose(logits(model), logits(base(saved)))
-    assert written(model) == written(expected) != written(base(saved))
+    assert greedy_tokens(model) == greedy_tokens(expected) != greedy_tokens(base(saved))
 
 
-WAYS = {
+GENERATION_OPTIONS = {
     "greedy": {"do_sample": False},
     "sampled": {"do_sample": True, "temperature": 0.9, "top_k": 20},
     "beams": {"num_beams": 3, "do_sample": False},
@@ -110,13 +110,15 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_to_generate_gives_the_same_tokens(way: str, saved: Saved) -> None:
+@pytest.mark.parametrize("mode", GENERATION_OPTIONS)
+def test_every_loader_generates_the_same_tokens(mode: str, saved: Saved) -> None:
     outputs = []
     for loader in LOADERS:
         torch.manual_seed(0)
         model = loader(saved).eval()
-        out = model.generate(input_ids=ids(PROMPT), max_new_tokens=NEW, pad_token_id=0, **WAYS[way])
+        out = model.generate(
+            input_ids=ids(PROMPT), max_new_tokens=NEW_TOKENS, pad_token_id=0, **GENERATION_OPTIONS[mode]
+        )
         outputs.append(out[0].tolist())
     assert all(output == outputs[0] for output in outputs)
 
@@ -129,31 +131,31 @@ def test_a_padded_batch_gives_the_same_as_single_prompts(saved: Saved) -> None:
     model = by_auto_peft(saved).eval()
     texts = [PROMPT, "c a:", "b b: b b b.\na d:"]
     batch = loaded.tokenizer(texts, return_tensors="pt", padding=True)
-    out = model.generate(**batch, max_new_tokens=NEW, do_sample=False, pad_token_id=0)
+    out = model.generate(**batch, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)
     batched = out[:, batch["input_ids"].shape[1] :].tolist()
     loaded.model = model
-    alone = [generate_greedy(loaded, [ids(text)[0].tolist()], NEW, None)[0] for text in texts]
-    assert batched == [a.ids for a in alone]
-    # evaluation encodes by the skill's units
-    answers = complete(loaded, texts, stop="", max_new_tokens=NEW, symbols=LETTERS)
-    assert answers == [a.text for a in alone]
+    single = [generate_greedy(loaded, [ids(text)[0].tolist()], NEW_TOKENS, None)[0] for text in texts]
+    assert batched == [completion.ids for completion in single]
+    # evaluation encodes prompts by the units of the skill
+    answers = complete(loaded, texts, stop="", max_new_tokens=NEW_TOKENS, symbols=LETTERS)
+    assert answers == [completion.text for completion in single]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_a_pipeline_finds_base_and_tokenizer(batch_size: int, saved: Saved) -> None:
+def test_a_pipeline_loads_base_and_tokenizer(batch_size: int, saved: Saved) -> None:
     from transformers import pipeline
 
-    writer = pipeline("text-generation", model=str(saved.letters))
-    outputs = writer(
+    generator = pipeline("text-generation", model=str(saved.letters))
+    outputs = generator(
         [PROMPT, "b b: b b b.\n" + PROMPT],
-        max_new_tokens=NEW,
+        max_new_tokens=NEW_TOKENS,
         do_sample=False,
         return_tensors=True,
         batch_size=batch_size,
         pad_token_id=0,
     )
-    expected = written(by_peft(saved))
-    assert outputs[0][0]["generated_token_ids"][-len(expected) :] == expected  # padding comes first
+    expected = greedy_tokens(by_peft(saved))
+    assert outputs[0][0]["generated_token_ids"][-len(expected) :] == expected  # left padding
 
 
 def test_an_adapter_is_disabled_and_unloaded(saved: Saved) -> None:
@@ -162,17 +164,17 @@ def test_an_adapter_is_disabled_and_unloaded(saved: Saved) -> None:
     with model.disable_adapter():
         assert torch.equal(logits(model), plain)
     assert not torch.allclose(logits(model), plain)
-    integrated = by_auto_model(saved)
-    integrated.disable_adapters()
-    assert torch.equal(logits(integrated), plain)
+    with_transformers = by_auto_model(saved)
+    with_transformers.disable_adapters()
+    assert torch.equal(logits(with_transformers), plain)
     assert torch.equal(logits(model.unload()), plain)
 
 
-def test_two_skills_on_one_base_are_switched_and_stacked(saved: Saved) -> None:
+def test_two_adapters_on_one_base_are_switched_and_stacked(saved: Saved) -> None:
     from peft import PeftModel
 
     model = by_peft(saved)
-    alone = {
+    adapter_logits = {
         "letters": {text: logits(model, text) for text in (PROMPT, OTHER_PROMPT)},
         "digits": {
             text: logits(PeftModel.from_pretrained(base(saved), str(saved.digits)), text)
@@ -183,22 +185,22 @@ def test_two_skills_on_one_base_are_switched_and_stacked(saved: Saved) -> None:
     model.load_adapter(str(saved.digits), adapter_name="digits")
     for name in ("digits", "letters", "digits"):
         model.set_adapter(name)
-        for text, expected in alone[name].items():
+        for text, expected in adapter_logits[name].items():
             assert torch.equal(logits(model, text), expected), (name, text)
-    # each is gated off outside its skill, so together they give what each gives alone
+    # each reader is gated off domain: both adapters together give the logits of the one in domain
     plain = base(saved)
-    assert torch.equal(alone["letters"][OTHER_PROMPT], logits(plain, OTHER_PROMPT))
-    assert torch.equal(alone["digits"][PROMPT], logits(plain, PROMPT))
+    assert torch.equal(adapter_logits["letters"][OTHER_PROMPT], logits(plain, OTHER_PROMPT))
+    assert torch.equal(adapter_logits["digits"][PROMPT], logits(plain, PROMPT))
     model.base_model.set_adapter(["letters", "digits"])
-    assert torch.equal(logits(model, PROMPT), alone["letters"][PROMPT])
-    assert torch.equal(logits(model, OTHER_PROMPT), alone["digits"][OTHER_PROMPT])
-    # with a cache, too: generation is the single adapter's
-    assert written(model) == written(by_peft(saved))
+    assert torch.equal(logits(model, PROMPT), adapter_logits["letters"][PROMPT])
+    assert torch.equal(logits(model, OTHER_PROMPT), adapter_logits["digits"][OTHER_PROMPT])
+    # generation with a cache equals that of the single adapter
+    assert greedy_tokens(model) == greedy_tokens(by_peft(saved))
     with model.disable_adapter():
         assert torch.equal(logits(model, PROMPT), logits(plain, PROMPT))
 
 
-def test_skills_are_stacked_by_transformers_too_and_deleted(saved: Saved) -> None:
+def test_transformers_stacks_and_deletes_adapters(saved: Saved) -> None:
     model = base(saved)
     plain = logits(model)
     model.load_adapter(str(saved.letters), adapter_name="letters")
@@ -213,14 +215,14 @@ def test_skills_are_stacked_by_transformers_too_and_deleted(saved: Saved) -> Non
     assert torch.equal(logits(model), plain)
 
 
-def test_a_deleted_skill_leaves_the_other_unchanged(saved: Saved) -> None:
+def test_a_deleted_adapter_leaves_the_other_unchanged(saved: Saved) -> None:
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(base(saved), str(saved.letters), adapter_name="letters")
     model.load_adapter(str(saved.digits), adapter_name="digits")
-    both = sum(p.numel() for p in model.parameters())
+    parameters = sum(p.numel() for p in model.parameters())
     model.delete_adapter("letters")
-    assert sum(p.numel() for p in model.parameters()) < both and list(model.peft_config) == ["digits"]
+    assert sum(p.numel() for p in model.parameters()) < parameters and list(model.peft_config) == ["digits"]
     model.set_adapter("digits")
     digits = PeftModel.from_pretrained(base(saved), str(saved.digits))
     assert torch.equal(logits(model, OTHER_PROMPT), logits(digits, OTHER_PROMPT))
