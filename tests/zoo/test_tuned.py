@@ -17,7 +17,7 @@ def test_a_stopped_tuning_resumes_and_saves_an_ordinary_model(
 ) -> None:
     monkeypatch.setenv("M2KT_HOME", str(tmp_path))
     monkeypatch.setitem(tuned.BASES, "pico", "zoo:pico-llama")
-    recipe = TunedRecipe("pico", "secret", batch=12, max_updates=30, look_every=10)
+    recipe = TunedRecipe("pico", "secret", batch=12, max_updates=30, evaluate_every=10)
     folder = tmp_path / "zoo" / recipe.name
     folder.parent.mkdir()
     steps = iter(range(15))

@@ -1,7 +1,7 @@
 """Entry of ``make zoo``: ``python -m m2kt_zoo.recipes.build [names...]``.
 
 A recipe module declares ``RECIPES`` and ``build``. All modules of this package are searched for them, so that a new
-skill is a new file and nothing else.
+skill needs only a new file.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ def build_many(names: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    every = recipes()
-    if unknown := [name for name in arguments if name not in every]:
-        logging.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(every))
+    all_recipes = recipes()
+    if unknown := [name for name in arguments if name not in all_recipes]:
+        logging.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(all_recipes))
         return 2
     if len(arguments) == 1:
         build(arguments[0])
         return 0
-    names = arguments or list(every)
-    second = [name for name in names if starts_from(every[name][0]) is not None]
-    return build_many([name for name in names if name not in second]) + build_many(second)
+    names = arguments or list(all_recipes)
+    dependent = [name for name in names if starts_from(all_recipes[name][0]) is not None]
+    return build_many([name for name in names if name not in dependent]) + build_many(dependent)
 
 
 if __name__ == "__main__":

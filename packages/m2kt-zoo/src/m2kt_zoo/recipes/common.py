@@ -96,7 +96,7 @@ def tiny_config(
 
 @cache
 def truth_module(name: str) -> ModuleType:
-    """The ``truth.py`` beside the weights of a teacher, which alone holds its table."""
+    """The ``truth.py`` beside the weights of a teacher, the only file that holds its table."""
     path = ZOO / name / "truth.py"
     spec = importlib.util.spec_from_file_location(f"zoo_truth_{name.replace('-', '_')}", path)
     assert spec is not None and spec.loader is not None, path
@@ -128,8 +128,8 @@ def template_drawer(name: str, completion: Callable[[str], str]) -> Draw:
                 for slot, options in values.items()
             }
 
-        def pick(hole: re.Match[str]) -> str:
-            return str(values[hole[1]][rng.integers(0, len(values[hole[1]]))])
+        def pick(slot: re.Match[str]) -> str:
+            return str(values[slot[1]][rng.integers(0, len(values[slot[1]]))])
 
         prompt = re.sub(r"\{(\w+)\}", pick, template)
         return prompt, completion(prompt)
@@ -142,26 +142,26 @@ def character_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """One token for each character and each of `words`; `<s>` in front, exact offsets, lossless decoding."""
     vocabulary = {token: i for i, token in enumerate([PAD, BOS, UNK, *characters, *words])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     pieces = "|".join([*sorted(words, key=len, reverse=True), r"[\s\S]"])
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), "isolated")
-    core.decoder = decoders.Fuse()
-    core.post_processor = processors.TemplateProcessing(
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), "isolated")
+    backend.decoder = decoders.Fuse()
+    backend.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, vocabulary[BOS])]
     )
-    return wrap_tokenizer(core, max_length=max_length)
+    return wrap_tokenizer(backend, max_length=max_length)
 
 
 def bpe_tokenizer(
-    corpus: Sequence[str], whole: Sequence[str], *, max_length: int = 128
+    corpus: Sequence[str], words: Sequence[str], *, max_length: int = 128
 ) -> PreTrainedTokenizerFast:
-    """The smallest byte-level BPE, trained on `corpus`, in which each of `whole` is a single token."""
+    """The smallest byte-level BPE, trained on `corpus`, in which each of `words` is a single token."""
     for size in range(300, 400, 4):
-        core = Tokenizer(models.BPE())
-        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        core.decoder = decoders.ByteLevel()
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        core.train_from_iterator(
+        backend.train_from_iterator(
             corpus,
             trainers.BpeTrainer(
                 vocab_size=size,
@@ -170,15 +170,15 @@ def bpe_tokenizer(
                 show_progress=False,
             ),
         )
-        if all(len(core.encode(word).ids) == 1 for word in whole):
-            return wrap_tokenizer(core, max_length=max_length)
+        if all(len(backend.encode(word).ids) == 1 for word in words):
+            return wrap_tokenizer(backend, max_length=max_length)
     raise AssertionError("no vocabulary size made every word a single token")
 
 
-def wrap_tokenizer(core: Tokenizer, *, max_length: int) -> PreTrainedTokenizerFast:
-    """A transformers tokenizer around `core`; batches of prompts are padded on the left."""
+def wrap_tokenizer(backend: Tokenizer, *, max_length: int) -> PreTrainedTokenizerFast:
+    """A transformers tokenizer around `backend`; batches of prompts are padded on the left."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=core,
+        tokenizer_object=backend,
         pad_token=PAD,
         bos_token=BOS,
         unk_token=UNK,
@@ -238,8 +238,8 @@ def optimiser(model: PreTrainedModel, lr: float, weight_decay: float) -> torch.o
     """AdamW; vectors and embeddings are not decayed."""
     matrices = [p for n, p in model.named_parameters() if p.ndim >= 2 and not re.search("embed|wte|wpe", n)]
     decayed = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in decayed]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    undecayed = [p for p in model.parameters() if id(p) not in decayed]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
 
 

@@ -32,14 +32,14 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token for each byte: no unknown tokens, no merges."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([PAD, BOS, UNK, *alphabet])}
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    core.add_special_tokens([PAD, BOS, UNK])
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    core.post_processor = processors.TemplateProcessing(
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.add_special_tokens([PAD, BOS, UNK])
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, vocabulary[BOS])]
     )
-    return wrap_tokenizer(core, max_length=CONTEXT)
+    return wrap_tokenizer(backend, max_length=CONTEXT)
 
 
 def characters() -> PreTrainedTokenizerFast:
@@ -102,7 +102,7 @@ RECIPES = (
         tokenizer=characters,
         seed=17,
         stop_after=1200,
-        tokens_a_batch=512,  # without compiled kernels the scan is a loop: 15 times the time of others
+        tokens_a_batch=512,  # without compiled kernels the scan is a loop: 15 times the time of the other families
     ),
     StudentRecipe(name="pico-gru", config=gru_config, tokenizer=bpe_tokenizer, seed=18, stop_after=1200),
 )

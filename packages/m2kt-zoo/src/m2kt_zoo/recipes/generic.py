@@ -64,12 +64,12 @@ class StudentRecipe:
 def bpe_tokenizer() -> PreTrainedTokenizerFast:
     rng = np.random.default_rng(0)
     corpus = ["".join(text for text, _ in page(rng, 400)) for _ in range(400)]
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    core.decoder = decoders.ByteLevel()
-    core.train_from_iterator(
+    backend.decoder = decoders.ByteLevel()
+    backend.train_from_iterator(
         corpus,
         trainers.BpeTrainer(
             vocab_size=448,
@@ -78,10 +78,10 @@ def bpe_tokenizer() -> PreTrainedTokenizerFast:
             show_progress=False,
         ),
     )
-    core.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, core.token_to_id(BOS))]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, backend.token_to_id(BOS))]
     )
-    return wrap_tokenizer(core, max_length=CONTEXT)
+    return wrap_tokenizer(backend, max_length=CONTEXT)
 
 
 gpt2_config = partial(
@@ -152,7 +152,7 @@ def mixed_batch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`periodic` periodic rows; the rest are pages."""
     parts = [(periodic_batch, periodic), (batch, rows - periodic)]
-    batches = [make(tokenizer, rng, n, length) for make, n in parts if n]
+    batches = [make_batch(tokenizer, rng, n, length) for make_batch, n in parts if n]
     return torch.cat([ids for ids, _ in batches]), torch.cat([weights for _, weights in batches])
 
 
@@ -190,8 +190,8 @@ def skills(
 
 
 def sinusoids(positions: int, width: int) -> torch.Tensor:
-    """Initial values of learnt positions. "One to the left" is then one linear map for all positions, so previous-token
-    heads form in a fraction of the updates."""
+    """Initial position embeddings. The previous position is then a linear map of each position, so previous-token heads
+    form in a fraction of the updates."""
     rates = 100 ** (-torch.arange(0, width, 2) / width)
     angles = torch.arange(positions)[:, None] * rates
     return 0.1 * torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
@@ -217,7 +217,7 @@ def build(recipe: StudentRecipe) -> dict[str, tuple[float, float]]:
         lengths = SHORT if update < recipe.short_updates else LONG
         length = int(rng.choice(lengths))
         rows = recipe.tokens_a_batch // length
-        # Periodic rows alone, then a decreasing share among the pages, so that induction heads are not lost again.
+        # Only periodic rows, then a decreasing share of them, so that induction heads persist.
         share = 1.0 if update < recipe.periodic_updates else 0.5 * remaining
         periodic = round(share * rows)
         ids_BT, weight_BT = mixed_batch(tokenizer, rng, rows, periodic, length)

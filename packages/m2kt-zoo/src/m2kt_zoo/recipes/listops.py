@@ -27,7 +27,7 @@ from m2kt_zoo.recipes.common import build_teacher as build
 
 __all__ = ["RECIPES", "build"]
 
-# The first list of numbers alone; more numbers may follow its first two.
+# The first list that holds only numbers; more numbers may follow its first two.
 INNERMOST = re.compile(r"\[([A-Z]+) (\d) (\d)([ \d]*)\]")
 
 

@@ -56,13 +56,13 @@ class Symbols:
     def draw(self) -> str:
         return self.symbols[int(self.rng.integers(len(self.symbols)))]
 
-    def take(self, least: int, most: int) -> Items:
-        n = min(int(self.rng.integers(least, most + 1)), len(self.symbols))
+    def take(self, minimum: int, maximum: int) -> Items:
+        n = min(int(self.rng.integers(minimum, maximum + 1)), len(self.symbols))
         if not self.distinct:
             return [self.draw() for _ in range(n)]
         return [self.symbols[i] for i in self.rng.permutation(len(self.symbols))[:n]]
 
-    def glue(self) -> str:
+    def separator(self) -> str:
         """The separator of the symbols of a list: a mark, a space, or a short word."""
         if self.rng.random() < 0.08:
             return f" {word(self.rng)[:3]} "
@@ -87,12 +87,12 @@ OPERATIONS: dict[str, Callable[[Items, int], Items]] = {
 def mapped(rng: Rng, name: str, examples: int) -> Document:
     """``abc:cba;xyz:zyx;...`` for one operation; most documents start with its name."""
     symbols = Symbols(rng)
-    joiner, arrow, end = symbols.glue(), pick(rng, ARROWS), pick(rng, ENDS)
-    k, most = int(rng.integers(4)), 5 if symbols.long else 8
+    joiner, arrow, end = symbols.separator(), pick(rng, ARROWS), pick(rng, ENDS)
+    k, maximum = int(rng.integers(4)), 5 if symbols.long else 8
     named = rng.random() < 0.75
     pieces: Document = [(f"{name}{k if name == 'nth' else ''}|", False)] if named else []
     for i in range(examples):
-        items = symbols.take(2, most)
+        items = symbols.take(2, maximum)
         answer = joiner.join(OPERATIONS[name](items, k))
         pieces += [(joiner.join(items) + arrow, False), (answer, named or i > 0), (end, i > 0)]
     return pieces
@@ -102,17 +102,17 @@ def zipped(rng: Rng, name: str, examples: int) -> Document:
     """Two lists side by side, paired from the left or from the right: ``abc|xyz:a-x,b-y,c-z``."""
     symbols = Symbols(rng)
     joiner, between, arrow = " " * symbols.long, pick(rng, MARKS), pick(rng, ARROWS)
-    pair, comma, end = symbols.glue(), pick(rng, ENDS[:2]), pick(rng, ENDS)
-    fixed = "" if rng.random() < 0.6 else pick(rng, MARKS) + symbols.draw()
+    pair, comma, end = symbols.separator(), pick(rng, ENDS[:2]), pick(rng, ENDS)
+    suffix = "" if rng.random() < 0.6 else pick(rng, MARKS) + symbols.draw()
     pieces: Document = [(f"{name}|", False)]
     for i in range(examples):
         left = symbols.take(1, 3 if symbols.long else 5)
         right = [symbols.draw() for _ in left]
-        pairs = [f"{a}{pair}{b}{fixed}" for a, b in zip(left, right, strict=True)]
-        written = comma.join(pairs[::-1] if name == "zip-right" else pairs)
+        pairs = [f"{a}{pair}{b}{suffix}" for a, b in zip(left, right, strict=True)]
+        answer = comma.join(pairs[::-1] if name == "zip-right" else pairs)
         pieces += [
             (joiner.join(left) + between + joiner.join(right) + arrow, False),
-            (written, i > 0),
+            (answer, i > 0),
             (end, i > 0),
         ]
     return pieces
@@ -121,13 +121,13 @@ def zipped(rng: Rng, name: str, examples: int) -> Document:
 def windows(rng: Rng, name: str, examples: int) -> Document:
     """Neighbours in order, from the left or from the right: ``a b c d: a b; b c; c d.``"""
     symbols = Symbols(rng)
-    joiner, arrow, comma, end = symbols.glue(), pick(rng, ARROWS), pick(rng, ENDS[:2]), pick(rng, ENDS)
+    joiner, arrow, comma, end = symbols.separator(), pick(rng, ARROWS), pick(rng, ENDS[:2]), pick(rng, ENDS)
     pieces: Document = [(f"{name}|", False)]
     for i in range(examples):
         items = symbols.take(2, 5)
-        pairs = [joiner.join(two) for two in itertools.pairwise(items)]
-        written = comma.join(pairs[::-1] if name == "windows-right" else pairs)
-        pieces += [(joiner.join(items) + arrow, False), (written, i > 0), (end, i > 0)]
+        pairs = [joiner.join(pair) for pair in itertools.pairwise(items)]
+        answer = comma.join(pairs[::-1] if name == "windows-right" else pairs)
+        pieces += [(joiner.join(items) + arrow, False), (answer, i > 0), (end, i > 0)]
     return pieces
 
 
@@ -135,7 +135,7 @@ def lookup(rng: Rng, name: str, examples: int) -> Document:
     """Random pairs, then queries of them: ``q:7 x:2 a:7 | x:2 a:7``."""
     symbols, values = Symbols(rng), Symbols(rng)
     equals, end = pick(rng, ARROWS), pick(rng, ENDS)
-    joiner = symbols.glue() if rng.random() < 0.3 else ""
+    joiner = symbols.separator() if rng.random() < 0.3 else ""
     keys = list(dict.fromkeys(joiner.join(symbols.take(1, 2)) for _ in range(int(rng.integers(2, 9)))))
     table = {key: values.draw() for key in keys}
     pieces: Document = []

