@@ -18,14 +18,14 @@ from m2kt.student._prepare import prepare
 from m2kt.student._rehearsal import Rehearsal
 from m2kt.student._separability import hull_distance, leave_one_out
 from m2kt.student._tokenisation import tokenise
-from m2kt.student._validate import Check, check_symbol_matching
+from m2kt.student._validate import FitnessCheck, check_symbol_matching
 from tests.student.helpers import WORDS, Loaded, loaded, small_packet
 from tests.tiny import bpe_tokenizer, char_tokenizer
 
 FLAT = StudentSettings.model_validate({"reader": {"kind": "flat"}})
 
 
-def failed(student: Any, packet: Any = None, settings: StudentSettings | None = None) -> list[Check]:
+def failed(student: Any, packet: Any = None, settings: StudentSettings | None = None) -> list[FitnessCheck]:
     """The failed checks of a preflight; ``reasons`` is empty if and only if the student is fit."""
     packet = packet or small_packet()
     preflight = check_fitness(student, packet, settings)

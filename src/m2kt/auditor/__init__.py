@@ -51,8 +51,8 @@ from m2kt.auditor._steps import measure_steps as measure_steps
 from m2kt.auditor._triggers import Trigger as Trigger
 from m2kt.auditor._triggers import Triggers as Triggers
 from m2kt.auditor._triggers import search_triggers as search_triggers
-from m2kt.auditor._verdict import Check as Check
 from m2kt.auditor._verdict import Verdict as Verdict
+from m2kt.auditor._verdict import VerdictCheck as VerdictCheck
 from m2kt.auditor._verdict import judge as judge
 from m2kt.probes import ShapeScore as ShapeScore
 from m2kt.settings import Thresholds as Thresholds

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.auditor._answers import ask
-from m2kt.auditor._certificate import certify
+from m2kt.auditor._certificate import Certificate, certify
 from m2kt.auditor._confidence import Confidence, measure_confidence
 from m2kt.auditor._content import ContentReport
 from m2kt.auditor._geometry import measure_geometry
@@ -18,7 +18,7 @@ from m2kt.auditor._retention import measure_neutral
 from m2kt.auditor._safety import measure_safety
 from m2kt.auditor._skill import Score, packet_traces, score, trace_answers
 from m2kt.auditor._steps import measure_steps
-from m2kt.auditor._triggers import search_triggers
+from m2kt.auditor._triggers import Triggers, search_triggers
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet, Trace, decoded_share
 from m2kt.probes import Prompt, ShapeScore, Truth
@@ -88,15 +88,10 @@ def measure(
     report("auditing: single steps", 0, 1)
     steps = measure_steps(candidate, packet, traces[:STEP_PROMPTS])
     geometry = measure_geometry(candidate, packet, traces[:STEP_PROMPTS])
-    certificate = triggers = None
-    if config.certificate_traces:
-        report("auditing: certificate", 0, 1)
-        certificate = certify(candidate, packet, prompts, traces=config.certificate_traces, seed=config.seed)
+    certificate = _certify(candidate, packet, prompts, config, report)
     penalties = {} if content is None else content.penalties
     safety = measure_safety(candidate, packet, penalties, seed=config.seed)
-    if config.trigger_strings:
-        report("auditing: triggers", 0, 1)
-        triggers = search_triggers(candidate, strings=config.trigger_strings, seed=config.seed)
+    triggers = _search_triggers(candidate, config, report)
     report("auditing: neutral text", 0, 1)
     return Measurements(
         reference=PACKET_REFERENCE if truth is None else "truth of the probe spec",
@@ -120,6 +115,26 @@ def measure(
         packet_accuracy=skill.packet_accuracy,
         history=[dict(losses) for losses in history],
     )
+
+
+def _certify(
+    candidate: LoadedModel,
+    packet: Packet,
+    prompts: Sequence[Prompt],
+    config: MeasureConfig,
+    report: Progress,
+) -> Certificate | None:
+    if not config.certificate_traces:
+        return None
+    report("auditing: certificate", 0, 1)
+    return certify(candidate, packet, prompts, traces=config.certificate_traces, seed=config.seed)
+
+
+def _search_triggers(candidate: LoadedModel, config: MeasureConfig, report: Progress) -> Triggers | None:
+    if not config.trigger_strings:
+        return None
+    report("auditing: triggers", 0, 1)
+    return search_triggers(candidate, strings=config.trigger_strings, seed=config.seed)
 
 
 def _measure_skill(

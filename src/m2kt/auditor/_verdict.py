@@ -13,7 +13,7 @@ from m2kt.auditor._measurements import Measurements, Recorded
 from m2kt.settings import Thresholds
 
 
-class Check(BaseModel):
+class VerdictCheck(BaseModel):
     """One measured value and its limit."""
 
     name: str
@@ -38,7 +38,7 @@ class _Rule:
     reason: str
     after: str | None = None
 
-    def __call__(self, measured: Recorded, gap: float, thresholds: Thresholds) -> Check | None:
+    def __call__(self, measured: Recorded, gap: float, thresholds: Thresholds) -> VerdictCheck | None:
         """The check; None where its value was not measured."""
         value = self.value(measured, gap)
         if value is None:
@@ -46,7 +46,7 @@ class _Rule:
         limit = self.limit(thresholds)
         passed = value >= limit if self.direction == "at least" else value <= limit  # NaN passes neither
         reason = self.reason.format(m=measured, value=value, limit=limit)
-        return Check(name=self.name, value=value, limit=limit, passed=passed, reason=reason)
+        return VerdictCheck(name=self.name, value=value, limit=limit, passed=passed, reason=reason)
 
 
 GAP = "gap recovered"
@@ -144,7 +144,7 @@ _RULES = (  # in the order of the reasons
 )
 
 
-def _run_checks(measured: Recorded, gap: float, thresholds: Thresholds) -> Iterator[Check]:
+def _run_checks(measured: Recorded, gap: float, thresholds: Thresholds) -> Iterator[VerdictCheck]:
     missed: set[str] = set()
     for rule in _RULES:
         if rule.after in missed:
@@ -173,7 +173,7 @@ class Verdict(Recorded, _Outcome):
     thresholds: Thresholds
 
     @property
-    def checks(self) -> list[Check]:
+    def checks(self) -> list[VerdictCheck]:
         """Every check that was made, passed or not; not serialised, for it follows from the other fields."""
         return list(_run_checks(self, self.gap_recovered, self.thresholds))
 

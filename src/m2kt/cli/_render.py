@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from m2kt.auditor import Finding, Judgement
     from m2kt.packet import Graph, Packet, PacketDescription, RuleDescription, TemplateGraph
     from m2kt.pipeline import DemoResult
-    from m2kt.student import Check
+    from m2kt.student import FitnessCheck
 
 
 def packet_views(packet: Packet, about: PacketDescription, columns: int) -> Iterator[RenderableType]:
@@ -227,7 +227,7 @@ def demo_tables(result: DemoResult) -> Iterator[RenderableType]:
     yield Text(f"{result.seconds:.0f} seconds in all")
 
 
-def check_table(checks: list[Check]) -> Table:
+def check_table(checks: list[FitnessCheck]) -> Table:
     """Checks of a preflight."""
     words = {True: ("fit", "green"), False: ("unfit", "red"), None: ("not judged", "dim")}
     table = Table("check", "", "measured", "expected", "what to do")

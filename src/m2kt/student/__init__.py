@@ -40,7 +40,7 @@ from m2kt.student._tune import answer_loss as answer_loss
 from m2kt.student._tune import endless_batches as endless_batches
 from m2kt.student._tune import fine_tune as fine_tune
 from m2kt.student._tune import labelled_tokens as labelled_tokens
-from m2kt.student._validate import Check as Check
+from m2kt.student._validate import FitnessCheck as FitnessCheck
 from m2kt.student.cal import CALConfig as CALConfig
 from m2kt.student.cal import CALModel as CALModel
 from m2kt.student.cal import register as register

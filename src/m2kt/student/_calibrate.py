@@ -95,12 +95,7 @@ def student_targets(
             weighted_states.setdefault(token, []).append((p, h_TE[t]))
     observed = list(weighted_states)
     tokens = [*observed, *sorted(set(required) - set(observed))]
-    means = [
-        sum((p * h_E for p, h_E in weighted_states[token]), torch.zeros(()))
-        / sum(p for p, _ in weighted_states[token])
-        for token in observed
-    ]
-    state_VE = torch.stack(means)
+    state_VE = torch.stack([_weighted_mean(states) for states in weighted_states.values()])
     row_VE = model.get_output_embeddings().weight[torch.tensor(tokens, device=device)].float()
     row_VE = _unit((row_VE - row_VE.mean(0)) * final_gain(model))
     state_VE = torch.cat([_unit(state_VE - state_VE.mean(0)), row_VE[len(observed) :]])
@@ -117,6 +112,11 @@ def student_targets(
         confidence=sum(confidences) / len(confidences),
         n_tokens=sum(min(max_tokens, 2 * len(ids) - prefix) for ids in sequences),
     )
+
+
+def _weighted_mean(weighted_states: Sequence[tuple[float, Tensor]]) -> Tensor:
+    total_E = sum((p * h_E for p, h_E in weighted_states), torch.zeros(()))
+    return total_E / sum(p for p, _ in weighted_states)
 
 
 def _unit(x_VE: Tensor) -> Tensor:

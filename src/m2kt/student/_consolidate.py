@@ -86,24 +86,12 @@ def distil_reader(
     torch.manual_seed(seed)
     rows = labelled_tokens(loaded, pairs)
     base = cast(PreTrainedModel, loaded.model)
+    fragments = [ids for ids, _ in rows[:FRAGMENT_TRACES]]
     length = min(OFF_DOMAIN_TOKENS, context_length(base))
-    line_NT = sample_off_domain(
-        base, loaded.tokenizer, [ids for ids, _ in rows[:FRAGMENT_TRACES]], length, seed
-    )
+    line_NT = sample_off_domain(base, loaded.tokenizer, fragments, length, seed)
     regularisation = [(part, torch.ones_like(part)) for part in line_NT.split(OFF_DOMAIN_BATCH)]
-    config = LoraConfig(
-        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear"
-    )
-    model = cast(PeftModel, get_peft_model(base, config))
+    model = _with_low_rank_updates(base, settings.rank)
     student = replace(loaded, model=model)
-
-    @torch.no_grad()
-    def reference(i: int) -> Tensor:
-        ids_BT, mask_BT = regularisation[i]
-        with model.disable_adapter():
-            logits_BTV: Tensor = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
-        return logits_BTV.float().log_softmax(-1)
-
     curve: list[CurvePoint] = []
 
     def watch(done: int, loss: float) -> bool:
@@ -121,7 +109,7 @@ def distil_reader(
         student,
         endless_batches(rows, settings.batch, seed),
         regularisation,
-        reference,
+        lambda i: _frozen_log_probabilities(model, *regularisation[i]),
         updates=settings.updates,
         lr=settings.lr,
         watch=watch,
@@ -136,3 +124,15 @@ def distil_reader(
         "seed": seed,
     }
     return student, ledger
+
+
+def _with_low_rank_updates(base: PreTrainedModel, rank: int) -> PeftModel:
+    config = LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    return cast(PeftModel, get_peft_model(base, config))
+
+
+@torch.no_grad()
+def _frozen_log_probabilities(model: PeftModel, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    with model.disable_adapter():
+        logits_BTV: Tensor = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+    return logits_BTV.float().log_softmax(-1)

@@ -19,7 +19,7 @@ from m2kt.settings import StudentSettings
 from m2kt.student._build import configure
 from m2kt.student._prepare import TrainingInputs, prepare
 from m2kt.student._separability import ArgumentKeys, argument_separability, collect_keys
-from m2kt.student._validate import Check, failed, validate
+from m2kt.student._validate import FitnessCheck, failed, validate
 
 LOW_CONFIDENCE = 0.5  # probability of a row's output below which it counts as low
 PROMPTS = 200  # over which the packet is rolled out
@@ -31,7 +31,7 @@ class Preflight(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fit: bool = Field(description="Whether no check failed.")
-    checks: list[Check]
+    checks: list[FitnessCheck]
     keys: list[ArgumentKeys] = Field(
         description="Separability of each argument's symbols by the student's states."
     )
@@ -81,7 +81,7 @@ def check_fitness(
     checks.append(_check_confidence(inputs.packet))
     expected = expected_retention(inputs, keys if flat else [], seed)
     checks.append(
-        Check(
+        FitnessCheck(
             name="expected retention",
             fit=expected >= needed,
             measured=f"{expected:.3f}, {len(inputs.penalties)} rows filtered",
@@ -92,7 +92,7 @@ def check_fitness(
     return Preflight(fit=not failed(checks), checks=checks, keys=keys, expected_retention=expected)
 
 
-def _check_confidence(packet: Packet) -> Check:
+def _check_confidence(packet: Packet) -> FitnessCheck:
     """A student reproduces low-confidence rows of its teacher too."""
     confidence_K, measured = packet.confidence_K, "the packet does not contain it"
     if confidence_K is not None:
@@ -102,17 +102,17 @@ def _check_confidence(packet: Packet) -> Check:
             f"{len(confidence_K)} rows"
         )
     needed = "not judged before training: the verdict uses the prompts that need those rows"
-    return Check(name="the teacher's confidence", fit=None, measured=measured, needed=needed)
+    return FitnessCheck(name="the teacher's confidence", fit=None, measured=measured, needed=needed)
 
 
-def _check_separability(keys: Sequence[ArgumentKeys], judged: bool) -> Check:
+def _check_separability(keys: Sequence[ArgumentKeys], judged: bool) -> FitnessCheck:
     """The student's states distinguish the symbols of each argument."""
     worst = min(keys, key=lambda key: key.told_apart, default=None)
     needed = "each argument's symbols identified more often than by chance"
     if not judged:
         needed = "not judged: this reader identifies symbols by tokens; states decide which of them it reads"
     if worst is None:
-        return Check(name="key separability", fit=None, measured="no rule was applied", needed=needed)
+        return FitnessCheck(name="key separability", fit=None, measured="no rule was applied", needed=needed)
     measured = (
         f"a linear probe of the states identifies argument {worst.argument} of {worst.rule} in "
         f"{worst.told_apart:.2f} of {worst.n} (chance {worst.chance:.2f}), the lowest of {len(keys)} arguments"
@@ -120,7 +120,7 @@ def _check_separability(keys: Sequence[ArgumentKeys], judged: bool) -> Check:
     if worst.worst_pair is not None:
         measured += f"; most often confused: {worst.worst_pair[0]!r} and {worst.worst_pair[1]!r}"
     at_chance = [key for key in keys if len(key.recall) > 1 and key.told_apart <= key.chance]
-    return Check(
+    return FitnessCheck(
         name="key separability",
         fit=not at_chance if judged else None,
         measured=measured,

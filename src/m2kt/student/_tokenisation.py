@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from m2kt.errors import ModelError
 from m2kt.models import Encoded, encode_units, special_prefix, token_text
-from m2kt.packet import Graph, Trace
+from m2kt.packet import Graph, Trace, TracedUnit
 
 Tokens = tuple[int, ...]
 LEADING_SPACE = " "
@@ -75,32 +75,48 @@ def leading_space_tokens(
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, graph: Graph, traces: Sequence[Trace]) -> Tokenisation:
     """Collect the token sequences of all units in traces, and of symbols alone and after a space."""
-    forms: list[set[Tokens]] = [set() for _ in graph.symbols]
-    answer_forms: list[Counter[Tokens]] = [Counter() for _ in graph.symbols]
-    literals: dict[str, Tokens] = {}
-    context: set[Tokens] = set()
-    sequences: list[list[int]] = []
-    answer_starts: list[int] = []
-    problems: dict[str, str] = {}
+    collector = _UnitCollector(tokenizer, len(graph.symbols))
+    for symbol, text in enumerate(graph.symbols):
+        collector.add_symbol(symbol, text)
+    for trace in traces:
+        collector.add_trace(trace)
+    return collector.tokenisation()
 
-    def encode(texts: list[str], prompt_boundary: int | None = None) -> Encoded | None:
+
+class _UnitCollector:
+    """Collects token sequences of units from one trace after another."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, n_symbols: int) -> None:
+        self.tokenizer = tokenizer
+        self.prefix = len(special_prefix(tokenizer))
+        self.forms: list[set[Tokens]] = [set() for _ in range(n_symbols)]
+        self.answer_forms: list[Counter[Tokens]] = [Counter() for _ in range(n_symbols)]
+        self.literals: dict[str, Tokens] = {}
+        self.context: set[Tokens] = set()
+        self.sequences: list[list[int]] = []
+        self.answer_starts: list[int] = []
+        self.problems: dict[str, str] = {}
+
+    def _encode(self, texts: list[str], prompt_boundary: int | None = None) -> Encoded | None:
         try:
-            return encode_units(tokenizer, texts, prompt_boundary=prompt_boundary)
+            return encode_units(self.tokenizer, texts, prompt_boundary=prompt_boundary)
         except ModelError as error:
-            problems["".join(texts)] = str(error)
+            self.problems["".join(texts)] = str(error)
             return None
 
-    prefix = len(special_prefix(tokenizer))
-    for symbol, text in enumerate(graph.symbols):
+    def add_symbol(self, symbol: int, text: str) -> None:
+        """Add a symbol alone and after a space."""
         for leading_space in ("", LEADING_SPACE):
-            if encoded := encode([leading_space + text]):
-                forms[symbol].add(tuple(encoded.ids[prefix:]))
-    for trace in traces:
-        encoded = encode([unit.text for unit in trace.units], trace.n_prompt)
+            if encoded := self._encode([leading_space + text]):
+                self.forms[symbol].add(tuple(encoded.ids[self.prefix :]))
+
+    def add_trace(self, trace: Trace) -> None:
+        """Add all units of a trace; without effect but a problem if the tokenizer cannot encode it."""
+        encoded = self._encode([unit.text for unit in trace.units], trace.n_prompt)
         if encoded is None:
-            continue
-        sequences.append(encoded.ids)
-        answer_starts.append(encoded.unit_of_token.index(trace.n_prompt) - 1)
+            return
+        self.sequences.append(encoded.ids)
+        self.answer_starts.append(encoded.unit_of_token.index(trace.n_prompt) - 1)
         tokens_of_unit: dict[int, Tokens] = {}
         for token, u in zip(encoded.ids, encoded.unit_of_token, strict=True):
             tokens_of_unit[u] = (*tokens_of_unit.get(u, ()), token)
@@ -109,38 +125,45 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, graph: Graph, traces: Sequence[
             if not tokens:
                 continue
             if unit.symbol is not None:
-                forms[unit.symbol].add(tokens)
-            if u < trace.n_prompt:
-                if unit.symbol is None:
-                    context.add(tokens)
-                continue
-            skip = leading_space_tokens(tokenizer, tokens, unit.lead)
-            if skip:
-                literals[LEADING_SPACE] = tokens[:skip]
-            if unit.kind == "literal":
-                literals[unit.text[skip:]] = tokens[skip:]
-            elif unit.symbol is not None:
-                answer_forms[unit.symbol][tokens[skip:]] += 1
-    for symbol, counter in enumerate(answer_forms):
-        if not counter:  # in no answer of these traces: all its forms count once
-            counter.update(
-                form[leading_space_tokens(tokenizer, form, LEADING_SPACE) :] for form in forms[symbol]
-            )
-    first_tokens = {form[0] for symbol_forms in forms for form in symbol_forms if form}
-    unit_forms = [*literals.values(), *(form for counter in answer_forms for form in counter)]
-    return Tokenisation(
-        symbol_tokens=[[list(form) for form in sorted(symbol_forms) if form] for symbol_forms in forms],
-        answer_forms=answer_forms,
-        literals=dict(sorted(literals.items())),
-        context=sorted(context - set(literals.values())),
-        unit_length=max((len(form) for form in unit_forms), default=1),
-        space_tokens=sorted(
-            token for token in first_tokens if token_text(tokenizer, token).startswith(LEADING_SPACE)
-        ),
-        sequences=sequences,
-        answer_starts=answer_starts,
-        problems=problems,
-    )
+                self.forms[unit.symbol].add(tokens)
+            if u >= trace.n_prompt:
+                self._add_answer_unit(unit, tokens)
+            elif unit.symbol is None:
+                self.context.add(tokens)
+
+    def _add_answer_unit(self, unit: TracedUnit, tokens: Tokens) -> None:
+        skip = leading_space_tokens(self.tokenizer, tokens, unit.lead)
+        if skip:
+            self.literals[LEADING_SPACE] = tokens[:skip]
+        if unit.kind == "literal":
+            self.literals[unit.text[skip:]] = tokens[skip:]
+        elif unit.symbol is not None:
+            self.answer_forms[unit.symbol][tokens[skip:]] += 1
+
+    def tokenisation(self) -> Tokenisation:
+        """The result for everything that was added."""
+        for symbol_forms, counter in zip(self.forms, self.answer_forms, strict=True):
+            if not counter:  # in no answer of these traces: all its forms count once
+                counter.update(
+                    form[leading_space_tokens(self.tokenizer, form, LEADING_SPACE) :] for form in symbol_forms
+                )
+        first_tokens = {form[0] for symbol_forms in self.forms for form in symbol_forms if form}
+        unit_forms = [*self.literals.values(), *(form for counter in self.answer_forms for form in counter)]
+        return Tokenisation(
+            symbol_tokens=[
+                [list(form) for form in sorted(symbol_forms) if form] for symbol_forms in self.forms
+            ],
+            answer_forms=self.answer_forms,
+            literals=dict(sorted(self.literals.items())),
+            context=sorted(self.context - set(self.literals.values())),
+            unit_length=max((len(form) for form in unit_forms), default=1),
+            space_tokens=sorted(
+                t for t in first_tokens if token_text(self.tokenizer, t).startswith(LEADING_SPACE)
+            ),
+            sequences=self.sequences,
+            answer_starts=self.answer_starts,
+            problems=self.problems,
+        )
 
 
 def unit_targets(

@@ -9,15 +9,17 @@ from typing import TypedDict, cast
 
 import torch
 from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from m2kt.models import LoadedModel, context_length
 from m2kt.packet import Packet
 from m2kt.settings import StudentSettings
 from m2kt.student._build import build
+from m2kt.student._calibrate import StudentTargets
 from m2kt.student._cost import CostSummary, Pass
 from m2kt.student._off_domain import OffDomainPass, sample_off_domain
-from m2kt.student._prepare import prepare
+from m2kt.student._prepare import TrainingInputs, prepare
 from m2kt.student._tokenisation import Tokenisation
 from m2kt.student._trainer import Progress, Trainer, Watch
 from m2kt.student._validate import require, validate
@@ -93,21 +95,9 @@ def train(
     torch.manual_seed(seed)
     inputs = prepare(loaded, packet, settings, penalties=penalties, seed=seed)
     require(validate(loaded, inputs))
-    rehearsal, tokenisation = inputs.rehearsal, inputs.tokenisation
-    model, off_domain_NT = cast(PreTrainedModel, loaded.model), None
-    if settings.losses.silence and settings.reader.kind != "none":
-        length = min(settings.rehearsal.quiet_tokens, context_length(model))
-        off_domain_NT = sample_off_domain(model, loaded.tokenizer, tokenisation.sequences, length, seed)
+    off_domain_NT = _off_domain_lines(loaded, inputs, settings, seed)  # of the student before it is wrapped
     adapted, targets = build(loaded, inputs)
-    off_domain = None
-    if off_domain_NT is not None:
-        off_domain = OffDomainPass(
-            cal_model(adapted),
-            off_domain_NT,
-            lines=settings.rehearsal.quiet_lines,
-            divergence=settings.losses.retain > 0,
-            seed=seed,
-        )
+    off_domain = _off_domain_pass(adapted, off_domain_NT, settings, seed)
     trainer = Trainer(adapted, targets, inputs, updates, seed=seed, off_domain=off_domain)
     trainer.cost.add(Pass.FORWARD, targets.n_tokens)
     if off_domain_NT is not None:
@@ -115,24 +105,50 @@ def train(
     prepare_seconds = time.monotonic() - started
     history = trainer.run(progress, watch)
     adapted.eval()
-    cost = trainer.cost.summary()
     ledger: TrainingLedger = {
         "labelled_examples": 0,
         "updates": len(history),
-        "rehearsal_sequences": rehearsal.n_traces,
-        "rehearsal_tokens": rehearsal.n_tokens,
-        "trained_tokens": cost["trained_tokens"],
-        "tokens_by_kind": cost["tokens_by_kind"],
-        "core_tokens": cost["core_tokens"],
-        "verbalised_rows": int((rehearsal.true_output_K >= 0).sum()),
+        "rehearsal_sequences": inputs.rehearsal.n_traces,
+        "rehearsal_tokens": inputs.rehearsal.n_tokens,
+        **trainer.cost.summary(),
+        "verbalised_rows": int((inputs.rehearsal.true_output_K >= 0).sum()),
         "trainable_parameters": sum(p.numel() for p in adapted.parameters() if p.requires_grad),
-        "start": {
-            "gain": targets.gain,
-            "unembedding": targets.unembedding,
-            "loss": round(targets.start_loss, 4),
-        },
+        "start": _start_ledger(targets),
         "prepare_seconds": round(prepare_seconds, 2),
         "seconds": round(time.monotonic() - started, 2),
         "seed": seed,
     }
-    return Candidate(adapted, ledger, history, tokenisation)
+    return Candidate(adapted, ledger, history, inputs.tokenisation)
+
+
+def _off_domain_lines(
+    loaded: LoadedModel, inputs: TrainingInputs, settings: StudentSettings, seed: int
+) -> Tensor | None:
+    """Lines of the frozen student on which the reader learns to stay silent; None if no loss uses them."""
+    if not settings.losses.silence or settings.reader.kind == "none":
+        return None
+    model = cast(PreTrainedModel, loaded.model)
+    length = min(settings.rehearsal.quiet_tokens, context_length(model))
+    return sample_off_domain(model, loaded.tokenizer, inputs.tokenisation.sequences, length, seed)
+
+
+def _off_domain_pass(
+    adapted: PeftModel, off_domain_NT: Tensor | None, settings: StudentSettings, seed: int
+) -> OffDomainPass | None:
+    if off_domain_NT is None:
+        return None
+    return OffDomainPass(
+        cal_model(adapted),
+        off_domain_NT,
+        lines=settings.rehearsal.quiet_lines,
+        divergence=settings.losses.retain > 0,
+        seed=seed,
+    )
+
+
+def _start_ledger(targets: StudentTargets) -> StartLedger:
+    return {
+        "gain": targets.gain,
+        "unembedding": targets.unembedding,
+        "loss": round(targets.start_loss, 4),
+    }

@@ -42,7 +42,7 @@ CACHE_TOLERANCE = {
 CACHE_TOLERANCE_LOW = 0.2  # the same for dtypes with 8 to 11 bits of precision
 
 
-class Check(BaseModel):
+class FitnessCheck(BaseModel):
     """Result of one check."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,7 +58,7 @@ class Check(BaseModel):
         return f"{self.name}: {self.measured}; {needed}" + (self.advice and f"; {self.advice}")
 
 
-def validate(loaded: LoadedModel, inputs: TrainingInputs) -> list[Check]:
+def validate(loaded: LoadedModel, inputs: TrainingInputs) -> list[FitnessCheck]:
     """Run the required checks. A failed check ends the list where later checks depend on it."""
     model, tokenizer = cast(PreTrainedModel, loaded.model), loaded.tokenizer
     graph, tokenisation = inputs.packet.graph, inputs.tokenisation
@@ -87,12 +87,12 @@ def validate(loaded: LoadedModel, inputs: TrainingInputs) -> list[Check]:
     return checks
 
 
-def failed(checks: Sequence[Check]) -> list[Check]:
+def failed(checks: Sequence[FitnessCheck]) -> list[FitnessCheck]:
     """The checks that did not pass; those not judged are not among them."""
     return [check for check in checks if check.fit is False]
 
 
-def require(checks: Sequence[Check]) -> None:
+def require(checks: Sequence[FitnessCheck]) -> None:
     """Refuse an unfit student.
 
     Raises:
@@ -102,7 +102,7 @@ def require(checks: Sequence[Check]) -> None:
         raise CompatibilityError(f"this student cannot ingest the packet: {failures[0]}")
 
 
-def check_widths(model: PreTrainedModel, concepts: Concepts) -> Check:
+def check_widths(model: PreTrainedModel, concepts: Concepts) -> FitnessCheck:
     """phi maps R^D to R^E; its closed-form start needs unembedding rows of width E."""
     teacher_widths = {
         int(x.shape[1]) for x in (concepts.vectors_KD, concepts.prototypes_SD, concepts.prototype_samples_PD)
@@ -111,7 +111,7 @@ def check_widths(model: PreTrainedModel, concepts: Concepts) -> Check:
     row_width = None if head is None else int(head.weight.shape[1])
     fit = len(teacher_widths) == 1 and row_width == student_width
     teacher = " and ".join(map(str, sorted(teacher_widths)))
-    return Check(
+    return FitnessCheck(
         name="widths",
         fit=fit,
         measured=f"teacher {teacher}, student {student_width}, its unembedding {row_width}",
@@ -120,7 +120,7 @@ def check_widths(model: PreTrainedModel, concepts: Concepts) -> Check:
     )
 
 
-def check_flagged(graph: Graph, inputs: TrainingInputs) -> Check:
+def check_flagged(graph: Graph, inputs: TrainingInputs) -> FitnessCheck:
     """All flagged concepts exist in the packet."""
     fit, measured = True, f"{len(inputs.penalties)} of {graph.n_concepts} rows are filtered"
     if inputs.unknown_flags:
@@ -130,7 +130,7 @@ def check_flagged(graph: Graph, inputs: TrainingInputs) -> Check:
             f"flagged concept {inputs.unknown_flags[0]!r} is not in the packet: expected a symbol or a row such as "
             f"{example!r}"
         )
-    return Check(
+    return FitnessCheck(
         name="flagged",
         fit=fit,
         measured=measured,
@@ -139,13 +139,13 @@ def check_flagged(graph: Graph, inputs: TrainingInputs) -> Check:
     )
 
 
-def check_symbols(tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str]) -> Check:
+def check_symbols(tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str]) -> FitnessCheck:
     """Every symbol decodes from its tokens: alone, after a space, and after another symbol."""
     problems = [(text, problem) for text in symbols if (problem := writing_problem(tokenizer, text))]
     return _round_trip("symbols", "the student's tokenizer cannot write", len(symbols), problems)
 
 
-def check_verbalised(graph: Graph, plain: bool) -> Check:
+def check_verbalised(graph: Graph, plain: bool) -> FitnessCheck:
     """Plain rehearsal needs the output of every row as text."""
     n_verbalised = sum(output is not None for rule in graph.rules for output in rule.outputs)
     fit, measured = True, f"{n_verbalised} of {graph.n_concepts}"
@@ -155,7 +155,7 @@ def check_verbalised(graph: Graph, plain: bool) -> Check:
             f"plain rehearsal needs the output of every row as text, but {graph.n_concepts - n_verbalised} of "
             f"{graph.n_concepts} rows travel as vectors only: extract with --verbalised 1"
         )
-    return Check(
+    return FitnessCheck(
         name="rows in words",
         fit=fit,
         measured=measured,
@@ -166,7 +166,7 @@ def check_verbalised(graph: Graph, plain: bool) -> Check:
 
 def check_literals(
     tokenizer: PreTrainedTokenizerBase, traces: Sequence[Trace], tokenisation: Tokenisation
-) -> Check:
+) -> FitnessCheck:
     """Every literal decodes from its tokens in the context of a trace."""
     problem_of: dict[str, str | None] = {}
     for trace in traces:
@@ -180,11 +180,11 @@ def check_literals(
     )
 
 
-def _round_trip(name: str, verb: str, n: int, problems: Sequence[tuple[str, str]]) -> Check:
+def _round_trip(name: str, verb: str, n: int, problems: Sequence[tuple[str, str]]) -> FitnessCheck:
     measured = f"{max(0, n - len(problems))} of {n} decode from their tokens"
     if problems:
         measured += f"; {verb} {problems[0][0]!r}: {problems[0][1]}"
-    return Check(
+    return FitnessCheck(
         name=name,
         fit=not problems,
         measured=measured,
@@ -201,9 +201,9 @@ def _encoding_problem(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> s
     return None
 
 
-def check_context(longest: int, max_tokens: int) -> Check:
+def check_context(longest: int, max_tokens: int) -> FitnessCheck:
     """The longest trace fits into the student's context."""
-    return Check(
+    return FitnessCheck(
         name="context",
         fit=longest <= max_tokens,
         measured=f"traces of this skill have up to {longest} tokens in this student",
@@ -215,7 +215,7 @@ def check_context(longest: int, max_tokens: int) -> Check:
 
 
 @torch.no_grad()
-def check_cache(model: PreTrainedModel, ids: list[int], read_layers: list[int]) -> Check:
+def check_cache(model: PreTrainedModel, ids: list[int], read_layers: list[int]) -> FitnessCheck:
     """Hooks reach the blocks that the reader reads, and a cached pass gives the states of a full pass.
 
     The reader's keys are extra layers of the student's cache, so it may hold keys and values or state-space states.
@@ -235,7 +235,7 @@ def check_cache(model: PreTrainedModel, ids: list[int], read_layers: list[int]) 
         fit = False
         lines = str(error).splitlines() or [""]
         measured = f"a pass with a cache failed ({type(error).__name__}: {lines[0]})"
-    return Check(
+    return FitnessCheck(
         name="attention",
         fit=fit,
         measured=measured,
@@ -261,7 +261,7 @@ def _cache_deviation(model: PreTrainedModel, ids_BT: Tensor, read_layers: list[i
 
 def check_capacity(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokenisation: Tokenisation
-) -> Check:
+) -> FitnessCheck:
     """For every answer token some state of the stream gives it the largest logit among answer tokens."""
     tokens = sorted(tokenisation.answer_tokens)
     distances = hull_distance(model, tokens).tolist()
@@ -273,7 +273,7 @@ def check_capacity(
     if unreachable:
         texts = ", ".join(repr(text_of(tokenizer, [token])) for token in unreachable[:5])
         measured += f"; never written: {texts}"
-    return Check(
+    return FitnessCheck(
         name="capacity",
         fit=not unreachable,
         measured=measured,
@@ -284,7 +284,7 @@ def check_capacity(
 
 def check_symbol_matching(
     tokenizer: PreTrainedTokenizerBase, graph: Graph, tokenisation: Tokenisation, traces: Sequence[Trace]
-) -> Check:
+) -> FitnessCheck:
     """The structured reader identifies, from tokens, the symbols that rules read and copies repeat."""
     matcher = UnitMatcher(
         tokenisation.symbol_tokens,
@@ -304,7 +304,7 @@ def check_symbol_matching(
             elif not mistake and expected is not None:
                 text = repr(graph.symbols[matched]) if matched < len(graph.symbols) else "no symbol"
                 mistake = f"; {graph.symbols[expected]!r} is taken for {text}"
-    return Check(
+    return FitnessCheck(
         name="cues",
         fit=n_correct == n,
         measured=f"{n_correct} of {n} arguments are identified by their tokens{mistake}",
