@@ -141,7 +141,7 @@ SOURCES = [
     *(path for package in (ROOT / "packages").iterdir() for path in (package / "src").rglob("*.py")),
     *(ROOT / "benchmarks").rglob("*.py"),
 ]
-RATCHET = {"files above 400 lines": 0, "functions above 60 lines": 0, "Any in src": 191}
+RATCHET = {"files above 400 lines": 0, "functions above 60 lines": 0, "Any in src": 95}
 """Today's numbers: lower them when they fall, never raise them."""
 
 

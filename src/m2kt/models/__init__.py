@@ -24,6 +24,7 @@ from ._generate import Completion as Completion
 from ._generate import generate_greedy as generate_greedy
 from ._gguf import gguf_config_overrides as gguf_config_overrides
 from ._gguf_write import write_gguf as write_gguf
+from ._layers import BlockOutput as BlockOutput
 from ._layers import blocks as blocks
 from ._layers import cache_argument as cache_argument
 from ._layers import context_length as context_length

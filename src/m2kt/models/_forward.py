@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +37,13 @@ def pad_batch(
 
 def forward_arguments(
     model: nn.Module, input_ids: Int[Tensor, "B T"], attention_mask: Shaped[Tensor, "B _"] | None
-) -> dict[str, Any]:
+) -> dict[str, Tensor]:
     """Keyword arguments of a forward pass, with position ids that skip the padding.
 
     ``generate`` derives positions from the mask, a plain forward does not: a left-padded GPT-2 would silently use
     wrong position embeddings.
     """
-    arguments: dict[str, Any] = {"input_ids": input_ids}
+    arguments: dict[str, Tensor] = {"input_ids": input_ids}
     if attention_mask is not None:
         arguments["attention_mask"] = attention_mask
         if _takes(model, "position_ids"):
@@ -56,22 +56,20 @@ def next_token_logits(
     input_ids: Int[Tensor, "B T"],
     attention_mask: Shaped[Tensor, "B T"] | None,
     positions: Bool[Tensor, "B T"] | Int[Tensor, "B P"],
-    **extra: Any,
 ) -> Float[Tensor, "*_ V"]:
     """Next-token logits at selected positions, from the model's head (scaling and soft-capping included).
 
     Args:
         positions: bool (B, T), gives (N, V) in row-major order; or integer (B, P), gives (B, P, V).
-        extra: further forward arguments, such as ``past_key_values``.
     """
-    arguments = forward_arguments(model, input_ids, attention_mask) | {"use_cache": False} | extra
+    arguments = forward_arguments(model, input_ids, attention_mask)
     positions = positions.to(input_ids.device)
     if _takes(model, "logits_to_keep"):
-        logits: Tensor = model(**arguments, logits_to_keep=positions).logits
+        logits: Tensor = model(**arguments, use_cache=False, logits_to_keep=positions).logits
         expected = (int(positions.sum()),) if positions.dtype == torch.bool else tuple(positions.shape)
         if tuple(logits.shape[:-1]) == expected:
             return logits
-    logits = model(**arguments).logits  # the model ignores logits_to_keep
+    logits = model(**arguments, use_cache=False).logits  # the model ignores logits_to_keep
     if positions.dtype == torch.bool:
         return logits[positions]
     return torch.take_along_dim(logits, positions[..., None], dim=1)
@@ -102,18 +100,18 @@ def make_head_input_contiguous(model: nn.Module) -> None:
     For a strided input (the last position of each row) torch copies a frozen head's weight once a row: 21 GB for
     64 rows and a vocabulary of 262,144.
     """
-    get: Any = getattr(model, "get_output_embeddings", None)
+    get = getattr(model, "get_output_embeddings", None)
     head = get() if get is not None else None
     if isinstance(head, nn.Module) and _contiguous_input not in head._forward_pre_hooks.values():
         head.register_forward_pre_hook(_contiguous_input)
 
 
-def _contiguous_input(_module: nn.Module, args: tuple[Any, ...]) -> Any:
+def _contiguous_input(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (args[0].contiguous(), *args[1:]) if args else args
 
 
 def _takes(model: nn.Module, name: str) -> bool:
     """Whether the forward of the model (of the base, under adapters) has an argument."""
-    unwrap: Any = getattr(model, "get_base_model", None)
+    unwrap = getattr(model, "get_base_model", None)
     inner = unwrap() if unwrap is not None else model
     return name in inspect.signature(inner.forward).parameters

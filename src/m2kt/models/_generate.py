@@ -45,7 +45,7 @@ class _StopString(StoppingCriteria):
         self._may_end: dict[int, bool] = {}
         self.end_B = np.zeros(rows, dtype=int)  # tokens up to the stop string's end; 0: not generated yet
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
+    def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
         if self._stop:
             latest_B = input_ids[:, -1].cpu().numpy()
             open_B = self.end_B == 0

@@ -6,6 +6,7 @@ import importlib
 import json
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -28,7 +29,7 @@ _IGNORED_FIELDS = {
 """GGUF metadata that transformers ignores, with the configuration option that each one sets."""
 
 
-def gguf_library() -> Any:
+def gguf_library() -> ModuleType:
     """The optional package gguf, which has no types. Raises ModelError if it is not installed."""
     try:
         return importlib.import_module("gguf")

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m2kt.errors import ModelError
 
 from ._gguf import gguf_library
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+    from transformers import PreTrainedTokenizerBase
+
+Backend = dict[str, Any]  # a fast tokenizer's own JSON
 
 _PRE = {"smollm": ("Digits", "ByteLevel"), "gpt-2": ("ByteLevel",)}
 """Pre-tokenizers that llama.cpp has a name for, with the types of ours that split text the same way."""
 _N_TEXTS, _TOKENS_A_TEXT = 200, 12  # of the round trip that checks a written tokenizer
 
 
-def write_tokenizer(writer: Any, tokenizer: Any, n_rows: int, family: str) -> list[str]:
+def write_tokenizer(
+    writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, n_rows: int, family: str
+) -> list[str]:
     """Write the tokenizer and return warnings about llama.cpp. Raises ModelError for a type that GGUF lacks.
 
     Args:
         writer: a ``gguf.GGUFWriter``.
         n_rows: rows of the model's embeddings; ids above the tokenizer's get placeholder names.
     """
+    from transformers import PreTrainedTokenizerFast
+
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ModelError(
+            f"a {type(tokenizer).__name__} cannot be written as GGUF here: expected a fast tokenizer; "
+            "write an ordinary checkpoint (--format hf)"
+        )
     token_type = gguf_library().TokenType
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     vocabulary = backend["model"]
@@ -56,7 +71,7 @@ def write_tokenizer(writer: Any, tokenizer: Any, n_rows: int, family: str) -> li
     return notes
 
 
-def check_tokenizer(written: Any, read: Any) -> None:
+def check_tokenizer(written: PreTrainedTokenizerBase, read: PreTrainedTokenizerBase) -> None:
     """Raise ModelError unless the tokenizer read back encodes texts as the one that was written."""
     generator = random.Random(0)
     usable = sorted(set(written.get_vocab().values()) - set(written.all_special_ids))
@@ -72,7 +87,7 @@ def check_tokenizer(written: Any, read: Any) -> None:
 
 
 def _write_merges(
-    writer: Any, merges: list[str], n_rows: int, byte_level: bool, backend: dict[str, Any], family: str
+    writer: GGUFWriter, merges: list[str], n_rows: int, byte_level: bool, backend: Backend, family: str
 ) -> list[str]:
     """Write merges or scores, and the pre-tokenizer's name; return warnings."""
     if not byte_level:  # SentencePiece: the lower id has the higher score
@@ -99,7 +114,7 @@ def _write_merges(
     return []
 
 
-def _adds_space(backend: dict[str, Any]) -> bool:
+def _adds_space(backend: Backend) -> bool:
     return "Prepend" in json.dumps(backend.get("normalizer")) or '"always"' in json.dumps(
         backend.get("pre_tokenizer")
     )

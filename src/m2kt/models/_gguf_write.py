@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,9 +22,10 @@ from ._gguf import gguf_library, read_gguf
 from ._gguf_tokenizer import check_tokenizer, write_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from gguf import GGUFWriter
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-Array = NDArray[Any]
+Array = NDArray[np.float32]
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _N_PROBES, _PROBE_TOKENS = 4, 24  # random rows on which the file must give the model's logits
 
@@ -35,9 +36,9 @@ class Family:
 
     arch: str
     """Name of its ``gguf.MODEL_ARCH``."""
-    write_metadata: Callable[[Any, Any], None]
+    write_metadata: Callable[[GGUFWriter, PreTrainedConfig], None]
     """Writes the configuration (writer, config). Raises ModelError for an option that the format lacks."""
-    relayout: Callable[[str, Array, Any], Array] = lambda name, array, config: array
+    relayout: Callable[[str, Array, PreTrainedConfig], Array] = lambda name, array, config: array
     """A tensor in llama.cpp's layout (GGUF name, array, config)."""
 
 
@@ -55,7 +56,7 @@ def write_gguf(
             gives other tokens or logits than the model.
     """
     gguf = gguf_library()
-    config: Any = model.config.get_text_config()
+    config = model.config.get_text_config()
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise ModelError(
@@ -112,7 +113,7 @@ def _check_gguf(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
 
 
 # -- families ---------------------------------------------------------------------------------------------------------
-def _llama_metadata(writer: Any, config: Any) -> None:
+def _llama_metadata(writer: GGUFWriter, config: PreTrainedConfig) -> None:
     """Metadata of the Llama-like architectures."""
     rope = dict(config.rope_parameters)
     rope = rope.get("full_attention", rope)
@@ -135,7 +136,7 @@ def _llama_metadata(writer: Any, config: Any) -> None:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
 
 
-def _interleave(name: str, array: Array, config: Any) -> Array:
+def _interleave(name: str, array: Array, config: PreTrainedConfig) -> Array:
     """GGUF stores Llama's two rotary halves interleaved."""
     heads = {".attn_q.": config.num_attention_heads, ".attn_k.": config.num_key_value_heads}
     for key, count in heads.items():
@@ -144,17 +145,17 @@ def _interleave(name: str, array: Array, config: Any) -> Array:
     return array
 
 
-def _gemma3_metadata(writer: Any, config: Any) -> None:
+def _gemma3_metadata(writer: GGUFWriter, config: PreTrainedConfig) -> None:
     _llama_metadata(writer, config)
     writer.add_sliding_window(config.sliding_window)
 
 
-def _gemma_norms(name: str, array: Array, config: Any) -> Array:
+def _gemma_norms(name: str, array: Array, config: PreTrainedConfig) -> Array:
     """GGUF stores Gemma's norms as the factor, 1 + weight."""
     return array + 1 if name.endswith("norm.weight") else array
 
 
-def _gpt2_metadata(writer: Any, config: Any) -> None:
+def _gpt2_metadata(writer: GGUFWriter, config: PreTrainedConfig) -> None:
     writer.add_block_count(config.n_layer)
     writer.add_context_length(config.n_positions)
     writer.add_embedding_length(config.n_embd)
@@ -163,7 +164,7 @@ def _gpt2_metadata(writer: Any, config: Any) -> None:
     writer.add_layer_norm_eps(config.layer_norm_epsilon)
 
 
-def _transpose(name: str, array: Array, config: Any) -> Array:
+def _transpose(name: str, array: Array, config: PreTrainedConfig) -> Array:
     """GPT-2's ``Conv1D`` is a transposed linear layer."""
     conv = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_down.weight")
     return array.T if name.endswith(conv) else array

@@ -6,22 +6,25 @@ Letters: B batch, T tokens.
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from m2kt.errors import ModelError
 
 UNLIMITED = 1 << 30
+BlockOutput = Tensor | tuple[object, ...] | list[object] | dict[str, object]
+"""What decoder blocks return: the hidden state alone, or first in a container."""
 
 
-def text_config(model: nn.Module) -> Any:
+def text_config(model: nn.Module) -> PreTrainedConfig:
     """The language model's configuration, also inside wrappers and multimodal models."""
-    config: Any = getattr(model, "config", None)
+    config = getattr(model, "config", None)
     if config is None:
         raise ModelError(f"expected a transformers model, got {type(model).__name__} without a config")
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
+    text: PreTrainedConfig = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return text
 
 
 def width(model: nn.Module) -> int:
@@ -80,7 +83,7 @@ def blocks(model: nn.Module) -> nn.ModuleList:
     )
 
 
-def hidden_of(output: Any) -> Tensor:
+def hidden_of(output: BlockOutput) -> Tensor:
     """The hidden state in a block's output: a bare tensor, or the first item of a tuple, list or mapping."""
     if isinstance(output, Tensor):
         return output
@@ -91,7 +94,7 @@ def hidden_of(output: Any) -> Tensor:
     raise ModelError(f"expected a block to return a hidden state, got {type(output).__name__}")
 
 
-def replace_hidden(output: Any, hidden: Tensor) -> Any:
+def replace_hidden(output: BlockOutput, hidden: Tensor) -> BlockOutput:
     """``output`` with its hidden state replaced, in the same container."""
     if isinstance(output, Tensor):
         return hidden
@@ -123,7 +126,7 @@ def _outermost_lists(model: nn.Module) -> list[nn.ModuleList]:
 def _emits_states(model: nn.Module, candidate: nn.ModuleList) -> bool:
     widths: list[int] = []
 
-    def collect(_module: nn.Module, _args: Any, output: Any) -> None:
+    def collect(_module: nn.Module, _args: object, output: BlockOutput) -> None:
         try:
             state = hidden_of(output)
         except ModelError:
@@ -143,6 +146,6 @@ def _emits_states(model: nn.Module, candidate: nn.ModuleList) -> bool:
 
 def input_device(model: nn.Module) -> torch.device:
     """Device for token ids: that of the input embeddings."""
-    get: Any = getattr(model, "get_input_embeddings", None)
+    get = getattr(model, "get_input_embeddings", None)
     parameters = get().parameters() if get is not None else model.parameters()
     return next(iter(parameters)).device

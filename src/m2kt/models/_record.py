@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from m2kt._shapes import Bool, Float, Int
 from m2kt.errors import ModelError
 
-from ._layers import blocks, decoder, hidden_of, replace_hidden
+from ._layers import BlockOutput, blocks, decoder, hidden_of, replace_hidden
 
 Store = Callable[[int, Tensor], None]
 
@@ -83,7 +83,7 @@ class _PassEnded(Exception):
     """Ends a forward pass early; caught by ``run_until``."""
 
 
-def run_until(block: nn.Module, model: nn.Module, **arguments: Any) -> None:
+def run_until(block: nn.Module, model: nn.Module, **arguments: Tensor | bool | None) -> None:
     """A forward pass of ``model`` that ends after ``block`` and the hooks registered on it before."""
     handle = block.register_forward_hook(_end_pass)
     try:
@@ -94,12 +94,12 @@ def run_until(block: nn.Module, model: nn.Module, **arguments: Any) -> None:
         handle.remove()
 
 
-def _end_pass(*_: Any) -> None:
+def _end_pass(*_: object) -> None:
     raise _PassEnded
 
 
 def states_at(
-    model: nn.Module, layers: Iterable[int], *, select: Tensor | None = None, **arguments: Any
+    model: nn.Module, layers: Iterable[int], *, select: Tensor | None = None, **arguments: Tensor | None
 ) -> Recording:
     """What :func:`record` gets from one pass that ends at the deepest of the layers.
 
@@ -124,7 +124,7 @@ def add_to_states(model: nn.Module, layer: int, vector_D: Float[Tensor, " D"]) -
             return (args[0] + vector_D, *args[1:]), kwargs
         return args, kwargs | {"hidden_states": kwargs["hidden_states"] + vector_D}
 
-    def after(_module: nn.Module, _args: Any, output: Any) -> Any:
+    def after(_module: nn.Module, _args: object, output: BlockOutput) -> BlockOutput:
         return replace_hidden(output, hidden_of(output) + vector_D)
 
     if index == 0:
@@ -145,7 +145,7 @@ def _layer_index(layer: int, depth: int) -> int:
 
 
 def _output_hook(store: Store, layer: int) -> Callable[..., None]:
-    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+    def hook(_module: nn.Module, _args: object, output: BlockOutput) -> None:
         store(layer, hidden_of(output))
 
     return hook

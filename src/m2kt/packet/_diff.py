@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable
 from itertools import permutations
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ._describe import read_outputs
 from ._graph import MAX_SKELETONS, Decision, Graph, TemplateGraph
@@ -29,8 +28,8 @@ class Change(_Model):
     """A value that differs."""
 
     what: str = Field(description="Name of the value, such as teacher.name.")
-    a: Any = Field(description="Value in the first packet; null: absent.")
-    b: Any = Field(description="Value in the second packet.")
+    a: JsonValue = Field(description="Value in the first packet; null: absent.")
+    b: JsonValue = Field(description="Value in the second packet.")
 
 
 class RowChange(_Model):

@@ -27,7 +27,7 @@ _ESCAPED_CONTROL = re.compile(r"(?<!\\)(?:\\\\)*+\\[bfu]")
 JSONObject = dict[str, Any]
 
 
-def canonical_json(data: Any) -> bytes:
+def canonical_json(data: object) -> bytes:
     """The only JSON of some data: sorted keys, UTF-8, no NaN, one final newline."""
     text = json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
@@ -54,7 +54,7 @@ def check_depth(raw: bytes, what: str) -> None:
         raise PacketError(f"{what} is nested deeper than the {MAX_DEPTH} levels allowed; do not use it")
 
 
-def check_canonical(raw: bytes, dump: Callable[[], Any], what: str) -> None:
+def check_canonical(raw: bytes, dump: Callable[[], object], what: str) -> None:
     """Raise PacketError unless ``raw`` is the canonical JSON of what was read: no doubled key, no field left out."""
     try:
         expected = canonical_json(dump())
@@ -77,7 +77,7 @@ def check_printable(text: str, what: str) -> None:
     _refuse(_UNPRINTABLE.search(text), what)
 
 
-def check_printable_data(data: Any, what: str) -> None:
+def check_printable_data(data: object, what: str) -> None:
     """The same for every text within some data."""
     try:
         _check_printable_json(canonical_json(data).decode(), what)

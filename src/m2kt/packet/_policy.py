@@ -19,7 +19,7 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-def _midnight(value: Any) -> Any:
+def _midnight(value: object) -> object:
     """A date without time means midnight in UTC."""
     if isinstance(value, str) and len(value) == len("2027-01-01"):
         value = date.fromisoformat(value)

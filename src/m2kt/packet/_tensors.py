@@ -102,7 +102,7 @@ def _read_header(raw: bytes, where: str) -> list[tuple[str, str, tuple[int, ...]
     return [(name, *_read_entry(name, entry, where)) for name, entry in header.items()]
 
 
-def _read_entry(name: str, entry: Any, where: str) -> tuple[str, tuple[int, ...]]:
+def _read_entry(name: str, entry: object, where: str) -> tuple[str, tuple[int, ...]]:
     if not _NAME.fullmatch(name):
         raise PacketError(
             f"{where}: {name[:40]!r} is no name of a tensor; expected words_AXES, as in vectors_KD"

@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from m2kt.packet import Statement, without_html
 from m2kt.pipeline._receipt import Draft
 from m2kt.pipeline._statements import Receipt
+from m2kt.settings import StudentSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +48,7 @@ _SHARED = (
 
 def adapter_card(draft: Draft, student: LoadedModel) -> str:
     """Card of an adapter that ingest accepted."""
-    reader = draft.receipt.cal["student"]["reader"]["kind"] != "none"
+    reader = StudentSettings.model_validate(draft.receipt.cal["student"]).reader.kind != "none"
     limits = [
         "The reader is custom code around a frozen base: it runs in transformers through peft, not in vLLM or "
         "llama.cpp, and is not merged. `m2kt consolidate` trains a checkpoint that imitates it."
@@ -188,38 +191,81 @@ def _common(*licences: str | None) -> str | None:
     return name if _LICENCE_ID.fullmatch(name) else None
 
 
+class _Neutral(BaseModel):
+    perplexity_before: float
+    perplexity_after: float
+
+
+class _Agreement(BaseModel):
+    n: int
+    as_packet: float | None
+
+
+class _Confidence(BaseModel):
+    sure: _Agreement | None
+    unsure: _Agreement | None
+
+
+class _Certificate(BaseModel):
+    bound: float
+    traces: int
+    confidence: float
+
+
+class _Shape(BaseModel):
+    template: str
+    held_out: bool = False
+    accuracy: float | None
+    n: int
+
+
+class _Figures(BaseModel):
+    """What a card shows of a receipt's measurements. Fields with a default are not in receipts of earlier versions."""
+
+    accuracy: float | None
+    interval: tuple[float | None, float | None]
+    n: int
+    reference: str
+    retention: float | None
+    gap_recovered: float | None
+    neutral: _Neutral
+    confidence: _Confidence | None = None
+    certificate: _Certificate | None = None
+    shapes: list[_Shape]
+    held_out: list[_Shape]
+
+
 def _figures(receipt: Receipt) -> str:
-    after = receipt.after
-    low, high = after["interval"]
+    after = _Figures.model_validate(receipt.after)
+    low, high = after.interval
     rows = {
         "accuracy before": _percent(receipt.before.accuracy),
-        "accuracy after": f"{_percent(after['accuracy'])} [{_percent(low)}, {_percent(high)}] of {after['n']} prompts",
-        "reference": after["reference"],
-        "retention": _percent(after["retention"]),
-        "gap recovered": _percent(after["gap_recovered"]),
+        "accuracy after": f"{_percent(after.accuracy)} [{_percent(low)}, {_percent(high)}] of {after.n} prompts",
+        "reference": after.reference,
+        "retention": _percent(after.retention),
+        "gap recovered": _percent(after.gap_recovered),
     }
-    neutral = after["neutral"]
+    neutral = after.neutral
     rows["perplexity on neutral text"] = (
-        f"{neutral['perplexity_before']:.4g} before, {neutral['perplexity_after']:.4g} after"
+        f"{neutral.perplexity_before:.4g} before, {neutral.perplexity_after:.4g} after"
     )
-    if confidence := after.get("confidence"):  # not in receipts of earlier versions
-        kinds = (("high", confidence["sure"]), ("low", confidence["unsure"]))
+    if after.confidence:
+        kinds = (("high", after.confidence.sure), ("low", after.confidence.unsure))
         rows["agreement with the packet"] = ", ".join(
-            f"{_percent(part['as_packet'])} of {part['n']} prompts of {kind} teacher confidence"
+            f"{_percent(part.as_packet)} of {part.n} prompts of {kind} teacher confidence"
             for kind, part in kinds
             if part
         )
-    certificate = after.get("certificate")
-    if certificate:
+    if certificate := after.certificate:
         rows["certificate"] = (
-            f"P(right) at least {_percent(certificate['bound'])} ({certificate['traces']} traces, confidence "
-            f"{_percent(certificate['confidence'])})"
+            f"P(right) at least {_percent(certificate.bound)} ({certificate.traces} traces, confidence "
+            f"{_percent(certificate.confidence)})"
         )
     else:
         rows["certificate"] = "none"
-    for shape in (*after["shapes"], *after["held_out"]):
-        kind = "never probed" if shape in after["held_out"] else "probed"
-        rows[f"shape `{shape['template']}` ({kind})"] = f"{_percent(shape['accuracy'])} of {shape['n']}"
+    for shape in (*after.shapes, *after.held_out):
+        kind = "never probed" if shape in after.held_out else "probed"
+        rows[f"shape `{shape.template}` ({kind})"] = f"{_percent(shape.accuracy)} of {shape.n}"
     return _table(("measure", "value"), rows.items())
 
 

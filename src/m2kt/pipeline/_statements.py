@@ -9,7 +9,7 @@ import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -94,12 +94,12 @@ class Receipt(Circumstances):
     """Predicate of a receipt: packet, student, cost and verdict of an ingest."""
 
     base_model: BaseModelId
-    cal: dict[str, Any] = Field(description="Settings of the student side, updates and seed.")
+    cal: dict[str, JsonValue] = Field(description="Settings of the student side, updates and seed.")
     ledger: dict[str, JsonValue] = Field(
         description="What was used: examples, passes, tokens, bytes, seconds."
     )
     before: Before
-    after: dict[str, Any] = Field(
+    after: dict[str, JsonValue] = Field(
         description="Measurements of the verdict (m2kt-verdict.json), and `adapter`: the digest of what was committed, "
         "null after a rejection."
     )
@@ -284,7 +284,9 @@ def read_receipt(folder: Path, digest: str | None) -> tuple[Statement, Receipt]:
     except ValueError as error:
         raise PacketError(f"{path} is no receipt: {explain(error)}; get it again from its signer") from error
     kind = "adapter" if (folder / "adapter_config.json").is_file() else "model"
-    _require_same(f"the {kind} {folder}", digest, receipt.after.get("adapter"), str(path))
+    committed = receipt.after.get("adapter")
+    committed = None if committed is None else str(committed)
+    _require_same(f"the {kind} {folder}", digest, committed, str(path))
     return statement, receipt
 
 

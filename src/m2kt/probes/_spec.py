@@ -9,10 +9,18 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from m2kt.errors import SpecError, explain
 from m2kt.probes._answer import TEXT, compile_answer
@@ -70,7 +78,7 @@ class ReasoningGym(BaseModel):
     )
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, JsonValue]:
         """Options of the dataset, such as size and seed."""
         return dict(self.model_extra or {})
 
@@ -155,9 +163,9 @@ class ProbeSpec(_Strict):
         """YAML that parses back to an equal spec."""
         return yaml.safe_dump(self._fields(), sort_keys=False, allow_unicode=True)
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self) -> dict[str, JsonValue]:
         """All fields. ``facts`` is left out where it is not used, so that older packets keep their bytes."""
-        data = self.model_dump(mode="json")
+        data: dict[str, JsonValue] = self.model_dump(mode="json")
         if not self.facts:
             del data["facts"]
         return data

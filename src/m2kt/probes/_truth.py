@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict
 
 from pydantic import BaseModel, Field
 
@@ -46,10 +46,26 @@ class Truth:
         return None if expected is None else answer == expected
 
 
+class _Problem(TypedDict):
+    """What is read of a reasoning-gym entry."""
+
+    question: str
+    answer: str
+
+
+class _Dataset(Protocol):
+    """What is used of a reasoning-gym dataset."""
+
+    def __iter__(self) -> Iterator[_Problem]: ...
+    def __len__(self) -> int: ...
+    def score_answer(self, answer: str, entry: _Problem) -> float:
+        """1 for a right answer."""
+
+
 class _Generated(Truth):
     """Problems of a reasoning-gym dataset, by prompt; the dataset scores the answers."""
 
-    def __init__(self, dataset: Any, entries: Mapping[str, dict[str, Any]]) -> None:
+    def __init__(self, dataset: _Dataset, entries: Mapping[str, _Problem]) -> None:
         super().__init__({prompt: entry["answer"] for prompt, entry in entries.items()})
         self._dataset, self._entries = dataset, entries
 
@@ -127,11 +143,13 @@ def _generated(config: ReasoningGym, base_dir: Path) -> Truth:
             f"the truth needs the reasoning-gym dataset {config.reasoning_gym!r}: pip install 'm2kt[bench]'"
         ) from error
     try:
-        dataset = reasoning_gym.create_dataset(config.reasoning_gym, **{"seed": 0, **config.options})
+        dataset: _Dataset = reasoning_gym.create_dataset(
+            config.reasoning_gym, **{"seed": 0, **config.options}
+        )
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise SpecError(f"truth: reasoning-gym refuses {config.model_dump()}: {error}") from error
     write = _question if config.via is None else _function(config.via, base_dir)
-    entries: dict[str, dict[str, Any]] = {}
+    entries: dict[str, _Problem] = {}
     for entry in dataset:
         try:
             prompt = write(entry)
@@ -150,5 +168,5 @@ def _generated(config: ReasoningGym, base_dir: Path) -> Truth:
     return _Generated(dataset, entries)
 
 
-def _question(entry: dict[str, Any]) -> str:
+def _question(entry: _Problem) -> str:
     return str(entry["question"])

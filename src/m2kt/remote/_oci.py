@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m2kt._plugins import missing
 from m2kt.errors import BrokerError, SpecError, explain
+
+if TYPE_CHECKING:
+    import requests
+    from oras.provider import Registry
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
@@ -75,7 +79,7 @@ class Repository:
         """Uploads a file as an artefact; the tag is set last, so that it never names an incomplete one."""
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         title = (labels or {}).get("title")
-        layer: dict[str, Any] = {"mediaType": kind.media_type, "digest": digest, "size": size}
+        layer: dict[str, object] = {"mediaType": kind.media_type, "digest": digest, "size": size}
         if title is not None:
             layer["annotations"] = {"org.opencontainers.image.title": title}
         empty = {"mediaType": EMPTY_TYPE, "digest": _sha256(EMPTY), "size": len(EMPTY)}
@@ -144,7 +148,7 @@ class Repository:
             _expect(registry.do_request(f"{registry.prefix}://{self._host}/v2/"), (200,))
 
     @contextmanager
-    def _request(self, action: str) -> Iterator[Any]:
+    def _request(self, action: str) -> Iterator[Registry]:
         import requests
         from oras.auth import AuthenticationException
 
@@ -155,7 +159,7 @@ class Repository:
                 f"cannot {action} at {self.name}: {explain(error)[:200]}; is the registry up?"
             ) from error
 
-    def _registry(self) -> Any:
+    def _registry(self) -> Registry:
         """One session per thread: requests does not document sessions as thread-safe."""
         if not hasattr(self._threads, "registry"):
             self._threads.registry = _registry_class()(hostname=self._host, insecure=self._insecure)
@@ -174,7 +178,7 @@ def split(reference: str) -> tuple[str, str, str | None]:
 
 
 @functools.cache
-def _registry_class() -> Any:
+def _registry_class() -> type[Registry]:
     """oras' registry without its retries, which sleep for minutes while the caller may hold a lock."""
     try:
         from oras.provider import Registry
@@ -200,7 +204,7 @@ def _as_file(source: Path | bytes) -> Iterator[Path]:
         yield Path(file.name)
 
 
-def _expect(answer: Any, statuses: tuple[int, ...]) -> None:
+def _expect(answer: requests.Response, statuses: tuple[int, ...]) -> None:
     if answer.status_code not in statuses:
         raise ValueError(f"it answered {answer.status_code} {answer.text[:200]}")
 

@@ -28,13 +28,13 @@ class Plane:
     share_2: Points
     """Share of the variance along each."""
 
-    def __call__(self, x_ND: NDArray[Any]) -> Points:
+    def __call__(self, x_ND: NDArray[np.floating]) -> Points:
         """(N, 2)."""
         projected: Points = (x_ND - self.mean_D) @ self.axes_2D.T
         return projected
 
 
-def principal_plane(x_ND: NDArray[Any]) -> Plane:
+def principal_plane(x_ND: NDArray[np.floating]) -> Plane:
     """PCA; missing directions are zero."""
     x = np.asarray(x_ND, dtype=np.float64)
     mean = x.mean(axis=0)
@@ -71,7 +71,9 @@ def draw_packet_map(packet: Packet) -> str:
         return inline_svg(figure, "concept vectors and prototypes in two dimensions")
 
 
-def _means(vectors_KD: NDArray[Any], symbol_K: NDArray[Any], anchors_SD: NDArray[Any]) -> NDArray[Any]:
+def _means(
+    vectors_KD: NDArray[np.floating], symbol_K: NDArray[np.integer], anchors_SD: NDArray[np.floating]
+) -> NDArray[np.floating]:
     """A mean per output symbol, and the prototypes: every symbol has equal weight."""
     means = [vectors_KD[symbol_K == s].mean(axis=0) for s in np.unique(symbol_K)]
     return np.concatenate([np.stack(means), anchors_SD])

@@ -27,7 +27,7 @@ class Slot(IntEnum):
     CONTENT = 4  # content of the unit in progress
 
 
-def inference_mode_for(cache: Cache | None) -> AbstractContextManager[Any]:
+def inference_mode_for(cache: Cache | None) -> AbstractContextManager[object]:
     """``inference_mode`` during generation, where autograd's bookkeeping of small tensors takes a tenth of the time.
 
     Tensors made in it stay inside the readers: the caller never gets an inference tensor.
@@ -73,8 +73,8 @@ class GrowableCacheLayer(DynamicLayer):
         self,
         key_states: Shaped[Tensor, "B _ T _"],
         value_states: Shaped[Tensor, "B _ T _"],
-        *_: Any,
-        **__: Any,
+        *_: object,
+        **__: object,
     ) -> tuple[Shaped[Tensor, "B _ N _"], Shaped[Tensor, "B _ N _"]]:
         """Append keys and values and return all of them."""
         n_past = self.get_seq_length()

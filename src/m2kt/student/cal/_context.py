@@ -334,7 +334,7 @@ class RunState:
         adapter: str,
         nth: int,
         token_BT: Int[Tensor, "B T"],
-        mask: Any,
+        mask: object,
         cache: DynamicCache | None = None,
         n_past: int = 0,
     ) -> Run:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig
@@ -17,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from m2kt._shapes import Float, Int, Shaped
 from m2kt.errors import CompatibilityError
 from m2kt.models import (
+    BlockOutput,
     blocks,
     cache_argument,
     decoder,
@@ -38,10 +40,11 @@ class CALModel(BaseTuner):
 
     prefix = PREFIX
     tuner_layer_cls = CALLayer
-    target_module_mapping: dict[str, Any] = {}  # noqa: RUF012 - peft declares it so
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 - peft declares it so
 
     # ------------------------------------------------------------------------------------------ which modules
-    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> CALConfig:
+    def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: object) -> CALConfig:
+        assert isinstance(peft_config, CALConfig)
         names = {id(module): name for name, module in self.model.named_modules()}
         stack = [_unwrap(b) for b in blocks(self.model)]
         wrapped = {id(_unwrap(m)): n for n, m in self.model.named_modules() if isinstance(m, ReadingBlock)}
@@ -67,17 +70,17 @@ class CALModel(BaseTuner):
                             f"{names[id(block)]}.{name}".replace(".base_layer", "")
                         )
         peft_config.target_modules = sorted({*peft_config.reader_modules, *peft_config.steered_modules})
-        config: CALConfig = peft_config
-        return config
+        return peft_config
 
     @staticmethod
-    def _check_target_module_exists(peft_config: Any, key: str) -> bool:
+    def _check_target_module_exists(peft_config: PeftConfig, key: str) -> bool:
+        assert isinstance(peft_config, CALConfig)
         plain = key.replace(".base_layer", "")
         if plain != key and key.endswith(".base_layer"):
             return False
         return plain in set(peft_config.reader_modules or ()) | set(peft_config.steered_modules or ())
 
-    def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+    def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         if not hasattr(model, "_m2kt_cal_state"):
             model._m2kt_cal_state = RunState(len(blocks(model)))  # type: ignore[assignment]
             make_head_input_contiguous(model)  # the head is frozen now
@@ -95,7 +98,7 @@ class CALModel(BaseTuner):
 
     def _create_and_replace(
         self,
-        peft_config: Any,
+        peft_config: PeftConfig,
         adapter_name: str,
         target: nn.Module,
         target_name: str,
@@ -103,6 +106,7 @@ class CALModel(BaseTuner):
         current_key: str,
         parameter_name: str | None = None,
     ) -> None:
+        assert isinstance(peft_config, CALConfig)
         if isinstance(target, SteeredLinear):
             target.update_layer(adapter_name, peft_config)
         elif isinstance(target, ReadingBlock):
@@ -150,7 +154,7 @@ class CALModel(BaseTuner):
         for config in cast(dict[str, CALConfig], self.peft_config).values():
             config.reader, config.reader_modules = "none", []
 
-    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:  # type: ignore[override]
+    def _unload_and_optionally_merge(self, *args: object, **kwargs: object) -> nn.Module:  # type: ignore[override]
         """The base model without hooks and shared state."""
         unload: Any = super()._unload_and_optionally_merge
         base: nn.Module = unload(*args, **kwargs)
@@ -171,7 +175,7 @@ class CALModel(BaseTuner):
         return removed
 
     # ------------------------------------------------------------------------------------------ running
-    def _post_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+    def _post_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         state = self.state
         if not hasattr(model, "_m2kt_cal_hooks"):
             backbone = decoder(model)
@@ -301,7 +305,7 @@ class _EndPass:
 
     state: RunState
 
-    def __call__(self, *_: Any) -> None:
+    def __call__(self, *_: object) -> None:
         self.state.last, self.state.runs = next(iter(self.state.runs.values()), None), {}
 
 
@@ -312,7 +316,7 @@ class _StoreStates:
     state: RunState
     layer: int
 
-    def __call__(self, _: nn.Module, __: Any, output: Any) -> None:
+    def __call__(self, _: nn.Module, __: object, output: BlockOutput) -> None:
         for run in self.state.runs.values():
             run.states[self.layer] = hidden_of(output)
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from m2kt.models import blocks, hidden_of
+from m2kt.models import BlockOutput, blocks, hidden_of
 from m2kt.teacher._corpus import Corpus
 from m2kt.teacher._states import Context
 from m2kt.teacher._teacher import Teacher
@@ -62,7 +62,7 @@ class Gradient(EqualWeights):
             recorded: list[Tensor] = []
 
             def keep(
-                _block: nn.Module, _args: object, output: object, recorded: list[Tensor] = recorded
+                _block: nn.Module, _args: object, output: BlockOutput, recorded: list[Tensor] = recorded
             ) -> None:
                 recorded.append(hidden_of(output))
 
