@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int, Shaped
+    from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped
 else:
     try:
-        from jaxtyping import Bool, Float, Int, Shaped
+        from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped
     except ImportError:
-        Bool = Float = Int = Shaped = Any
+        Bool = Float = Float32 = Float64 = Int = Shaped = Any
 
-__all__ = ["Bool", "Float", "Int", "Shaped"]
+__all__ = ["Bool", "Float", "Float32", "Float64", "Int", "Shaped"]

@@ -28,8 +28,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 from torch.nn import functional
 
+from m2kt._shapes import Bool, Float, Int
 from m2kt.auditor._skill import packet_traces
 from m2kt.auditor._traces import spans, structure_positions, teacher_forced
 from m2kt.models import LoadedModel, next_token_logits
@@ -214,12 +216,18 @@ def _measure_errors(loaded: LoadedModel, packet: Packet, prompts: Sequence[Promp
         logits_NV = next_token_logits(loaded.model, batch.token_BT, batch.mask_BT, answered_BT).float()
         label_N = batch.label_BT[answered_BT]
         right_BT = torch.zeros_like(answered_BT)
-        right_BT[answered_BT] = logits_NV.argmax(-1) == label_N
         nats_BT = torch.zeros(answered_BT.shape, device=logits_NV.device)
-        nats_BT[answered_BT] = functional.cross_entropy(logits_NV, label_N, reduction="none")
+        right_BT[answered_BT], nats_BT[answered_BT] = _token_errors(logits_NV, label_N)
         rows = zip(group, right_BT.tolist(), nats_BT.tolist(), strict=True)
         measured += [_errors(item, right_T, nats_T) for item, right_T, nats_T in rows]
     return measured
+
+
+def _token_errors(
+    logits_NV: Float[Tensor, "N V"], label_N: Int[Tensor, " N"]
+) -> tuple[Bool[Tensor, " N"], Float[Tensor, " N"]]:
+    """Whether each token has the largest logit, and its -log p."""
+    return logits_NV.argmax(-1) == label_N, functional.cross_entropy(logits_NV, label_N, reduction="none")
 
 
 def _errors(item: EncodedTrace, right_T: list[bool], nats_T: list[float]) -> _Errors:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor
 
+from m2kt._shapes import Float, Float64, Int, Shaped
 from m2kt.auditor._traces import cal_reader
 from m2kt.models import LoadedModel, special_prefix
 from m2kt.packet import Packet, Trace, decode_outputs
@@ -53,10 +53,10 @@ class Geometry(BaseModel):
 class _Comparison:
     """phi(c_k) and the student's states, of length one at each token index."""
 
-    image_KJE: Tensor
-    state_SJE: Tensor
-    known_SJ: Tensor
-    output_K: Tensor
+    image_KJE: Float[Tensor, "K J E"]
+    state_SJE: Float[Tensor, "S J E"]
+    known_SJ: Shaped[Tensor, "S J"]
+    output_K: Int[Tensor, " K"]
 
 
 def measure_geometry(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]) -> Geometry | None:
@@ -163,7 +163,7 @@ def _cover(traces: list[Trace]) -> list[Trace]:
 
 
 def _project(
-    first_NX: NDArray[np.float64], second_NX: NDArray[np.float64]
+    first_NX: Float64[np.ndarray, "_ X"], second_NX: Float64[np.ndarray, "_ X"]
 ) -> tuple[list[list[float]], list[list[float]]]:
     """Both sets on the first two principal axes of their union."""
     union_NX = np.concatenate([first_NX, second_NX])

@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
+from m2kt._shapes import Float, Int
 from m2kt.auditor._traces import cal_reader
 from m2kt.models import LoadedModel, encode_prompt, pad_batch
 from m2kt.student.cal import cal_model
@@ -72,7 +73,9 @@ def measure_neutral(loaded: LoadedModel) -> Neutral:
     )
 
 
-def _log_probabilities(loaded: LoadedModel, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def _log_probabilities(
+    loaded: LoadedModel, ids_BT: Int[Tensor, "B T"], mask_BT: Int[Tensor, "B T"]
+) -> Float[Tensor, "B T V"]:
     logits_BTV = loaded.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
     log_p_BTV: Tensor = logits_BTV.float().log_softmax(-1)
     return log_p_BTV

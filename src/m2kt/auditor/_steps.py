@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
+from m2kt._shapes import Bool
 from m2kt.auditor._traces import cal_reader, spans, structure_positions, teacher_forced
 from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace, decodes_with_margin
@@ -143,8 +144,8 @@ def _agrees(trace: Trace, completions: Mapping[str, str]) -> bool:
     return completions.get(prompt) == trace.completion
 
 
-def _read_out(model: nn.Module, batch: Batch) -> Tensor:
-    """Where the student's next token is the trace's token, (B, T)."""
+def _read_out(model: nn.Module, batch: Batch) -> Bool[Tensor, "B T"]:
+    """Where the student's next token is the trace's token."""
     answered_BT = batch.label_BT != IGNORE
     right_BT = torch.zeros_like(answered_BT)
     logits_NV = next_token_logits(model, batch.token_BT, batch.mask_BT, answered_BT)
@@ -152,8 +153,8 @@ def _read_out(model: nn.Module, batch: Batch) -> Tensor:
     return right_BT
 
 
-def _stages(tuner: CALModel, reader: ReaderBase, batch: Batch) -> dict[Stage, Tensor]:
-    """What the reader did right in the last pass, (B, T) for each stage; True where a stage does not apply."""
+def _stages(tuner: CALModel, reader: ReaderBase, batch: Batch) -> dict[Stage, Bool[Tensor, "B T"]]:
+    """What the reader did right in the last pass, for each stage; True where a stage does not apply."""
     run = tuner.last_run
     assert run is not None, "a pass just ran"
     outputs, supervision = run.outputs[-1], batch.supervision

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from m2kt._shapes import Bool, Float32, Float64, Int
+
 from ._concepts import Concepts
 from ._graph import Graph
 
@@ -31,7 +33,12 @@ class NearestPrototype:
         prototypes_SD: by symbol; zeros where there is none.
     """
 
-    def __init__(self, samples_PD: Floats, symbol_P: Ints, prototypes_SD: Floats) -> None:
+    def __init__(
+        self,
+        samples_PD: Float32[np.ndarray, "P D"],
+        symbol_P: Int[np.ndarray, " P"],
+        prototypes_SD: Float32[np.ndarray, "S D"],
+    ) -> None:
         self.mean_D = samples_PD.mean(axis=0)
         self.scale_D = np.maximum(samples_PD.std(axis=0), 1e-4 * samples_PD.std() + 1e-8)
         self.classes = np.unique(symbol_P)
@@ -39,7 +46,7 @@ class NearestPrototype:
         self._absent_C = ~prototypes_SD[self.classes].any(axis=1)
         self.unit = self._unit(samples_PD, symbol_P)
 
-    def _unit(self, samples_PD: Floats, symbol_P: Ints) -> float:
+    def _unit(self, samples_PD: Float32[np.ndarray, "P D"], symbol_P: Int[np.ndarray, " P"]) -> float:
         """Median margin of the samples' own prototypes over the next; infinite if it is not positive.
 
         Prototypes that do not match the samples then decode nothing.
@@ -50,35 +57,35 @@ class NearestPrototype:
         unit = float(np.median(score_PC[own_PC] - best_other_P))
         return unit if unit > 0 else float("inf")
 
-    def _directions(self, x_ND: Floats) -> NDArray[np.float64]:
+    def _directions(self, x_ND: Float32[np.ndarray, "N D"]) -> Float64[np.ndarray, "N D"]:
         z = ((x_ND - self.mean_D) / self.scale_D).astype(np.float64)
         directions: NDArray[np.float64] = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
         return directions
 
     @property
-    def direction_CD(self) -> Floats:
+    def direction_CD(self) -> Float32[np.ndarray, "C D"]:
         """The directions along which a state is compared with each prototype."""
         direction_CD: Floats = (self._prototype_CD / self.scale_D).astype(np.float32)
         return direction_CD
 
-    def scores(self, x_ND: Floats) -> NDArray[np.float64]:
-        """Cosines with each prototype, (N, C), in units of the samples' median margin."""
+    def scores(self, x_ND: Float32[np.ndarray, "N D"]) -> Float64[np.ndarray, "N C"]:
+        """Cosines with each prototype in units of the samples' median margin."""
         return self._cosines(x_ND) / self.unit
 
-    def _cosines(self, x_ND: Floats) -> NDArray[np.float64]:
+    def _cosines(self, x_ND: Float32[np.ndarray, "N D"]) -> Float64[np.ndarray, "N C"]:
         cosine_NC: NDArray[np.float64] = np.where(
             self._absent_C, -1.0, self._directions(x_ND) @ self._prototype_CD.T
         )
         return cosine_NC
 
-    def predict(self, x_ND: Floats) -> Ints:
-        """The symbol that each state decodes to, (N,)."""
+    def predict(self, x_ND: Float32[np.ndarray, "N D"]) -> Int[np.ndarray, " N"]:
+        """The symbol that each state decodes to."""
         best: Ints = self.classes[self.scores(x_ND).argmax(axis=1)].astype(np.int32)
         return best
 
 
-def margins(score_NC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the best class over the next, (N,); infinite where there is only one."""
+def margins(score_NC: Float64[np.ndarray, "N C"]) -> Float64[np.ndarray, " N"]:
+    """Of the best class over the next; infinite where there is only one."""
     if score_NC.shape[1] == 1:
         return np.full(len(score_NC), np.inf)
     ranked_NC = np.sort(score_NC, axis=1)
@@ -86,8 +93,8 @@ def margins(score_NC: NDArray[np.float64]) -> NDArray[np.float64]:
     return margin_N
 
 
-def symbol_scores(concepts: Concepts) -> tuple[NDArray[np.float64], Ints]:
-    """Score of each concept vector with each prototype, (K, C), and the C symbols that have samples."""
+def symbol_scores(concepts: Concepts) -> tuple[Float64[np.ndarray, "K C"], Int[np.ndarray, " C"]]:
+    """Score of each concept vector with each prototype, and the C symbols that have samples."""
     decoder = NearestPrototype(
         np.asarray(concepts.prototype_samples_PD, dtype=np.float32),
         np.asarray(concepts.prototype_symbol_P, dtype=np.int32),
@@ -115,7 +122,7 @@ def decoded_share(graph: Graph, concepts: Concepts) -> float:
     return float(decodes_with_margin(concepts).mean()) if graph.n_concepts else 0.0
 
 
-def decodes_with_margin(concepts: Concepts) -> NDArray[np.bool_]:
+def decodes_with_margin(concepts: Concepts) -> Bool[np.ndarray, " K"]:
     """Which of the K concept vectors decode with a margin of ``MIN_MARGIN`` at least."""
     clear_K: NDArray[np.bool_] = margins(symbol_scores(concepts)[0]) >= MIN_MARGIN
     return clear_K

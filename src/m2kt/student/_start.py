@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from m2kt._shapes import Int
 from m2kt.models import decoder
 from m2kt.student._batching import IGNORE, collate
 from m2kt.student._calibrate import StudentTargets
@@ -102,6 +103,6 @@ def start(reader: ReaderBase, targets: StudentTargets, inputs: TrainingInputs) -
         reader.literal_UJE.copy_(literal_UJE)
 
 
-def symbol_of_sample(inputs: TrainingInputs) -> Tensor:
-    """The symbol of each prototype sample, (P,)."""
+def symbol_of_sample(inputs: TrainingInputs) -> Int[Tensor, " P"]:
+    """The symbol of each prototype sample."""
     return torch.from_numpy(np.asarray(inputs.packet.concepts.prototype_symbol_P)).long()

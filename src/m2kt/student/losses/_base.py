@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from m2kt._shapes import Float, Int, Shaped
 from m2kt.settings import LossSettings
 from m2kt.student._batching import Batch
 from m2kt.student.cal import CALConfig, ReaderOutputs
@@ -23,17 +24,17 @@ class Outputs:
     config: CALConfig
     batch: Batch | None = None
     readers: list[ReaderOutputs] = field(default_factory=list)
-    logits_NV: Tensor | None = None
-    labels_N: Tensor | None = None
-    image_PJE: Tensor | None = None
+    logits_NV: Float[Tensor, "N V"] | None = None
+    labels_N: Int[Tensor, " N"] | None = None
+    image_PJE: Float[Tensor, "P J E"] | None = None
     """phi of the prototype samples, in units of the stream scale."""
-    target_PJE: Tensor | None = None
+    target_PJE: Float[Tensor, "P J E"] | None = None
     """Student targets c^S of the same symbols."""
-    target_known_PJ: Tensor | None = None
+    target_known_PJ: Shaped[Tensor, "P J"] | None = None
     """1 where there is a target."""
-    log_none: Tensor | None = None
+    log_none: Float[Tensor, ""] | None = None
     """Mean log p(none) over off-domain lines."""
-    divergence: Tensor | None = None
+    divergence: Float[Tensor, ""] | None = None
     """KL to the frozen student over off-domain lines."""
 
     def has(self, names: frozenset[str]) -> bool:
@@ -59,5 +60,5 @@ class Loss(ABC):
         return float(getattr(self.settings, self.name))
 
     @abstractmethod
-    def __call__(self, outputs: Outputs) -> Tensor:
+    def __call__(self, outputs: Outputs) -> Float[Tensor, ""]:
         """The unweighted term, a scalar."""

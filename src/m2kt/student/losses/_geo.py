@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from m2kt._shapes import Float
 from m2kt.student.losses._base import Loss, Outputs
 
 
@@ -20,7 +21,7 @@ class GeoLoss(Loss):
     equation: ClassVar[str] = "L_geo = mean ||phi(c) - c_S||^2 / mean ||c_S||^2"
     needs: ClassVar[frozenset[str]] = frozenset({"image_PJE", "target_PJE", "target_known_PJ"})
 
-    def __call__(self, outputs: Outputs) -> Tensor:
+    def __call__(self, outputs: Outputs) -> Float[Tensor, ""]:
         image_PJE, target_PJE = outputs.image_PJE, outputs.target_PJE
         assert image_PJE is not None and target_PJE is not None and outputs.target_known_PJ is not None
         known_PJ = outputs.target_known_PJ.float()

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from m2kt._shapes import Float
 from m2kt.student.losses._base import Loss, Outputs
 
 
@@ -21,7 +22,7 @@ class OffDomainLoss(Loss):
     )
     needs: ClassVar[frozenset[str]] = frozenset({"log_none"})
 
-    def __call__(self, outputs: Outputs) -> Tensor:
+    def __call__(self, outputs: Outputs) -> Float[Tensor, ""]:
         assert outputs.log_none is not None
         loss = -outputs.log_none
         if outputs.divergence is not None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
+from m2kt._shapes import Float
 from m2kt.student.losses._base import Loss, Outputs
 
 
@@ -17,6 +18,6 @@ class ReasonLoss(Loss):
     equation: ClassVar[str] = "L_reason = mean over answer tokens of -log p(token)"
     needs: ClassVar[frozenset[str]] = frozenset({"logits_NV", "labels_N"})
 
-    def __call__(self, outputs: Outputs) -> Tensor:
+    def __call__(self, outputs: Outputs) -> Float[Tensor, ""]:
         assert outputs.logits_NV is not None and outputs.labels_N is not None
         return functional.cross_entropy(outputs.logits_NV.float(), outputs.labels_N)

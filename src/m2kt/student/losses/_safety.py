@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from m2kt._shapes import Float
 from m2kt.student.cal import ReaderOutputs
 from m2kt.student.losses._base import Loss, Outputs
 
@@ -23,7 +24,7 @@ class SafetyLoss(Loss):
     equation: ClassVar[str] = "L_safety = mean over positions of sum_k Penalty(c_k) w_k"
     needs: ClassVar[frozenset[str]] = frozenset({"readers"})
 
-    def __call__(self, outputs: Outputs) -> Tensor:
+    def __call__(self, outputs: Outputs) -> Float[Tensor, ""]:
         config = outputs.config
         penalties = config.penalties or [1.0] * len(config.flagged)
         return torch.stack(
@@ -31,8 +32,10 @@ class SafetyLoss(Loss):
         ).sum()
 
 
-def penalised_weight(reader: ReaderOutputs, flagged: Sequence[int], penalties: Sequence[float]) -> Tensor:
-    """sum_k Penalty(c_k) w_k over the flagged concepts at each position, (B, T); zeros without flagged concepts."""
+def penalised_weight(
+    reader: ReaderOutputs, flagged: Sequence[int], penalties: Sequence[float]
+) -> Float[Tensor, "B T"]:
+    """sum_k Penalty(c_k) w_k over the flagged concepts at each position; zeros without flagged concepts."""
     assert reader.usage_BTK is not None
     weight_BTF = reader.usage_BTK[..., list(flagged)]
     return weight_BTF @ weight_BTF.new_tensor(list(penalties))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from m2kt._shapes import Float, Int
 from m2kt.student._batching import IGNORE, Batch
 from m2kt.student.cal import CALConfig, ReaderOutputs
 from m2kt.student.losses._base import Loss, Outputs
@@ -30,7 +31,7 @@ class StructLoss(Loss):
     equation: ClassVar[str] = "L_struct = CE(selector) + mean over edges of -log A_S[edge]"
     needs: ClassVar[frozenset[str]] = frozenset({"readers", "batch"})
 
-    def __call__(self, outputs: Outputs) -> Tensor:
+    def __call__(self, outputs: Outputs) -> Float[Tensor, ""]:
         assert outputs.batch is not None
         total = torch.zeros((), device=outputs.batch.token_BT.device)
         for reader in outputs.readers:
@@ -75,8 +76,10 @@ def _flat(batch: Batch, reader: ReaderOutputs) -> Tensor:
     )
 
 
-def edge_log_attention(batch: Batch, reader: ReaderOutputs, config: CALConfig) -> tuple[Tensor, Tensor]:
-    """All edges of the batch: sequence and position of each, (N, 2), and its head's log attention there, (N,)."""
+def edge_log_attention(
+    batch: Batch, reader: ReaderOutputs, config: CALConfig
+) -> tuple[Int[Tensor, "N 2"], Float[Tensor, " N"]]:
+    """All edges of the batch: sequence and position of each, and its head's log attention there."""
     supervision = batch.supervision
     n_arguments = supervision.source_BTA.shape[-1]
     head_CA = torch.full((config.n_classes, n_arguments), -1, device=batch.token_BT.device)
@@ -92,7 +95,7 @@ def edge_log_attention(batch: Batch, reader: ReaderOutputs, config: CALConfig) -
 
 
 @torch.no_grad()
-def reader_accuracy(outputs: Outputs) -> dict[str, Tensor]:
+def reader_accuracy(outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
     """Accuracy of leaf (``place``), class, edges and tokens: shows which part of a skill is not yet learnt."""
     assert outputs.batch is not None
     batch, accuracy = outputs.batch, dict[str, Tensor]()
