@@ -1,4 +1,4 @@
-"""The verbs on the zoo in processes of their own: stdout holds one JSON value and nothing else."""
+"""The verbs on the zoo as subprocesses: stdout holds one JSON value and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text and tokens: units never share a token, a prompt has the same tokens alone and before an answer."""
+"""Text and tokens: units never share a token, a prompt has the same tokens with and without an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation prompts for a truth that covers some prompts only, and the scoring of their answers."""
+"""Evaluation prompts for a truth that covers a part of the prompts, and the scoring of their answers."""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ def test_score_counts_by_shape() -> None:
 
 
 class TestAHarmfulConcept:
-    """One concept of a packet outputs a threat, by its vector alone: seed experiment 2."""
+    """One concept of a packet outputs a threat, by its vector only: seed experiment 2."""
 
     def test_it_is_flagged_by_the_content_audit_and_by_l_safety_and_the_former_state_stays(
         self, accepted: Ingestion, packet: Packet, work: Path

@@ -187,9 +187,9 @@ def test_off_domain_passes_measure_p_none_and_the_divergence_from_the_frozen_stu
         tuner.reader().selector.bias[CALConfig.NONE] += 30.0
         gated = measure()
         tuner.reader().selector.bias[CALConfig.NONE] -= 60.0
-        speaking = measure()
-    assert gated.log_none is not None and speaking.log_none is not None
-    assert float(gated.log_none) == pytest.approx(0.0, abs=1e-4) and float(speaking.log_none) < -10
-    assert (speaking.divergence is None) == (rank == 0)
-    if gated.divergence is not None and speaking.divergence is not None:
+        injecting = measure()
+    assert gated.log_none is not None and injecting.log_none is not None
+    assert float(gated.log_none) == pytest.approx(0.0, abs=1e-4) and float(injecting.log_none) < -10
+    assert (injecting.divergence is None) == (rank == 0)
+    if gated.divergence is not None and injecting.divergence is not None:
         assert float(gated.divergence) == pytest.approx(0.0, abs=1e-5)  # the reader injects nothing

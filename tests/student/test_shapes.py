@@ -131,8 +131,8 @@ print("done")
 
 
 def run_python(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip().endswith("done"), done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stdout.strip().endswith("done"), process.stderr
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ def test_a_target_is_the_centred_state_before_its_token_in_the_second_copy(famil
     targets.unembedding, targets.gain = 0.25, 3.0
     mixed_VE = functional.normalize(0.75 * direction_VE + 0.25 * row_VE[:-1], dim=-1)
     expected_VE = 3.0 * model.config.hidden_size**0.5 * mixed_VE
-    found_VE = torch.stack([targets.by_token[v] for v in observed])
-    torch.testing.assert_close(found_VE, expected_VE, atol=1e-3, rtol=1e-3)
+    by_token_VE = torch.stack([targets.by_token[v] for v in observed])
+    torch.testing.assert_close(by_token_VE, expected_VE, atol=1e-3, rtol=1e-3)
     first_TX = torch.cat([out.hidden_states[i + 1][0, max(1, prefix) : len(ids)] for i in (0, 1)], -1)
     torch.testing.assert_close(targets.mean_X, first_TX.mean(0), atol=1e-4, rtol=1e-3)
     scale = out.hidden_states[2][0, max(1, prefix) : len(ids)].std(0).median()

@@ -41,8 +41,8 @@ def orders(seed: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 
 
 def test_replay_and_off_domain_orders_follow_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second, again = (orders(seed, monkeypatch) for seed in (0, 1, 0))
-    assert first == again
+    first, second, repeated = (orders(seed, monkeypatch) for seed in (0, 1, 0))
+    assert first == repeated
     assert len(first["replay"]) == 7 and len(first["off-domain"]) == 14
     assert first["replay"] != second["replay"] and first["off-domain"] != second["off-domain"]
 

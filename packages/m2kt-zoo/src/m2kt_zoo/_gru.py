@@ -95,9 +95,8 @@ class GruBlock(nn.Module):
     def _over_tokens(self, x_BTE: Tensor, mask_BT: Tensor, state_1BE: Tensor | None) -> tuple[Tensor, Tensor]:
         order_BT = mask_BT.argsort(dim=1, descending=True, stable=True)  # tokens first, padding after them
         index_BTE = order_BT[..., None].expand_as(x_BTE)
-        length_B = (
-            mask_BT.sum(1).clamp(min=1).cpu()
-        )  # a row of padding alone needs a length of one; its output is unused
+        # a row that is all padding needs a length of one; its output is unused
+        length_B = mask_BT.sum(1).clamp(min=1).cpu()
         packed, state_1BE = self.gru(
             pack_padded_sequence(
                 x_BTE.gather(1, index_BTE), length_B, batch_first=True, enforce_sorted=False
@@ -212,7 +211,7 @@ class GruForCausalLM(GruPreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **extra: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits, (B, T, V), or of the last ``logits_to_keep`` tokens alone; the loss where there are labels."""
+        """Logits, (B, T, V), or of the last ``logits_to_keep`` tokens only; the loss if there are labels."""
         out = self.model(
             input_ids, attention_mask, past_key_values, inputs_embeds, use_cache, output_hidden_states
         )
