@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from huggingface_hub import ModelCard
 
 from tests.packet.hub import SHA, run, serving
 from tests.tiny import char_tokenizer, save_tiny
+
+pytestmark = pytest.mark.long
 
 TRAIN = """
 import torch

@@ -15,6 +15,8 @@ from m2kt.models import load_causal_lm, write_gguf
 from tests.student.helpers import LETTERS, perturbed, small_packet
 from tests.tiny import char_tokenizer, save_tiny, tiny_model
 
+pytestmark = pytest.mark.long
+
 NEW_TOKENS = 12
 PROMPT, OTHER_PROMPT = "a b:", "0 1:"
 DIGITS = ["0", "1", "2", "3"]

@@ -64,6 +64,7 @@ def extraction(tmp_path_factory: pytest.TempPathFactory) -> m2kt.Extraction:
     )
 
 
+@pytest.mark.long
 def test_the_keys_of_results_are_frozen(extraction: m2kt.Extraction, tmp_path: Path) -> None:
     config = m2kt.IngestConfig(updates=1, evaluation_prompts=4, certificate_traces=0, trigger_strings=0)
     packet = extraction.packet

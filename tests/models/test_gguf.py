@@ -174,6 +174,7 @@ except ModelError as error:
         ("accelerate", "load_causal_lm", "'zoo:secret', device_map='auto'"),
     ],
 )
+@pytest.mark.long
 def test_a_missing_optional_package_is_named(module: str, call: str, arguments: str, tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     code = BLOCKED.format(module=module, call=call, arguments=arguments)

@@ -194,6 +194,7 @@ def test_F11_numbers(refused: Refused) -> None:
     )
 
 
+@pytest.mark.long
 def test_F12_depth_and_number(refused: Refused) -> None:
     refused("json-deep", "json-deep-objects", "json-many-brackets")
     nested: Any = []
@@ -620,6 +621,7 @@ def test_F54_no_code_is_run(tmp_path: Path) -> None:
     assert [entry.removesuffix("b") for entry in opened] == [f"{path} r"]
 
 
+@pytest.mark.long
 def test_F55_work_and_memory(tmp_path: Path) -> None:
     """Each refusal stops at a limit, so that its work does not grow with the packet. Memory: tests/attacks."""
     for name in (
@@ -640,6 +642,7 @@ def test_F55_work_and_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["json-many-brackets", "json-deep"])
+@pytest.mark.long
 def test_F55_limits_are_checked_before_values_are_built(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield environment
 
 
+@pytest.mark.long
 def test_upload_and_download(hub: dict[str, str], tmp_path: Path) -> None:
     saved = sample_packet().save_pretrained(tmp_path / "packet")
     digest = Packet.from_pretrained(saved).digest
@@ -37,6 +38,7 @@ def test_upload_and_download(hub: dict[str, str], tmp_path: Path) -> None:
     assert "README.md was edited after signing" in edited.stderr
 
 
+@pytest.mark.long
 def test_a_branch_is_selected_by_name(hub: dict[str, str], tmp_path: Path) -> None:
     saved = sample_packet().save_pretrained(tmp_path / "packet")
     code = f"from m2kt import Packet; Packet.load({str(saved)!r}).push_to_hub('ann/tiny', branch='next')"
@@ -51,6 +53,7 @@ def test_the_card_has_metadata_for_the_hub(tmp_path: Path) -> None:
     assert card.data.library_name == "m2kt" and "knowledge-packet" in card.data.tags
 
 
+@pytest.mark.long
 def test_a_missing_repository_is_named(hub: dict[str, str]) -> None:
     code = "from m2kt import Packet; Packet.from_pretrained('ann/nothing')"
     assert "the Hub did not return it" in run(code, hub).stderr

@@ -188,6 +188,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base, adapter
 
 
+@pytest.mark.long
 def test_registration_alone_opens_adapters_and_bases_of_additional_architectures(
     saved: tuple[Path, Path],
 ) -> None:
@@ -199,6 +200,7 @@ def test_registration_alone_opens_adapters_and_bases_of_additional_architectures
 
 
 @pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.long
 def test_without_registration_peft_raises_a_key_error(loader: str, tmp_path: Path) -> None:
     """The docstring of ``register`` and the adapter card quote this error."""
     base = save_tiny(tmp_path / "base", "llama", char_tokenizer())

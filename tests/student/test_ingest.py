@@ -97,6 +97,7 @@ def test_traces_are_replayed_only_on_a_frozen_core() -> None:
     assert all("reason" in h for h in steered.history)
 
 
+@pytest.mark.long
 def test_training_ends_when_rehearsal_is_mastered() -> None:
     easy = settings(**FROZEN, rehearsal={"batch": 16}, optimiser={"mastered": 2})
     candidate = train(loaded("llama"), small_packet(), easy, updates=400)

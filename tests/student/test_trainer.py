@@ -40,6 +40,7 @@ def orders(seed: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     return drawn
 
 
+@pytest.mark.long
 def test_replay_and_off_domain_orders_follow_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, repeated = (orders(seed, monkeypatch) for seed in (0, 1, 0))
     assert first == repeated
