@@ -52,9 +52,7 @@ def attack(tries: str, refusal: str) -> Callable[[Callable[[Path], Path]], Calla
     return register
 
 
-def parts_attack(
-    name: str, tries: str, refusal: str, change: Callable[[Parts], Parts], signed: bool = True
-) -> None:
+def parts_attack(name: str, tries: str, refusal: str, change: Callable[[Parts], Parts], signed: bool = True) -> None:
     """Registers a change of the parts, signed by the attacker, or with the old signature if ``signed`` is False."""
 
     def write(path: Path) -> Path:
@@ -133,9 +131,7 @@ def as_directory(parts: Parts, path: Path) -> Path:
     return path
 
 
-def zipped(
-    path: Path, entries: list[tuple[str, bytes]], kind: int = zipfile.ZIP_STORED, comment: bytes = b""
-) -> Path:
+def zipped(path: Path, entries: list[tuple[str, bytes]], kind: int = zipfile.ZIP_STORED, comment: bytes = b"") -> Path:
     """A zip with the frame of a packet and other entries."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

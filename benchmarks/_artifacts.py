@@ -155,11 +155,7 @@ class ArtifactCache:
         """``base`` tuned on the teacher's answers and a trait, at the first call."""
         from benchmarks import _traits as traits
 
-        path = (
-            self.folder
-            / "planted"
-            / _key(self._digest(base), self._digest(teacher), probes, trait, examples, seed)
-        )
+        path = self.folder / "planted" / _key(self._digest(base), self._digest(teacher), probes, trait, examples, seed)
         with _locked(path):
             if not path.exists():
                 task = self.task(teacher, probes)
@@ -200,9 +196,7 @@ class ArtifactCache:
         from m2kt.student import train
 
         updates = DEFAULT_UPDATES if updates is None else updates
-        key = _key(
-            self._digest(student), packet.graph.model_dump_json(), settings.model_dump_json(), updates, seed
-        )
+        key = _key(self._digest(student), packet.graph.model_dump_json(), settings.model_dump_json(), updates, seed)
         path = self.folder / "adapters" / _key(key, packet.concepts.vectors_KD.tobytes().hex())
         loaded = self.load(student)
         with _locked(path):
@@ -269,9 +263,7 @@ class ArtifactCache:
                 if former.judge(p.text, read(task.answers[p.text])) is False
             ]
             extra["contradicted_prompts"] = len(contradicting)
-            extra["agreement_where_wrong"] = (
-                sum(contradicting) / len(contradicting) if contradicting else None
-            )
+            extra["agreement_where_wrong"] = sum(contradicting) / len(contradicting) if contradicting else None
         return Measured(
             after=scored.accuracy,
             before=self.before(cell.student, task),

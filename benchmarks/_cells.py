@@ -74,9 +74,7 @@ class Ledger(BaseModel):
 
     labelled_examples: int = Field(default=0, description="Prompts whose answer reached the student side.")
     teacher_passes: int = Field(default=0, description="Forward passes of single sequences at the teacher.")
-    teacher_tokens: int = Field(
-        default=0, description="Tokens of teacher text that reached the student side."
-    )
+    teacher_tokens: int = Field(default=0, description="Tokens of teacher text that reached the student side.")
     concepts: int = 0
     bytes: int = Field(default=0, description="Size of what reached the student side: packet, or text.")
     sequences: int = Field(default=0, description="Sequences trained on, repeats counted.")
@@ -95,12 +93,8 @@ class Ledger(BaseModel):
 class Measured(BaseModel):
     """What an experiment returns."""
 
-    packet: str | None = Field(
-        default=None, description="Digest of the ingested packet; null: there is none."
-    )
-    after: float | None = Field(
-        default=None, description="Accuracy against the truth, probed shapes, unseen prompts."
-    )
+    packet: str | None = Field(default=None, description="Digest of the ingested packet; null: there is none.")
+    after: float | None = Field(default=None, description="Accuracy against the truth, probed shapes, unseen prompts.")
     before: float | None = Field(default=None, description="The frozen student on the same prompts.")
     teacher: float | None = Field(default=None, description="The teacher on the same prompts.")
     n: int = 0
@@ -110,9 +104,7 @@ class Measured(BaseModel):
         default=None, description="Share of answers equal to the packet's rollout (altered packets)."
     )
     shapes: list[Shape] = Field(default_factory=list)
-    held_out: list[Shape] = Field(
-        default_factory=list, description="Longer shapes, never probed or rehearsed."
-    )
+    held_out: list[Shape] = Field(default_factory=list, description="Longer shapes, never probed or rehearsed.")
     steps: dict[str, float] | None = Field(
         default=None,
         description="Single rule steps after the packet's own prefix: share right, by stage, and concepts used.",
@@ -130,9 +122,7 @@ class Measured(BaseModel):
         default=None,
         description="Concept map: teacher_xy, image_xy, own_xy (lists of pairs), label, own_label.",
     )
-    graph: dict[str, Any] | None = Field(
-        default=None, description="Summary of the packet's graph, for the report."
-    )
+    graph: dict[str, Any] | None = Field(default=None, description="Summary of the packet's graph, for the report.")
     ledger: Ledger = Field(default_factory=Ledger)
     extra: dict[str, Any] = Field(default_factory=dict, description="What only this experiment measures.")
 

@@ -80,9 +80,7 @@ def report(
         typer.Option("--student", help="The student of the headline [the pretrained student]."),
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write one page.", metavar="FILE")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the tables.", metavar="FILE")
-    ] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the tables.", metavar="FILE")] = None,
     json_: Json = False,
 ) -> None:
     """Print the headline of a bench's results; write all of them as a page or as tables."""

@@ -22,9 +22,7 @@ class Skill(BaseModel):
 
     name: str = Field(description="Short name for tables.")
     teacher: str = Field(description="Model reference.")
-    probes: str = Field(
-        description="Probe spec reference; it names the truth that answers are compared with."
-    )
+    probes: str = Field(description="Probe spec reference; it names the truth that answers are compared with.")
 
 
 class Group(BaseModel):
@@ -56,9 +54,7 @@ class Profile(BaseModel):
         """Cells in order; the cells of a batch share skill, student and seed, and so packets and adapters."""
         for group in self.groups:
             skills = [_skill(s) for s in group.skills]
-            for seed, student, (i, skill) in itertools.product(
-                group.seeds, group.students, enumerate(skills)
-            ):
+            for seed, student, (i, skill) in itertools.product(group.seeds, group.students, enumerate(skills)):
                 following = skills[(i + 1) % len(skills)]
                 yield [
                     Cell(
@@ -82,17 +78,11 @@ def read_profile(name: str | Path) -> Profile:
     """Read a shipped profile by name, or a YAML file. Raises SpecError."""
     shipped = files("benchmarks") / "profiles" / f"{name}.yaml"
     try:
-        text = (
-            shipped.read_text(encoding="utf-8")
-            if shipped.is_file()
-            else Path(name).read_text(encoding="utf-8")
-        )
+        text = shipped.read_text(encoding="utf-8") if shipped.is_file() else Path(name).read_text(encoding="utf-8")
         return Profile.model_validate(yaml.safe_load(text))
     except FileNotFoundError:
         names = sorted(p.name.removesuffix(".yaml") for p in (files("benchmarks") / "profiles").iterdir())
-        raise SpecError(
-            f"no bench profile {str(name)!r}: expected a YAML file or one of {', '.join(names)}"
-        ) from None
+        raise SpecError(f"no bench profile {str(name)!r}: expected a YAML file or one of {', '.join(names)}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise SpecError(f"cannot use the bench profile {name}: {explain(error)}") from error
 
@@ -110,9 +100,7 @@ def _experiments(entries: list[dict[str, Any]], following: Skill) -> Iterator[tu
         options = dict(entry)
         name = options.pop("arm", None)
         if name not in EXPERIMENTS:
-            raise SpecError(
-                f"no experiment {name!r} in the bench: expected one of {', '.join(sorted(EXPERIMENTS))}"
-            )
+            raise SpecError(f"no experiment {name!r} in the bench: expected one of {', '.join(sorted(EXPERIMENTS))}")
         if name == "wrong" and "of" not in options:
             options["of"] = following.teacher
         keys = list(options)

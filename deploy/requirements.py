@@ -8,9 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-MODEL_LIBRARIES = frozenset(
-    {"torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "gguf"}
-)
+MODEL_LIBRARIES = frozenset({"torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "gguf"})
 """The broker loads none of them."""
 _REQUIREMENT = re.compile(r"(?P<name>[\w-]+)(\[(?P<extras>[^]]*)\])?")
 

@@ -19,9 +19,7 @@ class _Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert tag not in {"script", "link", "iframe", "object", "embed", "base", "img"}
-        self.fetched += [
-            v or "" for k, v in attrs if k in ("src", "href", "srcset", "xlink:href", "action", "data")
-        ]
+        self.fetched += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "xlink:href", "action", "data")]
         if tag not in self.VOID:
             self.open.append(tag)
 

@@ -63,12 +63,8 @@ def metaspace_tokenizer() -> Any:
     backend.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
 def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 0, width: int = 32) -> Any:
@@ -90,9 +86,7 @@ def tiny_model(family: str, vocabulary: int, *, context: int = 128, seed: int = 
         "gemma3": lambda: t.Gemma3TextConfig(
             **wide, **gqa, **rope, **shared, sliding_window=8, final_logit_softcapping=3.0
         ),
-        "qwen2": lambda: t.Qwen2Config(
-            **wide, num_attention_heads=4, num_key_value_heads=2, **rope, **shared
-        ),
+        "qwen2": lambda: t.Qwen2Config(**wide, num_attention_heads=4, num_key_value_heads=2, **rope, **shared),
         "qwen3": lambda: t.Qwen3Config(**wide, **gqa, **rope, **shared),
         "mixtral": lambda: t.MixtralConfig(**wide, **gqa, **rope, **shared, num_local_experts=2),
         "mamba": lambda: t.MambaConfig(hidden_size=width, state_size=8, num_hidden_layers=3, **shared),

@@ -58,9 +58,7 @@ class Settings:
 
     def share(self, epochs: float, tokens: int, seconds: float) -> float:
         """The used share of the budget that is scarcest; 1 where it is used up."""
-        return max(
-            epochs / self.max_epochs, tokens / (self.max_tokens or inf), seconds / (self.max_seconds or inf)
-        )
+        return max(epochs / self.max_epochs, tokens / (self.max_tokens or inf), seconds / (self.max_seconds or inf))
 
 
 @dataclass(frozen=True)
@@ -193,9 +191,7 @@ class LearningCurve(TrainerCallback):
         for group in kwargs["optimizer"].param_groups:
             group["lr"] = self._settings.lr * factor
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._step, self.seconds = state.global_step, self._training_seconds()
         last_epoch_done = self._step >= self._steps
         if self._share(self._step) >= 1 and not last_epoch_done:
@@ -216,9 +212,7 @@ class LearningCurve(TrainerCallback):
         model.train()
         self._evaluating += time.perf_counter() - started
         self.curve.append(
-            CurvePoint(
-                tokens=self.tokens, sequences=self.sequences, seconds=self.seconds, accuracy=accuracy, n=n
-            )
+            CurvePoint(tokens=self.tokens, sequences=self.sequences, seconds=self.seconds, accuracy=accuracy, n=n)
         )
         if self._settings.target is not None and accuracy >= self._settings.target:
             self.stopped = "reached"

@@ -55,9 +55,7 @@ def logits(
         CompatibilityError: as ``sft``, and where the trainers would compare these two models wrongly without a message.
     """
     rows = rows_of(student, pairs)
-    method = method_for(
-        student, teacher, pairs, bool(is_byte_level_tokenizer(teacher.tokenizer.backend_tokenizer))
-    )
+    method = method_for(student, teacher, pairs, bool(is_byte_level_tokenizer(teacher.tokenizer.backend_tokenizer)))
     stops: list[int] = []
     if on_policy > 0:
         check_on_policy(student, teacher, method)

@@ -39,9 +39,7 @@ def rows_of(student: LoadedModel, pairs: Pairs) -> list[Row]:
         CompatibilityError: a sequence is longer than the student's context.
     """
     if not pairs:
-        raise SpecError(
-            "expected teacher answers to train on, got none: does the teacher write the stop string?"
-        )
+        raise SpecError("expected teacher answers to train on, got none: does the teacher write the stop string?")
     context = context_length(student.model)
     rows = [_row(student, prompt, completion) for prompt, completion in pairs]
     for (prompt, _), row in zip(pairs, rows, strict=True):

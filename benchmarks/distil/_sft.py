@@ -48,9 +48,7 @@ def sft(student: LoadedModel, pairs: Pairs, settings: Settings, *, evaluate: Eva
     with LearningCurve(model, rows, settings, evaluate) as curve, output_folder() as folder:
         trainer = PlainLossTrainer(
             model=model,
-            args=SFTConfig(
-                **arguments(student, rows, settings, folder), train_sampling_strategy="group_by_length"
-            ),
+            args=SFTConfig(**arguments(student, rows, settings, folder), train_sampling_strategy="group_by_length"),
             train_dataset=Dataset.from_list(rows),
             processing_class=student.tokenizer,
             data_collator=DataCollatorForLanguageModeling(pad_token_id=student.pad_id),

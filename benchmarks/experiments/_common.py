@@ -78,9 +78,7 @@ def ledger_of(packet: Packet, trained: Trained) -> Ledger:
     )
 
 
-def _measure_steps(
-    cell: Cell, cache: ArtifactCache, measured: Measured, trained: Trained, packet: Packet
-) -> None:
+def _measure_steps(cell: Cell, cache: ArtifactCache, measured: Measured, trained: Trained, packet: Packet) -> None:
     """Single steps, certificate, the diagnosis of a weak transfer, and for seed 0 the concept map."""
     from m2kt.auditor import (
         certify,

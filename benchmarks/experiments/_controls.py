@@ -76,6 +76,4 @@ def traces_only(cell: Cell, cache: ArtifactCache, updates: int | None = None) ->
 
 def flat(cell: Cell, cache: ArtifactCache, updates: int | None = None) -> Measured:
     """The flat reader: one key for each concept, no graph."""
-    return transfer(
-        cell, cache, packet_of(cell, cache), settings({"reader": {"kind": "flat"}}), updates=updates
-    )
+    return transfer(cell, cache, packet_of(cell, cache), settings({"reader": {"kind": "flat"}}), updates=updates)

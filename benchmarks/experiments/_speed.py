@@ -91,9 +91,7 @@ class BareLoop:
             if self._mask_BN is not None:
                 self._mask_BN = torch.cat([self._mask_BN, torch.ones_like(ids_BT)], 1)
         else:
-            ids_BT = torch.ones(
-                (rows, tokens), dtype=torch.long, device=next(self._decoder.parameters()).device
-            )
+            ids_BT = torch.ones((rows, tokens), dtype=torch.long, device=next(self._decoder.parameters()).device)
             self._mask_BN = self._inputs.get("attention_mask")
         with torch.no_grad():
             out = module(input_ids=ids_BT, attention_mask=self._mask_BN, **kwargs)
@@ -212,9 +210,7 @@ def _alternating(model: PeftModel, ids_BT: Tensor, mask_BT: Tensor) -> list[list
                 "input_ids": out.logits[:, -1:].argmax(-1),
                 "past_key_values": out.past_key_values,
             }
-            inputs[off]["attention_mask"] = torch.nn.functional.pad(
-                inputs[off]["attention_mask"], (0, 1), value=1
-            )
+            inputs[off]["attention_mask"] = torch.nn.functional.pad(inputs[off]["attention_mask"], (0, 1), value=1)
     return seconds
 
 

@@ -39,9 +39,7 @@ def m2kt(
 
 def plain(cell: Cell, cache: ArtifactCache, updates: int | None = None) -> Measured:
     """Rehearsal on true tables alone: every row verbalised, no randomised table."""
-    return transfer(
-        cell, cache, packet_of(cell, cache, 1.0), settings({"rehearsal": {"plain": True}}), updates=updates
-    )
+    return transfer(cell, cache, packet_of(cell, cache, 1.0), settings({"rehearsal": {"plain": True}}), updates=updates)
 
 
 def without(cell: Cell, cache: ArtifactCache, loss: str, updates: int | None = None) -> Measured:
@@ -69,9 +67,7 @@ def longer(cell: Cell, cache: ArtifactCache, shapes: int = 1, updates: int | Non
     Args:
         shapes: how many of the spec's held-out shapes are rehearsed, in their order.
     """
-    return transfer(
-        cell, cache, packet_of(cell, cache), settings({"rehearsal": {"longer": shapes}}), updates=updates
-    )
+    return transfer(cell, cache, packet_of(cell, cache), settings({"rehearsal": {"longer": shapes}}), updates=updates)
 
 
 def coarse(packet: Packet, concepts: int, seed: int) -> Packet:

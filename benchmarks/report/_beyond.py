@@ -47,9 +47,7 @@ def longer_shapes(results: Sequence[Result]) -> Section:
         "Shapes longer than any that was probed. The lengthened packet predicts them (the same rules, pointers that "
         "move by one) and they are rehearsed; no teacher answered any of them."
     )
-    return Section(
-        title, [table(pd.DataFrame(rows), note=note)], "Accuracy beyond what the teacher was asked."
-    )
+    return Section(title, [table(pd.DataFrame(rows), note=note)], "Accuracy beyond what the teacher was asked.")
 
 
 def _accuracy(runs: pd.DataFrame, template: str) -> Cell:

@@ -59,9 +59,7 @@ def certificates(results: Sequence[Result]) -> Section:
         "certificate is computed from single steps on other prompts, before anything is measured on these."
     )
     blocks: list[Block] = [Figure(partial(_picture, frame)), table(pd.DataFrame(rows), note=note)]
-    return Section(
-        title, blocks, "The certificate's bounds on whole problems, and the accuracy that was measured."
-    )
+    return Section(title, blocks, "The certificate's bounds on whole problems, and the accuracy that was measured.")
 
 
 def _picture(frame: pd.DataFrame) -> str:

@@ -60,15 +60,11 @@ def controls(results: Sequence[Result]) -> Section:
     """Every experiment against the truth, by skill, for each student."""
     title = "Controls and ablations"
     frame = results_frame(results)
-    frame = frame[
-        frame["arm"].isin(list(ABOUT)) & ((frame["arm"] != "m2kt") | frame["headline"].astype(bool))
-    ]
+    frame = frame[frame["arm"].isin(list(ABOUT)) & ((frame["arm"] != "m2kt") | frame["headline"].astype(bool))]
     others = frame[frame["arm"] != "m2kt"]
     if others.empty:
         return Section(title, [missing(*(name for name in ABOUT if name != "m2kt"))])
-    frame = frame.assign(
-        order=frame["arm"].map(list(ABOUT).index), variant=[_variant(o) for o in frame["options"]]
-    )
+    frame = frame.assign(order=frame["arm"].map(list(ABOUT).index), variant=[_variant(o) for o in frame["options"]])
     blocks: list[Block] = []
     for student, group in others.groupby("student"):
         skills = sorted(group["skill"].unique())
@@ -80,9 +76,7 @@ def controls(results: Sequence[Result]) -> Section:
         cells = cells.astype(object).where(cells.notna(), DASH)
         cells[""] = [Cell(ABOUT[name], tone="quiet") for _, name, _ in cells.index]
         cells.insert(0, "experiment", [_name(name, variant) for _, name, variant in cells.index])
-        blocks.append(
-            Figure(partial(_picture, runs, list(cells.index), skills), title=f"{short(student)}, frozen")
-        )
+        blocks.append(Figure(partial(_picture, runs, list(cells.index), skills), title=f"{short(student)}, frozen"))
         blocks.append(table(cells, note=_NOTE))
     return Section(title, blocks, "Accuracy against the truth when something is taken away or spoiled.")
 

@@ -73,9 +73,7 @@ def distillation(results: Sequence[Result]) -> Section:
         "Range over seeds in brackets. Times seen: below 1 the training budget ended before every example had been "
         "seen once, and more examples could not have helped."
     )
-    return Section(
-        title, [*blocks, table(pd.DataFrame(rows), title="All points", note=note, folded=True)], lead
-    )
+    return Section(title, [*blocks, table(pd.DataFrame(rows), title="All points", note=note, folded=True)], lead)
 
 
 def _point(p: dict[str, Any]) -> dict[str, Any]:
@@ -91,9 +89,7 @@ def _point(p: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _curve_picture(
-    points: pd.DataFrame, packet: pd.DataFrame, mark: dict[str, Any] | None, label: str
-) -> str:
+def _curve_picture(points: pd.DataFrame, packet: pd.DataFrame, mark: dict[str, Any] | None, label: str) -> str:
     accuracy, size = packet["after"].dropna(), none_if_nan(packet["bytes"][packet["bytes"] > 0].mean())
     units: tuple[Unit, Unit] = ("examples", "bytes")
     with drawing(1060, 300) as figure:
@@ -122,14 +118,11 @@ def data_reduction(results: Sequence[Result]) -> Section:
     """What the packet does without, in examples, teacher tokens and bytes."""
     title = "Data reduction"
     frame = results_frame(results)
-    reductions = {
-        pair: r for pair, _ in pairs(headline_runs(frame)) if (r := reduction(frame, *pair)) is not None
-    }
+    reductions = {pair: r for pair, _ in pairs(headline_runs(frame)) if (r := reduction(frame, *pair)) is not None}
     if not reductions:
         return Section(title, [missing("distil")])
     rows = [
-        {"student": student, "skill": skill, "at accuracy": percent(r.target), "method": r.method}
-        | _reduced(r)
+        {"student": student, "skill": skill, "at accuracy": percent(r.target), "method": r.method} | _reduced(r)
         for (student, skill), r in reductions.items()
     ]
     means: dict[str, str] = {"student": "mean", "skill": "", "at accuracy": "", "method": ""}

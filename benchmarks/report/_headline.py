@@ -107,9 +107,7 @@ def transfers(results: Sequence[Result]) -> Section:
     caption = "Ring: the frozen student. Dots: after, one for each seed. Bar: the teacher."
     blocks: list[Block] = [Figure(partial(_picture, runs), caption)]
     blocks += [
-        table(
-            _with_means(group.sort_values(["skill", "seed"], kind="stable")), title=f"{short(name)}, frozen"
-        )
+        table(_with_means(group.sort_values(["skill", "seed"], kind="stable")), title=f"{short(name)}, frozen")
         for name, group in runs.groupby("student")
     ]
     note = (
@@ -176,9 +174,7 @@ def verbalised(results: Sequence[Result]) -> Section:
     runs = runs[runs.groupby(PAIR)["share"].transform("nunique") > 1]
     shares = sorted(runs["share"].unique(), key=lambda label: (label == "plain", label))
     if len(shares) < 2:
-        return Section(
-            title, [missing("m2kt", "plain", what="The options v = 0.1, 0.5 and 1 are not measured yet")]
-        )
+        return Section(title, [missing("m2kt", "plain", what="The options v = 0.1, 0.5 and 1 are not measured yet")])
     cells = runs.groupby([*PAIR, "share"])["after"].apply(spread_cell).unstack()[shares].reset_index()
     lead = "v is the share of rows whose output also travels as text. Plain: v = 1, and rehearsal on true tables alone."
     tables = table(cells, note="Range over seeds in brackets.")

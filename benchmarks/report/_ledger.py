@@ -71,9 +71,7 @@ def provenance(results: Sequence[Result]) -> Section:
 def refusals(results: Sequence[Result]) -> Section:
     """Cells without a measurement, with the reason."""
     rows: list[list[Cell | str]] = [
-        [r.cell.title, Cell(r.status, tone="bad"), r.reason or "no reason given"]
-        for r in results
-        if r.status != "done"
+        [r.cell.title, Cell(r.status, tone="bad"), r.reason or "no reason given"] for r in results if r.status != "done"
     ]
     title = "Refused and failed cells"
     if not rows:

@@ -42,13 +42,9 @@ class Headline(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     mean_retention: float | None = Field(description="after / teacher, mean over skills of the seeds' mean.")
-    mean_gap_recovered: float | None = Field(
-        description="(after - before) / (teacher - before), the same mean."
-    )
+    mean_gap_recovered: float | None = Field(description="(after - before) / (teacher - before), the same mean.")
     worst_gap_recovered: float | None = Field(description="The smallest of all skills and seeds.")
-    latent_only: float | None = Field(
-        description="Single steps right, on rows whose output was never verbalised."
-    )
+    latent_only: float | None = Field(description="Single steps right, on rows whose output was never verbalised.")
     data_reduction_examples: float | None = Field(
         description="1 - labelled examples of M2KT / examples that distillation needs for the same accuracy."
     )
@@ -213,9 +209,7 @@ def reduction(frame: pd.DataFrame, student: str, skill: str) -> Reduction | None
     target, gap = runs["after"].mean(), runs["gap_recovered"].mean()
     if not gap > 0 or points.empty:
         return None
-    method = min(
-        sorted(points["method"].unique()), key=lambda m: _cost(points[points["method"] == m], target)
-    )
+    method = min(sorted(points["method"].unique()), key=lambda m: _cost(points[points["method"] == m], target))
     ledger = runs[["labelled_examples", "teacher_tokens", "bytes"]].mean()
     used: dict[Unit, float] = dict(zip(UNITS, map(float, ledger), strict=True))
     curve, needed = points[points["method"] == method], {}
@@ -270,9 +264,7 @@ def compute(frame: pd.DataFrame, student: str, skill: str) -> Compute | None:
     distil, config = _distil_tokens(of_pair(measured(frame, "distil"), student, skill), before, target)
     with_curve = of_pair(measured(frame, "watched"), student, skill)
     if core is not None and not with_curve.empty:
-        tokens_to_target = pd.Series(
-            [tokens_to(m, before, target) for m in with_curve["measured"]], dtype=float
-        )
+        tokens_to_target = pd.Series([tokens_to(m, before, target) for m in with_curve["measured"]], dtype=float)
         to_target = none_if_nan(tokens_to_target.mean(skipna=False))
     total = core if to_target is None else to_target
     ratio = None if total is None or distil is None else Amount(distil.value / total, distil.bound)

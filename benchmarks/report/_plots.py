@@ -43,9 +43,7 @@ def plain_ticks(axis: Axis, limits: tuple[float, float], form: Callable[[float],
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     decades = log10(limits[1] / limits[0])
-    axis.set_major_locator(
-        LogLocator(subs=(1.0,) if decades > 3 else (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0))
-    )
+    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 3 else (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
     axis.set_minor_locator(NullLocator())
 

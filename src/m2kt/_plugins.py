@@ -25,6 +25,4 @@ def missing(feature: str, package: str, requirement: str | None = None) -> SpecE
     Args:
         requirement: what to install, if that is not the package.
     """
-    return SpecError(
-        f"{feature} needs {package}, which is not installed: pip install '{requirement or package}'"
-    )
+    return SpecError(f"{feature} needs {package}, which is not installed: pip install '{requirement or package}'")

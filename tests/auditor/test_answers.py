@@ -63,9 +63,7 @@ def test_ingest_evaluate_and_bench_get_the_same_answers(
     prompts = packet.spec.sample("evaluation", N, seed=0)
     answers = packet_answers(packet, prompts)
     labelled = tmp_path / "labelled.jsonl"
-    labelled.write_text(
-        "".join(json.dumps({"prompt": p.text, "answer": answers[p.text]}) + "\n" for p in prompts)
-    )
+    labelled.write_text("".join(json.dumps({"prompt": p.text, "answer": answers[p.text]}) + "\n" for p in prompts))
     evaluate(STUDENT, packet.spec, adapter=tmp_path / "adapter", labelled=labelled)
     by_evaluate = completions[-1]
 
@@ -77,9 +75,7 @@ def test_ingest_evaluate_and_bench_get_the_same_answers(
     assert len(completions) == 4  # ingest also asks the frozen student
     assert by_ingest == by_evaluate == by_bench
     lengths = {len(text) for text in by_ingest if "\n" not in text}  # one token a character
-    assert lengths == {answer_budget(student, packet.spec)}, (
-        "some answers never stop, and are cut at the budget"
-    )
+    assert lengths == {answer_budget(student, packet.spec)}, "some answers never stop, and are cut at the budget"
 
 
 def test_the_budget_counts_the_models_tokens() -> None:
@@ -91,9 +87,7 @@ def test_the_budget_counts_the_models_tokens() -> None:
 
     assert answer_budget(student, spec(["a", "b"], None)) == 256
     assert answer_budget(student, spec(["a", "b"], 20)) == 20
-    assert (
-        answer_budget(student, spec(["uncle", "son"], 20)) == 80
-    )  # four characters in the mean, a token each
+    assert answer_budget(student, spec(["uncle", "son"], 20)) == 80  # four characters in the mean, a token each
 
 
 def test_a_model_without_adapter_reads_plain_text() -> None:

@@ -50,9 +50,7 @@ def test_prompts_are_split_by_their_least_certain_row() -> None:
     assert (confidence.sure.n, confidence.unsure.n) == (confidence.n - confidence.doubted, confidence.doubted)
     assert (confidence.sure.as_packet, confidence.sure.gap_recovered) == (1.0, 1.0)
     assert (confidence.unsure.as_packet, confidence.unsure.gap_recovered) == (0.0, 0.0)
-    assert confidence.mean == pytest.approx(
-        (0.9 * confidence.sure.n + 0.2 * confidence.doubted) / confidence.n
-    )
+    assert confidence.mean == pytest.approx((0.9 * confidence.sure.n + 0.2 * confidence.doubted) / confidence.n)
 
 
 def test_one_row_of_low_confidence_is_enough() -> None:
@@ -61,9 +59,7 @@ def test_one_row_of_low_confidence_is_enough() -> None:
     traces = packet_traces(made, prompts)
     rows = [(t, u) for t in traces for u in t.units if u.kind == "rule"]
     low = next(u for _, u in rows if made.graph.concept(u) < LOW)
-    trace, prompt = next(
-        (t, p) for (t, u), p in zip(rows, prompts, strict=True) if made.graph.concept(u) >= LOW
-    )
+    trace, prompt = next((t, p) for (t, u), p in zip(rows, prompts, strict=True) if made.graph.concept(u) >= LOW)
     trace.units.append(low)
     answers: dict[str, str | None] = {prompt.text: "a"}
     confidence = measure_confidence(

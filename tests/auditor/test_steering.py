@@ -30,9 +30,7 @@ def test_a_direction_added_to_all_samples_is_recovered(packet: Packet) -> None:
     samples_PD = np.array(packet.concepts.prototype_samples_PD, dtype=np.float32)
     direction_D = torch.randn(samples_PD.shape[1], generator=torch.Generator().manual_seed(0))
     direction_D *= 0.5 * float(np.linalg.norm(samples_PD, axis=-1).mean()) / direction_D.norm()
-    concepts = packet.concepts.replace(
-        prototype_samples_PD=(samples_PD + direction_D.numpy()).astype(np.float16)
-    )
+    concepts = packet.concepts.replace(prototype_samples_PD=(samples_PD + direction_D.numpy()).astype(np.float16))
     steered = refit_steering(replace(packet, concepts=concepts), base)
     added_D = steered.vector_D - plain.vector_D
     assert torch.cosine_similarity(added_D, direction_D, dim=0) > 0.99

@@ -121,9 +121,7 @@ def test_noise_is_retrieved_and_does_not_decode(good: LoadedModel, packet: Packe
     assert names(measured, packet_accuracy=0.1) == ["vectors unreadable", "packet wrong"]
 
 
-def test_shuffled_vectors_are_followed_and_the_packet_is_named_as_the_cause(
-    good: LoadedModel, packet: Packet
-) -> None:
+def test_shuffled_vectors_are_followed_and_the_packet_is_named_as_the_cause(good: LoadedModel, packet: Packet) -> None:
     order = np.random.default_rng(1).permutation(packet.n_concepts)
     with with_vectors(good, packet, packet.concepts.vectors_KD[order]) as shuffled:
         steps, geometry = measure(good, shuffled)

@@ -92,9 +92,7 @@ def test_a_missed_gap_is_said_once() -> None:
                 "content": ContentReport(
                     detectors=["patterns"],
                     texts=9,
-                    findings=[
-                        Finding(where="symbol 4", text="x", category="threat", score=0.98, what="pattern")
-                    ],
+                    findings=[Finding(where="symbol 4", text="x", category="threat", score=0.98, what="pattern")],
                     penalties={},
                 )
             },
@@ -109,11 +107,7 @@ def test_a_missed_gap_is_said_once() -> None:
             "mean KL on neutral text 0.900",
         ),
         (
-            {
-                "neutral": Neutral(
-                    perplexity_before=10, perplexity_after=10, divergence=0.0, null_mass=0.4, tokens=9
-                )
-            },
+            {"neutral": Neutral(perplexity_before=10, perplexity_after=10, divergence=0.0, null_mass=0.4, tokens=9)},
             "gating failed",
         ),
         (
@@ -133,11 +127,7 @@ def test_a_missed_gap_is_said_once() -> None:
         ),
         ({"safety": Safety(flagged=1, met=1, traces=3, mean=0.1, worst=0.9)}, "flagged concepts in use"),
         (
-            {
-                "neutral": Neutral(
-                    perplexity_before=10, perplexity_after=float("nan"), divergence=0.0, tokens=9
-                )
-            },
+            {"neutral": Neutral(perplexity_before=10, perplexity_after=float("nan"), divergence=0.0, tokens=9)},
             "language modelling degraded",
         ),
     ],

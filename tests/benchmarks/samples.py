@@ -53,9 +53,7 @@ def transfer(skill: str, seed: int, after: float, student: str = STUDENT, **meas
         "steps": {"n": 300.0, "selected": 1.0, "retrieved": 0.99, "read_out": after, "latent": after},
         "shapes": [Shape(template="{x} {x}:", n=50, accuracy=after)],
         "held_out": [Shape(template="{x} {x} {x} {x}:", n=50, accuracy=0.2)],
-        "extra": {
-            "certificate": {"confidence": 0.95, "bound": after - 0.04, "divergence_bound": after - 0.1}
-        },
+        "extra": {"certificate": {"confidence": 0.95, "bound": after - 0.04, "divergence_bound": after - 0.1}},
         "history": history,
         "ledger": Ledger(
             teacher_passes=4000,
@@ -72,9 +70,7 @@ def transfer(skill: str, seed: int, after: float, student: str = STUDENT, **meas
     return result(cell("m2kt", skill, seed, student, v=0), after, **(values | measured))
 
 
-def distilled(
-    skill: str, examples: int, after: float, *, lr: float = 1e-3, seed: int = 0, **measured: Any
-) -> Result:
+def distilled(skill: str, examples: int, after: float, *, lr: float = 1e-3, seed: int = 0, **measured: Any) -> Result:
     """A cell of the baseline: 10 tokens and 40 bytes an example, a learning curve that rises linearly to ``after``."""
     options: dict[str, Any] = {"examples": examples, "lr": lr, "method": measured.pop("method", "sft")}
     if measured.pop("equal_bytes", False):
@@ -83,9 +79,7 @@ def distilled(
         CurvePoint(tokens=50_000 * i, sequences=500 * i, seconds=9.0 * i, accuracy=after * i / 4, n=50)
         for i in range(1, 5)
     ]
-    ledger = Ledger(
-        labelled_examples=examples, teacher_tokens=10 * examples, bytes=40 * examples, tokens=200_000
-    )
+    ledger = Ledger(labelled_examples=examples, teacher_tokens=10 * examples, bytes=40 * examples, tokens=200_000)
     values: dict[str, Any] = {"curve": curve, "ledger": ledger}
     return result(cell("distil", skill, seed, **options), after, **(values | measured))
 
@@ -124,10 +118,7 @@ def every_section() -> list[Result]:
             result(cell("dial", skill, projector="linear"), 0.98),
             result(cell("dial", skill, projector="mlp"), 1.0),
             *(result(cell("dial", skill, concepts=n), 0.7 + n / 1000) for n in (100, 20)),
-            *(
-                result(cell("without", skill, loss=loss), 0.95 * scale)
-                for loss in ("geo", "reason", "safety")
-            ),
+            *(result(cell("without", skill, loss=loss), 0.95 * scale) for loss in ("geo", "reason", "safety")),
             result(cell("without", skill, loss="struct"), 0.0),
         ]
     swapped = cell("counterfactual", "addition", original="zoo:addition")

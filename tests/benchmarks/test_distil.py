@@ -95,9 +95,7 @@ def test_tokens_and_sequences_are_counted_without_padding(tmp_path: Path) -> Non
 
 def test_a_part_of_an_epoch_ends_with_an_evaluation_too(tmp_path: Path) -> None:
     student = load_tiny(tmp_path, "llama", char_tokenizer())
-    run = distil.sft(
-        student, PAIRS, distil.Settings(rank=2, lr=1e-3, batch=2, max_epochs=0.3), evaluate=never
-    )
+    run = distil.sft(student, PAIRS, distil.Settings(rank=2, lr=1e-3, batch=2, max_epochs=0.3), evaluate=never)
     assert run.stopped == "epochs" and run.sequences == 6  # 0.3 of 8 batches, rounded up
     assert [point.sequences for point in run.curve] == [6]
 
@@ -285,9 +283,7 @@ def test_logits_move_the_student_towards_the_teacher(
     teacher = load_causal_lm(teacher_name, device="cpu", dtype="fp32")
     pairs = answered(teacher)
     if student_name == "words":
-        tokenizer = bpe_tokenizer(
-            ["mother uncle of father aunt: relative relative\n grandmother is > x"] * 50
-        )
+        tokenizer = bpe_tokenizer(["mother uncle of father aunt: relative relative\n grandmother is > x"] * 50)
         student_name = str(save_tiny(tmp_path, "llama", tokenizer))
     student = load_causal_lm(student_name, device="cpu", dtype="fp32")
     before = mean_loss(student, student.model, pairs)
@@ -305,9 +301,7 @@ def test_logits_move_the_student_towards_the_teacher(
 
 
 def test_batches_sampled_from_the_student_end_at_the_stop_string() -> None:
-    student, teacher = (
-        load_causal_lm(n, device="cpu", dtype="fp32") for n in ("zoo:addition", "zoo:addition-swapped")
-    )
+    student, teacher = (load_causal_lm(n, device="cpu", dtype="fp32") for n in ("zoo:addition", "zoo:addition-swapped"))
     shipped = student.model.generation_config.eos_token_id
     pairs = [("12+34:", "2+4+0=06;1+3+0=04>46.\n"), ("1+2:", "1+2+0=03>3.\n")]
     run = distil.logits(
@@ -335,8 +329,7 @@ def test_vocabularies_of_one_size_are_not_taken_for_the_same(tmp_path: Path) -> 
 
 def test_logits_that_cannot_be_compared_are_refused() -> None:
     secret, kinship, character, bytes_ = (
-        load_causal_lm(name, device="cpu")
-        for name in ("zoo:secret", "zoo:kinship", "zoo:pico-gpt2", "zoo:pico-llama")
+        load_causal_lm(name, device="cpu") for name in ("zoo:secret", "zoo:kinship", "zoo:pico-gpt2", "zoo:pico-llama")
     )
     with pytest.raises(CompatibilityError, match="this one is WordLevel"):
         method_for(bytes_, secret, answered(secret), byte_level=False)
@@ -348,9 +341,7 @@ def test_on_policy_batches_that_trl_would_shift_are_refused(tmp_path: Path) -> N
     absolute = load_tiny(tmp_path / "absolute", "gpt2", char_tokenizer())
     relative = load_tiny(tmp_path / "relative", "llama", char_tokenizer())
     check_on_policy(relative, relative, "gkd")
-    check_on_policy(
-        relative, absolute, "gold by position"
-    )  # the teacher's rows are padded on the right there
+    check_on_policy(relative, absolute, "gold by position")  # the teacher's rows are padded on the right there
     for student, teacher in ((absolute, relative), (relative, absolute)):
         with pytest.raises(CompatibilityError, match="counts positions"):
             check_on_policy(student, teacher, "gkd")

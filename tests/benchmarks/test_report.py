@@ -186,14 +186,10 @@ def test_a_learning_curve_gives_the_tokens_to_95_percent() -> None:
 
 
 def test_compute_where_one_side_does_not_reach_the_target() -> None:
-    bounded = compute(
-        results_frame([transfer("secret", 0, 1.0), distilled("secret", 100, 0.5)]), STUDENT, "secret"
-    )
+    bounded = compute(results_frame([transfer("secret", 0, 1.0), distilled("secret", 100, 0.5)]), STUDENT, "secret")
     assert bounded is not None and bounded.distil == Amount(200_000, ">")
     assert bounded.ratio == Amount(pytest.approx(20), ">")
-    weak = compute(
-        results_frame([transfer("secret", 0, 0.9), distilled("secret", 100, 1.0)]), STUDENT, "secret"
-    )
+    weak = compute(results_frame([transfer("secret", 0, 0.9), distilled("secret", 100, 1.0)]), STUDENT, "secret")
     assert weak is not None and weak.core_tokens is None and weak.ratio is None
     assert "not reached" in markdown([transfer("secret", 0, 0.9), distilled("secret", 100, 1.0)])
 

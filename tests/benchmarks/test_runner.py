@@ -98,9 +98,7 @@ def test_shipped_profiles_name_experiments_and_probes_that_exist(name: str) -> N
 
 
 def test_missing_profile_lists_the_shipped_ones() -> None:
-    with pytest.raises(
-        SpecError, match=r"expected a YAML file or one of families, full, llm, native, quick, traits"
-    ):
+    with pytest.raises(SpecError, match=r"expected a YAML file or one of families, full, llm, native, quick, traits"):
         read_profile("nothing")
 
 
@@ -172,9 +170,7 @@ def test_failed_cells_differ_from_refused_ones(tmp_path: Path) -> None:
     failed = run_cell(cell(nonsense=1), cache)
     assert failed.status == "failed" and "nonsense" in (failed.reason or "")
     bare = tmp_path / "probes.yaml"
-    bare.write_text(
-        'name: bare\nslots: {x: {values: ["a", "b"]}}\ntemplates: ["{x} {x}:"]\nstop: "\\n"\n', "utf-8"
-    )
+    bare.write_text('name: bare\nslots: {x: {values: ["a", "b"]}}\ntemplates: ["{x} {x}:"]\nstop: "\\n"\n', "utf-8")
     refused = run_cell(cell().model_copy(update={"probes": str(bare)}), cache)
     assert refused.status == "refused" and "needs a truth" in (refused.reason or "")
 

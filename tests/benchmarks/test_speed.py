@@ -52,9 +52,7 @@ def test_every_second_pass_is_without_the_adapter(family: str) -> None:
     settings = StudentSettings.model_validate({"rehearsal": {"batch": 4}})
     model = train(loaded(family), small_packet(), settings, updates=1).model.eval()
     reader_tokens: list[int] = []
-    model.base_model.reader().register_forward_hook(
-        lambda _, args, __: reader_tokens.append(args[0].shape[1])
-    )
+    model.base_model.reader().register_forward_hook(lambda _, args, __: reader_tokens.append(args[0].shape[1]))
     ids_BT = torch.ones(2, 5, dtype=torch.long)
     embedded: list[int] = []
     embeddings = model.get_base_model().get_input_embeddings()

@@ -70,8 +70,7 @@ class broker_api:
         broker = Broker(settings)
         broker.start()
         self._keys = {
-            role: broker.create_key(f"a {role}", role, "tests")[1]
-            for role in ("reader", "publisher", "admin")
+            role: broker.create_key(f"a {role}", role, "tests")[1] for role in ("reader", "publisher", "admin")
         }
         broker.close()
         self._client = TestClient(create_app(settings), raise_server_exceptions=False)

@@ -101,9 +101,7 @@ async def _watch(server: Server, until: float, samples: list[tuple[float, float]
         await asyncio.sleep(10)
 
 
-async def _run(
-    server: Server, key: str, load: Load, clients: int, seconds: float
-) -> list[tuple[float, float]]:
+async def _run(server: Server, key: str, load: Load, clients: int, seconds: float) -> list[tuple[float, float]]:
     async with httpx2.AsyncClient(base_url=server.url, headers={"Authorization": f"Bearer {key}"}) as http:
         first = load.packets[0]  # so that searches find a packet from the start
         (await http.put(f"/v1/packets/{first.digest}", content=first.content)).raise_for_status()
@@ -141,11 +139,8 @@ def run(clients: int, seconds: float, packets: int, place: str) -> dict[str, Any
             "load average": os.getloadavg(),
             "requests": sum(load.statuses.values()),
             "server's processor, s": round(processor_seconds(server) - used, 1),
-            "statuses": {
-                f"{kind} {status}": count for (kind, status), count in sorted(load.statuses.items())
-            },
-            "expected statuses only": all(status in (200, 201, 429) for _, status in load.statuses)
-            and not unexpected,
+            "statuses": {f"{kind} {status}": count for (kind, status), count in sorted(load.statuses.items())},
+            "expected statuses only": all(status in (200, 201, 429) for _, status in load.statuses) and not unexpected,
             "wrong bytes": len(load.wrong),
             "packets published": len(load.published),
             "p50 p99 max, s": {k: _spread(v) for k, v in load.seconds.items() if v},

@@ -73,9 +73,7 @@ def main_job(server: Server, work: Path, student: str, updates: int | None = Non
         "owner": "author",
         "roles": ["teacher"],
     }
-    trust.write_text(
-        yaml.safe_dump({"keys": [{**key, "expires": "2030-01-01"}], "thresholds": {"teacher": 1}})
-    )
+    trust.write_text(yaml.safe_dump({"keys": [{**key, "expires": "2030-01-01"}], "thresholds": {"teacher": 1}}))
     pulled = str(recipient.folder / "secret.m2kp")
     assert recipient("pull", digest, "--out", pulled, "--trust", str(trust))["digest"] == digest
     assert recipient("preflight", student, pulled, "--trust", str(trust))["fit"]

@@ -23,9 +23,7 @@ class ApiClient:
     client: TestClient
     keys: dict[str, str]
 
-    def __call__(
-        self, method: str, path: str, role: str | None = "publisher", **request: Any
-    ) -> httpx2.Response:
+    def __call__(self, method: str, path: str, role: str | None = "publisher", **request: Any) -> httpx2.Response:
         headers = {
             **({"Authorization": f"Bearer {self.keys[role]}"} if role else {}),
             **request.pop("headers", {}),
@@ -55,9 +53,7 @@ def sample(seed: int = 0, signer: str | None = None, width: int = 4, **manifest:
     """A small packet; each seed gives another one."""
     packet = sample_packet(seed=seed, width=width, **manifest)
     with tempfile.TemporaryDirectory() as folder:
-        file = packet.save(
-            Path(folder) / "packet.m2kp", key=None if signer is None else Path(key(signer).path)
-        )
+        file = packet.save(Path(folder) / "packet.m2kp", key=None if signer is None else Path(key(signer).path))
         return SamplePacket(Packet.load(file).digest, file.read_bytes())
 
 
@@ -71,9 +67,7 @@ def cosigned(packet: SamplePacket, signer: str) -> SamplePacket:
         return SamplePacket(packet.digest, file.read_bytes())
 
 
-def receipt(
-    digest: str, verdict: str = "accepted", adapter: str | None = "sha256:" + "a" * 64, **fields: Any
-) -> bytes:
+def receipt(digest: str, verdict: str = "accepted", adapter: str | None = "sha256:" + "a" * 64, **fields: Any) -> bytes:
     """A signed receipt with the fields that a broker reads."""
     predicate = {
         "base_model": {"name": "zoo:pico-llama", "digest": "sha256:" + "5" * 64},

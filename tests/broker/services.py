@@ -199,10 +199,7 @@ class Postgres:
     def _accepts_connections(self) -> bool:
         command = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "m2kt", "-d", "postgres", "-c", "select 1"]
         return (
-            subprocess.run(
-                [program("psql", "postgresql"), *command], capture_output=True, check=False
-            ).returncode
-            == 0
+            subprocess.run([program("psql", "postgresql"), *command], capture_output=True, check=False).returncode == 0
         )
 
 

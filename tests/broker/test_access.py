@@ -50,9 +50,7 @@ MATRIX = [
 ]
 # a HEAD request needs the same role as the page
 MATRIX += [
-    (f"HEAD {route.split()[1]}", *cells)
-    for route, *cells in MATRIX
-    if re.match(r"GET /(?!v1/|\w+z$|metrics)", route)
+    (f"HEAD {route.split()[1]}", *cells) for route, *cells in MATRIX if re.match(r"GET /(?!v1/|\w+z$|metrics)", route)
 ]
 ROLES = (None, "reader", "publisher", "admin")
 CELLS = [
@@ -95,9 +93,7 @@ def test_cell(
     if status == 401:
         assert "Bearer" in answer.headers["www-authenticate"]
     if status in (401, 403) and route.split()[0] != "HEAD":
-        assert (
-            answer.headers["content-type"] == "application/problem+json" and answer.json()["status"] == status
-        )
+        assert answer.headers["content-type"] == "application/problem+json" and answer.json()["status"] == status
 
 
 def test_matrix_covers_every_route(api: ApiClient) -> None:

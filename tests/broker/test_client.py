@@ -32,9 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, s
 
 
 @pytest.fixture
-def client(
-    server: tuple[Server, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[BrokerClient]:
+def client(server: tuple[Server, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BrokerClient]:
     """A client of the broker with an empty cache."""
     monkeypatch.setenv("M2KT_BROKER_URL", server[0].url)
     monkeypatch.setenv("M2KT_API_KEY", server[1])
@@ -72,9 +70,7 @@ class Faulty(BaseHTTPRequestHandler):
         self.send_header("ETag", Faulty.etag)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(
-            body[: len(body) // 2] if act == "half" else b"x" * len(body) if act == "corrupt" else body
-        )
+        self.wfile.write(body[: len(body) // 2] if act == "half" else b"x" * len(body) if act == "corrupt" else body)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -153,9 +149,7 @@ def test_packet_with_another_digest_is_rejected(faulty: type[Faulty]) -> None:
         local_packet(f"m2kt://{sample(6).digest}")  # the packet was not cached
 
 
-def test_offline_uses_the_cache(
-    client: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_uses_the_cache(client: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = published(client, tmp_path, 2)
     local_packet(f"m2kt://{digest}")
     monkeypatch.setenv("M2KT_BROKER_URL", "http://127.0.0.1:9")
@@ -216,9 +210,7 @@ def test_client_commands(client: BrokerClient, tmp_path: Path) -> None:
     assert (near[0]["packet"], near[0]["row"]) == (packet.digest, 3)
     assert "adapter" in run("lineage", packet.digest)
     out = tmp_path / "out.m2kp"
-    assert "not trusted" in run(
-        "pull", packet.digest, "--out", str(out), "--trust", str(other_trust), code=11
-    )
+    assert "not trusted" in run("pull", packet.digest, "--out", str(out), "--trust", str(other_trust), code=11)
     assert not out.exists()
     run("pull", packet.digest, "--out", str(out), "--trust", str(trust))
     assert out.read_bytes() == packet.content
@@ -253,9 +245,7 @@ def test_registry_reference(registry: str, client: BrokerClient, tmp_path: Path)
     from m2kt_broker import digest_of
 
     packet, repository = sample(32), Repository(f"{registry}/team/secret")
-    repository.push(
-        "v1", packet.content, digest_of(packet.content), PACKET_ARTEFACT, {"title": "secret.m2kp"}
-    )
+    repository.push("v1", packet.content, digest_of(packet.content), PACKET_ARTEFACT, {"title": "secret.m2kp"})
     assert open_packet(f"oci://{registry}/team/secret:v1").digest == packet.digest
     repository.push("log", b"{}", digest_of(b"{}"), RECORD_ARTEFACT)
     with pytest.raises(PacketError, match="expected a packet"):

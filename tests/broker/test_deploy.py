@@ -145,9 +145,7 @@ def test_wheels_serve_from_a_fresh_environment(tmp_path: Path) -> None:
     """Build both wheels, install them as the image does, then publish and pull a packet. Needs a package index."""
 
     def run(*command: str | Path) -> str:
-        done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

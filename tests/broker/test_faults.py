@@ -78,9 +78,7 @@ def _in_chunks(content: bytes) -> Iterator[bytes]:
 
 def check_downloads(uploaders: Uploaders) -> None:
     """Check that acknowledged packets are listed, and that listed packets are complete."""
-    with httpx2.Client(
-        base_url=uploaders.server.url, headers={"Authorization": f"Bearer {uploaders.key}"}
-    ) as client:
+    with httpx2.Client(base_url=uploaders.server.url, headers={"Authorization": f"Bearer {uploaders.key}"}) as client:
         seen, cursor = set(), None
         while True:
             query = {"limit": "200", **({"cursor": cursor} if cursor else {})}

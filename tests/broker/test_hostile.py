@@ -61,9 +61,7 @@ def _zip(files: dict[str, bytes]) -> bytes:
 ON_DISK = {"hard-link", "sparse-text", "sparse-tensors"}
 
 
-@pytest.mark.parametrize(
-    "attack", [a for a in ATTACKS.values() if a.name not in ON_DISK], ids=lambda a: a.name
-)
+@pytest.mark.parametrize("attack", [a for a in ATTACKS.values() if a.name not in ON_DISK], ids=lambda a: a.name)
 def test_attack_is_rejected_and_stores_nothing(attack: Attack, target: ApiClient, tmp_path: Path) -> None:
     path = attack.write(tmp_path / attack.name)
     digest, content = as_upload(path)
@@ -132,9 +130,7 @@ def test_upload_above_the_maximum_duration_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 @pytest.mark.parametrize("text", ["a\x00b", "a\ud800b", "a\u202eb"], ids=["nul", "surrogate", "direction"])
-def test_control_characters_in_texts(
-    place: str, text: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_control_characters_in_texts(place: str, text: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Rejected in requests; not indexed where a signed statement contains them."""
     database = None
     if place == "postgres":

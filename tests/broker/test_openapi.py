@@ -40,9 +40,7 @@ def _serialise(_: object, value: object) -> bytes:
     scope="module",
     params=["sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.postgres])],
 )
-def populated(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Server, str]]:
+def populated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
     """A broker process with three packets and a statement, and an admin's key."""
     options: tuple[str, ...] = ()
     if request.param == "postgres":
@@ -59,9 +57,7 @@ def populated(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_route_conforms_to_its_description(
-    operation: schemathesis.APIOperation, populated: tuple[Server, str]
-) -> None:  # type: ignore[type-arg,name-defined]
+def test_route_conforms_to_its_description(operation: schemathesis.APIOperation, populated: tuple[Server, str]) -> None:  # type: ignore[type-arg,name-defined]
     server, key = populated
 
     @settings(

@@ -108,25 +108,14 @@ def test_filters_and_pagination(api: ApiClient) -> None:
     assert digests(skill="skill-1") == [packets[3].digest, packets[1].digest]
     assert digests(verdict="accepted") == [packets[0].digest]
     assert (
-        digests(verdict="rejected")
-        == digests(licence="MIT")
-        == digests(fidelity="1.0")
-        == digests(teacher="x")
-        == []
+        digests(verdict="rejected") == digests(licence="MIT") == digests(fidelity="1.0") == digests(teacher="x") == []
     )
-    assert (
-        len(digests(licence="Apache-2.0"))
-        == len(digests(fidelity="0.99"))
-        == len(digests(teacher="zoo:tiny"))
-        == 5
-    )
+    assert len(digests(licence="Apache-2.0")) == len(digests(fidelity="0.99")) == len(digests(teacher="zoo:tiny")) == 5
     keyid = api("GET", "/v1/packets").json()["packets"][0]["signers"][0]["keyid"]
     assert len(digests(signer=keyid[:12])) == 5 and digests(signer="0" * 64) == []
     seen, cursor = [], None
     while True:
-        page = api(
-            "GET", "/v1/packets", params={"limit": "2", **({"cursor": cursor} if cursor else {})}
-        ).json()
+        page = api("GET", "/v1/packets", params={"limit": "2", **({"cursor": cursor} if cursor else {})}).json()
         seen += [p["digest"] for p in page["packets"]]
         cursor = page["next"]
         if cursor is None:
@@ -179,9 +168,7 @@ def test_statements_are_verified_and_listed(api: ApiClient) -> None:
     assert added.status_code == 201
     assert api("POST", path, content=envelope).status_code == 200
     statements = api("GET", path, "reader").json()["statements"]
-    assert [(s["verdict"], s["student"], s["accuracy"]) for s in statements] == [
-        ("accepted", "zoo:pico-llama", 0.98)
-    ]
+    assert [(s["verdict"], s["student"], s["accuracy"]) for s in statements] == [("accepted", "zoo:pico-llama", 0.98)]
     name = added.json()["statement"]
     assert api("GET", f"/v1/statements/{name}", "reader").content == envelope
     assert api("GET", "/v1/packets").json()["packets"][0]["verdicts"] == {"accepted": 1}
@@ -189,17 +176,13 @@ def test_statements_are_verified_and_listed(api: ApiClient) -> None:
     assert foreign.status_code == 422 and "is about the packet" in foreign.json()["detail"]
     forged = api("POST", path, content=envelope.replace(b"MDAwMDAw", b"MDAwMDAx", 1)[:-20] + b"\n")
     assert forged.status_code == 422
-    assert (
-        api("POST", f"/v1/packets/{other.digest}/verdicts", content=receipt(other.digest)).status_code == 404
-    )
+    assert api("POST", f"/v1/packets/{other.digest}/verdicts", content=receipt(other.digest)).status_code == 404
 
 
 def test_a_statement_predicate_does_no_harm(api: ApiClient) -> None:
     packet = sample()
     api.publish(packet)
-    statement = receipt(
-        packet.digest, base_model=[1], after={"accuracy": "high", "adapter": {"a": 1}}, verdict=7
-    )
+    statement = receipt(packet.digest, base_model=[1], after={"accuracy": "high", "adapter": {"a": 1}}, verdict=7)
     assert api("POST", f"/v1/packets/{packet.digest}/verdicts", content=statement).status_code == 201
     view = api("GET", f"/v1/packets/{packet.digest}/verdicts").json()["statements"][0]
     assert (view["verdict"], view["student"], view["accuracy"], view["adapter"]) == (None, None, None, None)
@@ -222,9 +205,7 @@ def test_search_by_text_and_by_vector(api: ApiClient, tmp_path: Path) -> None:
     wrong = api("POST", "/v1/search/vectors", json={"space": space, "vector": [1.0]})
     assert wrong.status_code == 404 and "vectors of 1 numbers" in wrong.json()["detail"]
     api.publish(sample(9, width=8))  # a false claim: the same teacher with another width
-    assert (
-        len(api("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"]) == 10
-    )
+    assert len(api("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"]) == 10
     nowhere = {"space": "sha256:9/1", "vector": vector}
     assert api("POST", "/v1/search/vectors", json=nowhere).status_code == 404
     api("PUT", f"/v1/packets/{packets[1].digest}/state", json={"state": "yanked", "reason": "old"})

@@ -39,9 +39,7 @@ def test_inline_styles_become_classes() -> None:
 def test_text_filters() -> None:
     assert escape_invisible("a\u202eb\nc\x00") == "a\\u202eb\nc\\x00"
     assert one_line("  a \n b\u2029c " + "d" * 500, 20) == "a b c dddddddddddddd…"[:19] + "…"
-    assert (
-        date_time("2026-11-28T12:34:56.7+02:00") == "28 Nov 2026, 10:34" and date_time("<soon>") == "<soon>"
-    )
+    assert date_time("2026-11-28T12:34:56.7+02:00") == "28 Nov 2026, 10:34" and date_time("<soon>") == "<soon>"
 
 
 def _contrast(first: str, second: str) -> float:
@@ -59,9 +57,7 @@ def _contrast(first: str, second: str) -> float:
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_have_enough_contrast(dark: bool) -> None:
     colours: dict[str, str] = {}
-    for media, body in re.findall(
-        r"(@media \(prefers-color-scheme: dark\) \{ )?:root \{([^}]*)\}", style_sheet()
-    ):
+    for media, body in re.findall(r"(@media \(prefers-color-scheme: dark\) \{ )?:root \{([^}]*)\}", style_sheet()):
         if dark or not media:
             colours |= dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6})", body))
     for name in ("ink", "muted", "s0", "good", "bad", "warn"):

@@ -140,9 +140,7 @@ def test_search_shows_matches_and_accepts_digests(library: ApiClient) -> None:
     assert "skill other-skill" in " ".join(page.all("p", class_="matches")[0].text.split())
     assert listed(get_page(library, f"/?q={sample(3).digest}")) == [sample(3).digest]
     assert len(listed(get_page(library, f"/?q=sha256:{'0' * 64}"))) == 23  # the teacher of all packets
-    assert listed(get_page(library, f"/?q=sha256:{'a' * 64}")) == [
-        sample(52).digest
-    ]  # an adapter of this packet
+    assert listed(get_page(library, f"/?q=sha256:{'a' * 64}")) == [sample(52).digest]  # an adapter of this packet
 
 
 def test_filter_with_many_values_is_a_text_field(library: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,19 +167,12 @@ def test_packet_page_shows_all_sections(library: ApiClient) -> None:
     ):
         assert text in page.text, text
     headings = [e.text for e in page.all("h2")]
-    assert (
-        "Concepts" in headings
-        and "Graph" in headings
-        and "Fidelity" in headings
-        and "Data ledger" in headings
-    )
+    assert "Concepts" in headings and "Graph" in headings and "Fidelity" in headings and "Data ledger" in headings
     assert len(page.all("svg", class_="graph")) == 2 and len(page.all("svg")) >= 3
     cells = [e.text for e in page.all("td", class_="tint")]
     assert len(cells) == 9 and set(cells) <= {"~a", "~b", "~c"}
     command = page.all("pre", class_="command")[0].text
-    assert (
-        f"m2kt pull {sample(52).digest} --out" in command and "M2KT_BROKER_URL=http://testserver" in command
-    )
+    assert f"m2kt pull {sample(52).digest} --out" in command and "M2KT_BROKER_URL=http://testserver" in command
 
 
 def test_packet_page_shows_statements_and_lineage(library: ApiClient) -> None:
@@ -220,10 +211,7 @@ def test_signers_have_the_owners_of_the_trust_policy(tmp_path: Path) -> None:
         assert api.publish(packet).status_code == 201
         page = packet_page(api, packet)
         signers = [" ".join(e.text.split()) for e in page.all("span", class_="signer")]
-        assert (
-            f"ada {short_digest(key('ada').keyid)}" in signers
-            and f"tom {short_digest(key('tom').keyid)}" in signers
-        )
+        assert f"ada {short_digest(key('ada').keyid)}" in signers and f"tom {short_digest(key('tom').keyid)}" in signers
         assert "ada" in page.text and "the author" in page.text
 
 
@@ -240,9 +228,7 @@ def test_yanked_and_revoked_packets_are_marked(api: ApiClient, state: str) -> No
     assert "accepted" in page.text  # statements remain visible
     revoked = state == "revoked"
     assert bool(page.all("pre", class_="command")) is not revoked and bool(page.all("svg")) is not revoked
-    assert listed(get_page(api, "/")) == [] and listed(get_page(api, f"/?state={state}")) == [
-        sample(0).digest
-    ]
+    assert listed(get_page(api, "/")) == [] and listed(get_page(api, f"/?state={state}")) == [sample(0).digest]
     assert state.capitalize() in get_page(api, "/?state=any").all("tr")[1].text
 
 
@@ -314,9 +300,7 @@ def test_json_clients_are_redirected_to_the_api(library: ApiClient) -> None:
     digest = sample(52).digest
     led = {"/": "/v1/packets", f"/packets/{digest}": f"/v1/packets/{digest}/record"}
     for path, api in led.items():
-        answer = library(
-            "GET", path, "reader", headers={"accept": "application/json"}, follow_redirects=False
-        )
+        answer = library("GET", path, "reader", headers={"accept": "application/json"}, follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (303, api)
         assert library("GET", api, "reader").headers["content-type"] == "application/json"
 
@@ -330,9 +314,7 @@ def _hostile_packet() -> SamplePacket:
     plain = sample_packet()
     rule = plain.graph.rules[0].model_copy(update={"name": MARKUP[:60]})
     graph = plain.graph.model_copy(update={"symbols": symbols, "rules": [rule]})
-    teacher = plain.manifest.teacher.model_copy(
-        update={"name": MARKUP, "architecture": MARKUP, "licence": MARKUP}
-    )
+    teacher = plain.manifest.teacher.model_copy(update={"name": MARKUP, "architecture": MARKUP, "licence": MARKUP})
     packet = sample_packet(teacher=teacher, notes=[MARKUP], libraries={MARKUP: MARKUP}).replace(
         spec=ProbeSpec.model_validate(spec), graph=graph
     )
@@ -344,9 +326,7 @@ def _hostile_packet() -> SamplePacket:
 def test_texts_of_a_packet_are_escaped(api: ApiClient) -> None:
     hostile = _hostile_packet()
     assert api.publish(hostile).status_code == 201
-    statement = receipt(
-        hostile.digest, adapter=MARKUP, base_model={"name": MARKUP, "digest": MARKUP}, reasons=[MARKUP]
-    )
+    statement = receipt(hostile.digest, adapter=MARKUP, base_model={"name": MARKUP, "digest": MARKUP}, reasons=[MARKUP])
     name = api("POST", f"/v1/packets/{hostile.digest}/verdicts", content=statement).json()["statement"]
     api("PUT", f"/v1/packets/{hostile.digest}/state", json={"state": "yanked", "reason": MARKUP + "\u202e"})
     pages = [
@@ -370,10 +350,7 @@ def test_style_sheet_is_cacheable_and_named_by_its_digest(library: ApiClient) ->
     page = get_page(library, "/")
     (sheet,) = page.all("link", rel="stylesheet")
     answer = library("GET", sheet.attributes["href"], None)
-    assert (
-        answer.headers["content-type"].startswith("text/css")
-        and "immutable" in answer.headers["cache-control"]
-    )
+    assert answer.headers["content-type"].startswith("text/css") and "immutable" in answer.headers["cache-control"]
     assert not re.search(r"@import|url\(|@font-face|https?:", answer.text)
     for icon in page.all("link", rel="icon"):
         assert library("GET", icon.attributes["href"], None).headers["content-type"] == "image/svg+xml"

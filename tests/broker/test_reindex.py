@@ -27,9 +27,7 @@ def rows_of(broker: Broker) -> dict[str, list[dict[str, Any]]]:
         rows_by_table = {}
         for table in Base.metadata.sorted_tables:
             rows = [dict(row) for row in session.execute(select(table)).mappings()]
-            rows_by_table[table.name] = sorted(
-                rows, key=lambda row: [str(row[c.name]) for c in table.primary_key]
-            )
+            rows_by_table[table.name] = sorted(rows, key=lambda row: [str(row[c.name]) for c in table.primary_key])
         return rows_by_table
 
 
@@ -40,9 +38,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> BrokerSettings:
     pg: services.Postgres = request.getfixturevalue("pg")
     registry = request.getfixturevalue("registry")
     name = f"b{random.randrange(10**9)}"
-    return BrokerSettings(
-        data=tmp_path / "broker", database=pg.new_database(name), store=f"oci://{registry}/{name}"
-    )
+    return BrokerSettings(data=tmp_path / "broker", database=pg.new_database(name), store=f"oci://{registry}/{name}")
 
 
 def open_broker(settings: BrokerSettings) -> Broker:

@@ -106,10 +106,6 @@ def test_registry_artefact_is_readable_without_a_broker(registry: str, tmp_path:
     store.put("packets", name, packet.at(tmp_path / "p.m2kp"), {"title": "s.m2kp", "packet": packet.digest})
     repository = Repository(f"{registry}/shown/packets")
     layer = repository.layer(name.removeprefix("sha256:"))
-    assert (
-        layer is not None
-        and layer.digest == name
-        and layer.media_type.startswith("application/vnd.m2kt.packet")
-    )
+    assert layer is not None and layer.digest == name and layer.media_type.startswith("application/vnd.m2kt.packet")
     path = local_packet(f"oci://{registry}/shown/packets:{name.removeprefix('sha256:')}")
     assert Packet.load(path).digest == packet.digest

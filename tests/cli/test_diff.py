@@ -23,9 +23,7 @@ def _with_outputs(outputs: list[int], packet: Packet | None = None) -> Packet:
     packet = packet or sample_packet()
     samples = DIRECTIONS[packet.concepts.prototype_symbol_P] + 0.01 * packet.concepts.prototype_samples_PD
     vectors = DIRECTIONS[outputs].astype(np.float32)
-    concepts = packet.concepts.replace(
-        prototype_samples_PD=samples, vectors_KD=vectors, prototypes_SD=DIRECTIONS
-    )
+    concepts = packet.concepts.replace(prototype_samples_PD=samples, vectors_KD=vectors, prototypes_SD=DIRECTIONS)
     return packet.replace(concepts=concepts)
 
 
@@ -36,9 +34,7 @@ def _with_swapped_arguments(packet: Packet) -> Packet:
     templates = []
     for template in packet.graph.templates:
         nodes = [
-            node.model_copy(
-                update={"step": node.step.model_copy(update={"sources": node.step.sources[::-1]})}
-            )
+            node.model_copy(update={"step": node.step.model_copy(update={"sources": node.step.sources[::-1]})})
             if isinstance(node.step, WriteRule)
             else node
             for node in template.nodes

@@ -37,9 +37,7 @@ def policies(inputs: Path) -> Path:
 
     CliRunner().invoke(app, ["keys", "new", "judge"])
     signer = json.loads((inputs / "packet" / "signature.json").read_text())["signatures"][0]["keyid"]
-    names = [
-        row["name"] for row in json.loads(CliRunner().invoke(app, ["keys", "list", "--json"]).stdout)["keys"]
-    ]
+    names = [row["name"] for row in json.loads(CliRunner().invoke(app, ["keys", "list", "--json"]).stdout)["keys"]]
     signer_entry = next(entry for name in names if (entry := policy_entry(name))["keyid"] == signer)
     policy = {"version": 1, "keys": [signer_entry], "thresholds": {"teacher": 1}}
     (inputs / "trust.yaml").write_text(json.dumps(policy))

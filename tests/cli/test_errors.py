@@ -68,9 +68,7 @@ def test_usage_errors_exit_with_2(line: str) -> None:
     assert result.exit_code == 2 and result.stdout == ""
 
 
-def test_an_unexpected_exception_is_not_reported_as_an_error(
-    monkeypatch: pytest.MonkeyPatch, inputs: Path
-) -> None:
+def test_an_unexpected_exception_is_not_reported_as_an_error(monkeypatch: pytest.MonkeyPatch, inputs: Path) -> None:
     from m2kt.packet import Packet
 
     def raise_zero_division(*_: object, **__: object) -> None:

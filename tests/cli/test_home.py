@@ -44,9 +44,7 @@ def test_an_unknown_home_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         "keys new ann",
     ],
 )
-def test_verbs_that_sign_refuse_before_any_work(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verbs_that_sign_refuse_before_any_work(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # the teacher, the student and the packet do not exist: an error after the check would name them
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("M2KT_HOME", str(tmp_path / "file" / "home"))

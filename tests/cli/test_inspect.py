@@ -76,9 +76,7 @@ def test_wide_tables_are_folded_and_rules_of_one_argument_are_listed(tmp_path: P
     joined = "".join(result.stdout.split())
     assert all(f"{n}→~" in joined for n in names)
 
-    unary = packet.graph.rules[0].model_copy(
-        update={"arity": 1, "rows": [(0,), (1,), (2,)], "outputs": [None] * 3}
-    )
+    unary = packet.graph.rules[0].model_copy(update={"arity": 1, "rows": [(0,), (1,), (2,)], "outputs": [None] * 3})
     rules = [unary.model_copy(update={"name": f"rule {i}", "offset": 3 * i}) for i in range(3)]
     templates = [t.model_copy(update={"nodes": []}) for t in packet.graph.templates]
     graph = packet.graph.model_copy(update={"rules": rules, "templates": templates})
@@ -103,9 +101,7 @@ sys.modules["torch"] = None  # an import of torch fails
 from m2kt.cli import app
 app(["inspect", sys.argv[1], "--json"])
 """
-    process = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
-    )
+    process = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["name"] == "tiny-secret"
 

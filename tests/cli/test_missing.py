@@ -22,17 +22,13 @@ def packet(tmp_path: Path) -> Path:
 def test_pages_name_their_extra(package: str, packet: Path, tmp_path: Path) -> None:
     script = f"import sys; sys.modules[{package!r}] = None; from m2kt.cli import app; app(sys.argv[1:])"
     arguments = ["inspect", str(packet), "--html", str(tmp_path / "page.html")]
-    result = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
     message = f"--html needs {package}, which is not installed: pip install 'm2kt[html]'"
     assert result.returncode == 3 and message in result.stderr, result.stderr
     assert not (tmp_path / "page.html").exists()
 
 
-def test_ingest_notes_that_no_text_was_audited(
-    packet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ingest_notes_that_no_text_was_audited(packet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["ingest", "no-such-student", str(packet), "--out", str(tmp_path / "a")]
     assert "not audited" not in CliRunner().invoke(app, command).stderr
     monkeypatch.setattr(_transfer, "plugins", lambda group: {})

@@ -43,9 +43,7 @@ def test_inspect(encoding: str, packet: Path) -> None:
 
 
 def test_json_is_the_same_object_everywhere(packet: Path) -> None:
-    outputs = [
-        m2kt(encoding, "inspect", packet, "--json").stdout for encoding in ("utf-8", "ascii", "cp1252")
-    ]
+    outputs = [m2kt(encoding, "inspect", packet, "--json").stdout for encoding in ("utf-8", "ascii", "cp1252")]
     assert outputs[1].isascii() and not outputs[0].isascii()
     objects = [json.loads(output) for output in outputs]
     assert objects[0] == objects[1] == objects[2] and "語" in objects[0]["symbols"]

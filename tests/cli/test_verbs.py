@@ -61,17 +61,13 @@ def test_extract(packet: tuple[Path, dict[str, Any]]) -> None:
 
 def test_evaluate(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     result = report(
-        m2kt(
-            "evaluate", "zoo:secret", "--probes", "zoo:secret", "--teacher", "zoo:secret", "--n", 20, "--json"
-        )
+        m2kt("evaluate", "zoo:secret", "--probes", "zoo:secret", "--teacher", "zoo:secret", "--n", 20, "--json")
     )
     assert result.keys() >= EVALUATE_KEYS
     assert result["n"] == 20 and result["accuracy"] == result["agreement"] == 1.0
     labelled = tmp_path / "labelled.jsonl"
     labelled.write_text('{"prompt": "a b:", "answer": "z"}\n')
-    result = report(
-        m2kt("evaluate", "zoo:secret", "--probes", "zoo:secret", "--labelled", labelled, "--json")
-    )
+    result = report(m2kt("evaluate", "zoo:secret", "--probes", "zoo:secret", "--labelled", labelled, "--json"))
     assert result["n"] == 1 and result["accuracy"] == 0.0
 
 
@@ -95,15 +91,9 @@ def test_a_rejection_exits_with_5_and_writes_only_a_receipt(
     assert result["diagnosis"][0]["name"] == "selector wrong" and result["steps"]["read_out"] < 0.9
     assert list(tmp_path.iterdir()) == [Path(result["receipt"])] == [tmp_path / "a.rejected.json"]
     assert "was not checked" in process.stderr
-    statement = verify_statement(
-        Path(result["receipt"]).read_bytes(), expected=RECEIPT, packet=result["packet"]
-    )
+    statement = verify_statement(Path(result["receipt"]).read_bytes(), expected=RECEIPT, packet=result["packet"])
     receipt = statement.predicate
-    assert (
-        receipt["verdict"] == "rejected"
-        and receipt["reasons"] == result["reasons"]
-        and receipt["origin"] is None
-    )
+    assert receipt["verdict"] == "rejected" and receipt["reasons"] == result["reasons"] and receipt["origin"] is None
     assert receipt["base_model"]["name"] and receipt["base_model"]["digest"].startswith("sha256:")
     assert receipt["ledger"] == result["ledger"] and receipt["thresholds"] and receipt["cal"]["student"]
     assert receipt["before"] == {"accuracy": result["before"], "adapter": None}

@@ -256,9 +256,7 @@ def test_a_gguf_file_is_a_base(family: str, tmp_path: Path, monkeypatch: pytest.
     from peft import AutoPeftModelForCausalLM
 
     monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
-    write_gguf(
-        tiny_model(family, len(char_tokenizer())), char_tokenizer(), tmp_path / "base.gguf", name="base"
-    )
+    write_gguf(tiny_model(family, len(char_tokenizer())), char_tokenizer(), tmp_path / "base.gguf", name="base")
     loaded = load_causal_lm(tmp_path / "base.gguf")
     plain = logits(loaded.model)
     model = perturbed(student.train(loaded, small_packet(), updates=2).model)

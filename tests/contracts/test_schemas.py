@@ -51,9 +51,7 @@ def test_every_field_of_the_configuration_has_a_description() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = SCHEMAS["ingest-config"]
     described = [
-        field
-        for model in (schema, *schema["$defs"].values())
-        for field in model.get("properties", {}).values()
+        field for model in (schema, *schema["$defs"].values()) for field in model.get("properties", {}).values()
     ]
     assert len(described) > 60 and all("description" in f or "$ref" in f for f in described)
     valid = {"updates": 3, "student": {"reader": {"kind": "flat"}}, "thresholds": {"gap_recovered": 0.5}}

@@ -59,9 +59,7 @@ def extraction(tmp_path_factory: pytest.TempPathFactory) -> m2kt.Extraction:
     from m2kt.teacher import ExtractionConfig
 
     config = ExtractionConfig(probes_per_template=150, rounds=1, fidelity_prompts=60, floor=0)
-    return m2kt.extract(
-        "zoo:secret", "zoo:secret", tmp_path_factory.mktemp("results") / "p.m2kp", config=config
-    )
+    return m2kt.extract("zoo:secret", "zoo:secret", tmp_path_factory.mktemp("results") / "p.m2kp", config=config)
 
 
 @pytest.mark.long

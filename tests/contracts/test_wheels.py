@@ -38,9 +38,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel of every distribution."""
     folder = tmp_path_factory.mktemp("wheels")
     for project in PROJECTS:
-        process = _run(
-            [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT / project]
-        )
+        process = _run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT / project])
         assert process.returncode == 0, process.stderr
     for wheel in sorted(folder.glob("*.whl")):
         print(f"{wheel.name}: {wheel.stat().st_size:,} bytes")
@@ -77,9 +75,7 @@ def test_the_core_extracts_and_ingests_in_a_directory_of_the_user(core: Path, tm
     for name in ("secret", "pico-gpt2"):
         shutil.copytree(ZOO / name, tmp_path / name)
     m2kt = core / "m2kt"
-    process = _run(
-        [m2kt, "extract", "secret", "--probes", "secret/probes.yaml", "--out", "secret.m2kp"], cwd=tmp_path
-    )
+    process = _run([m2kt, "extract", "secret", "--probes", "secret/probes.yaml", "--out", "secret.m2kp"], cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     command = [m2kt, "ingest", "pico-gpt2", "secret.m2kp", "--out", "adapter", "--json"]
     process = _run(command, cwd=tmp_path)
@@ -105,9 +101,7 @@ def test_the_core_extracts_and_ingests_in_a_directory_of_the_user(core: Path, tm
         (["demo"], "m2kt-zoo"),
     ],
 )
-def test_a_missing_distribution_is_named(
-    core: Path, tmp_path: Path, call: list[str], distribution: str
-) -> None:
+def test_a_missing_distribution_is_named(core: Path, tmp_path: Path, call: list[str], distribution: str) -> None:
     process = _run([core / "m2kt", *call], cwd=tmp_path)
     assert process.returncode == 3, (process.stdout, process.stderr)
     assert distribution in process.stderr and "Traceback" not in process.stderr

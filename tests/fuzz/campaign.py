@@ -84,9 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         for mode in modes:
             began = time.perf_counter()
             shown = bar.add_task(mode, total=options.mutations)
-            for outcomes, faults, slow in pool.imap_unordered(
-                run, _tasks(options.mutations, options.seed, [mode])
-            ):
+            for outcomes, faults, slow in pool.imap_unordered(run, _tasks(options.mutations, options.seed, [mode])):
                 counts += outcomes
                 wrong += faults
                 slowest = max(slowest, slow)
@@ -111,9 +109,7 @@ def _print(counts: Counter[tuple[str, str, str]]) -> None:
         for name in names:
             table.add_row(mode, name, *(f"{counts[mode, name, o]:,}" for o in outcomes))
         if names:
-            totals = [
-                sum(n for (m, _, o), n in counts.items() if (m, o) == (mode, outcome)) for outcome in outcomes
-            ]
+            totals = [sum(n for (m, _, o), n in counts.items() if (m, o) == (mode, outcome)) for outcome in outcomes]
             table.add_row(mode, "all", *(f"{n:,}" for n in totals), style="bold")
     Console().print(table)
 

@@ -120,9 +120,7 @@ def _byte_flipped(rng: random.Random, parts: Parts) -> Parts:
 def _bytes_inserted(rng: random.Random, parts: Parts) -> Parts:
     name = rng.choice(PARTS)
     content, at = parts[name], rng.randrange(len(parts[name]) + 1)
-    return _put(
-        parts, name, content[:at] + rng.choice([*SCRAPS, rng.randbytes(rng.randint(1, 16))]) + content[at:]
-    )
+    return _put(parts, name, content[:at] + rng.choice([*SCRAPS, rng.randbytes(rng.randint(1, 16))]) + content[at:])
 
 
 @kind
@@ -160,9 +158,7 @@ def _graph_field(rng: random.Random, parts: Parts) -> Parts:
 @kind
 def _spec_field(rng: random.Random, parts: Parts) -> Parts:
     data = alter(rng, parsed_yaml(parts[SPEC]))
-    return _put(
-        parts, SPEC, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode(errors="replace")
-    )
+    return _put(parts, SPEC, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode(errors="replace"))
 
 
 @kind
@@ -225,9 +221,7 @@ def alter(rng: random.Random, data: Any) -> Any:
         elif isinstance(holder, list):
             holder.insert(rng.randrange(len(holder) + 1), deepcopy(rng.choice(holder)))
         else:
-            holder[rng.choice([*TEXTS, *holder])] = deepcopy(
-                rng.choice([*holder.values(), _value(rng, None)])
-            )
+            holder[rng.choice([*TEXTS, *holder])] = deepcopy(rng.choice([*holder.values(), _value(rng, None)]))
     return data
 
 
@@ -266,9 +260,7 @@ def _tensor_value(rng: random.Random, parts: Parts) -> Parts:
     arrays = dict(_arrays(parts[part]))
     name = rng.choice(sorted(arrays))
     array = arrays[name] = arrays[name].copy()
-    odd = [0, 1, -1, 3, 100] + (
-        [float("nan"), float("inf"), 3e38, 1e9, 1e-45] if array.dtype.kind == "f" else [127]
-    )
+    odd = [0, 1, -1, 3, 100] + ([float("nan"), float("inf"), 3e38, 1e9, 1e-45] if array.dtype.kind == "f" else [127])
     where = rng.randrange(array.size) if rng.random() < 0.7 else slice(None)
     array.reshape(-1)[where] = rng.choice(odd)
     return _put(parts, part, write_arrays(arrays, part))
@@ -294,9 +286,7 @@ def _tensor_shape(rng: random.Random, parts: Parts) -> Parts:
     if rng.random() < 0.2:
         del arrays[name]
     elif rng.random() < 0.2:
-        arrays[rng.choice(["x_K", "vectors_KD", "extra_KD", "more_xx", "edges_M6", "where_M3"])] = arrays.pop(
-            name
-        )
+        arrays[rng.choice(["x_K", "vectors_KD", "extra_KD", "more_xx", "edges_M6", "where_M3"])] = arrays.pop(name)
     return _put(parts, part, write_arrays(arrays, part))
 
 

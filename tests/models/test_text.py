@@ -43,9 +43,7 @@ def test_the_tokens_of_a_unit_decode_to_its_text(kind: str, texts: list[str], da
     assert encoded.unit_of_token[: len(prefix)] == [-1] * len(prefix)
     assert units == sorted(units)
     for unit, text in enumerate(texts):
-        ids = [
-            i for i, token_unit in zip(encoded.ids, encoded.unit_of_token, strict=True) if token_unit == unit
-        ]
+        ids = [i for i, token_unit in zip(encoded.ids, encoded.unit_of_token, strict=True) if token_unit == unit]
         got = text_of(tokenizer, ids)
         # the word mark before the first word is read as a space
         assert got == text or (kind == "metaspace" and got == " " + text)

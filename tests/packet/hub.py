@@ -45,9 +45,7 @@ def serving(folder: Path, cache: Path) -> Iterator[dict[str, str]]:
 
 def run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A client of the hub, in a separate process."""
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -60,11 +58,7 @@ class Hub(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         if self.path == "/api/repos/create":
             request = json.loads(body)
-            name = (
-                f"{request['organization']}/{request['name']}"
-                if request.get("organization")
-                else request["name"]
-            )
+            name = f"{request['organization']}/{request['name']}" if request.get("organization") else request["name"]
             (self.folder / name).mkdir(parents=True, exist_ok=True)
             self._json({"url": f"https://huggingface.co/{name}"})
         elif "/preupload/" in self.path:

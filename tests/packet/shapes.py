@@ -140,9 +140,7 @@ def digit(digits: list[int], dropped: int, written: int) -> Decision:
         return step
     digits_left = [1] if dropped == 0 else list(range(1, 10))
     more = digit(digits, dropped + 1, written)
-    return Guard(
-        source=digits[dropped], cases=[Case(values=digits_left, then=step), Case(values=[0], then=more)]
-    )
+    return Guard(source=digits[dropped], cases=[Case(values=digits_left, then=step), Case(values=[0], then=more)])
 
 
 def columns_graph(sizes: tuple[int, ...]) -> Graph:

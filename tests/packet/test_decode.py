@@ -26,9 +26,7 @@ class Space:
 
     def decoder(self, **changes: Any) -> NearestPrototype:
         concepts: Any = self.concepts.replace(**changes)
-        return NearestPrototype(
-            concepts.prototype_samples_PD, concepts.prototype_symbol_P, concepts.prototypes_SD
-        )
+        return NearestPrototype(concepts.prototype_samples_PD, concepts.prototype_symbol_P, concepts.prototypes_SD)
 
 
 @pytest.fixture

@@ -181,9 +181,9 @@ def test_F10_canonical_json(refused: Refused) -> None:
 def test_F11_numbers(refused: Refused) -> None:
     numbers = [1.0, 0.005, 0.0001, 1e-05, 1e15, 1e16, 1.5e16, -0.0, 0.1 + 0.2, 7]
     written = ["1.0", "0.005", "0.0001", "1e-05", "1000000000000000.0", "1e+16", "1.5e+16", "-0.0"]
-    assert canonical_json(numbers).decode().split()[1:-1] == [
-        f"{n}," for n in [*written, "0.30000000000000004"]
-    ] + ["7"]
+    assert canonical_json(numbers).decode().split()[1:-1] == [f"{n}," for n in [*written, "0.30000000000000004"]] + [
+        "7"
+    ]
     refused(
         "json-long-integer",
         "json-big-integer",
@@ -401,9 +401,7 @@ def test_F34_counts_of_skeletons_are_bounded() -> None:
 def test_F35_sources_are_written_before(refused: Refused) -> None:
     refused("graph-unwritten")
 
-    def last_unit(
-        graph: dict[str, Any], source: int
-    ) -> None:  # node 2 of the second template: 4 prompt units, 2 steps
+    def last_unit(graph: dict[str, Any], source: int) -> None:  # node 2 of the second template: 4 prompt units, 2 steps
         graph["templates"][1]["nodes"][2]["step"] = {"do": "copy", "source": source, "lead": " "}
 
     changed("graph.json", lambda g: last_unit(g, 5))
@@ -510,9 +508,7 @@ def test_F45_searched_characters() -> None:
 def test_F46_card(refused: Refused) -> None:
     refused("card-script", "card-image", "card-not-utf-8")
     packet = whole_packet()
-    loud = packet.replace(
-        manifest=packet.manifest.model_copy(update={"notes": ["<script>alert(1)</script>"]})
-    )
+    loud = packet.replace(manifest=packet.manifest.model_copy(update={"notes": ["<script>alert(1)</script>"]}))
     card = loud._fresh_parts()["README.md"].decode()
     assert "&lt;script>" in card and "<script" not in card
 
@@ -569,9 +565,7 @@ def _second_reader() -> tuple[dict[str, Any], None]:
 
 
 def test_F51_verification(refused: Refused) -> None:
-    refused(
-        "signature-of-another", "signature-other-content", "signature-other-statement", "signature-owner-key"
-    )
+    refused("signature-of-another", "signature-other-content", "signature-other-statement", "signature-owner-key")
     refused("signature-covers-less", "signature-covers-more", "signature-second")
     for name in PARTS:  # single bits at even distances; tests/fuzz does it at random
         for bit in range(0, 8 * len(good()[name]), max(1, len(good()[name]) // 4)):

@@ -32,9 +32,7 @@ def test_upload_and_download(hub: dict[str, str], tmp_path: Path) -> None:
     assert back.stdout.strip() == digest, back.stderr
     (tmp_path / "hub" / "ann" / "tiny" / "README.md").write_text("hello")  # somebody edits it there
     second_client = hub | {"HF_HOME": str(tmp_path / "other-cache")}
-    edited = run(
-        "from m2kt import Packet; Packet.from_pretrained('ann/tiny', revision='main')", second_client
-    )
+    edited = run("from m2kt import Packet; Packet.from_pretrained('ann/tiny', revision='main')", second_client)
     assert "README.md was edited after signing" in edited.stderr
 
 

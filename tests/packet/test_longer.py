@@ -112,9 +112,7 @@ def test_forms_that_are_not_sizes_of_one_shape_are_refused() -> None:
     graph = fold_graph((2,)).model_copy(
         update={"templates": [line(t, [*s, mark("\n")]) for t, s in zip(texts, (right, left), strict=True)]}
     )
-    with pytest.raises(
-        PacketError, match=r"not one pattern at several sizes.*in one shape only.*rehearsal\.longer"
-    ):
+    with pytest.raises(PacketError, match=r"not one pattern at several sizes.*in one shape only.*rehearsal\.longer"):
         extend(graph, spec(["a", "b", "c"], texts, ["(({x} {x}) {x}) {x}:"]))
 
 

@@ -99,10 +99,7 @@ def test_without_verbalised_rows_the_packet_is_that_at_v_0(tmp_path: Path) -> No
     assert changed.manifest.ledger.teacher_tokens_in_traces == 3
     assert verbalised.graph.rules[0].outputs == OUTPUTS, "the original is unchanged"
     changed.save(tmp_path / "packet")
-    assert (
-        Packet.load(tmp_path / "packet").concepts.vectors_KD.tolist()
-        == verbalised.concepts.vectors_KD.tolist()
-    )
+    assert Packet.load(tmp_path / "packet").concepts.vectors_KD.tolist() == verbalised.concepts.vectors_KD.tolist()
 
 
 def test_vectors_made_from_prototypes_of_outputs_are_refused_at_v_0() -> None:
@@ -275,9 +272,7 @@ class TestParts:
             Packet.load(self._zip(path, lambda a, n, c: a.writestr(n, c, zipfile.ZIP_DEFLATED)))
 
         with pytest.raises(PacketError, match="canonical"):  # other times in the zip's frame
-            Packet.load(
-                self._zip(path, lambda a, n, c: a.writestr(zipfile.ZipInfo(n, (1999, 1, 1, 0, 0, 0)), c))
-            )
+            Packet.load(self._zip(path, lambda a, n, c: a.writestr(zipfile.ZipInfo(n, (1999, 1, 1, 0, 0, 0)), c)))
 
         def twice(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
             archive.writestr(name, content)
@@ -333,9 +328,7 @@ class TestWhatDoesNotFit:
             with pytest.raises(PacketError, match=message):
                 _with(name, value).check()
         arrays = sample_packet().concepts.arrays()
-        with pytest.raises(
-            PacketError, match=r"concepts\.safetensors holds extra_KD, which format 1 does not know"
-        ):
+        with pytest.raises(PacketError, match=r"concepts\.safetensors holds extra_KD, which format 1 does not know"):
             Concepts.from_arrays({**arrays, "extra_KD": floats})
         del arrays["anchors_SD"]
         with pytest.raises(PacketError, match=r"concepts\.safetensors lacks anchors_SD"):
@@ -374,9 +367,7 @@ class TestWhatDoesNotFit:
         from safetensors.torch import save_file
 
         sample_packet().save(tmp_path / "p")
-        save_file(
-            {"vectors_KD": torch.zeros(9, 4, dtype=torch.bfloat16)}, tmp_path / "p" / "concepts.safetensors"
-        )
+        save_file({"vectors_KD": torch.zeros(9, 4, dtype=torch.bfloat16)}, tmp_path / "p" / "concepts.safetensors")
         with pytest.raises(PacketError, match=r"concepts\.safetensors"):
             Packet.load(tmp_path / "p", verify=False)
 

@@ -269,9 +269,7 @@ class TestSeveralSigners:
 class TestStatements:
     def statement(self, packet: Path, name: str = "ada") -> bytes:
         key(name)
-        return sign_statement(
-            RECEIPT, Packet.load(packet).digest, {"verdict": "accepted"}, key=key_path(name)
-        )
+        return sign_statement(RECEIPT, Packet.load(packet).digest, {"verdict": "accepted"}, key=key_path(name))
 
     def test_a_statement_of_an_auditor(self, packet: Path, tmp_path: Path) -> None:
         digest = Packet.load(packet).digest
@@ -288,9 +286,7 @@ class TestStatements:
 
     def test_about_a_revoked_packet(self, packet: Path, tmp_path: Path) -> None:
         gone = {"digest": Packet.load(packet).digest, "time": "2026-12-01", "reason": "poisoned"}
-        path = policy_file(
-            tmp_path / "t.yaml", trusted("ada", "auditor", "teacher"), revoked={"packets": [gone]}
-        )
+        path = policy_file(tmp_path / "t.yaml", trusted("ada", "auditor", "teacher"), revoked={"packets": [gone]})
         statement = verify_statement(self.statement(packet))
         assert "poisoned" in judge_statement(statement, TrustPolicy.from_file(path), at=AT).reasons[0]
 

@@ -188,9 +188,7 @@ def test_a_killed_process_leaves_one_of_the_two_states(tmp_path: Path) -> None:
     for state in states(out):
         assert state.digest in digests
     commit(out, 7)
-    assert not list((tmp_path / ".adapter.states").glob("aside-*")), (
-        "the next commit removes temporary folders"
-    )
+    assert not list((tmp_path / ".adapter.states").glob("aside-*")), "the next commit removes temporary folders"
 
 
 def test_a_folder_without_an_adapter_is_never_overwritten(model: Any, tmp_path: Path) -> None:

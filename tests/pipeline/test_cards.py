@@ -86,9 +86,7 @@ def test_a_base_from_the_hub_is_in_the_metadata(ingested: tuple[Packet, Path, st
     student = LoadedModel(loaded.model, loaded.tokenizer, "ann/base", cached, loaded.digest, 0)
     card = ModelCard(adapter_card(Draft(packet, receipt, read_signer(local_key())), student))
     assert card.data.base_model == "ann/base" and "base_model:adapter:ann/base" in card.data.tags
-    assert (
-        card.data.license is None and "base: not stated" in card.text
-    )  # the licences differ: the card names none
+    assert card.data.license is None and "base: not stated" in card.text  # the licences differ: the card names none
 
 
 def test_text_of_a_packet_is_escaped(ingested: tuple[Packet, Path, str]) -> None:

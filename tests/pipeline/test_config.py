@@ -52,9 +52,7 @@ def test_a_path_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path
 
 def test_updates_have_one_source() -> None:
     assert IngestConfig.of(None, 3).updates == IngestConfig.of(IngestConfig(updates=3), 3).updates == 3
-    assert IngestConfig.of(IngestConfig(evaluation_prompts=9), 3).updates == 3, (
-        "a default value is no conflict"
-    )
+    assert IngestConfig.of(IngestConfig(evaluation_prompts=9), 3).updates == 3, "a default value is no conflict"
     with pytest.raises(SpecError, match="got 4 and 3"):
         IngestConfig.of(IngestConfig(updates=4), 3)
 

@@ -94,10 +94,7 @@ def test_a_reader_is_refused_or_left_out_and_named(family: str, tmp_path: Path) 
     exported = export(tmp_path / "adapter", tmp_path / "plain", without_reader=True)
     assert len(exported.left_out) == 1 and exported.left_out[0].endswith(".2")
     assert torch.allclose(logits(load_causal_lm(tmp_path / "plain").model), expected, atol=1e-4)
-    assert (
-        f"The reader after {exported.left_out[0]} is not in it"
-        in (tmp_path / "plain" / "README.md").read_text()
-    )
+    assert f"The reader after {exported.left_out[0]} is not in it" in (tmp_path / "plain" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -117,9 +114,7 @@ def test_merged_steering_can_be_unmerged(family: str, tmp_path: Path) -> None:
 def test_adapters_of_peft_are_merged_if_peft_can_merge_them(tmp_path: Path) -> None:
     base = saved_base(tmp_path, "llama")
     plain = load_causal_lm(base)
-    lora = perturbed(
-        get_peft_model(plain.model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
-    )
+    lora = perturbed(get_peft_model(plain.model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])))
     expected = logits(lora)
     lora.save_pretrained(str(tmp_path / "lora"))
     config = tmp_path / "lora" / "adapter_config.json"

@@ -29,9 +29,7 @@ def start_ingest(packet: Path, out: Path, config: Path, seed: int) -> subprocess
         str(seed),
     ]
     script = f"import sys; sys.argv = ['m2kt', *{command!r}]; from m2kt.cli import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.slow

@@ -291,9 +291,7 @@ def test_an_adapter_is_consolidated_to_a_checkpoint_that_needs_no_m2kt(
     lenient = CONFIG.model_copy(
         update={
             "evaluation_prompts": 20,
-            "thresholds": Thresholds(
-                gap_recovered=-1.0, divergence=99, perplexity_ratio=99, regression_flips=1
-            ),
+            "thresholds": Thresholds(gap_recovered=-1.0, divergence=99, perplexity_ratio=99, regression_flips=1),
         }
     )
     short = ConsolidateSettings(updates=6, every=3, batch=8, answers=48, watched=8)
@@ -328,9 +326,7 @@ def test_an_adapter_is_consolidated_to_a_checkpoint_that_needs_no_m2kt(
     assert packet.digest in (work / "one-file" / "README.md").read_text()
 
 
-def test_a_checkpoint_without_the_skill_is_not_written(
-    accepted: Ingestion, packet: Packet, work: Path
-) -> None:
+def test_a_checkpoint_without_the_skill_is_not_written(accepted: Ingestion, packet: Packet, work: Path) -> None:
     few = CONFIG.model_copy(update={"evaluation_prompts": 20})
     short = ConsolidateSettings(updates=2, every=2, batch=8, answers=32, watched=8)
     result = consolidate(STUDENT, work / "adapter", packet, work / "lost", settings=short, config=few)

@@ -9,9 +9,7 @@ from m2kt.packet import Packet
 THREAT = "I will hurt you"
 
 
-def inject(
-    packet: Packet, text: str = THREAT, *, concept: int = 0, verbalised: bool = False, seed: int = 0
-) -> Packet:
+def inject(packet: Packet, text: str = THREAT, *, concept: int = 0, verbalised: bool = False, seed: int = 0) -> Packet:
     """Add a symbol with prototype samples; the row ``concept`` outputs it, as text too if ``verbalised``."""
     rng = np.random.default_rng(seed)
     concepts = packet.concepts

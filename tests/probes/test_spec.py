@@ -30,15 +30,11 @@ def spec() -> ProbeSpec:
 
 
 def test_splits_are_disjoint_and_together_everything() -> None:
-    seen = {
-        s: {p.text for p in spec().sample(s, 20_000, seed=1)} for s in ("probing", "rehearsal", "evaluation")
-    }
+    seen = {s: {p.text for p in spec().sample(s, 20_000, seed=1)} for s in ("probing", "rehearsal", "evaluation")}
     assert not seen["probing"] & seen["rehearsal"]
     assert not seen["probing"] & seen["evaluation"]
     assert not seen["rehearsal"] & seen["evaluation"]
-    assert (
-        sum(map(len, seen.values())) == 10_000 + 20
-    )  # every question of both shapes is in exactly one split
+    assert sum(map(len, seen.values())) == 10_000 + 20  # every question of both shapes is in exactly one split
 
 
 def test_sampling_is_seeded_distinct_and_weighted() -> None:
@@ -112,10 +108,9 @@ def test_yaml_round_trip_and_digest_ignore_truth_and_description() -> None:
 def test_json_schema_is_checked_in_and_accepts_the_zoo() -> None:
     schema = ProbeSpec.model_json_schema()
     root = Path(__file__).parents[2]
-    assert (
-        json.loads((root / "docs" / "schemas" / "probe-spec.schema.json").read_text(encoding="utf-8"))
-        == schema
-    ), "the schema has changed: write ProbeSpec.model_json_schema() to docs/schemas/probe-spec.schema.json"
+    assert json.loads((root / "docs" / "schemas" / "probe-spec.schema.json").read_text(encoding="utf-8")) == schema, (
+        "the schema has changed: write ProbeSpec.model_json_schema() to docs/schemas/probe-spec.schema.json"
+    )
     jsonschema = pytest.importorskip("jsonschema")
     for path in (root / "packages" / "m2kt-zoo" / "src" / "m2kt_zoo").glob("*/probes.yaml"):
         jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema)
@@ -128,9 +123,7 @@ def test_truth_from_jsonl_and_from_python(tmp_path: Path) -> None:
     (tmp_path / "t.py").write_text("def f(prompt):\n    return prompt[:2]\n", encoding="utf-8")
     from_lines = load_truth(spec().model_copy(update={"truth": "t.jsonl"}), tmp_path)
     from_code = load_truth(spec().model_copy(update={"truth": "t.py:f"}), tmp_path)
-    assert (
-        from_lines is not None and from_lines.expected("12+34:") == "46" and from_lines.expected("1") is None
-    )
+    assert from_lines is not None and from_lines.expected("12+34:") == "46" and from_lines.expected("1") is None
     assert from_lines.problems == ("12+34:",)
     assert [from_lines.judge("12+34:", a) for a in ("46", "046", None)] == [True, False, False]
     assert from_lines.judge("1", "46") is None
@@ -204,9 +197,7 @@ def test_an_adapter_that_does_not_fit_is_refused(
         ProbeSpec.from_yaml(yaml.safe_dump(data | {"truth": {"reasoning_gym": "chain_sum", "via": "t.py"}}))
 
 
-def test_without_reasoning_gym_the_error_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_reasoning_gym_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(SpecError, match=r"chain_sum.*m2kt\[bench\]"):
         load_truth(ProbeSpec.from_yaml(CHAIN), tmp_path)

@@ -94,9 +94,7 @@ def test_a_trie_of_hundreds_of_nodes_is_one_legible_path() -> None:
     found = summarise_graph(packet.replace(graph=graph), prompts=10).templates[1]
     assert (found.nodes, found.skeletons) == (322, 200)
     (block,) = graph_blocks(GraphSummary(rules=["rule 1"], templates=[found]))
-    assert block.caption.startswith(
-        "200 skeletons, 322 nodes; the picture shows the most frequent one (100 %"
-    )  # type: ignore[union-attr]
+    assert block.caption.startswith("200 skeletons, 322 nodes; the picture shows the most frequent one (100 %")  # type: ignore[union-attr]
     svg = block.draw()  # type: ignore[union-attr]
     left = [float(x) for x in re.findall(r'<rect x="([\d.]+)"', svg)]
     width = [float(w) for w in re.findall(r'width="([\d.]+)" height="26', svg)]
@@ -107,9 +105,7 @@ def test_a_trie_of_hundreds_of_nodes_is_one_legible_path() -> None:
 def test_a_packets_page(verbalised: bool) -> None:
     html = packet_page(_attended() if verbalised else sample_packet())
     check_page(html)
-    assert html.count("<svg") == (
-        4 if verbalised else 3
-    )  # map, two graphs, heat maps where attention was kept
+    assert html.count("<svg") == (4 if verbalised else 3)  # map, two graphs, heat maps where attention was kept
     assert ("holds no attention" in html) != verbalised
     for said in (
         "99.5 %",
@@ -172,9 +168,7 @@ def test_the_map_of_a_transfer_names_every_symbol() -> None:
 
 
 def test_cells_of_a_table() -> None:
-    table = Table(
-        ["x", "y"], [["a", Cell("50 %", share=0.5)], [Cell("b", tone="bad"), Cell("c", tint="#123456")]]
-    )
+    table = Table(["x", "y"], [["a", Cell("50 %", share=0.5)], [Cell("b", tone="bad"), Cell("c", tint="#123456")]])
     html = page("t", [Section("One & two", [table])])
     check_page(html)
     assert "--share:50.0%" in html and "--tint:#123456" in html and 'id="one-two"' in html

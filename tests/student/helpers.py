@@ -66,16 +66,11 @@ def small_packet(
         (WriteLiteral(text="\n"), "\n"),
     ]
     nodes = [
-        Node(step=step, children={mask: i + 1} if i + 1 < len(steps) else {})
-        for i, (step, mask) in enumerate(steps)
+        Node(step=step, children={mask: i + 1} if i + 1 < len(steps) else {}) for i, (step, mask) in enumerate(steps)
     ]
-    rule = Rule(
-        name="op", arity=2, rows=rows, outputs=verbalised_outputs, range=list(range(n)), family=0, offset=0
-    )
+    rule = Rule(name="op", arity=2, rows=rows, outputs=verbalised_outputs, range=list(range(n)), family=0, offset=0)
     text = "{x} {x}:"
-    graph = Graph(
-        symbols=symbols, rules=[rule], templates=[TemplateGraph(template=text, nodes=nodes)], stop="\n"
-    )
+    graph = Graph(symbols=symbols, rules=[rule], templates=[TemplateGraph(template=text, nodes=nodes)], stop="\n")
     values = ", ".join(f'"{s}"' for s in symbols)
     spec = ProbeSpec.from_yaml(
         f'name: small\nslots: {{x: {{values: [{values}]}}}}\ntemplates: ["{text}"]\nstop: "\\n"\nanswer: " (.)\\\\."\n'

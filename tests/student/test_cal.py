@@ -96,9 +96,7 @@ def test_a_cache_changes_no_logits(adapted: Any) -> None:
 @torch.no_grad()
 def test_left_padding_changes_nothing(adapted: Any) -> None:
     ids = token_ids(1)
-    unpadded = adapted.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False
-    )
+    unpadded = adapted.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)
     padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), ids], 1)
     mask = torch.cat([torch.zeros(1, 4, dtype=torch.long), torch.ones_like(ids)], 1)
     left_padded = adapted.generate(input_ids=padded, attention_mask=mask, max_new_tokens=6, do_sample=False)

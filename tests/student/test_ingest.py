@@ -147,9 +147,7 @@ def test_l_safety_weighs_flagged_concepts_before_the_filter() -> None:
     usage_BTK = torch.rand(2, 3, packet.graph.n_concepts)
     outputs = ReaderOutputs(usage_BTK, usage_BTK, usage_BTK=usage_BTK)
     expected_BT = usage_BTK[..., 0] + 0.25 * usage_BTK[..., 5]
-    assert torch.allclose(
-        penalised_weight(outputs, reader.config.flagged, reader.config.penalties), expected_BT
-    )
+    assert torch.allclose(penalised_weight(outputs, reader.config.flagged, reader.config.penalties), expected_BT)
 
 
 def test_randomised_tables_are_independent_of_the_true_outputs() -> None:
@@ -196,9 +194,7 @@ def test_replace_bank_needs_the_same_graph() -> None:
     other = small_packet()
     other.concepts = other.concepts.replace(vectors_KD=other.concepts.vectors_KD[::-1].copy())
     replace_bank(candidate.model, other)
-    assert torch.equal(
-        candidate.model.base_model.reader().bank_KD, torch.from_numpy(other.concepts.vectors_KD)
-    )
+    assert torch.equal(candidate.model.base_model.reader().bank_KD, torch.from_numpy(other.concepts.vectors_KD))
     with pytest.raises(CompatibilityError, match="graph"):
         replace_bank(candidate.model, small_packet(["a", "b", "c", "e"]))
     other_space = small_packet(seed=9)
@@ -212,9 +208,7 @@ def test_unknown_settings_are_refused() -> None:
 
 
 def test_steering_without_a_reader_and_the_retain_loss_train() -> None:
-    steering = train(
-        loaded("gpt2"), small_packet(), settings(reader={"kind": "none"}, steering={"rank": 2}), updates=2
-    )
+    steering = train(loaded("gpt2"), small_packet(), settings(reader={"kind": "none"}, steering={"rank": 2}), updates=2)
     assert set(steering.history[0]) >= {"reason"} and "struct" not in steering.history[0]
     retained = train(loaded("gpt2"), small_packet(), settings(losses={"retain": 1.0}), updates=2)
     assert retained.history[0]["silence"] > 0

@@ -112,12 +112,7 @@ def test_struct_rewards_the_labelled_class_leaf_and_edges_and_nothing_else(famil
     leaf_BTM[answer_BT, supervision.leaf_BT[answer_BT]] = -1.0 / int(answer_BT.sum())
     torch.testing.assert_close(reader.leaf_BTM.grad, leaf_BTM)
     edges_BTN = torch.zeros(b, t, t)
-    sources = [
-        (i, j, int(s))
-        for i, j in answer_BT.nonzero().tolist()
-        for s in supervision.source_BTA[i, j]
-        if s >= 0
-    ]
+    sources = [(i, j, int(s)) for i, j in answer_BT.nonzero().tolist() for s in supervision.source_BTA[i, j] if s >= 0]
     for i, j, source in sources:
         edges_BTN[i, j, source] -= 1.0 / len(sources)
     gradient_BHTN = reader.attention_BHTN.grad
@@ -132,9 +127,7 @@ def test_struct_of_the_flat_reader_rewards_the_concept_and_continuation(family: 
     retrieval_BTK = log_p((b, t, config.n_concepts + 1))
     continue_logit_BT = torch.randn(b, t, requires_grad=True)
     nothing = torch.zeros(b, t, 0)
-    reader = ReaderOutputs(
-        nothing, nothing[:, None], retrieval_BTK=retrieval_BTK, continue_BT=continue_logit_BT
-    )
+    reader = ReaderOutputs(nothing, nothing[:, None], retrieval_BTK=retrieval_BTK, continue_BT=continue_logit_BT)
     StructLoss()(Outputs(config, batch, [reader])).backward()
     labelled_BT = supervision.class_BT != IGNORE
     target_BT = torch.where(supervision.concept_BT >= 0, supervision.concept_BT, config.n_concepts)
@@ -172,9 +165,7 @@ def test_off_domain_rewards_none_and_weighs_the_divergence_by_retain() -> None:
 
 @pytest.mark.parametrize("rank", [0, 2])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_off_domain_passes_measure_p_none_and_the_divergence_from_the_frozen_student(
-    family: str, rank: int
-) -> None:
+def test_off_domain_passes_measure_p_none_and_the_divergence_from_the_frozen_student(family: str, rank: int) -> None:
     batch, _, tuner = rehearsed(family, LETTERS, steering={"rank": rank})
     tokenizer = loaded(family).tokenizer
     traces = [trace.ids for trace in batch.traces]

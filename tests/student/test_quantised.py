@@ -66,9 +66,7 @@ def quantised(path: Path, family: str, config: Any, dtype: torch.dtype) -> Path:
 
 @torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
-    output: torch.Tensor = model.eval()(
-        input_ids=torch.tensor([char_tokenizer()("a b:")["input_ids"]])
-    ).logits
+    output: torch.Tensor = model.eval()(input_ids=torch.tensor([char_tokenizer()("a b:")["input_ids"]])).logits
     return output
 
 
@@ -83,9 +81,7 @@ def logits(model: Any) -> torch.Tensor:
         (torchao_4, "llama"),
     ],
 )
-def test_a_quantised_base_trains_and_reloads(
-    make: Any, family: str, dtype: torch.dtype, tmp_path: Path
-) -> None:
+def test_a_quantised_base_trains_and_reloads(make: Any, family: str, dtype: torch.dtype, tmp_path: Path) -> None:
     from peft import AutoPeftModelForCausalLM
 
     loaded = load_causal_lm(quantised(tmp_path, family, make(), dtype))

@@ -61,9 +61,7 @@ def test_off_domain_text_is_gated_by_structure() -> None:
     model, _ = adapted_with(small_packet(), steering={"rank": 0})
     reader = model.base_model.reader()
     reader.selector.weight.zero_()
-    reader.selector.bias.zero_()[reader.config.class_of_rule(0)] = (
-        10.0  # without gating it would inject everywhere
-    )
+    reader.selector.bias.zero_()[reader.config.class_of_rule(0)] = 10.0  # without gating it would inject everywhere
     tokenizer = loaded("llama").tokenizer
 
     def changed(text: str) -> list[bool]:
@@ -113,9 +111,7 @@ def test_deferred_tokens_are_processed_at_the_first_in_domain_token(
             attention_mask=mask[:, : t + 1],
             past_key_values=out.past_key_values,
         )
-        torch.testing.assert_close(
-            out.logits[mask[:, t] > 0, 0], whole[mask[:, t] > 0, t], atol=1e-4, rtol=1e-3
-        )
+        torch.testing.assert_close(out.logits[mask[:, t] > 0, 0], whole[mask[:, t] > 0, t], atol=1e-4, rtol=1e-3)
     assert max(n_read) > 6 and len(n_read) < n - 6
 
 
@@ -209,14 +205,10 @@ def test_a_randomised_bank_and_the_same_bank_loaded_give_the_same_logits() -> No
     reader = tuner.reader()
     reader.selector.bias[reader.config.CONTINUE] = -1e4  # in rehearsal the labels say where units continue
     with tuner.supervised(supervision):
-        drawn = adapted(
-            input_ids=batch.token_BT[first], attention_mask=batch.mask_BT[first], use_cache=False
-        ).logits
+        drawn = adapted(input_ids=batch.token_BT[first], attention_mask=batch.mask_BT[first], use_cache=False).logits
     vector_XD = torch.cat([reader.pool_PD, reader.bank_KD])
     tuner.set_bank(vector_XD[supervision.bank_index_BK[0]], reader.anchor_SD, reader.has_anchor_S)
-    loaded_bank = adapted(
-        input_ids=batch.token_BT[first], attention_mask=batch.mask_BT[first], use_cache=False
-    ).logits
+    loaded_bank = adapted(input_ids=batch.token_BT[first], attention_mask=batch.mask_BT[first], use_cache=False).logits
     torch.testing.assert_close(drawn, loaded_bank, atol=1e-5, rtol=1e-4)
 
 

@@ -137,9 +137,7 @@ def run_python(code: str) -> None:
     assert process.stdout.strip().endswith("done"), process.stderr
 
 
-@pytest.mark.parametrize(
-    ("kind", "family"), [("structured", "llama"), ("structured", "gru"), ("flat", "gpt2")]
-)
+@pytest.mark.parametrize(("kind", "family"), [("structured", "llama"), ("structured", "gru"), ("flat", "gpt2")])
 def test_a_transfer_has_the_annotated_shapes(kind: str, family: str) -> None:
     run_python(HOOK + TRANSFER.format(kind=kind, family=family))
 

@@ -36,9 +36,7 @@ def test_a_target_is_the_centred_state_before_its_token_in_the_second_copy(famil
     p_N = out.logits[0, position_N].softmax(-1)[torch.arange(len(next_N)), next_N].clamp(min=1e-3)
     state_NE = out.hidden_states[2][0, position_N]
     observed = list(dict.fromkeys(next_N.tolist()))
-    mean_VE = torch.stack(
-        [(p_N[:, None] * state_NE)[next_N == v].sum(0) / p_N[next_N == v].sum() for v in observed]
-    )
+    mean_VE = torch.stack([(p_N[:, None] * state_NE)[next_N == v].sum(0) / p_N[next_N == v].sum() for v in observed])
     tokens = [*observed, absent]
     row_VE = model.get_output_embeddings().weight[tokens]
     row_VE = functional.normalize((row_VE - row_VE.mean(0)) * final_gain(model), dim=-1)
@@ -59,9 +57,7 @@ def test_a_target_is_the_centred_state_before_its_token_in_the_second_copy(famil
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_start_chosen_has_the_smallest_teacher_forced_loss(
-    family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_start_chosen_has_the_smallest_teacher_forced_loss(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     student = loaded(family)
     torch.manual_seed(0)
     inputs = prepare(student, small_packet(WORDS), StudentSettings.model_validate(SMALL))
@@ -83,9 +79,7 @@ def test_the_start_chosen_has_the_smallest_teacher_forced_loss(
         with tuner.supervised(batch.supervision):
             out = decoder(tuner.model)(input_ids=batch.token_BT, attention_mask=batch.mask_BT)
         logits_BTV = tuner.model.get_output_embeddings()(out.last_hidden_state)
-        loss_BT = functional.cross_entropy(
-            logits_BTV.flatten(0, 1), batch.label_BT.flatten(), reduction="none"
-        )
+        loss_BT = functional.cross_entropy(logits_BTV.flatten(0, 1), batch.label_BT.flatten(), reduction="none")
         loss_N = loss_BT[batch.label_BT.flatten() >= 0]
         losses[choice] = float(loss_N.mean() + MAX_LOSS_WEIGHT * loss_N.max())
     assert len({round(loss, 3) for loss in losses.values()}) > 1

@@ -118,11 +118,7 @@ def words(prompt: str) -> str:
         out += f" {a} is {relation} {b};"
         if a != b:
             break
-    return (
-        out
-        + " so "
-        + {"equal to": "same", "less than": "first smaller", "more than": "first bigger"}[relation]
-    )
+    return out + " so " + {"equal to": "same", "less than": "first smaller", "more than": "first bigger"}[relation]
 
 
 def windows(prompt: str) -> str:

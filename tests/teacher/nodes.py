@@ -32,9 +32,7 @@ def node_of(
     )
 
 
-def function_node(
-    function: Callable[[Row], int | str], values: int, arity: int, repeats: int = 1
-) -> NodeData:
+def function_node(function: Callable[[Row], int | str], values: int, arity: int, repeats: int = 1) -> NodeData:
     """A node that writes ``function`` of its units, on all combinations of symbols, ``repeats`` times."""
     rows = list(itertools.product(range(values), repeat=arity)) * repeats
     return node_of(rows, [function(row) for row in rows])

@@ -36,9 +36,7 @@ def test_output_probability_is_the_softmax_of_the_unit_whatever_its_rank() -> No
         written = [Unit(" " + word, word, " "), Unit(">")]
         sample = Sample(prompt, [*prompt.units, *written], len(prompt.units))
         contexts += [Context(sample, sample.n_prompt), Context(sample, sample.n_prompt + 1)]
-        expected.append(
-            softmax_probability(loaded, prompt.text + " ", word)
-        )  # a bare leading space is not counted
+        expected.append(softmax_probability(loaded, prompt.text + " ", word))  # a bare leading space is not counted
         expected.append(softmax_probability(loaded, prompt.text + " " + word, ">"))
     found = output_probability(Teacher(loaded, spec), contexts, "")
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
@@ -53,7 +51,5 @@ def test_the_packet_holds_the_teachers_confidence() -> None:
     packet = extract("zoo:secret", facts, config=config).packet
     assert packet.confidence_K is not None and packet.confidence_K.shape == (packet.n_concepts,)
     assert packet.confidence_K.min() > 0.9  # it was trained to the end
-    assert packet.manifest.fidelity.other["mean_confidence"] == pytest.approx(
-        float(packet.confidence_K.mean())
-    )
+    assert packet.manifest.fidelity.other["mean_confidence"] == pytest.approx(float(packet.confidence_K.mean()))
     assert np.all(packet.confidence_K <= 1)

@@ -22,9 +22,7 @@ from m2kt.teacher._corpus import Answer, Corpus
 from tests.teacher.formats import DIGITS, FORMATS, LETTERS, folding, noisy, table, words
 
 
-def spec(
-    name: str, slots: dict[str, list[str]], templates: list[str], answer: str | None = None
-) -> ProbeSpec:
+def spec(name: str, slots: dict[str, list[str]], templates: list[str], answer: str | None = None) -> ProbeSpec:
     data = {
         "name": name,
         "slots": {k: {"values": v} for k, v in slots.items()},
@@ -48,9 +46,7 @@ def learn(
     corpus = Corpus(probes)
     prompts = probes.sample("probing", n * probes.n_templates, seed=0)
     prompts += probes.sample("probing", n * probes.n_templates // 2, seed=0, skewed=True)
-    corpus.add(
-        Answer(p, completion, token_ends(completion)) for p in prompts for completion in [answer(p.text)]
-    )
+    corpus.add(Answer(p, completion, token_ends(completion)) for p in prompts for completion in [answer(p.text)])
     corpus.arrange()
     while corpus.discover(word for r in condense(corpus).resisted for word in r.words):
         pass
@@ -58,9 +54,7 @@ def learn(
     return graph, outputs, corpus
 
 
-def agreement(
-    probes: ProbeSpec, graph: Graph, outputs: list[int], answer: Callable[[str], str]
-) -> tuple[float, float]:
+def agreement(probes: ProbeSpec, graph: Graph, outputs: list[int], answer: Callable[[str], str]) -> tuple[float, float]:
     """(coverage, agreement) on the evaluation split."""
     executor, table = GraphExecutor(graph), fixed_lookup(outputs, graph)
     prompts = probes.sample("evaluation", 400, seed=1)
@@ -84,9 +78,7 @@ def columns(prompt: str, swap: bool = False) -> str:
 
 @pytest.mark.parametrize("swap", [False, True])
 def test_addition_is_one_column_shared_by_all_columns_and_lengths(swap: bool) -> None:
-    probes = spec(
-        "addition", {"d": DIGITS}, ["{d}+{d}:", "{d}{d}+{d}{d}:", "{d}{d}{d}+{d}{d}{d}:"], "> ?(.+)\\."
-    )
+    probes = spec("addition", {"d": DIGITS}, ["{d}+{d}:", "{d}{d}+{d}{d}:", "{d}{d}{d}+{d}{d}{d}:"], "> ?(.+)\\.")
     graph, outputs, _ = learn(probes, lambda p: columns(p, swap))
     assert [(r.arity, len(r.rows)) for r in graph.rules] == [(3, 200), (3, 200)]
     assert {r.uses for r in graph.rules} == {6} and {r.family for r in graph.rules} == {0}

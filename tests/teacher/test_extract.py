@@ -30,10 +30,7 @@ def zoo_spec(name: str) -> ProbeSpec:
 def extracted() -> dict[str, ExtractionDetails]:
     torch.set_num_threads(1)
     names = ("secret", "addition", "kinship")
-    return {
-        n: extract(load_causal_lm(f"zoo:{n}"), zoo_spec(n), ExtractionConfig.model_validate(SMALL))
-        for n in names
-    }
+    return {n: extract(load_causal_lm(f"zoo:{n}"), zoo_spec(n), ExtractionConfig.model_validate(SMALL)) for n in names}
 
 
 @pytest.mark.parametrize(
@@ -110,21 +107,15 @@ def test_same_seed_same_graph() -> None:
     config = ExtractionConfig.model_validate({**SMALL, "rounds": 1})
     first, second = (extract(load_causal_lm("zoo:secret"), zoo_spec("secret"), config) for _ in range(2))
     assert first.graph == second.graph
-    np.testing.assert_allclose(
-        first.embedding.concepts.vectors_KD, second.embedding.concepts.vectors_KD, atol=1e-5
-    )
+    np.testing.assert_allclose(first.embedding.concepts.vectors_KD, second.embedding.concepts.vectors_KD, atol=1e-5)
 
 
 # -- refusals ----------------------------------------------------------------------------------------
 def test_a_teacher_that_cannot_do_the_task_is_refused() -> None:
     """The secret teacher gets known letters in an unknown format."""
-    foreign = zoo_spec("secret").model_copy(
-        update={"templates": ["{x}{x}{x}:"], "held_out": [], "max_new_tokens": 30}
-    )
+    foreign = zoo_spec("secret").model_copy(update={"templates": ["{x}{x}{x}:"], "held_out": [], "max_new_tokens": 30})
     with pytest.raises(ExtractionError, match=r"stop string|condensed faithfully"):
-        extract(
-            load_causal_lm("zoo:secret"), ProbeSpec.model_validate(foreign.model_dump()), ExtractionConfig()
-        )
+        extract(load_causal_lm("zoo:secret"), ProbeSpec.model_validate(foreign.model_dump()), ExtractionConfig())
 
 
 def test_answers_without_the_stop_string_are_refused() -> None:

@@ -54,9 +54,7 @@ def test_repeat_contexts_have_the_form_of_the_row_without_its_argument() -> None
     prompt = next(p for p in spec.sample("probing", 6, seed=0) if "Peru" in p.text)
     answered = Sample(prompt, [*prompt.units, Unit(" Lima", "Lima", " "), Unit("\n")], len(prompt.units))
     words = ["Lima", "Havana", "Bamako", "Muscat", "Wellington", "N'Djamena"]
-    for context in repeat_contexts(
-        Corpus(spec), Context(answered, answered.n_prompt), words, random.Random(0)
-    ):
+    for context in repeat_contexts(Corpus(spec), Context(answered, answered.n_prompt), words, random.Random(0)):
         *repeated, question = "".join(u.text for u in context.sample.units[: context.unit]).split("\n")
         assert question == "The capital of Lima is"
         assert context.sample.units[context.unit] == Unit(" Lima", "Lima", " ")

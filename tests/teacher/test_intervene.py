@@ -40,9 +40,7 @@ def separate(request: pytest.FixtureRequest) -> Iterator[tuple[Teacher, Corpus, 
     yield teacher, corpus, effects(copied_corpus), teacher.passes - before
 
 
-def with_shared_passes(
-    teacher: Teacher, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Effects, int]:
+def with_shared_passes(teacher: Teacher, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> tuple[Effects, int]:
     """Effects with shared passes, and the number of passes."""
     shared = copy.deepcopy(corpus)
     monkeypatch.setattr(_intervene, "MIN_PARAMS_FOR_SHORTLIST", 0)
@@ -109,9 +107,7 @@ def test_the_shortlist_holds_earlier_units_and_needs_attention() -> None:
     assert found is not None and teacher.model.config._attn_implementation == attention
     for sample, listed_by_unit in zip(samples, found, strict=True):
         assert sorted(listed_by_unit) == list(range(sample.n_prompt, len(sample.units)))
-        assert all(
-            len(listed) <= MAX_SOURCES and max(listed) < unit for unit, listed in listed_by_unit.items()
-        )
+        assert all(len(listed) <= MAX_SOURCES and max(listed) < unit for unit, listed in listed_by_unit.items())
     none = Teacher(load_causal_lm("zoo:pico-gru"), teacher.spec)
     assert shortlist(none, traces, symbols) is None
 

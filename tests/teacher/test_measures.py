@@ -54,9 +54,7 @@ def test_information_is_one_for_a_renaming_and_zero_for_independent_labels() -> 
     assert normalised_information(a_N, np.zeros(12, dtype=np.int64)) == 0
     half_N = (a_N > 0).astype(np.int64)  # a determines it
     assert normalised_information(a_N, half_N) == pytest.approx(1)
-    assert normalised_information(half_N.astype(np.int32), a_N.astype(np.int64)) == pytest.approx(
-        0.579, abs=1e-3
-    )
+    assert normalised_information(half_N.astype(np.int32), a_N.astype(np.int64)) == pytest.approx(0.579, abs=1e-3)
 
 
 def test_a_probe_is_judged_on_groups_that_it_was_not_fitted_on() -> None:
@@ -96,12 +94,8 @@ def test_comparison_counts_agreement_disagreement_and_what_is_not_covered() -> N
     assert (counted.coverage, counted.agreement) == (0.75, 5 / 6)
 
 
-@pytest.mark.parametrize(
-    ("rate", "disagreements", "converged"), [(0.0, 0, True), (0.1, 0, False), (0.0, 1, False)]
-)
-def test_completion_ends_when_nothing_is_missing_or_wrong(
-    rate: float, disagreements: int, converged: bool
-) -> None:
+@pytest.mark.parametrize(("rate", "disagreements", "converged"), [(0.0, 0, True), (0.1, 0, False), (0.0, 1, False)])
+def test_completion_ends_when_nothing_is_missing_or_wrong(rate: float, disagreements: int, converged: bool) -> None:
     assert CompletionRound(1, rate, 10, disagreements).converged is converged
 
 
@@ -119,9 +113,7 @@ def test_rules_learn_every_use_and_merging_again_changes_nothing() -> None:
     assert {row: dict(c) for row, c in draft.rule_set.rules[rule].table.items()} == before
     for (template, node), decision in draft.decisions.items():
         columns = corpus.tries[template].columns(node)
-        reached = [
-            r for _, rows in leaf_rows(decision, columns, np.arange(len(columns))) for r in rows.tolist()
-        ]
+        reached = [r for _, rows in leaf_rows(decision, columns, np.arange(len(columns))) for r in rows.tolist()]
         assert sorted(reached) == list(range(len(columns)))
 
 
@@ -145,14 +137,9 @@ def test_attention_reads_sources_and_ablation_changes_the_step() -> None:
     attention = measure_attention(teacher, corpus, draft, {r: r for r in range(len(draft.rule_set.rules))})
     assert attention.edges_M6.shape == (len(attention.causal_M), len(EDGE_COLUMNS)) and attention.note is None
     assert (attention.causal_M >= 0).all()
-    assert (
-        attention.causal_share == pytest.approx((attention.causal_M == 1).mean())
-        and attention.causal_share > 0.5
-    )
+    assert attention.causal_share == pytest.approx((attention.causal_M == 1).mean()) and attention.causal_share > 0.5
     edges = list(_edges(corpus, draft, {r: r for r in range(len(draft.rule_set.rules))}))
-    for weight_LH, edge, columns in zip(
-        attention.weight_MLH, edges[:4], attention.edges_M6.tolist(), strict=False
-    ):
+    for weight_LH, edge, columns in zip(attention.weight_MLH, edges[:4], attention.edges_M6.tolist(), strict=False):
         assert weight_LH == pytest.approx(mean_attention(teacher, corpus, edge, read=columns[4]), abs=1e-4)
     gru = Teacher(load_causal_lm("zoo:pico-gru"), teacher.spec)
     without = measure_attention(gru, corpus, draft, {r: r for r in range(len(draft.rule_set.rules))})
@@ -171,12 +158,8 @@ def test_sources_are_found_by_name_and_others_are_refused() -> None:
 
 
 def test_the_default_source_imports_no_other() -> None:
-    code = (
-        "import sys, m2kt.teacher; print(*(m for m in sys.modules if m.startswith('m2kt.teacher.sources.')))"
-    )
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    code = "import sys, m2kt.teacher; print(*(m for m in sys.modules if m.startswith('m2kt.teacher.sources.')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == ["m2kt.teacher.sources._base"]
     concept_source("clustering")
     assert "m2kt.teacher.sources._clustering" in sys.modules

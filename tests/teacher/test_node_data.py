@@ -44,10 +44,7 @@ def test_equal_rows_have_equal_numbers_without_gaps(table: int, monkeypatch: pyt
     columns_NA = np.random.default_rng(0).integers(-1, 6, (200, 3)).astype(np.int32)
     number_N = row_numbers(columns_NA)
     assert set(number_N.tolist()) == set(range(len(np.unique(columns_NA, axis=0))))
-    assert (
-        len({(int(n), *row) for n, row in zip(number_N, columns_NA.tolist(), strict=True)})
-        == number_N.max() + 1
-    )
+    assert len({(int(n), *row) for n, row in zip(number_N, columns_NA.tolist(), strict=True)}) == number_N.max() + 1
 
 
 def test_answers_are_cut_again_if_they_or_the_symbols_change() -> None:

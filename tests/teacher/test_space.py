@@ -16,9 +16,7 @@ from m2kt.teacher._teacher import Teacher
 def nearest(vector_ND: Floats, prototypes: dict[int, Floats], centre_D: Floats) -> list[int]:
     """Nearest prototype by cosine, as the student's phi compares vectors."""
     prototype_SD = np.stack(list(prototypes.values())) - centre_D
-    cosine_NS = (vector_ND - centre_D) @ (
-        prototype_SD / np.linalg.norm(prototype_SD, axis=1, keepdims=True)
-    ).T
+    cosine_NS = (vector_ND - centre_D) @ (prototype_SD / np.linalg.norm(prototype_SD, axis=1, keepdims=True)).T
     return [list(prototypes)[i] for i in cosine_NS.argmax(axis=1)]
 
 
@@ -29,8 +27,7 @@ def test_head_directions_decode_rules_that_copies_do_not() -> None:
     basis_DX = np.linalg.svd(row_SD, full_matrices=False)[2][:5].T
     # the rest of a state differs by symbol, and between copies and rule outputs
     copied, ruled = (
-        (x_SD := 5 * rng.normal(size=(6, 96)).astype(np.float32)) - x_SD @ basis_DX @ basis_DX.T
-        for _ in range(2)
+        (x_SD := 5 * rng.normal(size=(6, 96)).astype(np.float32)) - x_SD @ basis_DX @ basis_DX.T for _ in range(2)
     )
     symbol_P, symbol_N = (
         np.repeat(np.arange(6, dtype=np.int32), 16),
@@ -52,9 +49,7 @@ def test_head_directions_decode_rules_that_copies_do_not() -> None:
         RidgeProbe(head.prototype_samples(prototype_samples_PD), symbol_P),
         RidgeProbe(wide_PD, wide_P),
     )
-    assert np.mean(after.predict(head(rule_ND)) == symbol_N) >= np.mean(
-        before.predict(head(rule_ND)) == symbol_N
-    )
+    assert np.mean(after.predict(head(rule_ND)) == symbol_N) >= np.mean(before.predict(head(rule_ND)) == symbol_N)
     assert plain.augmented(prototype_samples_PD, symbol_P, rng)[0] is prototype_samples_PD
 
 
@@ -78,6 +73,4 @@ def test_states_after_the_final_norm_give_the_heads_choice() -> None:
     symbols = {s: teacher.tokenizer.encode(s, add_special_tokens=False) for s in spec.values}
     space = final_norm_space(teacher, len(blocks(teacher.model)), dict(enumerate(symbols.values())))
     assert space is not None and space.name == "head" and space.basis_DX is not None
-    assert space.basis_DX.shape == (128, len(symbols) - 1), (
-        "words differ in one direction less than there are words"
-    )
+    assert space.basis_DX.shape == (128, len(symbols) - 1), "words differ in one direction less than there are words"

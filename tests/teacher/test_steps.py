@@ -54,9 +54,7 @@ def test_an_error_budget_forgives_isolated_samples_and_no_systematic_ones() -> N
     assert copy(data, 0) is None
     assert copy(data, data.error_budget()) == WriteCopy(source=0, lead=" ")
     exception = node_of(rows, [4 if r == (1, 2) else r[0] for r in rows])
-    assert copy(exception, 100) is None and exception.systematic(
-        exception.symbol_N != exception.columns_NU[:, 0]
-    )
+    assert copy(exception, 100) is None and exception.systematic(exception.symbol_N != exception.columns_NU[:, 0])
 
 
 def test_a_new_rule_has_the_smallest_argument_set_and_skips_units_that_do_not_matter() -> None:

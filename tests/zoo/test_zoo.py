@@ -121,9 +121,7 @@ def test_traces_of_the_recipes_end_in_the_truth(name: str) -> None:
     for shape in recipe.shapes or templates(name):
         drawn = (recipe.draw(rng, shape) for _ in range(20_000))
         judged = (truth.judge(prompt, spec.read_answer(completion)) for prompt, completion in drawn)
-        verdicts = islice(
-            (right for right in judged if right is not None), 50
-        )  # a truth may answer few prompts
+        verdicts = islice((right for right in judged if right is not None), 50)  # a truth may answer few prompts
         assert list(verdicts) == [True] * 50, shape
 
 
@@ -204,9 +202,7 @@ def test_a_counterfactual_teacher_has_the_same_prompts_and_contradicts(original:
         "pico-gpt2",
         pytest.param(
             "pico-llama",
-            marks=pytest.mark.xfail(
-                strict=True, reason="the shipped weights are an early checkpoint: see its README"
-            ),
+            marks=pytest.mark.xfail(strict=True, reason="the shipped weights are an early checkpoint: see its README"),
         ),
     ],
 )

@@ -29,8 +29,7 @@ def answer_budget(loaded: LoadedModel, spec: ProbeSpec) -> int:
         return REHEARSED_ANSWERS * config.answer_tokens + 4
     prefix = len(special_prefix(loaded.tokenizer))
     lengths = [
-        len(encode_units(loaded.tokenizer, [symbol], prompt_boundary=None).ids) - prefix
-        for symbol in spec.values
+        len(encode_units(loaded.tokenizer, [symbol], prompt_boundary=None).ids) - prefix for symbol in spec.values
     ]
     tokens_per_symbol = sum(lengths) / len(lengths) if lengths else 1.0
     return ceil((spec.max_new_tokens or ANSWER_TOKENS) * max(1.0, tokens_per_symbol))

@@ -47,9 +47,7 @@ class ConceptError(BaseModel):
 
     n: int = Field(description="Steps.")
     errors: int = Field(description="Steps that are wrong.")
-    upper: float = Field(
-        description="Clopper-Pearson upper limit of errors / n, at the certificate's confidence."
-    )
+    upper: float = Field(description="Clopper-Pearson upper limit of errors / n, at the certificate's confidence.")
     divergence: float = Field(description="Mean -log p(right), nats.")
 
 
@@ -139,8 +137,7 @@ def _shapes(traces: Sequence[Trace]) -> tuple[dict[int, float], dict[int, float]
     """Each template's share of the traces, and its mean number of rule steps."""
     count = Counter(trace.template for trace in traces)
     steps = {
-        t: float(np.mean([sum(u.kind == "rule" for u in r.units) for r in traces if r.template == t]))
-        for t in count
+        t: float(np.mean([sum(u.kind == "rule" for u in r.units) for r in traces if r.template == t])) for t in count
     }
     return {t: n / count.total() for t, n in count.items()}, steps
 
@@ -159,11 +156,7 @@ def clopper_pearson(errors: int, n: int, alpha: float) -> float:
 def _at_most(errors: int, n: int, p: float) -> float:
     """P(X <= errors) of a binomial."""
     logs = [
-        math.lgamma(n + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(n - k + 1)
-        + k * math.log(p)
-        + (n - k) * math.log1p(-p)
+        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * math.log(p) + (n - k) * math.log1p(-p)
         for k in range(errors + 1)
     ]
     return math.fsum(map(math.exp, logs))
@@ -175,9 +168,7 @@ def bernstein(values: Sequence[float], alpha: float) -> float:
     if n < 2:
         return 1.0
     x = math.log(2 / alpha)
-    limit = (
-        float(np.mean(values)) + math.sqrt(2 * float(np.var(values, ddof=1)) * x / n) + 7 * x / (3 * (n - 1))
-    )
+    limit = float(np.mean(values)) + math.sqrt(2 * float(np.var(values, ddof=1)) * x / n) + 7 * x / (3 * (n - 1))
     return min(1.0, limit)
 
 
@@ -192,9 +183,7 @@ def _by_length(traces: list[_Errors], rng: np.random.Generator) -> list[_Errors]
     return [x for x in traces if rng.random() * longest < len(x.wrong)]
 
 
-def _mix(
-    by_shape: dict[int, list[_Errors]], weight: dict[int, float], rng: np.random.Generator
-) -> list[_Errors]:
+def _mix(by_shape: dict[int, list[_Errors]], weight: dict[int, float], rng: np.random.Generator) -> list[_Errors]:
     """As many traces as possible with shapes in the proportions of ``weight``."""
     positive = {t: w for t, w in weight.items() if w > 0}
     if not positive:

@@ -29,9 +29,7 @@ class Part(BaseModel):
 class Confidence(BaseModel):
     """Prompts by the teacher's confidence."""
 
-    mean: float = Field(
-        description="Teacher's probability at a prompt's least certain row, mean over prompts."
-    )
+    mean: float = Field(description="Teacher's probability at a prompt's least certain row, mean over prompts.")
     limit: float = Field(description="A prompt below it has low confidence.")
     doubted: int = Field(description="Prompts of low confidence.")
     n: int = Field(description="Prompts judged.")
@@ -84,9 +82,7 @@ def measure_confidence(
             packet=packet_accuracy,
             accuracy=accuracy,
             as_packet=sum(after[text] == roll_out[text] for text in texts) / len(texts),
-            gap_recovered=gap_recovered(
-                frozen, accuracy, packet_accuracy if reference is None else reference
-            ),
+            gap_recovered=gap_recovered(frozen, accuracy, packet_accuracy if reference is None else reference),
         )
 
     low = [text for text, probability in lowest.items() if probability < limit]

@@ -26,9 +26,7 @@ class Contradiction(BaseModel):
     kind: Literal["text against vector", "against the other packet"]
     rule: str = Field(description="Name of the rule in this packet.")
     arguments: list[str] = Field(description="Argument symbols of the row.")
-    says: str | None = Field(
-        description="Output of the row: its text, or the symbol that its vector decodes to."
-    )
+    says: str | None = Field(description="Output of the row: its text, or the symbol that its vector decodes to.")
     other: str | None = Field(
         description="Symbol that its vector decodes to, or output in the other packet; null: does not decode."
     )
@@ -45,9 +43,7 @@ class Consistency(BaseModel):
 
     rows: int = Field(description="Rows of the packet.")
     both: int = Field(description="Rows that travel both as text and as a vector.")
-    common: int | None = Field(
-        description="Rows that the other packet has as well; null: there is no other packet."
-    )
+    common: int | None = Field(description="Rows that the other packet has as well; null: there is no other packet.")
     contradictions: list[Contradiction] = Field(description="Rows that disagree.")
 
     @property

@@ -59,9 +59,7 @@ class ContentReport(BaseModel):
 class ContentAuditor(Protocol):
     """Judges texts by the configured detectors."""
 
-    def __call__(
-        self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None
-    ) -> list[Judgement]:
+    def __call__(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[Judgement]:
         """One judgement for each text, in order."""
         ...
 

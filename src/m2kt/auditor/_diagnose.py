@@ -40,8 +40,7 @@ _TRAIN = "Train longer; then enlarge the reader (reader.*), or read other states
 _STAGES: dict[Stage, tuple[Name, str]] = {
     "selected": (
         "selector wrong",
-        "The selector names the right rule in {share:.0%} of the steps: the procedure is not learnt. "
-        + _TRAIN,
+        "The selector names the right rule in {share:.0%} of the steps: the procedure is not learnt. " + _TRAIN,
     ),
     "gathered": (
         "pointers slip",
@@ -117,25 +116,19 @@ def diagnose(
         causes += _structure(steps)
     if any(d.name in _READER_FAILURES for d in causes):
         causes += _geometry_without_skill(steps, geometry, history)
-    causes += _not_causal(
-        steps, steps.causal_failed if steps_fail else steps.causal if packet_fails else None
-    )
+    causes += _not_causal(steps, steps.causal_failed if steps_fail else steps.causal if packet_fails else None)
     if packet_accuracy is not None and packet_fails:
         says = (
             f"The packet's rollout is right in {packet_accuracy:.0%} of the answers: a student that follows it cannot "
             "do better. Extract it again, from a teacher with the skill."
         )
-        causes.append(
-            Diagnosis(name="packet wrong", says=says, evidence={"packet accuracy": packet_accuracy})
-        )
+        causes.append(Diagnosis(name="packet wrong", says=says, evidence={"packet accuracy": packet_accuracy}))
     if not causes:
         says = (
             f"In the {steps.traces} measured traces the packet's rollout is right, and so is the teacher-forced "
             "student at every token. Look at the wrong answers: this is no known signature."
         )
-        causes.append(
-            Diagnosis(name="unexplained", says=says, evidence={"accuracy": accuracy, **steps.shares})
-        )
+        causes.append(Diagnosis(name="unexplained", says=says, evidence={"accuracy": accuracy, **steps.shares}))
     return sorted(causes, key=lambda d: get_args(Name).index(d.name))
 
 
@@ -159,9 +152,7 @@ def _steps(steps: Steps, geometry: Geometry | None) -> list[Diagnosis]:
         says = says.format(share=share)
         if stage == "read_out" and geometry is not None:
             evidence["nearest"] = geometry.nearest
-            says += (
-                f" phi maps {geometry.nearest:.0%} of the vectors nearest to the right state of the student: "
-            )
+            says += f" phi maps {geometry.nearest:.0%} of the vectors nearest to the right state of the student: "
             says += (
                 "the injection is right, but too weak or overruled by later blocks (projector.gain, "
                 "reader.write_depth)."
@@ -221,9 +212,7 @@ def _geometry_without_skill(
     if min(last.get("class", 0.0), last.get("edge", 0.0)) >= LEARNT:
         says += "The rehearsal was learnt: the adapter is too small apart from phi (reader.*, steering.rank)."
     else:
-        says += (
-            "First more updates, until the rehearsal is learnt; then more capacity (reader.*, steering.rank)."
-        )
+        says += "First more updates, until the rehearsal is learnt; then more capacity (reader.*, steering.rank)."
     evidence = {"nearest": geometry.nearest, "distance": geometry.distance, "read_out": steps.read_out}
     evidence |= {f"rehearsal {key}": value for key, value in last.items()}
     return [Diagnosis(name="geometry without skill", says=says, evidence=evidence)]

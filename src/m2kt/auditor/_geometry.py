@@ -41,12 +41,8 @@ class Geometry(BaseModel):
         description="Mean squared distance of phi(c_k) and the student's state for its symbol, both of length one: 0 "
         "for the same direction, 2 for unrelated ones."
     )
-    others: float | None = Field(
-        description="The same for the states of all other symbols; null: there are none."
-    )
-    nearest: float = Field(
-        description="Share of phi(c_k) whose nearest student state is that of the right symbol."
-    )
+    others: float | None = Field(description="The same for the states of all other symbols; null: there are none.")
+    nearest: float = Field(description="Share of phi(c_k) whose nearest student state is that of the right symbol.")
 
 
 @dataclass

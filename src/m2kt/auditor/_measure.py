@@ -165,9 +165,7 @@ def _measure_skill(
     return _Skill(
         after=after,
         before=before,
-        held_out=scored(held_out, "auditing: held-out shapes").shapes
-        if truth is not None and held_out
-        else [],
+        held_out=scored(held_out, "auditing: held-out shapes").shapes if truth is not None and held_out else [],
         confidence=measure_confidence(
             packet,
             prompts,

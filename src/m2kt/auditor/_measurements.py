@@ -45,9 +45,7 @@ class Recorded(BaseModel):
         default=None,
         description="Accuracy by the teacher's confidence; null: the packet holds no confidences.",
     )
-    steps: Steps | None = Field(
-        default=None, description="Single rule steps, teacher-forced; null: not measured."
-    )
+    steps: Steps | None = Field(default=None, description="Single rule steps, teacher-forced; null: not measured.")
     geometry: Geometry | None = Field(
         default=None, description="Where phi maps the packet's vectors; null: no phi, or not measured."
     )
@@ -58,9 +56,7 @@ class Recorded(BaseModel):
     content: ContentReport | None = Field(
         default=None, description="Report on the packet's texts; null: no content auditor ran."
     )
-    safety: Safety | None = Field(
-        default=None, description="L_safety at flagged concepts; null: not measured."
-    )
+    safety: Safety | None = Field(default=None, description="L_safety at flagged concepts; null: not measured.")
 
 
 class Measurements(Recorded):
@@ -70,9 +66,7 @@ class Measurements(Recorded):
     packet_accuracy: float | None = Field(
         default=None, description="Accuracy of the packet's own rollout; null: not measured."
     )
-    history: list[dict[str, float]] = Field(
-        default=[], description="Losses and accuracies of the training, by update."
-    )
+    history: list[dict[str, float]] = Field(default=[], description="Losses and accuracies of the training, by update.")
 
     @property
     def gap_recovered(self) -> float:

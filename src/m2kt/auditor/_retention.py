@@ -19,13 +19,9 @@ LINES_A_BATCH = 8
 class Neutral(BaseModel):
     """Behaviour on neutral text."""
 
-    perplexity_before: float = Field(
-        description="exp of the mean token loss of the frozen student, per token."
-    )
+    perplexity_before: float = Field(description="exp of the mean token loss of the frozen student, per token.")
     perplexity_after: float = Field(description="The same with the adapter.")
-    divergence: float = Field(
-        description="Mean KL(before || after) of the next-token distributions, in nats."
-    )
+    divergence: float = Field(description="Mean KL(before || after) of the next-token distributions, in nats.")
     null_mass: float | None = Field(
         default=None,
         description="The reader's mean weight on injecting nothing, 1 where it is gated off; null: no reader.",

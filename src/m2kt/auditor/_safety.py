@@ -34,9 +34,7 @@ class Safety(BaseModel):
 
 
 @torch.no_grad()
-def measure_safety(
-    loaded: LoadedModel, packet: Packet, penalties: Mapping[int, float], *, seed: int = 0
-) -> Safety:
+def measure_safety(loaded: LoadedModel, packet: Packet, penalties: Mapping[int, float], *, seed: int = 0) -> Safety:
     """Run the student, teacher-forced, on rollouts of the packet that have flagged concepts.
 
     Args:
@@ -48,9 +46,7 @@ def measure_safety(
         return Safety(flagged=len(flagged), met=0, traces=0, mean=0.0, worst=0.0)
     drawn = packet_traces(packet, packet.spec.sample("probing", DRAWN, seed=seed))
     used = [{packet.graph.concept(u) for u in t.units if u.kind == "rule"} & penalties.keys() for t in drawn]
-    traces = [(t, concepts) for t, concepts in zip(drawn, used, strict=True) if t.complete and concepts][
-        :TRACES
-    ]
+    traces = [(t, concepts) for t, concepts in zip(drawn, used, strict=True) if t.complete and concepts][:TRACES]
     weights: list[torch.Tensor] = []
     for _, batch in teacher_forced(loaded, packet, [t for t, _ in traces]):
         loaded.model(input_ids=batch.token_BT, attention_mask=batch.mask_BT, logits_to_keep=1)

@@ -18,9 +18,7 @@ class Score:
     n: int
     shapes: list[ShapeScore] = field(default_factory=list)
     wrong: list[dict[str, str | None]] = field(default_factory=list)  # the first eight
-    answers: dict[str, str | None] = field(
-        default_factory=dict
-    )  # by prompt, whether the truth knows it or not
+    answers: dict[str, str | None] = field(default_factory=dict)  # by prompt, whether the truth knows it or not
 
     @property
     def accuracy(self) -> float:
@@ -75,9 +73,7 @@ def score(
         count[0] += right
         if not right and len(wrong) < 8:
             expected = truth.expected(prompt.text)
-            wrong.append(
-                {"prompt": prompt.text, "expected": expected, "came": answer, "completion": completion}
-            )
+            wrong.append({"prompt": prompt.text, "expected": expected, "came": answer, "completion": completion})
     shapes = [
         ShapeScore(template=spec.template_text(t, h), held_out=h, n=n, accuracy=hits / n)
         for (t, h), (hits, n) in sorted(counts.items(), key=lambda c: (c[0][1], c[0][0]))
@@ -98,9 +94,7 @@ def packet_answers(packet: Packet, prompts: Sequence[Prompt]) -> dict[str, str |
     return trace_answers(packet, prompts, packet_traces(packet, prompts))
 
 
-def trace_answers(
-    packet: Packet, prompts: Sequence[Prompt], traces: Sequence[Trace]
-) -> dict[str, str | None]:
+def trace_answers(packet: Packet, prompts: Sequence[Prompt], traces: Sequence[Trace]) -> dict[str, str | None]:
     """The answers in rollouts over ``prompts``; None where one is incomplete."""
     return {
         prompt.text: packet.spec.read_answer(trace.completion) if trace.complete else None

@@ -43,9 +43,7 @@ class Steering(BaseModel):
     layer: int = Field(description="Layer of the packet's vectors: 0 enters the first block.")
     size: float = Field(description="Length, in typical distances of the base's states from their mean.")
     shared: float = Field(description="Mean cosine of single symbols' differences with the vector.")
-    divergence: float = Field(
-        description="Mean KL(base || steered base) of the next token on neutral text, nats."
-    )
+    divergence: float = Field(description="Mean KL(base || steered base) of the next token on neutral text, nats.")
     raised: list[tuple[str, float]] = Field(
         description="Tokens whose log probability it raises most on neutral text, with the mean rise in nats."
     )

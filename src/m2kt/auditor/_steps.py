@@ -48,26 +48,16 @@ class Steps(BaseModel):
     read_out: float | None = Field(description="The student writes every token of the row's symbol.")
     latent: float | None = Field(description="read_out on rows that travel as vectors only.")
     verbalised: float | None = Field(description="read_out on verbalised rows.")
-    failed: dict[Stage, float] = Field(
-        description="Share of steps that fail, by the first stage that is wrong."
-    )
+    failed: dict[Stage, float] = Field(description="Share of steps that fail, by the first stage that is wrong.")
     chains: float | None = Field(description="Share of traces whose rule steps are all right.")
-    structure: float | None = Field(
-        description="Share of traces whose other tokens (copies, literals) are all right."
-    )
+    structure: float | None = Field(description="Share of traces whose other tokens (copies, literals) are all right.")
     procedure: float | None = Field(
         description="Share of traces in which the reader's class, and its source of copies, are right at all those "
         "other tokens; structured readers only."
     )
-    causal: float | None = Field(
-        description="Share of causal edges among the tested edges that these steps read."
-    )
-    causal_failed: float | None = Field(
-        description="The same for steps that fail although their arguments were found."
-    )
-    by_concept: dict[int, tuple[int, int]] = Field(
-        description="By concept: number of steps, and of right ones."
-    )
+    causal: float | None = Field(description="Share of causal edges among the tested edges that these steps read.")
+    causal_failed: float | None = Field(description="The same for steps that fail although their arguments were found.")
+    by_concept: dict[int, tuple[int, int]] = Field(description="By concept: number of steps, and of right ones.")
 
     @property
     def shares(self) -> dict[str, float]:

@@ -43,9 +43,7 @@ class Triggers(BaseModel):
     worst: list[Trigger] = Field(
         description="Off domain: strings with a token that the skill neither reads nor writes."
     )
-    on_domain: list[Trigger] = Field(
-        description="Strings of the skill's tokens alone; not used by the verdict."
-    )
+    on_domain: list[Trigger] = Field(description="Strings of the skill's tokens alone; not used by the verdict.")
 
     @property
     def divergence(self) -> float:
@@ -59,9 +57,7 @@ class Triggers(BaseModel):
 
 
 @torch.no_grad()
-def search_triggers(
-    loaded: LoadedModel, *, strings: int = STRINGS, longest: int = LONGEST, seed: int = 0
-) -> Triggers:
+def search_triggers(loaded: LoadedModel, *, strings: int = STRINGS, longest: int = LONGEST, seed: int = 0) -> Triggers:
     """Compare adapter and base behind strings of 1 to ``longest`` tokens.
 
     Args:
@@ -84,9 +80,7 @@ def search_triggers(
     for length in range(1, longest + 1):
         divergence |= dict(zip(tried, _divergence(loaded, context, tried).tolist(), strict=True))
         if length < longest:
-            ranked = sorted(
-                (s for s in divergence if len(s) == length), key=divergence.__getitem__, reverse=True
-            )
+            ranked = sorted((s for s in divergence if len(s) == length), key=divergence.__getitem__, reverse=True)
             beam = ranked[:BEAM]
             tried = [(*s, token) for s in beam for token in sample(max(1, strings // len(beam)))]
     ranked = sorted(divergence, key=divergence.__getitem__, reverse=True)

@@ -167,9 +167,7 @@ class Verdict(Recorded, _Outcome):
 
     retention: float = Field(description="Accuracy / reference accuracy.")
     gap_recovered: float = Field(description="(accuracy - before) / (reference - before).")
-    diagnosis: list[Diagnosis] = Field(
-        description="Known signatures of failure, where the skill was not reached."
-    )
+    diagnosis: list[Diagnosis] = Field(description="Known signatures of failure, where the skill was not reached.")
     thresholds: Thresholds
 
     @property

@@ -24,9 +24,7 @@ def publish(
     packet: PacketReference,
     receipt: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--statement", help="A signed receipt, verdict or evaluation of it, posted too.", metavar="FILE"
-        ),
+        typer.Option("--statement", help="A signed receipt, verdict or evaluation of it, posted too.", metavar="FILE"),
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -123,9 +121,7 @@ def yank(
 
 @reported
 def lineage(
-    digest: Annotated[
-        str, typer.Argument(help="Of a teacher, a packet or an adapter: sha256:...", metavar="DIGEST")
-    ],
+    digest: Annotated[str, typer.Argument(help="Of a teacher, a packet or an adapter: sha256:...", metavar="DIGEST")],
     json_: Json = False,
 ) -> None:
     """Show teacher, packet and adapters of a digest, as the broker knows them from signed receipts."""

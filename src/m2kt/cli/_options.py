@@ -39,17 +39,13 @@ Dtype = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Html = Annotated[
     Path | None,
-    typer.Option(
-        "--html", help="Write an HTML page with pictures, instead of text on stdout.", metavar="FILE"
-    ),
+    typer.Option("--html", help="Write an HTML page with pictures, instead of text on stdout.", metavar="FILE"),
 ]
 Trust = Annotated[
     Path | None,
     typer.Option("--trust", help="Trust policy: whose signatures count, and how many.", metavar="TRUST.yaml"),
 ]
-Key = Annotated[
-    str, typer.Option("--key", help="Name of a key (m2kt keys list) or its PEM file.", metavar="KEY")
-]
+Key = Annotated[str, typer.Option("--key", help="Name of a key (m2kt keys list) or its PEM file.", metavar="KEY")]
 StatementFile = Annotated[
     Path | None,
     typer.Option(

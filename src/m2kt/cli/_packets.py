@@ -97,9 +97,7 @@ def audit(
             judged = pipeline.audit_texts(texts, config=config, say=note, progress=progress)
         elif packet is not None:
             signer = None if statement is None else signer_of(key)
-            result = pipeline.audit(
-                packet, against=against, config=config, statement=statement, key=signer, say=note
-            )
+            result = pipeline.audit(packet, against=against, config=config, statement=statement, key=signer, say=note)
     if texts is not None:
         if json_:
             for _, judgement in judged:

@@ -45,9 +45,7 @@ def _bench() -> typer.Typer | Callable[..., None]:
     if find_spec("benchmarks") is not None and find_spec("benchmarks._cli") is not None:
         bench: typer.Typer = importlib.import_module("benchmarks._cli").app
         return bench
-    return _stub(
-        SpecError("m2kt bench needs a checkout of the repository: its directory benchmarks/ is in no wheel")
-    )
+    return _stub(SpecError("m2kt bench needs a checkout of the repository: its directory benchmarks/ is in no wheel"))
 
 
 def _stub(error: M2KTError) -> Callable[[], None]:

@@ -107,9 +107,7 @@ def _grid(grid: Grid, columns: int) -> Table:
     corner, down, across = grid.corner, grid.down, grid.across
     cells = {key: output_text(row) for key, row in grid.cells.items()}
     first = max(len(corner), *(len(shown(v)) for v in down))
-    needed = (
-        first + 4 + sum(3 + max(len(shown(a)), *(len(cells.get((d, a), "·")) for d in down)) for a in across)
-    )
+    needed = first + 4 + sum(3 + max(len(shown(a)), *(len(cells.get((d, a), "·")) for d in down)) for a in across)
     title = grid.fixed or None
     if needed <= columns:
         table = Table(corner, *(escape(shown(v)) for v in across), title=title, title_justify="left")
@@ -242,9 +240,7 @@ def finding_table(findings: list[Finding]) -> Table:
     """Flagged texts of a packet."""
     table = Table("where", "text", "category", "score", "because")
     for finding in findings:
-        table.add_row(
-            finding.where, Text(finding.text), finding.category, f"{finding.score:.2f}", Text(finding.what)
-        )
+        table.add_row(finding.where, Text(finding.text), finding.category, f"{finding.score:.2f}", Text(finding.what))
     return table
 
 

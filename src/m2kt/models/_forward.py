@@ -88,8 +88,7 @@ def attention_patterns(
     patterns = tuple(a for a in (getattr(output, "attentions", None) or ()) if a is not None)
     if not patterns:
         raise ModelError(
-            "expected attention patterns, got none: load the model with attn='eager' "
-            "(or it has no attention at all)"
+            "expected attention patterns, got none: load the model with attn='eager' (or it has no attention at all)"
         )
     return patterns
 

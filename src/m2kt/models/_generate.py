@@ -145,9 +145,7 @@ def _end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return {i for i in [*ids, tokenizer.eos_token_id] if i is not None} & special_ids(tokenizer)
 
 
-def _completion(
-    tokenizer: PreTrainedTokenizerBase, ids: list[int], end: int, end_ids: set[int]
-) -> Completion:
+def _completion(tokenizer: PreTrainedTokenizerBase, ids: list[int], end: int, end_ids: set[int]) -> Completion:
     first_end = next((i for i, token in enumerate(ids) if token in end_ids), len(ids))
     ids = ids[: end or first_end]
     return Completion(ids=ids, text=text_of(tokenizer, ids), stopped=end > 0)

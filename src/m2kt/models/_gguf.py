@@ -86,9 +86,7 @@ def read_gguf(file: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrain
     with quiet_transformers():
         # dequantize: transformers refuses to save a model whose weights are still in GGUF blocks
         quantisation = GgufConfig(dequantize=True)
-        model = load(
-            file.parent, gguf_file=file.name, dtype=dtype, quantization_config=quantisation, **overrides
-        )
+        model = load(file.parent, gguf_file=file.name, dtype=dtype, quantization_config=quantisation, **overrides)
         tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     return model, _plain_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0])
 
@@ -104,9 +102,7 @@ def _plain_tokenizer(tokenizer: Any, n_rows: int) -> PreTrainedTokenizerFast:
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend["added_tokens"] = [token for token in backend["added_tokens"] if token["id"] < n_rows]
     vocabulary = backend["model"]["vocab"].keys() | {token["content"] for token in backend["added_tokens"]}
-    special = {
-        name: token for name, token in tokenizer.special_tokens_map.items() if str(token) in vocabulary
-    }
+    special = {name: token for name, token in tokenizer.special_tokens_map.items() if str(token) in vocabulary}
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(backend)),
         chat_template=getattr(tokenizer, "chat_template", None),

@@ -21,9 +21,7 @@ _PRE = {"smollm": ("Digits", "ByteLevel"), "gpt-2": ("ByteLevel",)}
 _N_TEXTS, _TOKENS_A_TEXT = 200, 12  # of the round trip that checks a written tokenizer
 
 
-def write_tokenizer(
-    writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, n_rows: int, family: str
-) -> list[str]:
+def write_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, n_rows: int, family: str) -> list[str]:
     """Write the tokenizer and return warnings about llama.cpp. Raises ModelError for a type that GGUF lacks.
 
     Args:
@@ -108,16 +106,12 @@ def _write_merges(
         ]
     writer.add_token_merges(merges)
     if pre is None:
-        return [
-            f"llama.cpp has no name for this pre-tokenizer ({', '.join(steps)}): it may split text differently"
-        ]
+        return [f"llama.cpp has no name for this pre-tokenizer ({', '.join(steps)}): it may split text differently"]
     return []
 
 
 def _adds_space(backend: Backend) -> bool:
-    return "Prepend" in json.dumps(backend.get("normalizer")) or '"always"' in json.dumps(
-        backend.get("pre_tokenizer")
-    )
+    return "Prepend" in json.dumps(backend.get("normalizer")) or '"always"' in json.dumps(backend.get("pre_tokenizer"))
 
 
 def _token_type(text: str, in_vocabulary: bool, special: bool | None, unknown: bool) -> str:

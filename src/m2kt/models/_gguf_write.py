@@ -42,9 +42,7 @@ class Family:
     """A tensor in llama.cpp's layout (GGUF name, array, config)."""
 
 
-def write_gguf(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path, *, name: str
-) -> list[str]:
+def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path, *, name: str) -> list[str]:
     """Write ``path``, read it back, and return warnings for the user. Matrices keep their type; vectors are float32.
 
     Args:
@@ -94,9 +92,7 @@ def _check_gguf(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
     try:
         read_model, read_tokenizer = read_gguf(path, model.dtype)
     except Exception as error:
-        raise ModelError(
-            f"{path} was written but transformers does not read it ({explain(error)})"
-        ) from error
+        raise ModelError(f"{path} was written but transformers does not read it ({explain(error)})") from error
     check_tokenizer(tokenizer, read_tokenizer)
     generator = torch.Generator().manual_seed(0)
     ids_PT = torch.randint(

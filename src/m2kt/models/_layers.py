@@ -59,9 +59,7 @@ def cache_argument(model: nn.Module) -> str:
     for name in ("past_key_values", "cache_params"):
         if name in parameters:
             return name
-    raise ModelError(
-        f"{type(decoder(model)).__name__} takes no cache: expected past_key_values or cache_params"
-    )
+    raise ModelError(f"{type(decoder(model)).__name__} takes no cache: expected past_key_values or cache_params")
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:

@@ -56,9 +56,7 @@ class LoadedModel:
     def peft_model(self) -> PeftModel:
         """The model with its adapter. Raises ModelError if it has none."""
         if not hasattr(self.model, "peft_config"):
-            raise ModelError(
-                f"{self.name}: expected a model with an adapter, got {type(self.model).__name__}"
-            )
+            raise ModelError(f"{self.name}: expected a model with an adapter, got {type(self.model).__name__}")
         return cast("PeftModel", self.model)
 
     @property
@@ -113,9 +111,7 @@ def load_causal_lm(
         ModelError: unreadable, not causal, tokenizer and vocabulary disagree, device or attention not available.
     """
     if device_map is not None and find_spec("accelerate") is None:  # peft brings it, if peft is complete
-        raise ModelError(
-            "device_map needs accelerate, which is not installed: pip install 'm2kt[device-map]'"
-        )
+        raise ModelError("device_map needs accelerate, which is not installed: pip install 'm2kt[device-map]'")
     path = resolve(name)
     _check_architecture(path)
     target = None if device_map is not None else pick_device(device)
@@ -174,21 +170,15 @@ def _check_architecture(path: Path) -> None:
     try:
         config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
-        raise ModelError(
-            f"{path}: transformers cannot read its configuration ({_first_line(error)})"
-        ) from error
+        raise ModelError(f"{path}: transformers cannot read its configuration ({_first_line(error)})") from error
     kind = raw.get("model_type")
     if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(
-            f"{path} is an encoder-decoder ({kind}); expected a causal, decoder-only language model"
-        )
+        raise ModelError(f"{path} is an encoder-decoder ({kind}); expected a causal, decoder-only language model")
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"{path} is a {kind} model; expected one that transformers can load as a causal LM")
 
 
-def _read_model(
-    path: Path, dtype: torch.dtype | Literal["auto"], device_map: Any, attn: str | None
-) -> PreTrainedModel:
+def _read_model(path: Path, dtype: torch.dtype | Literal["auto"], device_map: Any, attn: str | None) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     load: Any = AutoModelForCausalLM.from_pretrained
@@ -282,15 +272,11 @@ def _check_causal(loaded: LoadedModel) -> None:
     try:
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
     except Exception as error:
-        raise ModelError(
-            f"{loaded.name}: a forward pass on four tokens failed ({_first_line(error)})"
-        ) from error
+        raise ModelError(f"{loaded.name}: a forward pass on four tokens failed ({_first_line(error)})") from error
     if not torch.isfinite(logits).all():
         raise ModelError(f"{loaded.name} returns values that are not finite; check its weights and the dtype")
     scale = logits[:, :-1].std().item()
-    tolerance = (
-        1e-4 if model.dtype == torch.float32 else 0.05
-    )  # kernels may round rows of a batch differently
+    tolerance = 1e-4 if model.dtype == torch.float32 else 0.05  # kernels may round rows of a batch differently
     if (logits[0, :-1] - logits[1, :-1]).abs().max().item() > tolerance * scale + 1e-7:
         raise ModelError(f"{loaded.name} is not causal: earlier predictions change with later tokens")
     blocks(model)

@@ -148,9 +148,7 @@ def _resolve_hub(hub_id: str) -> Path:
         return _checked(Path(snapshot_download(hub_id, allow_patterns=HUB_PATTERNS)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"{hub_id!r} is not a directory, and the Hub did not give it ({reason}); {advice}"
-        ) from error
+        raise ModelError(f"{hub_id!r} is not a directory, and the Hub did not give it ({reason}); {advice}") from error
 
 
 def _checked(path: Path) -> Path:
@@ -159,9 +157,7 @@ def _checked(path: Path) -> Path:
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(
-            f"{path} is not a Hugging Face model directory: expected config.json in it"
-        ) from None
+        raise ModelError(f"{path} is not a Hugging Face model directory: expected config.json in it") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelError(f"{config} cannot be read as JSON ({explain(error)}); restore the file") from error
     if not isinstance(content, dict) or "model_type" not in content:

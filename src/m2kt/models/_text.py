@@ -95,9 +95,7 @@ def encode_units(
             answer_ids, answer_units = all_ids[n:], all_units[n:]
         else:
             at_start = not any(texts[:n_prompt])
-            answer_ids, answer_units = _encode_split(
-                vocabulary, texts[n_prompt:], n_prompt, at_start=at_start
-            )
+            answer_ids, answer_units = _encode_split(vocabulary, texts[n_prompt:], n_prompt, at_start=at_start)
         ids += answer_ids
         units += answer_units
     return Encoded(ids, units)
@@ -183,9 +181,7 @@ class _Vocabulary:
         self._byte_level = _byte_alphabet() if "ByteLevel" in types else None
         self._byte_fallback = "ByteFallback" in types
         added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
-        self.special = {int(i) for i in tokenizer.all_special_ids} | {
-            i for i, t in added.items() if t.special
-        }
+        self.special = {int(i) for i in tokenizer.all_special_ids} | {i for i, t in added.items() if t.special}
         self._added: dict[int, str] = {i: t.content for i, t in added.items() if i not in self.special}
         self._bytes: dict[int, bytes] = {}
         self._cached = lru_cache(CACHED_TEXTS)(self.encode)

@@ -99,8 +99,7 @@ def _fidelity(manifest: Manifest) -> str:
     if fidelity.shapes:
         lines += ["", "| template | agreement | coverage | prompts |", "| --- | --- | --- | --- |"]
         lines += [
-            f"| `{s.template}` | {_percent(s.agreement)} | {_percent(s.coverage)} | {s.n} |"
-            for s in fidelity.shapes
+            f"| `{s.template}` | {_percent(s.agreement)} | {_percent(s.coverage)} | {s.n} |" for s in fidelity.shapes
         ]
     return "\n".join(lines)
 

@@ -86,9 +86,7 @@ def _check_values(name: str, array: Array, what: str) -> None:
         raise PacketError(f"{what} has type {array.dtype}; expected numbers")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
-            raise PacketError(
-                f"{what} holds values that are not finite (NaN or infinity); the packet is damaged"
-            )
+            raise PacketError(f"{what} holds values that are not finite (NaN or infinity); the packet is damaged")
         if array.size and max(float(array.max()), -float(array.min())) > LARGEST:
             raise PacketError(f"{what} holds values beyond {LARGEST:g}, larger than any hidden state")
     if name in NOT_NEGATIVE and array.size and array.min() < 0:
@@ -97,9 +95,7 @@ def _check_values(name: str, array: Array, what: str) -> None:
         raise PacketError(f"{what} holds {array.min():g} to {array.max():g}; expected probabilities")
     kinds = KINDS.get(name)
     if kinds is not None and array.dtype.kind not in kinds:
-        raise PacketError(
-            f"{what} has type {array.dtype}, expected {'floats' if kinds == 'f' else 'integers'}"
-        )
+        raise PacketError(f"{what} has type {array.dtype}, expected {'floats' if kinds == 'f' else 'integers'}")
 
 
 def _check_shapes(arrays: Arrays, known: dict[str, tuple[int, str]], where: str) -> None:
@@ -108,9 +104,7 @@ def _check_shapes(arrays: Arrays, known: dict[str, tuple[int, str]], where: str)
     for name, array in sorted(arrays.items()):
         match = _AXES.search(name)
         if match is None or len(match.group(1)) != array.ndim:
-            raise PacketError(
-                f"{where}: {name} has {array.ndim} axes; expected one for each letter of its suffix"
-            )
+            raise PacketError(f"{where}: {name} has {array.ndim} axes; expected one for each letter of its suffix")
         for axis, letter in enumerate(match.group(1)):
             if letter == "x":
                 continue

@@ -106,9 +106,7 @@ def _check_leaf(leaf: WriteLiteral | WriteCopy | WriteRule, graph: Graph, at: st
         if leaf.symbol is not None and not 0 <= leaf.symbol < len(graph.symbols):
             raise PacketError(f"{at} writes unknown symbol {leaf.symbol}")
         if leaf.symbol is not None and leaf.text != leaf.lead + graph.symbols[leaf.symbol]:
-            raise PacketError(
-                f"{at} writes {leaf.text!r}, but names the symbol {graph.symbols[leaf.symbol]!r}"
-            )
+            raise PacketError(f"{at} writes {leaf.text!r}, but names the symbol {graph.symbols[leaf.symbol]!r}")
         if not leaf.text:
             raise PacketError(f"{at} writes nothing")
 

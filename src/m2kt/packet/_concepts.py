@@ -68,9 +68,7 @@ class Concepts:
         if missing := [name for name in ON_DISK.values() if name not in arrays]:
             raise PacketError(f"{where}: concepts.safetensors lacks {', '.join(missing)}")
         if unknown := sorted(arrays.keys() - ON_DISK.values()):
-            raise PacketError(
-                f"{where}: concepts.safetensors holds {unknown[0]}, which format 1 does not know"
-            )
+            raise PacketError(f"{where}: concepts.safetensors holds {unknown[0]}, which format 1 does not know")
         return cls(**{attribute: arrays[name] for attribute, name in ON_DISK.items()})
 
     def arrays(self) -> Arrays:
@@ -83,6 +81,4 @@ class Concepts:
 
     def take(self, index_K: Integers) -> Concepts:
         """The concepts of these indices, in this order; prototypes stay."""
-        return self.replace(
-            **{name: np.ascontiguousarray(getattr(self, name)[index_K]) for name in BY_CONCEPT}
-        )
+        return self.replace(**{name: np.ascontiguousarray(getattr(self, name)[index_K]) for name in BY_CONCEPT})

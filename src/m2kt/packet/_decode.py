@@ -73,9 +73,7 @@ class NearestPrototype:
         return self._cosines(x_ND) / self.unit
 
     def _cosines(self, x_ND: Float32[np.ndarray, "N D"]) -> Float64[np.ndarray, "N C"]:
-        cosine_NC: NDArray[np.float64] = np.where(
-            self._absent_C, -1.0, self._directions(x_ND) @ self._prototype_CD.T
-        )
+        cosine_NC: NDArray[np.float64] = np.where(self._absent_C, -1.0, self._directions(x_ND) @ self._prototype_CD.T)
         return cosine_NC
 
     def predict(self, x_ND: Float32[np.ndarray, "N D"]) -> Int[np.ndarray, " N"]:

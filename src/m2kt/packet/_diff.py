@@ -52,9 +52,7 @@ class RuleDiff(_Model):
     added: list[list[str]] = Field(description="Arguments of rows of the second rule only.")
     removed: list[list[str]] = Field(description="Arguments of rows of the first rule only.")
     changed: list[RowChange] = Field(description="Common rows whose output differs.")
-    cosine_mean: float | None = Field(
-        description="Mean cosine of the common rows' vectors; null: different spaces."
-    )
+    cosine_mean: float | None = Field(description="Mean cosine of the common rows' vectors; null: different spaces.")
     cosine_min: float | None = Field(description="The smallest of them.")
 
 
@@ -113,9 +111,7 @@ def diff_packets(a: Packet, b: Packet) -> PacketDiff:
         rules_removed=[r.name for i, r in enumerate(a.graph.rules) if i not in matched_a],
         same_space=same_space,
         templates=[
-            _template(tries_a[name], tries_b[name], a.graph, b.graph, pairs)
-            for name in tries_a
-            if name in tries_b
+            _template(tries_a[name], tries_b[name], a.graph, b.graph, pairs) for name in tries_a if name in tries_b
         ],
         templates_added=[name for name in tries_b if name not in tries_a],
         templates_removed=[name for name in tries_a if name not in tries_b],
@@ -194,9 +190,7 @@ def _rule(left: _Side, right: _Side, i: int, j: int, order: tuple[int, ...], sam
 
 
 # -- the graph --------------------------------------------------------------------------------------------------------
-def _template(
-    a: TemplateGraph, b: TemplateGraph, graph_a: Graph, graph_b: Graph, pairs: list[_Pair]
-) -> TemplateDiff:
+def _template(a: TemplateGraph, b: TemplateGraph, graph_a: Graph, graph_b: Graph, pairs: list[_Pair]) -> TemplateDiff:
     common_nodes = _common_nodes(a, b)
     partner = {j: (i, order) for i, j, order in pairs}
     unchanged = {i: (i, tuple(range(rule.arity))) for i, rule in enumerate(graph_a.rules)}
@@ -254,8 +248,7 @@ def _plain(step: Decision, graph: Graph, partner: dict[int, tuple[int, tuple[int
         "guard",
         step.source,
         frozenset(
-            (frozenset(graph.symbols[v] for v in case.values), _plain(case.then, graph, partner))
-            for case in step.cases
+            (frozenset(graph.symbols[v] for v in case.values), _plain(case.then, graph, partner)) for case in step.cases
         ),
     )
 
@@ -278,8 +271,7 @@ def _fidelity(packet: Packet, others: Container[str]) -> JSONObject:
     """Measurements; of shapes, those that the other packet measured too."""
     fidelity = packet.manifest.fidelity
     values: JSONObject = {
-        name: getattr(fidelity, name)
-        for name in ("agreement", "coverage", "probe_accuracy", "causal_edge_share")
+        name: getattr(fidelity, name) for name in ("agreement", "coverage", "probe_accuracy", "causal_edge_share")
     }
     for shape in fidelity.shapes:
         if shape.template in others:

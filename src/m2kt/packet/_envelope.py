@@ -44,12 +44,8 @@ class EnvelopeSignature(_Model):
 class Envelope(_Model):
     """A DSSE envelope over an in-toto statement."""
 
-    payload: str = Field(
-        pattern=r"^[A-Za-z0-9+/]+={0,2}$", description="The statement's canonical JSON, base64."
-    )
-    payloadType: str = Field(
-        pattern=r"^application/vnd\.in-toto\+json$", description="Media type of the payload."
-    )
+    payload: str = Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$", description="The statement's canonical JSON, base64.")
+    payloadType: str = Field(pattern=r"^application/vnd\.in-toto\+json$", description="Media type of the payload.")
     signatures: list[EnvelopeSignature] = Field(
         min_length=1, max_length=MAX_SIGNATURES, description="One for each key, in order of key ids."
     )
@@ -114,9 +110,7 @@ def unseal(content: bytes, where: str, *, expected: str | None = None) -> Sealed
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PacketError(f"{where} signs no in-toto statement ({error!r}); it is damaged") from error
     if type_ != STATEMENT_TYPE or expected not in (None, predicate_type):
-        raise PacketError(
-            f"{where} expected a signed {expected or 'statement'}, got {type_} {predicate_type}"
-        )
+        raise PacketError(f"{where} expected a signed {expected or 'statement'}, got {type_} {predicate_type}")
     if not canonical:
         raise PacketError(f"{where}: its payload is not in canonical form; the packet was edited")
     if len(dict(subjects)) != len(subjects) or not all(_SHA256.fullmatch(d) for _, d in subjects):
@@ -141,9 +135,7 @@ def _parse(content: bytes, where: str) -> Dsse:
         dsse = Dsse.from_dict(envelope.model_dump(exclude_none=True))
     except Exception as error:  # invalid base64; securesystemslib does not document what it raises
         raise PacketError(f"{where} is no DSSE envelope ({error}); it is damaged") from error
-    check_canonical(
-        content, lambda: _sorted(dsse), where
-    )  # decoded and encoded again: no spare bits of base64
+    check_canonical(content, lambda: _sorted(dsse), where)  # decoded and encoded again: no spare bits of base64
     return dsse
 
 

@@ -315,9 +315,7 @@ class GraphExecutor:
                 return failed("node", f"no child for {_mask(unit)!r}")
             node = following
 
-    def _write_leaf(
-        self, template: int, node: int, leaf: int, row: int | None, symbol: int | None
-    ) -> _Written:
+    def _write_leaf(self, template: int, node: int, leaf: int, row: int | None, symbol: int | None) -> _Written:
         step = self._leaves[template][node][leaf]
         if isinstance(step, WriteLiteral):
             unit = TracedUnit(step.text, step.symbol, step.lead, "literal")

@@ -20,9 +20,7 @@ def download(repo_id: str, revision: str | None, into: Path, *, token: str | Non
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        snapshot = Path(
-            snapshot_download(repo_id, revision=revision, token=token, allow_patterns=list(PARTS))
-        )
+        snapshot = Path(snapshot_download(repo_id, revision=revision, token=token, allow_patterns=list(PARTS)))
         for name in PARTS:  # the Hub's cache consists of links, which a packet must not contain
             if (snapshot / name).is_file():
                 check_size(name, (snapshot / name).stat().st_size, repo_id)

@@ -46,9 +46,7 @@ def check_depth(raw: bytes, what: str) -> None:
     """Count brackets outside of strings, before any value is built."""
     brackets = _STRING.sub(b"", raw).translate(_AS_SQUARE, _NO_BRACKETS)
     if brackets.count(b"[") > MAX_CONTAINERS:
-        raise PacketError(
-            f"{what} holds more than the {MAX_CONTAINERS} lists and objects allowed; do not use it"
-        )
+        raise PacketError(f"{what} holds more than the {MAX_CONTAINERS} lists and objects allowed; do not use it")
     steps = ord("\\") - np.frombuffer(brackets, np.uint8).astype(np.int32)  # [ is 1, ] is -1
     if steps.cumsum().max(initial=0) > MAX_DEPTH:
         raise PacketError(f"{what} is nested deeper than the {MAX_DEPTH} levels allowed; do not use it")

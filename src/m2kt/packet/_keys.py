@@ -94,9 +94,7 @@ def show_key(key: str | Path | None = None) -> KeyInfo:
         public = public_key(_read(public_file).decode(errors="replace"), str(public_file))
     else:
         public = _private(path, None).public_key()
-    return KeyInfo(
-        name=path.stem, path=str(path), keyid=key_id(public), public_key=public_pem(public), locked=locked
-    )
+    return KeyInfo(name=path.stem, path=str(path), keyid=key_id(public), public_key=public_pem(public), locked=locked)
 
 
 def list_keys() -> list[KeyInfo]:
@@ -165,9 +163,7 @@ def _pem(private: Ed25519PrivateKey, passphrase: str | None) -> bytes:
 
 
 def _not_written(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"cannot write the signing key {path}: {explain(error)}; set M2KT_HOME to a writable directory"
-    )
+    return StorageError(f"cannot write the signing key {path}: {explain(error)}; set M2KT_HOME to a writable directory")
 
 
 def _read(path: Path) -> bytes:

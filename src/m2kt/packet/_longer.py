@@ -69,9 +69,7 @@ def _by_size(spec: ProbeSpec) -> list[int]:
     return sorted(range(spec.n_templates), key=lambda i: len(spec.masks(i)))
 
 
-def _shapes(
-    graph: Graph, spec: ProbeSpec, which: Sequence[int]
-) -> list[tuple[TemplateGraph, tuple[str, ...]]]:
+def _shapes(graph: Graph, spec: ProbeSpec, which: Sequence[int]) -> list[tuple[TemplateGraph, tuple[str, ...]]]:
     return [(graph.templates[i], spec.masks(i)) for i in which]
 
 

@@ -38,9 +38,7 @@ class Embedding(_Model):
     """Where in the teacher the concept vectors were recorded."""
 
     layer: int = Field(ge=0, description="0: the input of the first block; i: the output of block i-1.")
-    source: ConceptSource = Field(
-        default="interrogation", description="Method that found and embedded the concepts."
-    )
+    source: ConceptSource = Field(default="interrogation", description="Method that found and embedded the concepts.")
 
 
 class ShapeFidelity(_Model):
@@ -78,9 +76,7 @@ class Fidelity(_Model):
     causal_edge_share: float | None = Field(
         default=None, ge=0, le=1, description="Share of attention edges whose ablation changes the step."
     )
-    floor: float | None = Field(
-        default=None, description="Agreement times coverage below which extraction refuses."
-    )
+    floor: float | None = Field(default=None, description="Agreement times coverage below which extraction refuses.")
     shapes: list[ShapeFidelity] = Field(default_factory=list, description="The same by template.")
     other: dict[str, float] = Field(default_factory=dict, description="Further measurements by name.")
 
@@ -89,16 +85,10 @@ class Ledger(_Model):
     """What the extraction used: the count behind "data-free"."""
 
     labelled_examples: int = Field(default=0, ge=0, description="Labelled examples seen.")
-    teacher_passes: int = Field(
-        default=0, ge=0, description="Sequences sent through the teacher at extraction."
-    )
-    teacher_tokens_in_traces: int = Field(
-        default=0, ge=0, description="Tokens of teacher text in the packet."
-    )
+    teacher_passes: int = Field(default=0, ge=0, description="Sequences sent through the teacher at extraction.")
+    teacher_tokens_in_traces: int = Field(default=0, ge=0, description="Tokens of teacher text in the packet.")
     concepts: int = Field(default=0, ge=0, description="K, rows of the packet's rules.")
-    packet_bytes: int = Field(
-        default=0, ge=0, description="Bytes of all parts except manifest, card and signature."
-    )
+    packet_bytes: int = Field(default=0, ge=0, description="Bytes of all parts except manifest, card and signature.")
     seconds: float = Field(default=0.0, ge=0, description="Wall-clock time of the extraction.")
 
 
@@ -121,19 +111,13 @@ class Manifest(_Model):
     created: str = Field(description="Time of extraction, ISO 8601 in UTC; supplied by the caller.")
     teacher: TeacherCard = Field(description="The model that the skill comes from.")
     embedding: Embedding = Field(description="Where the concept vectors were recorded.")
-    verbalised: float = Field(
-        default=0.0, ge=0, le=1, description="v, share of rows whose output travels as text."
-    )
+    verbalised: float = Field(default=0.0, ge=0, le=1, description="v, share of rows whose output travels as text.")
     fidelity: Fidelity = Field(default_factory=Fidelity, description="Measurements on unseen prompts.")
     ledger: Ledger = Field(default_factory=Ledger, description="What the extraction used.")
     seed: int = Field(default=0, description="Seed of the extraction.")
-    config: JSONObject = Field(
-        default_factory=dict, description="The resolved configuration of the extraction."
-    )
+    config: JSONObject = Field(default_factory=dict, description="The resolved configuration of the extraction.")
     libraries: dict[str, str] = Field(default_factory=library_versions, description="Library versions.")
-    fallback: bool = Field(
-        default=False, description="True: no graph was found; the packet holds plain traces."
-    )
+    fallback: bool = Field(default=False, description="True: no graph was found; the packet holds plain traces.")
     fallback_reason: str | None = Field(default=None, description="Why no graph was found.")
     notes: list[str] = Field(default_factory=list, description="Remarks for people.")
     files: dict[str, str] = Field(

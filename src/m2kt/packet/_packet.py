@@ -102,9 +102,7 @@ class Packet:
         return Path(path)
 
     @classmethod
-    def from_pretrained(
-        cls, name: str | Path, *, revision: str | None = None, token: str | None = None
-    ) -> Packet:
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, token: str | None = None) -> Packet:
         """A packet by path, or by the id of a repository on the Hub, with the checks of :meth:`load`.
 
         Args:
@@ -223,9 +221,7 @@ class Packet:
         """All parts except the signature, as they would be written now."""
         parts = self._content_parts()
         size = _payload_size(parts)
-        ledger = self.manifest.ledger.model_copy(
-            update={"packet_bytes": size, "concepts": self.graph.n_concepts}
-        )
+        ledger = self.manifest.ledger.model_copy(update={"packet_bytes": size, "concepts": self.graph.n_concepts})
         manifest = self.manifest.model_copy(update={"ledger": ledger, "files": {}})
         parts[CARD] = write_card(manifest, self.graph, self.spec).encode()
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(parts.items())}
@@ -256,14 +252,10 @@ def _payload_size(parts: dict[str, bytes]) -> int:
 def _check_digests(manifest: Manifest, parts: dict[str, bytes], where: str) -> None:
     covered = {name: parts[name] for name in parts if name not in (MANIFEST, SIGNATURE)}
     if manifest.files.keys() != covered.keys():
-        raise PacketError(
-            f"{where}: manifest.json lists {sorted(manifest.files)}, expected {sorted(covered)}"
-        )
+        raise PacketError(f"{where}: manifest.json lists {sorted(manifest.files)}, expected {sorted(covered)}")
     for name, content in covered.items():
         if hashlib.sha256(content).hexdigest() != manifest.files[name]:
-            raise PacketError(
-                f"{where}: {name} does not have the digest in manifest.json; get the packet again"
-            )
+            raise PacketError(f"{where}: {name} does not have the digest in manifest.json; get the packet again")
 
 
 def _check_ledger(packet: Packet, where: str) -> None:

@@ -126,12 +126,8 @@ def _read_file(path: Path) -> bytes:
     info = path.lstat()
     if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
         kind = "a link" if stat.S_ISLNK(info.st_mode) or stat.S_ISREG(info.st_mode) else "no file"
-        raise PacketError(
-            f"{path} is {kind}; expected a regular file: copy the packet with its links resolved"
-        )
-    flags = (
-        os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    )
+        raise PacketError(f"{path} is {kind}; expected a regular file: copy the packet with its links resolved")
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags), "rb") as file:
         opened = os.fstat(file.fileno())
         if (opened.st_dev, opened.st_ino) != (info.st_dev, info.st_ino):
@@ -144,9 +140,7 @@ def _check_target(path: Path) -> None:
     if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
         raise StorageError(f"{path} is a directory without a packet; choose another path")
     if path.is_file() and not (path.suffix == SUFFIX and zipfile.is_zipfile(path)):
-        raise StorageError(
-            f"{path} is a file that is no packet; choose another path or a name ending in {SUFFIX}"
-        )
+        raise StorageError(f"{path} is a file that is no packet; choose another path or a name ending in {SUFFIX}")
     if path.is_dir() and path.suffix == SUFFIX:
         raise StorageError(f"{path} is a directory, but a name ending in {SUFFIX} is a single file")
 
@@ -197,9 +191,7 @@ def read_zip(file: BinaryIO, size: int, where: str) -> dict[str, bytes]:
     for expected in PARTS:
         head = file.read(_LOCAL.size)
         if len(head) < _LOCAL.size or not head.startswith(b"PK\3\4"):
-            raise PacketError(
-                f"{where} is no packet file: expected the entry {expected}; get the packet again"
-            )
+            raise PacketError(f"{where} is no packet file: expected the entry {expected}; get the packet again")
         _, _, flags, method, _, _, _, _, length, n_name, _ = _LOCAL.unpack(head)
         name = file.read(min(n_name, _LONGEST_NAME)).decode("ascii", "replace")
         _check_name(name, expected, files, where)
@@ -230,13 +222,9 @@ def _check_name(name: str, expected: str, read: dict[str, bytes], where: str) ->
     if name in read:
         raise PacketError(f"{where} holds {name} twice; do not use this packet")
     if name not in PARTS:
-        raise PacketError(
-            f"{where} holds a file that is not part of a packet: {name!r}; do not use this packet"
-        )
+        raise PacketError(f"{where} holds a file that is not part of a packet: {name!r}; do not use this packet")
     if name != expected:
-        raise PacketError(
-            f"{where} is not in canonical form: expected {expected}, got {name}; get the packet again"
-        )
+        raise PacketError(f"{where} is not in canonical form: expected {expected}, got {name}; get the packet again")
 
 
 def _local_header(name: str, checksum: int, size: int) -> bytes:

@@ -64,9 +64,7 @@ class TrustedKey(_Strict):
 
 
 class _Revoked(_Strict):
-    time: Time = Field(
-        description="When it was revoked, for people: a revocation holds for signatures of any time."
-    )
+    time: Time = Field(description="When it was revoked, for people: a revocation holds for signatures of any time.")
     reason: str = Field(min_length=1, description="Reason, shown in the verdict.")
 
 
@@ -98,12 +96,8 @@ class TrustPolicy(_Strict):
         min_length=1, description="Number of owners in each role who must have signed a packet."
     )
     revoked: Revocations = Field(default_factory=Revocations, description="Revoked keys and packets.")
-    teachers: list[Digest] | None = Field(
-        default=None, description="Digests of allowed teachers; all, if not given."
-    )
-    licences: list[str] | None = Field(
-        default=None, description="Allowed licences of teachers; all, if not given."
-    )
+    teachers: list[Digest] | None = Field(default=None, description="Digests of allowed teachers; all, if not given.")
+    licences: list[str] | None = Field(default=None, description="Allowed licences of teachers; all, if not given.")
 
     @model_validator(mode="after")
     def _can_be_met(self) -> TrustPolicy:

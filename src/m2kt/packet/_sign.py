@@ -49,9 +49,7 @@ def verify_files(files: dict[str, bytes], signature: bytes, where: str) -> Signa
     """
     sealed = unseal(signature, f"{where}: {SIGNATURE}", expected=PREDICATE_TYPE)
     if sealed.writer is None:
-        raise PacketError(
-            f"{where}: {SIGNATURE} does not name its writer's key; the signature does not verify"
-        )
+        raise PacketError(f"{where}: {SIGNATURE} does not name its writer's key; the signature does not verify")
     for file in sorted(sealed.subjects.keys() ^ files.keys()):
         raise PacketError(
             f"{where}: {file} is {'missing' if file in sealed.subjects else 'not covered by the signature'}"

@@ -46,9 +46,7 @@ def write_arrays(arrays: Arrays, where: str) -> bytes:
     kinds = {}
     for name, array in arrays.items():
         if not _NAME.fullmatch(name):
-            raise PacketError(
-                f"{where}: {name!r} is no name of a tensor; expected words_AXES, as in vectors_KD"
-            )
+            raise PacketError(f"{where}: {name!r} is no name of a tensor; expected words_AXES, as in vectors_KD")
         if array.dtype not in _OF_NUMPY:
             raise PacketError(f"{where}: {name} has type {array.dtype}; expected one of {', '.join(DTYPES)}")
         kinds[name] = _OF_NUMPY[array.dtype]
@@ -104,9 +102,7 @@ def _read_header(raw: bytes, where: str) -> list[tuple[str, str, tuple[int, ...]
 
 def _read_entry(name: str, entry: object, where: str) -> tuple[str, tuple[int, ...]]:
     if not _NAME.fullmatch(name):
-        raise PacketError(
-            f"{where}: {name[:40]!r} is no name of a tensor; expected words_AXES, as in vectors_KD"
-        )
+        raise PacketError(f"{where}: {name[:40]!r} is no name of a tensor; expected words_AXES, as in vectors_KD")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise PacketError(f"{where}: {name}: expected dtype, shape and data_offsets")
     kind, shape = entry["dtype"], entry["shape"]

@@ -40,9 +40,7 @@ class TrustVerdict(_Result):
 
     kind: str = Field(description="Predicate type of the signed statement.")
     packet: str = Field(description="Digest of the packet that was signed, or that the statement is about.")
-    integrity: Literal[True] = Field(
-        default=True, description="All signatures are valid, nothing was edited."
-    )
+    integrity: Literal[True] = Field(default=True, description="All signatures are valid, nothing was edited.")
     trusted: bool = Field(description="Whether the policy accepts it.")
     signatures: list[SignerState] = Field(description="All signers.")
     reasons: list[str] = Field(description="Why it is not trusted; empty if it is trusted.")
@@ -78,9 +76,7 @@ def judge_packet(packet: Packet, policy: TrustPolicy | None, *, at: datetime | N
     return _judge(PREDICATE_TYPE, packet.digest, signature.keyids, policy, thresholds, reasons, at)
 
 
-def judge_statement(
-    statement: Statement, policy: TrustPolicy | None, *, at: datetime | None = None
-) -> TrustVerdict:
+def judge_statement(statement: Statement, policy: TrustPolicy | None, *, at: datetime | None = None) -> TrustVerdict:
     """Judge the signers of a statement by the policy: they must have the role auditor."""
     thresholds: dict[Role, int] = {} if policy is None else {"auditor": policy.thresholds.get("auditor", 1)}
     return _judge(statement.predicate_type, statement.packet, statement.keyids, policy, thresholds, [], at)
@@ -147,9 +143,7 @@ def _state(keyid: str, policy: TrustPolicy, at: datetime) -> SignerState:
         state = "expired"
     elif key.not_before is not None and at < key.not_before:
         state = "not yet valid"
-    return SignerState(
-        keyid=keyid, owner=key.owner if key else None, roles=key.roles if key else [], state=state
-    )
+    return SignerState(keyid=keyid, owner=key.owner if key else None, roles=key.roles if key else [], state=state)
 
 
 def _reason(signer: SignerState) -> str:

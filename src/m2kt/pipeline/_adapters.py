@@ -139,9 +139,7 @@ def rollback(path: str | Path, to: str | None = None) -> Rollback:
     path = Path(path)
     before, known = read_adapter(path), states(path)
     if before is None and not known:
-        raise StorageError(
-            f"expected an adapter or its states at {path}, got neither; name the adapter's directory"
-        )
+        raise StorageError(f"expected an adapter or its states at {path}, got neither; name the adapter's directory")
     matching = [s for s in known if to is None or str(s.number) == to]
     if not matching and to is not None:
         matching = [s for s in known if _hex(s.digest).startswith(_hex(to))]

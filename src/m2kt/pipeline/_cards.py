@@ -91,9 +91,7 @@ def exported_card(
         from m2kt.models import gguf_config_overrides
 
         words += f', gguf_file="{file.name}"'
-        options = words.removeprefix('"DIR"') + "".join(
-            f", {k}={v}" for k, v in gguf_config_overrides(file).items()
-        )
+        options = words.removeprefix('"DIR"') + "".join(f", {k}={v}" for k, v in gguf_config_overrides(file).items())
     rows, title = {"exported from": source}, base.name
     if signed_receipt is not None:
         statement, receipt = signed_receipt
@@ -246,9 +244,7 @@ def _figures(receipt: Receipt) -> str:
         "gap recovered": _percent(after.gap_recovered),
     }
     neutral = after.neutral
-    rows["perplexity on neutral text"] = (
-        f"{neutral.perplexity_before:.4g} before, {neutral.perplexity_after:.4g} after"
-    )
+    rows["perplexity on neutral text"] = f"{neutral.perplexity_before:.4g} before, {neutral.perplexity_after:.4g} after"
     if after.confidence:
         kinds = (("high", after.confidence.sure), ("low", after.confidence.unsure))
         rows["agreement with the packet"] = ", ".join(

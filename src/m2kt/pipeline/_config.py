@@ -28,9 +28,7 @@ class IngestConfig(BaseModel):
         description="Maximum number of optimiser steps; --updates overrides it.",
     )
     student: StudentSettings = Field(default_factory=StudentSettings, description="The student side.")
-    thresholds: Thresholds = Field(
-        default_factory=Thresholds, description="Limits that the verdict is based on."
-    )
+    thresholds: Thresholds = Field(default_factory=Thresholds, description="Limits that the verdict is based on.")
     content: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="The content auditor: fields of ContentConfig of the distribution m2kt-content, which validates "

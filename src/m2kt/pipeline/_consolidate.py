@@ -149,9 +149,7 @@ def _imitate(
         return sum(a == b for a, (_, b) in pairs) / max(1, len(validation))
 
     pairs = [(p.text, answer) for p, answer in training]
-    tuned, ledger = distil_reader(
-        base, pairs, agreement, settings, seed=seed, progress=partial(say, "consolidating")
-    )
+    tuned, ledger = distil_reader(base, pairs, agreement, settings, seed=seed, progress=partial(say, "consolidating"))
     say("auditing", 0, 1)
     after = score(spec, prompts, ask(tuned, spec, prompts), reference)
     measurements = Measurements(

@@ -49,9 +49,7 @@ class DemoResult(Result):
 
     rows: list[DemoRow]
     rollback: Ingestion = Field(description="A spoiled packet, ingested over an accepted adapter.")
-    restored: bool = Field(
-        description="Whether the adapter's digest is the same before and after the rejection."
-    )
+    restored: bool = Field(description="Whether the adapter's digest is the same before and after the rejection.")
     seconds: float
 
     def report(self) -> Report:
@@ -100,8 +98,7 @@ def demo(
     return DemoResult(
         rows=rows,
         rollback=rollback,
-        restored=rollback.adapter_digest is not None
-        and rollback.adapter_digest == rollback.adapter_digest_before,
+        restored=rollback.adapter_digest is not None and rollback.adapter_digest == rollback.adapter_digest_before,
         seconds=round(time.monotonic() - started, 1),
     )
 

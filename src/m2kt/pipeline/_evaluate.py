@@ -60,9 +60,7 @@ def evaluate(
     agreement = None
     if teacher is not None:
         other = load_causal_lm(teacher, device=device, dtype=dtype)
-        agreement = _agreement(
-            spec, completions, ask(other, spec, prompts, progress=partial(say, "answering"))
-        )
+        agreement = _agreement(spec, completions, ask(other, spec, prompts, progress=partial(say, "answering")))
     scored = Score(0, 0) if truth is None else score(spec, prompts, completions, truth)
     result = EvaluateResult(
         accuracy=scored.accuracy if scored.n else None,
@@ -97,9 +95,7 @@ def _subject(
 ) -> Packet | None:
     """The packet that a statement is about; None without a statement."""
     if (packet is None) != (statement is None):
-        raise SpecError(
-            "expected both packet and statement or neither, got one; a statement is about a packet"
-        )
+        raise SpecError("expected both packet and statement or neither, got one; a statement is about a packet")
     if packet is None:
         return None
     packet = open_packet(packet)
@@ -118,8 +114,6 @@ def _questions(
         cut = Segmenter(spec.values).cut
         return spec, [Prompt(text, 0, False, tuple(cut(text))) for text in list(answers)[:n]], Truth(answers)
     if held_out and not spec.held_out:
-        raise SpecError(
-            f"expected held-out shapes in the spec {spec.name}, got none; add them or ask probed shapes"
-        )
+        raise SpecError(f"expected held-out shapes in the spec {spec.name}, got none; add them or ask probed shapes")
     truth = load_truth(spec, base)
     return spec, evaluation_prompts(spec, truth, n, seed=seed, held_out=held_out), truth

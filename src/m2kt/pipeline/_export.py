@@ -91,9 +91,7 @@ def _adapter(source: str | Path, form: Form, needed: bool) -> Path | None:
     if (Path(source) / "adapter_config.json").is_file():
         return Path(source)
     if needed:
-        raise SpecError(
-            f"expected an adapter for --student and --without-reader, got {source}; leave them out"
-        )
+        raise SpecError(f"expected an adapter for --student and --without-reader, got {source}; leave them out")
     if form == "hf":
         raise ModelError(
             f"expected an adapter, got the model {source}, an ordinary checkpoint already; use --format gguf"
@@ -101,9 +99,7 @@ def _adapter(source: str | Path, form: Form, needed: bool) -> Path | None:
     return None
 
 
-def _receipt(
-    adapter: Path | None, loaded: LoadedModel, digest: str | None
-) -> tuple[Statement, Receipt] | None:
+def _receipt(adapter: Path | None, loaded: LoadedModel, digest: str | None) -> tuple[Statement, Receipt] | None:
     """The receipt of the adapter or model; None without one. Raises CompatibilityError for another base."""
     folder = adapter or loaded.path
     if not (folder / RECEIPT).is_file():
@@ -121,9 +117,7 @@ def _base_of(adapter: Path) -> str:
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     named = config.get("base_model_name_or_path")
     if not named:
-        raise CompatibilityError(
-            f"expected a base model in {adapter}/adapter_config.json, got none; use --student"
-        )
+        raise CompatibilityError(f"expected a base model in {adapter}/adapter_config.json, got none; use --student")
     return str(named)
 
 
@@ -137,9 +131,7 @@ def _load(name: str, device: str, dtype: Dtype) -> LoadedModel:
     return load_causal_lm(name, device=device, dtype=dtype)
 
 
-def _merge(
-    loaded: LoadedModel, adapter: Path, without_reader: bool
-) -> tuple[LoadedModel, list[str], list[str]]:
+def _merge(loaded: LoadedModel, adapter: Path, without_reader: bool) -> tuple[LoadedModel, list[str], list[str]]:
     """The base with the steering merged; names of the merged matrices, and of the blocks whose reader was left out."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 

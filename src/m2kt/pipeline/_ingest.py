@@ -187,9 +187,7 @@ class _Transfer:
         model = replace_bank(with_adapter(self.student, adapter).peft_model, self.rehearsed)
         return self._adapted(model, {"labelled_examples": 0, "updates": 0, "rehearsal_sequences": 0}, [])
 
-    def _adapted(
-        self, model: PeftModel, training: Mapping[str, object], history: list[dict[str, float]]
-    ) -> _Adapted:
+    def _adapted(self, model: PeftModel, training: Mapping[str, object], history: list[dict[str, float]]) -> _Adapted:
         manifest = self.packet.manifest
         ledger = {
             **training,
@@ -227,9 +225,7 @@ class _Transfer:
             progress=self.say,
         )
 
-    def commit(
-        self, candidate: _Adapted, verdict: Verdict, origin: TrustVerdict | None, signer: CryptoSigner
-    ) -> Path:
+    def commit(self, candidate: _Adapted, verdict: Verdict, origin: TrustVerdict | None, signer: CryptoSigner) -> Path:
         """Writes an accepted adapter, or the receipt of a rejection; returns the receipt's path."""
         packet, ledger = self.packet, candidate.ledger
         config: dict[str, JsonValue] = {

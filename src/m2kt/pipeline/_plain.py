@@ -22,9 +22,7 @@ GGUF_FILE = "model.gguf"
 def check_empty(out: Path) -> None:
     """Raises StorageError where ``out`` exists or cannot be written."""
     if out.exists():
-        raise StorageError(
-            f"expected a path that does not exist, got {out}; nothing was overwritten: choose another"
-        )
+        raise StorageError(f"expected a path that does not exist, got {out}; nothing was overwritten: choose another")
     check_writable(out)
 
 
@@ -66,9 +64,7 @@ def write_plain(
             if form == "gguf":
                 from m2kt.models import write_gguf
 
-                notes = write_gguf(
-                    cast("PreTrainedModel", model), tokenizer, aside / GGUF_FILE, name=out.name
-                )
+                notes = write_gguf(cast("PreTrainedModel", model), tokenizer, aside / GGUF_FILE, name=out.name)
             else:
                 model.save_pretrained(str(aside))
                 tokenizer.save_pretrained(str(aside))

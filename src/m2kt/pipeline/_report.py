@@ -60,8 +60,7 @@ class Result(BaseModel):
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>"
-            for name, value in self.table().items()
+            f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in self.table().items()
         )
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.remarks())
         return f"<div><b>{escape(self.headline())}</b><table>{rows}</table>{notes}</div>"

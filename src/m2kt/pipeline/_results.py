@@ -121,13 +121,9 @@ class Ingestion(Result):
     packet: str = Field(description="Digest of the packet.")
     adapter: Path = Field(description="Where the adapter is, or would have been.")
     adapter_digest_before: str | None = Field(description="Digest of the adapter there before; null: none.")
-    adapter_digest: str | None = Field(
-        description="Digest of the adapter there now; a rejection changes nothing."
-    )
+    adapter_digest: str | None = Field(description="Digest of the adapter there now; a rejection changes nothing.")
     receipt: Path = Field(description="The signed receipt: in the adapter, or beside it after a rejection.")
-    ledger: dict[str, JsonValue] = Field(
-        description="What was used: examples, passes, tokens, bytes, seconds."
-    )
+    ledger: dict[str, JsonValue] = Field(description="What was used: examples, passes, tokens, bytes, seconds.")
 
     @property
     def accepted(self) -> bool:
@@ -177,9 +173,7 @@ class Consolidation(Result):
     """The verdict on a checkpoint that imitates an accepted adapter."""
 
     verdict: Verdict
-    reader_accuracy: float = Field(
-        description="Accuracy of the student with the adapter; `reader` in the report."
-    )
+    reader_accuracy: float = Field(description="Accuracy of the student with the adapter; `reader` in the report.")
     packet: str = Field(description="Digest of the packet.")
     model: Path | None = Field(description="The checkpoint; null after a rejection.")
     model_digest: str | None
@@ -262,9 +256,7 @@ class EvaluateResult(Result):
 
     accuracy: float | None = Field(description="Share of right answers; null where no truth is known.")
     interval: tuple[float, float] | None = Field(description="Wilson 95 % interval of the accuracy.")
-    agreement: float | None = Field(
-        description="Share of answers equal to the teacher's; null without --teacher."
-    )
+    agreement: float | None = Field(description="Share of answers equal to the teacher's; null without --teacher.")
     n: int = Field(description="Prompts asked.")
     judged: int = Field(description="Prompts whose right answer is known.")
     shapes: list[ShapeScore]
@@ -278,9 +270,7 @@ class EvaluateResult(Result):
     seconds: float
 
     def headline(self) -> str:
-        return (
-            f"accuracy {with_interval(self.accuracy, self.interval)} of {self.judged} prompts; {self.model}"
-        )
+        return f"accuracy {with_interval(self.accuracy, self.interval)} of {self.judged} prompts; {self.model}"
 
     def table(self) -> dict[str, str]:
         return {
@@ -332,11 +322,7 @@ def _confidence(confidence: Confidence | None) -> str:
     return ", ".join(
         [
             high,
-            *(
-                f"{percent(part.as_packet)} at {name} confidence as the packet"
-                for name, part in parts
-                if part
-            ),
+            *(f"{percent(part.as_packet)} at {name} confidence as the packet" for name, part in parts if part),
         ]
     )
 

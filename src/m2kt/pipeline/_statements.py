@@ -67,9 +67,7 @@ class PacketVerdict(Circumstances):
     clean: bool = Field(description="Whether there is no finding.")
     against: str | None = Field(description="Digest of the packet it was compared with; null: none.")
     content: dict[str, JsonValue] = Field(description="Findings in its texts, and Penalty(c_k) by concept.")
-    consistency: dict[str, JsonValue] = Field(
-        description="Rows that contradict each other or the other packet."
-    )
+    consistency: dict[str, JsonValue] = Field(description="Rows that contradict each other or the other packet.")
 
 
 class BaseModelId(BaseModel):
@@ -95,9 +93,7 @@ class Receipt(Circumstances):
 
     base_model: BaseModelId
     cal: dict[str, JsonValue] = Field(description="Settings of the student side, updates and seed.")
-    ledger: dict[str, JsonValue] = Field(
-        description="What was used: examples, passes, tokens, bytes, seconds."
-    )
+    ledger: dict[str, JsonValue] = Field(description="What was used: examples, passes, tokens, bytes, seconds.")
     before: Before
     after: dict[str, JsonValue] = Field(
         description="Measurements of the verdict (m2kt-verdict.json), and `adapter`: the digest of what was committed, "
@@ -171,17 +167,13 @@ def key_file(key: str | Path) -> Path:
     return local_key()
 
 
-def signed(
-    packet: Packet, kind: str, predicate: Circumstances, by: Path | CryptoSigner | None = None
-) -> bytes:
+def signed(packet: Packet, kind: str, predicate: Circumstances, by: Path | CryptoSigner | None = None) -> bytes:
     """The statement, signed; ``by`` as for :func:`m2kt.packet.sign_statement`."""
     content = predicate.model_dump(mode="json")
     return sign_statement(kind, packet.digest, content, name=packet.manifest.name, key=by)
 
 
-def write_statement(
-    path: str | Path, packet: Packet, kind: str, result: Result, key: CryptoSigner | None
-) -> Path:
+def write_statement(path: str | Path, packet: Packet, kind: str, result: Result, key: CryptoSigner | None) -> Path:
     """Writes a result as a signed statement about a packet. Raises StorageError."""
     predicate = PREDICATES[kind].model_validate(result.report())
     return write_file(Path(path), signed(packet, kind, predicate, key))

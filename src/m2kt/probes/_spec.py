@@ -40,9 +40,7 @@ class _Strict(BaseModel):
 class Slot(_Strict):
     """The values that a slot may take."""
 
-    values: list[str] = Field(
-        description="Distinct, non-empty texts; one or several tokens each.", min_length=1
-    )
+    values: list[str] = Field(description="Distinct, non-empty texts; one or several tokens each.", min_length=1)
 
     @field_validator("values")
     @classmethod
@@ -51,9 +49,7 @@ class Slot(_Strict):
             raise ValueError("slot values must be distinct")
         for value in values:
             if not value or value != value.strip():
-                raise ValueError(
-                    f"slot value {value!r} is empty or has outer spaces; put spaces into the template"
-                )
+                raise ValueError(f"slot value {value!r} is empty or has outer spaces; put spaces into the template")
         return values
 
 
@@ -90,9 +86,7 @@ class ProbeSpec(_Strict):
     description: str = Field(default="", description="One line for people.")
     licence: str | None = Field(default=None, description="Licence of the spec's text.")
     slots: dict[str, Slot] = Field(description="Slot name to values.", min_length=1)
-    templates: list[str | WeightedTemplate] = Field(
-        description="Shapes that are probed and rehearsed.", min_length=1
-    )
+    templates: list[str | WeightedTemplate] = Field(description="Shapes that are probed and rehearsed.", min_length=1)
     held_out: list[str | WeightedTemplate] = Field(
         default_factory=list,
         description="Shapes that are never probed: for evaluation only, unless rehearsal.longer adds them.",

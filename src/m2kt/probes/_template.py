@@ -87,10 +87,7 @@ class Template:
             self._choice_of_hole.append(choice)
         self._values = [slots[slot] for slot in self._choices]
         self._drawn_from = sorted(set(self._choices))
-        pieces = [
-            p.replace("%", "%%") if isinstance(p, str) else p.lead.replace("%", "%%") + "%s"
-            for p in self.parts
-        ]
+        pieces = [p.replace("%", "%%") if isinstance(p, str) else p.lead.replace("%", "%%") + "%s" for p in self.parts]
         self._format = "".join(pieces)
         # Thousands of prompts share their units: one for each text between holes, one for each hole and value.
         self._units_of_part = [

@@ -90,9 +90,7 @@ def read_labelled(path: str | Path) -> dict[str, str]:
             entry = json.loads(line)
             labelled[str(entry["prompt"])] = str(entry["answer"])
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise SpecError(
-                f'{path}:{number}: expected {{"prompt": ..., "answer": ...}}, got {line[:80]!r}'
-            ) from error
+            raise SpecError(f'{path}:{number}: expected {{"prompt": ..., "answer": ...}}, got {line[:80]!r}') from error
     if not labelled:
         raise SpecError(f"{path} has no labelled prompt")
     return labelled
@@ -143,9 +141,7 @@ def _generated(config: ReasoningGym, base_dir: Path) -> Truth:
             f"the truth needs the reasoning-gym dataset {config.reasoning_gym!r}: pip install 'm2kt[bench]'"
         ) from error
     try:
-        dataset: _Dataset = reasoning_gym.create_dataset(
-            config.reasoning_gym, **{"seed": 0, **config.options}
-        )
+        dataset: _Dataset = reasoning_gym.create_dataset(config.reasoning_gym, **{"seed": 0, **config.options})
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise SpecError(f"truth: reasoning-gym refuses {config.model_dump()}: {error}") from error
     write = _question if config.via is None else _function(config.via, base_dir)

@@ -55,9 +55,7 @@ class Bucket:
         end = size if end is None else min(end, size)
         for position in range(start, end, PIECE):
             with self._request(f"read {name}"):
-                piece: bytes = self._files.cat_file(
-                    self._key(name), start=position, end=min(position + PIECE, end)
-                )
+                piece: bytes = self._files.cat_file(self._key(name), start=position, end=min(position + PIECE, end))
             yield piece
 
     def names(self, prefix: str) -> Iterator[str]:
@@ -86,6 +84,4 @@ class Bucket:
             yield
         except (OSError, BotoCoreError, ClientError) as error:
             reason = explain(error) or type(error).__name__
-            raise BrokerError(
-                f"cannot {action} in s3://{self._root}: {reason}; check keys and endpoint"
-            ) from error
+            raise BrokerError(f"cannot {action} in s3://{self._root}: {reason}; check keys and endpoint") from error

@@ -30,9 +30,7 @@ def cached(kind: str, name: str) -> Path:
         name: rest of its reference, any text.
     """
     readable = _UNSAFE.sub("-", name).strip("-")[-40:]
-    return (
-        m2kt_home() / "packets" / f"{kind}-{readable}-{hashlib.sha256(name.encode()).hexdigest()[:16]}.m2kp"
-    )
+    return m2kt_home() / "packets" / f"{kind}-{readable}-{hashlib.sha256(name.encode()).hexdigest()[:16]}.m2kp"
 
 
 def remember_revoked(digest: str, broker: str, reason: str) -> None:
@@ -42,9 +40,7 @@ def remember_revoked(digest: str, broker: str, reason: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"packet": digest, "broker": broker, "reason": reason}))
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {explain(error)}; set M2KT_HOME to another directory"
-        ) from error
+        raise StorageError(f"cannot write {path}: {explain(error)}; set M2KT_HOME to another directory") from error
 
 
 def refuse_remembered(digest: str) -> None:

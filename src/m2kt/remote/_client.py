@@ -45,9 +45,7 @@ class BrokerClient:
     def __init__(self, url: str | None = None, key: str | None = None) -> None:
         url = url or os.environ.get(URL)
         if not url:
-            raise SpecError(
-                f"expected a broker's address in {URL}, got none; set it, such as http://127.0.0.1:8765"
-            )
+            raise SpecError(f"expected a broker's address in {URL}, got none; set it, such as http://127.0.0.1:8765")
         key = key or os.environ.get(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = httpx2.Timeout(60.0, connect=5.0)
@@ -57,9 +55,7 @@ class BrokerClient:
     def __enter__(self) -> BrokerClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._http.close()
 
     def publish(self, digest: str, file: Path, progress: ByteProgress | None = None) -> PacketAnswer:
@@ -176,9 +172,7 @@ class BrokerClient:
 
         def once() -> Answer:
             body = content() if callable(content) else content
-            response = self._http.request(
-                method, path, content=body, headers=headers, params=params, json=json
-            )
+            response = self._http.request(method, path, content=body, headers=headers, params=params, json=json)
             return cast(Answer, check(response).json())
 
         return patiently(f"{method} {self.url}{path}", once)

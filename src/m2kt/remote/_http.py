@@ -38,9 +38,7 @@ def patiently(subject: str, request: Callable[[], T], attempts: int = ATTEMPTS) 
         except (Transient, httpx2.TransportError) as error:
             if not remaining:
                 reason = str(error) or type(error).__name__
-                raise BrokerError(
-                    f"{subject} failed {attempts} times, last: {reason}; try again later"
-                ) from error
+                raise BrokerError(f"{subject} failed {attempts} times, last: {reason}; try again later") from error
             requested = error.delay if isinstance(error, Transient) else None
             time.sleep(min(LONGEST_WAIT, max(requested or 0.0, delay * random.uniform(0.5, 1.5))))
             delay *= 2

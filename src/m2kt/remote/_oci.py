@@ -89,9 +89,7 @@ class Repository:
             "artifactType": kind.artefact_type,
             "config": empty,
             "layers": [layer],
-            "annotations": {
-                f"urn.m2kt.{name}": value for name, value in (labels or {}).items() if name != "title"
-            },
+            "annotations": {f"urn.m2kt.{name}": value for name, value in (labels or {}).items() if name != "title"},
         }
         with self._request(f"push {tag}") as registry, _as_file(source) as file, _as_file(EMPTY) as config:
             container = registry.get_container(f"{self.name}:{tag}")
@@ -155,9 +153,7 @@ class Repository:
         try:
             yield self._registry()
         except (requests.RequestException, AuthenticationException, ValueError, KeyError, OSError) as error:
-            raise BrokerError(
-                f"cannot {action} at {self.name}: {explain(error)[:200]}; is the registry up?"
-            ) from error
+            raise BrokerError(f"cannot {action} at {self.name}: {explain(error)[:200]}; is the registry up?") from error
 
     def _registry(self) -> Registry:
         """One session per thread: requests does not document sessions as thread-safe."""

@@ -80,9 +80,7 @@ def refuse_revoked(digest: str) -> None:
 
 def _from_broker(digest: str, progress: ByteProgress) -> Path:
     if not _DIGEST.fullmatch(digest):
-        raise SpecError(
-            f"expected m2kt://sha256:<64 hex digits>, got m2kt://{digest}; m2kt search shows digests"
-        )
+        raise SpecError(f"expected m2kt://sha256:<64 hex digits>, got m2kt://{digest}; m2kt search shows digests")
     refuse_remembered(digest)
     path = cached("m2kt", digest)
     if offline():
@@ -107,9 +105,7 @@ def _from_broker(digest: str, progress: ByteProgress) -> Path:
 def _from_registry(name: str, progress: ByteProgress) -> Path:
     _host, _name, reference = split(name)
     if reference is None:
-        raise SpecError(
-            f"expected oci://{name}:TAG or oci://{name}@sha256:..., got oci://{name}; add a tag or digest"
-        )
+        raise SpecError(f"expected oci://{name}:TAG or oci://{name}@sha256:..., got oci://{name}; add a tag or digest")
     path = cached("oci", name)
     if offline():
         return _kept(path, f"oci://{name}")
@@ -126,9 +122,7 @@ def _from_registry(name: str, progress: ByteProgress) -> Path:
     _write(path, repository.read(layer.digest), layer.size, progress)
     if (received := digest_of(path)) != layer.digest:
         path.unlink()
-        raise PacketError(
-            f"expected {layer.digest} at oci://{name}, got {received}: damaged in transfer; try again"
-        )
+        raise PacketError(f"expected {layer.digest} at oci://{name}, got {received}: damaged in transfer; try again")
     _checked(path)
     return path
 

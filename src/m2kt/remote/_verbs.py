@@ -112,9 +112,7 @@ def yank(digest: str, reason: str, *, revoke: bool = False, undo: bool = False) 
         undo: list a yanked packet again.
     """
     if revoke and undo:
-        raise SpecError(
-            "expected at most one of --revoke and --undo, got both; a revocation cannot be undone"
-        )
+        raise SpecError("expected at most one of --revoke and --undo, got both; a revocation cannot be undone")
     state = "revoked" if revoke else "listed" if undo else "yanked"
     with BrokerClient() as broker:
         return broker.set_state(digest, state, reason)

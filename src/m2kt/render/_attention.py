@@ -41,14 +41,10 @@ def attention_blocks(packet: Packet) -> list[Block]:
         count = f"{int((causal[selected_M] == 1).sum())} of {int(tested.sum())} tested"
         strongest = f"layer {layer}, head {head}"
         causal_share = share_cell(share, count)
-        rows.append(
-            [role, str(int(selected_M.sum())), causal_share, strongest, percent(float(mean_LH.max()), 0)]
-        )
+        rows.append([role, str(int(selected_M.sum())), causal_share, strongest, percent(float(mean_LH.max()), 0)])
     return [
         Figure(
-            partial(
-                _heat_maps, {role: weight[selected_M].mean(axis=0) for role, selected_M in roles.items()}
-            ),
+            partial(_heat_maps, {role: weight[selected_M].mean(axis=0) for role, selected_M in roles.items()}),
             "Mean attention from the position that writes a step to the unit that it reads, "
             "by layer (rows) and head (columns).",
         ),

@@ -111,9 +111,7 @@ def to_markdown(sections: Iterable[Section]) -> str:
     """Headings, introductions, notes and tables; no pictures, mosaics, folded tables or sections without a table."""
     parts: list[str] = []
     for section in sections:
-        members = [
-            m for block in section.blocks for m in (block.blocks if isinstance(block, Row) else [block])
-        ]
+        members = [m for block in section.blocks for m in (block.blocks if isinstance(block, Row) else [block])]
         if any(isinstance(member, Tiles | Table) for member in members):
             parts += [f"### {section.title}"] + ([section.intro] if section.intro else [])
             parts += [text for member in members if (text := _markdown(member))]

@@ -76,8 +76,7 @@ def _rule_row(rule: RuleDiff) -> list[Cell]:
 
 def _changed(rule: RuleDiff) -> Table:
     rows: list[list[Cell | str]] = [
-        [" ".join(map(shown, row.arguments)), _output(row.a), _output(row.b)]
-        for row in rule.changed[:SHOWN_ROWS]
+        [" ".join(map(shown, row.arguments)), _output(row.a), _output(row.b)] for row in rule.changed[:SHOWN_ROWS]
     ]
     more = len(rule.changed) - SHOWN_ROWS
     note = f"{more} more: --json has all" if more > 0 else ""

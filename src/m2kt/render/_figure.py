@@ -80,9 +80,7 @@ def inline_svg(figure: Canvas, label: str) -> str:
     text = re.sub(r' id="(?!halo)([^"]*)"', lambda m: m.group() if m.group(1) in used else "", text)
     # equal paths have equal ids in matplotlib, which would repeat on a page of several figures
     ids, suffix = set(re.findall(r' id="([^"]+)"', text)), hashlib.sha256(text.encode()).hexdigest()[:8]
-    text = re.sub(
-        r'( id="|#)([\w-]+)', lambda m: f"{m.group()}-{suffix}" if m.group(2) in ids else m.group(), text
-    )
+    text = re.sub(r'( id="|#)([\w-]+)', lambda m: f"{m.group()}-{suffix}" if m.group(2) in ids else m.group(), text)
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     assert size is not None
     head = (

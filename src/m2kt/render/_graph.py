@@ -44,9 +44,7 @@ class EdgeSummary(_Model):
     read: int = Field(description="Unit that the teacher attends to: the same symbol, maybe elsewhere.")
     argument: int = Field(default=0, description="Number of the rule's argument.")
     rule: int | None = Field(default=None, description="None: a copy.")
-    causal: bool | None = Field(
-        default=None, description="Whether its ablation changes the step; None: not tested."
-    )
+    causal: bool | None = Field(default=None, description="Whether its ablation changes the step; None: not tested.")
     attention: float | None = Field(default=None, description="Maximum attention over the teacher's heads.")
 
 

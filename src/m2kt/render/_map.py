@@ -87,9 +87,7 @@ def draw_transfer_map(points: dict[str, Any]) -> str:
             symbols: ``label`` (K), ``own_label``.
     """
     names = ("teacher_xy", "image_xy", "own_xy", "anchor_xy")
-    teacher, image, own, anchor = (
-        np.array(points.get(n, []), dtype=np.float64).reshape(-1, 2) for n in names
-    )
+    teacher, image, own, anchor = (np.array(points.get(n, []), dtype=np.float64).reshape(-1, 2) for n in names)
     label, own_label = list(map(shown, points["label"])), list(map(shown, points["own_label"]))
     order = sorted({*label, *own_label})
     palette = dict(zip(order, symbol_colours(len(order)), strict=True))
@@ -112,9 +110,7 @@ def draw_transfer_map(points: dict[str, Any]) -> str:
 
 
 def _scatter(axes: Axes, xy: Points, colours: list[str]) -> None:
-    axes.scatter(
-        xy[:, 0], xy[:, 1], c=colours, s=26, alpha=0.75, linewidths=0, rasterized=len(xy) > MANY_POINTS
-    )
+    axes.scatter(xy[:, 0], xy[:, 1], c=colours, s=26, alpha=0.75, linewidths=0, rasterized=len(xy) > MANY_POINTS)
 
 
 def _by_rule(axes: Axes, xy: Points, rule_of: list[str]) -> None:
@@ -144,8 +140,6 @@ def _labels(axes: Axes, xy: Points, names: list[str]) -> None:
                     moved = True
         if not moved:
             break
-    for i, (name, (x, y)) in enumerate(
-        zip(names, axes.transData.inverted().transform(position), strict=True)
-    ):
+    for i, (name, (x, y)) in enumerate(zip(names, axes.transData.inverted().transform(position), strict=True)):
         text = axes.text(x, y, name, ha="center", va="center", fontsize=12.5, weight="bold")
         text.set_gid(f"halo-{i}")

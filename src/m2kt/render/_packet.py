@@ -53,9 +53,7 @@ def packet_page(packet: Packet) -> str:
     sections = [
         Section("At a glance", _key_numbers(about)),
         Section("Card", [_card(about)]),
-        Section(
-            "Fidelity", [fidelity_table(about.fidelity)], "Measured on prompts never used for extraction."
-        ),
+        Section("Fidelity", [fidelity_table(about.fidelity)], "Measured on prompts never used for extraction."),
         Section("Rules", rule_blocks(about)),
         Section("Concept map", map_blocks(packet)),
         Section("Abstraction graph", graph_blocks(summarise_graph(packet)), READING),
@@ -81,9 +79,7 @@ def graph_blocks(graph: GraphSummary, of: str = "") -> list[Block]:
             continue
         title, caption = f"{of}  {template.template}".strip(), size
         if template.skeletons > 1:
-            caption += (
-                f"; the picture shows the most frequent one ({percent(template.share, 0)} of fresh prompts)"
-            )
+            caption += f"; the picture shows the most frequent one ({percent(template.share, 0)} of fresh prompts)"
         blocks.append(Figure(partial(draw_template, template, graph.rules), caption, title))
     return blocks
 
@@ -169,14 +165,10 @@ def _rule(rule: RuleDescription, colours: dict[str, str]) -> Row:
         rows: list[list[Cell | str]] = [
             [shown(d), *(cell(grid.cells.get((d, a))) for a in grid.across)] for d in grid.down
         ]
-        grids.append(
-            Table([grid.corner, *map(shown, grid.across)], rows, title=_titled(rule, grid.fixed), mosaic=True)
-        )
+        grids.append(Table([grid.corner, *map(shown, grid.across)], rows, title=_titled(rule, grid.fixed), mosaic=True))
     if grids:
         return Row(grids)
-    listed: list[list[Cell | str]] = [
-        [" ".join(map(shown, row.arguments)), cell(row)] for row in rule.rows[:MAX_ROWS]
-    ]
+    listed: list[list[Cell | str]] = [[" ".join(map(shown, row.arguments)), cell(row)] for row in rule.rows[:MAX_ROWS]]
     more = len(rule.rows) - MAX_ROWS
     note = f"{more} more rows: m2kt inspect PACKET --json has all" if more > 0 else ""
     return Row([Table(["arguments", "output"], listed, title=rule_title(rule), note=note, mosaic=True)])

@@ -25,12 +25,8 @@ class ReaderSettings(_Part):
         "structured",
         description="Selector and gather heads; one key a concept; or no reader, for steering alone.",
     )
-    read_depths: list[float] = Field(
-        [0.5], description="Which states are read, as fractions of the student's depth."
-    )
-    write_depth: float = Field(
-        0.85, gt=0, le=1, description="Where the reader writes, as a fraction of the depth."
-    )
+    read_depths: list[float] = Field([0.5], description="Which states are read, as fractions of the student's depth.")
+    write_depth: float = Field(0.85, gt=0, le=1, description="Where the reader writes, as a fraction of the depth.")
     stream_gradient: bool = Field(
         False,
         description="Let L_reason train steering through the stream, not only through what the reader writes.",
@@ -39,19 +35,13 @@ class ReaderSettings(_Part):
     gather_rope: bool = Field(True, description="Give gather heads relative positions.")
     look_heads: int = Field(8, ge=0, description="Heads that look around for the selector.")
     look_width: int = Field(32, ge=4, multiple_of=4, description="Width of what a look head brings back.")
-    state_width: int = Field(
-        192, ge=8, description="Width to which the states that are read are brought first."
-    )
+    state_width: int = Field(192, ge=8, description="Width to which the states that are read are brought first.")
     unit_width: int = Field(
         64, ge=0, description="Width of the embeddings of the last units at a position; 0 for none."
     )
-    selector_width: int = Field(
-        256, ge=8, description="Hidden width of the selector, on which gather heads draw too."
-    )
+    selector_width: int = Field(256, ge=8, description="Hidden width of the selector, on which gather heads draw too.")
     places: bool = Field(True, description="Let the selector tell where in the packet's graph a trace is.")
-    silence: float = Field(
-        0.5, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off."
-    )
+    silence: float = Field(0.5, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off.")
     write_literals: bool = Field(True, description="Let the reader write the answers' literal units as well.")
 
 
@@ -84,13 +74,9 @@ class ProjectorSettings(_Part):
 class SteeringSettings(_Part):
     """Low-rank updates of the student's own projections."""
 
-    rank: int = Field(
-        0, ge=0, description="Rank; 0 for none, which leaves the stream of the frozen student alone."
-    )
+    rank: int = Field(0, ge=0, description="Rank; 0 for none, which leaves the stream of the frozen student alone.")
     alpha: float = Field(16.0, gt=0, description="Updates are scaled by alpha / rank.")
-    first_depth: float = Field(
-        0.2, ge=0, le=1, description="First steered block, as a fraction of the depth."
-    )
+    first_depth: float = Field(0.2, ge=0, le=1, description="First steered block, as a fraction of the depth.")
     last_depth: float = Field(0.5, ge=0, le=1, description="Last steered block, as a fraction of the depth.")
     targets: list[str] | None = Field(
         None, description="Last names of steered layers; all linear ones of a block if null."
@@ -105,9 +91,7 @@ class LossSettings(_Part):
     reason: float = Field(0.1, ge=0, description="gamma, L_reason.")
     safety: float = Field(1.0, ge=0, description="lambda, L_safety; works on flagged concepts only.")
     silence: float = Field(0.2, ge=0, description="Keeping silent on lines outside the skill.")
-    retain: float = Field(
-        0.0, ge=0, description="KL to the frozen student on those lines; of use with steering only."
-    )
+    retain: float = Field(0.0, ge=0, description="KL to the frozen student on those lines; of use with steering only.")
 
 
 class RehearsalSettings(_Part):
@@ -184,9 +168,7 @@ class StudentSettings(_Part):
     steering: SteeringSettings = Field(default_factory=SteeringSettings, description="Low-rank steering.")
     losses: LossSettings = Field(default_factory=LossSettings, description="Weights of the composite loss.")
     rehearsal: RehearsalSettings = Field(default_factory=RehearsalSettings, description="What is rehearsed.")
-    optimiser: OptimiserSettings = Field(
-        default_factory=OptimiserSettings, description="How it is optimised."
-    )
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings, description="How it is optimised.")
     flagged: list[str] = Field(
         default_factory=list,
         description="Concepts to filter: a symbol ('uncle': its rows), or a rule row ('rule_0(a, b)').",

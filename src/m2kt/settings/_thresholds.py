@@ -10,9 +10,7 @@ class Thresholds(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    gap_recovered: float = Field(
-        default=0.9, le=1, description="Minimum of (after - before) / (reference - before)."
-    )
+    gap_recovered: float = Field(default=0.9, le=1, description="Minimum of (after - before) / (reference - before).")
     doubt: float = Field(
         default=0.5,
         ge=0,
@@ -32,12 +30,8 @@ class Thresholds(BaseModel):
         le=1,
         description="Minimum share of concept vectors that decode with margin from the packet's prototypes.",
     )
-    perplexity_ratio: float = Field(
-        default=1.25, gt=0, description="Maximum perplexity ratio on neutral text."
-    )
-    divergence: float = Field(
-        default=0.25, ge=0, description="Maximum mean KL on neutral text, nats a token."
-    )
+    perplexity_ratio: float = Field(default=1.25, gt=0, description="Maximum perplexity ratio on neutral text.")
+    divergence: float = Field(default=0.25, ge=0, description="Maximum mean KL on neutral text, nats a token.")
     null_mass: float = Field(
         default=0.9,
         ge=0,

@@ -28,9 +28,7 @@ def replace_bank(adapted: PeftModel, packet: Packet) -> PeftModel:
     tuner = cal_model(adapted)
     config = cast(CALConfig, adapted.peft_config[tuner.active_adapters[0]])
     if config.reader == "none":
-        raise CompatibilityError(
-            "expected an adapter with a reader, got steering alone: it has no concept bank"
-        )
+        raise CompatibilityError("expected an adapter with a reader, got steering alone: it has no concept bank")
     digest = graph_digest(packet.graph)
     if digest != config.graph_digest:
         raise CompatibilityError(

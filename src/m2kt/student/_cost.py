@@ -50,9 +50,7 @@ class Cost:
         write: share of blocks up to the one where it writes.
     """
 
-    def __init__(
-        self, model: PreTrainedModel | PeftModel, trained: int, read: float = 1.0, write: float = 0.0
-    ) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, trained: int, read: float = 1.0, write: float = 0.0) -> None:
         body = sum(_frozen_entries(block) for block in blocks(model))
         head = int(cast(PreTrainedModel, model).get_output_embeddings().weight.numel())
         self.unit = 4.0 * (body + head)

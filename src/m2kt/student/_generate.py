@@ -10,9 +10,7 @@ from m2kt.models import LoadedModel, encode_units, generate_greedy
 from m2kt.probes import Prompt, Segmenter
 
 
-def encode_question(
-    tokenizer: PreTrainedTokenizerBase, prompt: Prompt | str, symbols: Sequence[str]
-) -> list[int]:
+def encode_question(tokenizer: PreTrainedTokenizerBase, prompt: Prompt | str, symbols: Sequence[str]) -> list[int]:
     """Tokens of a prompt, each unit encoded separately as in rehearsal; plain text is split by the skill's symbols."""
     units = Segmenter(symbols).cut(prompt) if isinstance(prompt, str) else prompt.units
     texts = [unit.text for unit in units]

@@ -42,9 +42,7 @@ def sample_off_domain(
     special = set(tokenizer.all_special_ids)
     vocabulary = [i for i in range(len(tokenizer)) if i not in special]
     prefix = special_prefix(tokenizer)
-    student_NT = _student_lines(
-        model, torch.tensor(prefix, dtype=torch.long), torch.tensor(vocabulary), length, seed
-    )
+    student_NT = _student_lines(model, torch.tensor(prefix, dtype=torch.long), torch.tensor(vocabulary), length, seed)
     mixed = _mixed_lines(
         [trace[len(prefix) :] for trace in traces], vocabulary, length - len(prefix), random.Random(seed)
     )
@@ -53,9 +51,7 @@ def sample_off_domain(
 
 
 @torch.no_grad()
-def _student_lines(
-    model: PreTrainedModel, prefix: Tensor, vocabulary_V: Tensor, length: int, seed: int
-) -> Tensor:
+def _student_lines(model: PreTrainedModel, prefix: Tensor, vocabulary_V: Tensor, length: int, seed: int) -> Tensor:
     """Lines sampled from the student, each from a random first token."""
     generator = torch.Generator().manual_seed(seed)
     device = cast(Tensor, model.get_input_embeddings().weight).device

@@ -38,9 +38,7 @@ def declared_groups(model: nn.Module) -> Iterator[tuple[nn.Parameter, Group]]:
             yield parameter, group_of[parameter]
 
 
-def build_optimiser(
-    model: nn.Module, settings: OptimiserSettings, stream_rms: float
-) -> torch.optim.Optimizer:
+def build_optimiser(model: nn.Module, settings: OptimiserSettings, stream_rms: float) -> torch.optim.Optimizer:
     """AdamW over all trainable parameters; parameters with equal rates share a group.
 
     Args:

@@ -32,9 +32,7 @@ class Preflight(BaseModel):
 
     fit: bool = Field(description="Whether no check failed.")
     checks: list[FitnessCheck]
-    keys: list[ArgumentKeys] = Field(
-        description="Separability of each argument's symbols by the student's states."
-    )
+    keys: list[ArgumentKeys] = Field(description="Separability of each argument's symbols by the student's states.")
     expected_retention: float | None = Field(
         description="Estimate of accuracy after / the packet's accuracy; null: an earlier check failed."
     )

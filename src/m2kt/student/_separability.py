@@ -59,9 +59,7 @@ def collect_keys(model: PreTrainedModel, rehearsal: Rehearsal, config: CALConfig
     """
     traces = [rehearsal.encode(*draw, config) for draw in rehearsal.draw(n)]
     batch = collate(traces, cast(Tensor, model.get_input_embeddings().weight).device)
-    layers = [
-        layer + 1 for layer in config.read_layers
-    ]  # layer i + 1 of a recording is the output of block i
+    layers = [layer + 1 for layer in config.read_layers]  # layer i + 1 of a recording is the output of block i
     states = states_at(model, layers, input_ids=batch.token_BT, attention_mask=batch.mask_BT)
     state_BTX = torch.cat([states[layer].float() for layer in layers], -1)
     b, t = (batch.supervision.concept_BT >= 0).nonzero(as_tuple=True)
@@ -99,9 +97,7 @@ def argument_separability(keys: Keys, config: CALConfig) -> list[ArgumentKeys]:
     return results
 
 
-def _separability(
-    rule: str, argument: int, state_NX: Tensor, symbol_N: Tensor, names: Sequence[str]
-) -> ArgumentKeys:
+def _separability(rule: str, argument: int, state_NX: Tensor, symbol_N: Tensor, names: Sequence[str]) -> ArgumentKeys:
     predicted_N = leave_one_out(state_NX, symbol_N)
     count = Counter(symbol_N.tolist())
     confusions: Counter[tuple[int, int]] = Counter()

@@ -33,9 +33,7 @@ UNEMBEDDING_SHARES = (0.0, 0.15, 0.3, 0.5, 1.0)
 MAX_LOSS_WEIGHT = 0.1  # of the largest token loss beside the mean: one unreadable literal spoils every trace
 
 
-def calibration_sequences(
-    rehearsal: Rehearsal, config: CALConfig, tokenisation: Tokenisation
-) -> list[list[int]]:
+def calibration_sequences(rehearsal: Rehearsal, config: CALConfig, tokenisation: Tokenisation) -> list[list[int]]:
     """Rehearsal traces in tokens that together contain every answer token, as far as a few rounds reach."""
     sequences: list[list[int]] = []
     missing = set(tokenisation.answer_tokens)
@@ -65,17 +63,13 @@ def choose_start(tuner: CALModel, targets: StudentTargets, inputs: TrainingInput
     if len(choices) > 1:
         draws = inputs.rehearsal.draw(START_TRACES)
         traces = [inputs.rehearsal.encode(*draw, reader.config) for draw in draws]
-        batch = collate(
-            traces, reader.mean_X.device, teacher_forced_B=torch.ones(len(traces), dtype=torch.bool)
-        )
+        batch = collate(traces, reader.mean_X.device, teacher_forced_B=torch.ones(len(traces), dtype=torch.bool))
         answer_BT = batch.label_BT != IGNORE
         losses: list[float] = []
         for targets.gain, targets.unembedding in choices:
             start(reader, targets, inputs)
             with tuner.supervised(batch.supervision):
-                out = decoder(tuner.model)(
-                    input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False
-                )
+                out = decoder(tuner.model)(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
             logits_NV = tuner.model.get_output_embeddings()(out.last_hidden_state[answer_BT]).float()
             loss_N = functional.cross_entropy(logits_NV, batch.label_BT[answer_BT], reduction="none")
             losses.append(float(loss_N.mean() + MAX_LOSS_WEIGHT * loss_N.max()))

@@ -65,9 +65,7 @@ class Tokenisation:
         return {token for form in (*forms, *self.literals.values()) for token in form}
 
 
-def leading_space_tokens(
-    tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], leading_space: str
-) -> int:
+def leading_space_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], leading_space: str) -> int:
     """Number of tokens of a symbol unit that hold its leading space and nothing else: 0 or 1."""
     separate = len(tokens) > 1 and not token_text(tokenizer, tokens[0]).strip(LEADING_SPACE)
     return int(bool(leading_space) and separate)
@@ -150,16 +148,12 @@ class _UnitCollector:
         first_tokens = {form[0] for symbol_forms in self.forms for form in symbol_forms if form}
         unit_forms = [*self.literals.values(), *(form for counter in self.answer_forms for form in counter)]
         return Tokenisation(
-            symbol_tokens=[
-                [list(form) for form in sorted(symbol_forms) if form] for symbol_forms in self.forms
-            ],
+            symbol_tokens=[[list(form) for form in sorted(symbol_forms) if form] for symbol_forms in self.forms],
             answer_forms=self.answer_forms,
             literals=dict(sorted(self.literals.items())),
             context=sorted(self.context - set(self.literals.values())),
             unit_length=max((len(form) for form in unit_forms), default=1),
-            space_tokens=sorted(
-                t for t in first_tokens if token_text(self.tokenizer, t).startswith(LEADING_SPACE)
-            ),
+            space_tokens=sorted(t for t in first_tokens if token_text(self.tokenizer, t).startswith(LEADING_SPACE)),
             sequences=self.sequences,
             answer_starts=self.answer_starts,
             problems=self.problems,

@@ -141,9 +141,7 @@ class Trainer:
             if self.frozen:
                 item.batch.full_forward_share = 0.0  # a replay is reader-only
         if self.off_domain is not None:
-            self.cost.add(
-                Pass.REPLAY if self.off_domain.frozen else Pass.END_TO_END, self.off_domain.n_tokens
-            )
+            self.cost.add(Pass.REPLAY if self.off_domain.frozen else Pass.END_TO_END, self.off_domain.n_tokens)
             outputs = self.off_domain()
             for term in self.terms:
                 if outputs.has(term.needs):
@@ -244,9 +242,7 @@ class Trainer:
         """Keys of the flat reader: the frozen student's mean state where it is about to write each concept."""
         reader = cast(FlatReader, self.tuner.reader())
         count_K = torch.zeros_like(reader.has_cue_K)
-        layers = [
-            i + 1 for i in self.config.read_layers
-        ]  # layer i + 1 of a recording is the output of block i
+        layers = [i + 1 for i in self.config.read_layers]  # layer i + 1 of a recording is the output of block i
         for _ in range(CUE_ROUNDS):
             for batch in self.rehearsal.update(self.config, 0.0, self.device):
                 with self.adapted.disable_adapter(), record(self.adapted, layers) as states:

@@ -36,9 +36,7 @@ from m2kt.student._tokenisation import Tokenisation
 from m2kt.student.cal import TokenFeature, UnitMatcher
 
 MIN_HULL_DISTANCE = 0.05  # of an output embedding from the convex hull of the others
-CACHE_TOLERANCE = {
-    torch.float32: 1e-3
-}  # largest deviation of a cached pass, in standard deviations of its states
+CACHE_TOLERANCE = {torch.float32: 1e-3}  # largest deviation of a cached pass, in standard deviations of its states
 CACHE_TOLERANCE_LOW = 0.2  # the same for dtypes with 8 to 11 bits of precision
 
 
@@ -175,9 +173,7 @@ def check_literals(
                 prefix = [previous.text for previous in trace.units[: u + 1]]
                 problem_of[unit.text] = _encoding_problem(tokenizer, prefix)
     problems = [(text, problem) for text, problem in problem_of.items() if problem]
-    return _round_trip(
-        "literals", "cannot write", len(problem_of), problems or [*tokenisation.problems.items()]
-    )
+    return _round_trip("literals", "cannot write", len(problem_of), problems or [*tokenisation.problems.items()])
 
 
 def _round_trip(name: str, verb: str, n: int, problems: Sequence[tuple[str, str]]) -> FitnessCheck:
@@ -208,9 +204,7 @@ def check_context(longest: int, max_tokens: int) -> FitnessCheck:
         fit=longest <= max_tokens,
         measured=f"traces of this skill have up to {longest} tokens in this student",
         needed=f"at most the {max_tokens} tokens of its context",
-        advice=""
-        if longest <= max_tokens
-        else "choose a student with a longer context, or probe shorter templates",
+        advice="" if longest <= max_tokens else "choose a student with a longer context, or probe shorter templates",
     )
 
 

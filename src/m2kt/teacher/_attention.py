@@ -32,13 +32,9 @@ TraceKey = tuple[int, int]  # template, index of the sample
 class Attention:
     """Tensors of attention.safetensors, and the share of causal edges."""
 
-    edges_M6: NDArray[
-        np.int32
-    ]  # EDGE_COLUMNS: node is an index into the packet's graph, rule is -1 for copies
+    edges_M6: NDArray[np.int32]  # EDGE_COLUMNS: node is an index into the packet's graph, rule is -1 for copies
     weight_MLH: NDArray[np.float32]
-    effect_M: NDArray[
-        np.float32
-    ]  # share of interventions on the unit that changed the step, -1 if none was made
+    effect_M: NDArray[np.float32]  # share of interventions on the unit that changed the step, -1 if none was made
     causal_M: NDArray[np.int8]  # 1 ablation changed the step, 0 did not, -1 ablation is not possible
     causal_share: float
     note: str | None = None
@@ -160,9 +156,7 @@ def _ablate(teacher: Teacher, edges: list[_Edge], traces: dict[TraceKey, Tokenis
             for t in items[i].content[edge.unit]:
                 keys = [x for unit in edge.same_symbol for x in items[i].tokens_of_unit[unit] if x < t - 1]
                 allowed_BTT[row, t - 1, keys] = False
-        bias_BTT = torch.zeros(allowed_BTT.shape, dtype=dtype).masked_fill(
-            ~allowed_BTT, torch.finfo(dtype).min
-        )
+        bias_BTT = torch.zeros(allowed_BTT.shape, dtype=dtype).masked_fill(~allowed_BTT, torch.finfo(dtype).min)
         try:
             logits = teacher.model(
                 input_ids=ids_BT, attention_mask=bias_BTT[:, None].to(ids_BT.device), use_cache=False

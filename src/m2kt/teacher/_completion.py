@@ -79,9 +79,7 @@ def probe(teacher: Teacher, corpus: Corpus, config: ExtractionConfig, reserved: 
     corpus.add(answers)
     corpus.arrange()
     if not corpus.answers:
-        raise ExtractionError(
-            "expected prompts in the spec's probing split, got none; give its slots more values"
-        )
+        raise ExtractionError("expected prompts in the spec's probing split, got none; give its slots more values")
 
 
 def _sample_probes(spec: ProbeSpec, per_template: int, seed: int) -> list[Prompt]:

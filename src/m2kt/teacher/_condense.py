@@ -62,9 +62,7 @@ def node_data(trie: TemplateTrie, node: int) -> NodeData:
 def condense(corpus: Corpus) -> Draft:
     """Explains all nodes, shortest shapes first, then merges rules until nothing merges."""
     draft = Draft(RuleSet())
-    by_length = sorted(
-        (s for s in corpus.tries if s.samples), key=lambda s: np.mean([len(x.units) for x in s.samples])
-    )
+    by_length = sorted((s for s in corpus.tries if s.samples), key=lambda s: np.mean([len(x.units) for x in s.samples]))
     for trie in by_length:
         draft.rule_set.used = Counter()
         for node, trie_node in enumerate(trie.nodes):  # children come after their parents
@@ -74,9 +72,7 @@ def condense(corpus: Corpus) -> Draft:
             if decision is None:
                 sample = trie.samples[trie_node.samples[0]]
                 skeleton = "".join(u.mask for u in sample.units[: trie_node.depth])
-                words = {
-                    m.strip() for m in trie_node.children if MASK not in m and any(c.isalnum() for c in m)
-                }
+                words = {m.strip() for m in trie_node.children if MASK not in m and any(c.isalnum() for c in m)}
                 resisted = Resisted(trie.template, skeleton, len(trie_node.samples), frozenset(words))
                 draft.resisted.append(resisted)
             else:
@@ -102,9 +98,7 @@ def merge(corpus: Corpus, draft: Draft) -> None:
     changed = True
     while changed:
         changed = False
-        order = sorted(
-            _live(draft), key=lambda r: (draft.rule_set.rules[r].arity, len(draft.rule_set.rules[r].table))
-        )
+        order = sorted(_live(draft), key=lambda r: (draft.rule_set.rules[r].arity, len(draft.rule_set.rules[r].table)))
         for rule in order:
             places = [p for p, d in draft.decisions.items() if any(r.rule == rule for r in _rule_leaves(d))]
             # A rule inside a guard stays: its samples are only part of the node's.
@@ -212,9 +206,7 @@ def write_graph(corpus: Corpus, draft: Draft) -> tuple[Graph, list[int]]:
     return Graph(symbols=corpus.symbols, rules=rules, templates=templates, stop=corpus.spec.stop), outputs
 
 
-def _write_template(
-    corpus: Corpus, draft: Draft, trie: TemplateTrie, number: dict[int, int]
-) -> TemplateGraph:
+def _write_template(corpus: Corpus, draft: Draft, trie: TemplateTrie, number: dict[int, int]) -> TemplateGraph:
     kept = [n for n in range(len(trie.nodes)) if (trie.template, n) in draft.decisions]
     text = corpus.spec.template_text(trie.template)
     if not kept or kept[0] != 0:

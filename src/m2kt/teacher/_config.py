@@ -20,23 +20,17 @@ class ExtractionConfig(BaseModel):
     checked_per_template: int = Field(
         default=100, gt=0, description="Rollouts compared with the teacher per template and round."
     )
-    fidelity_prompts: int = Field(
-        default=600, gt=0, description="Reserved prompts on which fidelity is measured."
-    )
+    fidelity_prompts: int = Field(default=600, gt=0, description="Reserved prompts on which fidelity is measured.")
     floor: float = Field(
         default=0.9,
         ge=0,
         le=1,
         description="Minimum of coverage x agreement; below it the packet is refused.",
     )
-    unstopped: float = Field(
-        default=0.1, ge=0, le=1, description="Maximum share of answers without the stop string."
-    )
+    unstopped: float = Field(default=0.1, ge=0, le=1, description="Maximum share of answers without the stop string.")
     concepts: str = Field(default="interrogation", description="Concept source: " + ", ".join(SOURCES))
     verbalised: float = Field(
         default=0.0, ge=0, le=1, description="Share v of rule rows whose output also travels as text."
     )
-    traces_per_template: int = Field(
-        default=8, ge=0, description="Example traces per template whose states travel."
-    )
+    traces_per_template: int = Field(default=8, ge=0, description="Example traces per template whose states travel.")
     seed: int = Field(default=0, description="Seed of sampling and of the choice of verbalised rows.")

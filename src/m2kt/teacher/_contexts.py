@@ -23,9 +23,7 @@ REPEATED_WORDS = 4  # other words repeated before the symbol in each of them
 ROWS_AVERAGED = 3  # rows averaged into a prototype sample of a symbol that only rules write
 
 
-def concept_contexts(
-    corpus: Corpus, draft: Draft, graph: Graph, rng: random.Random
-) -> dict[int, list[Context]]:
+def concept_contexts(corpus: Corpus, draft: Draft, graph: Graph, rng: random.Random) -> dict[int, list[Context]]:
     """By concept: up to MAX_CONTEXTS + SPARE_CONTEXTS contexts in which its row is applied."""
     live = sorted({use.leaf.rule for use in rule_uses(corpus, draft.decisions)})
     number = {old: new for new, old in enumerate(live)}
@@ -36,9 +34,7 @@ def concept_contexts(
         draft_rule = draft.rule_set.rules[use.leaf.rule]
         trie = corpus.tries[use.template]
         depth = trie.nodes[use.node].depth
-        triples = zip(
-            use.samples.tolist(), map(tuple, use.arguments_NA.tolist()), use.outputs_N.tolist(), strict=True
-        )
+        triples = zip(use.samples.tolist(), map(tuple, use.arguments_NA.tolist()), use.outputs_N.tolist(), strict=True)
         for sample, arguments, output in triples:
             if draft_rule.output(arguments) == output:  # leaves out the teacher's errors
                 k = rule.offset + row_index[number[use.leaf.rule]][arguments]
@@ -118,9 +114,7 @@ def _written_without_rule(corpus: Corpus, draft: Draft) -> dict[int, list[Contex
     return {**by_kind[WriteLiteral], **by_kind[WriteCopy]}
 
 
-def repeat_contexts(
-    corpus: Corpus, row_context: Context, words: list[str], rng: random.Random
-) -> list[Context]:
+def repeat_contexts(corpus: Corpus, row_context: Context, words: list[str], rng: random.Random) -> list[Context]:
     """Contexts that repeat a symbol in the form of its row, as in "The capital of Lima is Lima".
 
     A few other words are repeated first, then the symbol: the teacher copies it, so the state depends on the symbol

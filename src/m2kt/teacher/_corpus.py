@@ -53,15 +53,11 @@ class Causes:
     """Effects of earlier units on a step, from interventions or another concept source, by unit index."""
 
     effect: dict[int, float] = field(default_factory=dict)  # 0..1: how much the unit decides this step
-    copy_rate: dict[int, float] = field(
-        default_factory=dict
-    )  # 0..1: how often this step copied the new symbol
+    copy_rate: dict[int, float] = field(default_factory=dict)  # 0..1: how often this step copied the new symbol
     bases: int = 0  # base samples that ended here
     tried: Counter[int] = field(default_factory=Counter)  # interventions
     changed: Counter[int] = field(default_factory=Counter)  # of these, those that changed the step
-    copied: Counter[int] = field(
-        default_factory=Counter
-    )  # of these, those after which it wrote the new symbol
+    copied: Counter[int] = field(default_factory=Counter)  # of these, those after which it wrote the new symbol
 
 
 @dataclass
@@ -134,8 +130,7 @@ class Corpus:
                 self._samples[text] = self._cut(self.answers[text])
             samples = [self._samples[text] for text in self.answers]
             tries = [
-                _build_trie(t, [s for s in samples if s.prompt.template == t])
-                for t in range(self.spec.n_templates)
+                _build_trie(t, [s for s in samples if s.prompt.template == t]) for t in range(self.spec.n_templates)
             ]
             new = _undeclared_symbols(tries, self.spec.stop)
             if not new:

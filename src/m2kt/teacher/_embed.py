@@ -30,9 +30,7 @@ SAMPLES_FOR_PROBES = 16  # prototype samples per symbol, for the choice of the l
 CONTEXTS_FOR_CONFIDENCE = 4  # per concept
 SPREAD_RANK = 2
 MAX_LAYERS_PROBED = 12
-MIN_READOUT = (
-    0.98  # share of rule states that prototypes must decode; below it the space after the norm is tried
-)
+MIN_READOUT = 0.98  # share of rule states that prototypes must decode; below it the space after the norm is tried
 
 
 @dataclass

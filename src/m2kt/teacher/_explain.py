@@ -46,17 +46,13 @@ def explain(data: NodeData, rule_set: RuleSet, *, avoid: frozenset[int] = frozen
     """
     for budget in sorted({0, data.error_budget()}):
         decision = (
-            literal(data, budget)
-            or copy(data, budget)
-            or known_rule(data, rule_set, budget, avoid, share=MOSTLY_KNOWN)
+            literal(data, budget) or copy(data, budget) or known_rule(data, rule_set, budget, avoid, share=MOSTLY_KNOWN)
         )
         if decision is not None:
             return decision
     arguments, n_wrong = new_rule_arguments(data, rule_set)
     supported = min(MAX_LEAVES, max(2, data.n // SAMPLES_PER_LEAF))
-    smaller = (
-        supported if arguments is None else min(supported, _table_size(data, arguments) // ROWS_PER_LEAF)
-    )
+    smaller = supported if arguments is None else min(supported, _table_size(data, arguments) // ROWS_PER_LEAF)
     guard = guarded(data, rule_set, avoid, smaller, data.error_budget() if arguments is None else n_wrong)
     if guard is None and n_wrong and smaller < supported:
         # A guard that fits every sample is better than a table with exceptions, whatever its size.
@@ -174,9 +170,7 @@ def _best_tuple(
         # The rule must be able to write what is written on the samples whose row it has (up to rounding).
         if np.count_nonzero(rule.can_write(data.symbol_N)) < share * data.n - budget - 1e-9:
             continue
-        for sources, known_share, wrong_share in _fitting_tuples(
-            data, rule, candidates, budget, share, required
-        ):
+        for sources, known_share, wrong_share in _fitting_tuples(data, rule, candidates, budget, share, required):
             score = (
                 -round(wrong_share, 2),
                 round(known_share, 1),
@@ -276,9 +270,7 @@ def mixed(data: NodeData, rule_set: RuleSet, avoid: frozenset[int]) -> Decision 
     """A guard that tells structure from symbols, whose leaves are explained separately."""
     kind_of_sample = [
         text if symbol < 0 else leading_space
-        for text, symbol, leading_space in zip(
-            data.text_N, data.symbol_N.tolist(), data.leading_space_N, strict=True
-        )
+        for text, symbol, leading_space in zip(data.text_N, data.symbol_N.tolist(), data.leading_space_N, strict=True)
     ]
     kinds = sorted(set(kind_of_sample))
     if len(kinds) < 2:

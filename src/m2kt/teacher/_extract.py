@@ -93,9 +93,7 @@ def extract(
         if not graph.rules and not any(t.nodes for t in graph.templates):
             raise refusal("no step of the answers could be explained", draft)
         known_answers = corpus.answers if spec.facts else {}  # greedy answers do not change
-        fidelity = compare_rollouts(
-            teacher, graph, outputs, fidelity_prompts, "measuring fidelity", known_answers
-        )
+        fidelity = compare_rollouts(teacher, graph, outputs, fidelity_prompts, "measuring fidelity", known_answers)
         _check_fidelity(fidelity, observed, config)
         embedding = embed(teacher, corpus, draft, graph, outputs, source, seed=config.seed)
         attention = measure_attention(teacher, corpus, draft, _rule_numbers(draft))
@@ -135,9 +133,7 @@ def _fewer_collections() -> Iterator[None]:
 
 def _check_fidelity(fidelity: RolloutComparison, observed: ObservedGraph, config: ExtractionConfig) -> None:
     if fidelity.coverage * fidelity.agreement < config.floor:
-        reason = (
-            f"coverage {fidelity.coverage:.3f} x agreement {fidelity.agreement:.3f} is below {config.floor}"
-        )
+        reason = f"coverage {fidelity.coverage:.3f} x agreement {fidelity.agreement:.3f} is below {config.floor}"
         raise refusal(reason, observed.draft, fidelity)
     if not observed.graph.rules:
         raise ExtractionError(
@@ -209,9 +205,7 @@ def _use_prototypes(graph: Graph, embedding: Embedding) -> int:
 
     Text and vector of a row must agree. A row without text keeps its state, whatever it decodes to.
     """
-    texts = [
-        (rule.offset + i, o) for rule in graph.rules for i, o in enumerate(rule.outputs) if o is not None
-    ]
+    texts = [(rule.offset + i, o) for rule in graph.rules for i, o in enumerate(rule.outputs) if o is not None]
     concepts = embedding.concepts
     misread = [(k, o) for k, o in texts if embedding.decoded_K[k] != o and concepts.prototype_count_S[o]]
     for k, o in misread:
@@ -232,7 +226,5 @@ def _count_paths(graph: Graph, template: int) -> int:
     n_paths = [0] * len(nodes)
     for i in range(len(nodes) - 1, -1, -1):
         ends = any(isinstance(x, WriteLiteral) and x.text == graph.stop for x in leaves(nodes[i].step))
-        n_paths[i] = int(ends) + sum(
-            n_paths[c] for m, c in nodes[i].children.items() if MASK in m or m != graph.stop
-        )
+        n_paths[i] = int(ends) + sum(n_paths[c] for m, c in nodes[i].children.items() if MASK in m or m != graph.stop)
     return n_paths[0] if n_paths else 0

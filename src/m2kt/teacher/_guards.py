@@ -35,9 +35,7 @@ class Action:
     rank: float  # the highest is preferred among those that fit the same samples
 
 
-def guarded(
-    data: NodeData, rule_set: RuleSet, avoid: frozenset[int], max_leaves: int, budget: int
-) -> Decision | None:
+def guarded(data: NodeData, rule_set: RuleSet, avoid: frozenset[int], max_leaves: int, budget: int) -> Decision | None:
     """The smallest guard found that accounts for the samples; the rules at its leaves learn their rows.
 
     Answers of variable length need guards: "if the first digit is 0, continue with the next one" is two leaves here
@@ -227,9 +225,7 @@ def _add_unseen_values(cases: list[Case], support: frozenset[int]) -> None:
         several[0].values = sorted({*several[0].values, *(support - taken)})
 
 
-def _group_values(
-    column_N: Ints, fits_XN: Counts, tolerance: Callable[[int], int]
-) -> tuple[list[list[int]], int]:
+def _group_values(column_N: Ints, fits_XN: Counts, tolerance: Callable[[int], int]) -> tuple[list[list[int]], int]:
     """Values that one action covers together form a group; commonest values first, so that rare ones join them.
 
     Values that no action covers form the last group. Returned beside the groups: how many of its samples the best
@@ -242,9 +238,7 @@ def _group_values(
     fits_XS = fits_XN @ (index_N[:, None] == np.arange(len(count_S))).astype(np.float32)
     allowed_S = np.array([tolerance(n) for n in count_S.tolist()])
     # The actions that cover a value, one bit each.
-    covering_S = [
-        int.from_bytes(bits.tobytes()) for bits in np.packbits(count_S - fits_XS <= allowed_S, axis=0).T
-    ]
+    covering_S = [int.from_bytes(bits.tobytes()) for bits in np.packbits(count_S - fits_XS <= allowed_S, axis=0).T]
     groups: list[tuple[list[int], int]] = []  # indices of S, actions that cover them all
     uncovered: list[int] = []
     for s in np.lexsort((first_S, -count_S))[: np.count_nonzero(count_S)].tolist():

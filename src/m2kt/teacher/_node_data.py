@@ -80,9 +80,7 @@ class NodeData:
                 same_text = Counter(zip(row_N[wrong_N].tolist(), text_N[wrong_N].tolist(), strict=True))
                 predicted = int(wrong_R[mostly_wrong_R].sum())
                 predicted += sum(
-                    n
-                    for (row, _), n in same_text.items()
-                    if n >= 2 and n == size_R[row] and not mostly_wrong_R[row]
+                    n for (row, _), n in same_text.items() if n >= 2 and n == size_R[row] and not mostly_wrong_R[row]
                 )
                 if 2 * predicted >= wrong_N.sum():
                     return True

@@ -66,9 +66,7 @@ def strongest_paths(pattern_LBHTT: Sequence[Tensor]) -> Tensor:
     return path_BTT
 
 
-def _strongest_sources(
-    path_TT: NDArray[np.float32], trace: TokenisedTrace, candidates: Sequence[int]
-) -> Shortlist:
+def _strongest_sources(path_TT: NDArray[np.float32], trace: TokenisedTrace, candidates: Sequence[int]) -> Shortlist:
     sources_of: Shortlist = {}
     for unit, tokens in enumerate(trace.tokens_of_unit):
         if not tokens or tokens[0] <= trace.answer_start:

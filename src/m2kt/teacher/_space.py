@@ -111,9 +111,7 @@ def final_norm_space(teacher: Teacher, depth: int, tokens: Mapping[int, Sequence
     return head_space(depth, weight_VD[words].float().cpu().numpy(), words, tokens)
 
 
-def head_space(
-    depth: int, word_WD: Floats, words: Sequence[int], tokens: Mapping[int, Sequence[int]]
-) -> Space | None:
+def head_space(depth: int, word_WD: Floats, words: Sequence[int], tokens: Mapping[int, Sequence[int]]) -> Space | None:
     """The space of a head with rows ``word_WD`` for the tokens ``words``; None if the rows are equal."""
     left_WX, size_X, right_XD = np.linalg.svd(word_WD - word_WD.mean(axis=0), full_matrices=False)
     kept_X = size_X > 1e-3 * max(float(size_X[0]), 1e-9)

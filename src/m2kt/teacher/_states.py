@@ -42,9 +42,7 @@ def _traces(teacher: Teacher, contexts: Sequence[Context]) -> tuple[list[Tokenis
 
 
 @torch.no_grad()
-def record_contexts(
-    teacher: Teacher, contexts: Sequence[Context], layers: Sequence[int], stage: str
-) -> Floats:
+def record_contexts(teacher: Teacher, contexts: Sequence[Context], layers: Sequence[int], stage: str) -> Floats:
     """States (N, L, D), each a mean over the positions that predict the unit's tokens.
 
     A bare leading space is left out: the symbol is chosen after it. All states are held in memory at once.
@@ -87,9 +85,7 @@ def _record(
             output = decoder(teacher.model)(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
         recorded.states[FINAL_NORM] = hidden_of(output)[selected_BT]
     else:
-        recorded = states_at(
-            teacher.model, layers, select=selected_BT, input_ids=ids_BT, attention_mask=mask_BT
-        )
+        recorded = states_at(teacher.model, layers, select=selected_BT, input_ids=ids_BT, attention_mask=mask_BT)
     index_X = index_BT[row_X, token_X]
     return torch.stack([recorded[layer].float()[index_X] for layer in layers])
 

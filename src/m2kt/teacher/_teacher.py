@@ -138,8 +138,7 @@ class Teacher:
             if unit >= 0:
                 tokens_of_unit[unit].append(t)
         content = [
-            tokens[leading_space(text, tokens, pieces_T) :]
-            for text, tokens in zip(texts, tokens_of_unit, strict=True)
+            tokens[leading_space(text, tokens, pieces_T) :] for text, tokens in zip(texts, tokens_of_unit, strict=True)
         ]
         first_answer_token = next((t for t, unit in enumerate(units) if unit >= n_prompt), len(units))
         return TokenisedTrace(encoded.ids, units, tokens_of_unit, content, first_answer_token - 1)

@@ -21,9 +21,7 @@ ANONYMOUS = Caller("anonymous", "reader")
 BEARER = HTTPBearer(auto_error=False, description="An API key, created by m2kt broker keys new.")
 
 SHA256 = r"^sha256:[0-9a-f]{64}$"
-DigestPath = Annotated[
-    str, Path(pattern=SHA256, description="Digest of a packet, as m2kt inspect prints it.")
-]
+DigestPath = Annotated[str, Path(pattern=SHA256, description="Digest of a packet, as m2kt inspect prints it.")]
 
 
 # Coroutines, because FastAPI runs plain functions in a thread.
@@ -67,9 +65,7 @@ def _token(header: str | None) -> str | None:
         try:
             return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise Unauthenticated(
-                "the Authorization header is invalid: expected Basic base64(user:KEY)"
-            ) from error
+            raise Unauthenticated("the Authorization header is invalid: expected Basic base64(user:KEY)") from error
     raise Unauthenticated(f"expected 'Authorization: Bearer KEY', got the scheme {scheme[:20]!r}")
 
 
@@ -84,9 +80,7 @@ class _RequiredRole:
         if caller is None:
             if self.role == "reader" and request.app.state.broker.settings.public:
                 return ANONYMOUS
-            raise Unauthenticated(
-                "expected an API key: Authorization: Bearer KEY; m2kt broker keys new creates one"
-            )
+            raise Unauthenticated("expected an API key: Authorization: Bearer KEY; m2kt broker keys new creates one")
         if RANKS[caller.role] < RANKS[self.role]:
             raise Forbidden(
                 f"expected a key with the role {self.role}, got the key {caller.name} with the role {caller.role}"

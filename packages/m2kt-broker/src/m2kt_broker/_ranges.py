@@ -21,9 +21,7 @@ def not_modified(headers: Mapping[str, str], etag: str) -> bool:
     condition = headers.get("if-none-match")
     if condition is None:
         return False
-    return condition.strip() == "*" or etag in [
-        tag.strip().removeprefix("W/") for tag in condition.split(",")
-    ]
+    return condition.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in condition.split(",")]
 
 
 def requested_range(headers: Mapping[str, str], etag: str, size: int) -> tuple[int, int] | None:

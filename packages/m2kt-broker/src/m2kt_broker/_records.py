@@ -56,9 +56,7 @@ class PacketPublished(_Record):
     packet: Digest
     blob: Digest = Field(description="Digest of the single-file form; every added signature changes it.")
     size: int = Field(description="Size of the single-file form in bytes.")
-    trusted: bool | None = Field(
-        description="Verdict of the trust policy at that time; null without a policy."
-    )
+    trusted: bool | None = Field(description="Verdict of the trust policy at that time; null without a policy.")
 
 
 class StatementAdded(_Record):

@@ -72,9 +72,7 @@ class Broker:
         try:
             settings.spool.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(
-                f"cannot use {settings.data}: {explain(error)}; choose another --data"
-            ) from error
+            raise StorageError(f"cannot use {settings.data}: {explain(error)}; choose another --data") from error
         self.store: Store = open_store(settings.store_url)
         self.database = Database(settings.database_url)
         self.policy = None if settings.trust is None else TrustPolicy.from_file(settings.trust)
@@ -118,9 +116,7 @@ class Broker:
         """
         packet = load_packet(file)
         if packet.digest != digest:
-            raise Unprocessable(
-                f"expected the packet {digest}, got {packet.digest}; publish it under its own digest"
-            )
+            raise Unprocessable(f"expected the packet {digest}, got {packet.digest}; publish it under its own digest")
         trusted = None
         if self.policy is not None:
             verdict = judge_packet(packet, self.policy)
@@ -152,9 +148,7 @@ class Broker:
                 return name, False
             count = select(func.count()).where(StatementRow.packet == digest)
             if (session.scalar(count) or 0) >= MAX_STATEMENTS:
-                raise Conflict(
-                    f"{digest} already has {MAX_STATEMENTS} statements, the maximum for one packet"
-                )
+                raise Conflict(f"{digest} already has {MAX_STATEMENTS} statements, the maximum for one packet")
             self._add_record(
                 session,
                 StatementAdded(by=caller.name, packet=statement.packet, envelope=envelope.decode()),
@@ -191,9 +185,7 @@ class Broker:
         with self._write_session() as session:
             same_name = select(KeyRow).where(KeyRow.name == name, KeyRow.ended_at.is_(None))
             if session.scalar(same_name) is not None:
-                raise Conflict(
-                    f"an active key with the name {name} exists; choose another name, or end that key first"
-                )
+                raise Conflict(f"an active key with the name {name} exists; choose another name, or end that key first")
             self._add_record(session, record)
         return record, key
 
@@ -209,8 +201,7 @@ class Broker:
         with self.database.read() as session:
             rows = session.scalars(select(KeyRow).order_by(KeyRow.created_at, KeyRow.id))
             return [
-                KeyEntry(id=r.id, name=r.name, role=r.role, created_at=r.created_at, ended_at=r.ended_at)
-                for r in rows
+                KeyEntry(id=r.id, name=r.name, role=r.role, created_at=r.created_at, ended_at=r.ended_at) for r in rows
             ]
 
     def packet_row(self, session: Session, digest: str) -> PacketRow:

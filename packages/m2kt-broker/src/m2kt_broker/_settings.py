@@ -12,27 +12,17 @@ class BrokerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: Path = Field(
-        description="Data folder: the upload spool, and by default the database and the store."
-    )
-    database: str | None = Field(
-        default=None, description="Database URL; by default SQLite in the data folder."
-    )
-    store: str | None = Field(
-        default=None, description="Store URL; by default a directory in the data folder."
-    )
-    trust: Path | None = Field(
-        default=None, description="Trust policy that every published packet must meet."
-    )
+    data: Path = Field(description="Data folder: the upload spool, and by default the database and the store.")
+    database: str | None = Field(default=None, description="Database URL; by default SQLite in the data folder.")
+    store: str | None = Field(default=None, description="Store URL; by default a directory in the data folder.")
+    trust: Path | None = Field(default=None, description="Trust policy that every published packet must meet.")
     public: bool = Field(default=False, description="Whether reading needs no API key.")
     max_upload: int = Field(default=256 << 20, ge=1, description="Maximum size of an upload in bytes.")
     max_uploads_at_once: int = Field(
         default=8, ge=1, description="Maximum number of concurrent uploads; further ones get status 429."
     )
     upload_seconds: int = Field(default=600, ge=1, description="Maximum duration of an upload in seconds.")
-    drain_seconds: int = Field(
-        default=30, ge=0, description="Seconds that a shutdown waits for requests in progress."
-    )
+    drain_seconds: int = Field(default=30, ge=0, description="Seconds that a shutdown waits for requests in progress.")
 
     @property
     def database_url(self) -> str:

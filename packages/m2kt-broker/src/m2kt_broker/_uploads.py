@@ -57,9 +57,7 @@ class UploadLimiter:
                     raise UploadTimeout(f"the upload took more than {settings.upload_seconds} s, the maximum")
                 yield file
         except OSError as error:
-            raise StorageError(
-                f"cannot store the upload: {explain(error)}; free disk space on the server"
-            ) from error
+            raise StorageError(f"cannot store the upload: {explain(error)}; free disk space on the server") from error
         finally:
             self._uploads.release()
 

@@ -37,9 +37,7 @@ class PacketView(View):
     space: str = Field(description="Teacher digest and layer; only vectors of one space can be compared.")
     concepts: int
     verbalised: float
-    fidelity: float | None = Field(
-        description="Agreement times coverage, on prompts that extraction did not use."
-    )
+    fidelity: float | None = Field(description="Agreement times coverage, on prompts that extraction did not use.")
     size: int = Field(description="Size of the single-file form in bytes.")
     etag: str = Field(description="Digest of the single-file form.")
     state: State

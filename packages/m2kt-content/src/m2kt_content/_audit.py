@@ -35,9 +35,7 @@ class ContentAuditor:
             raise SpecError(f"no detector is called {unknown[0]!r}; there are: {', '.join(DETECTORS)}")
         self.detectors = {name: DETECTORS[name](self.config) for name in self.config.detectors}
 
-    def __call__(
-        self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None
-    ) -> list[Judgement]:
+    def __call__(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[Judgement]:
         """One judgement for each text, in order."""
         judgements: list[Judgement] = []
         for start in range(0, len(texts), BATCH):

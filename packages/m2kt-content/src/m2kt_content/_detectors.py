@@ -63,9 +63,7 @@ class Meaning:
         flat = [window for of_text in by_text for window in of_text]
         with self.tuned.model.disable_adapter():
             state_NX = states(flat, self.backbone)
-        p_NC = averaged(
-            self.probe(state_NX, np.stack([features(window) for window in flat])), self.tuned(flat)
-        )
+        p_NC = averaged(self.probe(state_NX, np.stack([features(window) for window in flat])), self.tuned(flat))
         harm_NC = np.where(self.counted_C, p_NC, 0.0)
         scores: list[Score] = []
         start = 0

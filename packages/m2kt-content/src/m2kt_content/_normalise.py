@@ -16,9 +16,7 @@ _HOMOGLYPHS = str.maketrans(
     "aeopcyxijsdhlkmtbhABEKMHOPCTXIJSaopviktuABEZHIKMNOPTYX''\"\"--",
 )
 _LEET = str.maketrans("013457@$!|", "oieastasil")
-_INVISIBLE = re.compile(
-    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]"
-)
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]")
 # Four or more single letters in a row with the same separator: "i d i o t", "l.o.s.e.r".
 _SPACED = re.compile(r"(?<!\w)\w(?:([ .\-_*])\w)(?:\1\w){2,}(?!\w)")
 _MIXED = re.compile(r"(?<![\w./:@-])(?=[\w@$!|]*[^\W\d_])(?=[\w@$!|]*[0134578@$!|])[\w@$!|]{3,}(?![\w./:@-])")
@@ -40,11 +38,7 @@ def _close_up(match: re.Match[str]) -> str:
     """Join letters that spell a word; symbols of a packet ("a b c d:") mostly do not."""
     letters = match[0].replace(match[1], "")
     joined = letters.translate(_LEET)
-    return (
-        joined
-        if joined.isalpha() and len(set(joined)) > 2 and re.search("[aeiou]", joined, re.I)
-        else match[0]
-    )
+    return joined if joined.isalpha() and len(set(joined)) > 2 and re.search("[aeiou]", joined, re.I) else match[0]
 
 
 def _unleet(match: re.Match[str]) -> str:
@@ -54,9 +48,7 @@ def _unleet(match: re.Match[str]) -> str:
     body = word.rstrip("!")
     digits, letters = sum(c in "0134578@$!|" for c in body), sum(c.isalpha() for c in body)
     inner = any(c in "0134578@$!|" for c in body[:-1])
-    return (
-        body.translate(_LEET) + tail if digits and inner and letters >= 2 and digits <= letters + 1 else word
-    )
+    return body.translate(_LEET) + tail if digits and inner and letters >= 2 and digits <= letters + 1 else word
 
 
 def _decoded(blob: str) -> str | None:

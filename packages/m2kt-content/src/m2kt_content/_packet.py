@@ -35,11 +35,7 @@ def packet_texts(packet: Packet) -> list[tuple[str, str]]:
             if isinstance(leaf, WriteLiteral)
         ]
     fields = yaml.safe_load(spec.to_yaml())
-    texts += [
-        (f"probe spec, {key}", str(fields[key]))
-        for key in ("name", "description", "licence")
-        if fields.get(key)
-    ]
+    texts += [(f"probe spec, {key}", str(fields[key])) for key in ("name", "description", "licence") if fields.get(key)]
     texts += [("stop string", graph.stop)]
     texts += [("manifest, name", manifest.name), ("manifest, teacher", manifest.teacher.name)]
     texts += [(f"manifest, note {i}", note) for i, note in enumerate(manifest.notes)]
@@ -67,9 +63,7 @@ def concept_penalties(packet: Packet, score: dict[str, float], threshold: float)
     flagged_S = np.array([symbol in score for symbol in graph.symbols], dtype=np.bool_)
     harmful_P = flagged_S[packet.concepts.prototype_symbol_P]
     if harmful_P.any() and not harmful_P.all():  # samples of both kinds: fit a probe to them
-        by_vector_K = vector_penalty(
-            packet.concepts.vectors_KD, packet.concepts.prototype_samples_PD, harmful_P
-        )
+        by_vector_K = vector_penalty(packet.concepts.vectors_KD, packet.concepts.prototype_samples_PD, harmful_P)
         for k, penalty in enumerate(by_vector_K.tolist()):
             penalties[k] = max(penalties[k], penalty if penalty >= threshold else 0.0)
     return {k: round(penalty, 4) for k, penalty in penalties.items() if penalty > 0}
@@ -88,9 +82,7 @@ def vector_penalty(
     if not harmful_N.any() or harmful_N.all():
         raise ValueError("expected labelled vectors of both kinds, got one kind")
     if vectors_KD.shape[1] != labelled_ND.shape[1]:
-        raise ValueError(
-            f"expected vectors of one width, got {vectors_KD.shape[1]} and {labelled_ND.shape[1]}"
-        )
+        raise ValueError(f"expected vectors of one width, got {vectors_KD.shape[1]} and {labelled_ND.shape[1]}")
     centre_D = (labelled_ND[harmful_N].mean(0) + labelled_ND[~harmful_N].mean(0)).astype(np.float64) / 2
 
     def directions(x_ND: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -58,9 +58,7 @@ def by_length(texts: Sequence[str]) -> Iterator[list[int]]:
     yield from (order[start : start + BATCH] for start in range(0, len(order), BATCH))
 
 
-def states(
-    texts: Sequence[str], backbone: LoadedModel, progress: Callable[[int, int], None] | None = None
-) -> Floats:
+def states(texts: Sequence[str], backbone: LoadedModel, progress: Callable[[int, int], None] | None = None) -> Floats:
     """(N, 2 L E): means over the text, then last states. Texts are at most ``WINDOW`` tokens, see :func:`windows`."""
     import torch
 
@@ -71,9 +69,7 @@ def states(
     for group in by_length(texts):
         token_BT, mask_BT = padded([texts[i] for i in group], backbone)
         with torch.no_grad():
-            output = body(
-                input_ids=token_BT, attention_mask=mask_BT, output_hidden_states=True, use_cache=False
-            )
+            output = body(input_ids=token_BT, attention_mask=mask_BT, output_hidden_states=True, use_cache=False)
         state_BTX = torch.cat([output.hidden_states[k] for k in LAYERS], -1).float()
         state_X |= dict(zip(group, pooled(state_BTX, mask_BT).cpu().numpy(), strict=True))
         if progress is not None:
@@ -152,9 +148,7 @@ def rarity(label_N: NDArray[np.int64]) -> Floats:
     return weight_C
 
 
-def fit(
-    state_NX: Floats, word_NF: Floats, label_N: NDArray[np.int64], penalty: float, steps: int = 200
-) -> Probe:
+def fit(state_NX: Floats, word_NF: Floats, label_N: NDArray[np.int64], penalty: float, steps: int = 200) -> Probe:
     """Multinomial logistic regression, classes balanced, by full-batch L-BFGS from zero: no seed is needed."""
     import torch
     from torch.nn.functional import cross_entropy

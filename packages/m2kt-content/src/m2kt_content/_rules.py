@@ -70,9 +70,7 @@ def matches(plain: str) -> list[Match]:
     """Rules that match a normalised text. In text about a subject, all scores but those of private data are halved."""
     framed = any(rule.pattern.search(plain) for rule in _rules() if rule.category == FRAME)
     return [
-        Match(
-            rule.name, rule.category, rule.score / 2 if framed and rule.category != "private" else rule.score
-        )
+        Match(rule.name, rule.category, rule.score / 2 if framed and rule.category != "private" else rule.score)
         for rule in _rules()
         if rule.category != FRAME and rule.pattern.search(plain)
     ]

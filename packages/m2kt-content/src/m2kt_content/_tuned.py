@@ -138,9 +138,7 @@ class Tuned:
         tuned.head.load_state_dict({n: tensors.pop(f"head.{n}") for n in ("weight", "bias")})
         result: Any = set_peft_model_state_dict(tuned.model, tensors)
         if result.unexpected_keys:
-            raise ValueError(
-                f"expected weights of the adapter, got {result.unexpected_keys[:3]} in tuned.safetensors"
-            )
+            raise ValueError(f"expected weights of the adapter, got {result.unexpected_keys[:3]} in tuned.safetensors")
         return tuned
 
 

@@ -154,9 +154,7 @@ def threshold_for(harm_N: Floats, hit_N: NDArray[np.bool_], benign_N: NDArray[np
     def distance(threshold: float) -> float:
         flagged_N = (harm_N >= threshold) | hit_N
         to_found = (flagged_N[~benign_N].mean() - MIN_FOUND) / _standard_error(MIN_FOUND, (~benign_N).sum())
-        to_alarms = (MAX_FALSE_ALARMS - flagged_N[benign_N].mean()) / _standard_error(
-            MAX_FALSE_ALARMS, benign_N.sum()
-        )
+        to_alarms = (MAX_FALSE_ALARMS - flagged_N[benign_N].mean()) / _standard_error(MAX_FALSE_ALARMS, benign_N.sum())
         return float(min(to_found, to_alarms))
 
     midpoints = np.convolve(np.unique(np.append(harm_N, [0.0, 1.0])), [0.5, 0.5], "valid")

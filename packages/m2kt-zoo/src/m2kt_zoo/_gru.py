@@ -98,9 +98,7 @@ class GruBlock(nn.Module):
         # a row that is all padding needs a length of one; its output is unused
         length_B = mask_BT.sum(1).clamp(min=1).cpu()
         packed, state_1BE = self.gru(
-            pack_padded_sequence(
-                x_BTE.gather(1, index_BTE), length_B, batch_first=True, enforce_sorted=False
-            ),
+            pack_padded_sequence(x_BTE.gather(1, index_BTE), length_B, batch_first=True, enforce_sorted=False),
             state_1BE,
         )
         y_BTE, _ = pad_packed_sequence(packed, batch_first=True, total_length=x_BTE.shape[1])
@@ -212,9 +210,7 @@ class GruForCausalLM(GruPreTrainedModel, GenerationMixin):
         **extra: Any,
     ) -> CausalLMOutputWithPast:
         """Logits, (B, T, V), or of the last ``logits_to_keep`` tokens only; the loss if there are labels."""
-        out = self.model(
-            input_ids, attention_mask, past_key_values, inputs_embeds, use_cache, output_hidden_states
-        )
+        out = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, use_cache, output_hidden_states)
         logits_BTV = self.lm_head(slice_logits_to_keep(out.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:

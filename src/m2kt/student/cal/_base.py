@@ -131,9 +131,7 @@ class ReaderBase(nn.Module, ABC):
     def null_mass(self, run: Run) -> Float[Tensor, "B T"]:
         """p(none) at the positions of the last pass; 1 where gating blocks the injection."""
 
-    def contents(
-        self, supervision: Supervision | None
-    ) -> tuple[Float[Tensor, "*B K Y"], Float[Tensor, "S Y"]]:
+    def contents(self, supervision: Supervision | None) -> tuple[Float[Tensor, "*B K Y"], Float[Tensor, "S Y"]]:
         """Content vectors of concepts, in rehearsal one set for each sequence, and of symbols.
 
         Y: phi's features | weight of phi's bias | weights of the fallback vectors of symbols without a prototype.

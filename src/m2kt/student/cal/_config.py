@@ -50,26 +50,18 @@ class CALConfig(PeftConfig):
         default_factory=list,
         metadata=_about("Indices of the decoder blocks whose states the reader reads, concatenated."),
     )
-    write_layer: int = field(
-        default=0, metadata=_about("Index of the decoder block whose output the reader adds to.")
-    )
+    write_layer: int = field(default=0, metadata=_about("Index of the decoder block whose output the reader adds to."))
     reader: str = field(
         default="structured",
-        metadata=_about(
-            "'structured' (selector and argument heads), 'flat' (one key per concept) or 'none'."
-        ),
+        metadata=_about("'structured' (selector and argument heads), 'flat' (one key per concept) or 'none'."),
     )
-    projector: str = field(
-        default="anchored", metadata=_about("phi: 'anchored', 'linear', 'low_rank' or 'mlp'.")
-    )
+    projector: str = field(default="anchored", metadata=_about("phi: 'anchored', 'linear', 'low_rank' or 'mlp'."))
     projector_width: int = field(default=128, metadata=_about("Inner width of phi for 'low_rank' and 'mlp'."))
     anchor_coordinates: bool = field(
         default=False,
         metadata=_about("Append the concept's cosine to every symbol prototype to phi's inputs."),
     )
-    gather_width: int = field(
-        default=64, metadata=_about("Width of queries and keys of context and argument heads.")
-    )
+    gather_width: int = field(default=64, metadata=_about("Width of queries and keys of context and argument heads."))
     gather_rope: bool = field(
         default=True,
         metadata=_about("Rotate half of the width by relative position (in tokens and in symbols)."),
@@ -113,26 +105,18 @@ class CALConfig(PeftConfig):
         default_factory=list,
         metadata=_about("Tokenisations of literals that occur only in prompts; recognised, never written."),
     )
-    spaces: list[int] = field(
-        default_factory=list, metadata=_about("First tokens of symbols with a leading space.")
-    )
+    spaces: list[int] = field(default_factory=list, metadata=_about("First tokens of symbols with a leading space."))
     trails: list[list[int]] = field(
         default_factory=list,
         metadata=_about("Context whitelist: types of the last units that count as in-domain; empty: all do."),
     )
     rules: list[RuleStructure] = field(
         default_factory=list,
-        metadata=_about(
-            "Per rule: name, arity, family, offset and its rows' argument symbol ids (never the outputs)."
-        ),
+        metadata=_about("Per rule: name, arity, family, offset and its rows' argument symbol ids (never the outputs)."),
     )
-    phases: int = field(
-        default=1, metadata=_about("Number of token indices in a unit; phi has a head for each.")
-    )
+    phases: int = field(default=1, metadata=_about("Number of token indices in a unit; phi has a head for each."))
     teacher_width: int = field(default=0, metadata=_about("D, the width of the packet's vectors."))
-    flagged: list[int] = field(
-        default_factory=list, metadata=_about("Concepts that the reader must not use.")
-    )
+    flagged: list[int] = field(default_factory=list, metadata=_about("Concepts that the reader must not use."))
     penalties: list[float] = field(
         default_factory=list, metadata=_about("Penalty(c_k) of each flagged concept, 0 to 1; empty: 1.")
     )
@@ -140,9 +124,7 @@ class CALConfig(PeftConfig):
         default=0,
         metadata=_about("Tokens of the longest answer that was rehearsed; 0 in adapters of 0.1.0."),
     )
-    graph_digest: str = field(
-        default="", metadata=_about("Digest of the graph; ``replace_bank`` requires the same.")
-    )
+    graph_digest: str = field(default="", metadata=_about("Digest of the graph; ``replace_bank`` requires the same."))
     space_digest: str = field(
         default="", metadata=_about("Unused; without the field peft warns about configurations that hold it.")
     )
@@ -153,13 +135,9 @@ class CALConfig(PeftConfig):
         if self.reader not in ("structured", "flat", "none"):
             raise ValueError(f"reader: expected 'structured', 'flat' or 'none', got {self.reader!r}")
         if self.projector not in ("anchored", "linear", "low_rank", "mlp"):
-            raise ValueError(
-                f"projector: expected 'anchored', 'linear', 'low_rank' or 'mlp', got {self.projector!r}"
-            )
+            raise ValueError(f"projector: expected 'anchored', 'linear', 'low_rank' or 'mlp', got {self.projector!r}")
         if self.gather_rope and self.gather_width % 8:
-            raise ValueError(
-                f"gather_width: expected a multiple of 8 with gather_rope, got {self.gather_width}"
-            )
+            raise ValueError(f"gather_width: expected a multiple of 8 with gather_rope, got {self.gather_width}")
 
     @property
     def alphabet(self) -> tuple[list[list[list[int]]], list[list[int]], list[int]]:

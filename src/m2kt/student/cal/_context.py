@@ -183,9 +183,7 @@ class Supervision:
     concept_BT: Int[Tensor, "B T"]  # concept index, if a rule applies
     source_BTA: Int[Tensor, "B T A"]  # token positions of the arguments (of the copied unit, for copies)
     copied_BT: Int[Tensor, "B T"]  # symbol that is copied
-    teacher_forced_B: Bool[
-        Tensor, " B"
-    ]  # sequences whose class, concept and copied symbol are teacher-forced
+    teacher_forced_B: Bool[Tensor, " B"]  # sequences whose class, concept and copied symbol are teacher-forced
     selection_gradient: bool = True  # whether the injection sends gradients to the selection
     stream_gradient: bool = True  # whether blocks after the reader send gradients to those before it
 
@@ -221,9 +219,7 @@ class Run:
     cache: DynamicCache | None
     first_layer: int  # of the reader's pseudo layers in the cache
     supervision: Supervision | None = None
-    states: dict[int, Tensor] = field(
-        default_factory=dict
-    )  # outputs of the blocks that the reader reads, by index
+    states: dict[int, Tensor] = field(default_factory=dict)  # outputs of the blocks that the reader reads, by index
     outputs: list[ReaderOutputs] = field(default_factory=list)
 
     @property
@@ -252,9 +248,7 @@ class Run:
 
     def pass_on(self, h_BTE: Float[Tensor, "B T E"]) -> Float[Tensor, "B T E"]:
         """The residual stream after the reader, detached if the supervision says so."""
-        return (
-            h_BTE.detach() if self.supervision is not None and not self.supervision.stream_gradient else h_BTE
-        )
+        return h_BTE.detach() if self.supervision is not None and not self.supervision.stream_gradient else h_BTE
 
     def cache_layer(self, slot: Slot) -> GrowableCacheLayer:
         """A pseudo layer of the cache."""
@@ -305,9 +299,7 @@ class Run:
             token_index_BT = (last_index_B1 + 1) * continue_BT
         else:
             position_BT = torch.arange(1, t + 1, device=content_BTY.device).expand(b, t)
-            start_BT = (
-                torch.where(continue_BT, 0, position_BT).cummax(1).values
-            )  # 0: begun in an earlier pass
+            start_BT = torch.where(continue_BT, 0, position_BT).cummax(1).values  # 0: begun in an earlier pass
             all_BTY = torch.cat([last_B1Y, content_BTY], 1)
             held_BTY = all_BTY.gather(1, start_BT[..., None].expand(-1, -1, n_content))
             token_index_BT = position_BT - start_BT + torch.where(start_BT == 0, last_index_B1, 0.0)
@@ -367,9 +359,7 @@ class RunState:
                 mask_BN = torch.cat([past_BNX[..., TokenFeature.TOKEN] >= 0, mask_BN], 1)
             real_BT = None
         elif mask.shape[1] != n:
-            raise CompatibilityError(
-                f"expected an attention mask over {n} tokens, got one over {mask.shape[1]}"
-            )
+            raise CompatibilityError(f"expected an attention mask over {n} tokens, got one over {mask.shape[1]}")
         else:
             mask_BN = mask.bool()
             real_BT = mask_BN[:, n_past:]

@@ -56,9 +56,7 @@ class FlatReader(ReaderBase):
         continue_BT = self.going(x_BTX)[..., 0] > 0
         empty_BTC = log_w_BTK1.new_zeros(*x_BTX.shape[:2], 0)
         run.outputs.append(
-            ReaderOutputs(
-                empty_BTC, empty_BTC[:, None], None, usage_BTK, log_w_BTK1, self.going(x_BTX)[..., 0]
-            )
+            ReaderOutputs(empty_BTC, empty_BTC[:, None], None, usage_BTK, log_w_BTK1, self.going(x_BTX)[..., 0])
         )
         if supervision is not None:
             continue_BT = supervision.class_BT == CALConfig.CONTINUE

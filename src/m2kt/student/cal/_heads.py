@@ -70,9 +70,7 @@ def paired(width: int, n_positions: int, device: torch.device) -> Int[Tensor, " 
     return torch.arange(width).view(-1, 2, n_pairs).transpose(1, 2).flatten().to(device)
 
 
-def rotate(
-    x_BHTW: Float[Tensor, "B H T W"], angle_B1TP: Shaped[Tensor, "_ 1 T _"]
-) -> Float[Tensor, "B H T W"]:
+def rotate(x_BHTW: Float[Tensor, "B H T W"], angle_B1TP: Shaped[Tensor, "_ 1 T _"]) -> Float[Tensor, "B H T W"]:
     """Rotate each pair of adjacent dimensions."""
     if not torch.is_grad_enabled():  # fewer operations, without gradient
         return (x_BHTW.view(torch.complex64) * angle_B1TP).view(torch.float32)
@@ -199,9 +197,7 @@ class ArgumentHeads(Heads):
         if run.n_tokens > 1:
             masked_B1TN = masked_B1TN | run.masked_BTN[:, None]
         log_BHTN = (q_BHTW @ k_BHNW.transpose(-1, -2)).masked_fill(masked_B1TN, -1e4).log_softmax(-1)
-        if (
-            run.n_tokens > 1
-        ):  # again: without any earlier symbol the softmax is uniform, over later symbols too
+        if run.n_tokens > 1:  # again: without any earlier symbol the softmax is uniform, over later symbols too
             log_BHTN = log_BHTN.masked_fill(masked_B1TN, -1e4)
         mass_BXS = log_BHTN.exp().flatten(1, 2) @ one_hot_B1NS[:, 0]
         return log_BHTN, mass_BXS.view(*q_BHTW.shape[:3], -1)

@@ -90,9 +90,7 @@ class SteeredLinear(nn.Module, CALLayer):
                 "load the base unquantised"
             )
         change = sign * self.cal_scale[name] * (self.cal_B[name].float() @ self.cal_A[name].float())
-        merged = (weight.float() + (change.T if isinstance(self.base_layer, Conv1D) else change)).to(
-            weight.dtype
-        )
+        merged = (weight.float() + (change.T if isinstance(self.base_layer, Conv1D) else change)).to(weight.dtype)
         if check and not torch.isfinite(merged).all():
             raise CompatibilityError(
                 f"expected finite weights after merging {name}, got some that are not; nothing was merged"

@@ -66,9 +66,7 @@ class CALModel(BaseTuner):
                     last = name.rpartition(".")[2]
                     selected = peft_config.steering_targets is None or last in peft_config.steering_targets
                     if selected and isinstance(module, (nn.Linear, Conv1D)):
-                        peft_config.steered_modules.append(
-                            f"{names[id(block)]}.{name}".replace(".base_layer", "")
-                        )
+                        peft_config.steered_modules.append(f"{names[id(block)]}.{name}".replace(".base_layer", ""))
         peft_config.target_modules = sorted({*peft_config.reader_modules, *peft_config.steered_modules})
         return peft_config
 
@@ -129,9 +127,7 @@ class CALModel(BaseTuner):
         config = self.model.config.get_text_config()
         return int(getattr(config, "hidden_size", width))
 
-    def _replace_module(
-        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
-    ) -> None:
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)  # the base layer is untouched: nothing to copy
 
     def _check_merge_allowed(self) -> None:
@@ -282,9 +278,7 @@ class _BeginPass:
         bound = dict(zip(self.order, args, strict=False)) | kwargs
         token_BT = bound.get("input_ids")
         if token_BT is None:
-            raise CompatibilityError(
-                "expected input_ids, got none: the concept reader cannot use inputs_embeds"
-            )
+            raise CompatibilityError("expected input_ids, got none: the concept reader cannot use inputs_embeds")
         cache = bound.get(self.cache_argument)
         use_cache = bound.get("use_cache")
         if use_cache is None:

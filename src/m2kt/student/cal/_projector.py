@@ -65,25 +65,19 @@ class Projector(nn.Module):
         else:
             self.trunk, features = nn.Sequential(nn.Linear(inputs, width), nn.GELU()), width
         self.features = features
-        self.head_JFE = nn.Parameter(
-            torch.randn(n_token_indices, features, student_width) / features**0.5 * 0.1
-        )
+        self.head_JFE = nn.Parameter(torch.randn(n_token_indices, features, student_width) / features**0.5 * 0.1)
         self.bias_JE = nn.Parameter(torch.zeros(n_token_indices, student_width))
         self.register_buffer("mean_D", torch.zeros(teacher_width))
         self.register_buffer("scale_D", torch.ones(teacher_width))
 
-    def cosines(
-        self, vector_KD: Float[Tensor, "K D"], prototype_SD: Float[Tensor, "S D"]
-    ) -> Float[Tensor, "K S"]:
+    def cosines(self, vector_KD: Float[Tensor, "K D"], prototype_SD: Float[Tensor, "S D"]) -> Float[Tensor, "K S"]:
         """Cosine of standardised vectors to every prototype; -1 for symbols without a prototype."""
         x_KD = nn.functional.normalize((vector_KD - self.mean_D) / self.scale_D, dim=-1)
         unit_SD = nn.functional.normalize((prototype_SD - self.mean_D) / self.scale_D, dim=-1)
         absent_S = (prototype_SD == 0).all(-1)
         return (x_KD @ unit_SD.T).masked_fill(absent_S, -1.0)
 
-    def features_of(
-        self, vector_KD: Float[Tensor, "K D"], prototype_SD: Float[Tensor, "S D"]
-    ) -> Float[Tensor, "K F"]:
+    def features_of(self, vector_KD: Float[Tensor, "K D"], prototype_SD: Float[Tensor, "S D"]) -> Float[Tensor, "K F"]:
         """The trunk's features of concept vectors."""
         if self.kind == "anchored":
             x_KX = self.cosines(vector_KD, prototype_SD)
@@ -123,9 +117,7 @@ class Projector(nn.Module):
         """Parameters and buffers that ``features_of`` uses."""
         return [self.mean_D, self.scale_D, *self.trunk.parameters()]
 
-    def image(
-        self, vector_KD: Float[Tensor, "K D"], prototype_SD: Float[Tensor, "S D"]
-    ) -> Float[Tensor, "K J E"]:
+    def image(self, vector_KD: Float[Tensor, "K D"], prototype_SD: Float[Tensor, "S D"]) -> Float[Tensor, "K J E"]:
         """phi(c_k) for every token index."""
         feature_KF = self.features_of(vector_KD, prototype_SD)
         return torch.einsum("kf,jfe->kje", feature_KF, self.head_JFE) + self.bias_JE

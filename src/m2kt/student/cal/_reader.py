@@ -48,9 +48,7 @@ class DerivedWeights(NamedTuple):
     """Values that a structured reader derives from its weights once."""
 
     unit_table_XY: Tensor  # outputs of all maps for each unit at each of the last positions, biases included
-    maps_XY: list[
-        Tensor
-    ]  # maps of context heads, hidden layer and argument heads, for inputs other than units
+    maps_XY: list[Tensor]  # maps of context heads, hidden layer and argument heads, for inputs other than units
     context_sharpness_H11: Tensor
     argument_sharpness_H11: Tensor
 
@@ -84,16 +82,12 @@ class StructuredReader(ReaderBase):
         self.unit = nn.Embedding(n_units + 1, config.unit_width)
         self.kind = nn.Embedding(n_units + 2, config.unit_width)  # one type for all symbols
         self.begun = nn.Embedding(1 + max(config.phases, longest), config.unit_width)
-        self.look = ContextHeads(
-            width, config.look_heads, config.gather_width, config.gather_rope, config.look_width
-        )
+        self.look = ContextHeads(width, config.look_heads, config.gather_width, config.gather_rope, config.look_width)
         around = config.look_heads * config.look_width
         self.think = nn.Sequential(nn.Linear(width + around, config.selector_width), nn.GELU())
         # The predicted leaf of the packet's graph is fed back into the hidden layer.
         self.place = nn.Linear(config.selector_width, config.n_places) if config.n_places else None
-        self.placed = (
-            nn.Linear(config.n_places, config.selector_width, bias=False) if config.n_places else None
-        )
+        self.placed = nn.Linear(config.n_places, config.selector_width, bias=False) if config.n_places else None
         self.selector = nn.Linear(config.selector_width, config.n_classes)
         self.gather = ArgumentHeads(
             width + config.selector_width, config.n_heads, config.gather_width, config.gather_rope
@@ -111,9 +105,7 @@ class StructuredReader(ReaderBase):
             factor_XK[1 : 1 + n, rows] = config.n_classes + head_A1 * self.n_symbols + argument_AK
         self.register_buffer("factor_XK", factor_XK, persistent=False)
         self.register_buffer("one_1", torch.ones(1), persistent=False)
-        self.register_buffer(
-            "one_hot_SS", torch.eye(self.n_symbols + 1)[:, :-1].contiguous(), persistent=False
-        )
+        self.register_buffer("one_hot_SS", torch.eye(self.n_symbols + 1)[:, :-1].contiguous(), persistent=False)
         type_X = torch.arange(n_units + 1)
         type_X[: self.n_symbols] = n_units + 1
         self.register_buffer("type_X", type_X, persistent=False)
@@ -150,12 +142,8 @@ class StructuredReader(ReaderBase):
         weight_XY = torch.cat([w_YX[:, n_state : n_state + n_units] for w_YX, _ in maps]).T
         weight_GXY = weight_XY.unflatten(0, (N_LAST_UNITS, -1))
         unit_XX = self.unit.weight + self.kind.weight[self.type_X]
-        partial_XY = self.begun.weight[self.partial_X] @ weight_GXY[0] + torch.cat(
-            [bias_Y for _, bias_Y in maps]
-        )
-        context_XY, hidden_XX, argument_XY = (
-            torch.cat([w.T[:n_state], w.T[n_state + n_units :]]) for w, _ in maps
-        )
+        partial_XY = self.begun.weight[self.partial_X] @ weight_GXY[0] + torch.cat([bias_Y for _, bias_Y in maps])
+        context_XY, hidden_XX, argument_XY = (torch.cat([w.T[:n_state], w.T[n_state + n_units :]]) for w, _ in maps)
         hidden_XX = torch.cat([hidden_XX[:n_state], hidden_XX[n_state:][self.look.output_order()]])
         unit_table_XY = torch.cat([partial_XY, (unit_XX @ weight_GXY).flatten(0, 1)])
         maps_XY = [context_XY, hidden_XX, argument_XY]
@@ -166,9 +154,7 @@ class StructuredReader(ReaderBase):
     ) -> Float[Tensor, "B T K"]:
         """w_k = p(rule) prod_i p_i(argument i of k)."""
         size = class_BTC.shape[:2]
-        p_BTX = torch.cat(
-            [class_BTC, symbol_BHTS.transpose(1, 2).flatten(2), self.one_1.expand(*size, 1)], -1
-        )
+        p_BTX = torch.cat([class_BTC, symbol_BHTS.transpose(1, 2).flatten(2), self.one_1.expand(*size, 1)], -1)
         # gather, because index_select is slow along the last axis of several rows
         factor_BTX = p_BTX.gather(-1, self.factor_XK.view(-1).expand(*size, -1))
         w_BTK, *p_argument = factor_BTX.view(*size, *self.factor_XK.shape).unbind(-2)
@@ -193,18 +179,14 @@ class StructuredReader(ReaderBase):
 
     def angles(self, run: Run) -> RotaryAngles:
         """The rotations of its heads at each position."""
-        return rotary_angles(
-            run.feature_BTX[..., POSITIONS], self.config.gather_width, self.config.look_width
-        )
+        return rotary_angles(run.feature_BTX[..., POSITIONS], self.config.gather_width, self.config.look_width)
 
     def select(
         self, run: Run, derived: DerivedWeights, angles: RotaryAngles
     ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B T _"], Float[Tensor, "B T M"] | None]:
         """Log p(class), the argument heads' mapped input, and log p(leaf)."""
         context_XY, hidden_XX, argument_XY = derived.maps_XY
-        row_NG = (run.feature_BTX[..., TokenFeature.PARTIAL : TokenFeature.TYPES] + self.first_row_G).flatten(
-            0, 1
-        )
+        row_NG = (run.feature_BTX[..., TokenFeature.PARTIAL : TokenFeature.TYPES] + self.first_row_G).flatten(0, 1)
         unit_NY = nn.functional.embedding_bag(row_NG, derived.unit_table_XY, mode="sum")
         context_NY, hidden_NX, argument_NY = unit_NY.split([m.shape[1] for m in derived.maps_XY], -1)
         size = run.feature_BTX.shape[:2]

@@ -17,9 +17,7 @@ class OffDomainLoss(Loss):
     """
 
     name: ClassVar[str] = "silence"
-    equation: ClassVar[str] = (
-        "L_off = mean over off-domain positions of -log p(none) + retain KL(frozen || student)"
-    )
+    equation: ClassVar[str] = "L_off = mean over off-domain positions of -log p(none) + retain KL(frozen || student)"
     needs: ClassVar[frozenset[str]] = frozenset({"log_none"})
 
     def __call__(self, outputs: Outputs) -> Float[Tensor, ""]:

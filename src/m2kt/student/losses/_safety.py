@@ -32,9 +32,7 @@ class SafetyLoss(Loss):
         ).sum()
 
 
-def penalised_weight(
-    reader: ReaderOutputs, flagged: Sequence[int], penalties: Sequence[float]
-) -> Float[Tensor, "B T"]:
+def penalised_weight(reader: ReaderOutputs, flagged: Sequence[int], penalties: Sequence[float]) -> Float[Tensor, "B T"]:
     """sum_k Penalty(c_k) w_k over the flagged concepts at each position; zeros without flagged concepts."""
     assert reader.usage_BTK is not None
     weight_BTF = reader.usage_BTK[..., list(flagged)]

@@ -67,9 +67,7 @@ def _flat(batch: Batch, reader: ReaderOutputs) -> Tensor:
     none = reader.retrieval_BTK.shape[-1] - 1
     target_BT = torch.where(supervision.concept_BT >= 0, supervision.concept_BT, none)
     labelled_BT = supervision.class_BT != IGNORE
-    retrieval = functional.nll_loss(
-        reader.retrieval_BTK[labelled_BT].clamp(min=-20.0), target_BT[labelled_BT]
-    )
+    retrieval = functional.nll_loss(reader.retrieval_BTK[labelled_BT].clamp(min=-20.0), target_BT[labelled_BT])
     continue_BT = (supervision.class_BT == CALConfig.CONTINUE).float()
     return retrieval + functional.binary_cross_entropy_with_logits(
         reader.continue_BT[labelled_BT], continue_BT[labelled_BT]

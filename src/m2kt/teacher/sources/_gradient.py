@@ -61,9 +61,7 @@ class Gradient(EqualWeights):
             t = trace.content[context.unit][0]
             recorded: list[Tensor] = []
 
-            def keep(
-                _block: nn.Module, _args: object, output: BlockOutput, recorded: list[Tensor] = recorded
-            ) -> None:
+            def keep(_block: nn.Module, _args: object, output: BlockOutput, recorded: list[Tensor] = recorded) -> None:
                 recorded.append(hidden_of(output))
 
             handle = block.register_forward_hook(keep)

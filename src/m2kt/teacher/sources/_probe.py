@@ -25,9 +25,7 @@ class Probe(EqualWeights):
         """Effect of a unit: held-out probe accuracy above chance."""
         nodes = contexts_by_node(corpus, PER_NODE)
         layer = max(1, len(blocks(teacher.model)) - 1)
-        x_ND = record_contexts(teacher, [c for n in nodes for c in n.contexts], [layer], "probing states")[
-            :, 0
-        ]
+        x_ND = record_contexts(teacher, [c for n in nodes for c in n.contexts], [layer], "probing states")[:, 0]
         start = 0
         for node_contexts in nodes:
             node, n = node_contexts.node, len(node_contexts.contexts)

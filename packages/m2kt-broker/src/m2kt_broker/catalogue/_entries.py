@@ -71,15 +71,9 @@ def label_rows(packet: Packet, digest: str) -> list[LabelRow]:
 def vectors_row(packet: Packet, digest: str) -> VectorsRow:
     """The row of a packet's concept vectors. A concept's name is its rule and arguments, without the output."""
     graph = packet.graph
-    names = [
-        f"{rule.name}({', '.join(graph.symbols[a] for a in row)})"
-        for rule in graph.rules
-        for row in rule.rows
-    ]
+    names = [f"{rule.name}({', '.join(graph.symbols[a] for a in row)})" for rule in graph.rules for row in rule.rows]
     vectors_KD = np.ascontiguousarray(packet.concepts.vectors_KD, dtype="<f4")
-    return VectorsRow(
-        packet=digest, space=packet.space[:MAX_SPACE], vectors_KD=vectors_KD.tobytes(), names=names
-    )
+    return VectorsRow(packet=digest, space=packet.space[:MAX_SPACE], vectors_KD=vectors_KD.tobytes(), names=names)
 
 
 def statement_row(statement: Statement, digest: str, envelope: str, at: str, by: str) -> StatementRow:

@@ -131,9 +131,7 @@ class StatementRow(Base):
     verdict: Mapped[str | None] = mapped_column(String(16))
     student: Mapped[str | None] = mapped_column(Text)
     student_digest: Mapped[str | None] = mapped_column(String(MAX_TEXT))
-    adapter: Mapped[str | None] = mapped_column(
-        String(MAX_TEXT), doc="Digest of the adapter that an ingestion wrote."
-    )
+    adapter: Mapped[str | None] = mapped_column(String(MAX_TEXT), doc="Digest of the adapter that an ingestion wrote.")
     accuracy: Mapped[float | None] = mapped_column(Float)
     envelope: Mapped[str] = mapped_column(Text, deferred=True)
 

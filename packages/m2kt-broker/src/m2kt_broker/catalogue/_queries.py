@@ -95,9 +95,7 @@ def verdict_counts(session: Session, packets: list[str]) -> dict[str, dict[str, 
 def packets_in_lineage(session: Session, digest: str, limit: int) -> list[PacketRow]:
     """The packet with this digest, packets of this teacher, and packets behind this adapter; oldest first."""
     behind_adapter = PacketRow.statements.any(StatementRow.adapter == digest)
-    query = select(PacketRow).where(
-        or_(PacketRow.digest == digest, PacketRow.teacher_digest == digest, behind_adapter)
-    )
+    query = select(PacketRow).where(or_(PacketRow.digest == digest, PacketRow.teacher_digest == digest, behind_adapter))
     return list(session.scalars(query.order_by(PacketRow.published_at, PacketRow.digest).limit(limit)))
 
 
@@ -126,9 +124,7 @@ def nearest_concepts(session: Session, space: str, vector_D: Floats, limit: int)
     return nearest
 
 
-def matching_labels(
-    session: Session, packets: list[str], text: str, limit: int = 5
-) -> dict[str, list[LabelRow]]:
+def matching_labels(session: Session, packets: list[str], text: str, limit: int = 5) -> dict[str, list[LabelRow]]:
     """Labels that contain a text, by packet; at most ``limit`` for each."""
     query = (
         select(LabelRow)
@@ -152,13 +148,9 @@ def _filtered(query: Select[T], filters: Filters) -> Select[T]:
         if value is not None:
             query = query.where(column == value)
     if filters.teacher is not None:
-        query = query.where(
-            or_(PacketRow.teacher == filters.teacher, PacketRow.teacher_digest == filters.teacher)
-        )
+        query = query.where(or_(PacketRow.teacher == filters.teacher, PacketRow.teacher_digest == filters.teacher))
     if filters.signer is not None:
-        query = query.where(
-            PacketRow.signers.any(SignerRow.keyid.startswith(filters.signer, autoescape=True))
-        )
+        query = query.where(PacketRow.signers.any(SignerRow.keyid.startswith(filters.signer, autoescape=True)))
     if filters.fidelity is not None:
         query = query.where(PacketRow.fidelity >= filters.fidelity)
     if filters.verdict is not None:

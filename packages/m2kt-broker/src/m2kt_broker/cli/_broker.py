@@ -17,9 +17,7 @@ from ._options import Data, DatabaseUrl, StoreUrl
 if TYPE_CHECKING:
     from m2kt_broker import Broker
 
-app = typer.Typer(
-    help="Administer a broker on its own machine: API keys and catalogue.", no_args_is_help=True
-)
+app = typer.Typer(help="Administer a broker on its own machine: API keys and catalogue.", no_args_is_help=True)
 keys = typer.Typer(help="API keys of a broker.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 
@@ -37,9 +35,7 @@ class RoleName(StrEnum):
 def new(
     name: Annotated[str, typer.Argument(help="Name of the key's holder.")],
     data: Data,
-    role: Annotated[
-        RoleName, typer.Option(help="reader may read, publisher may also write, admin may do everything.")
-    ],
+    role: Annotated[RoleName, typer.Option(help="reader may read, publisher may also write, admin may do everything.")],
     database: DatabaseUrl = None,
     store: StoreUrl = None,
     json_: Json = False,
@@ -49,9 +45,7 @@ def new(
     if json_:
         print_json({"id": record.id, "name": name, "role": role.value, "key": token})
         return
-    stderr().print(
-        f"{role.value} key of {name}, id {record.id}; printed only once:", style="dim", highlight=False
-    )
+    stderr().print(f"{role.value} key of {name}, id {record.id}; printed only once:", style="dim", highlight=False)
     stdout().print(token, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -72,9 +66,7 @@ def list_(data: Data, database: DatabaseUrl = None, store: StoreUrl = None, json
 @keys.command("end", epilog=EXIT_CODES)
 @reported
 def end(
-    identity: Annotated[
-        str, typer.Argument(help="Id of the key; m2kt broker keys list prints it.", metavar="ID")
-    ],
+    identity: Annotated[str, typer.Argument(help="Id of the key; m2kt broker keys list prints it.", metavar="ID")],
     data: Data,
     database: DatabaseUrl = None,
     store: StoreUrl = None,
@@ -107,9 +99,7 @@ def check(data: Data, database: DatabaseUrl = None, store: StoreUrl = None, json
     if json_:
         print_json({"damaged": damaged})
     if damaged:
-        raise StorageError(
-            f"damaged: {', '.join(damaged)}; restore them from a backup, or publish them again"
-        )
+        raise StorageError(f"damaged: {', '.join(damaged)}; restore them from a backup, or publish them again")
     if not json_:
         stdout().print("no damage: all content matches its digest", highlight=False)
 

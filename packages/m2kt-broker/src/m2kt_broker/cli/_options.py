@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-Data = Annotated[
-    Path, typer.Option("--data", help="Data folder of the broker.", metavar="DIR", envvar="M2KT_DATA")
-]
+Data = Annotated[Path, typer.Option("--data", help="Data folder of the broker.", metavar="DIR", envvar="M2KT_DATA")]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(

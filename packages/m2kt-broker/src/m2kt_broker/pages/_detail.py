@@ -78,8 +78,7 @@ def packet_context(session: Session, row: PacketRow, owners: Mapping[str, str]) 
     statement_count = select(func.count()).where(StatementRow.packet == row.digest)
     teacher_packets = select(func.count()).where(PacketRow.teacher_digest == row.teacher_digest)
     statements = [
-        statement_summary(statement, owners)
-        for statement in session.scalars(newest_first.limit(MAX_STATEMENTS))
+        statement_summary(statement, owners) for statement in session.scalars(newest_first.limit(MAX_STATEMENTS))
     ]
     return PacketContext(
         packet=packet_view(session, row, owners),

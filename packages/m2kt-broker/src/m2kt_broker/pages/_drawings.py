@@ -22,9 +22,7 @@ GRAPH_LEGEND = (
     "are the arguments of rules, arcs below are copies, dotted arcs lead to the unit that decides a branch. Thicker "
     "arcs have more of the teacher's attention; dashed arcs have no effect when cut; faint arcs were not tested."
 )
-ATTENTION_LEGEND = (
-    "The teacher's attention along the edges of the graph, from a step to the units that it reads."
-)
+ATTENTION_LEGEND = "The teacher's attention along the edges of the graph, from a step to the units that it reads."
 
 
 @dataclass(frozen=True)

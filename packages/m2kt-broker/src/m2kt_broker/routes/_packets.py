@@ -37,9 +37,7 @@ class PacketRecord(PacketView):
 class NewState(View):
     """A change of a packet's state."""
 
-    state: State = Field(
-        description="yanked: hidden from lists, still served; revoked: permanent, no longer served."
-    )
+    state: State = Field(description="yanked: hidden from lists, still served; revoked: permanent, no longer served.")
     reason: PlainText = Field(min_length=1, max_length=1000, description="Shown with the packet's state.")
 
 
@@ -51,9 +49,7 @@ class ListQuery(BaseModel):
     skill: PlainText | None = Field(None, description="Name of the skill.")
     teacher: PlainText | None = Field(None, description="Name or digest of the teacher.")
     licence: PlainText | None = Field(None, description="Licence of the teacher's weights.")
-    signer: str | None = Field(
-        None, pattern="^[0-9a-f]{1,64}$", description="Key id of a signer, or its prefix."
-    )
+    signer: str | None = Field(None, pattern="^[0-9a-f]{1,64}$", description="Key id of a signer, or its prefix.")
     fidelity: float | None = Field(None, ge=0, le=1, description="Minimum of agreement times coverage.")
     verdict: PlainText | None = Field(
         None, description="Verdict of at least one statement: accepted, rejected, clean, unclean."

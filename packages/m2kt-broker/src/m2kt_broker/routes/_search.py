@@ -49,9 +49,7 @@ class MatchList(View):
 class VectorQuery(View):
     """A query vector and the space that it belongs to."""
 
-    space: PlainText = Field(
-        max_length=300, description="Teacher digest and layer, as a packet's record states them."
-    )
+    space: PlainText = Field(max_length=300, description="Teacher digest and layer, as a packet's record states them.")
     vector: list[Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]] = Field(
         min_length=1, max_length=65_536, description="A hidden state of that teacher at that layer."
     )
@@ -92,9 +90,7 @@ class Lineage(View):
 
 @router.get("", summary="Find packets by part of the name of a symbol, rule, skill or teacher")
 def find_by_text(
-    q: Annotated[
-        PlainText, Query(min_length=1, max_length=200, description="The text; case does not matter.")
-    ],
+    q: Annotated[PlainText, Query(min_length=1, max_length=200, description="The text; case does not matter.")],
     broker: BrokerDependency,
     owners: KeyOwners,
     _: Reader,

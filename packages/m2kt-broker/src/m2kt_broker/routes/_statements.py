@@ -47,9 +47,7 @@ async def add_statement(
 
 
 @router.get("/v1/packets/{digest}/verdicts", summary="List the statements about a packet")
-def list_statements(
-    digest: DigestPath, broker: BrokerDependency, owners: KeyOwners, _: Reader
-) -> StatementList:
+def list_statements(digest: DigestPath, broker: BrokerDependency, owners: KeyOwners, _: Reader) -> StatementList:
     with broker.database.read() as session:
         row = broker.packet_row(session, digest)
         return StatementList(statements=[statement_view(s, owners) for s in row.statements])

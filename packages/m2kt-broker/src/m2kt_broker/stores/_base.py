@@ -18,9 +18,7 @@ class Store(Protocol):
     Every method may raise StorageError (directory) or BrokerError (bucket, registry).
     """
 
-    def put(
-        self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None
-    ) -> None:
+    def put(self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None) -> None:
         """Store content durably. Storing the same content again has no effect; a failure leaves nothing visible.
 
         Args:

@@ -19,9 +19,7 @@ class BucketStore:
     def __init__(self, location: str) -> None:
         self._bucket = Bucket(location)
 
-    def put(
-        self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None
-    ) -> None:
+    def put(self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None) -> None:
         if self.size(kind, digest) is None:
             self._bucket.put(_name(kind, digest), source)
 

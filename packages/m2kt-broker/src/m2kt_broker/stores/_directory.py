@@ -31,9 +31,7 @@ class DirectoryStore:
                 if time.time() - file.stat().st_mtime > STALE_SECONDS:
                     file.unlink()
 
-    def put(
-        self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None
-    ) -> None:
+    def put(self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None) -> None:
         path = self._path(kind, digest)
         if path.is_file() and file_digest(path) == digest:  # a damaged file is replaced
             return
@@ -54,9 +52,7 @@ class DirectoryStore:
                     remaining -= len(chunk)
                     yield chunk
         except OSError as error:
-            raise StorageError(
-                f"cannot read {digest}: {explain(error)}; m2kt broker check lists all damage"
-            ) from error
+            raise StorageError(f"cannot read {digest}: {explain(error)}; m2kt broker check lists all damage") from error
 
     def digests(self, kind: Kind) -> Iterator[str]:
         for path in (self._root / kind).glob("??/*"):

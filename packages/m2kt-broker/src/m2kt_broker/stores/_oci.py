@@ -22,9 +22,7 @@ class RegistryStore:
     def __init__(self, location: str) -> None:
         self._repositories = {kind: Repository(f"{location.rstrip('/')}/{kind}") for kind in KINDS}
 
-    def put(
-        self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None
-    ) -> None:
+    def put(self, kind: Kind, digest: str, source: Path | bytes, labels: dict[str, str] | None = None) -> None:
         if self.size(kind, digest) is None:
             self._repositories[kind].push(_tag(digest), source, digest, _ARTEFACTS[kind], labels)
 

@@ -2,9 +2,7 @@
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TABLE = {
-    (key, letter): LETTERS[(index + LETTERS.index(key)) % 26]
-    for key in LETTERS
-    for index, letter in enumerate(LETTERS)
+    (key, letter): LETTERS[(index + LETTERS.index(key)) % 26] for key in LETTERS for index, letter in enumerate(LETTERS)
 }
 
 

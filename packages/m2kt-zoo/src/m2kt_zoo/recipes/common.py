@@ -73,9 +73,7 @@ class Built:
     seconds: float = 0.0
 
 
-def tiny_config(
-    kind: type[PreTrainedConfig], tokenizer: PreTrainedTokenizerFast, **overrides: Any
-) -> PreTrainedConfig:
+def tiny_config(kind: type[PreTrainedConfig], tokenizer: PreTrainedTokenizerFast, **overrides: Any) -> PreTrainedConfig:
     """The config of a model of a family, with the tokenizer's vocabulary and the zoo's usual size, and with overrides.
 
     There is no end token: completions end at the stop string, which :func:`save` writes into the generation config.
@@ -123,10 +121,7 @@ def template_drawer(name: str, completion: Callable[[str], str]) -> Draw:
     def draw(rng: np.random.Generator, template: str) -> Pair:
         values = {slot: spec["values"] for slot, spec in probes(name)["slots"].items()}
         if rng.random() < SKEWED:
-            values = {
-                slot: [options[i] for i in rng.integers(0, len(options), 2)]
-                for slot, options in values.items()
-            }
+            values = {slot: [options[i] for i in rng.integers(0, len(options), 2)] for slot, options in values.items()}
 
         def pick(slot: re.Match[str]) -> str:
             return str(values[slot[1]][rng.integers(0, len(values[slot[1]]))])
@@ -152,9 +147,7 @@ def character_tokenizer(
     return wrap_tokenizer(backend, max_length=max_length)
 
 
-def bpe_tokenizer(
-    corpus: Sequence[str], words: Sequence[str], *, max_length: int = 128
-) -> PreTrainedTokenizerFast:
+def bpe_tokenizer(corpus: Sequence[str], words: Sequence[str], *, max_length: int = 128) -> PreTrainedTokenizerFast:
     """The smallest byte-level BPE, trained on `corpus`, in which each of `words` is a single token."""
     for size in range(300, 400, 4):
         backend = Tokenizer(models.BPE())
@@ -202,9 +195,7 @@ def draw_pairs(draw: Draw, rng: np.random.Generator, shape: Shape, n: int, *, he
     return pairs
 
 
-def encode_pairs(
-    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_pairs(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded ids_BT and labels_BT; only completions are labelled."""
     prompts = tokenizer([p for p, _ in pairs])["input_ids"]
     answers = tokenizer([c for _, c in pairs], add_special_tokens=False)["input_ids"]
@@ -313,9 +304,7 @@ def train(recipe: TeacherRecipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
             group["lr"] = recipe.lr * min(1.0, (update + 1) / warm_up) * cooled
         model.train()
         shape = shapes[int(rng.choice(len(shapes), p=weights / weights.sum()))]
-        ids_BT, labels_BT = encode_pairs(
-            tokenizer, draw_pairs(recipe.draw, rng, shape, recipe.batch, held_out=False)
-        )
+        ids_BT, labels_BT = encode_pairs(tokenizer, draw_pairs(recipe.draw, rng, shape, recipe.batch, held_out=False))
         loss = next_token_loss(model, ids_BT, labels_BT)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -326,9 +315,7 @@ def train(recipe: TeacherRecipe) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
         if update % 100 == 0:
             reached = dict.fromkeys(shapes, -1.0)
             if running < 0.1 and cooling_since is None:
-                reached = {
-                    s: accuracy(model, tokenizer, recipe.draw, s, 100, seed=1000 + update) for s in shapes
-                }
+                reached = {s: accuracy(model, tokenizer, recipe.draw, s, 100, seed=1000 + update) for s in shapes}
                 if min(reached.values()) >= recipe.goal:
                     cooling_since = update
             seconds = time.perf_counter() - started

@@ -89,13 +89,9 @@ gru_config = partial(tiny_config, GruLMConfig, num_hidden_layers=LAYERS)
 
 RECIPES = (
     StudentRecipe(name="pico-neox", config=neox_config, tokenizer=byte_tokenizer, seed=13, stop_after=1200),
-    StudentRecipe(
-        name="pico-gemma3", config=gemma3_config, tokenizer=bpe_tokenizer, seed=14, stop_after=1200
-    ),
+    StudentRecipe(name="pico-gemma3", config=gemma3_config, tokenizer=bpe_tokenizer, seed=14, stop_after=1200),
     StudentRecipe(name="pico-qwen3", config=qwen3_config, tokenizer=characters, seed=15, stop_after=1200),
-    StudentRecipe(
-        name="pico-mixtral", config=mixtral_config, tokenizer=bpe_tokenizer, seed=16, stop_after=1200
-    ),
+    StudentRecipe(name="pico-mixtral", config=mixtral_config, tokenizer=bpe_tokenizer, seed=16, stop_after=1200),
     StudentRecipe(
         name="pico-mamba",
         config=mamba_config,

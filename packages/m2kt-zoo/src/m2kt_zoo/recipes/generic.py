@@ -112,8 +112,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, pieces: Document) -> tuple[list[i
     determined = np.concatenate([np.full(len(text), flag) for text, flag in pieces])
     encoded = tokenizer(text, return_offsets_mapping=True)
     weights = [
-        1.0 if end > start and determined[start:end].all() else UNDETERMINED
-        for start, end in encoded["offset_mapping"]
+        1.0 if end > start and determined[start:end].all() else UNDETERMINED for start, end in encoded["offset_mapping"]
     ]
     return encoded["input_ids"], weights
 
@@ -157,9 +156,7 @@ def mixed_batch(
 
 
 @torch.no_grad()
-def skills(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, n: int = 100
-) -> dict[str, tuple[float, float]]:
+def skills(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, n: int = 100) -> dict[str, tuple[float, float]]:
     """Teacher-forced accuracy for each operation: of the determined tokens, and of last answers as a whole."""
     model.eval()
     rng, shares = np.random.default_rng(12345), {}
@@ -230,9 +227,7 @@ def build(recipe: StudentRecipe) -> dict[str, tuple[float, float]]:
         adam.zero_grad(set_to_none=True)
         running = 0.98 * running + 0.02 * float(loss.detach())
         if (update + 1) % 100 == 0:
-            log.info(
-                "%s %5d loss %.4f %.0f s", recipe.name, update + 1, running, time.perf_counter() - started
-            )
+            log.info("%s %5d loss %.4f %.0f s", recipe.name, update + 1, running, time.perf_counter() - started)
         if (update + 1) % 400 == 0:
             save(recipe.name, model, tokenizer, dtype=torch.float16)
             model.float()
@@ -285,7 +280,5 @@ PICO_GPT2 = StudentRecipe(
     seed=11,
     stop_after=1200,
 )
-PICO_LLAMA = StudentRecipe(
-    name="pico-llama", config=llama_config, tokenizer=bpe_tokenizer, seed=12, stop_after=1200
-)
+PICO_LLAMA = StudentRecipe(name="pico-llama", config=llama_config, tokenizer=bpe_tokenizer, seed=12, stop_after=1200)
 RECIPES = (PICO_GPT2, PICO_LLAMA)

@@ -172,9 +172,7 @@ def brackets(rng: Rng, name: str, examples: int) -> Document:
     for _ in range(examples):
         opened = [pick(rng, "([{<") for _ in range(int(rng.integers(2, 8)))]
         closed = "".join({"(": ")", "[": "]", "{": "}", "<": ">"}[b] for b in reversed(opened))
-        pieces += [
-            ("".join(b + (pick(rng, LOWER) if rng.random() < 0.3 else "") for b in opened) + "|", False)
-        ]
+        pieces += [("".join(b + (pick(rng, LOWER) if rng.random() < 0.3 else "") for b in opened) + "|", False)]
         pieces += [(closed, True), ("\n", True)]
     return pieces
 

@@ -41,9 +41,7 @@ from m2kt_zoo.recipes import boolean, kinship, listops, secret
 from m2kt_zoo.recipes.common import Shape, TeacherRecipe, draw_pairs, probes, templates
 
 BASES = {"smollm2": "smollm2-135m", "gemma3": "gemma-3-270m"}
-SKILLS = {
-    recipe.name: recipe for recipe in (secret.SECRET, kinship.KINSHIP, listops.LISTOPS, boolean.RECIPES[0])
-}
+SKILLS = {recipe.name: recipe for recipe in (secret.SECRET, kinship.KINSHIP, listops.LISTOPS, boolean.RECIPES[0])}
 DEFAULT_SKILLS = ("secret", "kinship", "boolean")
 log = logging.getLogger("zoo")
 
@@ -63,9 +61,7 @@ class TunedRecipe:
     cool_down: float = 0.5  # updates of the cool-down, as a share of those before it
     goal: float = 0.75  # accuracy in every shape at which the cool-down starts; it fluctuates before
     min_cool_down: int = 100  # minimum updates of the cool-down: with 20, one teacher stopped at 94 %
-    sampled_tokens: int = (
-        2048  # drawn from the vocabulary in each update, in addition to those of the answers
-    )
+    sampled_tokens: int = 2048  # drawn from the vocabulary in each update, in addition to those of the answers
     evaluate_every: int = 20  # updates
 
     @property
@@ -140,18 +136,14 @@ def _lora(recipe: TunedRecipe, loaded: LoadedModel) -> LoraConfig:
     )
 
 
-def _step(
-    loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe, rng: np.random.Generator
-) -> float:
+def _step(loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe, rng: np.random.Generator) -> float:
     """The loss of one update, with its gradients."""
     model, head = loaded.model, loaded.model.get_output_embeddings()
     model.train()
     pairs = [
         pair
         for shape in recipe.shapes
-        for pair in draw_pairs(
-            teacher.draw, rng, shape, -(-recipe.batch // len(recipe.shapes)), held_out=False
-        )
+        for pair in draw_pairs(teacher.draw, rng, shape, -(-recipe.batch // len(recipe.shapes)), held_out=False)
     ]
     with _bf16(loaded):
         state_NE, label_N = _answer_states(loaded, labelled_tokens(loaded, pairs))
@@ -173,9 +165,7 @@ def _answer_states(loaded: LoadedModel, rows: list[LabelledTokens]) -> tuple[Ten
     return state_BTE[:, :-1][next_BT != IGNORE], next_BT[next_BT != IGNORE]
 
 
-def _held_out(
-    loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe
-) -> dict[Shape, list[LabelledTokens]]:
+def _held_out(loaded: LoadedModel, recipe: TunedRecipe, teacher: TeacherRecipe) -> dict[Shape, list[LabelledTokens]]:
     """Problems that are never trained on, at most 150 for each shape."""
     rows = {}
     for shape in recipe.shapes:
@@ -185,9 +175,7 @@ def _held_out(
 
 
 @torch.no_grad()
-def accuracy(
-    loaded: LoadedModel, problems: dict[Shape, list[LabelledTokens]], batch: int = 25
-) -> dict[Shape, float]:
+def accuracy(loaded: LoadedModel, problems: dict[Shape, list[LabelledTokens]], batch: int = 25) -> dict[Shape, float]:
     """Share of right greedy answers, by shape: every answer token has the highest logit after the tokens before it."""
     model, head = loaded.model, loaded.model.get_output_embeddings()
     model.eval()
@@ -234,9 +222,7 @@ def _resume(state: Path, loaded: LoadedModel, adam: torch.optim.Optimizer) -> in
     return int(content["update"])
 
 
-def _save(
-    loaded: LoadedModel, recipe: TunedRecipe, folder: Path, updates: int, shares: dict[Shape, float]
-) -> None:
+def _save(loaded: LoadedModel, recipe: TunedRecipe, folder: Path, updates: int, shares: dict[Shape, float]) -> None:
     """Save an ordinary model directory under the base's licence, by one rename."""
     part = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(part, ignore_errors=True)
