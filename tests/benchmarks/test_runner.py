@@ -32,6 +32,8 @@ from m2kt.errors import SpecError, StorageError
 from m2kt.pipeline import read_spec
 from m2kt.probes import load_truth
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def profile(*experiments: dict[str, object], skills: list[object] | None = None) -> Profile:
     return Profile.model_validate(
@@ -136,10 +138,16 @@ if __name__ == "__main__":
     run(read_profile("quick"), Path({str(tmp_path / "r")!r}), Path({str(tmp_path / "w")!r}))
 """
     (tmp_path / "run.py").write_text(script, "utf-8")
-    runner = subprocess.Popen([sys.executable, str(tmp_path / "run.py")])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the bench is in no wheel
+    runner = subprocess.Popen([sys.executable, str(tmp_path / "run.py")], env=environment)
+
+    def running() -> bool:
+        assert runner.poll() is None, "the runner ended before it was killed"
+        return True
+
     try:
-        workers = until(lambda: [p for p in children(runner.pid) if "spawn_main" in command(p)])
-        until(lambda: any((tmp_path / "w").rglob("*.lock")))  # a worker is at its first artifact
+        workers = until(lambda: running() and [p for p in children(runner.pid) if "spawn_main" in command(p)])
+        until(lambda: running() and any((tmp_path / "w").rglob("*.lock")))  # a worker is at its first artifact
     finally:
         runner.send_signal(signal.SIGKILL)
         runner.wait()
