@@ -27,7 +27,7 @@ demo: $(VENV)/.installed                 ## the main job, end to end, on tiny mo
 check: $(VENV)/.dev                      ## lint, types, imports and unit tests (1 minute)
 	@$(MAKE) --no-print-directory -j2 -O lint types imports unit
 test: lint types imports                 ## all checks and every test that needs no download (7 minutes)
-	$(TEST) -m 'not slow' -n 2 --dist loadfile
+	$(TEST) -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
 unit: $(VENV)/.dev
 	$(TEST) -m 'not slow and not long' $(UNIT)
 lint: $(VENV)/.dev

@@ -26,3 +26,14 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
     if (user_home / "models").is_dir():
         (home / "models").symlink_to(user_home / "models")
     os.environ["M2KT_HOME"] = str(home)
+
+
+LONGEST = ("pipeline", "broker", "benchmarks", "zoo", "cli", "teacher", "auditor")
+"""Folders whose files run for a minute or more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: else the last one runs alone while the other worker idles."""
+    items.sort(
+        key=lambda item: min((i for i, name in enumerate(LONGEST) if name in item.path.parts), default=len(LONGEST))
+    )
