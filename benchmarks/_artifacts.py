@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 PROMPTS = 200  # evaluation prompts of probed shapes
 LONGER = 100  # evaluation prompts of longer shapes, never probed
-ANSWER_TOKENS = 256  # longest answer where the spec names none, as m2kt.auditor.ask has it
 BEFORE = 64  # prompts for the frozen student, which rarely writes the stop string and so is slow
 
 
@@ -55,7 +54,7 @@ class Task:
         longest = max(map(len, self.answers.values()), default=0)
         if not longest:
             return self.spec
-        limit = min(self.spec.max_new_tokens or ANSWER_TOKENS, ceil(1.5 * longest))
+        limit = min(self.spec.answer_tokens, ceil(1.5 * longest))
         return self.spec.model_copy(update={"max_new_tokens": limit})
 
     @cached_property

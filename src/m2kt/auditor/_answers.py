@@ -10,8 +10,6 @@ from m2kt.models import LoadedModel, encode_prompt, encode_units, generate_greed
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.student import complete, cut_after
 
-ANSWER_TOKENS = 256
-"""Longest answer where neither the adapter nor the probe spec knows one, in the teacher's tokens."""
 REHEARSED_ANSWERS = 3
 """An adapted model may write this many times its longest rehearsed answer: room for held-out shapes. A frozen student
 never stops, so a budget far above the skill's answers would take most of an audit's time."""
@@ -32,7 +30,7 @@ def answer_budget(loaded: LoadedModel, spec: ProbeSpec) -> int:
         len(encode_units(loaded.tokenizer, [symbol], prompt_boundary=None).ids) - prefix for symbol in spec.values
     ]
     tokens_per_symbol = sum(lengths) / len(lengths) if lengths else 1.0
-    return ceil((spec.max_new_tokens or ANSWER_TOKENS) * max(1.0, tokens_per_symbol))
+    return ceil(spec.answer_tokens * max(1.0, tokens_per_symbol))
 
 
 def ask(

@@ -30,6 +30,7 @@ Split = Literal["probing", "rehearsal", "evaluation"]
 SPLITS: tuple[tuple[Split, float], ...] = (("probing", 0.5), ("rehearsal", 0.8), ("evaluation", 1.0))
 _ENUMERATE_UP_TO = 20_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
+_ANSWER_TOKENS = 256  # where the spec names no number
 _PATIENCE = 4  # draws in a row without a new prompt before drawing ends, as multiples of the prompts so far
 
 
@@ -318,6 +319,11 @@ class ProbeSpec(_Strict):
                 if len(prompts) >= n:
                     break
         return prompts
+
+    @property
+    def answer_tokens(self) -> int:
+        """Longest completion, in the teacher's tokens."""
+        return self.max_new_tokens or _ANSWER_TOKENS
 
     def completion_text(self, generated: str) -> str:
         """The text before the stop string."""

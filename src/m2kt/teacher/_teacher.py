@@ -34,7 +34,6 @@ from m2kt.teacher._corpus import Answer
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
-MAX_NEW_TOKENS = 256  # where the spec names no number
 TOKENS_PER_BATCH = 4_096  # larger batches do not fit a processor's caches and allocate memory anew
 GENERATED_TOKENS = 16_384  # tokens in key-value caches at once; a step computes one token of each row
 LOGITS_PER_BATCH = 2**28  # tokens x V; a large vocabulary would otherwise need gigabytes
@@ -80,7 +79,7 @@ class Teacher:
                 f"expected prompts of fewer than {self.context} tokens (the teacher's context), got one of {longest}; "
                 "shorten the templates"
             )
-        budget = self.answer_budget = min(self.spec.max_new_tokens or MAX_NEW_TOKENS, self.context - longest)
+        budget = self.answer_budget = min(self.spec.answer_tokens, self.context - longest)
         answers: list[Answer] = []
         unstopped = 0
         batch_size = max(1, GENERATED_TOKENS // (longest + budget // 2))
