@@ -118,6 +118,17 @@ def test_imports_without_heavy_libraries(module: str) -> None:
     assert process.stdout.strip() == "[]", process.stdout + process.stderr
 
 
+def test_the_command_line_starts_without_packets_and_bench() -> None:
+    """Every start of ``m2kt`` pays for what its modules import, --help too."""
+    script = """
+import sys, m2kt.cli
+heavy = ("numpy", "securesystemslib", "m2kt.packet", "m2kt.render", "m2kt.pipeline", "benchmarks._artifacts")
+print([name for name in heavy if name in sys.modules])
+"""
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert process.stdout.strip() == "[]", process.stdout + process.stderr
+
+
 def test_the_pipeline_imports_no_posix_module() -> None:
     script = (
         "import sys; sys.modules['fcntl'] = sys.modules['resource'] = sys.modules['pwd'] = None\n"

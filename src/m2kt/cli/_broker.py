@@ -13,7 +13,6 @@ from rich.tree import Tree
 
 from m2kt.cli._options import Json, PacketReference, Trust
 from m2kt.cli._output import note, print_json, reported, say, stdout, working
-from m2kt.render import percent
 
 if TYPE_CHECKING:
     from m2kt.remote import LineageAnswer, NearAnswer, SearchAnswer
@@ -136,6 +135,8 @@ def lineage(
 
 
 def _trees(answer: LineageAnswer) -> list[Tree]:
+    from m2kt.render import percent
+
     trees = []
     for line in answer["lines"]:
         packet = line["packet"]
@@ -150,6 +151,8 @@ def _trees(answer: LineageAnswer) -> list[Tree]:
 
 
 def _search_table(answer: SearchAnswer | NearAnswer) -> Table:
+    from m2kt.render import percent
+
     if "near" in answer:
         table = Table("cosine", "concept", "skill", "packet")
         for near in answer["near"]:

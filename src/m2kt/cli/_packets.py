@@ -9,7 +9,6 @@ import typer
 
 from m2kt.cli._options import PACKET_HELP, Html, Json, Key, PacketReference, StatementFile
 from m2kt.cli._output import REJECTED, note, print_json, reported, say, show, stdout, working
-from m2kt.cli._render import finding_table, packet_views, section_views, text_table
 from m2kt.cli._trust import signer_of
 from m2kt.errors import SpecError
 
@@ -26,6 +25,7 @@ def inspect(
 ) -> None:
     """Verify a packet and show its symbols, rules, graph, fidelity, ledger and signer."""
     from m2kt import pipeline
+    from m2kt.cli._render import packet_views
 
     result = pipeline.inspect(packet, html=html, bom=bom)
     for file in (html, bom):
@@ -51,6 +51,7 @@ def diff(
     Exit 0 if they could be compared, whether they are equal or not.
     """
     from m2kt import pipeline
+    from m2kt.cli._render import section_views
     from m2kt.render import diff_sections
 
     differences = pipeline.diff(a, b, html=html)
@@ -92,6 +93,7 @@ def audit(
         raise SpecError("--against and --statement need a PACKET, got --texts; leave them out")
     with working() as progress:
         from m2kt import pipeline
+        from m2kt.cli._render import finding_table, text_table
 
         if texts is not None:
             judged = pipeline.audit_texts(texts, config=config, say=note, progress=progress)

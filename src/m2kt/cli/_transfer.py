@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -24,9 +24,11 @@ from m2kt.cli._options import (
     TruthProbes,
 )
 from m2kt.cli._output import REJECTED, note, print_json, reported, say, show, stdout, working
-from m2kt.cli._render import check_table, demo_tables
 from m2kt.cli._trust import signer_of
 from m2kt.errors import CompatibilityError
+
+if TYPE_CHECKING:
+    from m2kt.pipeline import Consolidation, Ingestion
 
 UNCHECKED = "note: the packet's origin was not checked; --trust TRUST.yaml checks it"
 UNAUDITED = "note: the packet's texts were not audited: pip install m2kt-content"
@@ -88,6 +90,7 @@ def preflight(
     """
     with working() as progress:
         from m2kt import pipeline
+        from m2kt.cli._render import check_table
 
         result = pipeline.preflight(
             student,
@@ -153,6 +156,11 @@ def ingest(
             dtype=dtype,
             progress=progress,
         )
+    _show_verdict(result, json_)
+
+
+def _show_verdict(result: Ingestion | Consolidation, json_: bool) -> None:
+    """Print a result; exit 5 if it was rejected."""
     show(result, json_, style="green" if result.accepted else "red")
     if not result.accepted:
         raise typer.Exit(REJECTED)
@@ -280,9 +288,7 @@ def consolidate(
             dtype=dtype,
             progress=progress,
         )
-    show(result, json_, style="green" if result.accepted else "red")
-    if not result.accepted:
-        raise typer.Exit(REJECTED)
+    _show_verdict(result, json_)
 
 
 @reported
@@ -341,6 +347,7 @@ def demo(
     """Transfer the zoo's skills to a frozen student, then reject a spoiled packet and roll back."""
     with working() as progress:
         from m2kt import pipeline
+        from m2kt.cli._render import demo_tables
 
         result = pipeline.demo(student=student, seed=seed, progress=progress)
     if json_:
