@@ -10,7 +10,7 @@ TEST = HF_HUB_OFFLINE=1 $(VENV)/bin/pytest -q
 UNIT = tests/probes tests/packet tests/student tests/render tests/contracts --ignore tests/student/test_cal.py
 PYTHONS ?= 3.11 3.12 3.13 3.14
 .DEFAULT_GOAL := help
-.PHONY: help install demo check unit test lint types imports zoo zoo-llm bench slow wheels matrix optional fuzz format clean
+.PHONY: help install demo check unit test lint types imports zoo zoo-llm bench bench-symbolic slow wheels matrix optional fuzz format clean
 
 help:                                    ## what can be made
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,8 @@ matrix-%:
 	$(MAKE) check VENV=.venv-$* PYTHON=python$*
 bench: $(VENV)/.dev                      ## the quick bench: skills under controls on a tiny student, and its page (22 minutes)
 	$(VENV)/bin/m2kt bench run quick --jobs 2 && $(VENV)/bin/m2kt bench report benchmarks/results/quick --html benchmarks/quick.html
+bench-symbolic: $(VENV)/.dev             ## tasks as plain functions through extraction: one program each, at any length?
+	$(VENV)/bin/python -m benchmarks.symbolic --jobs 2
 zoo: $(VENV)/.installed                  ## rebuild the tiny teachers and students (minutes, seeded)
 	$(VENV)/bin/python -m m2kt_zoo.recipes.build
 zoo-llm: $(VENV)/.installed              ## tune real LLMs as teachers (about an hour; m2kt models get both before)

@@ -1,0 +1,66 @@
+"""The extracted program against the teacher, on prompts that extraction has not seen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.symbolic._teacher import FunctionTeacher
+from m2kt.probes import ProbeSpec, Prompt, Template
+
+RANDOM, SKEWED, ALIKE = 40, 20, 10  # prompts of a template, by kind
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What extraction returns, as far as it is measured. ``roll``: a prompt's answer, None where it is not covered."""
+
+    roll: Callable[[Prompt], str | None]
+    states: int
+    rules: int
+
+
+class _Same(random.Random):
+    """Chooses the value of one index for every hole: 000..0, all names alike."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(0)
+        self._index = index
+
+    def choice(self, seq: Any) -> Any:
+        return seq[self._index % len(seq)]
+
+
+def fresh_prompts(spec: ProbeSpec, seed: int, *, held_out: bool) -> list[Prompt]:
+    """Evaluation prompts of each template: random ones, skewed ones, and those whose holes are all alike.
+
+    Of probed templates the evaluation split alone counts; a prompt of a held-out template is fresh in any case.
+    """
+    drawn: dict[str, Prompt] = {}
+    for index in range(len(spec.held_out if held_out else spec.templates)):
+        for n, skewed in ((RANDOM, False), (SKEWED, True)):
+            prompts = spec.sample("evaluation", n, seed=seed, held_out=held_out, templates=[index], skewed=skewed)
+            drawn.update({p.text: p for p in prompts})
+        alike = (p for p in alike_prompts(spec, index, held_out) if held_out or spec.split_of(p.text) == "evaluation")
+        drawn.update({p.text: p for p in alike})
+    return list(drawn.values())
+
+
+def alike_prompts(spec: ProbeSpec, index: int, held_out: bool) -> list[Prompt]:
+    """Prompts of a template in which all holes of a slot are filled alike: ``ALIKE`` at most, of spread values."""
+    template = Template(spec.template_text(index, held_out), {name: slot.values for name, slot in spec.slots.items()})
+    values = max(len(slot.values) for slot in spec.slots.values())
+    chosen = range(values) if values <= ALIKE else [i * values // ALIKE for i in range(ALIKE)]
+    filled = (template.fill(template.draw(_Same(i)), template=index, held_out=held_out) for i in chosen)
+    return list({p.text: p for p in filled}.values())
+
+
+def compare(extracted: Extracted, teacher: FunctionTeacher, prompts: Sequence[Prompt]) -> tuple[float, float]:
+    """Coverage, and agreement among the covered prompts: the whole answer, to the letter."""
+    answers, _ = teacher.answer(prompts, "evaluation")
+    rolled = [(extracted.roll(answer.prompt), answer.completion) for answer in answers]
+    covered = [(ours, theirs) for ours, theirs in rolled if ours is not None]
+    agreed = sum(ours == theirs for ours, theirs in covered)
+    return len(covered) / max(1, len(prompts)), agreed / max(1, len(covered))
