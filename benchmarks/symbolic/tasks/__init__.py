@@ -10,7 +10,10 @@ from importlib import import_module
 from benchmarks.symbolic._pens import Writer
 from benchmarks.symbolic.tasks._family import Entry
 
-FAMILIES = ("boolean", "tracking", "columns", "sorting")
+FAMILIES = (
+    "boolean", "tracking", "objects", "order", "expressions", "letters", "babi", "deduction", "scan", "columns",
+    "numbers", "sorting", "lists", "machines", "graphs",
+)  # fmt: skip
 FORMATS: dict[str, Entry] = {}
 WRITERS: dict[str, Writer] = {}
 
