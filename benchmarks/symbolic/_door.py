@@ -8,10 +8,11 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
@@ -143,10 +144,24 @@ def run(tasks: Sequence[Task], file: Path | None, *, jobs: int = 1, seed: int = 
         for task in tasks:
             yield run_task(task, seed)
         return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
+    lost = []
+    with _pool(min(jobs, len(tasks))) as pool:
         futures = {pool.submit(_run_named, file, task.name, seed): task for task in tasks}
         for future in as_completed(futures):
-            yield _outcome(future, futures[future])
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                lost.append(futures[future])
+    for task in lost:  # one of them killed its worker, and with it the pool: each gets a pool of its own
+        with _pool(1) as pool:
+            try:
+                yield pool.submit(_run_named, file, task.name, seed).result()
+            except BrokenProcessPool:
+                yield Outcome(task.name, refusal="its process died")
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
 
 
 def run_task(task: Task, seed: int = 0) -> Outcome:
@@ -163,15 +178,13 @@ def run_task(task: Task, seed: int = 0) -> Outcome:
 
 
 def _run_named(file: Path | None, name: str, seed: int) -> Outcome:
-    tasks = shipped() if file is None else load_file(file)
-    return run_task(next(task for task in tasks if task.name == name), seed)
+    return run_task(_tasks_of(file)[name], seed)
 
 
-def _outcome(future: Future[Outcome], task: Task) -> Outcome:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return Outcome(task.name, refusal="a worker process died")
+@cache
+def _tasks_of(file: Path | None) -> dict[str, Task]:
+    """Loaded once in each worker."""
+    return {task.name: task for task in (shipped() if file is None else load_file(file))}
 
 
 def _run_task(task: Task, seed: int) -> Outcome:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.symbolic._teacher import FunctionTeacher
-from m2kt.probes import ProbeSpec, Prompt, Template
+from m2kt.probes import ProbeSpec, Prompt, Split, Template
 
 RANDOM, SKEWED, ALIKE = 40, 20, 10  # prompts of a template, by kind
 
@@ -36,15 +36,22 @@ class _Same(random.Random):
 def fresh_prompts(spec: ProbeSpec, seed: int, *, held_out: bool) -> list[Prompt]:
     """Evaluation prompts of each template: random ones, skewed ones, and those whose holes are all alike.
 
-    Of probed templates the evaluation split alone counts; a prompt of a held-out template is fresh in any case.
+    A probed template with so few prompts that none is in the evaluation split has those of another split. A prompt of
+    a held-out template is fresh in any case.
     """
     drawn: dict[str, Prompt] = {}
     for index in range(len(spec.held_out if held_out else spec.templates)):
-        for n, skewed in ((RANDOM, False), (SKEWED, True)):
-            prompts = spec.sample("evaluation", n, seed=seed, held_out=held_out, templates=[index], skewed=skewed)
-            drawn.update({p.text: p for p in prompts})
-        alike = (p for p in alike_prompts(spec, index, held_out) if held_out or spec.split_of(p.text) == "evaluation")
-        drawn.update({p.text: p for p in alike})
+        of_template: list[Prompt] = alike_prompts(spec, index, held_out=True) if held_out else []
+        splits: tuple[Split, ...] = ("evaluation",) if held_out else ("evaluation", "rehearsal", "probing")
+        for split in splits:
+            for n, skewed in ((RANDOM, False), (SKEWED, True)):
+                of_template += spec.sample(split, n, seed=seed, held_out=held_out, templates=[index], skewed=skewed)
+            if not held_out:
+                alike = alike_prompts(spec, index, held_out=False)
+                of_template += [p for p in alike if spec.split_of(p.text) == split]
+            if of_template:
+                break
+        drawn.update({p.text: p for p in of_template})
     return list(drawn.values())
 
 

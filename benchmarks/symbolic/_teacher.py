@@ -35,6 +35,7 @@ class FunctionTeacher:
         self.spec, self.passes = spec, 0
         self._function, self._writer = function, writer
         self._segmenter = Segmenter(spec.values)
+        self._written: dict[str, FreePen] = {}  # by prompt: many interventions have one base
         self._layouts: dict[str, Mapping[int, int]] = {}  # extents of symbols by the text of the answer
 
     def answer(self, prompts: Sequence[Prompt], stage: str = "answers") -> tuple[list[Answer], int]:
@@ -83,10 +84,12 @@ class FunctionTeacher:
         return completion
 
     def _write_freely(self, prompt: str) -> FreePen:
-        pen = FreePen()
         assert self._writer is not None
-        self._writer(prompt, pen)
-        return pen
+        if prompt not in self._written:
+            pen = FreePen()
+            self._writer(prompt, pen)
+            self._written[prompt] = pen
+        return self._written[prompt]
 
     def _cut(self, text: str) -> list[str]:
         return [unit.text for unit in self._segmenter.cut(text)]

@@ -14,9 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.symbolic import FunctionTeacher, Pen, Task, fresh_prompts, load_file, run_task, shipped, tasks, written
+from benchmarks.symbolic import (
+    FunctionTeacher,
+    Pen,
+    Task,
+    _door,
+    fresh_prompts,
+    load_file,
+    run_task,
+    shipped,
+    tasks,
+    written,
+)
+from benchmarks.symbolic._evaluation import Extracted
 from m2kt.errors import ExtractionError, SpecError
-from m2kt.probes import ProbeSpec, Segmenter, Slot
+from m2kt.probes import ProbeSpec, Prompt, Segmenter, Slot
 
 ROOT = Path(__file__).parents[2]
 TASKS = {task.name: task for task in shipped()}
@@ -81,6 +93,12 @@ def test_what_stands_is_intended_and_a_forced_symbol_is_taken_up(name: str) -> N
             assert len(intended) == len(texts) - n_prompt
             if i >= n_prompt:
                 assert intended[i - n_prompt] == texts[i]  # what came before is as it was
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_held_out_sizes_are_twice_and_four_times_the_largest_probed_one(name: str) -> None:
+    probed, (longest, long) = tasks.SIZES[name]
+    assert longest == 4 * max(probed) and long == 2 * max(probed)
 
 
 def digits(text: str) -> list[int]:
@@ -178,6 +196,12 @@ def chain(prompt: str, pen: Pen) -> None:
 SPEC = ProbeSpec(
     name="chain", slots={"d": Slot(values=list("0123456789"))}, templates=["{d} {d} {d}:"], stop="\n", answer="> (.)"
 )  # fmt: skip
+
+
+def changed(fields: dict[str, object]) -> ProbeSpec:
+    return ProbeSpec.model_validate(SPEC.model_dump() | fields)
+
+
 PROMPT = ("3", " 4", " 5", ":")
 ANSWER = (" 3", "+", "4", "=", "7", " 7", "+", "5", "=", "2", " >", " 2", "\n")
 
@@ -230,7 +254,7 @@ def test_numbers_of_several_units_and_of_other_lengths() -> None:
         pen.t(";")
         pen.s(value)
 
-    spec = SPEC.model_copy(update={"templates": ["{d}:"]})
+    spec = changed({"templates": ["{d}:"]})
     teacher = FunctionTeacher(spec, lambda prompt: f"{2 * int(prompt[0])};{2 * int(prompt[0])}", double)
     teacher.answer(spec.sample("probing", 10, seed=0) + spec.sample("evaluation", 10, seed=0))
     ask = [
@@ -301,6 +325,41 @@ def test_every_entry_of_a_file_is_reported(tmp_path: Path) -> None:
         assert "'e' is not defined" in outcomes[3]["refusal"]
     table = door(str(file), "--only", "RAISES").stdout
     assert "KeyError" in table and "copy one" not in table
+
+
+def test_a_worker_that_dies_takes_no_other_task_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.py"
+    file.write_text(FILE.replace('print("noise")', "import os; os._exit(1)"))
+    outcomes = json.loads(door(str(file), "--json", "--jobs", "2").stdout)
+    assert [o["refusal"] == "its process died" for o in outcomes] == [False, True, False, False]
+
+
+def test_coverage_agreement_and_longer_are_shares_of_fresh_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extraction that covers prompts without a 9, and is wrong about those with a 1."""
+
+    def roll(prompt: Prompt) -> str | None:
+        answer = by_function(prompt.text)
+        return None if "9" in prompt.text else answer + "?" if "1" in prompt.text else answer
+
+    monkeypatch.setattr(_door, "_extract", lambda *_: Extracted(roll, 3, 2))
+    spec = changed({"held_out": ["{d} {d} {d}::"]})
+    outcome = run_task(Task("chain", spec, by_function, chain))
+    texts = [p.text for p in fresh_prompts(spec, 0, held_out=False)]
+    covered = [t for t in texts if "9" not in t]
+    assert outcome.coverage == pytest.approx(len(covered) / len(texts), abs=1e-4)
+    assert outcome.agreement == pytest.approx(sum("1" not in t for t in covered) / len(covered), abs=1e-4)
+    longer = [p.text for p in fresh_prompts(spec, 0, held_out=True)]
+    assert outcome.longer == pytest.approx(sum("9" not in t and "1" not in t for t in longer) / len(longer), abs=1e-3)
+    assert (outcome.states, outcome.rules, outcome.refusal) == (3, 2, None)
+
+
+def test_evaluation_has_prompts_of_equal_operands_and_of_tiny_templates() -> None:
+    task = TASKS["addition"]
+    assert task.spec is not None
+    texts = {p.text for p in fresh_prompts(task.spec, 0, held_out=True)}
+    assert {f"What is {d * 24} + {d * 24}?" for d in "0123456789"} <= texts
+    tiny = changed({"slots": {"d": {"values": ["0"]}}, "templates": ["{d}:"]})
+    assert len(fresh_prompts(tiny, 0, held_out=False)) == 1
 
 
 def test_a_file_that_cannot_be_used_is_an_error_of_one_line(tmp_path: Path) -> None:

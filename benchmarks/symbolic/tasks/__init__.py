@@ -16,9 +16,11 @@ FAMILIES = (
 )  # fmt: skip
 FORMATS: dict[str, Entry] = {}
 WRITERS: dict[str, Writer] = {}
+SIZES: dict[str, tuple[list[int], list[int]]] = {}
 
 for _name in FAMILIES:
     _family = import_module(f"{__name__}.{_name}")
     assert not FORMATS.keys() & _family.FORMATS.keys(), f"a name of {_name} is taken"
     FORMATS |= _family.FORMATS
     WRITERS |= _family.WRITERS
+    SIZES |= _family.FAMILY.sizes

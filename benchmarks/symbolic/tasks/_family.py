@@ -21,6 +21,7 @@ class Family:
     def __init__(self) -> None:
         self.formats: dict[str, Entry] = {}
         self.writers: dict[str, Writer] = {}
+        self.sizes: dict[str, tuple[list[int], list[int]]] = {}  # probed and held out
 
     def task(
         self,
@@ -29,12 +30,13 @@ class Family:
         shape: Callable[[int], str | list[str]],
         answer: str | None,
         *,
-        probed: Iterable[int] = (2, 3, 4, 6),
-        held_out: Iterable[int] = (24, 12),
+        probed: Sequence[int] = (2, 3, 4, 6),
+        held_out: Sequence[int] = (24, 12),
     ) -> Callable[[Writer], Writer]:
         """Declare a task by its writer. ``shape``: the template, or several, of a size."""
 
         def add(writer: Writer) -> Writer:
+            self.sizes[name] = (list(probed), list(held_out))
             self.formats[name] = (
                 {slot: list(values) for slot, values in slots.items()},
                 _templates(shape, probed),
@@ -52,7 +54,7 @@ class Family:
         del self.writers[name]
 
 
-def _templates(shape: Callable[[int], str | list[str]], sizes: Iterable[int]) -> list[str]:
+def _templates(shape: Callable[[int], str | list[str]], sizes: Sequence[int]) -> list[str]:
     shapes = [shape(size) for size in sizes]
     return [text for s in shapes for text in ([s] if isinstance(s, str) else s)]
 

@@ -184,7 +184,7 @@ def union(prompt: str, pen: Pen) -> None:
 
 
 # -- copying ---------------------------------------------------------------------------------------------------------
-@FAMILY.task("copying", FRUIT, of_fruits("Copy"), r"(\w.*)")
+@FAMILY.task("copying", FRUIT, of_fruits("Copy"), None)
 def copying(prompt: str, pen: Pen) -> None:
     """As it is."""
     pen.t(" ")
@@ -208,7 +208,7 @@ def removal(prompt: str, pen: Pen) -> None:
     line(pen, left, ", ")
 
 
-@FAMILY.task("duplication", FRUIT, of_fruits("Write each item twice"), r"(\w.*)")
+@FAMILY.task("duplication", FRUIT, of_fruits("Write each item twice"), None)
 def duplication(prompt: str, pen: Pen) -> None:
     """Each twice in a row."""
     pen.t(" ")
@@ -234,7 +234,7 @@ def even_numbers(prompt: str, pen: Pen) -> None:
     line(pen, even, ", ")
 
 
-@FAMILY.task("rotation", FRUIT, of_fruits("Move the first item to the end"), r"(\w.*)")
+@FAMILY.task("rotation", FRUIT, of_fruits("Move the first item to the end"), None)
 def rotation(prompt: str, pen: Pen) -> None:
     """By one."""
     first, *others = items_of(prompt)

@@ -30,8 +30,9 @@ def balls(players: list[str], swaps: int) -> str:
     )
 
 
-def tracking(players: list[str]) -> Writer:
-    """Who holds what, written after each swap."""
+def tracking(players: list[str], numbered: bool = False) -> Writer:
+    """Who holds what, written after each swap. ``numbered``: (0), (1), ... before the steps, as in BIG-Bench Hard; the
+    numbers of held-out sizes are then in no probed answer."""
 
     def writer(prompt: str, pen: Pen) -> None:
         start, *swaps, asked = re.split(r"(?:First|Then|Finally), |At the end of the game, ", prompt)
@@ -45,11 +46,13 @@ def tracking(players: list[str]) -> Writer:
                 holds[player] = pen.s(holds[player])
             pen.t(".")
 
-        pen.t(" Let's think step by step. At the start:")
+        pen.t(" Let's think step by step.")
+        pen.t(" (0)" if numbered else "")
+        pen.t(" At the start:")
         write_state()
-        for swap in swaps:
+        for i, swap in enumerate(swaps):
             a, b = swap.split(" swap")[0].split(" and ")
-            pen.t(" ")
+            pen.t(f" ({i + 1}) " if numbered else " ")
             a = pen.s(a)
             pen.t(" and ")
             b = pen.s(b)
@@ -67,16 +70,21 @@ def tracking(players: list[str]) -> Writer:
     return writer
 
 
-for _n, _probed, _held_out in ((3, (2, 3, 4, 6), (24, 12)), (5, (2, 3, 4, 5), (20, 10)), (7, (2, 3, 4), (16, 8))):
+for _n, _numbered, _probed, _held_out in (
+    (3, False, (2, 3, 4, 6), (24, 12)),
+    (5, False, (2, 3, 4, 5), (20, 10)),
+    (7, False, (2, 3, 4), (16, 8)),
+    (3, True, (2, 3, 4, 6), (24, 12)),
+):
     _players = PLAYERS[:_n]
     FAMILY.task(
-        f"tracking shuffled objects ({_n} objects)",
+        f"tracking shuffled objects ({_n} objects{', numbered steps' if _numbered else ''})",
         {"player": _players, "colour": COLOURS[: _n + 3]},
         lambda swaps, players=_players: balls(players, swaps),  # type: ignore[misc]
         r"So the answer is (\w+)\.",
         probed=_probed,
         held_out=_held_out,
-    )(tracking(_players))
+    )(tracking(_players, _numbered))
 
 
 # -- navigate --------------------------------------------------------------------------------------------------------
