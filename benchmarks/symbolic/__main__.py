@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,7 @@ reason as its refusal, and the run goes on."""
 
 
 def main(
-    file: Annotated[Path | None, typer.Argument(help="A Python file with FORMATS.", metavar="[FILE.py]")] = None,
+    file: Annotated[Path | None, typer.Argument(help="A Python file with FORMATS.", metavar="FILE.py")] = None,
     json_: Annotated[
         bool, typer.Option("--json", help="Print one JSON list on stdout and nothing else there.")
     ] = False,
@@ -81,5 +82,5 @@ def _say(*lines: str) -> None:
 
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(help=_HELP.replace("\n\n", "\n\n\n"))(reported(main))
+    app.command(help=re.sub(r"(?<!\n)\n(?!\n)", " ", _HELP))(reported(main))
     app(prog_name="python -m benchmarks.symbolic")

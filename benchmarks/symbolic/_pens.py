@@ -91,16 +91,23 @@ class ForcedPen(_SpacedPen):
         self._boundaries = frozenset(self._ends)
         self._offset = 0
         self._settled = 0  # units before this index have their final value
+        self._asked: str | None = None  # of the unit around the offset, where it differs from what stands
         self._other = ""  # after another course was taken: the asked text from the start of unit ``_settled`` on
 
     def t(self, text: str) -> None:
         if self._other:
             self._take_other_course(text)
-        elif not self._text.startswith(text, self._offset):
-            same = next(i for i, c in enumerate(text) if self._text[self._offset + i : self._offset + i + 1] != c)
-            self._diverge(self._offset + same, text[same:])
-        else:
-            self._accept(self._offset + len(text))
+            return
+        if not self._text.startswith(text, self._offset):
+            self._diverge(text)
+            return
+        end = self._offset + len(text)
+        if self._asked is not None:
+            unit_end = self._ends[self._unit_at(self._offset)]
+            self._asked += text[: unit_end - self._offset]
+            if end >= unit_end:
+                self._intend(self._asked, unit_end)
+        self._accept(end)
 
     def _symbol(self, symbol: str) -> str:
         if self._other:
@@ -111,12 +118,16 @@ class ForcedPen(_SpacedPen):
             end = self._offset + len(symbol)
             if not self._text.startswith(symbol, self._offset) or end not in self._boundaries:
                 if self._symbol_ends:
-                    self._diverge(self._offset, symbol)
+                    self._diverge(symbol)
                     return symbol
                 end = self._ends[self._unit_at(self._offset)]
         standing = self._text[self._offset : end]
-        if standing != symbol:
-            self._intend(symbol, end)
+        if standing != symbol or self._asked is not None:
+            asked = self._asked_here() + symbol
+            if end < self._ends[self._unit_at(self._offset)]:
+                self._asked = asked  # the unit goes on
+            else:
+                self._intend(asked, end)
         self._accept(end)
         return standing
 
@@ -142,26 +153,38 @@ class ForcedPen(_SpacedPen):
         self._settled = max(self._settled, passed)
         self._offset = end
 
-    def _intend(self, symbol: str, end: int) -> None:
-        """Another symbol stands there. Of its units, those up to the first that differs are known."""
-        first = self._unit_at(self._offset)
-        asked = self._cut(self._text[self._start(first) : self._offset] + symbol)
-        last = bisect_right(self._ends, end)  # unit after the standing symbol
-        for unit, text in zip(range(first, min(last + 1, len(self._units))), asked, strict=False):
+    def _asked_here(self) -> str:
+        """What was asked of the unit around the offset."""
+        return (
+            self._text[self._start(self._unit_at(self._offset)) : self._offset] if self._asked is None else self._asked
+        )
+
+    def _intend(self, asked: str, end: int) -> None:
+        """Other text stands from the unit around the offset to ``end``. Units are known up to the first to differ."""
+        first, last = self._unit_at(self._offset), bisect_right(self._ends, end)  # last: the unit after
+        for unit, text in zip(range(first, min(last + 1, len(self._units))), self._cut(asked), strict=False):
             self.intended[unit] = text
             self._settled = unit + 1
             if text != self._units[unit]:
                 break
-        self._settled = max(self._settled, last if end in self._boundaries else last + 1)
+        self._settled = max(self._settled, last)
+        self._asked = None
 
-    def _diverge(self, offset: int, text: str) -> None:
+    def _diverge(self, text: str) -> None:
+        """Other text is asked for than stands from the offset on: find the first unit that differs."""
+        unit = self._unit_at(self._offset)
+        offset, asked = self._start(unit), self._asked_here() + text
+        for same in self._cut(asked)[:-1]:
+            if not self._text.startswith(same, offset) or offset + len(same) not in self._boundaries:
+                break
+            offset, asked = offset + len(same), asked[len(same) :]
         unit = self._unit_at(offset)
         if unit < self._settled:
             raise OtherCourse
         for passed in range(self._settled, unit):
             self.intended[passed] = self._units[passed]
         self._settled = unit
-        self._take_other_course(self._text[self._start(unit) : offset] + text)
+        self._take_other_course(asked)
 
     def _take_other_course(self, text: str) -> None:
         """The unit that is asked for ends where the next one begins: in this text or in one that is still to come."""

@@ -120,6 +120,8 @@ class FunctionTeacher:
         if not original.startswith(before) or not original.endswith(after) or end < start:
             return {}  # not this teacher's answer
         new_end = start + len(forced.units[replaced])
+        if new_end == end:
+            return pen.symbol_ends
 
         def moved(offset: int, inside: int) -> int:
             return offset if offset <= start else offset - end + new_end if offset >= end else inside

@@ -77,6 +77,7 @@ def test_what_stands_is_intended_and_a_forced_symbol_is_taken_up(name: str) -> N
     task = TASKS[name]
     assert task.spec is not None and task.function is not None
     teacher = FunctionTeacher(task.spec, task.function, task.writer)
+    writerless = FunctionTeacher(task.spec, task.function)
     segmenter, rng = Segmenter(task.spec.values), random.Random(name)
     for answer in teacher.answer(task.spec.sample("probing", 8, seed=3))[0]:
         units = [*answer.prompt.units, *segmenter.cut(answer.completion)]
@@ -93,6 +94,10 @@ def test_what_stands_is_intended_and_a_forced_symbol_is_taken_up(name: str) -> N
             assert len(intended) == len(texts) - n_prompt
             if i >= n_prompt:
                 assert intended[i - n_prompt] == texts[i]  # what came before is as it was
+                continue
+            (by_answer,) = writerless.intended([Forced(forced, n_prompt, i)])  # known up to the first difference
+            known = len(texts) - n_prompt - by_answer.count(None)
+            assert intended[:known] == by_answer[:known]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -268,6 +273,28 @@ def test_numbers_of_several_units_and_of_other_lengths() -> None:
         ["1", None, ";", "7", None, "\n"],
         ["6", None, ";", "1", "2", "\n"],
         ["1", ";", "8", "\n"],
+    ]
+
+
+def test_a_word_of_several_symbols_and_a_sentence_that_begins_alike() -> None:
+    def initials(prompt: str, pen: Pen) -> None:
+        words = prompt.rstrip(":").split(" ")
+        pen.t(" There is one" if words[0] == words[1] else " The initials are ")
+        for word in words:
+            pen.s(word[0])
+
+    spec = changed({"slots": {"w": {"values": ["ann", "ben", "cleo"]}}, "templates": ["{w} {w}:"], "answer": None})
+    teacher = FunctionTeacher(spec, written(initials), initials)
+    teacher.answer(spec.sample("probing", 9, seed=0) + spec.sample("evaluation", 9, seed=0))
+    ask = [
+        Forced(("cleo", " ben", ":", " The", " initials", " are", " ab", "\n"), 3, 0),
+        Forced(("ann", " ben", ":", " The", " initials", " are", " xb", "\n"), 3, 6),
+        Forced(("ann", " ann", ":", " The", " initials", " are", " ab", "\n"), 3, 1),
+    ]
+    assert teacher.intended(ask) == [
+        [" The", " initials", " are", " cb", "\n"],
+        [None, None, None, " ab", "\n"],
+        [" There", None, None, None, None],
     ]
 
 
