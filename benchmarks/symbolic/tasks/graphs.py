@@ -49,19 +49,21 @@ def breadth_first(prompt: str, pen: Pen) -> None:
 
 @FAMILY.task(
     "path in a functional graph",
-    {"n": DIGITS},
-    lambda n: " ".join(f"{i} to {{n}}." for i in range(10)) + f" Start at {{n}}. Steps: {repeat('next', n)}.",
+    {"n": DIGITS, "step": ["go", "wait"]},
+    lambda n: " ".join(f"{i} to {{n}}." for i in range(10)) + f" Start at {{n}}: {repeat('{step}', n)}.",
     r"End: (\d)$",
 )
 def follow(prompt: str, pen: Pen) -> None:
-    """Pointers stand in the prompt; the number of steps is the number of words."""
+    """Pointers stand in the prompt; a step may be to wait."""
     to = dict(re.findall(r"(\d) to (\d)\.", prompt))
     node = re.search(r"Start at (\d)", prompt)[1]  # type: ignore[index]
     pen.t(" ")
     node = pen.s(node)
-    for _ in range(prompt.count("next")):
-        pen.t(" -> ")
-        node = pen.s(to[node])
+    for step in prompt.split(": ")[1].rstrip(".").split(" "):
+        pen.t(" ")
+        step = pen.s(step)
+        pen.t(" ")
+        node = pen.s(to[node] if step == "go" else node)
     pen.t(". End: ")
     pen.s(node)
 
