@@ -1,0 +1,268 @@
+"""The machine that runs a program: it reads the units so far and says what comes next.
+
+It is a function of the text alone, but for where earlier steps looked (``Back``), which it keeps itself; so it can
+follow a text that somebody else wrote, as a student's reader does, and go on from any point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from m2kt.probes import MASK, Unit
+
+from ._pointers import (
+    Answer,
+    Back,
+    Count,
+    Decision,
+    Equal,
+    Here,
+    Kind,
+    Leaf,
+    Mask,
+    Move,
+    Order,
+    Pointer,
+    Question,
+    Seek,
+    Start,
+    Test,
+    Value,
+    WriteCopy,
+    WriteLiteral,
+    WriteRule,
+)
+
+Place = int | None
+
+
+@dataclass(slots=True)
+class Tape:
+    """The units so far, and where the steps that wrote them looked."""
+
+    names: list[str | int] = field(default_factory=list)  # symbol id, or the text of structure
+    n_prompt: int = 0
+    class_S: Sequence[int] = ()  # the class of each symbol
+    looked: dict[str | None, tuple[int, ...]] = field(default_factory=dict)  # by state; None: the last that looked
+
+
+class Action(NamedTuple):
+    """What a decision came to: the leaf (numbered within its decision), and where its pointers stand."""
+
+    leaf: Leaf
+    number: int
+    places: tuple[int, ...]
+
+
+class Stuck(Exception):
+    """The program does not say what comes next."""
+
+    def __init__(self, what: str, detail: str) -> None:
+        super().__init__(detail)
+        self.what, self.detail = what, detail
+
+
+Find = Callable[[Tape], Place]
+Ask = Callable[[Tape], Value]
+Decide = Callable[[Tape], Action]
+
+
+def fits(name: str | int, wanted: str | int | None, class_S: Sequence[int]) -> bool:
+    """Whether a unit is what is wanted: a symbol id, a mask, or None for any unit.
+
+    The mask of symbols is ``MASK`` for any, or ``MASK`` and the number of a class.
+    """
+    if wanted is None or name == wanted:
+        return True
+    if type(wanted) is not str or type(name) is not int or wanted[0] != MASK:
+        return False
+    return len(wanted) == 1 or class_S[name] == int(wanted[1:])
+
+
+def _is(kind: Kind) -> Callable[[Tape, int], bool]:
+    own, before, after = kind.own, kind.before, kind.after
+
+    def test(tape: Tape, x: int) -> bool:
+        names, class_S = tape.names, tape.class_S
+        if not fits(names[x], own, class_S):
+            return False
+        if before is not None and not (x > 0 and fits(names[x - 1], before, class_S)):
+            return False
+        return after is None or (x + 1 < len(names) and fits(names[x + 1], after, class_S))
+
+    return test
+
+
+def compile_pointer(pointer: Pointer) -> Find:
+    """A function from the tape to the pointer's place; None where there is no such unit.
+
+    ``Here`` and the unit behind the last one are places without a unit.
+    """
+    match pointer:
+        case Start():
+            return lambda tape: 0
+        case Answer():
+            return lambda tape: tape.n_prompt
+        case Here():
+            return lambda tape: len(tape.names)
+        case Back(state=state, argument=argument):
+
+            def back(tape: Tape) -> Place:
+                places = tape.looked.get(state)
+                return places[argument] if places is not None and argument < len(places) else None
+
+            return back
+        case Move(of=of, by=by):
+            base = compile_pointer(of)
+
+            def move(tape: Tape) -> Place:
+                place = base(tape)
+                return place + by if place is not None and 0 <= place + by <= len(tape.names) else None
+
+            return move
+        case Seek():
+            return _compile_seek(pointer)
+
+
+def _compile_seek(seek: Seek) -> Find:
+    base, step, of_kind, nth = compile_pointer(seek.of), seek.step, _is(seek.kind), compile_count(seek.nth)
+    keys = [(same.offset, compile_pointer(same.as_)) for same in seek.same]
+
+    def find(tape: Tape) -> Place:
+        names = tape.names
+        place, n = base(tape), nth(tape)
+        if place is None or n is None or n < 0:
+            return None
+        wanted: list[tuple[int, str | int]] = []
+        taken: list[int] = []
+        for offset, key in keys:
+            at = key(tape)
+            if at is None or at >= len(names):
+                return None
+            wanted.append((offset, names[at]))
+            taken.append(at - offset)
+        x = place if step > 0 else place - 1
+        size = len(names)
+        while 0 <= x < size:
+            if of_kind(tape, x) and x not in taken:
+                for offset, name in wanted:
+                    if not (0 <= x + offset < size and names[x + offset] == name):
+                        break
+                else:
+                    if n == 0:
+                        return x
+                    n -= 1
+            x += step
+        return None
+
+    return find
+
+
+def compile_count(count: Count) -> Find:
+    """A function from the tape to a number."""
+    plus = count.plus
+    if count.count is None:
+        return lambda tape: plus
+    of_kind = _is(count.count)
+    since = compile_pointer(count.since or Answer())
+
+    def number(tape: Tape) -> Place:
+        first = since(tape)
+        if first is None:
+            return None
+        return plus + sum(of_kind(tape, x) for x in range(first, len(tape.names)))
+
+    return number
+
+
+def _unit(tape: Tape, place: Place) -> str | int | None:
+    return tape.names[place] if place is not None and place < len(tape.names) else None
+
+
+def _compile_question(question: Question) -> Ask:
+    find = compile_pointer(question.at)
+    match question:
+        case Mask():
+
+            def mask(tape: Tape) -> Value:
+                name = _unit(tape, find(tape))
+                return f"{MASK}{tape.class_S[name]}" if type(name) is int else name
+
+            return mask
+        case Equal(as_=other):
+            find_other = compile_pointer(other)
+
+            def equal(tape: Tape) -> Value:
+                name = _unit(tape, find(tape))
+                return name is not None and name == _unit(tape, find_other(tape))
+
+            return equal
+        case Order(as_=other):
+            find_other = compile_pointer(other)
+
+            def order(tape: Tape) -> Value:
+                place, of = find(tape), find_other(tape)
+                return None if place is None or of is None else (place > of) - (place < of)
+
+            return order
+        case _:
+            return lambda tape: _unit(tape, find(tape))
+
+
+def compile_decision(decision: Decision) -> Decide:
+    """A function from the tape to what is to be done; raises ``Stuck``."""
+    return _compile(decision, 0)[0]
+
+
+def _compile(decision: Decision, first: int) -> tuple[Decide, int]:
+    """The compiled decision, and the number of the leaf behind its last one."""
+    if not isinstance(decision, Test):
+        return _compile_leaf(decision, first), first + 1
+    ask, branches = _compile_question(decision.ask), {}
+    for case in decision.cases:
+        branch, first = _compile(case.then, first)
+        branches.update({(type(value), value): branch for value in case.values})
+    otherwise = None
+    if decision.otherwise is not None:
+        otherwise, first = _compile(decision.otherwise, first)
+
+    def test(tape: Tape) -> Action:
+        value = ask(tape)
+        branch = branches.get((type(value), value), otherwise)
+        if branch is None:
+            raise Stuck("branch", f"no case for {value!r}")
+        return branch(tape)
+
+    return test, first
+
+
+def _compile_leaf(leaf: Leaf, number: int) -> Decide:
+    match leaf:
+        case WriteLiteral():
+            action = Action(leaf, number, ())
+            return lambda tape: action
+        case WriteCopy():
+            sources: Sequence[Pointer] = [leaf.source]
+        case WriteRule():
+            sources = leaf.sources
+    finds = [compile_pointer(source) for source in sources]
+
+    def act(tape: Tape) -> Action:
+        places = []
+        for find in finds:
+            place = find(tape)
+            if place is None or place >= len(tape.names):
+                raise Stuck("place", f"pointer {len(places)} stands at no unit")
+            places.append(place)
+        return Action(leaf, number, tuple(places))
+
+    return act
+
+
+def name_of(unit: Unit, ids: dict[str, int]) -> str | int:
+    """A unit as the machine reads it: symbol id, or the text of structure."""
+    if unit.symbol is None:
+        return unit.text
+    return ids.get(unit.symbol, unit.text)

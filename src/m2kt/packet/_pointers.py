@@ -1,0 +1,194 @@
+"""Pointers, tests and decisions: the algebra in which a program says where it looks and what it does.
+
+Every pointer is relative: it starts from the question, the answer, the unit about to be written, or where an earlier
+step looked, and goes on from there. None holds an absolute index, so the same pointer works at any length.
+``docs/program.md`` has worked traces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Value = str | int | bool | None
+"""What a test finds: a symbol id, the text of structure, true or false, a place; None: there is no such unit."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Kind(_Model):
+    """Which units a search stops at. A string is a unit's mask, a number a symbol id; null: any unit."""
+
+    own: str | int | None = Field(description="The unit itself: mask or symbol id.")
+    before: str | int | None = Field(default=None, description="The unit before it.")
+    after: str | int | None = Field(default=None, description="The unit behind it.")
+
+
+class Start(_Model):
+    """The first unit of the question."""
+
+    at: Literal["start"] = "start"
+
+
+class Answer(_Model):
+    """The first unit of the answer."""
+
+    at: Literal["answer"] = "answer"
+
+
+class Here(_Model):
+    """The unit about to be written."""
+
+    at: Literal["here"] = "here"
+
+
+class Back(_Model):
+    """Where the last step of a state looked."""
+
+    at: Literal["back"] = "back"
+    state: str | None = Field(description="The state's name; null: any step that looked somewhere.")
+    argument: int = Field(default=0, ge=0, description="Which of its pointers.")
+
+
+class Move(_Model):
+    """So many units further on, or back."""
+
+    at: Literal["move"] = "move"
+    of: Pointer = Field(description="From where.")
+    by: int = Field(description="Units; negative: towards the start.")
+
+
+class Count(_Model):
+    """``plus``, and one for each unit of a kind since a place."""
+
+    plus: int = Field(default=0, description="A constant.")
+    count: Kind | None = Field(default=None, description="What is counted; null: nothing.")
+    since: Pointer | None = Field(default=None, description="From where on; null: from the start of the answer.")
+
+
+class Same(_Model):
+    """A condition of a search: the unit ``offset`` further on holds what another pointer's unit holds."""
+
+    offset: int = Field(default=0, description="Units from the one that is found.")
+    as_: Pointer = Field(alias="as", description="The key.")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Seek(_Model):
+    """The n-th unit of a kind in a direction; with ``same``, a look-up by content. A key's own unit is never found.
+
+    Forwards the search begins at the unit of ``of`` itself, backwards at the unit before it. ``nth`` counts from 0.
+    """
+
+    at: Literal["seek"] = "seek"
+    of: Pointer = Field(description="From where.")
+    step: Literal[1, -1] = Field(description="1: towards the end, -1: towards the start.")
+    kind: Kind = Field(description="Which units count.")
+    same: list[Same] = Field(default_factory=list, description="What they must hold.")
+    nth: Count = Field(default_factory=Count, description="Which of them.")
+
+
+Pointer = Annotated[Start | Answer | Here | Back | Move | Seek, Field(discriminator="at")]
+for _model in (Move, Count, Same, Seek):
+    _model.model_rebuild()
+
+
+class Unit(_Model):
+    """Which unit stands there: symbol id, or the text of structure."""
+
+    ask: Literal["unit"] = "unit"
+    at: Pointer
+
+
+class Mask(_Model):
+    """Which structure stands there; all symbols have one mask."""
+
+    ask: Literal["mask"] = "mask"
+    at: Pointer
+
+
+class Equal(_Model):
+    """Whether two pointers' units hold the same; false where one has no unit."""
+
+    ask: Literal["equal"] = "equal"
+    at: Pointer
+    as_: Pointer = Field(alias="as")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Order(_Model):
+    """Where one pointer stands from another: -1 before it, 0 at it, 1 behind it; null where one has no unit."""
+
+    ask: Literal["order"] = "order"
+    at: Pointer
+    as_: Pointer = Field(alias="as")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+Question = Annotated[Unit | Mask | Equal | Order, Field(discriminator="ask")]
+
+
+class WriteLiteral(_Model):
+    """Write ``text``. ``symbol`` is set where the text is a symbol that never varies at this place."""
+
+    do: Literal["literal"] = "literal"
+    text: str = Field(description="The unit's text.")
+    symbol: int | None = Field(default=None, description="Symbol id, where the text is the lead and that symbol.")
+    lead: str = Field(default="", description="Leading space before the symbol.")
+
+
+class WriteCopy(_Model):
+    """Repeat the unit that a pointer stands at; structure is repeated as it is."""
+
+    do: Literal["copy"] = "copy"
+    source: Pointer = Field(description="The copied unit.")
+    lead: str = Field(default="", description="Leading space before a symbol.")
+
+
+class WriteRule(_Model):
+    """Write the output of a rule for the symbols that pointers stand at."""
+
+    do: Literal["rule"] = "rule"
+    rule: int = Field(ge=0, description="Index of the rule.")
+    sources: list[Pointer] = Field(description="The arguments, in the rule's order.")
+    lead: str = Field(default="", description="Leading space before the symbol.")
+
+
+class Case(_Model):
+    """One branch of a test."""
+
+    values: list[Value] = Field(description="What the test must find.")
+    then: Decision = Field(description="The decision of this branch.")
+
+
+class Test(_Model):
+    """Go on by what a question finds."""
+
+    do: Literal["test"] = "test"
+    ask: Question = Field(description="The question.")
+    cases: list[Case] = Field(description="Branches; their values are disjoint.")
+    otherwise: Decision | None = Field(default=None, description="For all other values; null: the program fails.")
+
+
+Leaf = WriteLiteral | WriteCopy | WriteRule
+Decision = Annotated[WriteLiteral | WriteCopy | WriteRule | Test, Field(discriminator="do")]
+for _model in (Case, Test):
+    _model.model_rebuild()
+
+
+def leaves(decision: Decision) -> Iterator[Leaf]:
+    """The leaves of a decision, cases first."""
+    if isinstance(decision, Test):
+        for case in decision.cases:
+            yield from leaves(case.then)
+        if decision.otherwise is not None:
+            yield from leaves(decision.otherwise)
+    else:
+        yield decision

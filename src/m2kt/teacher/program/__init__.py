@@ -1,0 +1,1 @@
+"""From traces to one program: candidate pointers, what they explain, and the states that need them."""

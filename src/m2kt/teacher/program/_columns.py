@@ -1,0 +1,338 @@
+"""Candidate pointers of a state, in stages from near to far-fetched, with what each finds on every row.
+
+Two pointers that find the same place on every row are one candidate: the cheaper stands for both.
+Letters: N rows, C columns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start
+from m2kt.probes import MASK
+from m2kt.teacher.program._traces import NONE, Ints, Search
+
+NEAR = 16  # units back from here that are candidates as they are
+STAGES = 5
+MAX_KINDS = 40  # of structure, and as many of symbols
+MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
+MAX_KEYS = 48  # pointers whose unit is looked up
+MAX_COUNTERS = 48
+MAX_PAIRED = 14  # keys that are combined in twos
+SHIFTS = (-3, -2, -1, 1, 2, 3)
+LEAST_FOUND = 0.04  # share of rows on which a candidate must find a unit
+
+
+@dataclass(eq=False)
+class Column:
+    """A candidate: how it is written, what it costs, and where it stands on each row."""
+
+    make: Callable[[], Pointer]
+    cost: float
+    place_N: Ints
+    stage: int
+
+    @cached_property
+    def pointer(self) -> Pointer:
+        """The pointer itself."""
+        return self.make()
+
+
+class Columns:
+    """The candidates for one state's rows.
+
+    Args:
+        looked: by state (None: any step), where its last step looked, for each of its arguments (N,).
+    """
+
+    def __init__(self, search: Search, looked: dict[str | None, list[Ints]] | None = None) -> None:
+        self.search, self.looked = search, looked or {}
+        self._found: dict[bytes, Column] = {}
+        self._stages: list[list[Column]] = []
+        self._build = [self._near, self._landmarks, self._counted, self._matched, self._matched_twice]
+
+    def upto(self, stage: int) -> list[Column]:
+        """All candidates of the first stages."""
+        while len(self._stages) <= stage:
+            before = len(self._found)
+            for make, cost, place_N in self._build[len(self._stages)]():
+                self._add(make, cost, place_N)
+            self._stages.append(list(self._found.values())[before:])
+        return [column for columns in self._stages[: stage + 1] for column in columns]
+
+    def _add(self, make: Callable[[], Pointer], cost: float, place_N: Ints) -> Column | None:
+        found_N = (place_N >= 0) & (place_N <= self.search.rows.here_N)
+        if found_N.mean() < LEAST_FOUND:
+            return None
+        key = place_N.tobytes()
+        column = self._found.get(key)
+        if column is None:
+            column = self._found[key] = Column(make, cost, place_N, len(self._stages))
+        elif cost < column.cost:
+            column.make, column.cost = make, cost
+        return column
+
+    # -- bases ------------------------------------------------------------------------------------------------------
+    @cached_property
+    def _here(self) -> Ints:
+        return self.search.rows.here_N
+
+    @cached_property
+    def _start(self) -> Ints:
+        return np.zeros_like(self._here)
+
+    @cached_property
+    def _answer(self) -> Ints:
+        return self.search.traces.prompt_M[self.search.rows.trace_N]
+
+    @cached_property
+    def structures(self) -> list[Kind]:
+        """Kinds of structure that stand in the traces, commonest first."""
+        traces = self.search.traces
+        name_MU = traces.name_MU
+        present = Counter()
+        for number in range(traces.n_symbols, traces.n_symbols + len(traces.structure)):
+            share = float((name_MU == number).any(1).mean())
+            if share >= LEAST_FOUND:
+                present[number] = share
+        return [Kind(own=traces.structure[n - traces.n_symbols]) for n, _ in present.most_common(MAX_KINDS)]
+
+    @cached_property
+    def class_kinds(self) -> list[Kind]:
+        """The classes of symbols, or any symbol where there is one class."""
+        n_classes = int(self.search.traces.class_S.max(initial=0)) + 1
+        return [Kind(own=f"{MASK}{c}") for c in range(n_classes)] if n_classes > 1 else [Kind(own=MASK)]
+
+    @cached_property
+    def symbol_kinds(self) -> list[Kind]:
+        """Kinds of symbols by the structure around them, commonest first."""
+        traces = self.search.traces
+        mask_MU = np.where(traces.name_MU >= traces.n_symbols, traces.name_MU, np.minimum(traces.name_MU, 0))
+        is_symbol_MU = mask_MU == 0
+        before_MU = np.pad(mask_MU, ((0, 0), (1, 0)), constant_values=NONE)[:, :-1]
+        after_MU = np.pad(mask_MU, ((0, 0), (0, 1)), constant_values=NONE)[:, 1:]
+        context: Counter[tuple[int, int]] = Counter()
+        pairs = np.stack([before_MU[is_symbol_MU], after_MU[is_symbol_MU]], 1)
+        unique, count = np.unique(pairs, axis=0, return_counts=True) if len(pairs) else (pairs, pairs[:, 0])
+        for (a, b), n in zip(unique.tolist(), count.tolist(), strict=True):
+            context[a, b] += n
+        befores: Counter[int] = Counter()
+        afters: Counter[int] = Counter()
+        for (a, b), n in context.items():
+            befores[a] += n
+            afters[b] += n
+
+        def mask(number: int) -> str | None:
+            return MASK if number == 0 else traces.structure[number - traces.n_symbols] if number > 0 else None
+
+        n_classes = int(traces.class_S.max(initial=0)) + 1
+        kinds = [Kind(own=MASK)]
+        if n_classes > 1:
+            kinds += [Kind(own=f"{MASK}{c}") for c in range(n_classes)]
+        kinds += [Kind(own=MASK, after=m) for n, _ in afters.most_common(MAX_KINDS // 2) if (m := mask(n))]
+        kinds += [Kind(own=MASK, before=m) for n, _ in befores.most_common(MAX_KINDS // 2) if (m := mask(n))]
+        return kinds
+
+    @cached_property
+    def _marks(self) -> list[tuple[Callable[[], Pointer], float, Ints]]:
+        """Starting points: ends of the texts, and the last pieces of structure."""
+        marks: list[tuple[Callable[[], Pointer], float, Ints]] = [
+            (Here, 0.0, self._here),
+            (Answer, 0.5, self._answer),
+            (Start, 0.5, self._start),
+        ]
+        seen = {place_N.tobytes() for _, _, place_N in marks}
+        n_marks = 0
+        for kind in self.structures:
+            if n_marks >= MAX_PROMPT_MARKS:
+                break
+            place_N = self.search.seek(self._start, 1, kind, 0)
+            once_N = self.search.seek(self._start, 1, kind, 1)
+            alone = ((once_N < 0) | (once_N >= self._answer)).mean() > 0.9
+            if alone and ((place_N >= 0) & (place_N < self._answer)).mean() > 0.9 and place_N.tobytes() not in seen:
+                seen.add(place_N.tobytes())
+                marks.append((_seek(Start, 1, kind, 0), 1.5, place_N))
+                n_marks += 1
+        for kind in self.structures:
+            for nth in (0, 1):
+                place_N = self.search.seek(self._here, -1, kind, nth)
+                in_answer = (place_N >= self._answer).mean()
+                if in_answer > 0.3 and place_N.tobytes() not in seen:
+                    seen.add(place_N.tobytes())
+                    marks.append((_seek(Here, -1, kind, nth), 2.0 + 0.5 * nth, place_N))
+        return marks
+
+    # -- stages -----------------------------------------------------------------------------------------------------
+    def _near(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+        yield Here, 1.0, self._here
+        for k in range(1, NEAR + 1):
+            yield _move(Here, -k), 1.0 + 0.12 * k, self.search.move(self._here, -k)
+        for state, arguments in self.looked.items():
+            for argument, place_N in enumerate(arguments):
+                back = _back(state, argument)
+                for by in (1, 0, -1, 2, -2, 3, -3):
+                    cost = 1.5 + 0.3 * abs(by - 1) + (0.5 if state is None else 0.0) + 0.2 * argument
+                    yield _move(back, by), cost, self.search.move(place_N, by)
+        for k in range(4):
+            yield _move(Start, k), 1.8 + 0.3 * k, self.search.move(self._start, k)
+        for k in (-3, -2, -1, 0, 1, 2):
+            yield _move(Answer, k), 1.8 + 0.3 * abs(k), self.search.move(self._answer, k)
+
+    def _landmarks(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+        kinds = [*self.structures, *self.symbol_kinds]
+        for base, base_cost, base_N in self._bases():
+            for kind in kinds:
+                for step in (1, -1):
+                    for nth in (0, 1, 2):
+                        place_N = self.search.seek(base_N, step, kind, nth)
+                        cost = base_cost + 2.0 + _kind_cost(kind) + 0.5 * nth
+                        make = _seek(base, step, kind, nth)
+                        yield make, cost, place_N
+                        if not str(kind.own).startswith(MASK):
+                            for by in (1, -1, 2, -2):
+                                yield _move(make, by), cost + 0.4 + 0.2 * abs(by), self.search.move(place_N, by)
+
+    def _bases(self) -> list[tuple[Callable[[], Pointer], float, Ints]]:
+        """Marks, and where steps looked."""
+        bases = list(self._marks)
+        for state, arguments in self.looked.items():
+            bases += [(_back(state, i), 1.0, place_N) for i, place_N in enumerate(arguments)]
+        return bases
+
+    @cached_property
+    def _counters(self) -> list[tuple[Callable[[int], Count], float, Ints]]:
+        """Counters that vary over the rows."""
+        found: dict[bytes, tuple[Callable[[int], Count], float, Ints]] = {}
+        kinds = [k for k in (*self.structures, *self.symbol_kinds)]
+        for base, base_cost, base_N in self._marks:
+            if base is Here or base is Start:
+                continue
+            for kind in kinds:
+                number_N = self.search.count(kind, base_N)
+                usable_N = number_N >= 0
+                if not usable_N.any() or number_N[usable_N].min() == number_N[usable_N].max():
+                    continue
+                cost = 1.0 + _kind_cost(kind) + (base_cost if base is not Answer else 0.0)
+                key = number_N.tobytes()
+                if key not in found or cost < found[key][1]:
+                    found[key] = (_counter(kind, None if base is Answer else base), cost, number_N)
+        return sorted(found.values(), key=lambda f: f[1])[:MAX_COUNTERS]
+
+    def _counted(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+        kinds = [*self.symbol_kinds, *self.structures]
+        bases = [mark for mark in self._marks if mark[0] is not Here]
+        for count, count_cost, number_N in self._counters:
+            for base, base_cost, base_N in bases:
+                for kind in kinds:
+                    for step in (1, -1):
+                        if step < 0 and base is Start:
+                            continue
+                        for plus in (0, 1, -1):
+                            place_N = self.search.seek(base_N, step, kind, number_N + plus)
+                            cost = base_cost + 2.0 + count_cost + _kind_cost(kind) + 0.3 * abs(plus)
+                            yield _seek_counted(base, step, kind, count, plus), cost, place_N
+
+    @cached_property
+    def _keys(self) -> list[Column]:
+        """Pointers whose symbol may be looked up: cheap ones, and of several that hold the same the cheapest."""
+        symbol = []
+        for column in sorted(self.upto(2), key=lambda c: c.cost):
+            name_N = self.search.traces.at(self.search.rows, column.place_N)
+            is_symbol_N = (name_N >= 0) & (name_N < self.search.traces.n_symbols)
+            if is_symbol_N.mean() > 0.5 and len(np.unique(name_N[is_symbol_N])) > 1:
+                symbol.append((name_N.tobytes(), column))
+        unique: dict[bytes, Column] = {}
+        for name, column in symbol:
+            unique.setdefault(name, column)
+        return list(unique.values())[:MAX_KEYS]
+
+    def _matched(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+        marks = [m for m in self._marks if m[0] is not Here and m[0] is not Start and m[0] is not Answer][:4]
+        for key in self._keys:
+            origins: list[tuple[Callable[[], Pointer], int, float, Ints]] = [
+                (Here, -1, 0.0, self._here),
+                (Start, 1, 0.3, self._start),
+                (key.make, -1, 0.6, key.place_N),
+                (key.make, 1, 0.6, key.place_N),
+                (Answer, 1, 0.5, self._answer),
+                (Answer, -1, 0.5, self._answer),
+            ]
+            origins += [(make, -1, cost * 0.5, place_N) for make, cost, place_N in marks]
+            for kind in self.symbol_kinds:
+                for make, step, base_cost, base_N in origins:
+                    place_N = self.search.match(base_N, step, kind, [(0, key.place_N)])
+                    cost = 2.5 + base_cost + _kind_cost(kind) + key.cost
+                    seek = _seek_same(make, step, kind, [(0, key.make)])
+                    yield seek, cost, place_N
+                    if (place_N >= 0).mean() >= LEAST_FOUND:
+                        for by in SHIFTS:
+                            yield _move(seek, by), cost + 0.2 * abs(by), self.search.move(place_N, by)
+                        yield from self._next_to(seek, cost, place_N)
+
+    def _next_to(
+        self, base: Callable[[], Pointer], cost: float, place_N: Ints
+    ) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+        """The next symbol of each class behind a place, and the last before it."""
+        behind_N = self.search.move(place_N, 1)
+        for kind in self.class_kinds:
+            yield _seek(_move(base, 1), 1, kind, 0), cost + 0.7, self.search.seek(behind_N, 1, kind, 0)
+            yield _seek(base, -1, kind, 0), cost + 0.8, self.search.seek(place_N, -1, kind, 0)
+
+    def _matched_twice(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+        kind = Kind(own=MASK)
+        for first in self._keys[:MAX_PAIRED]:
+            for second in self._keys[:MAX_PAIRED]:
+                if first is second:
+                    continue
+                for offset in (1, 2, 3, 4):
+                    keys = [(0, first.place_N), (offset, second.place_N)]
+                    for base, step, base_N in ((Here, -1, self._here), (Start, 1, self._start)):
+                        place_N = self.search.match(base_N, step, kind, keys)
+                        if (place_N >= 0).mean() < LEAST_FOUND:
+                            continue
+                        cost = 4.0 + 0.2 * offset + first.cost + second.cost
+                        seek = _seek_same(base, step, kind, [(0, first.make), (offset, second.make)])
+                        yield seek, cost, place_N
+                        for by in (-2, -1, 1, 2, 3, 4, 5, 6):
+                            yield _move(seek, by), cost + 0.2 * abs(by), self.search.move(place_N, by)
+
+
+def _kind_cost(kind: Kind) -> float:
+    return 0.4 + 0.6 * (kind.before is not None) + 0.6 * (kind.after is not None)
+
+
+def _move(base: Callable[[], Pointer], by: int) -> Callable[[], Pointer]:
+    return base if by == 0 else lambda: Move(of=base(), by=by)
+
+
+def _back(state: str | None, argument: int) -> Callable[[], Pointer]:
+    return lambda: Back(state=state, argument=argument)
+
+
+def _seek(base: Callable[[], Pointer], step: int, kind: Kind, nth: int) -> Callable[[], Pointer]:
+    return lambda: Seek(of=base(), step=1 if step > 0 else -1, kind=kind, nth=Count(plus=nth))
+
+
+def _seek_same(
+    base: Callable[[], Pointer], step: int, kind: Kind, keys: list[tuple[int, Callable[[], Pointer]]]
+) -> Callable[[], Pointer]:
+    def make() -> Pointer:
+        same = [Same(offset=offset, as_=key()) for offset, key in keys]
+        return Seek(of=base(), step=1 if step > 0 else -1, kind=kind, same=same)
+
+    return make
+
+
+def _seek_counted(
+    base: Callable[[], Pointer], step: int, kind: Kind, count: Callable[[int], Count], plus: int
+) -> Callable[[], Pointer]:
+    return lambda: Seek(of=base(), step=1 if step > 0 else -1, kind=kind, nth=count(plus))
+
+
+def _counter(kind: Kind, since: Callable[[], Pointer] | None) -> Callable[[int], Count]:
+    return lambda plus: Count(plus=plus, count=kind, since=None if since is None else since())

@@ -1,0 +1,109 @@
+"""Pointers, questions and decisions over many rows at once: the same meaning as the machine's, in arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.packet import Answer, Back, Count, Here, Move, Pointer, Seek, Start
+from m2kt.packet._pointers import Decision, Equal, Leaf, Mask, Order, Question, Test
+from m2kt.probes import MASK
+from m2kt.teacher.program._traces import NONE, Ints, Search
+
+Looked = dict[str | None, list[Ints]]
+
+
+class Evaluator:
+    """Evaluates over fixed rows, each pointer once."""
+
+    def __init__(self, search: Search, looked: Looked | None = None) -> None:
+        self.search, self.looked = search, looked or {}
+        self._places: dict[Any, Ints] = {}
+
+    def place(self, pointer: Pointer) -> Ints:
+        """Where a pointer stands on each row; NONE where there is no such place."""
+        key = pointer.model_dump_json()
+        if key not in self._places:
+            self._places[key] = self._place(pointer)
+        return self._places[key]
+
+    def _place(self, pointer: Pointer) -> Ints:
+        rows, search = self.search.rows, self.search
+        match pointer:
+            case Start():
+                return np.zeros_like(rows.here_N)
+            case Answer():
+                return search.traces.prompt_M[rows.trace_N]
+            case Here():
+                return rows.here_N
+            case Back(state=state, argument=argument):
+                arguments = self.looked.get(state, [])
+                return arguments[argument] if argument < len(arguments) else np.full_like(rows.here_N, NONE)
+            case Move(of=of, by=by):
+                return search.move(self.place(of), by)
+            case Seek():
+                if pointer.same:
+                    keys = [(s.offset, self.place(s.as_)) for s in pointer.same]
+                    return search.match(self.place(pointer.of), pointer.step, pointer.kind, keys)
+                return search.seek(self.place(pointer.of), pointer.step, pointer.kind, self.count(pointer.nth))
+
+    def count(self, count: Count) -> Ints | int:
+        """A counter's value on each row."""
+        if count.count is None:
+            return count.plus
+        since = Answer() if count.since is None else count.since
+        return count.plus + self.search.count(count.count, self.place(since))
+
+    def unit(self, pointer: Pointer) -> Ints:
+        """The unit a pointer stands at, as a number; NONE where there is none."""
+        return self.search.traces.at(self.search.rows, self.place(pointer))
+
+    def is_value(self, question: Question, value: object) -> NDArray[np.bool_]:
+        """On which rows a question finds a value."""
+        traces = self.search.traces
+        match question:
+            case Equal():
+                name_N = self.unit(question.at)
+                equal_N = (name_N >= 0) & (name_N == self.unit(question.as_))
+                return equal_N == bool(value)
+            case Order():
+                place_N, of_N = self.place(question.at), self.place(question.as_)
+                known_N = (place_N >= 0) & (of_N >= 0)
+                return ~known_N if value is None else known_N & (np.sign(place_N - of_N) == value)
+            case Mask():
+                name_N = self.unit(question.at)
+                if isinstance(value, str) and value.startswith(MASK):
+                    is_N = (name_N >= 0) & (name_N < traces.n_symbols)
+                    return is_N & (traces.class_S[np.where(is_N, name_N, 0)] == int(value[1:]))
+            case _:
+                name_N = self.unit(question.at)
+        if value is None:
+            return name_N < 0
+        number = value if isinstance(value, int) else traces.numbers.get(str(value), -2)
+        return name_N == number
+
+    def leaves(self, decision: Decision, rows: NDArray[np.intp]) -> Iterator[tuple[Leaf | None, int, NDArray[np.intp]]]:
+        """The leaves of a decision with the rows that reach each; None for rows that reach none."""
+        yield from self._leaves(decision, rows, [0])
+
+    def _leaves(
+        self, decision: Decision, rows: NDArray[np.intp], number: list[int]
+    ) -> Iterator[tuple[Leaf | None, int, NDArray[np.intp]]]:
+        if not isinstance(decision, Test):
+            yield decision, number[0], rows
+            number[0] += 1
+            return
+        left = rows
+        for case in decision.cases:
+            inside_N = np.zeros(len(self.search.rows), dtype=bool)
+            for value in case.values:
+                inside_N |= self.is_value(decision.ask, value)
+            yield from self._leaves(case.then, left[inside_N[left]], number)
+            left = left[~inside_N[left]]
+        if decision.otherwise is not None:
+            yield from self._leaves(decision.otherwise, left, number)
+        elif len(left):
+            yield None, -1, left

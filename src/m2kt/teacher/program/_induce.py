@@ -1,0 +1,215 @@
+"""From traces to a program: one state for each mask, explained over all sizes at once; rules merged."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+
+import numpy as np
+
+from m2kt.packet import Rule
+from m2kt.packet._automaton import Program, State
+from m2kt.packet._pointers import Decision, Test, WriteCopy, WriteRule
+from m2kt.probes import Unit
+from m2kt.teacher.program._evaluate import Looked
+from m2kt.teacher.program._explain import Explainer, StateRows
+from m2kt.teacher.program._traces import NONE, Ints, Rows, Traces
+
+MAX_WRONG = 0.0
+
+
+@dataclass
+class Resisted:
+    """A state that was not explained."""
+
+    after: tuple[str, ...]
+    rows: int
+    wrong: int
+    writes: list[str]
+
+    def __str__(self) -> str:
+        return (
+            f"the step behind {self.after!r} ({self.rows} samples, {self.wrong} of them unexplained; it writes "
+            f"{', '.join(map(repr, self.writes[:6]))})"
+        )
+
+
+@dataclass
+class Induced:
+    """A program, the outputs that the teacher was seen to write, and what resisted."""
+
+    program: Program
+    outputs: list[int]
+    resisted: list[Resisted] = field(default_factory=list)
+
+
+def induce(
+    traces: Sequence[Sequence[Unit]],
+    n_prompts: Sequence[int],
+    symbols: Sequence[str],
+    stop: str,
+    *,
+    classes: Sequence[int] | None = None,
+    budget: float = MAX_WRONG,
+    seed: int = 0,
+) -> Induced:
+    """The program that repeats the traces.
+
+    Args:
+        traces: units of prompts and answers, the stop unit last.
+        budget: share of a state's steps that may contradict its decision.
+    """
+    return Induction(Traces(traces, n_prompts, symbols, classes), stop, budget, seed).run()
+
+
+class Induction:
+    """One induction."""
+
+    def __init__(self, traces: Traces, stop: str, budget: float, seed: int) -> None:
+        self.traces, self.stop, self.budget = traces, stop, budget
+        self.rng = np.random.default_rng(seed)
+        self.rows, before, self.masks = traces.rows()
+        self.states: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for i, mask in enumerate(before):
+            self.states[mask].append(i)
+        self.decisions: dict[tuple[str, ...], Decision] = {}
+        self.rules: list[int] = []  # arity of each
+        self.resisted: list[Resisted] = []
+
+    def run(self) -> Induced:
+        """Explain all states, then write the program."""
+        for after in self.states:
+            self._explain(after, {})
+        return self._write()
+
+    def _state_rows(self, after: tuple[str, ...], looked: Looked) -> StateRows:
+        index = np.array(self.states[after])
+        return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index], looked)
+
+    def _explain(self, after: tuple[str, ...], looked: Looked) -> None:
+        state = self._state_rows(after, looked)
+        explained = Explainer(state, self.rules, self.budget, self.rng).explain()
+        wrong = len(state.rows) if explained is None else len(explained.wrong)
+        if explained is not None:
+            self.decisions[after] = explained.decision
+        if wrong > self.budget * len(state.rows):
+            writes = [m for m, _ in Counter(state.masks).most_common()]
+            self.resisted.append(Resisted(after, len(state.rows), wrong, writes))
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+    def _write(self) -> Induced:
+        tables = self._tables()
+        owner, order = self._merge(tables)
+        used = sorted({owner[r] for r in tables})
+        number = {rule: i for i, rule in enumerate(used)}
+        merged: dict[int, dict[tuple[int, ...], Counter[int]]] = {r: defaultdict(Counter) for r in used}
+        for rule, table in tables.items():
+            for row, counts in table.items():
+                merged[owner[rule]][tuple(row[i] for i in order[rule])].update(counts)
+        uses: Counter[int] = Counter()
+        states = []
+        for after, decision in self.decisions.items():
+            states.append(State(after=after, decision=_rewrite(decision, owner, order, number, uses)))
+        rules, outputs = [], []
+        for old in used:
+            rows = sorted(merged[old])
+            said = [merged[old][row].most_common(1)[0][0] for row in rows]
+            rules.append(
+                Rule(
+                    name=f"r{number[old]}",
+                    arity=len(rows[0]),
+                    rows=rows,
+                    outputs=[None] * len(rows),
+                    range=sorted(set(said)),
+                    family=number[old],
+                    offset=len(outputs),
+                    uses=uses[number[old]],
+                )
+            )
+            outputs += said
+        program = Program(
+            symbols=self.traces.symbols, classes=self.traces.class_S.tolist(), rules=rules, states=states, stop=self.stop
+        )
+        return Induced(program, outputs, self.resisted)
+
+    def _tables(self) -> dict[int, dict[tuple[int, ...], Counter[int]]]:
+        """The rows of each rule, as the teacher was seen to apply it."""
+        tables: dict[int, dict[tuple[int, ...], Counter[int]]] = {}
+        for after, decision in self.decisions.items():
+            state = self._state_rows(after, {})
+            for leaf, _, rows in state.all.leaves(decision, np.arange(len(state.rows))):
+                if not isinstance(leaf, WriteRule):
+                    continue
+                table = tables.setdefault(leaf.rule, defaultdict(Counter))
+                argument_NA = np.stack([state.all.unit(s)[rows] for s in leaf.sources], 1)
+                n = self.traces.n_symbols
+                for row, out in zip(map(tuple, argument_NA.tolist()), state.written_N[rows].tolist(), strict=True):
+                    if out < n and all(0 <= a < n for a in row):
+                        table[row][out] += 1
+        return {rule: table for rule, table in tables.items() if table}
+
+    def _merge(
+        self, tables: dict[int, dict[tuple[int, ...], Counter[int]]]
+    ) -> tuple[dict[int, int], dict[int, tuple[int, ...]]]:
+        """Rules that agree on the rows they share, up to the order of arguments, are one: owner and order of each."""
+        owner: dict[int, int] = {}
+        order: dict[int, tuple[int, ...]] = {}
+        known: dict[int, dict[tuple[int, ...], int]] = {}
+        for rule in sorted(tables, key=lambda r: -len(tables[r])):
+            says = {row: counts.most_common(1)[0][0] for row, counts in tables[rule].items()}
+            arity = len(next(iter(says)))
+            for other, table in known.items():
+                if len(next(iter(table))) != arity:
+                    continue
+                found = _agreeing_order(says, table)
+                if found is not None:
+                    owner[rule], order[rule] = other, found
+                    for row, out in says.items():
+                        table.setdefault(tuple(row[i] for i in found), out)
+                    break
+            else:
+                owner[rule], order[rule] = rule, tuple(range(arity))
+                known[rule] = says
+        return owner, order
+
+
+def _agreeing_order(says: dict[tuple[int, ...], int], table: dict[tuple[int, ...], int]) -> tuple[int, ...] | None:
+    arity = len(next(iter(says)))
+    for found in permutations(range(arity)):
+        shared = same = 0
+        for row, out in says.items():
+            other = table.get(tuple(row[i] for i in found))
+            if other is not None:
+                shared += 1
+                same += other == out
+        if shared >= max(4, 0.3 * len(says)) and same == shared:
+            return found
+    return None
+
+
+def _rewrite(
+    decision: Decision,
+    owner: dict[int, int],
+    order: dict[int, tuple[int, ...]],
+    number: dict[int, int],
+    uses: Counter[int],
+) -> Decision:
+    if isinstance(decision, Test):
+        cases = [
+            c.model_copy(update={"then": _rewrite(c.then, owner, order, number, uses)}) for c in decision.cases
+        ]
+        otherwise = decision.otherwise
+        if otherwise is not None:
+            otherwise = _rewrite(otherwise, owner, order, number, uses)
+        return decision.model_copy(update={"cases": cases, "otherwise": otherwise})
+    if isinstance(decision, WriteRule) and decision.rule in owner:
+        new = number[owner[decision.rule]]
+        uses[new] += 1
+        sources = [decision.sources[i] for i in order[decision.rule]]
+        return decision.model_copy(update={"rule": new, "sources": sources})
+    return decision
+
+
+__all__ = ["NONE", "Induced", "Induction", "Ints", "Resisted", "Rows", "WriteCopy", "induce"]

@@ -1,0 +1,230 @@
+"""Traces as arrays: every unit a number, every step a row, and fast searches for pointers over many rows at once.
+
+Letters: M traces, U units of the longest trace, N rows (one a step), S symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.packet import Kind, fits
+from m2kt.probes import MASK, Unit
+
+Ints = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+START = ""  # the mask before the first unit of an answer
+NONE = -1  # no unit, or no place
+
+
+@dataclass
+class Rows:
+    """Steps: which trace, and the index of the unit that is written."""
+
+    trace_N: Ints
+    here_N: Ints
+
+    def __len__(self) -> int:
+        return len(self.trace_N)
+
+    def take(self, chosen: NDArray[np.intp] | Bools) -> Rows:
+        """Some of them."""
+        return Rows(self.trace_N[chosen], self.here_N[chosen])
+
+
+class Traces:
+    """All traces as arrays. A unit is a number: the symbol's id, or S and more for structure.
+
+    Args:
+        traces: units of prompt and answer, the stop unit last.
+        n_prompts: units of each prompt.
+    """
+
+    def __init__(
+        self,
+        traces: Sequence[Sequence[Unit]],
+        n_prompts: Sequence[int],
+        symbols: Sequence[str],
+        class_S: Sequence[int] | None = None,
+    ) -> None:
+        ids = {s: i for i, s in enumerate(symbols)}
+        self.symbols, self.n_symbols = list(symbols), len(symbols)
+        self.class_S = np.array(class_S or [0] * len(symbols), dtype=np.int32)
+        self.lead_MU = np.zeros((len(traces), max(map(len, traces), default=0) + 1), dtype=bool)
+        self.structure: list[str] = []
+        number: dict[str, int] = {}
+        self.length_M = np.array([len(units) for units in traces], dtype=np.int32)
+        self.prompt_M = np.array(n_prompts, dtype=np.int32)
+        self.name_MU = np.full((len(traces), int(self.length_M.max(initial=0)) + 1), NONE, dtype=np.int32)
+        self.masks: list[list[str]] = []
+        for m, units in enumerate(traces):
+            masks: list[str] = []
+            self.masks.append(masks)
+            for u, unit in enumerate(units):
+                self.lead_MU[m, u] = unit.lead == " "
+                known = unit.symbol is not None and unit.symbol in ids
+                masks.append(f"{unit.lead}{MASK}{self.class_S[ids[unit.symbol or '']]}" if known else unit.text)
+                if unit.symbol is not None and unit.symbol in ids:
+                    self.name_MU[m, u] = ids[unit.symbol]
+                    continue
+                if unit.text not in number:
+                    number[unit.text] = self.n_symbols + len(self.structure)
+                    self.structure.append(unit.text)
+                self.name_MU[m, u] = number[unit.text]
+        self.numbers = number
+        self._kinds: dict[Kind, KindTable] = {}
+
+    def name(self, number: int) -> str | int | None:
+        """The unit as a program names it: symbol id, or text; None where there is no unit."""
+        if number < 0:
+            return None
+        return number if number < self.n_symbols else self.structure[number - self.n_symbols]
+
+    def rows(self) -> tuple[Rows, list[tuple[str, ...]], list[str]]:
+        """All steps, the last masks of the answer before each, and the mask written."""
+        trace, here, written = [], [], []
+        before: list[tuple[str, ...]] = []
+        for m, masks in enumerate(self.masks):
+            n = int(self.prompt_M[m])
+            for t in range(n, len(masks)):
+                trace.append(m)
+                here.append(t)
+                before.append(context_of(masks[n:t]))
+                written.append(masks[t])
+        return Rows(np.array(trace, dtype=np.int32), np.array(here, dtype=np.int32)), before, written
+
+    def written(self, rows: Rows) -> Ints:
+        """The unit that each row writes."""
+        return self.name_MU[rows.trace_N, rows.here_N]
+
+    def at(self, rows: Rows, place_N: Ints) -> Ints:
+        """The unit at a place of each row; NONE where none is written yet."""
+        seen_N = (place_N >= 0) & (place_N < rows.here_N)
+        return np.where(seen_N, self.name_MU[rows.trace_N, np.where(seen_N, place_N, 0)], NONE)
+
+    def kind(self, kind: Kind) -> KindTable:
+        """Where units of a kind stand."""
+        table = self._kinds.get(kind)
+        if table is None:
+            table = self._kinds[kind] = KindTable.of(self, kind)
+        return table
+
+    def is_of(self, wanted: str | int | None) -> Bools:
+        """Units of a mask or symbol (M, U)."""
+        if wanted is None:
+            return self.name_MU >= 0
+        if isinstance(wanted, str) and wanted.startswith(MASK):
+            is_MU = (self.name_MU >= 0) & (self.name_MU < self.n_symbols)
+            if len(wanted) > 1:
+                is_MU &= self.class_S[np.where(is_MU, self.name_MU, 0)] == int(wanted[1:])
+            return is_MU
+        number = wanted if isinstance(wanted, int) else self.numbers.get(wanted, -2)
+        return self.name_MU == number
+
+
+def context_of(masks: Sequence[str]) -> tuple[str, ...]:
+    """The state behind an answer's masks: the last two of them, ``START`` before the first."""
+    return tuple([START, *masks][-2:])
+
+
+@dataclass
+class KindTable:
+    """Places of a kind: ``place_MX`` in order, NONE behind the last; ``before_MU`` how many stand before a place."""
+
+    is_MU: Bools
+    place_MX: Ints
+    before_MU: Ints
+    looks_ahead: bool  # whether the unit behind must be known too
+
+    @classmethod
+    def of(cls, traces: Traces, kind: Kind) -> KindTable:
+        is_MU = traces.is_of(kind.own)
+        if kind.before is not None:
+            before_MU = np.zeros_like(is_MU)
+            before_MU[:, 1:] = traces.is_of(kind.before)[:, :-1]
+            is_MU = is_MU & before_MU
+        if kind.after is not None:
+            after_MU = np.zeros_like(is_MU)
+            after_MU[:, :-1] = traces.is_of(kind.after)[:, 1:]
+            is_MU = is_MU & after_MU
+        count_M = is_MU.sum(1)
+        place_MX = np.full((len(is_MU), int(count_M.max(initial=0)) + 1), NONE, dtype=np.int32)
+        m_P, u_P = np.nonzero(is_MU)
+        order_P = np.arange(len(m_P)) - np.repeat(np.cumsum(count_M) - count_M, count_M)
+        place_MX[m_P, order_P] = u_P
+        before_MU = np.zeros((is_MU.shape[0], is_MU.shape[1] + 1), dtype=np.int32)
+        np.cumsum(is_MU, axis=1, out=before_MU[:, 1:])
+        return cls(is_MU, place_MX, before_MU, kind.after is not None)
+
+
+@dataclass
+class Search:
+    """Pointers over rows."""
+
+    traces: Traces
+    rows: Rows
+    _limits: dict[bool, Ints] = field(default_factory=dict)
+
+    def limit(self, looks_ahead: bool) -> Ints:
+        """Places before it may be found: the unit behind must be written too where the kind asks for it."""
+        if looks_ahead not in self._limits:
+            self._limits[looks_ahead] = self.rows.here_N - (1 if looks_ahead else 0)
+        return self._limits[looks_ahead]
+
+    def move(self, place_N: Ints, by: int) -> Ints:
+        """``Move``."""
+        to_N = place_N + by
+        return np.where((place_N >= 0) & (to_N >= 0) & (to_N <= self.rows.here_N), to_N, NONE).astype(np.int32)
+
+    def count(self, kind: Kind, since_N: Ints) -> Ints:
+        """``Count`` without its constant; NONE - 1 000 000 where ``since`` is no place."""
+        table, m_N = self.traces.kind(kind), self.rows.trace_N
+        limit_N = self.limit(table.looks_ahead)
+        found_N = table.before_MU[m_N, limit_N] - table.before_MU[m_N, np.minimum(np.maximum(since_N, 0), limit_N)]
+        return np.where(since_N >= 0, found_N, -1_000_000).astype(np.int32)
+
+    def seek(self, from_N: Ints, step: int, kind: Kind, nth_N: Ints | int) -> Ints:
+        """``Seek`` without keys."""
+        table, m_N = self.traces.kind(kind), self.rows.trace_N
+        limit_N = self.limit(table.looks_ahead)
+        start_N = np.minimum(np.maximum(from_N, 0), limit_N)
+        rank_N = table.before_MU[m_N, start_N]
+        rank_N = rank_N + nth_N if step > 0 else rank_N - 1 - nth_N
+        last = table.place_MX.shape[1] - 1
+        good_N = (from_N >= 0) & (rank_N >= 0) & (rank_N < last) & (np.asarray(nth_N) >= 0)
+        place_N = table.place_MX[m_N, np.where(good_N, rank_N, last)]
+        return np.where(good_N & (place_N < limit_N), place_N, NONE).astype(np.int32)
+
+    def match(self, from_N: Ints, step: int, kind: Kind, keys: Sequence[tuple[int, Ints]]) -> Ints:
+        """``Seek`` with keys (offset, place of the key); the nearest that fits."""
+        table, m_N, here_N = self.traces.kind(kind), self.rows.trace_N, self.rows.here_N
+        name_NU = self.traces.name_MU[m_N]
+        u_U = np.arange(name_NU.shape[1], dtype=np.int32)
+        fit_NU = table.is_MU[m_N] & (u_U < self.limit(table.looks_ahead)[:, None])
+        fit_NU &= (u_U >= from_N[:, None]) if step > 0 else (u_U < from_N[:, None])
+        for offset, place_N in keys:
+            key_N = self.traces.at(self.rows, place_N)
+            shifted_NU = name_NU
+            if offset:
+                shifted_NU = np.full_like(name_NU, -3)
+                if offset > 0:
+                    shifted_NU[:, :-offset] = name_NU[:, offset:]
+                else:
+                    shifted_NU[:, -offset:] = name_NU[:, :offset]
+                fit_NU &= (u_U + offset) < here_N[:, None]
+            fit_NU &= (shifted_NU == key_N[:, None]) & (key_N >= 0)[:, None]
+            fit_NU &= u_U != (place_N - offset)[:, None]
+        found_N = fit_NU.any(1) & (from_N >= 0)
+        first_N = fit_NU.argmax(1) if step > 0 else name_NU.shape[1] - 1 - fit_NU[:, ::-1].argmax(1)
+        return np.where(found_N, first_N, NONE).astype(np.int32)
+
+
+def kinds_of_name(name: str | int) -> str:
+    """The mask of a unit's name."""
+    return MASK if isinstance(name, int) else name
+
+
+__all__ = ["MASK", "NONE", "START", "KindTable", "Rows", "Search", "Traces", "fits", "kinds_of_name"]
