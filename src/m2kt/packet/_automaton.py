@@ -23,7 +23,7 @@ class _Model(BaseModel):
 class State(_Model):
     """What to do behind units of certain masks."""
 
-    after: tuple[str, ...] = Field(description="Masks of the last two units; empty: where the answer begins.")
+    after: tuple[str, ...] = Field(description="Masks of the last units; empty: where the answer begins.")
     decision: Decision = Field(description="What comes next.")
 
 
@@ -63,6 +63,7 @@ class ProgramExecutor:
         self.ids = {s: i for i, s in enumerate(self.program.symbols)}
         self.rows = [{tuple(row): i for i, row in enumerate(rule.rows)} for rule in self.program.rules]
         self.decide = {s.after: compile_decision(s.decision) for s in self.program.states}
+        self.longest = max(map(len, self.decide), default=1)
         self.number = {s.after: i for i, s in enumerate(self.program.states)}
 
     def __call__(self, units: Sequence[Unit], lookup: OutputLookup, template: int = 0) -> Trace:
@@ -74,16 +75,17 @@ class ProgramExecutor:
         while True:
             if len(written) > self.max_units:
                 return self._failed(trace, "length", f"{self.max_units} units", after)
-            decide = self.decide.get(after)
-            if decide is None:
+            state = self.state(after)
+            if state is None:
                 return self._failed(trace, "node", f"no state behind {after!r}", after)
+            decide = self.decide[state]
             try:
                 action = decide(tape)
                 unit = self.unit(action.leaf, action.places, tape, lookup)
             except Stuck as stuck:
                 what: FailureKind = "row" if stuck.what == "row" else "branch"
                 return self._failed(trace, what, f"behind {after!r}: {stuck.detail}", after)
-            trace.path.append(self.number[after])
+            trace.path.append(self.number[state])
             trace.leaf.append(action.number)
             written.append(unit)
             if unit.symbol is None and unit.text == self.program.stop:
@@ -91,8 +93,12 @@ class ProgramExecutor:
                 return trace
             tape.names.append(unit.text if unit.symbol is None else unit.symbol)
             if action.places:
-                tape.looked[state_name(after)] = tape.looked[None] = action.places
-            after = (after[-1], self.mask(unit))
+                tape.looked[state_name(state)] = tape.looked[None] = action.places
+            after = (*after, self.mask(unit))[-self.longest :]
+
+    def state(self, after: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The state behind these masks: the one that names most of them."""
+        return next((after[i:] for i in range(len(after)) if after[i:] in self.decide), None)
 
     def mask(self, unit: TracedUnit) -> str:
         """The unit's text, or its lead and the mask of its class."""

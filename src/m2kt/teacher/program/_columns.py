@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start
 from m2kt.probes import MASK
@@ -20,6 +21,7 @@ from m2kt.teacher.program._traces import NONE, Ints, Search
 NEAR = 16  # units back from here that are candidates as they are
 STAGES = 5
 MAX_KINDS = 40  # of structure, and as many of symbols
+AROUND = 4  # units within which a key must stand from what is looked up
 MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
 MAX_KEYS = 48  # pointers whose unit is looked up
 MAX_COUNTERS = 48
@@ -54,6 +56,7 @@ class Columns:
         self.search, self.looked = search, looked or {}
         self._found: dict[bytes, Column] = {}
         self._stages: list[list[Column]] = []
+        self._names: dict[int, Ints] = {}
         self._build = [self._near, self._landmarks, self._counted, self._matched, self._matched_twice]
 
     def upto(self, stage: int) -> list[Column]:
@@ -64,6 +67,16 @@ class Columns:
                 self._add(make, cost, place_N)
             self._stages.append(list(self._found.values())[before:])
         return [column for columns in self._stages[: stage + 1] for column in columns]
+
+    def names(self, stage: int) -> Ints:
+        """The unit that each candidate of the first stages finds (C, N); NONE where there is none."""
+        columns = self.upto(stage)
+        if stage not in self._names:
+            place_CN = np.array([c.place_N for c in columns], dtype=np.int32).reshape(len(columns), len(self._here))
+            seen_CN = (place_CN >= 0) & (place_CN < self._here)
+            trace_N = self.search.rows.trace_N
+            self._names[stage] = np.where(seen_CN, self.search.traces.name_MU[trace_N, place_CN * seen_CN], NONE)
+        return self._names[stage]
 
     def _add(self, make: Callable[[], Pointer], cost: float, place_N: Ints) -> Column | None:
         found_N = (place_N >= 0) & (place_N <= self.search.rows.here_N)
@@ -238,18 +251,39 @@ class Columns:
                             yield _seek_counted(base, step, kind, count, plus), cost, place_N
 
     @cached_property
+    def _near_written_NS(self) -> NDArray[np.bool_]:
+        """Which symbols stand within ``AROUND`` units of an earlier unit that is the one written (N, S)."""
+        traces, names_NU = self.search.traces, self.search.names_NU
+        u_U = np.arange(names_NU.shape[1])
+        is_NU = (names_NU == traces.written(self.search.rows)[:, None]) & (u_U < self._here[:, None])
+        near_NU = is_NU.copy()
+        for by in range(1, AROUND + 1):
+            near_NU[:, by:] |= is_NU[:, :-by]
+            near_NU[:, :-by] |= is_NU[:, by:]
+        near_NU &= (u_U < self._here[:, None]) & (names_NU >= 0) & (names_NU < traces.n_symbols)
+        near_NS = np.zeros((len(names_NU), traces.n_symbols), dtype=bool)
+        n_P, u_P = np.nonzero(near_NU)
+        near_NS[n_P, names_NU[n_P, u_P]] = True
+        return near_NS
+
+    @cached_property
     def _keys(self) -> list[Column]:
-        """Pointers whose symbol may be looked up: cheap ones, and of several that hold the same the cheapest."""
-        symbol = []
-        for column in sorted(self.upto(2), key=lambda c: c.cost):
-            name_N = self.search.traces.at(self.search.rows, column.place_N)
-            is_symbol_N = (name_N >= 0) & (name_N < self.search.traces.n_symbols)
-            if is_symbol_N.mean() > 0.5 and len(np.unique(name_N[is_symbol_N])) > 1:
-                symbol.append((name_N.tobytes(), column))
-        unique: dict[bytes, Column] = {}
-        for name, column in symbol:
-            unique.setdefault(name, column)
-        return list(unique.values())[:MAX_KEYS]
+        """Pointers whose symbol may be looked up: those that stand near what is written, and cheap ones.
+
+        Of several that hold the same, the cheapest.
+        """
+        columns, name_CN = self.upto(2), self.names(2)
+        symbol_CN = (name_CN >= 0) & (name_CN < self.search.traces.n_symbols)
+        unique: dict[bytes, int] = {}
+        varies_C = (symbol_CN.mean(1) > 0.5) & (name_CN != name_CN[:, :1]).any(1)
+        for c in sorted(np.flatnonzero(varies_C).tolist(), key=lambda c: columns[c].cost):
+            unique.setdefault(name_CN[c].tobytes(), c)
+        chosen = list(unique.values())
+        n_N = np.arange(name_CN.shape[1])
+        near_C = [float(self._near_written_NS[n_N, name_CN[c] * symbol_CN[c]][symbol_CN[c]].mean()) for c in chosen]
+        ranked = sorted(range(len(chosen)), key=lambda i: (-round(near_C[i], 2), columns[chosen[i]].cost))
+        picked = dict.fromkeys([*ranked[: MAX_KEYS - 8], *range(min(8, len(chosen)))])
+        return [columns[chosen[i]] for i in picked]
 
     def _matched(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
         marks = [m for m in self._marks if m[0] is not Here and m[0] is not Start and m[0] is not Answer][:4]
@@ -263,16 +297,29 @@ class Columns:
                 (Answer, -1, 0.5, self._answer),
             ]
             origins += [(make, -1, cost * 0.5, place_N) for make, cost, place_N in marks]
+            equal_NU = self.search.equal_to([(0, key.place_N)])
+            seen: set[bytes] = set()
             for kind in self.symbol_kinds:
+                matches = self.search.matches(equal_NU, kind)
+                if not matches.any:
+                    continue
+                bits = np.packbits(matches.fit_NU).tobytes()
+                if bits in seen:
+                    continue
+                seen.add(bits)
                 for make, step, base_cost, base_N in origins:
-                    place_N = self.search.match(base_N, step, kind, [(0, key.place_N)])
+                    place_N = matches.nearest(base_N, step)
                     cost = 2.5 + base_cost + _kind_cost(kind) + key.cost
+                    if not self._is_new(place_N):
+                        continue
                     seek = _seek_same(make, step, kind, [(0, key.make)])
                     yield seek, cost, place_N
-                    if (place_N >= 0).mean() >= LEAST_FOUND:
-                        for by in SHIFTS:
-                            yield _move(seek, by), cost + 0.2 * abs(by), self.search.move(place_N, by)
-                        yield from self._next_to(seek, cost, place_N)
+                    for by in SHIFTS:
+                        yield _move(seek, by), cost + 0.2 * abs(by), self.search.move(place_N, by)
+                    yield from self._next_to(seek, cost, place_N)
+
+    def _is_new(self, place_N: Ints) -> bool:
+        return bool((place_N >= 0).mean() >= LEAST_FOUND) and place_N.tobytes() not in self._found
 
     def _next_to(
         self, base: Callable[[], Pointer], cost: float, place_N: Ints

@@ -7,7 +7,7 @@ Letters: N rows, C columns, A arguments, S symbols, X actions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,10 @@ from m2kt.teacher.program._trees import Grower, coverage_saved, entropy_saved, w
 
 SAMPLE = 360  # rows on which explanations are looked for; they are checked on all
 MAX_REPAIRS = 6  # times that rows which contradict join the sample
-MAX_ACTIONS = 240
+MAX_ACTIONS = 80
+MAX_LITERALS = 12
+LEAST_FITTING = 0.08  # share of rows that an action of a tree must fit
+MAX_EXTRA_LEAVES = 3  # of a light explanation, beside one for each mask
 MAX_ARITY = 4
 MAX_ARGUMENTS = 150  # columns that may be arguments
 BEAM = 12
@@ -74,7 +77,7 @@ class Explainer:
     def __init__(self, state: StateRows, rules: list[int], budget: float, rng: np.random.Generator) -> None:
         self.state, self.rules, self.budget, self.rng = state, rules, budget, rng
 
-    def explain(self) -> Explained | None:
+    def explain(self, heavy: bool) -> Explained | None:
         """The decision, checked on all rows; None where nothing fits."""
         state = self.state
         chosen = self._sample()
@@ -83,7 +86,7 @@ class Explainer:
         for _ in range(MAX_REPAIRS):
             del self.rules[n_rules:]
             attempt = _Attempt(self, chosen)
-            decision = attempt.decide()
+            decision = attempt.decide(heavy)
             if decision is None:
                 break
             wrong = self.wrong(decision)
@@ -155,10 +158,12 @@ def row_numbers(columns_NA: Ints) -> NDArray[np.intp]:
 
 def majority(row_N: NDArray[np.intp], output_N: Ints) -> Ints:
     """The commonest output of each row number."""
-    unique, out_N = np.unique(output_N, return_inverse=True)
-    count_RO = np.zeros((int(row_N.max(initial=-1)) + 1, len(unique)), dtype=np.int32)
-    np.add.at(count_RO, (row_N, out_N), 1)
-    return unique[count_RO.argmax(1)].astype(np.int32) if len(unique) else np.empty(0, dtype=np.int32)
+    if not len(row_N):
+        return np.empty(0, dtype=np.int32)
+    low, n_rows = int(output_N.min()), int(row_N.max()) + 1
+    n = int(output_N.max()) - low + 1
+    count_RO = np.bincount(row_N * n + (output_N - low), minlength=n_rows * n).reshape(n_rows, n)
+    return (count_RO.argmax(1) + low).astype(np.int32)  # type: ignore[no-any-return]
 
 
 class _Attempt:
@@ -178,41 +183,42 @@ class _Attempt:
     def questions(self, stage: int) -> Questions:
         """The questions about the columns of the first stages."""
         if stage not in self._questions:
-            self._questions[stage] = Questions(self.search, self.columns.upto(stage))
+            self._questions[stage] = Questions(self.columns, stage)
         return self._questions[stage]
 
-    def decide(self) -> Decision | None:
-        """The whole decision: which mask, and what symbol."""
+    def decide(self, heavy: bool) -> Decision | None:
+        """The whole decision: which mask, and what symbol.
+
+        Args:
+            heavy: try far-fetched pointers and large trees too.
+        """
         contents: dict[int, Decision] = {}
-        symbol_labels = [i for i in range(len(self.state.labels)) if self.state.is_symbol_L[i]]
-        for label in symbol_labels:
-            rows = np.flatnonzero(self.label_N == label)
-            content = self._content(rows, " " if self.state.labels[label].startswith(" ") else "")
-            if content is None:
-                return None
-            contents[label] = content
         for label, mask in enumerate(self.state.labels):
-            if label not in contents:
+            if self.state.is_symbol_L[label]:
+                content = self._content(np.flatnonzero(self.label_N == label), " " if mask[0] == " " else "", heavy)
+                if content is None:
+                    return None
+                contents[label] = content
+            else:
                 contents[label] = WriteLiteral(text=mask)
         if len(contents) == 1:
             return contents[next(iter(contents))]
         onehot_NL = np.eye(len(self.state.labels), dtype=np.float32)[self.label_N]
-        for stage in (2, 3):
+
+        def leaf(rows: NDArray[np.intp]) -> int | None:
+            label = int(self.label_N[rows[0]])
+            return label if (self.label_N[rows] == label).all() else None
+
+        for stage in (2, 3) if heavy else (2,):
             questions = self.questions(stage)
-
-            def leaf(rows: NDArray[np.intp]) -> int | None:
-                label = int(self.label_N[rows[0]])
-                return label if (self.label_N[rows] == label).all() else None
-
-            limit = MAX_CONTROL_LEAVES
-            grower = Grower(questions, leaf, entropy_saved(questions, onehot_NL), limit)
-            tree = grower.grow(np.arange(len(self.rows)))
+            limit = MAX_CONTROL_LEAVES if heavy else len(contents) + MAX_EXTRA_LEAVES
+            tree = Grower(questions, leaf, entropy_saved(questions, onehot_NL), limit).grow(np.arange(len(self.rows)))
             if tree is not None:
                 return write_tree(tree, questions, contents.__getitem__)
         return None
 
     # -- content ----------------------------------------------------------------------------------------------------
-    def _content(self, rows: NDArray[np.intp], lead: str) -> Decision | None:
+    def _content(self, rows: NDArray[np.intp], lead: str, heavy: bool) -> Decision | None:
         """What symbol is written on these rows."""
         written_N = self.written_N[rows]
         symbol = int(written_N[0])
@@ -222,94 +228,91 @@ class _Attempt:
             copy = self._copy(rows, stage, lead)
             if copy is not None:
                 return copy
+        light = (
+            self._tree(rows, lead, 1, 2, literals=False) or self._rule(rows, lead, 2, 3) or self._copy(rows, 3, lead)
+        )
+        if light is not None or not heavy:
+            return light
         return (
-            self._tree(rows, lead, 1, 3)
-            or self._rule(rows, lead, 1)
-            or self._copy(rows, 3, lead)
-            or self._rule(rows, lead, 2)
-            or self._tree(rows, lead, 3, 6)
+            self._tree(rows, lead, 3, 4, literals=False)
+            or self._rule(rows, lead, 2, MAX_ARITY)
             or self._copy(rows, 4, lead)
-            or self._tree(rows, lead, 4, MAX_COPY_LEAVES)
-            or self._rule(rows, lead, 3)
+            or self._tree(rows, lead, 3, MAX_COPY_LEAVES, literals=True)
+            or self._rule(rows, lead, 3, 3)
         )
 
     def _copy(self, rows: NDArray[np.intp], stage: int, lead: str) -> WriteCopy | None:
-        fitting = [c for c in self.columns.upto(stage) if self._fits(c)[rows].all()]
-        if not fitting:
+        columns = self.columns.upto(stage)
+        fits_C = (self.columns.names(stage)[:, rows] == self.written_N[rows]).all(1)
+        if not fits_C.any():
             return None
-        return WriteCopy(source=min(fitting, key=lambda c: c.cost).pointer, lead=lead)
+        best = min(np.flatnonzero(fits_C).tolist(), key=lambda c: columns[c].cost)
+        return WriteCopy(source=columns[best].pointer, lead=lead)
 
-    def _fits(self, column: Column) -> NDArray[np.bool_]:
-        return self.traces.at(self.search.rows, column.place_N) == self.written_N
-
-    def _tree(self, rows: NDArray[np.intp], lead: str, stage: int, max_leaves: int) -> Decision | None:
-        """A small tree whose leaves copy or write one symbol."""
-        actions = self._actions(rows, stage, lead)
+    def _tree(
+        self, rows: NDArray[np.intp], lead: str, stage: int, max_leaves: int, *, literals: bool
+    ) -> Decision | None:
+        """A small tree whose leaves copy or, with ``literals``, write one symbol."""
+        actions, fits_XN, cost_X = self._actions(rows, stage, lead, literals)
         if not actions:
             return None
-        fits_XN = np.array([f for _, _, f in actions], dtype=np.float32)
-        cost_X = np.array([cost for _, cost, _ in actions])
         questions = self.questions(stage)
 
         def leaf(part: NDArray[np.intp]) -> int | None:
             perfect = np.flatnonzero(fits_XN[:, part].all(1))
             return int(perfect[cost_X[perfect].argmin()]) if len(perfect) else None
 
-        grower = Grower(questions, leaf, coverage_saved(questions, fits_XN), max_leaves)
-        tree = grower.grow(rows)
-        if tree is None:
-            return None
-        return write_tree(tree, questions, lambda x: actions[x][0])
+        tree = Grower(questions, leaf, coverage_saved(questions, fits_XN), max_leaves).grow(rows)
+        return None if tree is None else write_tree(tree, questions, lambda x: actions[x]())
 
     def _actions(
-        self, rows: NDArray[np.intp], stage: int, lead: str
-    ) -> list[tuple[Decision, float, NDArray[np.bool_]]]:
-        actions: list[tuple[Decision, float, NDArray[np.bool_]]] = []
-        copies: dict[bytes, tuple[Column, NDArray[np.bool_]]] = {}
-        for column in self.columns.upto(stage):
-            fits_N = self._fits(column)
-            if fits_N[rows].mean() >= 0.08:
-                key = fits_N[rows].tobytes()
-                if key not in copies or column.cost < copies[key][0].cost:
-                    copies[key] = column, fits_N
-        ranked = sorted(copies.values(), key=lambda c: (-int(c[1][rows].sum()), c[0].cost))[:MAX_ACTIONS]
-        actions += [(_LazyCopy(c, lead), c.cost, f) for c, f in ranked]  # type: ignore[misc]
-        symbols, count = np.unique(self.written_N[rows], return_counts=True)
-        if len(symbols) <= 12:
-            for symbol in symbols.tolist():
-                text = lead + self.traces.symbols[symbol]
-                actions.append((WriteLiteral(text=text, symbol=symbol, lead=lead), 3.0, self.written_N == symbol))
-        return [(a.write() if isinstance(a, _LazyCopy) else a, c, f) for a, c, f in actions]
+        self, rows: NDArray[np.intp], stage: int, lead: str, literals: bool
+    ) -> tuple[list[Callable[[], Decision]], NDArray[np.float32], NDArray[np.float64]]:
+        columns = self.columns.upto(stage)
+        fits_CN = self.columns.names(stage) == self.written_N
+        share_C = fits_CN[:, rows].mean(1)
+        unique: dict[bytes, int] = {}
+        for c in sorted(np.flatnonzero(share_C >= LEAST_FITTING).tolist(), key=lambda c: columns[c].cost):
+            unique.setdefault(np.packbits(fits_CN[c, rows]).tobytes(), c)
+        chosen = sorted(unique.values(), key=lambda c: (-share_C[c], columns[c].cost))[:MAX_ACTIONS]
+        actions: list[Callable[[], Decision]] = [_copy_of(columns[c], lead) for c in chosen]
+        fits, costs = [fits_CN[c] for c in chosen], [columns[c].cost for c in chosen]
+        symbols = np.unique(self.written_N[rows]).tolist()
+        if literals and len(symbols) <= MAX_LITERALS:
+            for symbol in symbols:
+                actions.append(_literal_of(lead, self.traces.symbols[symbol], symbol))
+                fits.append(self.written_N == symbol)
+                costs.append(3.0)
+        return actions, np.array(fits, dtype=np.float32), np.array(costs)
 
     # -- rules ------------------------------------------------------------------------------------------------------
-    def _rule(self, rows: NDArray[np.intp], lead: str, stage: int) -> WriteRule | None:
+    def _rule(self, rows: NDArray[np.intp], lead: str, stage: int, max_arity: int) -> WriteRule | None:
         """A table over the fewest pointers."""
         label = int(self.label_N[rows[0]])
         every = np.flatnonzero(self.state.label_N == label)
         if len(every) > RULE_ROWS:
             every = every[self.explainer.rng.permutation(len(every))[:RULE_ROWS]]
-        found = RuleSearch(self.state, every, self._argument_columns(rows, stage)).find()
+        found = RuleSearch(self.state, every, self._argument_columns(rows, stage)).find(max_arity)
         if found is None:
             return None
         self.explainer.rules.append(len(found))
         return WriteRule(rule=len(self.explainer.rules) - 1, sources=[c.pointer for c in found], lead=lead)
 
     def _argument_columns(self, rows: NDArray[np.intp], stage: int) -> list[Column]:
+        columns, name_CN = self.columns.upto(stage), self.columns.names(stage)[:, rows]
+        symbol_C = ((name_CN >= 0) & (name_CN < self.traces.n_symbols)).all(1) & (name_CN != name_CN[:, :1]).any(1)
         unique: dict[bytes, Column] = {}
-        for column in sorted(self.columns.upto(stage), key=lambda c: c.cost):
-            name_N = self.traces.at(self.search.rows, column.place_N)[rows]
-            if (name_N >= 0).all() and (name_N < self.traces.n_symbols).all() and (name_N != name_N[0]).any():
-                unique.setdefault(name_N.tobytes(), column)
+        for c in sorted(np.flatnonzero(symbol_C).tolist(), key=lambda c: columns[c].cost):
+            unique.setdefault(name_CN[c].tobytes(), columns[c])
         return list(unique.values())[:MAX_ARGUMENTS]
 
 
-@dataclass
-class _LazyCopy:
-    column: Column
-    lead: str
+def _copy_of(column: Column, lead: str) -> Callable[[], Decision]:
+    return lambda: WriteCopy(source=column.pointer, lead=lead)
 
-    def write(self) -> WriteCopy:
-        return WriteCopy(source=self.column.pointer, lead=self.lead)
+
+def _literal_of(lead: str, text: str, symbol: int) -> Callable[[], Decision]:
+    return lambda: WriteLiteral(text=lead + text, symbol=symbol, lead=lead)
 
 
 class RuleSearch:
@@ -329,12 +332,12 @@ class RuleSearch:
                 self.columns.append(column)
                 self.names.append(name_N)
 
-    def find(self) -> list[Column] | None:
+    def find(self, max_arity: int) -> list[Column] | None:
         """The arguments, or None."""
         n = len(self.written_N)
         beam: list[tuple[int, ...]] = [()]
         seen: set[tuple[int, ...]] = set()
-        for _ in range(MAX_ARITY):
+        for _ in range(max_arity):
             scored = []
             for base in beam:
                 for c in range(len(self.columns)):

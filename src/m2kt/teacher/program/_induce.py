@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from itertools import permutations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2kt.packet import Rule
 from m2kt.packet._automaton import Program, State
 from m2kt.packet._pointers import Decision, Test, WriteCopy, WriteRule
 from m2kt.probes import Unit
-from m2kt.teacher.program._evaluate import Looked
 from m2kt.teacher.program._explain import Explainer, StateRows
-from m2kt.teacher.program._traces import NONE, Ints, Rows, Traces
+from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Rows, Traces
 
 MAX_WRONG = 0.0
+FIRST_CONTEXT = 2  # masks by which states are told apart at first
 
 
 @dataclass
@@ -70,33 +71,49 @@ class Induction:
     def __init__(self, traces: Traces, stop: str, budget: float, seed: int) -> None:
         self.traces, self.stop, self.budget = traces, stop, budget
         self.rng = np.random.default_rng(seed)
-        self.rows, before, self.masks = traces.rows()
-        self.states: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for i, mask in enumerate(before):
-            self.states[mask].append(i)
+        self.rows, self.before, self.masks = traces.rows()
+        self.states: dict[tuple[str, ...], NDArray[np.intp]] = {}
         self.decisions: dict[tuple[str, ...], Decision] = {}
         self.rules: list[int] = []  # arity of each
         self.resisted: list[Resisted] = []
 
     def run(self) -> Induced:
         """Explain all states, then write the program."""
-        for after in self.states:
-            self._explain(after, {})
+        for after, index in self._contexts(np.arange(len(self.rows)), FIRST_CONTEXT).items():
+            self._explain(after, index)
         return self._write()
 
-    def _state_rows(self, after: tuple[str, ...], looked: Looked) -> StateRows:
-        index = np.array(self.states[after])
-        return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index], looked)
+    def _contexts(self, index: NDArray[np.intp], size: int) -> dict[tuple[str, ...], NDArray[np.intp]]:
+        """Steps by their last masks."""
+        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for i in index.tolist():
+            groups[self.before[i][-size:]].append(i)
+        return {after: np.array(members) for after, members in groups.items()}
 
-    def _explain(self, after: tuple[str, ...], looked: Looked) -> None:
-        state = self._state_rows(after, looked)
-        explained = Explainer(state, self.rules, self.budget, self.rng).explain()
-        wrong = len(state.rows) if explained is None else len(explained.wrong)
+    def _state_rows(self, index: NDArray[np.intp]) -> StateRows:
+        return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index])
+
+    def _explain(self, after: tuple[str, ...], index: NDArray[np.intp]) -> None:
+        """Explain a state simply, or split it by the mask before, or explain it at any price."""
+        state = self._state_rows(index)
+        allowed = self.budget * len(index)
+        explained = Explainer(state, self.rules, self.budget, self.rng).explain(heavy=False)
+        if explained is None or len(explained.wrong) > allowed:
+            for size in range(len(after) + 1, MAX_CONTEXT + 1):
+                parts = self._contexts(index, size)
+                if len(parts) > 1:
+                    for longer, part in parts.items():
+                        self._explain(longer, part)
+                    return
+            heavy = Explainer(state, self.rules, self.budget, self.rng).explain(heavy=True)
+            if heavy is not None and (explained is None or len(heavy.wrong) < len(explained.wrong)):
+                explained = heavy
+        wrong = len(index) if explained is None else len(explained.wrong)
         if explained is not None:
-            self.decisions[after] = explained.decision
-        if wrong > self.budget * len(state.rows):
+            self.decisions[after], self.states[after] = explained.decision, index
+        if wrong > allowed:
             writes = [m for m, _ in Counter(state.masks).most_common()]
-            self.resisted.append(Resisted(after, len(state.rows), wrong, writes))
+            self.resisted.append(Resisted(after, len(index), wrong, writes))
 
     # -- writing ----------------------------------------------------------------------------------------------------
     def _write(self) -> Induced:
@@ -138,7 +155,7 @@ class Induction:
         """The rows of each rule, as the teacher was seen to apply it."""
         tables: dict[int, dict[tuple[int, ...], Counter[int]]] = {}
         for after, decision in self.decisions.items():
-            state = self._state_rows(after, {})
+            state = self._state_rows(self.states[after])
             for leaf, _, rows in state.all.leaves(decision, np.arange(len(state.rows))):
                 if not isinstance(leaf, WriteRule):
                     continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from m2kt.packet._pointers import Equal, Mask, Order, Question, Unit, Value
 from m2kt.probes import MASK
-from m2kt.teacher.program._columns import Column
-from m2kt.teacher.program._traces import Search
+from m2kt.teacher.program._columns import Column, Columns
+from m2kt.teacher.program._traces import NONE
 
-MAX_VALUES = 16  # distinct symbols of a column up to which each may be asked for
+MAX_SYMBOLS = 40  # that may be asked for by name
 MAX_EQUAL = 28  # cheap columns that are compared with all others
 MAX_COMPARED = 400
 MAX_ORDERED = 14
@@ -29,27 +29,34 @@ class YesNo:
 
 
 class Questions:
-    """All questions over some columns, with their answers on every row."""
+    """All questions over the candidates of the first stages, with their answers on every row."""
 
-    def __init__(self, search: Search, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Columns, stage: int) -> None:
         self.list: list[YesNo] = []
         self._answers: list[NDArray[np.bool_]] = []
         self._seen: dict[bytes, int] = {}
-        traces = search.traces
-        self.class_S = traces.class_S
-        names = [traces.at(search.rows, c.place_N) for c in columns]
-        for column, name_N in zip(columns, names, strict=True):
-            self._about(column, name_N, traces.n_symbols, traces.structure)
-        self._equal(columns, names, traces.n_symbols)
-        self._order(columns)
-        self.answer_QN = np.array(self._answers, dtype=np.float32).reshape(len(self._answers), len(search.rows))
+        self.columns, self.name_CN = columns.upto(stage), columns.names(stage)
+        traces = columns.search.traces
+        self.n_symbols, self.structure = traces.n_symbols, traces.structure
+        self.is_symbol_CN = (self.name_CN >= 0) & (self.name_CN < self.n_symbols)
+        self.class_CN = np.where(self.is_symbol_CN, traces.class_S[self.name_CN * self.is_symbol_CN], NONE)
+        self._masks()
+        self._symbols()
+        self._equal()
+        self._order()
+        self.answer_QN = np.array(self._answers, dtype=np.float32).reshape(len(self._answers), self.name_CN.shape[1])
         self.cost_Q = np.array([q.cost for q in self.list])
 
+    def _add_all(
+        self, is_CN: NDArray[np.bool_], ask: Callable[[Column], Callable[[], Question]], value: Value, extra: float
+    ) -> None:
+        """One question for each candidate whose answer varies."""
+        n_C = is_CN.sum(1)
+        for c in np.flatnonzero((n_C > 0) & (n_C < is_CN.shape[1])).tolist():
+            self._add(ask(self.columns[c]), value, self.columns[c].cost + extra, is_CN[c])
+
     def _add(self, ask: Callable[[], Question], value: Value, cost: float, answer_N: NDArray[np.bool_]) -> None:
-        n = int(answer_N.sum())
-        if n == 0 or n == len(answer_N):
-            return
-        key = answer_N.tobytes()
+        key = np.packbits(answer_N).tobytes()
         index = self._seen.get(key)
         if index is None:
             self._seen[key] = len(self.list)
@@ -58,56 +65,58 @@ class Questions:
         elif cost < self.list[index].cost:
             self.list[index] = YesNo(ask, value, cost)
 
-    def _about(self, column: Column, name_N: NDArray[np.int32], n_symbols: int, structure: list[str]) -> None:
-        def ask_mask() -> Question:
-            return Mask(at=column.pointer)
+    def _masks(self) -> None:
+        for c in np.unique(self.class_CN[self.is_symbol_CN]).tolist():
+            self._add_all(self.class_CN == c, _ask_mask, f"{MASK}{c}", 0.0)
+        self._add_all(self.name_CN < 0, _ask_mask, None, 0.1)
+        for number in np.unique(self.name_CN[self.name_CN >= self.n_symbols]).tolist():
+            self._add_all(self.name_CN == number, _ask_mask, self.structure[number - self.n_symbols], 0.2)
 
-        def ask_unit() -> Question:
-            return Unit(at=column.pointer)
+    def _symbols(self) -> None:
+        for number in np.unique(self.name_CN[self.is_symbol_CN])[:MAX_SYMBOLS].tolist():
+            self._add_all(self.name_CN == number, _ask_unit, number, 1.0)
 
-        numbers = np.unique(name_N).tolist()
-        symbols = [n for n in numbers if 0 <= n < n_symbols]
-        if symbols:
-            is_N = (name_N >= 0) & (name_N < n_symbols)
-            class_N = np.where(is_N, self.class_S[np.where(is_N, name_N, 0)], -1)
-            for c in np.unique(class_N[is_N]).tolist():
-                self._add(ask_mask, f"{MASK}{c}", column.cost, class_N == c)
-        for number in numbers:
-            if number < 0:
-                self._add(ask_mask, None, column.cost + 0.1, name_N < 0)
-            elif number >= n_symbols:
-                self._add(ask_mask, structure[number - n_symbols], column.cost + 0.2, name_N == number)
-        if len(symbols) <= MAX_VALUES:
-            for number in symbols:
-                self._add(ask_unit, number, column.cost + 1.0, name_N == number)
-
-    def _equal(self, columns: Sequence[Column], names: list[NDArray[np.int32]], n_symbols: int) -> None:
+    def _equal(self) -> None:
+        columns = self.columns
         ranked = sorted(range(len(columns)), key=lambda c: columns[c].cost)
-        holding = [c for c in ranked if ((names[c] >= 0) & (names[c] < n_symbols)).mean() > 0.3]
+        holding_C = self.is_symbol_CN.mean(1) > 0.3
         unique: dict[bytes, int] = {}
-        for c in holding:
-            unique.setdefault(names[c].tobytes(), c)
-        chosen = list(unique.values())[:MAX_COMPARED]
-        for i, a in enumerate(chosen[:MAX_EQUAL]):
-            for b in chosen[i + 1 :]:
-                answer_N = (names[a] == names[b]) & (names[a] >= 0)
+        for c in ranked:
+            if holding_C[c]:
+                unique.setdefault(self.name_CN[c].tobytes(), c)
+        chosen = np.array(list(unique.values())[:MAX_COMPARED], dtype=np.intp)
+        for i, a in enumerate(chosen[:MAX_EQUAL].tolist()):
+            others = chosen[i + 1 :]
+            equal_CN = (self.name_CN[others] == self.name_CN[a]) & (self.name_CN[a] >= 0)
+            n_C = equal_CN.sum(1)
+            for j in np.flatnonzero((n_C > 0) & (n_C < equal_CN.shape[1])).tolist():
+                b = int(others[j])
                 cost = columns[a].cost + columns[b].cost + 1.5
+                self._add(_ask_equal(columns[a], columns[b]), True, cost, equal_CN[j])
 
-                def ask(a: int = a, b: int = b) -> Question:
-                    return Equal(at=columns[a].pointer, as_=columns[b].pointer)
-
-                self._add(ask, True, cost, answer_N)
-
-    def _order(self, columns: Sequence[Column]) -> None:
-        ranked = sorted(columns, key=lambda c: c.cost)[: MAX_ORDERED * 3]
-        backs = [c for c in ranked if c.stage == 0][:MAX_ORDERED]
-        for a in backs:
-            for b in ranked[: 4 * MAX_ORDERED]:
+    def _order(self) -> None:
+        ranked = sorted(self.columns, key=lambda c: c.cost)[: MAX_ORDERED * 3]
+        for a in [c for c in ranked if c.stage == 0][:MAX_ORDERED]:
+            for b in ranked:
                 known_N = (a.place_N >= 0) & (b.place_N >= 0)
                 sign_N = np.sign(a.place_N - b.place_N)
                 for value in (-1, 0, 1):
+                    answer_N = known_N & (sign_N == value)
+                    if answer_N.any() and not answer_N.all():
+                        self._add(_ask_order(a, b), value, a.cost + b.cost + 0.5, answer_N)
 
-                    def ask(a: Column = a, b: Column = b) -> Question:
-                        return Order(at=a.pointer, as_=b.pointer)
 
-                    self._add(ask, value, a.cost + b.cost + 0.5, known_N & (sign_N == value))
+def _ask_mask(column: Column) -> Callable[[], Question]:
+    return lambda: Mask(at=column.pointer)
+
+
+def _ask_unit(column: Column) -> Callable[[], Question]:
+    return lambda: Unit(at=column.pointer)
+
+
+def _ask_equal(a: Column, b: Column) -> Callable[[], Question]:
+    return lambda: Equal(at=a.pointer, as_=b.pointer)
+
+
+def _ask_order(a: Column, b: Column) -> Callable[[], Question]:
+    return lambda: Order(at=a.pointer, as_=b.pointer)

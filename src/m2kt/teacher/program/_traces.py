@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from m2kt.probes import MASK, Unit
 Ints = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 START = ""  # the mask before the first unit of an answer
+MAX_CONTEXT = 6  # masks by which states may be told apart
 NONE = -1  # no unit, or no place
 
 
@@ -92,7 +94,7 @@ class Traces:
             for t in range(n, len(masks)):
                 trace.append(m)
                 here.append(t)
-                before.append(context_of(masks[n:t]))
+                before.append(context_of(masks[n:t], MAX_CONTEXT))
                 written.append(masks[t])
         return Rows(np.array(trace, dtype=np.int32), np.array(here, dtype=np.int32)), before, written
 
@@ -125,9 +127,9 @@ class Traces:
         return self.name_MU == number
 
 
-def context_of(masks: Sequence[str]) -> tuple[str, ...]:
-    """The state behind an answer's masks: the last two of them, ``START`` before the first."""
-    return tuple([START, *masks][-2:])
+def context_of(masks: Sequence[str], size: int) -> tuple[str, ...]:
+    """The last masks of an answer, ``START`` before the first."""
+    return tuple([START, *masks][-size:])
 
 
 @dataclass
@@ -198,28 +200,76 @@ class Search:
         place_N = table.place_MX[m_N, np.where(good_N, rank_N, last)]
         return np.where(good_N & (place_N < limit_N), place_N, NONE).astype(np.int32)
 
-    def match(self, from_N: Ints, step: int, kind: Kind, keys: Sequence[tuple[int, Ints]]) -> Ints:
-        """``Seek`` with keys (offset, place of the key); the nearest that fits."""
-        table, m_N, here_N = self.traces.kind(kind), self.rows.trace_N, self.rows.here_N
-        name_NU = self.traces.name_MU[m_N]
+    def equal_to(self, keys: Sequence[tuple[int, Ints]]) -> Bools:
+        """Units that hold what keys (offset, place of the key) hold, the offset further on; without the keys' own."""
+        name_NU = self.names_NU
         u_U = np.arange(name_NU.shape[1], dtype=np.int32)
-        fit_NU = table.is_MU[m_N] & (u_U < self.limit(table.looks_ahead)[:, None])
-        fit_NU &= (u_U >= from_N[:, None]) if step > 0 else (u_U < from_N[:, None])
+        fit_NU = u_U < self.rows.here_N[:, None]
         for offset, place_N in keys:
             key_N = self.traces.at(self.rows, place_N)
+            key_N = np.where(key_N >= 0, key_N, -9)
             shifted_NU = name_NU
-            if offset:
-                shifted_NU = np.full_like(name_NU, -3)
-                if offset > 0:
-                    shifted_NU[:, :-offset] = name_NU[:, offset:]
-                else:
-                    shifted_NU[:, -offset:] = name_NU[:, :offset]
-                fit_NU &= (u_U + offset) < here_N[:, None]
-            fit_NU &= (shifted_NU == key_N[:, None]) & (key_N >= 0)[:, None]
-            fit_NU &= u_U != (place_N - offset)[:, None]
-        found_N = fit_NU.any(1) & (from_N >= 0)
-        first_N = fit_NU.argmax(1) if step > 0 else name_NU.shape[1] - 1 - fit_NU[:, ::-1].argmax(1)
-        return np.where(found_N, first_N, NONE).astype(np.int32)
+            if offset > 0:
+                shifted_NU = np.pad(name_NU[:, offset:], ((0, 0), (0, offset)), constant_values=-3)
+            elif offset:
+                shifted_NU = np.pad(name_NU[:, :offset], ((0, 0), (-offset, 0)), constant_values=-3)
+            fit_NU = fit_NU & (shifted_NU == key_N[:, None]) & (u_U != (place_N - offset)[:, None])
+            if offset > 0:
+                fit_NU &= (u_U + offset) < self.rows.here_N[:, None]
+        return fit_NU
+
+    @cached_property
+    def names_NU(self) -> Ints:
+        """The units of each row's trace."""
+        return self.traces.name_MU[self.rows.trace_N]
+
+    def matches(self, equal_NU: Bools, kind: Kind) -> Matches:
+        """The units of a kind among those that hold what a key holds."""
+        table = self.traces.kind(kind)
+        fit_NU = equal_NU & table.is_MU[self.rows.trace_N]
+        if table.looks_ahead:
+            last_N = np.maximum(self.rows.here_N - 1, 0)
+            fit_NU[np.arange(len(last_N)), last_N] = False
+        return Matches(fit_NU)
+
+    def match(self, from_N: Ints, step: int, kind: Kind, keys: Sequence[tuple[int, Ints]]) -> Ints:
+        """``Seek`` with keys; the nearest that fits."""
+        return self.matches(self.equal_to(keys), kind).nearest(from_N, step)
+
+
+@dataclass
+class Matches:
+    """Units that fit, and the nearest of them from any place."""
+
+    fit_NU: Bools
+
+    @cached_property
+    def any(self) -> bool:
+        """Whether there is one on enough rows to matter."""
+        return bool(self.fit_NU.any(1).mean() >= 0.04)
+
+    @cached_property
+    def _last_NU(self) -> Ints:
+        u_U = np.arange(self.fit_NU.shape[1], dtype=np.int16)
+        return np.maximum.accumulate(np.where(self.fit_NU, u_U, np.int16(NONE)), axis=1)
+
+    @cached_property
+    def _next_NU(self) -> Ints:
+        size = self.fit_NU.shape[1]
+        u_U = np.arange(size, dtype=np.int16)
+        far_NU = np.where(self.fit_NU, u_U, np.int16(size))
+        return np.minimum.accumulate(far_NU[:, ::-1], axis=1)[:, ::-1]
+
+    def nearest(self, from_N: Ints, step: int) -> Ints:
+        """The first at a place or behind it, or the last before it."""
+        n = np.arange(len(from_N))
+        size = self.fit_NU.shape[1]
+        if step < 0:
+            found_N = np.where(from_N > 0, self._last_NU[n, np.clip(from_N - 1, 0, size - 1)], NONE)
+        else:
+            found_N = np.where(from_N >= 0, self._next_NU[n, np.clip(from_N, 0, size - 1)], NONE)
+            found_N = np.where(found_N >= size, NONE, found_N)
+        return found_N.astype(np.int32)
 
 
 def kinds_of_name(name: str | int) -> str:
