@@ -25,6 +25,7 @@ AROUND = 4  # units within which a key must stand from what is looked up
 MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
 MAX_KEYS = 48  # pointers whose unit is looked up
 MAX_COUNTERS = 48
+MAX_ORIGINS = 8  # pieces of the answer's structure before which a look-up may begin
 MAX_PAIRED = 14  # keys that are combined in twos
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 LEAST_FOUND = 0.04  # share of rows on which a candidate must find a unit
@@ -286,7 +287,7 @@ class Columns:
         return [columns[chosen[i]] for i in picked]
 
     def _matched(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
-        marks = [m for m in self._marks if m[0] is not Here and m[0] is not Start and m[0] is not Answer][:4]
+        marks = [m for m in self._marks[3:] if (m[2] >= self._answer).mean() > 0.3][:MAX_ORIGINS]
         for key in self._keys:
             origins: list[tuple[Callable[[], Pointer], int, float, Ints]] = [
                 (Here, -1, 0.0, self._here),
