@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.probes import MASK, Unit
+from m2kt.probes import MASK, Prompt, Segmenter, Unit
 
-from ._graph import FailureKind, OutputLookup, Rule, RolloutFailure, Trace, TracedUnit
-from ._machine import Stuck, Tape, compile_decision, name_of
-from ._pointers import Decision, WriteCopy, WriteLiteral, WriteRule, leaves
+from ._graph import OutputLookup, RolloutFailure, Rule, Trace, TracedUnit
+from ._machine import Action, Stuck, Tape, compile_decision, name_of
+from ._pointers import Decision, WriteCopy, WriteLiteral, leaves
 
 START_STATE = ("",)
+Granularity = Literal["values", "digits", "letters"]
+"""Whether a slot value is one symbol, or its digits are, or its letters too."""
 
 
 class _Model(BaseModel):
@@ -32,6 +35,7 @@ class Program(_Model):
 
     symbols: list[str] = Field(description="All symbols; ids are indices.")
     classes: list[int] = Field(description="The class of each symbol; symbols of one slot are of one class.")
+    granularity: Granularity = Field(default="values", description="What slot values are cut into.")
     rules: list[Rule] = Field(description="Rules, in concept order.")
     states: list[State] = Field(description="One for each mask that an answer may have behind it.")
     stop: str = Field(description="The stop string: the last unit of every complete trace.")
@@ -40,6 +44,16 @@ class Program(_Model):
     def n_concepts(self) -> int:
         """K, rows of all rules."""
         return sum(len(r.rows) for r in self.rules)
+
+    def first_leaves(self) -> list[int]:
+        """By state, the index of its first leaf among the leaves of all states."""
+        counts = [sum(1 for _ in leaves(state.decision)) for state in self.states]
+        return [sum(counts[:i]) for i in range(len(counts))]
+
+    def concept(self, unit: TracedUnit) -> int:
+        """Index of the concept that wrote a unit of kind 'rule'."""
+        assert unit.rule is not None and unit.row is not None
+        return self.rules[unit.rule].offset + unit.row
 
     @property
     def n_leaves(self) -> int:
@@ -53,61 +67,62 @@ def state_name(after: Sequence[str]) -> str:
 
 
 @dataclass
+class Run:
+    """A program on its way through one text: what stands there, and the state."""
+
+    tape: Tape
+    after: tuple[str, ...] = START_STATE
+
+
 class ProgramExecutor:
-    """Rolls a program out behind prompts of any length."""
+    """Runs a program behind prompts of any length.
 
-    program: Program
-    max_units: int = 4096
+    ``executor(prompt, lookup)`` rolls out. To follow a text that somebody else writes: ``begin``, then in turn
+    ``next`` (what the program would do) and ``wrote`` (what stands there).
+    """
 
-    def __post_init__(self) -> None:
-        self.ids = {s: i for i, s in enumerate(self.program.symbols)}
-        self.rows = [{tuple(row): i for i, row in enumerate(rule.rows)} for rule in self.program.rules]
-        self.decide = {s.after: compile_decision(s.decision) for s in self.program.states}
-        self.longest = max(map(len, self.decide), default=1)
-        self.number = {s.after: i for i, s in enumerate(self.program.states)}
+    def __init__(self, program: Program, max_units: int = 4096) -> None:
+        self.program, self.max_units = program, max_units
+        self.ids = {s: i for i, s in enumerate(program.symbols)}
+        self.rows = [{tuple(row): i for i, row in enumerate(rule.rows)} for rule in program.rules]
+        self._decide = [compile_decision(s.decision) for s in program.states]
+        self._number = {s.after: i for i, s in enumerate(program.states)}
+        self._names = [state_name(s.after) for s in program.states]
+        self._longest = max(map(len, self._number), default=1)
+        self._cut = Segmenter(program.symbols)
 
-    def __call__(self, units: Sequence[Unit], lookup: OutputLookup, template: int = 0) -> Trace:
-        """Roll out behind a prompt's units. Does not raise: ``trace.failure`` says what the program lacks."""
-        tape = Tape([name_of(u, self.ids) for u in units], len(units), self.program.classes)
-        written = [TracedUnit(u.text, self.ids.get(u.symbol or ""), u.lead, "prompt") for u in units]
-        trace = Trace(written, len(units), template)
-        after = START_STATE
-        while True:
-            if len(written) > self.max_units:
-                return self._failed(trace, "length", f"{self.max_units} units", after)
-            state = self.state(after)
-            if state is None:
-                return self._failed(trace, "node", f"no state behind {after!r}", after)
-            decide = self.decide[state]
-            try:
-                action = decide(tape)
-                unit = self.unit(action.leaf, action.places, tape, lookup)
-            except Stuck as stuck:
-                what: FailureKind = "row" if stuck.what == "row" else "branch"
-                return self._failed(trace, what, f"behind {after!r}: {stuck.detail}", after)
-            trace.path.append(self.number[state])
-            trace.leaf.append(action.number)
-            written.append(unit)
-            if unit.symbol is None and unit.text == self.program.stop:
-                trace.complete = True
-                return trace
-            tape.names.append(unit.text if unit.symbol is None else unit.symbol)
-            if action.places:
-                tape.looked[state_name(state)] = tape.looked[None] = action.places
-            after = (*after, self.mask(unit))[-self.longest :]
+    def prompt_units(self, prompt: Prompt) -> list[Unit]:
+        """The prompt in the program's units: slot values as they are, the text between them cut like an answer."""
+        return prompt_units(prompt, self._cut, self.program.granularity)
 
-    def state(self, after: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The state behind these masks: the one that names most of them."""
-        return next((after[i:] for i in range(len(after)) if after[i:] in self.decide), None)
+    def begin(self, units: Sequence[Unit]) -> Run:
+        """Behind a prompt's units."""
+        return Run(Tape([name_of(u, self.ids) for u in units], len(units), self.program.classes))
 
-    def mask(self, unit: TracedUnit) -> str:
-        """The unit's text, or its lead and the mask of its class."""
-        return unit.text if unit.symbol is None else f"{unit.lead}{MASK}{self.program.classes[unit.symbol]}"
+    def state(self, run: Run) -> int | None:
+        """The state behind what is written: the one that names most of the last masks; None where there is none."""
+        found = (self._number.get(run.after[i:]) for i in range(len(run.after)))
+        return next((number for number in found if number is not None), None)
 
-    def unit(
-        self, leaf: WriteLiteral | WriteCopy | WriteRule, places: tuple[int, ...], tape: Tape, lookup: OutputLookup
-    ) -> TracedUnit:
-        """The unit that a leaf writes. Raises ``Stuck`` where a rule has no row."""
+    def next(self, run: Run) -> tuple[int, Action]:
+        """The state, and what it comes to. Raises ``Stuck`` where the program does not say."""
+        state = self.state(run)
+        if state is None:
+            raise Stuck("node", f"no state behind {run.after!r}")
+        return state, self._decide[state](run.tape)
+
+    def wrote(self, run: Run, unit: TracedUnit | Unit, step: tuple[int, Action] | None) -> None:
+        """Go on behind a unit, which need not be the one that ``step`` would write."""
+        symbol = unit.symbol if isinstance(unit, TracedUnit) else self.ids.get(unit.symbol or "")
+        run.tape.names.append(unit.text if symbol is None else symbol)
+        if step is not None and step[1].places:
+            run.tape.looked[self._names[step[0]]] = run.tape.looked[None] = step[1].places
+        mask = unit.text if symbol is None else f"{unit.lead}{MASK}{self.program.classes[symbol]}"
+        run.after = (*run.after, mask)[-self._longest :]
+
+    def unit(self, action: Action, tape: Tape, lookup: OutputLookup) -> TracedUnit:
+        """The unit that an action writes. Raises ``Stuck`` where a rule has no row."""
+        leaf, places = action.leaf, action.places
         if isinstance(leaf, WriteLiteral):
             return TracedUnit(leaf.text, leaf.symbol, leaf.lead, "literal")
         names = [tape.names[p] for p in places]
@@ -123,6 +138,47 @@ class ProgramExecutor:
         text = leaf.lead + self.program.symbols[symbol]
         return TracedUnit(text, symbol, leaf.lead, "rule", leaf.rule, row, places)
 
-    def _failed(self, trace: Trace, what: FailureKind, detail: str, after: tuple[str, ...]) -> Trace:
-        trace.failure = RolloutFailure(what, trace.template, self.number.get(after, -1), detail)
-        return trace
+    def __call__(self, prompt: Prompt, lookup: OutputLookup) -> Trace:
+        """Roll out. Does not raise: where the program lacks something, ``trace.failure`` says what."""
+        units = self.prompt_units(prompt)
+        run = self.begin(units)
+        written = [TracedUnit(u.text, self.ids.get(u.symbol or ""), u.lead, "prompt") for u in units]
+        trace = Trace(written, len(units), prompt.template)
+        while True:
+            state = -1
+            try:
+                if len(written) > self.max_units:
+                    raise Stuck("length", f"{self.max_units} units")
+                step = self.next(run)
+                state = step[0]
+                unit = self.unit(step[1], run.tape, lookup)
+            except Stuck as stuck:
+                detail = f"behind {run.after[-2:]!r}: {stuck.detail}"
+                trace.failure = RolloutFailure(stuck.what, trace.template, state, detail)
+                return trace
+            trace.path.append(state)
+            trace.leaf.append(step[1].number)
+            written.append(unit)
+            if unit.symbol is None and unit.text == self.program.stop:
+                trace.complete = True
+                return trace
+            self.wrote(run, unit, step)
+
+
+def prompt_units(prompt: Prompt, cut: Segmenter, granularity: Granularity) -> list[Unit]:
+    """A prompt in units: slot values as they are, or everything cut finer where the program works on parts of them."""
+    if granularity != "values":
+        return cut.cut(prompt.text)
+    units: list[Unit] = []
+    for unit in prompt.units:
+        units += [unit] if unit.symbol is not None else cut.cut(unit.text)
+    return units
+
+
+def finer_values(values: Sequence[str], granularity: Granularity) -> list[str]:
+    """Slot values as a granularity's symbols: numbers as digits, or words as letters too."""
+    parts: list[str] = []
+    for value in values:
+        apart = (granularity != "values" and value.isdigit()) or (granularity == "letters" and value.isalpha())
+        parts += value if apart else [value]
+    return list(dict.fromkeys(parts))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from m2kt.probes import MASK, Unit
 
+from ._graph import FailureKind
 from ._pointers import (
     Answer,
     Back,
@@ -59,7 +60,7 @@ class Action(NamedTuple):
 class Stuck(Exception):
     """The program does not say what comes next."""
 
-    def __init__(self, what: str, detail: str) -> None:
+    def __init__(self, what: FailureKind, detail: str) -> None:
         super().__init__(detail)
         self.what, self.detail = what, detail
 
@@ -254,7 +255,7 @@ def _compile_leaf(leaf: Leaf, number: int) -> Decide:
         for find in finds:
             place = find(tape)
             if place is None or place >= len(tape.names):
-                raise Stuck("place", f"pointer {len(places)} stands at no unit")
+                raise Stuck("node", f"pointer {len(places)} stands at no unit")
             places.append(place)
         return Action(leaf, number, tuple(places))
 

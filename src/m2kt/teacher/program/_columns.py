@@ -222,7 +222,7 @@ class Columns:
     def _counters(self) -> list[tuple[Callable[[int], Count], float, Ints]]:
         """Counters that vary over the rows."""
         found: dict[bytes, tuple[Callable[[int], Count], float, Ints]] = {}
-        kinds = [k for k in (*self.structures, *self.symbol_kinds)]
+        kinds = [*self.structures, *self.symbol_kinds]
         for base, base_cost, base_N in self._marks:
             if base is Here or base is Start:
                 continue

@@ -147,7 +147,11 @@ class Induction:
             )
             outputs += said
         program = Program(
-            symbols=self.traces.symbols, classes=self.traces.class_S.tolist(), rules=rules, states=states, stop=self.stop
+            symbols=self.traces.symbols,
+            classes=self.traces.class_S.tolist(),
+            rules=rules,
+            states=states,
+            stop=self.stop,
         )
         return Induced(program, outputs, self.resisted)
 
@@ -214,9 +218,7 @@ def _rewrite(
     uses: Counter[int],
 ) -> Decision:
     if isinstance(decision, Test):
-        cases = [
-            c.model_copy(update={"then": _rewrite(c.then, owner, order, number, uses)}) for c in decision.cases
-        ]
+        cases = [c.model_copy(update={"then": _rewrite(c.then, owner, order, number, uses)}) for c in decision.cases]
         otherwise = decision.otherwise
         if otherwise is not None:
             otherwise = _rewrite(otherwise, owner, order, number, uses)
