@@ -27,10 +27,12 @@ from m2kt.models import (
     leading_space,
     next_token_logits,
     pad_batch,
+    text_of,
     tokens_bytes,
 )
-from m2kt.probes import ProbeSpec, Prompt
+from m2kt.probes import ProbeSpec, Prompt, Segmenter
 from m2kt.teacher._corpus import Answer
+from m2kt.teacher._oracle import Forced
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
@@ -66,6 +68,7 @@ class Teacher:
         pad_id = self.tokenizer.pad_token_id
         self.pad_id = int(pad_id) if isinstance(pad_id, int) else 0
         self._traces: dict[tuple[tuple[str, ...], int], TokenisedTrace] = {}
+        self._segmenter = Segmenter(spec.values)
 
     # -- generation -----------------------------------------------------------------------------------------------
     def answer(self, prompts: Sequence[Prompt], stage: str = "generating") -> tuple[list[Answer], int]:
@@ -110,6 +113,50 @@ class Teacher:
             except UnicodeDecodeError:
                 continue
         return tuple(ends)
+
+    # -- interventions --------------------------------------------------------------------------------------------
+    def intended(self, forced: Sequence[Forced], stage: str = "intervening") -> list[list[str | None]]:
+        """By text and answer unit: what the teacher would itself write there, given all units before.
+
+        One pass a text. A unit counts as intended where all its tokens are the teacher's choices; else its text is
+        what the first other choice begins, so far as one token tells. None before the replaced unit, where one token
+        does not tell which value it begins, and behind the place where the teacher would have written other structure.
+        """
+        if not forced:
+            return []
+        traces = [self.tokenise(f.units, f.n_prompt) for f in forced]
+        firsts = [
+            0 if f.replaced < f.n_prompt else trace.tokens_of_unit[f.replaced][0] - 1
+            for f, trace in zip(forced, traces, strict=True)
+        ]
+        chosen = self.choices(traces, stage, first_positions=firsts)
+        return [self._intended(f, t, c_T) for f, t, c_T in zip(forced, traces, chosen, strict=True)]
+
+    def _intended(self, forced: Forced, trace: TokenisedTrace, choice_T: NDArray[np.int32]) -> list[str | None]:
+        texts: list[str | None] = [None] * (len(forced.units) - forced.n_prompt)
+        for unit in range(max(forced.replaced, forced.n_prompt), len(forced.units)):
+            standing, tokens = forced.units[unit], trace.tokens_of_unit[unit]
+            other = next((t for t in tokens if choice_T[t - 1] != trace.ids[t]), None)
+            if other is None:
+                texts[unit - forced.n_prompt] = standing
+                continue
+            written = [trace.ids[t] for t in tokens if t < other] + [int(choice_T[other - 1])]
+            begun = text_of(self.tokenizer, written)
+            texts[unit - forced.n_prompt] = self._begun_unit(begun)
+            if not (_is_word(begun) and _is_word(standing)):
+                break
+        return texts
+
+    def _begun_unit(self, text: str) -> str | None:
+        """The unit that ``text`` begins; None where several values begin so, or it is a mere space."""
+        if not text.strip(" "):
+            return None
+        unit = self._segmenter.cut(text)[0].text
+        body = unit.strip(" ")
+        begun = [value for value in self._segmenter.values if value.startswith(body)]
+        if len(begun) > 1:
+            return None
+        return unit[: len(unit) - len(body)] + begun[0] if begun else unit
 
     # -- tokenisation ---------------------------------------------------------------------------------------------
     def tokenise(self, texts: Sequence[str], n_prompt: int) -> TokenisedTrace:
@@ -237,6 +284,10 @@ class Teacher:
             done += len(chunk)
             self.progress(stage, done, len(traces))
         return scores
+
+
+def _is_word(text: str) -> bool:
+    return any(c.isalnum() for c in text)
 
 
 def unseen(prompts: Iterable[Prompt], seen: Iterable[str]) -> list[Prompt]:
