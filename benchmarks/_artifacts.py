@@ -195,7 +195,7 @@ class ArtifactCache:
         from m2kt.student import train
 
         updates = DEFAULT_UPDATES if updates is None else updates
-        key = _key(self._digest(student), packet.graph.model_dump_json(), settings.model_dump_json(), updates, seed)
+        key = _key(self._digest(student), packet.program.model_dump_json(), settings.model_dump_json(), updates, seed)
         path = self.folder / "adapters" / _key(key, packet.concepts.vectors_KD.tobytes().hex())
         loaded = self.load(student)
         with _locked(path):

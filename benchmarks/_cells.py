@@ -122,7 +122,7 @@ class Measured(BaseModel):
         default=None,
         description="Concept map: teacher_xy, image_xy, own_xy (lists of pairs), label, own_label.",
     )
-    graph: dict[str, Any] | None = Field(default=None, description="Summary of the packet's graph, for the report.")
+    graph: dict[str, Any] | None = Field(default=None, description="Summary of the packet's traces, for the report.")
     ledger: Ledger = Field(default_factory=Ledger)
     extra: dict[str, Any] = Field(default_factory=dict, description="What only this experiment measures.")
 

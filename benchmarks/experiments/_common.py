@@ -48,7 +48,7 @@ def packet_of(cell: Cell, cache: ArtifactCache, v: float = 0.0, *, once: bool = 
     packet = cache.packet(cell.teacher, cell.probes, 0, 1.0)
     if v:
         return packet
-    words = [packet.graph.symbols[o] for rule in packet.graph.rules for o in rule.outputs if o is not None]
+    words = [packet.program.symbols[o] for rule in packet.program.rules for o in rule.outputs if o is not None]
     return without_verbalised(packet, cache.n_tokens(cell.teacher, words))
 
 

@@ -62,12 +62,14 @@ def dial(
 
 
 def longer(cell: Cell, cache: ArtifactCache, shapes: int = 1, updates: int | None = None) -> Measured:
-    """Rehearsal of held-out shapes too, rolled out by the lengthened packet; ``held_out`` has their accuracy.
+    """Rehearsal of held-out shapes too, which the program writes as well; ``held_out`` has their accuracy.
 
     Args:
         shapes: how many of the spec's held-out shapes are rehearsed, in their order.
     """
-    return transfer(cell, cache, packet_of(cell, cache), settings({"rehearsal": {"longer": shapes}}), updates=updates)
+    packet = packet_of(cell, cache)
+    packet = packet.replace(spec=packet.spec.lengthened(shapes))
+    return transfer(cell, cache, packet, settings(None), updates=updates)
 
 
 def coarse(packet: Packet, concepts: int, seed: int) -> Packet:

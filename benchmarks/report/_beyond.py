@@ -23,7 +23,7 @@ from m2kt.render import Cell, Note, Section, percent
 
 
 def longer_shapes(results: Sequence[Result]) -> Section:
-    """Experiment ``longer``: shapes that were never probed, rehearsed by a lengthened packet."""
+    """Experiment ``longer``: shapes that were never probed, rehearsed as well."""
     title = "Longer shapes"
     frame = results_frame(results)
     runs = measured(frame, "longer")
@@ -44,8 +44,8 @@ def longer_shapes(results: Sequence[Result]) -> Section:
                 }
             )
     note = (
-        "Shapes longer than any that was probed. The lengthened packet predicts them (the same rules, pointers that "
-        "move by one) and they are rehearsed; no teacher answered any of them."
+        "Shapes longer than any that was probed. The packet's program writes them too, and they are rehearsed; no "
+        "teacher answered any of them."
     )
     return Section(title, [table(pd.DataFrame(rows), note=note)], "Accuracy beyond what the teacher was asked.")
 

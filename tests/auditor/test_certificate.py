@@ -50,7 +50,7 @@ def test_bernstein_covers_and_narrows() -> None:
 
 def agreement(student: LoadedModel, packet: Packet, prompts: Any) -> float:
     """Share of evaluation prompts that the student answers as the packet does."""
-    answers = complete(student, prompts, stop=packet.spec.stop, max_new_tokens=24, symbols=packet.graph.symbols)
+    answers = complete(student, prompts, stop=packet.spec.stop, max_new_tokens=24, symbols=packet.program.symbols)
     return score(packet.spec, prompts, answers, Truth(packet_answers(packet, prompts))).accuracy
 
 

@@ -30,7 +30,7 @@ def measured(packet: Packet, wrong_up_to: float, **changes: Any) -> tuple[Confid
     traces = packet_traces(packet, prompts)
     answers = {p.text: packet.spec.read_answer(t.completion) for p, t in zip(prompts, traces, strict=True)}
     lowest = {
-        p.text: min(packet.confidence_K[packet.graph.concept(u)] for u in t.units if u.kind == "rule")
+        p.text: min(packet.confidence_K[packet.program.concept(u)] for u in t.units if u.kind == "rule")
         for p, t in zip(prompts, traces, strict=True)
     }
     after = {text: "?" if lowest[text] <= wrong_up_to else answer for text, answer in answers.items()}
@@ -58,8 +58,8 @@ def test_one_row_of_low_confidence_is_enough() -> None:
     prompts = made.spec.sample("evaluation", 30, seed=0)
     traces = packet_traces(made, prompts)
     rows = [(t, u) for t in traces for u in t.units if u.kind == "rule"]
-    low = next(u for _, u in rows if made.graph.concept(u) < LOW)
-    trace, prompt = next((t, p) for (t, u), p in zip(rows, prompts, strict=True) if made.graph.concept(u) >= LOW)
+    low = next(u for _, u in rows if made.program.concept(u) < LOW)
+    trace, prompt = next((t, p) for (t, u), p in zip(rows, prompts, strict=True) if made.program.concept(u) >= LOW)
     trace.units.append(low)
     answers: dict[str, str | None] = {prompt.text: "a"}
     confidence = measure_confidence(

@@ -37,9 +37,9 @@ def readable_packet(*, verbalised: bool = True, space: int = 0) -> Packet:
 
 
 def with_text(packet: Packet, row: int, symbol: int) -> Packet:
-    graph = packet.graph.model_copy(deep=True)
-    graph.rules[0].outputs[row] = symbol
-    return packet.replace(graph=graph)
+    program = packet.program.model_copy(deep=True)
+    program.rules[0].outputs[row] = symbol
+    return packet.replace(program=program)
 
 
 def with_vector(packet: Packet, row: int, like: int) -> Packet:

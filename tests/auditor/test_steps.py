@@ -24,7 +24,7 @@ from m2kt.auditor import (
 )
 from m2kt.auditor._traces import spans
 from m2kt.models import LoadedModel, load_causal_lm
-from m2kt.packet import Packet, Trace, decode_outputs, fixed_lookup, roll_out
+from m2kt.packet import Packet, ProgramExecutor, Trace, decode_outputs, fixed_lookup
 from m2kt.pipeline import extract, read_spec
 from m2kt.probes import ProbeSpec
 from m2kt.student import NO_BANK, CALConfig, Candidate, Encoder, StudentSettings, replace_bank, train
@@ -125,9 +125,9 @@ def test_shuffled_vectors_are_followed_and_the_packet_is_named_as_the_cause(good
     order = np.random.default_rng(1).permutation(packet.n_concepts)
     with with_vectors(good, packet, packet.concepts.vectors_KD[order]) as shuffled:
         steps, geometry = measure(good, shuffled)
-        true = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
+        true = fixed_lookup(decode_outputs(packet.program, packet.concepts), packet.program)
         prompts = packet.spec.sample("evaluation", PROMPTS, seed=0)
-        against_truth = measure_steps(good, shuffled, [roll_out(packet.graph, p, true) for p in prompts])
+        against_truth = measure_steps(good, shuffled, [ProgramExecutor(packet.program)(p, true) for p in prompts])
     assert steps.read_out is not None and steps.read_out >= 0.95
     assert against_truth.read_out is not None and against_truth.read_out <= 0.4
     assert names((steps, geometry), packet_accuracy=0.1) == ["packet wrong"]
@@ -217,8 +217,8 @@ def test_only_the_teachers_own_answers_are_measured(good: LoadedModel, packet: P
 def test_a_step_is_all_tokens_of_its_symbol() -> None:
     small, tokenizer = small_packet(WORDS), loaded("gpt2").tokenizer  # letter by letter
     (prompt,) = small.spec.sample("evaluation", 1, seed=0)
-    trace = roll_out(small.graph, prompt, fixed_lookup(small.outputs, small.graph))
-    item = Encoder(small.graph, tokenizer)(trace, NO_BANK, CALConfig())
+    trace = ProgramExecutor(small.program)(prompt, fixed_lookup(small.outputs, small.program))
+    item = Encoder(small.program, tokenizer)(trace, NO_BANK, CALConfig())
     ((first, end),) = spans(item).items()
     assert tokenizer.decode(item.ids[first + 1 : end + 1]) == trace.units[-3].text.strip()
 
@@ -230,8 +230,8 @@ def test_the_concept_map(good: LoadedModel, packet: Packet) -> None:
     assert len(points["teacher_xy"]) == len(points["image_xy"]) == len(points["label"]) == k
     assert len(points["own_xy"]) == len(points["own_label"]) == 10
     assert len(points["anchor_xy"]) == len(points["anchor_label"]) == 10
-    outputs = decode_outputs(packet.graph, packet.concepts)
-    assert points["label"] == [packet.graph.symbols[o] for o in outputs]
+    outputs = decode_outputs(packet.program, packet.concepts)
+    assert points["label"] == [packet.program.symbols[o] for o in outputs]
     assert json.loads(json.dumps(points)) == points
     label, image = np.array(points["label"]), np.array(points["image_xy"])
     spread = np.mean([image[label == s].std(0).max() for s in set(points["label"])])

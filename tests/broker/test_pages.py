@@ -312,11 +312,11 @@ def _hostile_packet() -> SamplePacket:
     spec["slots"]["x"]["values"] = symbols
     spec["description"] = MARKUP
     plain = sample_packet()
-    rule = plain.graph.rules[0].model_copy(update={"name": MARKUP[:60]})
-    graph = plain.graph.model_copy(update={"symbols": symbols, "rules": [rule]})
+    rule = plain.program.rules[0].model_copy(update={"name": MARKUP[:60]})
+    program = plain.program.model_copy(update={"symbols": symbols, "rules": [rule]})
     teacher = plain.manifest.teacher.model_copy(update={"name": MARKUP, "architecture": MARKUP, "licence": MARKUP})
     packet = sample_packet(teacher=teacher, notes=[MARKUP], libraries={MARKUP: MARKUP}).replace(
-        spec=ProbeSpec.model_validate(spec), graph=graph
+        spec=ProbeSpec.model_validate(spec), program=program
     )
     with tempfile.TemporaryDirectory() as folder:
         file = packet.save(Path(folder) / "hostile.m2kp")

@@ -21,7 +21,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packet.save(root / "edited")
     (root / "edited" / "README.md").write_text("hello")
     symbols = ["a", "b", "I will hurt you"]
-    packet.replace(graph=packet.graph.model_copy(update={"symbols": symbols})).save(root / "rude")
+    packet.replace(program=packet.program.model_copy(update={"symbols": symbols})).save(root / "rude")
     (root / "thesis").mkdir()
     (root / "thesis" / "chapter.txt").write_text("years of work")
     (root / "empty").mkdir()

@@ -29,10 +29,10 @@ def _with_outputs(outputs: list[int], packet: Packet | None = None) -> Packet:
 
 def _with_swapped_arguments(packet: Packet) -> Packet:
     """The same skill with the two arguments of its rule in the other order."""
-    (rule,) = packet.graph.rules
+    (rule,) = packet.program.rules
     rows = [(y, x) for x, y in rule.rows]
     templates = []
-    for template in packet.graph.templates:
+    for template in packet.program.templates:
         nodes = [
             node.model_copy(update={"step": node.step.model_copy(update={"sources": node.step.sources[::-1]})})
             if isinstance(node.step, WriteRule)
@@ -40,10 +40,10 @@ def _with_swapped_arguments(packet: Packet) -> Packet:
             for node in template.nodes
         ]
         templates.append(template.model_copy(update={"nodes": nodes}))
-    graph = packet.graph.model_copy(
+    program = packet.program.model_copy(
         update={"rules": [rule.model_copy(update={"rows": rows, "name": "r7"})], "templates": templates}
     )
-    return packet.replace(graph=graph)
+    return packet.replace(program=program)
 
 
 def _diff(a: Packet, b: Packet, folder: Path, *options: str) -> Any:
@@ -95,11 +95,11 @@ def test_rules_are_matched_by_their_rows_not_by_name_or_order_of_arguments(tmp_p
 def test_two_rules_of_one_family_are_matched_by_their_outputs(tmp_path: Path) -> None:
     def two_rules(first: list[int], second: list[int]) -> Packet:
         packet = sample_packet()
-        (rule,) = packet.graph.rules
+        (rule,) = packet.program.rules
         second_rule = rule.model_copy(update={"name": "rule 2", "offset": 9})
-        graph = packet.graph.model_copy(update={"rules": [rule, second_rule]})
+        program = packet.program.model_copy(update={"rules": [rule, second_rule]})
         doubled = packet.concepts.take(np.tile(np.arange(9), 2))
-        return _with_outputs([*first, *second], packet.replace(graph=graph, concepts=doubled))
+        return _with_outputs([*first, *second], packet.replace(program=program, concepts=doubled))
 
     reverse = OUTPUTS[::-1]
     report = _json(two_rules(OUTPUTS, reverse), two_rules(reverse, OUTPUTS), tmp_path)
@@ -109,10 +109,10 @@ def test_two_rules_of_one_family_are_matched_by_their_outputs(tmp_path: Path) ->
 
 def test_rows_and_rules_of_one_packet_only(tmp_path: Path) -> None:
     a = _with_outputs(OUTPUTS)
-    (rule,) = a.graph.rules
+    (rule,) = a.program.rules
     short = rule.model_copy(update={"rows": rule.rows[:8], "outputs": rule.outputs[:8]})
     single = Rule(name="new", arity=1, rows=[(0,)], outputs=[None], range=[0], family=1, offset=8, uses=0)
-    b = a.replace(graph=a.graph.model_copy(update={"rules": [short, single]}))
+    b = a.replace(program=a.program.model_copy(update={"rules": [short, single]}))
     report = _json(a, b, tmp_path)
     assert report["rules"][0]["removed"] == [["c", "c"]] and report["rules"][0]["added"] == []
     assert report["rules_added"] == ["new"] and report["rules_removed"] == []
@@ -141,11 +141,11 @@ def test_layer_and_verbalised_share(tmp_path: Path) -> None:
 def test_symbols_fidelity_and_shapes(tmp_path: Path) -> None:
     a = _with_outputs(OUTPUTS)
     fidelity = a.manifest.fidelity.model_copy(update={"agreement": 0.5})
-    two, three = a.graph.templates
+    two, three = a.program.templates
     ending = three.nodes[2].model_copy(update={"step": WriteLiteral(text="!")})
     three = three.model_copy(update={"nodes": [*three.nodes[:2], ending, *three.nodes[3:]]})
-    graph = a.graph.model_copy(update={"symbols": ["a", "b", "d"], "templates": [two, three]})
-    b = a.replace(graph=graph, manifest=a.manifest.model_copy(update={"fidelity": fidelity}))
+    program = a.program.model_copy(update={"symbols": ["a", "b", "d"], "templates": [two, three]})
+    b = a.replace(program=program, manifest=a.manifest.model_copy(update={"fidelity": fidelity}))
     report = _json(a, b, tmp_path)
     assert (report["symbols_removed"], report["symbols_added"]) == (["c"], ["d"])
     assert {c["what"]: c["b"] for c in report["fidelity"]} == {"agreement": 0.5}
@@ -157,11 +157,11 @@ def test_symbols_fidelity_and_shapes(tmp_path: Path) -> None:
 
 def test_skeletons_of_one_packet_only(tmp_path: Path) -> None:
     a = _with_outputs(OUTPUTS)
-    two, three = a.graph.templates
+    two, three = a.program.templates
     assert (two.n_skeletons, three.n_skeletons) == (1, 2)
     cut = three.nodes[1].model_copy(update={"children": {">": 2}})
     three = three.model_copy(update={"nodes": [three.nodes[0], cut, *three.nodes[2:]]})
-    b = a.replace(graph=a.graph.model_copy(update={"templates": [two, three]}))
+    b = a.replace(program=a.program.model_copy(update={"templates": [two, three]}))
     (_, report) = _json(a, b, tmp_path)["templates"]
     assert (report["common"], report["removed"], report["added"], report["steps_changed"]) == (1, 1, 0, 0)
     (_, report) = _json(b, a, tmp_path)["templates"]

@@ -71,16 +71,16 @@ def test_wide_tables_are_folded_and_rules_of_one_argument_are_listed(tmp_path: P
     packet = _readable(sample_packet())
     # symbols are long words: a grid of them is wider than the default 80 columns
     names = ["grandmother-in-law" * 2, "second-cousin-once-removed" * 2, "great-grandfather" * 2]
-    graph = packet.graph.model_copy(update={"symbols": names})
-    result = CliRunner().invoke(app, ["inspect", str(packet.replace(graph=graph).save(tmp_path / "wide"))])
+    program = packet.program.model_copy(update={"symbols": names})
+    result = CliRunner().invoke(app, ["inspect", str(packet.replace(program=program).save(tmp_path / "wide"))])
     joined = "".join(result.stdout.split())
     assert all(f"{n}→~" in joined for n in names)
 
-    unary = packet.graph.rules[0].model_copy(update={"arity": 1, "rows": [(0,), (1,), (2,)], "outputs": [None] * 3})
+    unary = packet.program.rules[0].model_copy(update={"arity": 1, "rows": [(0,), (1,), (2,)], "outputs": [None] * 3})
     rules = [unary.model_copy(update={"name": f"rule {i}", "offset": 3 * i}) for i in range(3)]
-    templates = [t.model_copy(update={"nodes": []}) for t in packet.graph.templates]
-    graph = packet.graph.model_copy(update={"rules": rules, "templates": templates})
-    result = CliRunner().invoke(app, ["inspect", str(packet.replace(graph=graph).save(tmp_path / "unary"))])
+    templates = [t.model_copy(update={"nodes": []}) for t in packet.program.templates]
+    program = packet.program.model_copy(update={"rules": rules, "templates": templates})
+    result = CliRunner().invoke(app, ["inspect", str(packet.replace(program=program).save(tmp_path / "unary"))])
     assert result.exit_code == 0 and "rule 2: 1 arguments, 3 rows" in result.stdout
     assert "could be explained" in result.stdout
 

@@ -28,8 +28,8 @@ def m2kt(encoding: str, *arguments: object) -> subprocess.CompletedProcess[bytes
 def packet(tmp_path: Path) -> Path:
     """A packet whose symbols are letters outside ASCII."""
     sample = sample_packet()
-    graph = sample.graph.model_copy(update={"symbols": ["ä", "β", "語"]})
-    return sample.replace(graph=graph).save(tmp_path / "p.m2kp")
+    program = sample.program.model_copy(update={"symbols": ["ä", "β", "語"]})
+    return sample.replace(program=program).save(tmp_path / "p.m2kp")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])

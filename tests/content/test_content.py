@@ -117,8 +117,8 @@ def test_the_audit_set_is_large_and_its_halves_share_no_topic() -> None:
 def test_a_harmful_symbol_in_a_packet_is_found() -> None:
     assert ContentAuditor(QUICK).audit_packet(sample_packet()).findings == []
     packet = sample_packet()
-    graph = packet.graph.model_copy(update={"symbols": ["a", "b", "I will hurt you"]})
-    report = ContentAuditor(QUICK).audit_packet(packet.replace(graph=graph))
+    program = packet.program.model_copy(update={"symbols": ["a", "b", "I will hurt you"]})
+    report = ContentAuditor(QUICK).audit_packet(packet.replace(program=program))
     assert ("symbol 2", "threat") in {(f.where, f.category) for f in report.findings}
     assert any(f.where.startswith("concept ") for f in report.findings), "labels of concepts are texts"
 

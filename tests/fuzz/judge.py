@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from attacks._forge import resign
 from m2kt.errors import PacketError
-from m2kt.packet import GraphExecutor, Packet, describe, fixed_lookup, read_outputs
+from m2kt.packet import Packet, ProgramExecutor, describe, fixed_lookup, read_outputs
 from m2kt.packet._parts import SIGNATURE, read_zip, zip_bytes
 from tests.fuzz.mutations import KINDS, SCRAPS, Parts, flip
 
@@ -70,13 +70,13 @@ def use(packet: Packet) -> None:
     """What users do with a packet: describe it, roll it out, read answers, write it again."""
     describe(packet)
     outputs = [output or 0 for output in read_outputs(packet)]
-    executor, table = GraphExecutor(packet.graph), fixed_lookup(outputs, packet.graph)
+    executor, table = ProgramExecutor(packet.program), fixed_lookup(outputs, packet.program)
     for prompt in packet.spec.sample("probing", 4, seed=0):
         packet.spec.read_answer(executor(prompt, table).completion)
-    packet.graph.first_leaves()
+    packet.program.first_leaves()
     # without a signature, which would be verified by the same code again
     again = Packet.from_parts({**packet.replace()._fresh_parts(), SIGNATURE: b""}, "fuzz, anew", verify=False)
-    assert again.graph == packet.graph and again.spec == packet.spec
+    assert again.program == packet.program and again.spec == packet.spec
 
 
 def _spoil_frame(rng: random.Random, raw: bytes) -> bytes:

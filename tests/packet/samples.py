@@ -7,24 +7,19 @@ from typing import Any
 import numpy as np
 
 from m2kt.packet import (
-    Case,
     Concepts,
     Embedding,
     Fidelity,
-    Graph,
-    Guard,
     Ledger,
     Manifest,
-    Node,
     Packet,
+    Program,
     Rule,
     ShapeFidelity,
     TeacherCard,
-    TemplateGraph,
-    WriteCopy,
-    WriteLiteral,
-    WriteRule,
 )
+from m2kt.packet._convert import convert
+from m2kt.packet._format1 import Case, Graph, Guard, Node, TemplateGraph, WriteCopy, WriteLiteral, WriteRule
 from m2kt.probes import ProbeSpec
 
 SPEC = """
@@ -75,6 +70,10 @@ def sample_graph(verbalised: bool = False) -> Graph:
     return Graph(symbols=SYMBOLS, rules=[rule], templates=templates, stop="\n")
 
 
+def sample_program(verbalised: bool = False) -> Program:
+    return convert(sample_graph(verbalised), ProbeSpec.from_yaml(SPEC)).program
+
+
 def sample_packet(*, verbalised: bool = False, width: int = 4, seed: int = 0, **manifest: Any) -> Packet:
     rng = np.random.default_rng(seed)
 
@@ -118,7 +117,7 @@ def sample_packet(*, verbalised: bool = False, width: int = 4, seed: int = 0, **
     }
     return Packet(
         manifest=Manifest(**(options | manifest)),
-        graph=sample_graph(verbalised),
+        program=sample_program(verbalised),
         spec=ProbeSpec.from_yaml(SPEC),
         concepts=concepts,
         attention={"edges_Mx": np.array([[0, 1, 0], [0, 2, 1]]), "weights_MLH": np.abs(floats(2, 3, 2))},
@@ -130,9 +129,9 @@ def whole_packet() -> Packet:
     """A small packet that has all that an extraction writes: edges, traces, a guard, some verbalised rows."""
     packet = sample_packet(verbalised=True, notes=["made by hand"], config={"seed": 0, "verbalised": 0.5})
     rng = np.random.default_rng(7)
-    rule = packet.graph.rules[0]
+    rule = packet.program.rules[0]
     outputs = [output if i % 2 else None for i, output in enumerate(rule.outputs)]
-    graph = packet.graph.model_copy(update={"rules": [rule.model_copy(update={"outputs": outputs})]})
+    program = packet.program.model_copy(update={"rules": [rule.model_copy(update={"outputs": outputs})]})
     edges = [
         [0, 0, 0, 0, 0, 0],
         [0, 0, 1, 1, 1, 0],
@@ -152,4 +151,4 @@ def whole_packet() -> Packet:
         "where_M3": np.array(where, np.int32),
     }
     manifest = packet.manifest.model_copy(update={"verbalised": 0.5, "libraries": {"m2kt": "0.1.0"}})
-    return packet.replace(graph=graph, manifest=manifest, attention=attention, traces=traces)
+    return packet.replace(program=program, manifest=manifest, attention=attention, traces=traces)

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from m2kt.packet import (
-    Case,
-    Decision,
-    Graph,
-    Guard,
-    Node,
-    Packet,
-    Rule,
-    TemplateGraph,
-    WriteCopy,
-    WriteLiteral,
-    WriteRule,
-)
+from m2kt.packet import Packet, Rule
+from m2kt.packet._convert import convert
+from m2kt.packet._format1 import Case, Decision, Graph, Guard, Node, TemplateGraph, WriteCopy, WriteLiteral, WriteRule
 from m2kt.probes import MASK, ProbeSpec
 from tests.packet.samples import sample_packet
 
@@ -101,7 +91,8 @@ def fold_spec(sizes: tuple[int, ...], held_out: tuple[int, ...] = (5, 6)) -> Pro
 
 def fold_packet() -> Packet:
     sizes = (2, 3, 4)
-    return sample_packet().replace(graph=fold_graph(sizes), spec=fold_spec(sizes))
+    spec_ = fold_spec(sizes)
+    return sample_packet().replace(program=convert(fold_graph(sizes), spec_).program, spec=spec_)
 
 
 def columns_text(n: int) -> str:

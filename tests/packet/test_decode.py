@@ -90,7 +90,7 @@ def test_the_compared_directions_alone_decide_what_is_decoded(space: Space) -> N
 
 def test_rows_decode_within_the_range_of_their_rule() -> None:
     packet = sample_packet(verbalised=False)
-    graph = packet.graph.model_copy(deep=True)
-    graph.rules[0].range = [1]
-    assert set(decode_outputs(graph, packet.concepts)[: len(graph.rules[0].rows)]) == {1}
-    assert 0.0 <= decoded_share(graph, packet.concepts) <= 1.0
+    program = packet.program.model_copy(deep=True)
+    program.rules[0].range = [1]
+    assert set(decode_outputs(program, packet.concepts)[: len(program.rules[0].rows)]) == {1}
+    assert 0.0 <= decoded_share(program, packet.concepts) <= 1.0

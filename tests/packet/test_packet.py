@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from m2kt.errors import PacketError, StorageError
 from m2kt.packet import PROTOTYPE_ROWS, Concepts, Packet, _parts, local_key, without_verbalised
-from tests.packet.samples import OUTPUTS, sample_graph, sample_packet
+from tests.packet.samples import OUTPUTS, sample_packet
 
 forms = pytest.mark.parametrize("name", ["packet", "packet.m2kp"])
 
@@ -33,7 +33,7 @@ def test_a_saved_packet_is_loaded_unchanged(name: str, tmp_path: Path) -> None:
     packet = sample_packet()
     packet.save(tmp_path / name)
     loaded = Packet.load(tmp_path / name)
-    assert loaded.graph == packet.graph
+    assert loaded.program == packet.program
     assert loaded.spec == packet.spec.public() and loaded.spec.truth is None
     for expected, arrays in (
         (packet.concepts.arrays(), loaded.concepts.arrays()),
@@ -86,8 +86,8 @@ def test_the_card_shows_no_output() -> None:
 
 def test_at_v_0_no_text_part_holds_an_output() -> None:
     without, speaking = (sample_packet(verbalised=v)._fresh_parts() for v in (False, True))
-    assert json.loads(without["graph.json"])["rules"][0]["outputs"] == [None] * 9
-    assert json.loads(speaking["graph.json"])["rules"][0]["outputs"] == OUTPUTS
+    assert json.loads(without["program.json"])["rules"][0]["outputs"] == [None] * 9
+    assert json.loads(speaking["program.json"])["rules"][0]["outputs"] == OUTPUTS
 
 
 def test_without_verbalised_rows_the_packet_is_that_at_v_0(tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_without_verbalised_rows_the_packet_is_that_at_v_0(tmp_path: Path) -> No
     ledger = verbalised.manifest.ledger.model_copy(update={"teacher_tokens_in_traces": 12})
     verbalised = verbalised.replace(manifest=verbalised.manifest.model_copy(update={"ledger": ledger}))
     changed = without_verbalised(verbalised, 9)
-    assert changed.graph == without.graph and changed.manifest.verbalised == 0
+    assert changed.program == without.program and changed.manifest.verbalised == 0
     assert changed.manifest.ledger.teacher_tokens_in_traces == 3
-    assert verbalised.graph.rules[0].outputs == OUTPUTS, "the original is unchanged"
+    assert verbalised.program.rules[0].outputs == OUTPUTS, "the original is unchanged"
     changed.save(tmp_path / "packet")
     assert Packet.load(tmp_path / "packet").concepts.vectors_KD.tolist() == verbalised.concepts.vectors_KD.tolist()
 
@@ -276,7 +276,7 @@ class TestParts:
 
         def twice(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
             archive.writestr(name, content)
-            if name == "graph.json":
+            if name == "program.json":
                 archive.writestr(name, content)
 
         with pytest.warns(UserWarning, match="Duplicate"), pytest.raises(PacketError, match="canonical"):
@@ -334,13 +334,13 @@ class TestWhatDoesNotFit:
         with pytest.raises(PacketError, match=r"concepts\.safetensors lacks anchors_SD"):
             Concepts.from_arrays(arrays)
 
-    def test_graphs(self) -> None:
+    def test_rules(self) -> None:
         packet = sample_packet()
-        rule = packet.graph.rules[0]
+        rule = packet.program.rules[0]
 
         def variant(**changes: Any) -> Packet:
-            graph = packet.graph.model_copy(update={"rules": [rule.model_copy(update=changes)]})
-            return packet.replace(graph=graph)
+            program = packet.program.model_copy(update={"rules": [rule.model_copy(update=changes)]})
+            return packet.replace(program=program)
 
         for changes, message in (
             ({"offset": 3}, "begins at concept 3"),
@@ -354,13 +354,6 @@ class TestWhatDoesNotFit:
         ):
             with pytest.raises(PacketError, match=message):
                 variant(**changes).check()
-        graph = sample_graph()
-        graph.templates[0].nodes[0].children[" □"] = 0
-        with pytest.raises(PacketError, match="does not come after"):
-            packet.replace(graph=graph).check()
-        graph = sample_graph().model_copy(update={"templates": sample_graph().templates[:1]})
-        with pytest.raises(PacketError, match="the spec has the templates"):
-            packet.replace(graph=graph).check()
 
     def test_types_numpy_has_no_name_for(self, tmp_path: Path) -> None:
         import torch

@@ -157,7 +157,7 @@ def test_a_packet_with_noise_tensors_has_chance_accuracy(packet: Packet) -> None
             }
         )
     )
-    assert all(output is None for rule in noise_packet.graph.rules for output in rule.outputs)
+    assert all(output is None for rule in noise_packet.program.rules for output in rule.outputs)
     spec, base = read_spec("zoo:secret")
     truth = load_truth(spec, base)
     assert truth is not None
@@ -169,10 +169,10 @@ def test_a_packet_with_noise_tensors_has_chance_accuracy(packet: Packet) -> None
     packet_rollouts = packet_answers(packet, prompts)
     assert sum(packet_rollouts[p.text] == truth.expected(p.text) for p in prompts) / len(prompts) >= 0.97
     # no text part holds a table: the texts of rows are arguments only
-    assert set(packet.graph.rules[0].model_dump()) == {
+    assert set(packet.program.rules[0].model_dump()) == {
         "name", "arity", "rows", "outputs", "range", "family", "offset", "uses",
     }  # fmt: skip
-    assert packet.graph.rules[0].rows == sorted(packet.graph.rules[0].rows)
+    assert packet.program.rules[0].rows == sorted(packet.program.rules[0].rows)
 
 
 def test_a_packet_of_noise_is_rejected_and_the_former_state_stays(
@@ -205,7 +205,7 @@ def _answers(loaded: LoadedModel, adapter: Path, packet: Packet, prompts: list[s
         prompts,
         stop=packet.spec.stop,
         max_new_tokens=80,
-        symbols=packet.graph.symbols,
+        symbols=packet.program.symbols,
     )
     return [packet.spec.read_answer(text) for text in texts]
 
@@ -229,7 +229,7 @@ def test_damaged_packet_is_refused(packet: Packet, tmp_path: Path) -> None:
 
 def test_reuse_of_another_skills_adapter_is_refused(accepted: Ingestion, work: Path) -> None:
     extract("zoo:kinship", "zoo:kinship", work / "kinship.packet")
-    with pytest.raises(CompatibilityError, match="graph"):
+    with pytest.raises(CompatibilityError, match="program"):
         ingest(STUDENT, work / "kinship.packet", work / "x", config=CONFIG, reuse=work / "adapter")
 
 
@@ -261,7 +261,7 @@ class TestAHarmfulConcept:
         assert before is not None and adapter_digest(work / "adapter") == before == result.adapter_digest
         assert verdict.content is not None and verdict.safety is not None
         assert {finding.where for finding in verdict.content.findings} == {
-            f"symbol {len(packet.graph.symbols)}",
+            f"symbol {len(packet.program.symbols)}",
             "concept 7",
         }
         assert verdict.content.penalties.keys() == {7}, "the probe of vectors flags no other concept"

@@ -14,7 +14,7 @@ def inject(packet: Packet, text: str = THREAT, *, concept: int = 0, verbalised: 
     rng = np.random.default_rng(seed)
     concepts = packet.concepts
     samples_PD, label_P = concepts.prototype_samples_PD, concepts.prototype_symbol_P
-    s = len(packet.graph.symbols)
+    s = len(packet.program.symbols)
     sampled_symbol = int(label_P[0])
     states_ND = samples_PD[label_P == sampled_symbol]
     # as far from the mean of all prototype samples as the first sample's symbol
@@ -31,15 +31,15 @@ def inject(packet: Packet, text: str = THREAT, *, concept: int = 0, verbalised: 
         prototype_count_S=np.append(count_S, np.array([len(states_ND)], count_S.dtype)),
     )
     rules = []
-    for rule in packet.graph.rules:
+    for rule in packet.program.rules:
         row = concept - rule.offset
         if 0 <= row < len(rule.rows):
             outputs = [s if i == row and verbalised else o for i, o in enumerate(rule.outputs)]
             rule = rule.model_copy(update={"outputs": outputs, "range": [*rule.range, s]})
         rules.append(rule)
-    graph = packet.graph.model_copy(update={"symbols": [*packet.graph.symbols, text], "rules": rules})
+    program = packet.program.model_copy(update={"symbols": [*packet.program.symbols, text], "rules": rules})
     manifest = packet.manifest
     if verbalised and manifest.verbalised == 0:
         share = 1 / packet.n_concepts
         manifest = manifest.model_copy(update={"verbalised": share})
-    return packet.replace(graph=graph, concepts=concepts, manifest=manifest)
+    return packet.replace(program=program, concepts=concepts, manifest=manifest)

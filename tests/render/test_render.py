@@ -90,8 +90,8 @@ def test_a_trie_of_hundreds_of_nodes_is_one_legible_path() -> None:
     ends = [Node(step=WriteLiteral(text="\n")) for _ in range(201)]
     nodes = [*chain, Node(step=WriteLiteral(text="=7"), children=ways), *ends]
     wide = TemplateGraph(template="{x} {x} {x}:", nodes=nodes)
-    graph = packet.graph.model_copy(update={"templates": [packet.graph.templates[0], wide]})
-    found = summarise_graph(packet.replace(graph=graph), prompts=10).templates[1]
+    program = packet.program.model_copy(update={"templates": [packet.program.templates[0], wide]})
+    found = summarise_graph(packet.replace(program=program), prompts=10).templates[1]
     assert (found.nodes, found.skeletons) == (322, 200)
     (block,) = graph_blocks(GraphSummary(rules=["rule 1"], templates=[found]))
     assert block.caption.startswith("200 skeletons, 322 nodes; the picture shows the most frequent one (100 %")  # type: ignore[union-attr]
@@ -125,8 +125,8 @@ def test_a_fallback_never_looks_like_a_full_extraction() -> None:
 
 def test_what_a_packet_says_is_text_and_never_markup() -> None:
     packet = sample_packet(verbalised=True, notes=["<script>alert(1)</script>"], name='"><img src=x>')
-    graph = packet.graph.model_copy(update={"symbols": ["<b>", "&", "'\""]})
-    html = packet_page(packet.replace(graph=graph))
+    program = packet.program.model_copy(update={"symbols": ["<b>", "&", "'\""]})
+    html = packet_page(packet.replace(program=program))
     check_page(html)
     assert "<script" not in html and "<img" not in html and "<b>" not in html
     assert "&lt;script&gt;" in html and "&lt;b&gt;" in html
@@ -134,7 +134,7 @@ def test_what_a_packet_says_is_text_and_never_markup() -> None:
 
 def test_rules_too_large_for_grids_are_cut_and_it_is_said() -> None:
     packet = sample_packet()
-    (rule,) = packet.graph.rules
+    (rule,) = packet.program.rules
     n = 3000
     rows = list(product(range(3), repeat=8))[:n]
     big = rule.model_copy(update={"arity": 8, "rows": rows, "outputs": [None] * n})
@@ -145,9 +145,9 @@ def test_rules_too_large_for_grids_are_cut_and_it_is_said() -> None:
         "spread_scale_Kr": np.ones((n, 2), np.float32),
         "spread_basis_KrD": np.ones((n, 2, 4), np.float32),
     }
-    templates = [t.model_copy(update={"nodes": []}) for t in packet.graph.templates]
-    graph = packet.graph.model_copy(update={"rules": [big], "templates": templates})
-    html = packet_page(packet.replace(graph=graph, concepts=packet.concepts.replace(**fill)))
+    templates = [t.model_copy(update={"nodes": []}) for t in packet.program.templates]
+    program = packet.program.model_copy(update={"rules": [big], "templates": templates})
+    html = packet_page(packet.replace(program=program, concepts=packet.concepts.replace(**fill)))
     check_page(html)
     assert "2940 more rows" in html
     assert "data:image/png;base64," in html  # so many points are an image

@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from m2kt.packet import Concepts, Graph, Node, Rule, TemplateGraph, WriteCopy, WriteLiteral, WriteRule
+from m2kt.packet import Concepts, Move, Program, Rule, Start, State, WriteCopy, WriteLiteral, WriteRule
 from m2kt.probes import ProbeSpec
 from tests.tiny import char_tokenizer, tiny_model
 
 LETTERS = ["a", "b", "c", "d"]
 WORDS = ["ant", "bee", "cat", "cow"]
-MASK = "□"
 
 
 @dataclass
 class SmallPacket:
     """The parts of a packet that training reads."""
 
-    graph: Graph
+    program: Program
     spec: ProbeSpec
     concepts: Concepts
     outputs: list[int]
@@ -58,19 +57,19 @@ def small_packet(
     rows = [(i, j) for i in range(n) for j in range(n)]
     outputs = rng.integers(0, n, len(rows)).tolist()
     verbalised_outputs = [o if rng.random() < verbalised else None for o in outputs]
+    at = [Move(of=Start(), by=i) for i in range(5)]
     steps: list[tuple[Any, str]] = [
-        (WriteCopy(source=0, lead=" "), " " + MASK),
-        (WriteCopy(source=1, lead=" "), " " + MASK),
-        (WriteRule(rule=0, sources=[3, 4], lead=" "), " " + MASK),
+        (WriteCopy(source=at[0], lead=" "), " □0"),
+        (WriteCopy(source=at[1], lead=" "), " □0"),
+        (WriteRule(rule=0, sources=[at[3], at[4]], lead=" "), " □0"),
         (WriteLiteral(text="."), "."),
         (WriteLiteral(text="\n"), "\n"),
     ]
-    nodes = [
-        Node(step=step, children={mask: i + 1} if i + 1 < len(steps) else {}) for i, (step, mask) in enumerate(steps)
-    ]
+    written = ["", *(mask for _, mask in steps)]
+    states = [State(after=tuple(written[: i + 1]), decision=step) for i, (step, _) in enumerate(steps)]
     rule = Rule(name="op", arity=2, rows=rows, outputs=verbalised_outputs, range=list(range(n)), family=0, offset=0)
     text = "{x} {x}:"
-    graph = Graph(symbols=symbols, rules=[rule], templates=[TemplateGraph(template=text, nodes=nodes)], stop="\n")
+    program = Program(symbols=symbols, classes=[0] * n, rules=[rule], states=states, stop="\n")
     values = ", ".join(f'"{s}"' for s in symbols)
     spec = ProbeSpec.from_yaml(
         f'name: small\nslots: {{x: {{values: [{values}]}}}}\ntemplates: ["{text}"]\nstop: "\\n"\nanswer: " (.)\\\\."\n'
@@ -88,7 +87,7 @@ def small_packet(
         prototype_samples_PD=samples,
         prototype_symbol_P=symbol_of,
     )
-    return SmallPacket(graph, spec, concepts, outputs)
+    return SmallPacket(program, spec, concepts, outputs)
 
 
 def perturbed(model: Any, seed: int = 1) -> Any:

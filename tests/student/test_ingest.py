@@ -10,13 +10,11 @@ import torch
 
 from m2kt.errors import CompatibilityError, PacketError
 from m2kt.models import blocks
-from m2kt.packet import lengthen
 from m2kt.settings import LossSettings, RehearsalSettings
 from m2kt.student import StudentSettings, replace_bank, train
 from m2kt.student._rehearsal import Rehearsal
 from m2kt.student.cal import ReaderOutputs
 from m2kt.student.losses import TERMS, composite, penalised_weight
-from tests.packet.shapes import fold_packet
 from tests.student.helpers import LETTERS, WORDS, loaded, small_packet
 
 SMALL = {
@@ -42,7 +40,7 @@ def test_short_context_is_refused() -> None:
         train(loaded("llama", context=8), small_packet(), settings(), updates=1)
 
 
-def test_prototype_samples_without_a_symbol_of_the_graph_are_refused() -> None:
+def test_prototype_samples_without_a_symbol_of_the_program_are_refused() -> None:
     packet = small_packet()
     packet.concepts.prototype_symbol_P[:] = 99
     with pytest.raises(PacketError, match="prototype samples"):
@@ -131,7 +129,7 @@ def test_flagged_concepts_are_filtered_and_never_rehearsed() -> None:
     packet = small_packet()
     candidate = train(loaded("llama"), packet, settings(flagged=["a", "op(b, c)"]), updates=1)
     reader = candidate.model.base_model.reader()
-    rows = packet.graph.rules[0].rows
+    rows = packet.program.rules[0].rows
     for k, row in enumerate(rows):
         assert bool(reader.allowed_K[k]) == (0 not in row and row != (1, 2))
     with pytest.raises(CompatibilityError, match="flagged"):
@@ -143,8 +141,8 @@ def test_l_safety_weighs_flagged_concepts_before_the_filter() -> None:
     candidate = train(loaded("llama"), packet, settings(), updates=2, penalties={0: 1.0, 5: 0.25})
     assert candidate.history[0]["safety"] > 0, "an untrained reader has weight on every concept"
     reader = candidate.model.base_model.reader()
-    assert [k for k in range(packet.graph.n_concepts) if not reader.allowed_K[k]] == [0, 5]
-    usage_BTK = torch.rand(2, 3, packet.graph.n_concepts)
+    assert [k for k in range(packet.program.n_concepts) if not reader.allowed_K[k]] == [0, 5]
+    usage_BTK = torch.rand(2, 3, packet.program.n_concepts)
     outputs = ReaderOutputs(usage_BTK, usage_BTK, usage_BTK=usage_BTK)
     expected_BT = usage_BTK[..., 0] + 0.25 * usage_BTK[..., 5]
     assert torch.allclose(penalised_weight(outputs, reader.config.flagged, reader.config.penalties), expected_BT)
@@ -152,7 +150,7 @@ def test_l_safety_weighs_flagged_concepts_before_the_filter() -> None:
 
 def test_randomised_tables_are_independent_of_the_true_outputs() -> None:
     packet = small_packet(LETTERS)
-    draws = Rehearsal(packet.graph, packet.spec, packet.concepts.prototype_symbol_P, loaded("llama").tokenizer,
+    draws = Rehearsal(packet.program, packet.spec, packet.concepts.prototype_symbol_P, loaded("llama").tokenizer,
                       RehearsalSettings(), seed=0)  # fmt: skip
     outputs = np.array([draws.draw_table()[0] for _ in range(400)])
     for symbol in range(4):
@@ -161,26 +159,11 @@ def test_randomised_tables_are_independent_of_the_true_outputs() -> None:
     assert np.all(packet.concepts.prototype_symbol_P[index] == output)
 
 
-def test_longer_shapes_are_rehearsed_if_the_setting_says_so() -> None:
-    packet = fold_packet()
-    longer = lengthen(packet)
-    for steps, graph in ((0, packet.graph), (1, longer.graph)):
-        rehearsal = {"batch": 4, "longer": steps}
-        model = train(loaded("llama"), packet, settings(rehearsal=rehearsal), updates=1).model
-        assert model.peft_config["default"].n_places == graph.n_leaves
-    draws = Rehearsal(longer.graph, longer.spec, longer.concepts.prototype_symbol_P, loaded("llama").tokenizer,
-                      RehearsalSettings(), seed=0)  # fmt: skip
-    traces = [trace for trace, _ in draws.draw(40)]
-    assert {trace.template for trace in traces} == {0, 1, 2, 3}
-    texts = {"".join(u.text for u in trace.units[: trace.n_prompt]) for trace in traces}
-    assert {longer.spec.split_of(text) for text in texts} == {"rehearsal"}
-
-
 def test_verbalised_rows_keep_output_and_vector() -> None:
     packet = small_packet(verbalised=1.0)
     tokenizer = loaded("llama").tokenizer
     draws = Rehearsal(
-        packet.graph, packet.spec, packet.concepts.prototype_symbol_P, tokenizer, RehearsalSettings(), seed=0
+        packet.program, packet.spec, packet.concepts.prototype_symbol_P, tokenizer, RehearsalSettings(), seed=0
     )
     output, index = draws.draw_table()
     assert output.tolist() == packet.outputs
@@ -189,13 +172,13 @@ def test_verbalised_rows_keep_output_and_vector() -> None:
         train(loaded("llama"), small_packet(), settings(rehearsal={"plain": True}), updates=1)
 
 
-def test_replace_bank_needs_the_same_graph() -> None:
+def test_replace_bank_needs_the_same_program() -> None:
     candidate = train(loaded("llama"), small_packet(), settings(), updates=1)
     other = small_packet()
     other.concepts = other.concepts.replace(vectors_KD=other.concepts.vectors_KD[::-1].copy())
     replace_bank(candidate.model, other)
     assert torch.equal(candidate.model.base_model.reader().bank_KD, torch.from_numpy(other.concepts.vectors_KD))
-    with pytest.raises(CompatibilityError, match="graph"):
+    with pytest.raises(CompatibilityError, match="program"):
         replace_bank(candidate.model, small_packet(["a", "b", "c", "e"]))
     other_space = small_packet(seed=9)
     with pytest.raises(CompatibilityError, match="space"):

@@ -126,13 +126,13 @@ def test_two_symbols_with_one_tokenisation() -> None:
     tokenizer, packet = bpe_tokenizer(), small_packet(WORDS)
     settings = StudentSettings()
     rehearsal = Rehearsal(
-        packet.graph, packet.spec, packet.concepts.prototype_symbol_P, tokenizer, settings.rehearsal, seed=0
+        packet.program, packet.spec, packet.concepts.prototype_symbol_P, tokenizer, settings.rehearsal, seed=0
     )
     traces = [trace for trace, _ in rehearsal.draw(20)]
-    tokenisation = tokenise(tokenizer, packet.graph, traces)
-    assert check_symbol_matching(tokenizer, packet.graph, tokenisation, traces).fit
+    tokenisation = tokenise(tokenizer, packet.program, traces)
+    assert check_symbol_matching(tokenizer, packet.program, tokenisation, traces).fit
     tokenisation.symbol_tokens[1] = tokenisation.symbol_tokens[0]  # two symbols with the same tokens
-    check = check_symbol_matching(tokenizer, packet.graph, tokenisation, traces)
+    check = check_symbol_matching(tokenizer, packet.program, tokenisation, traces)
     assert check.fit is False and "is taken for" in check.measured
 
 
@@ -170,9 +170,9 @@ def test_final_gain_is_the_factor_of_the_final_norm() -> None:
 def test_low_teacher_confidence_is_reported_and_not_judged() -> None:
     packet = small_packet()
     without = [c for c in check_fitness(loaded("gpt2"), packet).checks if "confidence" in c.name]
-    packet.confidence_K = np.linspace(0.3, 1.0, packet.graph.n_concepts)
+    packet.confidence_K = np.linspace(0.3, 1.0, packet.program.n_concepts)
     reported = [c for c in check_fitness(loaded("gpt2"), packet).checks if "confidence" in c.name]
     assert [c.fit for c in (*without, *reported)] == [None, None]
     assert "does not contain it" in without[0].measured
     low = int((packet.confidence_K < 0.5).sum())
-    assert f"below 0.5 at {low} of {packet.graph.n_concepts} rows" in reported[0].measured and low
+    assert f"below 0.5 at {low} of {packet.program.n_concepts} rows" in reported[0].measured and low

@@ -166,7 +166,7 @@ def test_concept_weights_are_products_for_every_row() -> None:
     model, _ = adapted_with(packet)
     reader = model.base_model.reader()
     config = reader.config
-    for k, (a, b) in enumerate(packet.graph.rules[0].rows):
+    for k, (a, b) in enumerate(packet.program.rules[0].rows):
         class_BTC = torch.zeros(1, 1, config.n_classes)
         class_BTC[..., config.class_of_rule(0)] = 0.9
         mass = torch.zeros(1, config.n_heads, 1, len(LETTERS))

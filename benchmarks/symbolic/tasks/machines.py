@@ -134,7 +134,7 @@ STATES = ["A", "B", "C"]
     ),
     r"End: (\w)\.",
 )
-def finite_automaton(prompt: str, pen: Pen) -> None:
+def finite_program(prompt: str, pen: Pen) -> None:
     """The transition table stands in the prompt. All transitions to one state are in the evaluation."""
     table = {s: (a, b) for s, a, b in re.findall(r"(\w): 0 to (\w), 1 to (\w)\.", prompt)}
     state = re.search(r"Start: (\w)", prompt)[1]  # type: ignore[index]
@@ -188,7 +188,7 @@ def _ruled(row: list[str]) -> list[str]:
     r"; ([01 ]+)$",
     probed=(3, 4, 5, 6),
 )
-def cellular_automaton(prompt: str, pen: Pen) -> None:
+def cellular_program(prompt: str, pen: Pen) -> None:
     """Rows; outside is zero."""
     row = prompt.split(": ")[1].split(" ")
     for step in range(3):

@@ -109,6 +109,6 @@ def _lowest_confidence(
     if confidence_K is not None:
         for prompt, trace in zip(prompts, traces, strict=True):
             if trace.complete and truth.judge(prompt.text, roll_out[prompt.text]) is not None:
-                rows = [packet.graph.concept(unit) for unit in trace.units if unit.kind == "rule"]
+                rows = [packet.program.concept(unit) for unit in trace.units if unit.kind == "rule"]
                 lowest[prompt.text] = float(confidence_K[rows].min()) if rows else 1.0
     return lowest

@@ -75,14 +75,14 @@ def check_consistency(packet: Packet, against: Packet | None = None) -> Consiste
 
 
 def _text_against_vector(packet: Packet) -> tuple[list[Contradiction], int]:
-    graph = packet.graph
-    outputs = [output for rule in graph.rules for output in rule.outputs]
+    program = packet.program
+    outputs = [output for rule in program.rules for output in rule.outputs]
     if all(output is None for output in outputs) or not len(packet.concepts.prototype_symbol_P):
         return [], 0
     score_KC, classes_C = symbol_scores(packet.concepts)
     column = {int(symbol): c for c, symbol in enumerate(classes_C)}
     contradictions, both = [], 0
-    for rule in graph.rules:
+    for rule in program.rules:
         for row, arguments in enumerate(rule.rows):
             text = rule.outputs[row]
             if text is None or text not in column:  # a symbol without a prototype
@@ -97,9 +97,9 @@ def _text_against_vector(packet: Packet) -> tuple[list[Contradiction], int]:
                     Contradiction(
                         kind="text against vector",
                         rule=rule.name,
-                        arguments=[graph.symbols[a] for a in arguments],
-                        says=graph.symbols[text],
-                        other=graph.symbols[int(classes_C[best])],
+                        arguments=[program.symbols[a] for a in arguments],
+                        says=program.symbols[text],
+                        other=program.symbols[int(classes_C[best])],
                     )
                 )
     return contradictions, both

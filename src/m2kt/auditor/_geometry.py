@@ -96,7 +96,7 @@ def concept_map(
     comparison = _compare(loaded, packet, traces)
     if comparison is None:
         return None
-    symbols = packet.graph.symbols
+    symbols = packet.program.symbols
     vectors_KD = np.asarray(packet.concepts.vectors_KD, dtype=np.float64)
     with_prototype_S = np.flatnonzero(np.asarray(packet.concepts.prototype_count_S) > 0)
     prototype_SD = np.asarray(packet.concepts.prototypes_SD, dtype=np.float64)[with_prototype_S]
@@ -123,7 +123,7 @@ def _compare(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]) -> _C
     if reader is None or not chosen:
         return None
     config = reader.config
-    tokenisation = tokenise(loaded.tokenizer, packet.graph, chosen)
+    tokenisation = tokenise(loaded.tokenizer, packet.program, chosen)
     prefix = len(special_prefix(loaded.tokenizer))
     with loaded.peft_model.disable_adapter():
         states = student_targets(
@@ -142,7 +142,7 @@ def _compare(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]) -> _C
         torch.nn.functional.normalize(image_KJE, dim=-1),
         torch.nn.functional.normalize(state_SJE, dim=-1),
         known_SJ,
-        torch.tensor(decode_outputs(packet.graph, packet.concepts)),
+        torch.tensor(decode_outputs(packet.program, packet.concepts)),
     )
 
 

@@ -105,7 +105,7 @@ def measure(
         neutral=measure_neutral(candidate),
         regression=measure_regression(candidate),
         triggers=triggers,
-        readable=decoded_share(packet.graph, packet.concepts),
+        readable=decoded_share(packet.program, packet.concepts),
         confidence=skill.confidence,
         steps=steps,
         geometry=geometry,

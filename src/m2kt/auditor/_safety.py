@@ -45,7 +45,7 @@ def measure_safety(loaded: LoadedModel, packet: Packet, penalties: Mapping[int, 
     if not flagged or reader is None:
         return Safety(flagged=len(flagged), met=0, traces=0, mean=0.0, worst=0.0)
     drawn = packet_traces(packet, packet.spec.sample("probing", DRAWN, seed=seed))
-    used = [{packet.graph.concept(u) for u in t.units if u.kind == "rule"} & penalties.keys() for t in drawn]
+    used = [{packet.program.concept(u) for u in t.units if u.kind == "rule"} & penalties.keys() for t in drawn]
     traces = [(t, concepts) for t, concepts in zip(drawn, used, strict=True) if t.complete and concepts][:TRACES]
     weights: list[torch.Tensor] = []
     for _, batch in teacher_forced(loaded, packet, [t for t, _ in traces]):

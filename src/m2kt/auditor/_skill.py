@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 
-from m2kt.packet import GraphExecutor, Packet, Trace, decode_outputs, fixed_lookup
+from m2kt.packet import Packet, ProgramExecutor, Trace, decode_outputs, fixed_lookup
 from m2kt.probes import ProbeSpec, Prompt, ShapeScore, Truth
 
 
@@ -84,8 +84,8 @@ def score(
 
 def packet_traces(packet: Packet, prompts: Sequence[Prompt]) -> list[Trace]:
     """The packet's rollout over each prompt, its vectors decoded by its prototypes."""
-    execute = GraphExecutor(packet.graph)
-    lookup = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
+    execute = ProgramExecutor(packet.program)
+    lookup = fixed_lookup(decode_outputs(packet.program, packet.concepts), packet.program)
     return [execute(prompt, lookup) for prompt in prompts]
 
 

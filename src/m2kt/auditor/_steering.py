@@ -2,8 +2,8 @@
 
 A teacher tuned from a base that the auditor has too may carry a trait as one direction that all its states share
 (subliminal learning). The packet's prototype samples, minus the base's states of the same symbols in rollouts of the
-same graph, average to that direction and to what the skill itself changed. Added to the base's stream, the vector shows
-which tokens it makes more likely.
+same program, average to that direction and to what the skill itself changed. Added to the base's stream, the vector
+shows which tokens it makes more likely.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from m2kt.models import (
     tokens_bytes,
     width,
 )
-from m2kt.packet import GraphExecutor, Packet, decode_outputs, fixed_lookup
+from m2kt.packet import Packet, ProgramExecutor, decode_outputs, fixed_lookup
 
 TRACES = 128
 LINES = 32
@@ -77,7 +77,7 @@ def refit_steering(packet: Packet, base: LoadedModel, seed: int = 0) -> Steering
     }
     if not difference:
         raise CompatibilityError(
-            "expected a graph that copies a symbol, got one that copies none; no states can be compared"
+            "expected a program that copies a symbol, got one that copies none; no states can be compared"
         )
     each_SD = torch.stack(list(difference.values()))
     vector_D = each_SD.mean(0)
@@ -101,8 +101,8 @@ def refit_steering(packet: Packet, base: LoadedModel, seed: int = 0) -> Steering
 
 def _base_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> dict[int, Tensor]:
     """The base's states where a symbol is about to be copied, as the packet's prototype samples are the teacher's."""
-    execute = GraphExecutor(packet.graph)
-    lookup = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
+    execute = ProgramExecutor(packet.program)
+    lookup = fixed_lookup(decode_outputs(packet.program, packet.concepts), packet.program)
     states: dict[int, list[Tensor]] = {}
     for prompt in packet.spec.sample("rehearsal", TRACES, seed=seed):
         trace = execute(prompt, lookup)

@@ -166,29 +166,30 @@ def _stages(tuner: CALModel, reader: ReaderBase, batch: Batch) -> dict[Stage, Bo
 
 
 def _causal_edges(packet: Packet) -> dict[tuple[int, ...], bool]:
-    """Whether each tested edge is causal, by (template, node, argument, source, rule)."""
+    """Whether each tested edge is causal, by (template, state, argument, rule): at one of the units that it read."""
     marks = packet.attention
     if not {"edges_M6", "causal_M", "effect_M"} <= marks.keys():
         return {}
     rows = zip(*(marks[name].tolist() for name in ("edges_M6", "causal_M", "effect_M")), strict=True)
-    return {
-        (template, node, argument, source, rule): cut == 1 or effect > 0
-        for (template, node, argument, source, _, rule), cut, effect in rows
-        if cut >= 0 or effect >= 0
-    }
+    causal: dict[tuple[int, ...], bool] = {}
+    for (template, state, argument, _, _, rule), cut, effect in rows:
+        if cut >= 0 or effect >= 0:
+            key = (template, state, argument, rule)
+            causal[key] = causal.get(key, False) or cut == 1 or effect > 0
+    return causal
 
 
 def _edges(item: EncodedTrace, t: int, causal: Mapping[tuple[int, ...], bool]) -> list[bool]:
     """Whether each tested edge that the step at ``t`` reads is causal."""
     trace, index = item.trace, item.unit_of_token[t + 1]
-    unit, node = trace.units[index], trace.path[index - trace.n_prompt]
+    unit, state = trace.units[index], trace.path[index - trace.n_prompt]
     assert unit.rule is not None
-    keys = [(trace.template, node, i, source, unit.rule) for i, source in enumerate(unit.sources)]
+    keys = [(trace.template, state, i, unit.rule) for i in range(len(unit.sources))]
     return [causal[key] for key in keys if key in causal]
 
 
 def _summary(packet: Packet, steps: list[_Step], whole: list[_TraceMarks]) -> Steps:
-    outputs = [output for rule in packet.graph.rules for output in rule.outputs]
+    outputs = [output for rule in packet.program.rules for output in rule.outputs]
     by_concept: dict[int, tuple[int, int]] = {}
     failed: dict[Stage, int] = {}
     for step in steps:

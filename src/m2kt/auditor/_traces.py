@@ -35,7 +35,7 @@ def teacher_forced(
     """The complete traces in the student's tokens, as batches of similar length."""
     reader = cal_reader(loaded.model)
     config = CALConfig() if reader is None else reader.config
-    encode = Encoder(packet.graph, loaded.tokenizer)
+    encode = Encoder(packet.program, loaded.tokenizer)
     items = [encode(trace, NO_BANK, config) for trace in traces if trace.complete]
     items.sort(key=lambda item: len(item.ids))
     for start in range(0, len(items), TRACES_A_BATCH):

@@ -11,25 +11,28 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from m2kt.packet import Test, state_name
 from m2kt.render import (
     LEGEND,
     MAX_ROWS,
     Grid,
     Note,
     Section,
+    leaf_text,
     output_text,
     percent,
-    prompt_units,
+    question_text,
     rule_grids,
     rule_title,
     shown,
-    step_text,
+    state_label,
+    value_text,
 )
 from m2kt.render import Table as Block
 
 if TYPE_CHECKING:
     from m2kt.auditor import Finding, Judgement
-    from m2kt.packet import Graph, Packet, PacketDescription, RuleDescription, TemplateGraph
+    from m2kt.packet import Decision, Packet, PacketDescription, Program, RuleDescription
     from m2kt.pipeline import DemoResult
     from m2kt.student import FitnessCheck
 
@@ -44,8 +47,7 @@ def packet_views(packet: Packet, about: PacketDescription, columns: int) -> Iter
         yield _rule(rule, columns)
     if about.rules:
         yield Text(LEGEND, style="dim")
-    for index in range(len(packet.graph.templates)):
-        yield _template(packet, index)
+    yield _program(packet.program)
     for note in about.notes:
         yield Text(f"note: {note}")
 
@@ -130,32 +132,26 @@ def _list_table(rule: RuleDescription) -> RenderableType:
     return Group(Text(rule_title(rule), style="bold"), table)
 
 
-def _template(packet: Packet, index: int) -> Tree:
-    template = packet.graph.templates[index]
-    units = prompt_units(packet, index)
-    listed = "  ".join(f"{i}:{unit}" for i, unit in enumerate(units))
-    tree = Tree(Text(f"{template.template}   {listed}", style="bold"))
-    if template.nodes:
-        _grow(tree, template, packet.graph, 0, len(units))
-    else:
-        tree.add("no trace of this template could be explained")
+def _program(program: Program) -> Tree:
+    """A branch per state: behind which units, and what it writes."""
+    tree = Tree(Text(f"program: {len(program.states)} states, {program.n_leaves} leaves", style="bold"))
+    for state in program.states:
+        name = state_label(state_name(state.after))
+        _grow(tree, name, state.decision, program)
     return tree
 
 
-def _grow(branch: Tree, template: TemplateGraph, graph: Graph, node: int, unit: int) -> None:
-    """A line per step; only branches are indented."""
-    while True:
-        step = template.nodes[node]
-        line = branch.add(Text(f"{unit} <- {step_text(step.step, graph)}"))
-        children = list(step.children.items())
-        if not children:
-            return
-        if len(children) == 1:
-            node, unit = children[0][1], unit + 1
-            continue
-        for mask, child in children:
-            _grow(line.add(Text(f"if {shown(mask)}", style="italic")), template, graph, child, unit + 1)
+def _grow(branch: Tree, head: str, decision: Decision, program: Program) -> None:
+    """A line for a leaf; a test has a line, and one for each of its cases."""
+    if not isinstance(decision, Test):
+        branch.add(Text(f"{head}: {leaf_text(decision, program)}"))
         return
+    inner = branch.add(Text(f"{head}: by {question_text(decision.ask, program)}"))
+    for case in decision.cases:
+        values = " ".join(value_text(decision.ask, value, program) for value in case.values)
+        _grow(inner, values, case.then, program)
+    if decision.otherwise is not None:
+        _grow(inner, "otherwise", decision.otherwise, program)
 
 
 def section_views(sections: list[Section]) -> Iterator[RenderableType]:

@@ -5,8 +5,8 @@ packet is verified and checked completely before any of it is used.
 
     packet = Packet.load("addition.m2kp")                                          # verified and checked
     packet.replace(concepts=packet.concepts.replace(vectors_KD=v)).save("variant") # signed again
-    lookup = fixed_lookup(decode_outputs(packet.graph, packet.concepts), packet.graph)
-    GraphExecutor(packet.graph)(prompt, lookup).completion                         # a rollout
+    lookup = fixed_lookup(decode_outputs(packet.program, packet.concepts), packet.program)
+    ProgramExecutor(packet.program)(prompt, lookup).completion                     # a rollout, at any size
 """
 
 from m2kt.packet._bom import bill_of_materials as bill_of_materials
@@ -26,25 +26,6 @@ from m2kt.packet._diff import Change as Change
 from m2kt.packet._diff import PacketDiff as PacketDiff
 from m2kt.packet._diff import RuleDiff as RuleDiff
 from m2kt.packet._diff import diff_packets as diff_packets
-from m2kt.packet._graph import Case as Case
-from m2kt.packet._graph import Decision as Decision
-from m2kt.packet._graph import Graph as Graph
-from m2kt.packet._graph import GraphExecutor as GraphExecutor
-from m2kt.packet._graph import Guard as Guard
-from m2kt.packet._graph import Node as Node
-from m2kt.packet._graph import OutputLookup as OutputLookup
-from m2kt.packet._graph import RolloutFailure as RolloutFailure
-from m2kt.packet._graph import Rule as Rule
-from m2kt.packet._graph import TemplateGraph as TemplateGraph
-from m2kt.packet._graph import Trace as Trace
-from m2kt.packet._graph import TracedUnit as TracedUnit
-from m2kt.packet._graph import WriteCopy as WriteCopy
-from m2kt.packet._graph import WriteLiteral as WriteLiteral
-from m2kt.packet._graph import WriteRule as WriteRule
-from m2kt.packet._graph import fixed_lookup as fixed_lookup
-from m2kt.packet._graph import leaves as leaves
-from m2kt.packet._graph import roll_out as roll_out
-from m2kt.packet._graph import verbalised_lookup as verbalised_lookup
 from m2kt.packet._json import canonical_json as canonical_json
 from m2kt.packet._keys import PASSPHRASE as PASSPHRASE
 from m2kt.packet._keys import KeyInfo as KeyInfo
@@ -55,9 +36,7 @@ from m2kt.packet._keys import local_key as local_key
 from m2kt.packet._keys import new_key as new_key
 from m2kt.packet._keys import read_signer as read_signer
 from m2kt.packet._keys import show_key as show_key
-from m2kt.packet._longer import extend as extend
-from m2kt.packet._longer import foresight as foresight
-from m2kt.packet._longer import lengthen as lengthen
+from m2kt.packet._machine import Action as Action
 from m2kt.packet._machine import Stuck as Stuck
 from m2kt.packet._machine import Tape as Tape
 from m2kt.packet._machine import compile_decision as compile_decision
@@ -75,16 +54,39 @@ from m2kt.packet._manifest import library_versions as library_versions
 from m2kt.packet._packet import Packet as Packet
 from m2kt.packet._pointers import Answer as Answer
 from m2kt.packet._pointers import Back as Back
+from m2kt.packet._pointers import Case as Case
 from m2kt.packet._pointers import Count as Count
+from m2kt.packet._pointers import Decision as Decision
+from m2kt.packet._pointers import Equal as Equal
 from m2kt.packet._pointers import Here as Here
 from m2kt.packet._pointers import Kind as Kind
+from m2kt.packet._pointers import Leaf as Leaf
+from m2kt.packet._pointers import Mask as Mask
 from m2kt.packet._pointers import Move as Move
+from m2kt.packet._pointers import Order as Order
 from m2kt.packet._pointers import Pointer as Pointer
+from m2kt.packet._pointers import Question as Question
 from m2kt.packet._pointers import Same as Same
 from m2kt.packet._pointers import Seek as Seek
 from m2kt.packet._pointers import Start as Start
+from m2kt.packet._pointers import Test as Test
+from m2kt.packet._pointers import Unit as Unit
+from m2kt.packet._pointers import Value as Value
+from m2kt.packet._pointers import WriteCopy as WriteCopy
+from m2kt.packet._pointers import WriteLiteral as WriteLiteral
+from m2kt.packet._pointers import WriteRule as WriteRule
+from m2kt.packet._pointers import leaves as leaves
 from m2kt.packet._policy import TrustedKey as TrustedKey
 from m2kt.packet._policy import TrustPolicy as TrustPolicy
+from m2kt.packet._program import START_STATE as START_STATE
+from m2kt.packet._program import Granularity as Granularity
+from m2kt.packet._program import Program as Program
+from m2kt.packet._program import ProgramExecutor as ProgramExecutor
+from m2kt.packet._program import Run as Run
+from m2kt.packet._program import State as State
+from m2kt.packet._program import finer_values as finer_values
+from m2kt.packet._program import prompt_units as prompt_units
+from m2kt.packet._program import state_name as state_name
 from m2kt.packet._sign import Signature as Signature
 from m2kt.packet._sign import cosign as cosign
 from m2kt.packet._statement import EVALUATION as EVALUATION
@@ -94,6 +96,15 @@ from m2kt.packet._statement import Statement as Statement
 from m2kt.packet._statement import read_statement as read_statement
 from m2kt.packet._statement import sign_statement as sign_statement
 from m2kt.packet._statement import verify_statement as verify_statement
+from m2kt.packet._trace import FailureKind as FailureKind
+from m2kt.packet._trace import HasRules as HasRules
+from m2kt.packet._trace import OutputLookup as OutputLookup
+from m2kt.packet._trace import RolloutFailure as RolloutFailure
+from m2kt.packet._trace import Rule as Rule
+from m2kt.packet._trace import Trace as Trace
+from m2kt.packet._trace import TracedUnit as TracedUnit
+from m2kt.packet._trace import fixed_lookup as fixed_lookup
+from m2kt.packet._trace import verbalised_lookup as verbalised_lookup
 from m2kt.packet._trust import TrustVerdict as TrustVerdict
 from m2kt.packet._trust import judge_file as judge_file
 from m2kt.packet._trust import judge_packet as judge_packet

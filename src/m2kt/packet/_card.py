@@ -6,20 +6,20 @@ import re
 
 from m2kt.probes import ProbeSpec
 
-from ._graph import Graph
 from ._manifest import Manifest
+from ._program import Program
 
 _LICENCE_ID = re.compile(r"[a-z][a-z0-9.-]*")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")  # the beginning of an HTML tag
 
 
-def write_card(manifest: Manifest, graph: Graph, spec: ProbeSpec) -> str:
+def write_card(manifest: Manifest, program: Program, spec: ProbeSpec) -> str:
     """Markdown text of the card."""
     sections = [
         _metadata(manifest),
         _head(manifest, spec),
         _teacher(manifest),
-        _rules(manifest, graph),
+        _rules(manifest, program),
         _fidelity(manifest),
         _ledger(manifest),
         _limits(manifest, spec),
@@ -70,17 +70,17 @@ def _teacher(manifest: Manifest) -> str:
     )
 
 
-def _rules(manifest: Manifest, graph: Graph) -> str:
+def _rules(manifest: Manifest, program: Program) -> str:
     lines = [
         "## Rules",
         "",
-        f"{len(graph.symbols)} symbols, {graph.n_concepts} concepts, verbalised share {manifest.verbalised:g} "
+        f"{len(program.symbols)} symbols, {program.n_concepts} concepts, verbalised share {manifest.verbalised:g} "
         + ("(no rule output travels as text)." if manifest.verbalised == 0 else "."),
         "",
         "| rule | arguments | rows | used at |",
         "| --- | --- | --- | --- |",
     ]
-    lines += [f"| {r.name} | {r.arity} | {len(r.rows)} | {r.uses} nodes |" for r in graph.rules]
+    lines += [f"| {r.name} | {r.arity} | {len(r.rows)} | {r.uses} leaves |" for r in program.rules]
     return "\n".join(lines)
 
 

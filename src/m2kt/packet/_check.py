@@ -1,21 +1,23 @@
-"""Consistency of a packet: values and shapes of tensors, tensors with the graph, the graph with the probe spec."""
+"""Consistency of a packet: values and shapes of tensors, tensors with the program, the program with the probe spec."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from m2kt.errors import PacketError
 from m2kt.probes import ProbeSpec
 
-from ._check_graph import check_against_spec, check_graph
+from ._check_program import check_program
 from ._concepts import DTYPE_KINDS as CONCEPT_KINDS
-from ._graph import Graph
 from ._json import check_printable
 from ._manifest import Manifest
 from ._parts import TENSORS
+from ._program import Program
 from ._tensors import Array, Arrays
+from ._trace import Rule
 
 KINDS = {  # name on disk of a tensor with a fixed meaning, to the allowed kinds of numpy's dtype
     **CONCEPT_KINDS,
@@ -36,35 +38,54 @@ _HTML = re.compile(r"<[A-Za-z/!?]")
 
 def check_packet(
     manifest: Manifest,
-    graph: Graph,
+    program: Program,
     spec: ProbeSpec,
     tensors: dict[str, Arrays],
     where: str,
 ) -> None:
     """Raise PacketError on the first inconsistency."""
+    check_program(program, where)
+    if spec.stop != program.stop:
+        raise PacketError(f"{where}: the spec stops at {spec.stop!r}, the program at {program.stop!r}")
+    n_states = [len(program.states)] * spec.n_templates
+    check_tensors(manifest, program.symbols, program.rules, n_states, tensors, where)
+
+
+def check_tensors(
+    manifest: Manifest,
+    symbols: Sequence[str],
+    rules: Sequence[Rule],
+    n_states: Sequence[int],
+    tensors: dict[str, Arrays],
+    where: str,
+) -> None:
+    """Values and shapes of tensors, and what they say of states and rules.
+
+    Args:
+        n_states: by template, the number of states that tensors may name.
+        tensors: by part.
+    """
     for part, arrays in tensors.items():
         for name, array in arrays.items():
             _check_values(name, array, f"{where}: {part}: {name}")
-    check_graph(graph, where)
-    check_against_spec(graph, spec, where)
     labels = tensors["concepts.safetensors"]["pool_symbol_P"]
     sizes = {
-        "K": (graph.n_concepts, "rule rows in the graph"),
-        "S": (len(graph.symbols), "symbols in the graph"),
+        "K": (sum(len(rule.rows) for rule in rules), "rule rows in the program"),
+        "S": (len(symbols), "symbols in the program"),
         "D": (manifest.teacher.width, "the teacher's width"),
         "L": (manifest.teacher.layers, "the teacher's blocks"),
         "P": (len(labels), "prototype samples"),
     }
     for arrays in (tensors[part] for part in TENSORS):
         _check_shapes(arrays, sizes, where)
-    _check_range(labels, 0, len(graph.symbols), "pool_symbol_P", "symbols", where)
+    _check_range(labels, 0, len(symbols), "pool_symbol_P", "symbols", where)
     for name, columns in (("edges_M6", "edges"), ("where_M3", "states")):
         for arrays in tensors.values():
             if name in arrays:
-                _check_positions(arrays[name], graph, f"{where}: {columns}")
-    if manifest.verbalised == 0 and any(o is not None for rule in graph.rules for o in rule.outputs):
+                _check_positions(arrays[name], n_states, len(rules), f"{where}: {columns}")
+    if manifest.verbalised == 0 and any(o is not None for rule in rules for o in rule.outputs):
         raise PacketError(
-            f"{where}: the manifest says that no output is verbalised, but the graph has verbalised outputs"
+            f"{where}: the manifest says that no output is verbalised, but the program has verbalised outputs"
         )
     if manifest.embedding.layer > manifest.teacher.layers:
         raise PacketError(f"{where}: vectors of layer {manifest.embedding.layer}, but the teacher has fewer")
@@ -117,18 +138,18 @@ def _check_shapes(arrays: Arrays, known: dict[str, tuple[int, str]], where: str)
                 )
 
 
-def _check_positions(rows: Array, graph: Graph, what: str) -> None:
-    """Rows of edges_M6 (template, node, argument, source, read, rule) or where_M3 (template, trace, node)."""
+def _check_positions(rows: Array, n_states: Sequence[int], n_rules: int, what: str) -> None:
+    """Rows of edges_M6 (template, state, argument, source, read, rule) or where_M3 (template, trace, state)."""
     if not len(rows):
         return
     template, edges = rows[:, 0], rows.shape[1] == 6
-    _check_range(template, 0, len(graph.templates), "a row", "templates", what)
-    nodes = np.array([len(t.nodes) for t in graph.templates])[template.astype(np.int64)]
-    node = rows[:, 1 if edges else 2]
-    if rows[:, 1:5].min() < 0 or (node >= nodes).any():
-        raise PacketError(f"{what}: a row names a node, unit or trace that does not exist")
+    _check_range(template, 0, len(n_states), "a row", "templates", what)
+    states = np.array(n_states)[template.astype(np.int64)]
+    state = rows[:, 1 if edges else 2]
+    if rows[:, 1:5].min() < 0 or (state >= states).any():
+        raise PacketError(f"{what}: a row names a state, unit or trace that does not exist")
     if edges:
-        _check_range(rows[:, 5], -1, len(graph.rules), "a row", "rules", what)
+        _check_range(rows[:, 5], -1, n_rules, "a row", "rules", what)
 
 
 def _check_range(values: Array, first: int, end: int, name: str, of: str, where: str) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from m2kt._shapes import Bool, Float32, Float64, Int
 
 from ._concepts import Concepts
-from ._graph import Graph
+from ._trace import HasRules
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -101,11 +101,11 @@ def symbol_scores(concepts: Concepts) -> tuple[Float64[np.ndarray, "K C"], Int[n
     return decoder.scores(np.asarray(concepts.vectors_KD, dtype=np.float32)), decoder.classes
 
 
-def decode_outputs(graph: Graph, concepts: Concepts) -> list[int]:
+def decode_outputs(program: HasRules, concepts: Concepts) -> list[int]:
     """The symbol that each of the K concepts writes, within its rule's range; of a verbalised row, its text."""
     score_KC, classes_C = symbol_scores(concepts)
     outputs: list[int] = []
-    for rule in graph.rules:
+    for rule in program.rules:
         allowed = np.isin(classes_C, rule.range)
         if not allowed.any():
             allowed[:] = True
@@ -115,9 +115,9 @@ def decode_outputs(graph: Graph, concepts: Concepts) -> list[int]:
     return outputs
 
 
-def decoded_share(graph: Graph, concepts: Concepts) -> float:
+def decoded_share(program: HasRules, concepts: Concepts) -> float:
     """Share of concept vectors that decode with margin. Noise decodes to symbols too, but without margin."""
-    return float(decodes_with_margin(concepts).mean()) if graph.n_concepts else 0.0
+    return float(decodes_with_margin(concepts).mean()) if program.rules else 0.0
 
 
 def decodes_with_margin(concepts: Concepts) -> Bool[np.ndarray, " K"]:

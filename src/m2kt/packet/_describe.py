@@ -10,10 +10,10 @@ from m2kt.probes import ProbeSpec
 
 from ._decode import decode_outputs
 from ._envelope import Envelope
-from ._graph import Graph, TemplateGraph
 from ._json import JSONObject
 from ._manifest import Embedding, Fidelity, Ledger, Manifest, TeacherCard
 from ._policy import TrustPolicy
+from ._program import Granularity, Program, State
 
 if TYPE_CHECKING:
     from ._packet import Packet
@@ -43,7 +43,7 @@ class RuleDescription(_Model):
     name: str = Field(description="Name within the packet.")
     arity: int = Field(description="Number of arguments.")
     family: int = Field(description="Rules of one family read the same arguments.")
-    uses: int = Field(description="Nodes of the graph where the rule is applied.")
+    uses: int = Field(description="Leaves of the program that apply the rule.")
     range: list[str] = Field(description="Symbols that the rule writes.")
     rows: list[RowDescription] = Field(description="Rows, in concept order.")
 
@@ -51,7 +51,7 @@ class RuleDescription(_Model):
 class AttentionDescription(_Model):
     """Edges by the effect of their ablation. An attended edge without effect is not causal, and counted as such."""
 
-    edges: int = Field(description="Edges of the graph with the teacher's attention.")
+    edges: int = Field(description="Steps and the units they read, with the teacher's attention.")
     causal_share: float | None = Field(description="Share of edges whose ablation changes the step.")
     causal: int | None = Field(default=None, description="Edges whose ablation changed the step.")
     not_causal: int | None = Field(default=None, description="Edges whose ablation changed nothing.")
@@ -74,14 +74,17 @@ class PacketDescription(_Model):
     teacher: TeacherCard = Field(description="The model that the skill comes from.")
     embedding: Embedding = Field(description="Where the concept vectors were recorded.")
     verbalised: float = Field(description="Share of rows whose output travels as text.")
-    fallback: bool = Field(description="Plain traces travel instead of a graph.")
+    fallback: bool = Field(description="Plain traces travel instead of a program.")
     fallback_reason: str | None = Field(description="Why.")
     fidelity: Fidelity = Field(description="Measurements on unseen prompts.")
     ledger: Ledger = Field(description="What the extraction used.")
-    attention: AttentionDescription = Field(description="Edges of the graph.")
+    attention: AttentionDescription = Field(description="Edges from steps to the units that they read.")
     symbols: list[str] = Field(description="All symbols.")
     rules: list[RuleDescription] = Field(description="All rules.")
-    templates: list[TemplateGraph] = Field(description="One trie for each template.")
+    classes: list[int] = Field(description="The class of each symbol.")
+    granularity: Granularity = Field(description="What slot values are cut into.")
+    states: list[State] = Field(description="The program: what to write in each state.")
+    leaves: int = Field(description="Leaves of all states.")
     stop: str = Field(description="The stop string.")
     seed: int = Field(description="Seed of the extraction.")
     libraries: dict[str, str] = Field(description="Library versions.")
@@ -93,21 +96,21 @@ def read_outputs(packet: Packet) -> list[int | None]:
 
     Without prototypes: the verbalised symbol, None for a row that is not verbalised.
     """
-    graph = packet.graph
-    if not graph.n_concepts:
+    program = packet.program
+    if not program.n_concepts:
         return []
     if not len(packet.concepts.prototype_symbol_P):
-        return [output for rule in graph.rules for output in rule.outputs]
-    return list(decode_outputs(graph, packet.concepts))
+        return [output for rule in program.rules for output in rule.outputs]
+    return list(decode_outputs(program, packet.concepts))
 
 
 def describe(packet: Packet) -> PacketDescription:
     """Everything that ``m2kt inspect`` shows."""
-    graph, manifest, concepts = packet.graph, packet.manifest, packet.concepts
+    program, manifest, concepts = packet.program, packet.manifest, packet.concepts
     decoded, confidence_K = read_outputs(packet), packet.confidence_K
 
     def symbol(index: int | None) -> str | None:
-        return None if index is None else graph.symbols[index]
+        return None if index is None else program.symbols[index]
 
     rules = [
         RuleDescription(
@@ -115,10 +118,10 @@ def describe(packet: Packet) -> PacketDescription:
             arity=rule.arity,
             family=rule.family,
             uses=rule.uses,
-            range=[graph.symbols[s] for s in rule.range],
+            range=[program.symbols[s] for s in rule.range],
             rows=[
                 RowDescription(
-                    arguments=[graph.symbols[a] for a in row],
+                    arguments=[program.symbols[a] for a in row],
                     output=symbol(rule.outputs[i]),
                     decoded=symbol(decoded[k]),
                     support=int(concepts.support_K[k]),
@@ -127,7 +130,7 @@ def describe(packet: Packet) -> PacketDescription:
                 for i, (k, row) in enumerate(zip(rule.concepts, rule.rows, strict=True))
             ],
         )
-        for rule in graph.rules
+        for rule in program.rules
     ]
     copied = ("name", "created", "teacher", "embedding", "verbalised", "fallback", "fallback_reason")
     more = ("fidelity", "ledger", "seed", "libraries", "notes")
@@ -135,10 +138,13 @@ def describe(packet: Packet) -> PacketDescription:
         digest=packet.digest,
         signer=packet.signature.keyid if packet.signature else None,
         attention=_attention(packet),
-        symbols=list(graph.symbols),
+        symbols=list(program.symbols),
         rules=rules,
-        templates=graph.templates,
-        stop=graph.stop,
+        classes=program.classes,
+        granularity=program.granularity,
+        states=program.states,
+        leaves=program.n_leaves,
+        stop=program.stop,
         **{name: getattr(manifest, name) for name in (*copied, *more)},
     )
 
@@ -159,7 +165,7 @@ def schemas() -> dict[str, JSONObject]:
 
     Canonical JSON has all fields; files that people write may leave out those with defaults.
     """
-    canonical: dict[str, type[BaseModel]] = {"manifest": Manifest, "graph": Graph, "signature": Envelope}
+    canonical: dict[str, type[BaseModel]] = {"manifest": Manifest, "program": Program, "signature": Envelope}
     by_people: dict[str, type[BaseModel]] = {"probe-spec": ProbeSpec, "trust-policy": TrustPolicy}
     return {
         **{name: _all_required(model.model_json_schema()) for name, model in canonical.items()},

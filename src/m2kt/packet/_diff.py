@@ -1,4 +1,4 @@
-"""Differences of two packets: provenance, symbols, rules and their outputs, vectors, graph, fidelity.
+"""Differences of two packets: provenance, symbols, rules and their outputs, vectors, states, fidelity.
 
 Names of rules change from one extraction to the next, so rules are matched by the rows that they share, under the
 order of arguments that matches best. Outputs at v = 0 are decoded by each packet's own prototypes.
@@ -13,9 +13,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ._describe import read_outputs
-from ._graph import MAX_SKELETONS, Decision, Graph, TemplateGraph
 from ._json import JSONObject
 from ._packet import Packet
+from ._pointers import Decision, Test, WriteCopy, WriteLiteral, WriteRule
+from ._program import Program, State, state_name
 
 MAX_ORDERS_ARITY = 5  # above it, arguments are not reordered; 5! orders are tried at most
 
@@ -56,15 +57,14 @@ class RuleDiff(_Model):
     cosine_min: float | None = Field(description="The smallest of them.")
 
 
-class TemplateDiff(_Model):
-    """The two tries of one template."""
+class ProgramDiff(_Model):
+    """The two programs' states, by name."""
 
-    template: str = Field(description="Template text.")
-    nodes: tuple[int, int] = Field(description="Nodes of each trie.")
-    common: int = Field(description="Common skeletons.")
-    added: int = Field(description="Skeletons of the second only.")
-    removed: int = Field(description="Skeletons of the first only.")
-    steps_changed: int = Field(description="Common nodes whose decision differs.")
+    states: tuple[int, int] = Field(description="States of each program.")
+    leaves: tuple[int, int] = Field(description="Leaves of each program.")
+    added: list[str] = Field(description="States of the second only.")
+    removed: list[str] = Field(description="States of the first only.")
+    changed: list[str] = Field(description="Common states whose decision differs.")
 
 
 class PacketDiff(_Model):
@@ -81,9 +81,7 @@ class PacketDiff(_Model):
     rules_added: list[str] = Field(description="Unmatched rules of the second.")
     rules_removed: list[str] = Field(description="Unmatched rules of the first.")
     same_space: bool = Field(description="Vectors of one teacher and layer, which can be compared.")
-    templates: list[TemplateDiff] = Field(description="Common templates.")
-    templates_added: list[str] = Field(description="Templates of the second only.")
-    templates_removed: list[str] = Field(description="Templates of the first only.")
+    program: ProgramDiff = Field(description="States and their decisions.")
 
 
 def diff_packets(a: Packet, b: Packet) -> PacketDiff:
@@ -96,25 +94,19 @@ def diff_packets(a: Packet, b: Packet) -> PacketDiff:
     pairs = _match(left, right)
     matched_a, matched_b = {i for i, _, _ in pairs}, {j for _, j, _ in pairs}
     measured_a, measured_b = ({s.template for s in p.manifest.fidelity.shapes} for p in (a, b))
-    tries_a = {t.template: t for t in a.graph.templates}
-    tries_b = {t.template: t for t in b.graph.templates}
     return PacketDiff(
         a=a.digest,
         b=b.digest,
         identical=a.digest == b.digest,
         manifest=_changes(_provenance(a), _provenance(b)),
         fidelity=_changes(_fidelity(a, measured_b), _fidelity(b, measured_a)),
-        symbols_added=[s for s in b.graph.symbols if s not in a.graph.symbols],
-        symbols_removed=[s for s in a.graph.symbols if s not in b.graph.symbols],
+        symbols_added=[s for s in b.program.symbols if s not in a.program.symbols],
+        symbols_removed=[s for s in a.program.symbols if s not in b.program.symbols],
         rules=[_rule(left, right, i, j, order, same_space) for i, j, order in pairs],
-        rules_added=[r.name for j, r in enumerate(b.graph.rules) if j not in matched_b],
-        rules_removed=[r.name for i, r in enumerate(a.graph.rules) if i not in matched_a],
+        rules_added=[r.name for j, r in enumerate(b.program.rules) if j not in matched_b],
+        rules_removed=[r.name for i, r in enumerate(a.program.rules) if i not in matched_a],
         same_space=same_space,
-        templates=[
-            _template(tries_a[name], tries_b[name], a.graph, b.graph, pairs) for name in tries_a if name in tries_b
-        ],
-        templates_added=[name for name in tries_b if name not in tries_a],
-        templates_removed=[name for name in tries_a if name not in tries_b],
+        program=_program(a.program, b.program, pairs),
     )
 
 
@@ -122,13 +114,13 @@ class _Side:
     """A packet with its rows by the names of their argument symbols."""
 
     def __init__(self, packet: Packet) -> None:
-        self.graph = packet.graph
+        self.program = packet.program
         self.vectors_KD = packet.concepts.vectors_KD.astype(np.float64)
-        symbols, outputs = packet.graph.symbols, read_outputs(packet)
+        symbols, outputs = packet.program.symbols, read_outputs(packet)
         self.written_K = [None if o is None else symbols[o] for o in outputs]
         self.rows: list[dict[tuple[str, ...], int]] = [
             {tuple(symbols[x] for x in row): rule.offset + i for i, row in enumerate(rule.rows)}
-            for rule in packet.graph.rules
+            for rule in packet.program.rules
         ]
 
 
@@ -139,11 +131,11 @@ def _match(left: _Side, right: _Side) -> list[_Pair]:
     """(rule of a, rule of b, order of arguments): greedy by similarity, each rule once, with common rows."""
     candidates: list[tuple[tuple[float, float, bool], _Pair]] = []
     for i, rows_a in enumerate(left.rows):
-        arity = left.graph.rules[i].arity
+        arity = left.program.rules[i].arity
         identity = tuple(range(arity))
         orders = list(permutations(identity)) if arity <= MAX_ORDERS_ARITY else [identity]
         for j, rows_b in enumerate(right.rows):
-            if right.graph.rules[j].arity != arity:
+            if right.program.rules[j].arity != arity:
                 continue
             for order in orders:
                 reordered = {tuple(k[order[x]] for x in identity): row for k, row in rows_b.items()}
@@ -171,11 +163,11 @@ def _rule(left: _Side, right: _Side, i: int, j: int, order: tuple[int, ...], sam
         size = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
         cosine = (x * y).sum(axis=1) / np.maximum(size, 1e-12)
     return RuleDiff(
-        a=left.graph.rules[i].name,
-        b=right.graph.rules[j].name,
+        a=left.program.rules[i].name,
+        b=right.program.rules[j].name,
         order=list(order),
-        family_a=left.graph.rules[i].family,
-        family_b=right.graph.rules[j].family,
+        family_a=left.program.rules[i].family,
+        family_b=right.program.rules[j].family,
         common=len(common),
         added=[list(k) for k in rows_b if k not in rows_a],
         removed=[list(k) for k in rows_a if k not in rows_b],
@@ -189,68 +181,44 @@ def _rule(left: _Side, right: _Side, i: int, j: int, order: tuple[int, ...], sam
     )
 
 
-# -- the graph --------------------------------------------------------------------------------------------------------
-def _template(a: TemplateGraph, b: TemplateGraph, graph_a: Graph, graph_b: Graph, pairs: list[_Pair]) -> TemplateDiff:
-    common_nodes = _common_nodes(a, b)
+# -- the program ------------------------------------------------------------------------------------------------------
+def _program(a: Program, b: Program, pairs: list[_Pair]) -> ProgramDiff:
     partner = {j: (i, order) for i, j, order in pairs}
-    unchanged = {i: (i, tuple(range(rule.arity))) for i, rule in enumerate(graph_a.rules)}
-    changed = sum(
-        _plain(a.nodes[i].step, graph_a, unchanged) != _plain(b.nodes[j].step, graph_b, partner)
-        for i, j in common_nodes
+    unchanged = {i: (i, tuple(range(rule.arity))) for i, rule in enumerate(a.rules)}
+    states_a, states_b = ({state_name(s.after): s for s in program.states} for program in (a, b))
+
+    def differs(x: State, y: State) -> bool:
+        return _plain(x.decision, a, unchanged) != _plain(y.decision, b, partner)
+
+    return ProgramDiff(
+        states=(len(a.states), len(b.states)),
+        leaves=(a.n_leaves, b.n_leaves),
+        added=[name for name in states_b if name not in states_a],
+        removed=[name for name in states_a if name not in states_b],
+        changed=[name for name, x in states_a.items() if name in states_b and differs(x, states_b[name])],
     )
-    common = common_nodes.get((0, 0), 0)
-    return TemplateDiff(
-        template=a.template,
-        nodes=(len(a.nodes), len(b.nodes)),
-        common=common,
-        added=b.n_skeletons - common,
-        removed=a.n_skeletons - common,
-        steps_changed=changed,
-    )
 
 
-def _common_nodes(a: TemplateGraph, b: TemplateGraph) -> dict[tuple[int, int], int]:
-    """Pairs of nodes reached by the same masks, to the number of common paths from them to an end."""
-    if not a.nodes or not b.nodes:
-        return {}
-    pending, pairs = [(0, 0)], {(0, 0)}
-    while pending:
-        following = set(_shared(a, b, pending.pop()))
-        pending += following - pairs
-        pairs |= following
-    paths: dict[tuple[int, int], int] = {}
-    for i, j in sorted(pairs, reverse=True):  # children come after their parents
-        if a.nodes[i].children or b.nodes[j].children:
-            paths[i, j] = min(sum(paths[pair] for pair in _shared(a, b, (i, j))), MAX_SKELETONS)
-        else:
-            paths[i, j] = 1
-    return paths
-
-
-def _shared(a: TemplateGraph, b: TemplateGraph, pair: tuple[int, int]) -> list[tuple[int, int]]:
-    children_a, children_b = a.nodes[pair[0]].children, b.nodes[pair[1]].children
-    return [(child, children_b[mask]) for mask, child in children_a.items() if mask in children_b]
-
-
-def _plain(step: Decision, graph: Graph, partner: dict[int, tuple[int, tuple[int, ...]]]) -> Hashable:
+def _plain(decision: Decision, program: Program, partner: dict[int, tuple[int, tuple[int, ...]]]) -> Hashable:
     """A decision with symbols by name, and rules by index and order of arguments of the first packet."""
-    if step.do == "literal":
-        return ("literal", step.text)
-    if step.do == "copy":
-        return ("copy", step.source, step.lead)
-    if step.do == "rule":
-        if step.rule not in partner:
-            return ("other rule", step.rule)
-        rule, order = partner[step.rule]
-        return ("rule", rule, tuple(step.sources[x] for x in order), step.lead)
-    # a set: the order of cases has no meaning, as their values are disjoint
-    return (
-        "guard",
-        step.source,
-        frozenset(
-            (frozenset(graph.symbols[v] for v in case.values), _plain(case.then, graph, partner)) for case in step.cases
-        ),
-    )
+    match decision:
+        case WriteLiteral():
+            return ("literal", decision.text)
+        case WriteCopy():
+            return ("copy", decision.source.model_dump_json(), decision.lead)
+        case WriteRule():
+            if decision.rule not in partner:
+                return ("other rule", decision.rule)
+            rule, order = partner[decision.rule]
+            sources = tuple(decision.sources[x].model_dump_json() for x in order)
+            return ("rule", rule, sources, decision.lead)
+        case Test():
+            # a set: the order of cases has no meaning, as their values are disjoint
+            cases = frozenset(
+                (frozenset(map(str, case.values)), _plain(case.then, program, partner)) for case in decision.cases
+            )
+            otherwise = None if decision.otherwise is None else _plain(decision.otherwise, program, partner)
+            return ("test", decision.ask.model_dump_json(), cases, otherwise)
 
 
 # -- the manifest -----------------------------------------------------------------------------------------------------

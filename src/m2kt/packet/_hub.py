@@ -7,7 +7,7 @@ from pathlib import Path
 
 from m2kt.errors import PacketError
 
-from ._parts import PARTS, check_size
+from ._parts import GRAPH, PARTS, check_size, parts_of
 
 
 def download(repo_id: str, revision: str | None, into: Path, *, token: str | None = None) -> None:
@@ -20,8 +20,9 @@ def download(repo_id: str, revision: str | None, into: Path, *, token: str | Non
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        snapshot = Path(snapshot_download(repo_id, revision=revision, token=token, allow_patterns=list(PARTS)))
-        for name in PARTS:  # the Hub's cache consists of links, which a packet must not contain
+        snapshot = Path(snapshot_download(repo_id, revision=revision, token=token, allow_patterns=[*PARTS, GRAPH]))
+        found = {path.name for path in snapshot.iterdir()}  # a newer packet may have been uploaded over one of format 1
+        for name in parts_of(found):  # the Hub's cache consists of links, which a packet must not contain
             if (snapshot / name).is_file():
                 check_size(name, (snapshot / name).stat().st_size, repo_id)
                 shutil.copyfile(snapshot / name, into / name)

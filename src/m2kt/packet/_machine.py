@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from m2kt.probes import MASK, Unit
 
-from ._graph import FailureKind
 from ._pointers import (
     Answer,
     Back,
@@ -35,6 +34,7 @@ from ._pointers import (
     WriteLiteral,
     WriteRule,
 )
+from ._trace import FailureKind
 
 Place = int | None
 
@@ -251,7 +251,7 @@ def _compile_leaf(leaf: Leaf, number: int) -> Decide:
     finds = [compile_pointer(source) for source in sources]
 
     def act(tape: Tape) -> Action:
-        places = []
+        places: list[int] = []
         for find in finds:
             place = find(tape)
             if place is None or place >= len(tape.names):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,7 +12,15 @@ from m2kt.errors import PacketError, explain
 from ._json import JSONObject, check_canonical, parse_json
 from ._json import canonical_json as canonical_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+VERSIONS = (1, FORMAT_VERSION)
+# What the manifest of format 1 holds: a field that came later is not in its canonical form.
+_TOP = "format_version name created teacher embedding verbalised ledger seed config libraries fallback fallback_reason"
+_FIDELITY = "agreement coverage probe_accuracy causal_edge_share floor shapes other"
+FIELDS_1: dict[str, bool | dict[str, bool]] = {
+    **dict.fromkeys((*_TOP.split(), "notes", "files"), True),
+    "fidelity": dict.fromkeys(_FIDELITY.split(), True),
+}
 
 ConceptSource = Literal["interrogation", "clustering", "gradient", "probe"]
 
@@ -52,7 +60,7 @@ class ShapeFidelity(_Model):
         le=1,
         description="Share of covered prompts on which the rollout is the teacher's answer.",
     )
-    coverage: float = Field(ge=0, le=1, description="Share of prompts that the graph rolls out to the end.")
+    coverage: float = Field(ge=0, le=1, description="Share of prompts that the program rolls out to the end.")
 
 
 class Fidelity(_Model):
@@ -65,7 +73,7 @@ class Fidelity(_Model):
         description="Share of covered prompts on which the rollout is the teacher's answer.",
     )
     coverage: float | None = Field(
-        default=None, ge=0, le=1, description="Share of prompts that the graph rolls out to the end."
+        default=None, ge=0, le=1, description="Share of prompts that the program rolls out to the end."
     )
     probe_accuracy: float | None = Field(
         default=None,
@@ -106,7 +114,7 @@ def library_versions() -> dict[str, str]:
 class Manifest(_Model):
     """``manifest.json``."""
 
-    format_version: Literal[1] = Field(default=1, description="Version of the packet format.")
+    format_version: Literal[1, 2] = Field(default=2, description="Version of the packet format.")
     name: str = Field(min_length=1, description="Name of the packet, usually that of the probe spec.")
     created: str = Field(description="Time of extraction, ISO 8601 in UTC; supplied by the caller.")
     teacher: TeacherCard = Field(description="The model that the skill comes from.")
@@ -117,8 +125,8 @@ class Manifest(_Model):
     seed: int = Field(default=0, description="Seed of the extraction.")
     config: JSONObject = Field(default_factory=dict, description="The resolved configuration of the extraction.")
     libraries: dict[str, str] = Field(default_factory=library_versions, description="Library versions.")
-    fallback: bool = Field(default=False, description="True: no graph was found; the packet holds plain traces.")
-    fallback_reason: str | None = Field(default=None, description="Why no graph was found.")
+    fallback: bool = Field(default=False, description="True: no program was found; the packet holds plain traces.")
+    fallback_reason: str | None = Field(default=None, description="Why no program was found.")
     notes: list[str] = Field(default_factory=list, description="Remarks for people.")
     files: dict[str, str] = Field(
         default_factory=dict,
@@ -131,14 +139,15 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
     what = f"{where}: manifest.json"
     data = parse_json(raw, what)
     version = data.get("format_version") if isinstance(data, dict) else None
-    if version != FORMAT_VERSION or type(version) is not int:
+    if version not in VERSIONS or type(version) is not int:
         raise PacketError(
-            f"{where}: expected packet format version {FORMAT_VERSION}, got {version!r}; "
+            f"{where}: expected packet format version 1 or {FORMAT_VERSION}, got {version!r}; "
             "extract it again, or use the release of m2kt that wrote it"
         )
     try:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
         raise PacketError(f"{what} is not valid: {explain(error)}") from error
-    check_canonical(raw, lambda: manifest.model_dump(mode="json"), what)
+    fields: Any = FIELDS_1 if version == 1 else None
+    check_canonical(raw, lambda: manifest.model_dump(mode="json", include=fields), what)
     return manifest

@@ -14,12 +14,14 @@ from m2kt.errors import PacketError, SpecError
 from m2kt.probes import ProbeSpec
 
 from ._card import write_card
-from ._check import check_card, check_packet
+from ._check import check_card, check_packet, check_tensors
 from ._concepts import Concepts
-from ._graph import Graph, parse_graph
+from ._convert import convert, convert_tensors
+from ._format1 import check_against_spec, check_graph, parse_graph
 from ._json import canonical_json, check_printable_data, one_line
-from ._manifest import Manifest, parse_manifest
-from ._parts import CARD, GRAPH, MANIFEST, SIGNATURE, SPEC, TENSORS, check_size, read_parts, write_parts
+from ._manifest import FORMAT_VERSION, Manifest, parse_manifest
+from ._parts import CARD, GRAPH, MANIFEST, PROGRAM, SIGNATURE, SPEC, TENSORS, check_size, read_parts, write_parts
+from ._program import Program, parse_program
 from ._sign import Signature, sign_files, verify_files
 from ._tensors import Array, Arrays, read_arrays, write_arrays
 from ._yaml import check_yaml
@@ -31,14 +33,14 @@ class Packet:
 
     manifest: Manifest
     """M: provenance, fidelity, ledger."""
-    graph: Graph
-    """A: symbols, rules, one trie for each template."""
+    program: Program
+    """A: symbols, rules, and what to write in each state."""
     spec: ProbeSpec
     """The prompts, without the truth."""
     concepts: Concepts
     """C: a vector for each rule row, prototypes of the symbols."""
     attention: Arrays = field(default_factory=dict)
-    """A: the teacher's attention along the edges of the graph."""
+    """A: the teacher's attention from steps to the units that they read."""
     traces: Arrays = field(default_factory=dict)
     """R: sequences of latent states, and ``confidence_K``."""
     signature: Signature | None = None
@@ -75,11 +77,19 @@ class Packet:
         if verify:
             _check_digests(manifest, parts, where)
         check_card(parts[CARD], f"{where}: {CARD}")
-        graph = parse_graph(parts[GRAPH], where)
+        skill = GRAPH if manifest.format_version == 1 else PROGRAM
+        if skill not in parts:
+            raise PacketError(
+                f"{where} is of format {manifest.format_version}, but has no {skill}; get the packet again"
+            )
         spec = _read_spec(parts[SPEC], f"{where}: {SPEC}")
-        arrays, attention, traces = (read_arrays(parts[name], f"{where}: {name}") for name in TENSORS)
-        concepts = Concepts.from_arrays(arrays, where)
-        packet = cls(manifest, graph, spec, concepts, attention, traces, signature, parts)
+        if manifest.format_version == 1:
+            program, concepts, attention, traces = _read_format1(parts, manifest, spec, where)
+        else:
+            program = parse_program(parts[PROGRAM], where)
+            arrays, attention, traces = (read_arrays(parts[name], f"{where}: {name}") for name in TENSORS)
+            concepts = Concepts.from_arrays(arrays, where)
+        packet = cls(manifest, program, spec, concepts, attention, traces, signature, parts)
         packet.check(where)
         if verify:
             _check_ledger(packet, where)
@@ -89,7 +99,8 @@ class Packet:
         """Write the packet, as a single file where ``path`` ends in ``.m2kp``, else as a directory.
 
         A packet that is unchanged since it was loaded keeps its signature; any other is signed with ``key``, by
-        default the local one. A failure leaves an older packet at ``path`` as it was.
+        default the local one, also one that was of format 1: it becomes one of this format. A failure leaves an older
+        packet at ``path`` as it was.
 
         Raises:
             StorageError: the disk refused, or ``path`` holds something other than a packet.
@@ -168,7 +179,7 @@ class Packet:
         return {
             "name": self.manifest.name,
             "concepts": f"{self.n_concepts}",
-            "rules": f"{len(self.graph.rules)}",
+            "rules": f"{len(self.program.rules)}",
             "teacher": self.manifest.teacher.name,
             "digest": digest,
             "signer": self.signature.keyid[:12] if self.signature else "none",
@@ -176,12 +187,12 @@ class Packet:
 
     def check(self, where: str = "packet") -> None:
         """Raise PacketError unless all parts are consistent and every number is finite."""
-        check_packet(self.manifest, self.graph, self.spec, self._tensors(), where)
+        check_packet(self.manifest, self.program, self.spec, self._tensors(), where)
 
     @property
     def n_concepts(self) -> int:
         """K."""
-        return self.graph.n_concepts
+        return self.program.n_concepts
 
     @property
     def confidence_K(self) -> Array | None:
@@ -214,16 +225,17 @@ class Packet:
     def _content_parts(self) -> dict[str, bytes]:
         parts = {name: write_arrays(arrays, name) for name, arrays in self._tensors().items()}
         parts[SPEC] = self.spec.public().to_yaml().encode()
-        parts[GRAPH] = canonical_json(self.graph.model_dump(mode="json"))
+        parts[PROGRAM] = canonical_json(self.program.model_dump(mode="json", by_alias=True))
         return parts
 
     def _fresh_parts(self) -> dict[str, bytes]:
         """All parts except the signature, as they would be written now."""
         parts = self._content_parts()
         size = _payload_size(parts)
-        ledger = self.manifest.ledger.model_copy(update={"packet_bytes": size, "concepts": self.graph.n_concepts})
-        manifest = self.manifest.model_copy(update={"ledger": ledger, "files": {}})
-        parts[CARD] = write_card(manifest, self.graph, self.spec).encode()
+        ledger = self.manifest.ledger.model_copy(update={"packet_bytes": size, "concepts": self.program.n_concepts})
+        fresh = {"ledger": ledger, "files": {}, "format_version": FORMAT_VERSION}
+        manifest = self.manifest.model_copy(update=fresh)
+        parts[CARD] = write_card(manifest, self.program, self.spec).encode()
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(parts.items())}
         manifest = manifest.model_copy(update={"files": digests})
         parts[MANIFEST] = canonical_json(manifest.model_dump(mode="json"))
@@ -231,14 +243,22 @@ class Packet:
 
     def _current_parts(self) -> dict[str, bytes]:
         """The parts as loaded if nothing was changed since (arrays may be modified in place); else fresh ones."""
-        if self._parts is not None:
-            loaded = {name: self._parts[name] for name in (*TENSORS, SPEC, GRAPH)}
-            if loaded == self._content_parts() and parse_manifest(self._parts[MANIFEST], "") == self.manifest:
+        if self._parts is not None and parse_manifest(self._parts[MANIFEST], "") == self.manifest:
+            content = self._content_parts()
+            if self.manifest.format_version == 1:
+                read = _read_format1(self._parts, self.manifest, self.spec, "")
+                as_loaded = dataclasses.replace(
+                    self, program=read[0], concepts=read[1], attention=read[2], traces=read[3]
+                )
+                unchanged = as_loaded._content_parts() == content and self._parts[SPEC] == content[SPEC]
+            else:
+                unchanged = all(self._parts[name] == part for name, part in content.items())
+            if unchanged:
                 return self._parts
         return self._fresh_parts()
 
     def _signed_parts(self, key: Path | None) -> dict[str, bytes]:
-        parts = self._current_parts()
+        parts = self._current_parts() if self.manifest.format_version == FORMAT_VERSION else self._fresh_parts()
         if key is None and SIGNATURE in parts:
             return parts
         unsigned = {name: content for name, content in parts.items() if name != SIGNATURE}
@@ -260,12 +280,29 @@ def _check_digests(manifest: Manifest, parts: dict[str, bytes], where: str) -> N
 
 def _check_ledger(packet: Packet, where: str) -> None:
     ledger, parts = packet.manifest.ledger, packet._parts or {}
-    counted = (packet.n_concepts, sum(len(parts[name]) for name in (*TENSORS, SPEC, GRAPH)))
+    skill = GRAPH if GRAPH in parts else PROGRAM
+    counted = (packet.n_concepts, sum(len(parts[name]) for name in (*TENSORS, SPEC, skill)))
     if (ledger.concepts, ledger.packet_bytes) != counted:
         raise PacketError(
             f"{where}: manifest.json counts {ledger.concepts} concepts and {ledger.packet_bytes} bytes, "
             f"expected {counted[0]} and {counted[1]}"
         )
+
+
+def _read_format1(
+    parts: dict[str, bytes], manifest: Manifest, spec: ProbeSpec, where: str
+) -> tuple[Program, Concepts, Arrays, Arrays]:
+    """Program, concepts, attention and traces of a packet of format 1, checked as that format was."""
+    graph = parse_graph(parts[GRAPH], where)
+    arrays, attention, traces = (read_arrays(parts[name], f"{where}: {name}") for name in TENSORS)
+    concepts = Concepts.from_arrays(arrays, where)
+    check_graph(graph, where)
+    check_against_spec(graph, spec, where)
+    tensors = dict(zip(TENSORS, (arrays, attention, traces), strict=True))
+    n_nodes = [len(template.nodes) for template in graph.templates]
+    check_tensors(manifest, graph.symbols, graph.rules, n_nodes, tensors, where)
+    conversion = convert(graph, spec, where)
+    return conversion.program, concepts, *convert_tensors(conversion, attention, traces)
 
 
 def _read_spec(raw: bytes, what: str) -> ProbeSpec:

@@ -14,6 +14,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Container
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -25,13 +26,16 @@ SIGNATURE = "signature.json"
 CARD = "README.md"
 TENSORS = ("concepts.safetensors", "attention.safetensors", "traces.safetensors")
 SPEC = "probes.yaml"
-GRAPH = "graph.json"
-PARTS = (MANIFEST, CARD, SPEC, GRAPH, *TENSORS, SIGNATURE)
+PROGRAM = "program.json"
+GRAPH = "graph.json"  # of format 1, in its place
+PARTS = (MANIFEST, CARD, SPEC, PROGRAM, *TENSORS, SIGNATURE)
+PARTS_1 = (MANIFEST, CARD, SPEC, GRAPH, *TENSORS, SIGNATURE)
 SUFFIX = ".m2kp"
 LIMITS = {  # bytes; their sum stays below the 4 GiB of a plain zip
     MANIFEST: 1 << 20,
     CARD: 1 << 20,
     SPEC: 1 << 20,
+    PROGRAM: 16 << 20,
     GRAPH: 16 << 20,
     TENSORS[0]: 2 << 30,
     TENSORS[1]: 512 << 20,
@@ -46,6 +50,11 @@ _END = struct.Struct("<4s4H2IH")
 _VERSION, _UNIX, _DATE = 20, 3 << 8, (1 << 5) | 1  # 1980-01-01
 _MODE = 0o100644 << 16
 _LONGEST_NAME = 255
+
+
+def parts_of(names: Container[str]) -> tuple[str, ...]:
+    """The parts of the format that a packet with these names is of."""
+    return PARTS_1 if GRAPH in names and PROGRAM not in names else PARTS
 
 
 def check_size(name: str, size: int, where: str) -> None:
@@ -110,15 +119,16 @@ def _read_directory(path: Path) -> dict[str, bytes]:
         names = set(islice(visible, MAX_NAMES))
     if MANIFEST not in names:
         raise PacketError(f"{path} is no packet: expected {MANIFEST} in it")
-    missing = [name for name in PARTS if name not in names]
+    parts = parts_of(names)
+    missing = [name for name in parts if name not in names]
     if missing:
         raise PacketError(f"{path} is incomplete: {', '.join(missing)} missing; get the packet again")
-    unknown = sorted(names - set(PARTS))
+    unknown = sorted(names - set(parts))
     if unknown:
         raise PacketError(
             f"{path} holds files that are not part of a packet: {', '.join(map(repr, unknown[:3]))}; remove them"
         )
-    return {name: _read_file(path / name) for name in PARTS}
+    return {name: _read_file(path / name) for name in parts}
 
 
 def _read_file(path: Path) -> bytes:
@@ -176,11 +186,12 @@ def _sync_directory(path: Path) -> None:
 # -- single file ------------------------------------------------------------------------------------------------------
 def zip_bytes(files: dict[str, bytes]) -> bytes:
     """A packet as one file."""
-    checksums = {name: zlib.crc32(files[name]) for name in PARTS}
+    parts = parts_of(files)
+    checksums = {name: zlib.crc32(files[name]) for name in parts}
     pieces: list[bytes] = []
-    for name in PARTS:
+    for name in parts:
         pieces += [_local_header(name, checksums[name], len(files[name])), files[name]]
-    return b"".join([*pieces, _directory(checksums, {name: len(files[name]) for name in PARTS})])
+    return b"".join([*pieces, _directory(checksums, {name: len(files[name]) for name in parts})])
 
 
 def read_zip(file: BinaryIO, size: int, where: str) -> dict[str, bytes]:
@@ -194,7 +205,7 @@ def read_zip(file: BinaryIO, size: int, where: str) -> dict[str, bytes]:
             raise PacketError(f"{where} is no packet file: expected the entry {expected}; get the packet again")
         _, _, flags, method, _, _, _, _, length, n_name, _ = _LOCAL.unpack(head)
         name = file.read(min(n_name, _LONGEST_NAME)).decode("ascii", "replace")
-        _check_name(name, expected, files, where)
+        _check_name(name, GRAPH if (name, expected) == (GRAPH, PROGRAM) else expected, files, where)
         if method != 0 or flags & 1:
             raise PacketError(f"{where}: {name} is compressed or encrypted; expected it stored")
         check_size(name, length, where)
@@ -207,7 +218,7 @@ def read_zip(file: BinaryIO, size: int, where: str) -> dict[str, bytes]:
             raise PacketError(
                 f"{where} is not in canonical form: the header of {name} was edited; get the packet again"
             )
-    end = _directory(checksums, {name: len(files[name]) for name in PARTS})
+    end = _directory(checksums, {name: len(content) for name, content in files.items()})
     rest = file.read(len(end))
     if rest[:4] == b"PK\3\4" and len(rest) >= _LOCAL.size:
         n_name = min(_LOCAL.unpack(rest[: _LOCAL.size])[9], _LONGEST_NAME)
@@ -221,7 +232,7 @@ def read_zip(file: BinaryIO, size: int, where: str) -> dict[str, bytes]:
 def _check_name(name: str, expected: str, read: dict[str, bytes], where: str) -> None:
     if name in read:
         raise PacketError(f"{where} holds {name} twice; do not use this packet")
-    if name not in PARTS:
+    if name not in (*PARTS, GRAPH):
         raise PacketError(f"{where} holds a file that is not part of a packet: {name!r}; do not use this packet")
     if name != expected:
         raise PacketError(f"{where} is not in canonical form: expected {expected}, got {name}; get the packet again")
@@ -234,9 +245,8 @@ def _local_header(name: str, checksum: int, size: int) -> bytes:
 
 def _directory(checksums: dict[str, int], sizes: dict[str, int]) -> bytes:
     entries, offset = b"", 0
-    for name in PARTS:
-        size = sizes[name]
+    for name, size in sizes.items():
         head = (b"PK\1\2", _UNIX | _VERSION, _VERSION, 0, 0, 0, _DATE, checksums[name], size, size)
         entries += _CENTRAL.pack(*head, len(name), 0, 0, 0, 0, _MODE, offset) + name.encode()
         offset += _LOCAL.size + len(name) + size
-    return entries + _END.pack(b"PK\5\6", 0, 0, len(PARTS), len(PARTS), len(entries), offset, 0)
+    return entries + _END.pack(b"PK\5\6", 0, 0, len(sizes), len(sizes), len(entries), offset, 0)

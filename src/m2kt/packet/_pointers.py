@@ -179,8 +179,8 @@ class Test(_Model):
 
 Leaf = WriteLiteral | WriteCopy | WriteRule
 Decision = Annotated[WriteLiteral | WriteCopy | WriteRule | Test, Field(discriminator="do")]
-for _model in (Case, Test):
-    _model.model_rebuild()
+Case.model_rebuild()
+Test.model_rebuild()
 
 
 def leaves(decision: Decision) -> Iterator[Leaf]:

@@ -1,339 +1,204 @@
-"""A graph's tries as one program over all its shapes: what to do next, and where to look from where one looked last.
-
-The tries point with absolute indices, so each speaks of its own shape only. Here every step of every trie is an
-example for a decision list: *behind this step, if the step two before was that, or the pointer before has arrived
-there, do this, with pointers so far from those*. A clause must be right on all that it meets, so the lists repeat the
-tries exactly; what they share between shapes carries over to others.
-"""
+"""The program of a skill: one state for each mask that may have been written last, each with a decision."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from m2kt.errors import PacketError
-from m2kt.probes import MASK
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ._graph import Case, Decision, Guard, TemplateGraph, WriteCopy, WriteLiteral, WriteRule
+from m2kt.errors import PacketError, explain
+from m2kt.probes import MASK, Prompt, Segmenter, Unit
 
-REACH = 24  # steps that a pointer may look back
-REACHES = (2, 4, 8, 16)  # steps that the conditions of a list may look back; nearer is better
-LANDMARKS = ("start", "end", "first", "last")  # kinds of anchors in the prompt
-MAX_EXAMPLES = 20_000
+from ._json import check_canonical, parse_json
+from ._machine import Action, Stuck, Tape, compile_decision, name_of
+from ._pointers import Decision, WriteCopy, WriteLiteral, leaves
+from ._trace import OutputLookup, RolloutFailure, Rule, Trace, TracedUnit
 
-Leaf = WriteLiteral | WriteCopy | WriteRule
-Anchor = tuple[str | int, ...]  # ("here",), ("tested",), ("back", steps, argument), ("end",), ("first", mask)
-Aim = tuple[Anchor, int]  # so far from there
-Fact = tuple[str | int, ...]  # ("did", steps back, what) or ("back", steps, argument, *landmark, distance)
+START_STATE = ("",)
+Granularity = Literal["values", "digits", "letters"]
+"""Whether a slot value is one symbol, or its digits are, or its letters too."""
 
 
-def pointers(step: Decision) -> tuple[int, ...]:
-    """Where a step looks; of a guard, where its first test looks."""
-    if isinstance(step, WriteLiteral):
-        return ()
-    return tuple(step.sources) if isinstance(step, WriteRule) else (step.source,)
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
 
-def aimed(step: Decision, at: Sequence[int]) -> Decision:
-    """The same step looking elsewhere."""
-    if isinstance(step, WriteLiteral):
-        return step
-    return step.model_copy(update={"sources": list(at)} if isinstance(step, WriteRule) else {"source": at[0]})
+class State(_Model):
+    """What to do behind units of certain masks."""
+
+    after: tuple[str, ...] = Field(description="Masks of the last units; empty: where the answer begins.")
+    decision: Decision = Field(description="What comes next.")
 
 
-def mask_of(step: Leaf) -> str:
-    """Mask of the unit that a step writes."""
-    return step.text if isinstance(step, WriteLiteral) and step.symbol is None else step.lead + MASK
+class Program(_Model):
+    """Symbols, rules, and the states of one skill at every size."""
 
-
-def describe(step: Decision) -> str:
-    """A step in words."""
-    if isinstance(step, WriteLiteral):
-        return f"write {step.text!r}"
-    return f"{'test' if isinstance(step, Guard) else step.do} units {pointers(step)}"
-
-
-def _what(step: Decision) -> str:
-    """A step without where it looks."""
-    return aimed(step, [0] * len(pointers(step))).model_dump_json()
-
-
-@dataclass(frozen=True)
-class Deed:
-    """A step that was taken, a test that was made, or a unit of the prompt."""
-
-    what: str
-    at: tuple[int, ...] = ()
-    test: bool = False
-
-
-@dataclass(frozen=True)
-class Past:
-    """A prompt's shape, all that was done behind it, and what tests have told."""
-
-    prompt: tuple[str, ...]  # masks of its units
-    deeds: tuple[Deed, ...]
-    here: int  # index of the unit to be written
-    known: tuple[tuple[int, frozenset[int]], ...] = ()  # symbols that a unit may hold
-
-    @classmethod
-    def begin(cls, prompt: Sequence[str]) -> Past:
-        """The end of a prompt."""
-        return cls(tuple(prompt), tuple(Deed(mask) for mask in prompt), len(prompt))
-
-    def wrote(self, step: Leaf) -> Past:
-        """The past after a step."""
-        return replace(self, deeds=(*self.deeds, Deed(_what(step), pointers(step))), here=self.here + 1)
-
-    def tested(self, test: Guard, outcome: int) -> Past:
-        """The past after a test that came out as its case number ``outcome``."""
-        told = (test.source, self.possible(test.source, test.cases[outcome].values))
-        known = (*((unit, values) for unit, values in self.known if unit != test.source), told)
-        deed = Deed(f"{_what(test)} {outcome}", (test.source,), test=True)
-        return replace(self, deeds=(*self.deeds, deed), known=known)
-
-    def possible(self, unit: int, values: Sequence[int]) -> frozenset[int]:
-        """Those of ``values`` that earlier tests of the unit leave open."""
-        return dict(self.known).get(unit, frozenset(values)) & frozenset(values)
-
-    @cached_property
-    def landmarks(self) -> dict[Anchor, int]:
-        """Places in the prompt that every shape has."""
-        found: dict[Anchor, int] = {("start",): 0, ("end",): len(self.prompt)}
-        for i, mask in enumerate(self.prompt):
-            if not mask.endswith(MASK):
-                found.setdefault(("first", mask), i)
-                found["last", mask] = i
-        return found
-
-    @cached_property
-    def looked(self) -> dict[Anchor, int]:
-        """Where the last steps looked."""
-        recent = enumerate(reversed(self.deeds[-REACH:]), start=1)
-        return {("back", j, i): place for j, deed in recent for i, place in enumerate(deed.at)}
-
-    @cached_property
-    def anchors(self) -> dict[Anchor, int]:
-        """All that a pointer may be aimed from."""
-        last = self.deeds[-1]
-        tested: dict[Anchor, int] = {("tested",): last.at[0]} if last.test else {}
-        return {("here",): self.here, **tested, **self.looked, **self.landmarks}
-
-    def aims(self, place: int) -> frozenset[Aim]:
-        """All ways to point at ``place``."""
-        return frozenset((anchor, place - at) for anchor, at in self.anchors.items())
-
-    def find(self, aim: Aim) -> int | None:
-        """Where an aim points, or None where nothing is written there."""
-        anchor, far = aim
-        place = self.anchors.get(anchor, -self.here - far - 1) + far
-        return place if 0 <= place < self.here else None
-
-    @cached_property
-    def facts(self) -> frozenset[Fact]:
-        """What conditions may speak of: which steps went before, and how far their pointers are from landmarks."""
-        recent = enumerate(reversed(self.deeds[-REACH:]), start=1)
-        did: set[Fact] = {("did", j, deed.what) for j, deed in recent}
-        distances: set[Fact] = {
-            (*pointer, *landmark, place - at)
-            for pointer, place in self.looked.items()
-            for landmark, at in self.landmarks.items()
-        }
-        return frozenset(did | distances)
-
-
-@dataclass(frozen=True)
-class Example:
-    """What was done, and the past that led to it."""
-
-    past: Past
-    step: Decision
-
-    @cached_property
-    def what(self) -> str:
-        """The step without where it looks."""
-        return _what(self.step)
-
-    @cached_property
-    def aims(self) -> list[frozenset[Aim]]:
-        """Per pointer, all ways to say where it looks."""
-        return [self.past.aims(place) for place in pointers(self.step)]
-
-
-def examples(template: TemplateGraph, prompt: Sequence[str]) -> Iterator[Example]:
-    """Every step of a trie behind every past that leads to it. Tests whose outcome is known by then are left out."""
-    pending: list[tuple[int, Decision, Past]] = []
-    if template.nodes:
-        pending.append((0, template.nodes[0].step, Past.begin(prompt)))
-    while pending:
-        node, step, past = pending.pop()
-        if not isinstance(step, Guard):
-            yield Example(past, step)
-            child = template.nodes[node].children.get(mask_of(step))
-            if child is not None:
-                pending.append((child, template.nodes[child].step, past.wrote(step)))
-            continue
-        cases = sorted(step.cases, key=lambda case: sorted(case.values))
-        nothing = WriteLiteral(text="")
-        test = Guard(source=step.source, cases=[Case(values=sorted(c.values), then=nothing) for c in cases])
-        possible = [i for i, case in enumerate(cases) if past.possible(step.source, case.values)]
-        if len(possible) > 1:
-            yield Example(past, test)
-        for i in possible:
-            told = past.tested(test, i) if len(possible) > 1 else past
-            pending.append((node, cases[i].then, told))
-
-
-@dataclass(frozen=True)
-class Clause:
-    """If ``given`` is a fact, or in any case, take ``step`` with its pointers aimed so."""
-
-    given: Fact | None
-    step: Decision
-    aims: tuple[Aim, ...]
-    shapes: int  # in which the condition was met
+    symbols: list[str] = Field(description="All symbols; ids are indices.")
+    classes: list[int] = Field(description="The class of each symbol; symbols of one slot are of one class.")
+    granularity: Granularity = Field(default="values", description="What slot values are cut into.")
+    rules: list[Rule] = Field(description="Rules, in concept order.")
+    states: list[State] = Field(description="One for each mask that an answer may have behind it.")
+    stop: str = Field(description="The stop string: the last unit of every complete trace.")
 
     @property
-    def by_heart(self) -> bool:
-        """The condition was met in one shape only: it may say no more than which shape it is."""
-        return self.given is not None and self.shapes == 1
+    def n_concepts(self) -> int:
+        """K, rows of all rules."""
+        return sum(len(r.rows) for r in self.rules)
 
-    def __str__(self) -> str:
-        if self.given is None:
-            return describe(self.step)
-        did = self.given[0] == "did"
-        said = f"what was done {self.given[1]} steps before" if did else "where a pointer stands"
-        return f"{describe(self.step)} by {said}"
+    def first_leaves(self) -> list[int]:
+        """By state, the index of its first leaf among the leaves of all states."""
+        counts = [sum(1 for _ in leaves(state.decision)) for state in self.states]
+        return [sum(counts[:i]) for i in range(len(counts))]
 
-
-@dataclass(frozen=True)
-class Program:
-    """Decision lists, by the step done last."""
-
-    lists: dict[str, list[Clause]]
-    rare: list[Decision]
-    """Steps that are done in one of its shapes only."""
-
-    def next(self, past: Past) -> Decision | None:
-        """The next step; None where the program does not say."""
-        for clause in self.lists.get(past.deeds[-1].what, []):
-            if clause.given is None or clause.given in past.facts:
-                places = [past.find(aim) for aim in clause.aims]
-                found = [place for place in places if place is not None]
-                return aimed(clause.step, found) if len(found) == len(places) else None
-        return None
+    def concept(self, unit: TracedUnit) -> int:
+        """Index of the concept that wrote a unit of kind 'rule'."""
+        assert unit.rule is not None and unit.row is not None
+        return self.rules[unit.rule].offset + unit.row
 
     @property
-    def clauses(self) -> list[Clause]:
-        """Of all lists."""
-        return [clause for one in self.lists.values() for clause in one]
+    def n_leaves(self) -> int:
+        """Leaves of all states."""
+        return sum(1 for state in self.states for _ in leaves(state.decision))
 
 
-def learn(shapes: Sequence[tuple[TemplateGraph, Sequence[str]]]) -> Program:
-    """The program that repeats all given tries exactly.
+def parse_program(raw: bytes, where: str) -> Program:
+    """Program from its bytes; its consistency is checked by :func:`check_program`."""
+    what = f"{where}: program.json"
+    data = parse_json(raw, what)
+    try:
+        program = Program.model_validate(data)
+    except (ValidationError, RecursionError) as error:
+        reason = explain(error) if isinstance(error, ValidationError) else "it nests too deep"
+        raise PacketError(f"{what} is not valid: {reason}") from error
+    check_canonical(raw, lambda: program.model_dump(mode="json", by_alias=True), what)
+    return program
 
-    Args:
-        shapes: tries, each with the masks of its prompt's units.
 
-    Raises:
-        PacketError: a step follows no pattern that can be said this way, or there are too many ways.
+def state_name(after: Sequence[str]) -> str:
+    """A state's name, as pointers refer to it."""
+    return "|".join(after)
+
+
+@dataclass
+class Run:
+    """A program on its way through one text: what stands there, and the state."""
+
+    tape: Tape
+    after: tuple[str, ...] = START_STATE
+
+
+class ProgramExecutor:
+    """Runs a program behind prompts of any length.
+
+    ``executor(prompt, lookup)`` rolls out. To follow a text that somebody else writes: ``begin``, then in turn
+    ``next`` (what the program would do) and ``wrote`` (what stands there).
     """
-    groups: dict[str, list[Example]] = {}
-    done: dict[str, dict[tuple[str, ...], Decision]] = {}
-    for count, example in enumerate(e for template, prompt in shapes for e in examples(template, prompt)):
-        groups.setdefault(example.past.deeds[-1].what, []).append(example)
-        done.setdefault(example.what, {})[example.past.prompt] = example.step
-        if count > MAX_EXAMPLES:
-            raise PacketError(f"its guards have more than {MAX_EXAMPLES} combinations")
-    rare = [step for where in done.values() if len(where) == 1 for step in where.values()]
-    return Program({last: _learn_list(group) for last, group in groups.items()}, rare)
+
+    def __init__(self, program: Program, max_units: int = 4096) -> None:
+        self.program, self.max_units = program, max_units
+        self.ids = {s: i for i, s in enumerate(program.symbols)}
+        self.rows = [{tuple(row): i for i, row in enumerate(rule.rows)} for rule in program.rules]
+        self._decide = [compile_decision(s.decision) for s in program.states]
+        self._number = {s.after: i for i, s in enumerate(program.states)}
+        self._names = [state_name(s.after) for s in program.states]
+        self._longest = max(map(len, self._number), default=1)
+        self._cut = Segmenter(program.symbols)
+
+    def prompt_units(self, prompt: Prompt) -> list[Unit]:
+        """The prompt in the program's units: slot values as they are, the text between them cut like an answer."""
+        return prompt_units(prompt, self._cut, self.program.granularity)
+
+    def begin(self, units: Sequence[Unit | TracedUnit]) -> Run:
+        """Behind a prompt's units."""
+        return Run(Tape([self._name(u) for u in units], len(units), self.program.classes))
+
+    def _name(self, unit: Unit | TracedUnit) -> str | int:
+        if isinstance(unit, TracedUnit):
+            return unit.text if unit.symbol is None else unit.symbol
+        return name_of(unit, self.ids)
+
+    def state(self, run: Run) -> int | None:
+        """The state behind what is written: the one that names most of the last masks; None where there is none."""
+        found = (self._number.get(run.after[i:]) for i in range(len(run.after)))
+        return next((number for number in found if number is not None), None)
+
+    def next(self, run: Run) -> tuple[int, Action]:
+        """The state, and what it comes to. Raises ``Stuck`` where the program does not say."""
+        state = self.state(run)
+        if state is None:
+            raise Stuck("node", f"no state behind {run.after!r}")
+        return state, self._decide[state](run.tape)
+
+    def wrote(self, run: Run, unit: TracedUnit | Unit, step: tuple[int, Action] | None) -> None:
+        """Go on behind a unit, which need not be the one that ``step`` would write."""
+        symbol = unit.symbol if isinstance(unit, TracedUnit) else self.ids.get(unit.symbol or "")
+        run.tape.names.append(unit.text if symbol is None else symbol)
+        if step is not None and step[1].places:
+            run.tape.looked[self._names[step[0]]] = run.tape.looked[None] = step[1].places
+        mask = unit.text if symbol is None else f"{unit.lead}{MASK}{self.program.classes[symbol]}"
+        run.after = (*run.after, mask)[-self._longest :]
+
+    def unit(self, action: Action, tape: Tape, lookup: OutputLookup) -> TracedUnit:
+        """The unit that an action writes. Raises ``Stuck`` where a rule has no row."""
+        leaf, places = action.leaf, action.places
+        if isinstance(leaf, WriteLiteral):
+            return TracedUnit(leaf.text, leaf.symbol, leaf.lead, "literal")
+        names = [tape.names[p] for p in places]
+        if isinstance(leaf, WriteCopy):
+            name = names[0]
+            if isinstance(name, str):
+                raise Stuck("symbol", f"{name!r} is no symbol")
+            return TracedUnit(leaf.lead + self.program.symbols[name], name, leaf.lead, "copy", sources=places)
+        row = self.rows[leaf.rule].get(tuple(names))  # type: ignore[arg-type]  # structure is in no row
+        if row is None:
+            raise Stuck("row", f"{self.program.rules[leaf.rule].name} has no row for {names}")
+        symbol = lookup(leaf.rule, row)
+        text = leaf.lead + self.program.symbols[symbol]
+        return TracedUnit(text, symbol, leaf.lead, "rule", leaf.rule, row, places)
+
+    def __call__(self, prompt: Prompt, lookup: OutputLookup) -> Trace:
+        """Roll out. Does not raise: where the program lacks something, ``trace.failure`` says what."""
+        units = self.prompt_units(prompt)
+        run = self.begin(units)
+        written = [TracedUnit(u.text, self.ids.get(u.symbol or ""), u.lead, "prompt") for u in units]
+        trace = Trace(written, len(units), prompt.template)
+        while True:
+            state = -1
+            try:
+                if len(written) > self.max_units:
+                    raise Stuck("length", f"{self.max_units} units")
+                step = self.next(run)
+                state = step[0]
+                unit = self.unit(step[1], run.tape, lookup)
+            except Stuck as stuck:
+                detail = f"behind {run.after[-2:]!r}: {stuck.detail}"
+                trace.failure = RolloutFailure(stuck.what, trace.template, state, detail)
+                return trace
+            trace.path.append(state)
+            trace.leaf.append(step[1].number)
+            written.append(unit)
+            if unit.symbol is None and unit.text == self.program.stop:
+                trace.complete = True
+                return trace
+            self.wrote(run, unit, step)
 
 
-@dataclass(frozen=True, eq=False)
-class _Action:
-    """Something to do, and the examples for which it is right. Sets of examples are bits."""
-
-    step: Decision
-    aims: tuple[Aim, ...]
-    right: int
-
-
-def _learn_list(group: list[Example]) -> list[Clause]:
-    """The best of several greedy lists: a default, and before it clauses for what the default gets wrong."""
-    actions = _actions(group)
-    shapes: dict[tuple[str, ...], int] = {}
-    holds: dict[Fact, int] = {}
-    for k, example in enumerate(group):
-        shapes[example.past.prompt] = shapes.get(example.past.prompt, 0) | 1 << k
-        for fact in example.past.facts:
-            holds[fact] = holds.get(fact, 0) | 1 << k
-    ranked = sorted(holds.items(), key=lambda h: (h[0][0] != "did", h[0][1], str(h[0])))
-    lists = []
-    for reach in REACHES:
-        conditions: dict[int, Fact] = {}  # of facts that hold for the same examples, the simplest
-        for fact, bits in ranked:
-            if int(fact[1]) <= reach:
-                conditions.setdefault(bits, fact)
-        lists += [_cover(conditions, actions, default, list(shapes.values())) for default in actions]
-    found = [clauses for clauses in lists if clauses is not None]
-    if not found:
-        raise PacketError(f"the step after {group[0].past.deeds[-1].what} follows no pattern")
-    return min(found, key=_cost)
+def prompt_units(prompt: Prompt, cut: Segmenter, granularity: Granularity) -> list[Unit]:
+    """A prompt in units: slot values as they are, or everything cut finer where the program works on parts of them."""
+    if granularity != "values":
+        return cut.cut(prompt.text)
+    units: list[Unit] = []
+    for unit in prompt.units:
+        units += [unit] if unit.symbol is not None else cut.cut(unit.text)
+    return units
 
 
-def _cost(clauses: list[Clause]) -> tuple[int, ...]:
-    """Few clauses by heart, then few clauses, then few that rest on where a pointer stands."""
-    on_pointers = sum(c.given is not None and c.given[0] == "back" for c in clauses)
-    return sum(c.by_heart for c in clauses), len(clauses), on_pointers
-
-
-def _actions(group: list[Example]) -> list[_Action]:
-    """Few actions that are right for all examples: aims that serve many shapes come first."""
-    actions: list[_Action] = []
-    for what in dict.fromkeys(example.what for example in group):
-        left = [k for k, example in enumerate(group) if example.what == what]
-        while left:
-            aims: list[Aim] = []
-            right = left
-            for slot in range(len(group[left[0]].aims)):
-                votes = Counter(aim for k in right for aim in group[k].aims[slot])
-                pairs = {(aim, group[k].past.prompt) for k in right for aim in group[k].aims[slot]}
-                shapes = Counter(aim for aim, _ in pairs)
-                aim = min(votes, key=lambda a: (-shapes[a], a[0][0] in LANDMARKS, -votes[a], _preference(a)))
-                aims.append(aim)
-                right = [k for k in right if aim in group[k].aims[slot]]
-            actions.append(_Action(group[right[0]].step, tuple(aims), sum(1 << k for k in right)))
-            left = [k for k in left if k not in right]
-    return actions
-
-
-def _preference(aim: Aim) -> tuple[object, ...]:
-    """From the test just made; else from here or where the last steps looked, least far first; else from landmarks."""
-    anchor, far = aim
-    back = int(anchor[1]) if anchor[0] == "back" else 0
-    return anchor[0] != "tested", anchor[0] in LANDMARKS, abs(far), back, str(aim)
-
-
-def _cover(
-    conditions: dict[int, Fact], actions: list[_Action], default: _Action, shapes: list[int]
-) -> list[Clause] | None:
-    """Adds, as long as the default is wrong somewhere, the clause that explains most and is right on all it meets."""
-    clauses: list[Clause] = []
-    left = sum(action.right for action in actions)
-    while wrong := left & ~default.right:
-        best: tuple[int, int, Clause] | None = None
-        for held, fact in conditions.items():
-            bits = held & left
-            explained = (bits & wrong).bit_count()
-            if explained and (best is None or explained > best[0]):
-                action = next((a for a in actions if not bits & ~a.right), None)
-                if action is not None:
-                    met = sum(bits & wrong & shape > 0 for shape in shapes)
-                    best = explained, bits, Clause(fact, action.step, action.aims, met)
-        if best is None:
-            return None
-        clauses.append(best[2])
-        left &= ~best[1]
-    return [*clauses, Clause(None, default.step, default.aims, sum(left & shape > 0 for shape in shapes))]
+def finer_values(values: Sequence[str], granularity: Granularity) -> list[str]:
+    """Slot values as a granularity's symbols: numbers as digits, or words as letters too."""
+    parts: list[str] = []
+    for value in values:
+        apart = (granularity != "values" and value.isdigit()) or (granularity == "letters" and value.isalpha())
+        parts += value if apart else [value]
+    return list(dict.fromkeys(parts))

@@ -23,7 +23,7 @@ def shuffled(packet: Packet, seed: int) -> Packet:
     """The packet with each rule's vectors permuted among its rows."""
     rng = np.random.default_rng(seed)
     order_K = np.arange(packet.n_concepts)
-    for rule in packet.graph.rules:
+    for rule in packet.program.rules:
         rows = slice(rule.concepts.start, rule.concepts.stop)
         order_K[rows] = rng.permutation(order_K[rows])
     traces = packet.traces
@@ -46,11 +46,11 @@ def without_verbalised(packet: Packet, teacher_tokens: int) -> Packet:
             f"the vector of {rows} rows is the prototype of their output, which at v = 0 would be the answer; "
             "extract the packet at v = 0 instead"
         )
-    rules = [rule.model_copy(update={"outputs": [None] * len(rule.rows)}) for rule in packet.graph.rules]
+    rules = [rule.model_copy(update={"outputs": [None] * len(rule.rows)}) for rule in packet.program.rules]
     ledger = packet.manifest.ledger
     left = max(0, ledger.teacher_tokens_in_traces - teacher_tokens)
     return packet.replace(
-        graph=packet.graph.model_copy(update={"rules": rules}),
+        program=packet.program.model_copy(update={"rules": rules}),
         manifest=packet.manifest.model_copy(
             update={
                 "verbalised": 0.0,

@@ -161,7 +161,7 @@ def _imitate(
         reference="the student with its reader",
         shapes=after.shapes,
         neutral=measure_neutral(tuned),
-        readable=decoded_share(packet.graph, packet.concepts),
+        readable=decoded_share(packet.program, packet.concepts),
         regression=measure_regression(tuned),
     )
     return tuned, cast(dict[str, JsonValue], ledger), measurements

@@ -18,6 +18,7 @@ from m2kt.packet import (
     ShapeFidelity,
     TeacherCard,
 )
+from m2kt.packet._convert import convert, convert_tensors
 from m2kt.pipeline._adapters import check_writable
 from m2kt.pipeline._inputs import read_spec
 from m2kt.pipeline._report import Progress
@@ -110,6 +111,8 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
         )
         for t, s in sorted(e.fidelity.templates.items())
     ]
+    conversion = convert(e.graph, spec)
+    attention, traces = convert_tensors(conversion, e.attention.arrays(), e.traces)
     manifest = Manifest(
         name=spec.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -140,9 +143,9 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
     )
     return Packet(
         manifest=manifest,
-        graph=e.graph,
+        program=conversion.program,
         spec=spec.public(),
         concepts=e.embedding.concepts,
-        attention=e.attention.arrays(),
-        traces=e.traces,
+        attention=attention,
+        traces=traces,
     )

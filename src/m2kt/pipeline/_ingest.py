@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from pydantic import JsonValue
 
 from m2kt.errors import PacketError, SpecError
-from m2kt.packet import Packet, TrustPolicy, TrustVerdict, lengthen
+from m2kt.packet import Packet, TrustPolicy, TrustVerdict
 from m2kt.pipeline._adapters import RECEIPT, adapter_digest, check_writable, commit_adapter, read_adapter
 from m2kt.pipeline._cards import adapter_card
 from m2kt.pipeline._config import IngestConfig
@@ -55,7 +55,7 @@ def ingest(
         out: the adapter's directory; a rejection leaves an earlier adapter there untouched.
         config: settings of the student side, the auditor and the verdict.
         updates: maximum number of optimiser steps, unless the configuration sets it.
-        reuse: a trained adapter for the same graph and teacher space; its vectors are replaced without training.
+        reuse: a trained adapter for the same program and teacher space; its vectors are replaced without training.
         probes: the spec with its truth: the verdict is then by truth instead of by the packet's rollout.
         trust: the policy that must accept the packet before any training; without one, its origin is not checked.
 
@@ -130,8 +130,6 @@ class _Transfer:
     """A packet and a student, loaded: what training, audit and commit share."""
 
     packet: Packet
-    rehearsed: Packet
-    """The packet, lengthened to the held-out shapes that the settings ask for."""
     student: LoadedModel
     settings: IngestConfig
     seed: int
@@ -161,9 +159,8 @@ class _Transfer:
         content = None if auditor is None else auditor.audit_packet(packet)
         digest_before = read_adapter(out)
         truth = None if probes is None else truth_of(probes, packet)
-        rehearsed = lengthen(packet, settings.student.rehearsal.longer)
         loaded = load_causal_lm(student, device=device, dtype=dtype)
-        return cls(packet, rehearsed, loaded, settings, seed, content, truth, out, digest_before, say)
+        return cls(packet, loaded, settings, seed, content, truth, out, digest_before, say)
 
     def train(self) -> _Adapted:
         """Trains by rehearsal."""
@@ -184,7 +181,7 @@ class _Transfer:
         """Replaces the vectors of a trained adapter."""
         from m2kt.student import replace_bank
 
-        model = replace_bank(with_adapter(self.student, adapter).peft_model, self.rehearsed)
+        model = replace_bank(with_adapter(self.student, adapter).peft_model, self.packet)
         return self._adapted(model, {"labelled_examples": 0, "updates": 0, "rehearsal_sequences": 0}, [])
 
     def _adapted(self, model: PeftModel, training: Mapping[str, object], history: list[dict[str, float]]) -> _Adapted:
@@ -210,7 +207,7 @@ class _Transfer:
             held_out = spec.sample("evaluation", n, seed=self.seed, held_out=True, among=among)
         return measure(
             replace(self.student, model=candidate.model),
-            self.rehearsed,
+            self.packet,
             prompts,
             held_out=held_out,
             truth=self.truth,

@@ -34,7 +34,7 @@ class Inspection(Result):
 def inspect(
     packet: str | Path | Packet, *, html: str | Path | None = None, bom: str | Path | None = None
 ) -> Inspection:
-    """Verifies a packet and describes its symbols, rules, graph, fidelity, ledger and signer.
+    """Verifies a packet and describes its symbols, rules, program, fidelity, ledger and signer.
 
     Args:
         html: file for a page with pictures.

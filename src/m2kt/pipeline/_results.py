@@ -28,15 +28,15 @@ class Extraction(Result):
     details: ExtractionDetails = Field(description="Everything that the extraction measured.", repr=False)
 
     def report(self) -> Report:
-        manifest, graph = self.packet.manifest, self.packet.graph
+        manifest, program = self.packet.manifest, self.packet.program
         return {
             "packet": str(self.path),
             "digest": self.packet.digest,
             "concepts": self.packet.n_concepts,
-            "rules": len(graph.rules),
-            "families": len({rule.family for rule in graph.rules}),
+            "rules": len(program.rules),
+            "families": len({rule.family for rule in program.rules}),
             "skeletons": self.details.skeletons,
-            "symbols": len(graph.symbols),
+            "symbols": len(program.symbols),
             "fidelity": self.details.fidelity.agreement,
             "coverage": self.details.fidelity.coverage,
             "probe_accuracy": manifest.fidelity.probe_accuracy,
@@ -60,7 +60,7 @@ class Extraction(Result):
         fidelity = self.packet.manifest.fidelity
         return {
             "packet": str(self.path),
-            "concepts": f"{self.packet.n_concepts} in {len(self.packet.graph.rules)} rules",
+            "concepts": f"{self.packet.n_concepts} in {len(self.packet.program.rules)} rules",
             "skeletons": str(self.details.skeletons),
             "fidelity (agreement)": percent(self.details.fidelity.agreement, 2),
             "coverage": percent(self.details.fidelity.coverage, 2),

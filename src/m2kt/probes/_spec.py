@@ -90,7 +90,7 @@ class ProbeSpec(_Strict):
     templates: list[str | WeightedTemplate] = Field(description="Shapes that are probed and rehearsed.", min_length=1)
     held_out: list[str | WeightedTemplate] = Field(
         default_factory=list,
-        description="Shapes that are never probed: for evaluation only, unless rehearsal.longer adds them.",
+        description="Shapes that are never probed: for evaluation only.",
     )
     stop: str = Field(description="The completion ends where this string first appears.", min_length=1)
     answer: str | None = Field(

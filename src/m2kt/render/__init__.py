@@ -38,12 +38,15 @@ from m2kt.render._page import stylesheet as stylesheet
 from m2kt.render._text import LEGEND as LEGEND
 from m2kt.render._text import MAX_ROWS as MAX_ROWS
 from m2kt.render._text import Grid as Grid
+from m2kt.render._text import leaf_text as leaf_text
 from m2kt.render._text import output_text as output_text
-from m2kt.render._text import prompt_units as prompt_units
+from m2kt.render._text import pointer_text as pointer_text
+from m2kt.render._text import question_text as question_text
 from m2kt.render._text import rule_grids as rule_grids
 from m2kt.render._text import rule_title as rule_title
 from m2kt.render._text import shown as shown
-from m2kt.render._text import step_text as step_text
+from m2kt.render._text import state_label as state_label
+from m2kt.render._text import value_text as value_text
 from m2kt.render._theme import INK as INK
 from m2kt.render._theme import LINE as LINE
 from m2kt.render._theme import MUTED as MUTED

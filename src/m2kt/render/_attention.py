@@ -1,4 +1,4 @@
-"""The teacher's attention along the graph's edges. M edges, L layers, H heads."""
+"""The teacher's attention along edges from steps to what they read. M edges, L layers, H heads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def attention_blocks(packet: Packet) -> list[Block]:
     causal = packet.attention.get("causal_M")
     if edges is None or weight is None or causal is None or not len(edges):
         return [Note("This packet holds no attention along edges.")]
-    names = [rule.name for rule in packet.graph.rules]
+    names = [rule.name for rule in packet.program.rules]
     roles: dict[str, NDArray[np.bool_]] = {}
     if (copies := edges[:, 5] < 0).any():
         roles["copies"] = copies

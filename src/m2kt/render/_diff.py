@@ -5,7 +5,7 @@ from __future__ import annotations
 from m2kt.packet import Change, PacketDiff, RuleDiff
 from m2kt.render._blocks import Block, Cell, Note, Section, Table
 from m2kt.render._page import page
-from m2kt.render._text import shown
+from m2kt.render._text import shown, state_label
 
 SHOWN_ROWS = 12
 _LONGEST = 48
@@ -17,14 +17,14 @@ def diff_page(diff: PacketDiff, a: str, b: str) -> str:
 
 
 def diff_sections(diff: PacketDiff) -> list[Section]:
-    """The differences; rules and shapes are always listed."""
+    """The differences; rules and states are always listed."""
     if diff.identical:
         return [Section("Identical", [Note(f"Both are {diff.a}.")])]
     sections = [
         Section("Provenance", _changes(diff.manifest)),
         Section("Symbols", _symbols(diff)),
         Section("Rules", _rules(diff)),
-        Section("Shapes", _shapes(diff)),
+        Section("States", _states(diff)),
         Section("Fidelity", _changes(diff.fidelity)),
     ]
     return [section for section in sections if section.blocks]
@@ -92,13 +92,15 @@ def _output(symbol: str | None) -> str:
     return "not readable" if symbol is None else shown(symbol)
 
 
-def _shapes(diff: PacketDiff) -> list[Block]:
-    rows: list[list[Cell | str]] = []
-    for t in diff.templates:
-        counts = (t.removed, t.added, t.steps_changed)
-        cells = [Cell(f"{n:,}", tone="bad" if n else "") for n in counts]
-        rows.append([t.template, f"{t.nodes[0]:,} / {t.nodes[1]:,}", f"{t.common:,}", *cells])
-    rows += [[name, "only in A", *[""] * 4] for name in diff.templates_removed]
-    rows += [[name, "only in B", *[""] * 4] for name in diff.templates_added]
-    head = ["shape", "nodes", "skeletons of both", "only in A", "only in B", "steps with another decision"]
-    return [Table(head, rows)] if rows else []
+def _states(diff: PacketDiff) -> list[Block]:
+    program = diff.program
+    rows: list[list[Cell | str]] = [
+        [what, f"{a:,}", f"{b:,}"] for what, (a, b) in (("states", program.states), ("leaves", program.leaves))
+    ]
+    blocks: list[Block] = [Table(["", "A", "B"], rows)]
+    listed = {"only in A": program.removed, "only in B": program.added, "another decision": program.changed}
+    for what, names in listed.items():
+        if names:
+            more = f", and {len(names) - SHOWN_ROWS} more" if len(names) > SHOWN_ROWS else ""
+            blocks.append(Note(f"{what}: {'; '.join(map(state_label, names[:SHOWN_ROWS]))}{more}", tone=""))
+    return blocks

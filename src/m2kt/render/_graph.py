@@ -1,7 +1,6 @@
-"""The abstraction graph as a picture: for each template the most frequent trace, and the sources of its steps.
+"""Traces as pictures: for each template the most frequent one, and the sources of its steps.
 
-A template's trie may have hundreds of nodes, so one path is drawn, with their number. The summary is plain data, which
-a bench saves and draws without the packet.
+The summary is plain data, which a bench saves and draws without the packet.
 """
 
 from __future__ import annotations
@@ -13,7 +12,20 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.packet import Decision, GraphExecutor, Guard, Packet, Trace, TracedUnit, fixed_lookup, read_outputs
+from m2kt.packet import (
+    Decision,
+    Equal,
+    Order,
+    Packet,
+    Pointer,
+    ProgramExecutor,
+    Test,
+    Trace,
+    compile_pointer,
+    fixed_lookup,
+    leaves,
+    read_outputs,
+)
 from m2kt.probes import MASK
 from m2kt.render._page import render_template
 from m2kt.render._theme import series
@@ -33,14 +45,14 @@ class UnitSummary(_Model):
     text: str = Field(description="Its text in the example.")
     kind: Kind = Field(description="What writes it.")
     rule: int | None = Field(default=None, description="The rule that writes it.")
-    guards: list[int] = Field(default_factory=list, description="Units that the guards of its branch read.")
+    guards: list[int] = Field(default_factory=list, description="Units that the tests of its branch read.")
 
 
 class EdgeSummary(_Model):
     """A step reads an earlier unit."""
 
     step: int = Field(description="Unit that is written.")
-    source: int = Field(description="Unit that the graph points to.")
+    source: int = Field(description="Unit that the program points to.")
     read: int = Field(description="Unit that the teacher attends to: the same symbol, maybe elsewhere.")
     argument: int = Field(default=0, description="Number of the rule's argument.")
     rule: int | None = Field(default=None, description="None: a copy.")
@@ -49,11 +61,11 @@ class EdgeSummary(_Model):
 
 
 class TemplateSummary(_Model):
-    """One template: the size of its trie and its most used path."""
+    """One template: how various its traces are, and the most frequent one."""
 
     template: str
-    nodes: int = Field(description="Nodes of the trie.")
-    skeletons: int = Field(description="Paths from its root to an end.")
+    nodes: int = Field(description="States that its traces pass through.")
+    skeletons: int = Field(description="Different traces, symbols masked.")
     share: float | None = Field(default=None, description="Share of fresh prompts that take the drawn path.")
     units: list[UnitSummary] = Field(default_factory=list)
     edges: list[EdgeSummary] = Field(default_factory=list)
@@ -67,23 +79,18 @@ class GraphSummary(_Model):
 
 
 def summarise_graph(packet: Packet, prompts: int = PROMPTS) -> GraphSummary:
-    """Rolls out fresh prompts of each template and summarises an example of the most frequent path."""
-    names = [rule.name for rule in packet.graph.rules]
-    templates = [_summarise(packet, i, prompts) for i in range(len(packet.graph.templates))]
+    """Rolls out fresh prompts of each template and summarises an example of the most frequent trace."""
+    names = [rule.name for rule in packet.program.rules]
+    templates = [_summarise(packet, i, prompts) for i in range(packet.spec.n_templates)]
     return GraphSummary(rules=names, templates=templates)
 
 
 def _summarise(packet: Packet, index: int, prompts: int) -> TemplateSummary:
-    template = packet.graph.templates[index]
-    summary = TemplateSummary(
-        template=template.template,
-        nodes=len(template.nodes),
-        skeletons=template.n_skeletons,
-    )
+    summary = TemplateSummary(template=packet.spec.template_text(index), nodes=0, skeletons=0)
     outputs = [output for output in read_outputs(packet) if output is not None]
     if len(outputs) < packet.n_concepts:
         return summary  # rows whose output is unknown cannot be rolled out
-    executor, outputs_of = GraphExecutor(packet.graph), fixed_lookup(outputs, packet.graph)
+    executor, outputs_of = ProgramExecutor(packet.program), fixed_lookup(outputs, packet.program)
     sampled = packet.spec.sample("rehearsal", prompts, seed=0, templates=[index])
     traces = [trace for prompt in sampled if (trace := executor(prompt, outputs_of)).complete]
     if not traces:
@@ -92,15 +99,17 @@ def _summarise(packet: Packet, index: int, prompts: int) -> TemplateSummary:
     most, count = Counter(skeletons).most_common(1)[0]
     example = traces[skeletons.index(most)]
     summary.share = count / len(sampled)
-    nodes = [None] * example.n_prompt + example.path
+    summary.nodes = len({state for trace in traces for state in trace.path})
+    summary.skeletons = len(set(skeletons))
+    states = [None] * example.n_prompt + example.path
     attention = _attention_by_edge(packet)
-    for i, (unit, node) in enumerate(zip(example.units, nodes, strict=True)):
-        guards = [] if node is None else _guards(template.nodes[node].step, example.units)
+    tested = [set[int]()] * example.n_prompt + _tested_units(executor, example)
+    for i, (unit, state) in enumerate(zip(example.units, states, strict=True)):
         kind: Kind = "literal" if unit.kind == "prompt" and unit.symbol is None else unit.kind
-        summary.units.append(UnitSummary(text=_label(unit.text), kind=kind, rule=unit.rule, guards=guards))
+        summary.units.append(UnitSummary(text=_label(unit.text), kind=kind, rule=unit.rule, guards=sorted(tested[i])))
         for argument, source in enumerate(unit.sources):
             edge = EdgeSummary(step=i, source=source, read=source, argument=argument, rule=unit.rule)
-            key = (index, node, argument, source, -1 if unit.rule is None else unit.rule)
+            key = (index, state, argument, source, -1 if unit.rule is None else unit.rule)
             summary.edges.append(edge.model_copy(update=attention.get(key, {})))
     return summary
 
@@ -111,34 +120,57 @@ def _skeleton(trace: Trace) -> tuple[str, ...]:
     return tuple(u.text if u.symbol is None else u.lead + MASK for u in units)
 
 
+def _tested_units(executor: ProgramExecutor, trace: Trace) -> list[set[int]]:
+    """By unit of the completion, the earlier units that the tests on the way to its leaf looked at."""
+    run = executor.begin(trace.units[: trace.n_prompt])
+    tested: list[set[int]] = []
+    for unit, state, leaf in zip(trace.units[trace.n_prompt :], trace.path, trace.leaf, strict=True):
+        pointers = [p for test in _tests_before(executor.program.states[state].decision, leaf) for p in _asked(test)]
+        places = {compile_pointer(pointer)(run.tape) for pointer in pointers}
+        tested.append({place for place in places if place is not None and place < len(run.tape.names)})
+        executor.wrote(run, unit, executor.next(run))
+    return tested
+
+
+def _asked(test: Test) -> list[Pointer]:
+    ask = test.ask
+    return [ask.at, ask.as_] if isinstance(ask, Equal | Order) else [ask.at]
+
+
+def _tests_before(decision: Decision, leaf: int) -> list[Test]:
+    """The tests that lead to a leaf, by its number."""
+    tests: list[Test] = []
+    while isinstance(decision, Test):
+        tests.append(decision)
+        branches = [case.then for case in decision.cases]
+        branches += [] if decision.otherwise is None else [decision.otherwise]
+        for branch in branches:
+            n = sum(1 for _ in leaves(branch))
+            if leaf < n:
+                decision = branch
+                break
+            leaf -= n
+    return tests
+
+
 def _label(text: str) -> str:
     """A unit without its outer spaces: boxes have gaps."""
     return text.strip(" ").replace("\n", "⏎") or "␣"
 
 
-def _guards(step: Decision, units: list[TracedUnit]) -> list[int]:
-    """The units that guards read on the way to the leaf."""
-    guards: list[int] = []
-    while isinstance(step, Guard):
-        guards.append(step.source)
-        symbol = units[step.source].symbol
-        step = next(case.then for case in step.cases if symbol in case.values)
-    return guards
-
-
 def _attention_by_edge(packet: Packet) -> dict[tuple[int | None, ...], dict[str, int | bool | float | None]]:
-    """Measurements by (template, node, argument, source, rule or -1)."""
+    """Measurements by (template, state, argument, source, rule or -1)."""
     edges, weight = packet.attention.get("edges_M6"), packet.attention.get("weight_MLH")
     causal = packet.attention.get("causal_M")
     if edges is None or weight is None or causal is None:
         return {}
     return {
-        (int(t), int(node), int(argument), int(source), int(rule)): {
+        (int(t), int(state), int(argument), int(source), int(rule)): {
             "read": int(read),
             "causal": None if causal[m] < 0 else bool(causal[m]),
             "attention": round(float(weight[m].max()), 4),
         }
-        for m, (t, node, argument, source, read, rule) in enumerate(edges)
+        for m, (t, state, argument, source, read, rule) in enumerate(edges)
     }
 
 

@@ -47,7 +47,7 @@ def principal_plane(x_ND: NDArray[np.floating]) -> Plane:
 
 def draw_packet_map(packet: Packet) -> str:
     """Concept vectors and symbol anchors: coloured by the symbol that the vectors are read as, and by rule."""
-    graph = packet.graph
+    graph = packet.program
     vectors, anchors = packet.concepts.vectors_KD, packet.concepts.prototypes_SD
     known = packet.concepts.prototype_count_S > 0
     written = np.array([-1 if s is None else s for s in read_outputs(packet)])

@@ -56,7 +56,7 @@ def packet_page(packet: Packet) -> str:
         Section("Fidelity", [fidelity_table(about.fidelity)], "Measured on prompts never used for extraction."),
         Section("Rules", rule_blocks(about)),
         Section("Concept map", map_blocks(packet)),
-        Section("Abstraction graph", graph_blocks(summarise_graph(packet)), READING),
+        Section("Traces", graph_blocks(summarise_graph(packet)), READING),
         Section("Attention along edges", attention_blocks(packet)),
         Section(
             "Data ledger",
@@ -70,10 +70,10 @@ def packet_page(packet: Packet) -> str:
 
 
 def graph_blocks(graph: GraphSummary, of: str = "") -> list[Block]:
-    """A picture per template, with its share of the trie; titles begin with ``of``."""
+    """A picture per template, with its share of the traces; titles begin with ``of``."""
     blocks: list[Block] = []
     for template in graph.templates:
-        size = f"{_count(template.skeletons, 'skeleton')}, {_count(template.nodes, 'node')}"
+        size = f"{_count(template.skeletons, 'skeleton')}, {_count(template.nodes, 'state')}"
         if not template.units:
             blocks.append(Note(f"{template.template}: {size}; no rollout was complete."))
             continue
@@ -95,7 +95,7 @@ def _key_numbers(about: PacketDescription) -> list[Block]:
         Tiles(
             [
                 Tile("concepts", f"{ledger.concepts:,}", f"rows of {rules}"),
-                Tile("graph = teacher", percent(fidelity.agreement), "on fresh prompts"),
+                Tile("program = teacher", percent(fidelity.agreement), "on fresh prompts"),
                 Tile("covered", percent(fidelity.coverage), "rolled out to the end"),
                 Tile("causal edges", percent(about.attention.causal_share), "change the step when ablated"),
                 Tile("as text", percent(about.verbalised, 0), "of the rows' outputs (v)"),
@@ -139,7 +139,7 @@ def fidelity_table(fidelity: Fidelity) -> Table:
     probe = percent(fidelity.probe_accuracy)
     other = "".join(f"; {name.replace('_', ' ')} {value:.4g}" for name, value in fidelity.other.items())
     return Table(
-        ["shape", "graph = teacher", "covered", "prompts"],
+        ["shape", "program = teacher", "covered", "prompts"],
         rows,
         note=f"Cross-validated probe that predicts a step from the teacher's state: {probe}{other}.",
     )

@@ -40,7 +40,7 @@ class ReaderSettings(_Part):
         64, ge=0, description="Width of the embeddings of the last units at a position; 0 for none."
     )
     selector_width: int = Field(256, ge=8, description="Hidden width of the selector, on which gather heads draw too.")
-    places: bool = Field(True, description="Let the selector tell where in the packet's graph a trace is.")
+    places: bool = Field(True, description="Let the selector tell where in the packet's program a trace is.")
     silence: float = Field(0.5, ge=0.0, le=1.0, description="Inject nothing where p(none) reaches this; 1: off.")
     write_literals: bool = Field(True, description="Let the reader write the answers' literal units as well.")
 
@@ -126,12 +126,6 @@ class RehearsalSettings(_Part):
     )
     quiet_lines: int = Field(12, ge=1, description="Lines outside the skill an update, to keep silent on.")
     quiet_tokens: int = Field(32, ge=4, description="Length of such a line.")
-    longer: int = Field(
-        0,
-        ge=0,
-        description="How many held-out shapes, in the spec's order, are rehearsed too: their traces are foretold from "
-        "those of the probed shapes. They are then no test of extrapolation any more; list a longer one for that.",
-    )
     tries: int = Field(24, ge=1, description="Draws of tables for a prompt before it is given up.")
 
 

@@ -4,7 +4,7 @@ Importing it calls :func:`register`: peft then knows the adapter type.
 
     candidate = train(load_causal_lm("smollm2-135m"), packet, updates=60)      # rehearsal by following vectors
     candidate.model.save_pretrained("adapter")                                 # PeftModel.from_pretrained opens it
-    replace_bank(candidate.model, other_packet)                                # same graph: no training
+    replace_bank(candidate.model, other_packet)                                # same program: no training
 """
 
 from m2kt.settings import StudentSettings as StudentSettings

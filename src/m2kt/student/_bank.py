@@ -1,4 +1,4 @@
-"""Replace the concept bank of a trained adapter: same graph, same teacher's vector space, no training.
+"""Replace the concept bank of a trained adapter: same program, same teacher's vector space, no training.
 
 Letters: S symbols, P prototype samples, X width of all phi images.
 """
@@ -12,7 +12,7 @@ from peft import PeftModel
 
 from m2kt.errors import CompatibilityError
 from m2kt.packet import Packet
-from m2kt.student._build import as_tensor, graph_digest, load_bank
+from m2kt.student._build import as_tensor, load_bank, program_digest
 from m2kt.student.cal import CALConfig, ReaderBase, cal_model
 
 MIN_SPACE_ACCURACY = 0.9
@@ -23,17 +23,17 @@ def replace_bank(adapted: PeftModel, packet: Packet) -> PeftModel:
     """Load another packet's vectors into a trained adapter.
 
     Raises:
-        CompatibilityError: no reader, another graph, or another teacher's vector space.
+        CompatibilityError: no reader, another program, or another teacher's vector space.
     """
     tuner = cal_model(adapted)
     config = cast(CALConfig, adapted.peft_config[tuner.active_adapters[0]])
     if config.reader == "none":
         raise CompatibilityError("expected an adapter with a reader, got steering alone: it has no concept bank")
-    digest = graph_digest(packet.graph)
-    if digest != config.graph_digest:
+    digest = program_digest(packet.program)
+    if digest != config.program_digest:
         raise CompatibilityError(
-            "expected the graph (symbols, rules' arguments, steps) that this adapter was trained on, "
-            f"{config.graph_digest[:12]}, got {digest[:12]}; ingest the packet"
+            "expected the program (symbols, rules' arguments, states) that this adapter was trained on, "
+            f"{config.program_digest[:12]}, got {digest[:12]}; ingest the packet"
         )
     teacher_width = int(packet.concepts.vectors_KD.shape[1])
     if teacher_width != config.teacher_width:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from m2kt.models import encode_units
-from m2kt.packet import Graph, Trace
-from m2kt.student._tokenisation import LEADING_SPACE, leading_space_tokens
+from m2kt.packet import Program, Trace
+from m2kt.student._tokenisation import LEADING_SPACE, encode_trace, leading_space_tokens
 from m2kt.student.cal import CALConfig, Supervision
 
 IGNORE = -100
@@ -37,7 +36,7 @@ class EncodedTrace:
     class_T: list[int]
     """Selector class."""
     leaf_T: list[int]
-    """Leaf of the graph that writes the unit."""
+    """Leaf of the program that writes the unit."""
     token_index_T: list[int]
     """Token index within the unit."""
     concept_T: list[int]
@@ -72,10 +71,10 @@ class Batch:
 class Encoder:
     """Encodes traces in a student's tokens and labels every position."""
 
-    def __init__(self, graph: Graph, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.graph, self.tokenizer = graph, tokenizer
-        self.first_place = graph.first_leaves()
-        self.arity = max(1, max((r.arity for r in graph.rules), default=1))
+    def __init__(self, program: Program, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.program, self.tokenizer = program, tokenizer
+        self.first_place = program.first_leaves()
+        self.arity = max(1, max((r.arity for r in program.rules), default=1))
 
     def __call__(self, trace: Trace, bank_index_K: NDArray[np.int64], config: CALConfig) -> EncodedTrace:
         """Encode one trace.
@@ -83,7 +82,7 @@ class Encoder:
         Args:
             bank_index_K: per concept, its row of [prototype samples; concept vectors].
         """
-        encoded = encode_units(self.tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
+        encoded = encode_trace(self.tokenizer, trace)
         tokens_of_unit: dict[int, list[int]] = {}
         for t, u in enumerate(encoded.unit_of_token):
             tokens_of_unit.setdefault(u, []).append(t)
@@ -124,7 +123,7 @@ class Encoder:
         """Label position ``t``, whose next token belongs to the answer."""
         trace, u = out.trace, out.unit_of_token[t + 1]
         unit, step, tokens = trace.units[u], u - trace.n_prompt, tokens_of_unit[u]
-        out.leaf_T[t] = self.first_place[trace.template][trace.path[step]] + trace.leaf[step]
+        out.leaf_T[t] = self.first_place[trace.path[step]] + trace.leaf[step]
         index = tokens.index(t + 1)
         skip = leading_space_tokens(self.tokenizer, [out.ids[i] for i in tokens], unit.lead)
         out.label_T[t] = out.ids[t + 1]
@@ -139,7 +138,7 @@ class Encoder:
             out.source_TA[t][0] = ends[0]
         elif unit.kind == "rule":
             assert unit.rule is not None
-            out.class_T[t], out.concept_T[t] = config.class_of_rule(unit.rule), self.graph.concept(unit)
+            out.class_T[t], out.concept_T[t] = config.class_of_rule(unit.rule), self.program.concept(unit)
             out.source_TA[t][: len(ends)] = ends
         else:
             out.class_T[t] = class_of_literal.get(unit.text[skip:], CALConfig.NONE)

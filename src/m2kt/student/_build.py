@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from m2kt.errors import PacketError
 from m2kt.models import LoadedModel, blocks, special_prefix
-from m2kt.packet import Graph, Packet
+from m2kt.packet import Packet, Program
 from m2kt.settings import StudentSettings
 from m2kt.student._calibrate import StudentTargets, student_targets
 from m2kt.student._prepare import TrainingInputs
@@ -24,9 +24,9 @@ from m2kt.student._tokenisation import Tokenisation
 from m2kt.student.cal import CALConfig, CALModel, TokenFeature, UnitMatcher, cal_model
 
 
-def graph_digest(graph: Graph) -> str:
-    """Digest of all of a graph that an adapter depends on: symbols, argument tables and tries, without outputs."""
-    data = graph.model_dump(mode="json")
+def program_digest(program: Program) -> str:
+    """Digest of all of a program that an adapter depends on: symbols, argument tables and states, without outputs."""
+    data = program.model_dump(mode="json", by_alias=True)
     for rule in data["rules"]:
         for key in ("outputs", "range", "uses"):
             rule.pop(key, None)
@@ -45,7 +45,7 @@ def _block_index(fraction: float, n_blocks: int) -> int:
 
 def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
     """The CAL's configuration for this student and packet; concepts with a penalty are filtered."""
-    graph, settings, tokenisation = inputs.packet.graph, inputs.settings, inputs.tokenisation
+    program, settings, tokenisation = inputs.packet.program, inputs.settings, inputs.tokenisation
     n_blocks = len(blocks(loaded.model))
     read_layers, write_layer = layer_indices(settings, n_blocks)
     base, revision = loaded.reference
@@ -67,14 +67,14 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
         state_width=settings.reader.state_width,
         unit_width=settings.reader.unit_width,
         selector_width=settings.reader.selector_width,
-        n_places=graph.n_leaves if settings.reader.places else 0,
+        n_places=program.n_leaves if settings.reader.places else 0,
         silence=settings.reader.silence,
         steering_rank=settings.steering.rank,
         steering_alpha=settings.steering.alpha,
         steering_first_layer=min(n_blocks - 1, round(settings.steering.first_depth * n_blocks)),
         steering_last_layer=_block_index(settings.steering.last_depth, n_blocks),
         steering_targets=settings.steering.targets,
-        symbols=list(graph.symbols),
+        symbols=list(program.symbols),
         symbol_tokens=tokenisation.symbol_tokens,
         literals=list(literals),
         literal_tokens=[list(tokens) for tokens in literals.values()],
@@ -88,14 +88,14 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
                 "offset": r.offset,
                 "rows": [list(x) for x in r.rows],
             }
-            for r in graph.rules
+            for r in program.rules
         ],
         phases=tokenisation.unit_length,
         teacher_width=int(inputs.packet.concepts.prototype_samples_PD.shape[1]),
         flagged=sorted(inputs.penalties),
         penalties=[inputs.penalties[k] for k in sorted(inputs.penalties)],
         answer_tokens=tokenisation.longest_answer,
-        graph_digest=graph_digest(graph),
+        program_digest=program_digest(program),
         base_model_name_or_path=base,
         revision=revision,
     )

@@ -2,7 +2,7 @@
 
 The student reads each rehearsal trace twice in a row. In the second copy it can predict every token; its state at the
 block where the reader writes, averaged per next token and centred, is c^S of that token. The closed-form start maps the
-teacher's prototype samples to c^S. Inputs are the probe spec, the graph's structure and the student alone.
+teacher's prototype samples to c^S. Inputs are the probe spec, the program's structure and the student alone.
 
 Letters: V distinct tokens, E student width, X width of all blocks read, T tokens, N positions.
 """

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedModel
 
 from m2kt.models import LoadedModel
-from m2kt.packet import GraphExecutor, Packet, Trace, decode_outputs, fixed_lookup
+from m2kt.packet import Packet, ProgramExecutor, Trace, decode_outputs, fixed_lookup
 from m2kt.settings import StudentSettings
 from m2kt.student._build import configure
 from m2kt.student._prepare import TrainingInputs, prepare
@@ -133,9 +133,9 @@ def expected_retention(inputs: TrainingInputs, keys: Sequence[ArgumentKeys], see
     The mean over problems of a product over rule steps: 0 for a filtered row; for keys that are states, the recall of
     each argument's symbol.
     """
-    graph = inputs.packet.graph
-    execute = GraphExecutor(graph)
-    lookup = fixed_lookup(decode_outputs(graph, inputs.packet.concepts), graph)
+    program = inputs.packet.program
+    execute = ProgramExecutor(program)
+    lookup = fixed_lookup(decode_outputs(program, inputs.packet.concepts), program)
     recall = {(key.rule, key.argument): key.recall for key in keys}
 
     def trace_retention(trace: Trace) -> float:
@@ -143,11 +143,11 @@ def expected_retention(inputs: TrainingInputs, keys: Sequence[ArgumentKeys], see
         for unit in trace.units:
             if unit.kind != "rule" or unit.rule is None:
                 continue
-            if graph.concept(unit) in inputs.penalties:
+            if program.concept(unit) in inputs.penalties:
                 return 0.0
             for a, source in enumerate(unit.sources):
-                symbol = graph.symbols[trace.units[source].symbol or 0]
-                retention *= recall.get((graph.rules[unit.rule].name, a), {}).get(symbol, 1.0)
+                symbol = program.symbols[trace.units[source].symbol or 0]
+                retention *= recall.get((program.rules[unit.rule].name, a), {}).get(symbol, 1.0)
         return retention
 
     prompts = inputs.packet.spec.sample("rehearsal", PROMPTS, seed=seed)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from m2kt.models import LoadedModel
-from m2kt.packet import Graph, Packet, Trace, lengthen
+from m2kt.packet import Packet, Program, Trace
 from m2kt.settings import StudentSettings
 from m2kt.student._rehearsal import Rehearsal
 from m2kt.student._tokenisation import Tokenisation, tokenise
@@ -19,7 +19,6 @@ class TrainingInputs:
     """The inputs of training for one packet and one student."""
 
     packet: Packet
-    """The packet, with held-out templates added where ``rehearsal.longer`` requests them."""
     settings: StudentSettings
     rehearsal: Rehearsal
     traces: list[Trace]
@@ -46,13 +45,12 @@ def prepare(
         seed: of the traces.
 
     Raises:
-        PacketError: no prototype samples, no rehearsal prompts, no complete trace, or no longer templates.
+        PacketError: no prototype samples, no rehearsal prompts, or no complete trace.
     """
-    packet = lengthen(packet, settings.rehearsal.longer)
-    flagged, unknown_flags = resolve_flagged(packet.graph, settings.flagged)
+    flagged, unknown_flags = resolve_flagged(packet.program, settings.flagged)
     all_penalties = {**(penalties or {}), **dict.fromkeys(flagged, 1.0)}
     rehearsal = Rehearsal(
-        packet.graph,
+        packet.program,
         packet.spec,
         packet.concepts.prototype_symbol_P,
         loaded.tokenizer,
@@ -66,14 +64,14 @@ def prepare(
         settings=settings,
         rehearsal=rehearsal,
         traces=traces,
-        tokenisation=tokenise(loaded.tokenizer, packet.graph, traces),
+        tokenisation=tokenise(loaded.tokenizer, packet.program, traces),
         penalties=all_penalties,
         unknown_flags=unknown_flags,
     )
 
 
-def resolve_flagged(graph: Graph, entries: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Concepts of flagged entries, and the entries that name nothing in the graph.
+def resolve_flagged(program: Program, entries: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Concepts of flagged entries, and the entries that name nothing in the program.
 
     A symbol stands for all rows that read it, ``rule(a, b)`` for one row.
     """
@@ -81,13 +79,13 @@ def resolve_flagged(graph: Graph, entries: Sequence[str]) -> tuple[list[int], li
     unknown: list[str] = []
     for entry in entries:
         matches: set[int] = set()
-        for rule in graph.rules:
+        for rule in program.rules:
             for i, row in enumerate(rule.rows):
-                names = [graph.symbols[s] for s in row]
+                names = [program.symbols[s] for s in row]
                 row_name = f"{rule.name}({','.join(names)})"
                 if entry in names or entry.replace(" ", "") == row_name.replace(" ", ""):
                     matches.add(rule.offset + i)
-        if not matches and entry not in graph.symbols:
+        if not matches and entry not in program.symbols:
             unknown.append(entry)
         flagged |= matches
     return sorted(flagged), unknown

@@ -1,4 +1,4 @@
-"""Rehearsal: synthetic traces of the packet's graph over randomised tables.
+"""Rehearsal: synthetic traces of the packet's program over randomised tables.
 
 Each sequence draws, for every rule row, a random output symbol within the rule's range and, as that row's vector, a
 random prototype sample of that symbol. The text continues with the random output, so the reader must find the
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from m2kt.errors import PacketError
-from m2kt.packet import Graph, GraphExecutor, Trace, fixed_lookup
+from m2kt.packet import Program, ProgramExecutor, Trace, fixed_lookup
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.settings import RehearsalSettings
 from m2kt.student._batching import Batch, Encoder, bucket, collate
@@ -34,16 +34,16 @@ Draw = tuple[Trace, NDArray[np.int64]]
 class PrototypeSamples:
     """Indices of the prototype samples by symbol, and the symbols that may stand for each rule's outputs."""
 
-    def __init__(self, graph: Graph, symbol_P: NDArray[np.integer]) -> None:
-        self.by_symbol = {s: np.flatnonzero(symbol_P == s) for s in range(len(graph.symbols))}
+    def __init__(self, program: Program, symbol_P: NDArray[np.integer]) -> None:
+        self.by_symbol = {s: np.flatnonzero(symbol_P == s) for s in range(len(program.symbols))}
         self.size = len(symbol_P)
         self.symbols_of_rule: list[NDArray[np.int64]] = []
-        for rule in graph.rules:
+        for rule in program.rules:
             usable = [s for s in rule.range if len(self.by_symbol[s])]
             if not usable:
                 raise PacketError(
-                    f"rule {rule.name} writes {[graph.symbols[s] for s in rule.range]}: expected prototype samples of "
-                    "at least one of them, got none; extract the packet again"
+                    f"rule {rule.name} writes {[program.symbols[s] for s in rule.range]}: expected prototype samples "
+                    "of at least one of them, got none; extract the packet again"
                 )
             self.symbols_of_rule.append(np.array(usable))
 
@@ -60,7 +60,7 @@ class Rehearsal:
 
     def __init__(
         self,
-        graph: Graph,
+        program: Program,
         spec: ProbeSpec,
         symbol_P: NDArray[np.integer],
         tokenizer: PreTrainedTokenizerBase,
@@ -70,9 +70,9 @@ class Rehearsal:
         prompts: int = 3000,
         forbidden: Collection[int] = (),
     ) -> None:
-        self.graph, self.settings = graph, settings
-        self.execute = GraphExecutor(graph, max_units=MAX_UNITS)
-        self.samples = PrototypeSamples(graph, np.asarray(symbol_P))
+        self.program, self.spec, self.settings = program, spec, settings
+        self.execute = ProgramExecutor(program, max_units=MAX_UNITS)
+        self.samples = PrototypeSamples(program, np.asarray(symbol_P))
         self.rng = np.random.default_rng(seed)
         self.forbidden = set(forbidden)
         shuffled = spec.sample("rehearsal", prompts, seed=seed)
@@ -82,7 +82,7 @@ class Rehearsal:
             self.prompts.setdefault(prompt.template, []).append(prompt)
         if not self.prompts:
             raise PacketError("the packet's probe spec has no prompt in the rehearsal split")
-        self.encode = Encoder(graph, tokenizer)
+        self.encode = Encoder(program, tokenizer)
         self._next_prompt = dict.fromkeys(self.prompts, 0)
         self.true_output_K = self._true_outputs()
         self.n_traces = 0
@@ -90,7 +90,7 @@ class Rehearsal:
 
     def _true_outputs(self) -> NDArray[np.int64]:
         """Per concept, the verbalised output that all tables contain, or -1 where tables are random."""
-        outputs = [output for rule in self.graph.rules for output in rule.outputs]
+        outputs = [output for rule in self.program.rules for output in rule.outputs]
         true_output_K = np.array([-1 if o is None else int(o) for o in outputs], dtype=np.int64)
         if self.settings.verbalised is not None and not self.settings.plain:
             verbalised = np.flatnonzero(true_output_K >= 0)
@@ -100,9 +100,9 @@ class Rehearsal:
 
     def draw_table(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """A random output per concept, and the row of [prototype samples; concept vectors] that stands for it."""
-        output_K = np.empty(self.graph.n_concepts, dtype=np.int64)
+        output_K = np.empty(self.program.n_concepts, dtype=np.int64)
         index_K = np.empty_like(output_K)
-        for r, rule in enumerate(self.graph.rules):
+        for r, rule in enumerate(self.program.rules):
             rows = slice(rule.offset, rule.offset + len(rule.rows))
             output_K[rows] = self.rng.choice(self.samples.symbols_of_rule[r], len(rule.rows))
         u_K = self.rng.random(len(output_K))
@@ -123,13 +123,13 @@ class Rehearsal:
             self._next_prompt[template] += 1
             for _ in range(TABLES_PER_PROMPT):
                 output_K, index_K = self.draw_table()
-                trace = self.execute(prompt, fixed_lookup(output_K.tolist(), self.graph))
-                used = {self.graph.concept(unit) for unit in trace.units if unit.kind == "rule"}
+                trace = self.execute(prompt, fixed_lookup(output_K.tolist(), self.program))
+                used = {self.program.concept(unit) for unit in trace.units if unit.kind == "rule"}
                 if trace.complete and not used & self.forbidden:
                     return trace, index_K
                 failure = trace.failure or "a flagged concept"
         raise PacketError(
-            f"no trace of {self.graph.templates[template].template!r} completes over randomised tables after "
+            f"no trace of {self.spec.template_text(template)!r} completes over randomised tables after "
             f"{TABLES_PER_PROMPT * self.settings.tries} draws; last obstacle: {failure}"
         )
 

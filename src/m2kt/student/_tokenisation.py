@@ -6,8 +6,9 @@ Letters: S symbols, U units (symbols or literals), J token index within a unit, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from m2kt.errors import ModelError
 from m2kt.models import Encoded, encode_units, special_prefix, token_text
-from m2kt.packet import Graph, Trace, TracedUnit
+from m2kt.packet import Program, Trace, TracedUnit
 
 Tokens = tuple[int, ...]
 LEADING_SPACE = " "
@@ -71,10 +72,33 @@ def leading_space_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[in
     return int(bool(leading_space) and separate)
 
 
-def tokenise(tokenizer: PreTrainedTokenizerBase, graph: Graph, traces: Sequence[Trace]) -> Tokenisation:
+def encode_trace(tokenizer: PreTrainedTokenizerBase, trace: Trace) -> Encoded:
+    """A trace in tokens, each with the unit it belongs to.
+
+    Text between two symbols of the prompt is encoded as it stands, as at generation; its tokens belong to the first of
+    its units.
+
+    Raises:
+        ModelError: the tokenizer cannot encode the text.
+    """
+    texts: list[str] = []
+    first: list[int] = []  # by text, its first unit
+    for i, unit in enumerate(trace.units):
+        joined = 0 < i < trace.n_prompt and unit.symbol is None and trace.units[i - 1].symbol is None
+        if joined:
+            texts[-1] += unit.text
+        else:
+            texts.append(unit.text)
+            first.append(i)
+    boundary = len(texts) - (len(trace.units) - trace.n_prompt)
+    encoded = encode_units(tokenizer, texts, prompt_boundary=boundary)
+    return Encoded(encoded.ids, [u if u < 0 else first[u] for u in encoded.unit_of_token])
+
+
+def tokenise(tokenizer: PreTrainedTokenizerBase, program: Program, traces: Sequence[Trace]) -> Tokenisation:
     """Collect the token sequences of all units in traces, and of symbols alone and after a space."""
-    collector = _UnitCollector(tokenizer, len(graph.symbols))
-    for symbol, text in enumerate(graph.symbols):
+    collector = _UnitCollector(tokenizer, len(program.symbols))
+    for symbol, text in enumerate(program.symbols):
         collector.add_symbol(symbol, text)
     for trace in traces:
         collector.add_trace(trace)
@@ -95,22 +119,23 @@ class _UnitCollector:
         self.answer_starts: list[int] = []
         self.problems: dict[str, str] = {}
 
-    def _encode(self, texts: list[str], prompt_boundary: int | None = None) -> Encoded | None:
+    def _encode(self, text: str, encode: Callable[[], Encoded]) -> Encoded | None:
         try:
-            return encode_units(self.tokenizer, texts, prompt_boundary=prompt_boundary)
+            return encode()
         except ModelError as error:
-            self.problems["".join(texts)] = str(error)
+            self.problems[text] = str(error)
             return None
 
     def add_symbol(self, symbol: int, text: str) -> None:
         """Add a symbol alone and after a space."""
         for leading_space in ("", LEADING_SPACE):
-            if encoded := self._encode([leading_space + text]):
+            texts = [leading_space + text]
+            if encoded := self._encode(texts[0], partial(encode_units, self.tokenizer, texts)):
                 self.forms[symbol].add(tuple(encoded.ids[self.prefix :]))
 
     def add_trace(self, trace: Trace) -> None:
         """Add all units of a trace; without effect but a problem if the tokenizer cannot encode it."""
-        encoded = self._encode([unit.text for unit in trace.units], trace.n_prompt)
+        encoded = self._encode(trace.text, partial(encode_trace, self.tokenizer, trace))
         if encoded is None:
             return
         self.sequences.append(encoded.ids)

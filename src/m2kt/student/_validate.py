@@ -28,7 +28,7 @@ from m2kt.models import (
     width,
     writing_problem,
 )
-from m2kt.packet import Concepts, Graph, Trace
+from m2kt.packet import Concepts, Program, Trace
 from m2kt.student._build import layer_indices
 from m2kt.student._prepare import TrainingInputs
 from m2kt.student._separability import hull_distance
@@ -59,15 +59,15 @@ class FitnessCheck(BaseModel):
 def validate(loaded: LoadedModel, inputs: TrainingInputs) -> list[FitnessCheck]:
     """Run the required checks. A failed check ends the list where later checks depend on it."""
     model, tokenizer = cast(PreTrainedModel, loaded.model), loaded.tokenizer
-    graph, tokenisation = inputs.packet.graph, inputs.tokenisation
+    program, tokenisation = inputs.packet.program, inputs.tokenisation
     checks = [
         check_widths(model, inputs.packet.concepts),
-        check_flagged(graph, inputs),
-        check_symbols(tokenizer, graph.symbols),
+        check_flagged(program, inputs),
+        check_symbols(tokenizer, program.symbols),
     ]
     if failed(checks):
         return checks
-    checks.append(check_verbalised(graph, inputs.settings.rehearsal.plain))
+    checks.append(check_verbalised(program, inputs.settings.rehearsal.plain))
     if failed(checks):
         return checks
     checks.append(check_literals(tokenizer, inputs.traces, tokenisation))
@@ -81,7 +81,7 @@ def validate(loaded: LoadedModel, inputs: TrainingInputs) -> list[FitnessCheck]:
         check_capacity(model, tokenizer, tokenisation),
     ]
     if inputs.settings.reader.kind == "structured":
-        checks.append(check_symbol_matching(tokenizer, graph, tokenisation, inputs.traces))
+        checks.append(check_symbol_matching(tokenizer, program, tokenisation, inputs.traces))
     return checks
 
 
@@ -118,11 +118,11 @@ def check_widths(model: PreTrainedModel, concepts: Concepts) -> FitnessCheck:
     )
 
 
-def check_flagged(graph: Graph, inputs: TrainingInputs) -> FitnessCheck:
+def check_flagged(program: Program, inputs: TrainingInputs) -> FitnessCheck:
     """All flagged concepts exist in the packet."""
-    fit, measured = True, f"{len(inputs.penalties)} of {graph.n_concepts} rows are filtered"
+    fit, measured = True, f"{len(inputs.penalties)} of {program.n_concepts} rows are filtered"
     if inputs.unknown_flags:
-        example = f"{graph.rules[0].name if graph.rules else 'rule'}(a, b)"
+        example = f"{program.rules[0].name if program.rules else 'rule'}(a, b)"
         fit = False
         measured = (
             f"flagged concept {inputs.unknown_flags[0]!r} is not in the packet: expected a symbol or a row such as "
@@ -143,15 +143,15 @@ def check_symbols(tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str]) ->
     return _round_trip("symbols", "the student's tokenizer cannot write", len(symbols), problems)
 
 
-def check_verbalised(graph: Graph, plain: bool) -> FitnessCheck:
+def check_verbalised(program: Program, plain: bool) -> FitnessCheck:
     """Plain rehearsal needs the output of every row as text."""
-    n_verbalised = sum(output is not None for rule in graph.rules for output in rule.outputs)
-    fit, measured = True, f"{n_verbalised} of {graph.n_concepts}"
-    if plain and n_verbalised < graph.n_concepts:
+    n_verbalised = sum(output is not None for rule in program.rules for output in rule.outputs)
+    fit, measured = True, f"{n_verbalised} of {program.n_concepts}"
+    if plain and n_verbalised < program.n_concepts:
         fit = False
         measured = (
-            f"plain rehearsal needs the output of every row as text, but {graph.n_concepts - n_verbalised} of "
-            f"{graph.n_concepts} rows travel as vectors only: extract with --verbalised 1"
+            f"plain rehearsal needs the output of every row as text, but {program.n_concepts - n_verbalised} of "
+            f"{program.n_concepts} rows travel as vectors only: extract with --verbalised 1"
         )
     return FitnessCheck(
         name="rows in words",
@@ -277,7 +277,7 @@ def check_capacity(
 
 
 def check_symbol_matching(
-    tokenizer: PreTrainedTokenizerBase, graph: Graph, tokenisation: Tokenisation, traces: Sequence[Trace]
+    tokenizer: PreTrainedTokenizerBase, program: Program, tokenisation: Tokenisation, traces: Sequence[Trace]
 ) -> FitnessCheck:
     """The structured reader identifies, from tokens, the symbols that rules read and copies repeat."""
     matcher = UnitMatcher(
@@ -296,8 +296,8 @@ def check_symbol_matching(
             if matched == expected:
                 n_correct += 1
             elif not mistake and expected is not None:
-                text = repr(graph.symbols[matched]) if matched < len(graph.symbols) else "no symbol"
-                mistake = f"; {graph.symbols[expected]!r} is taken for {text}"
+                text = repr(program.symbols[matched]) if matched < len(program.symbols) else "no symbol"
+                mistake = f"; {program.symbols[expected]!r} is taken for {text}"
     return FitnessCheck(
         name="cues",
         fit=n_correct == n,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from m2kt.errors import ModelError
 from m2kt.models import attention_patterns, blocks
-from m2kt.packet import WriteCopy, WriteRule
+from m2kt.packet._format1 import WriteCopy, WriteRule
 from m2kt.teacher._condense import Draft, leaf_rows
 from m2kt.teacher._corpus import Corpus
 from m2kt.teacher._teacher import Teacher, TokenisedTrace

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from m2kt.errors import ExtractionError
-from m2kt.packet import Graph
+from m2kt.packet._format1 import Graph
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.teacher._condense import Draft, condense, write_graph
 from m2kt.teacher._config import ExtractionConfig
@@ -115,13 +115,13 @@ def complete(
     skewed = corpus.spec.sample("probing", n // 2, seed=seed, skewed=True)
     prompts += unseen(skewed, {p.text for p in prompts})
     prompts = [p for p in unseen(prompts, corpus.answers) if p.text not in reserved]
-    traces = roll_out_all(graph, outputs, prompts)
+    traces = roll_out_all(graph, corpus.spec, outputs, prompts)
     uncovered = [p for p, t in zip(prompts, traces, strict=True) if not t.complete]
     covered = [p for p, t in zip(prompts, traces, strict=True) if t.complete]
     limit = config.checked_per_template * corpus.spec.n_templates
     rng = np.random.default_rng(seed)
     # Rare paths through the graph are checked first: a wrong guard shows there.
-    paths = [tuple(t.path) for t in traces if t.complete]
+    paths = [(t.template, *t.path) for t in traces if t.complete]
     frequency = Counter(paths)
     order = sorted(range(len(covered)), key=lambda i: (frequency[paths[i]] * rng.random(), i))
     checked = [covered[i] for i in order[:limit]]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Decision, Graph, Guard, Node, Rule, TemplateGraph, WriteRule, leaves
+from m2kt.packet import Rule
+from m2kt.packet._format1 import Decision, Graph, Guard, Node, TemplateGraph, WriteRule, leaves
 from m2kt.probes import MASK
 from m2kt.teacher._corpus import Corpus, TemplateTrie
 from m2kt.teacher._explain import MAX_ARITY, copy, explain, known_rule, literal

@@ -8,7 +8,7 @@ from collections import defaultdict
 import numpy as np
 
 from m2kt.errors import ExtractionError
-from m2kt.packet import Graph, WriteCopy, WriteLiteral
+from m2kt.packet._format1 import Graph, WriteCopy, WriteLiteral
 from m2kt.probes import Unit
 from m2kt.teacher._condense import Draft, leaf_rows, rule_uses
 from m2kt.teacher._corpus import Corpus, Sample

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.models import blocks
-from m2kt.packet import Concepts, Graph, NearestPrototype
+from m2kt.packet import Concepts, NearestPrototype
+from m2kt.packet._format1 import Graph
 from m2kt.teacher._condense import Draft
 from m2kt.teacher._contexts import MAX_CONTEXTS, ContextGroup, concept_contexts, prototype_contexts
 from m2kt.teacher._corpus import Corpus

@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
+from m2kt.packet._format1 import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
 from m2kt.teacher._guards import MAX_LEAVES, Action, guarded, smallest_tree
 from m2kt.teacher._node_data import (
     MAX_CANDIDATES,

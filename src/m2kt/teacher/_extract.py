@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from m2kt.errors import ExtractionError
 from m2kt.models import LoadedModel
-from m2kt.packet import Graph, WriteLiteral, WriteRule, leaves
+from m2kt.packet._format1 import Graph, WriteLiteral, WriteRule, leaves
 from m2kt.probes import MASK, ProbeSpec
 from m2kt.teacher._attention import Attention, measure_attention
 from m2kt.teacher._completion import (

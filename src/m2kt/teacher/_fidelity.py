@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from m2kt.packet import Graph, GraphExecutor, Trace, fixed_lookup
-from m2kt.probes import Prompt
+from m2kt.packet import ProgramExecutor, Trace, fixed_lookup
+from m2kt.packet._convert import convert
+from m2kt.packet._format1 import Graph
+from m2kt.probes import ProbeSpec, Prompt
 from m2kt.teacher._corpus import Answer
 from m2kt.teacher._teacher import Teacher, unseen
 
@@ -45,9 +47,10 @@ class RolloutComparison:
         return sum(t.agreed for t in self.templates.values()) / covered if covered else 0.0
 
 
-def roll_out_all(graph: Graph, outputs: Sequence[int], prompts: Sequence[Prompt]) -> list[Trace]:
+def roll_out_all(graph: Graph, spec: ProbeSpec, outputs: Sequence[int], prompts: Sequence[Prompt]) -> list[Trace]:
     """The graph's traces with the observed rule outputs."""
-    executor, lookup = GraphExecutor(graph), fixed_lookup(outputs, graph)
+    program = convert(graph, spec).program
+    executor, lookup = ProgramExecutor(program), fixed_lookup(outputs, program)
     return [executor(p, lookup) for p in prompts]
 
 
@@ -60,7 +63,7 @@ def compare_rollouts(
     known_answers: Mapping[str, Answer] = MappingProxyType({}),
 ) -> RolloutComparison:
     """Compare the graph's traces with the teacher's answers, which are generated unless already known."""
-    traces = {p.text: t for p, t in zip(prompts, roll_out_all(graph, outputs, prompts), strict=True)}
+    traces = {p.text: t for p, t in zip(prompts, roll_out_all(graph, teacher.spec, outputs, prompts), strict=True)}
     answers, unstopped = teacher.answer(unseen(prompts, known_answers), stage)
     comparison = RolloutComparison(unstopped=unstopped, answers=answers)
     answer_of = {**known_answers, **{a.prompt.text: a for a in answers}}

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
+from m2kt.packet._format1 import Case, Decision, Guard, WriteCopy, WriteLiteral, WriteRule
 from m2kt.teacher._node_data import Ints, NodeData, argument_candidates, error_budget
 from m2kt.teacher._rules import RuleSet
 

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from m2kt.packet import Packet, WriteLiteral, leaves, read_outputs
+from m2kt.packet import Packet, WriteLiteral, leaves, read_outputs, state_name
 
 RIDGE = 0.1
 
@@ -22,21 +22,20 @@ def packet_texts(packet: Packet) -> list[tuple[str, str]]:
     Symbols, literals and templates; labels of concepts (arguments and output); free text of spec and manifest. The card
     is made from these.
     """
-    graph, manifest, spec = packet.graph, packet.manifest, packet.spec
-    texts: list[tuple[str, str]] = [(f"symbol {i}", s) for i, s in enumerate(graph.symbols)]
+    program, manifest, spec = packet.program, packet.manifest, packet.spec
+    texts: list[tuple[str, str]] = [(f"symbol {i}", s) for i, s in enumerate(program.symbols)]
     texts += [(f"concept {k}", label) for k, label, _ in _labels(packet)]
-    texts += [(f"name of {rule.name}", rule.name) for rule in graph.rules]
-    for t, template in enumerate(graph.templates):
-        texts.append((f"template {t}", template.template))
-        texts += [
-            (f"template {t}, node {n}", leaf.text)
-            for n, node in enumerate(template.nodes)
-            for leaf in leaves(node.step)
-            if isinstance(leaf, WriteLiteral)
-        ]
+    texts += [(f"name of {rule.name}", rule.name) for rule in program.rules]
+    texts += [(f"template {t}", spec.template_text(t)) for t in range(spec.n_templates)]
+    texts += [
+        (f"state {state_name(state.after)!r}", leaf.text)
+        for state in program.states
+        for leaf in leaves(state.decision)
+        if isinstance(leaf, WriteLiteral)
+    ]
     fields = yaml.safe_load(spec.to_yaml())
     texts += [(f"probe spec, {key}", str(fields[key])) for key in ("name", "description", "licence") if fields.get(key)]
-    texts += [("stop string", graph.stop)]
+    texts += [("stop string", program.stop)]
     texts += [("manifest, name", manifest.name), ("manifest, teacher", manifest.teacher.name)]
     texts += [(f"manifest, note {i}", note) for i, note in enumerate(manifest.notes)]
     if manifest.fallback_reason:
@@ -55,12 +54,12 @@ def concept_penalties(packet: Packet, score: dict[str, float], threshold: float)
         score: of flagged texts.
         threshold: minimum score of a vector.
     """
-    graph = packet.graph
+    program = packet.program
     penalties = {
         k: max((score.get(text, 0.0) for text in (label, *symbols)), default=0.0)
         for k, label, symbols in _labels(packet)
     }
-    flagged_S = np.array([symbol in score for symbol in graph.symbols], dtype=np.bool_)
+    flagged_S = np.array([symbol in score for symbol in program.symbols], dtype=np.bool_)
     harmful_P = flagged_S[packet.concepts.prototype_symbol_P]
     if harmful_P.any() and not harmful_P.all():  # samples of both kinds: fit a probe to them
         by_vector_K = vector_penalty(packet.concepts.vectors_KD, packet.concepts.prototype_samples_PD, harmful_P)
@@ -100,9 +99,9 @@ def vector_penalty(
 
 def _labels(packet: Packet) -> Iterator[tuple[int, str, list[str]]]:
     """Every concept's index, label, and symbols (arguments and output)."""
-    graph, outputs = packet.graph, read_outputs(packet)
-    for rule in graph.rules:
+    program, outputs = packet.program, read_outputs(packet)
+    for rule in program.rules:
         for k, row in enumerate(rule.rows, rule.offset):
-            arguments, output = [graph.symbols[a] for a in row], outputs[k]
-            written = [] if output is None else [graph.symbols[output]]
+            arguments, output = [program.symbols[a] for a in row], outputs[k]
+            written = [] if output is None else [program.symbols[output]]
             yield k, ": ".join([" ".join(arguments), *written]), [*arguments, *written]

@@ -68,7 +68,7 @@ class CALConfig(PeftConfig):
     )
     n_places: int = field(
         default=0,
-        metadata=_about("Number of leaves of the graph, which the selector predicts; 0: it does not."),
+        metadata=_about("Number of leaves of the program, which the selector predicts; 0: it does not."),
     )
     look_heads: int = field(default=4, metadata=_about("Number of context heads."))
     look_width: int = field(default=32, metadata=_about("Width of a context head's values."))
@@ -124,7 +124,9 @@ class CALConfig(PeftConfig):
         default=0,
         metadata=_about("Tokens of the longest answer that was rehearsed; 0 in adapters of 0.1.0."),
     )
-    graph_digest: str = field(default="", metadata=_about("Digest of the graph; ``replace_bank`` requires the same."))
+    program_digest: str = field(
+        default="", metadata=_about("Digest of the program; ``replace_bank`` requires the same.")
+    )
     space_digest: str = field(
         default="", metadata=_about("Unused; without the field peft warns about configurations that hold it.")
     )

@@ -1,7 +1,7 @@
 """A reader's inputs from the running forward pass besides hidden states: token features, padding, positions, cache.
 
 Letters: B batch, T tokens of this pass, N tokens so far (cached ones included), S symbols, K concepts, C classes,
-H heads, A arguments, M leaves of the graph, X other widths, Y what a head or map returns.
+H heads, A arguments, M leaves of the program, X other widths, Y what a head or map returns.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Supervision:
     Position t holds the labels of token t + 1; ``-100`` marks positions without a label.
     """
 
-    leaf_BT: Int[Tensor, "B T"]  # leaf of the packet's graph that writes the next unit
+    leaf_BT: Int[Tensor, "B T"]  # leaf of the packet's program that writes the next unit
     bank_index_BK: Int[Tensor, "B K"]  # rows of [prototype samples; bank] that replace the concepts' vectors
     class_BT: Int[Tensor, "B T"]  # selector class
     token_index_BT: Int[Tensor, "B T"]  # index of the next token in its unit; above 0 the class is CONTINUE

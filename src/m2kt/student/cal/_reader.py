@@ -1,6 +1,6 @@
 """The structured concept reader.
 
-It executes the packet's graph softly, at every position, from the student's hidden states.
+It executes the packet's program softly, at every position, from the student's hidden states.
 
     p(class)  = softmax(selector(h_t))                    none | copy | continue | rule r | literal u
     p_i(s)    = attention of argument head i to positions where symbol s ends
@@ -13,7 +13,7 @@ the reader until something is in-domain. In rehearsal some sequences are teacher
 trains selection and injection in parallel.
 
 Letters: B batch, T tokens, E student width, D teacher width, C classes, J token index, H argument heads, S symbols,
-K concepts, U literals, A arguments, P prototype samples, M leaves of the graph, X other widths, Y content; local:
+K concepts, U literals, A arguments, P prototype samples, M leaves of the program, X other widths, Y content; local:
 G last units.
 """
 
@@ -57,8 +57,8 @@ class StructuredReader(ReaderBase):
     """Selector, argument heads and the product of arguments.
 
     Submodule names are in the state dict and on disk: ``look`` is the context heads, ``gather`` the argument heads,
-    ``think`` the hidden layer, ``place`` the classifier of the graph's leaf and ``placed`` its feedback into the hidden
-    layer, ``kind`` the embedding of unit types, ``begun`` that of the number of tokens of an incomplete unit.
+    ``think`` the hidden layer, ``place`` the classifier of the program's leaf and ``placed`` its feedback into the
+    hidden layer, ``kind`` the embedding of unit types, ``begun`` that of the number of tokens of an incomplete unit.
     """
 
     factor_XK: Tensor
@@ -85,7 +85,7 @@ class StructuredReader(ReaderBase):
         self.look = ContextHeads(width, config.look_heads, config.gather_width, config.gather_rope, config.look_width)
         around = config.look_heads * config.look_width
         self.think = nn.Sequential(nn.Linear(width + around, config.selector_width), nn.GELU())
-        # The predicted leaf of the packet's graph is fed back into the hidden layer.
+        # The predicted leaf of the packet's program is fed back into the hidden layer.
         self.place = nn.Linear(config.selector_width, config.n_places) if config.n_places else None
         self.placed = nn.Linear(config.n_places, config.selector_width, bias=False) if config.n_places else None
         self.selector = nn.Linear(config.selector_width, config.n_classes)

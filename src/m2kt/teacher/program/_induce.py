@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Rule
-from m2kt.packet._automaton import Program, State
 from m2kt.packet._pointers import Decision, Test, WriteCopy, WriteRule
+from m2kt.packet._program import Program, State
 from m2kt.probes import Unit
 from m2kt.teacher.program._explain import Explainer, StateRows
 from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Rows, Traces

@@ -58,8 +58,8 @@ def label_rows(packet: Packet, digest: str) -> list[LabelRow]:
     labels_by_kind = {
         "skill": [manifest.name],
         "teacher": [manifest.teacher.name],
-        "rule": [rule.name for rule in packet.graph.rules],
-        "symbol": list(packet.graph.symbols),
+        "rule": [rule.name for rule in packet.program.rules],
+        "symbol": list(packet.program.symbols),
     }
     return [
         LabelRow(packet=digest, kind=kind, text=label, folded=label.casefold())
@@ -70,8 +70,9 @@ def label_rows(packet: Packet, digest: str) -> list[LabelRow]:
 
 def vectors_row(packet: Packet, digest: str) -> VectorsRow:
     """The row of a packet's concept vectors. A concept's name is its rule and arguments, without the output."""
-    graph = packet.graph
-    names = [f"{rule.name}({', '.join(graph.symbols[a] for a in row)})" for rule in graph.rules for row in rule.rows]
+    program = packet.program
+    rows = ((rule.name, row) for rule in program.rules for row in rule.rows)
+    names = [f"{name}({', '.join(program.symbols[a] for a in row)})" for name, row in rows]
     vectors_KD = np.ascontiguousarray(packet.concepts.vectors_KD, dtype="<f4")
     return VectorsRow(packet=digest, space=packet.space[:MAX_SPACE], vectors_KD=vectors_KD.tobytes(), names=names)
 

@@ -22,7 +22,7 @@ GRAPH_LEGEND = (
     "are the arguments of rules, arcs below are copies, dotted arcs lead to the unit that decides a branch. Thicker "
     "arcs have more of the teacher's attention; dashed arcs have no effect when cut; faint arcs were not tested."
 )
-ATTENTION_LEGEND = "The teacher's attention along the edges of the graph, from a step to the units that it reads."
+ATTENTION_LEGEND = "The teacher's attention from a step to the units that it reads."
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class DrawingCache:
         self._sections[blob] = [
             DrawnSection("Concepts", "concepts", "", blocks_html(rule_blocks(describe(packet)))),
             DrawnSection("Concept map", "map", "", blocks_html(map_blocks(packet))),
-            DrawnSection("Graph", "graph", GRAPH_LEGEND, blocks_html(graph)),
+            DrawnSection("Traces", "graph", GRAPH_LEGEND, blocks_html(graph)),
             DrawnSection("Attention", "attention", ATTENTION_LEGEND, blocks_html(attention_blocks(packet))),
         ]
         while len(self._sections) > MAX_CACHED:
