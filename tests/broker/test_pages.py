@@ -244,7 +244,7 @@ def test_packet_page_without_stored_bytes_shows_the_record(tmp_path: Path) -> No
 
 def _packet_with_attention(weight: float) -> SamplePacket:
     attention = {
-        "edges_M6": np.array([[0, 0, 0, 0, 0, 0]], np.int32),
+        "edges_M4": np.array([[0, 0, 0, 0]], np.int32),
         "weight_MLH": np.full((1, 3, 2), weight, np.float32),
         "effect_M": np.ones(1, np.float32),
         "causal_M": np.ones(1, np.int8),

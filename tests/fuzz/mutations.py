@@ -286,7 +286,7 @@ def _tensor_shape(rng: random.Random, parts: Parts) -> Parts:
     if rng.random() < 0.2:
         del arrays[name]
     elif rng.random() < 0.2:
-        arrays[rng.choice(["x_K", "vectors_KD", "extra_KD", "more_xx", "edges_M6", "where_M3"])] = arrays.pop(name)
+        arrays[rng.choice(["x_K", "vectors_KD", "extra_KD", "more_xx", "edges_M4", "where_M3"])] = arrays.pop(name)
     return _put(parts, part, write_arrays(arrays, part))
 
 

@@ -132,19 +132,13 @@ def whole_packet() -> Packet:
     rule = packet.program.rules[0]
     outputs = [output if i % 2 else None for i, output in enumerate(rule.outputs)]
     program = packet.program.model_copy(update={"rules": [rule.model_copy(update={"outputs": outputs})]})
-    edges = [
-        [0, 0, 0, 0, 0, 0],
-        [0, 0, 1, 1, 1, 0],
-        [1, 0, 0, 0, 0, 0],
-        [1, 0, 1, 1, 1, 0],
-        [1, 1, 0, 4, 4, -1],
-    ]
-    where = [[0, 0, 0], [0, 0, 1], [1, 1, 0], [1, 1, 1], [1, 1, 2]]
+    edges = [[0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, -1]]  # state, leaf, argument, rule
+    where = [[0, 0, 0], [1, 0, 1], [0, 1, 0], [1, 1, 1], [2, 1, 2]]  # state, trace, step
     attention = {
-        "edges_M6": np.array(edges, np.int32),
-        "weight_MLH": np.abs(rng.standard_normal((5, 3, 2))).astype(np.float32),
-        "effect_M": np.array([1, 1, 1, 0.5, -1], np.float32),
-        "causal_M": np.array([1, 1, 1, 0, -1], np.int8),
+        "edges_M4": np.array(edges, np.int32),
+        "weight_MLH": np.abs(rng.standard_normal((3, 3, 2))).astype(np.float32),
+        "effect_M": np.array([1, 0.5, -1], np.float32),
+        "causal_M": np.array([1, 0, -1], np.int8),
     }
     traces = {
         "states_MD": rng.standard_normal((5, 4)).astype(np.float32),

@@ -305,13 +305,13 @@ def test_F23_concepts(refused: Refused) -> None:
 
 
 def test_F24_attention(refused: Refused) -> None:
-    assert {"edges_M6", "weight_MLH", "effect_M", "causal_M"} == Packet.load(GOOD).attention.keys()
-    refused("edge-out-of-range", "edge-negative-node")
+    assert {"edges_M4", "weight_MLH", "effect_M", "causal_M"} == Packet.load(GOOD).attention.keys()
+    refused("edge-out-of-range", "edge-negative-leaf")
     packet = whole_packet()
-    for row in ([0, 3, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [0, 0, -1, 0, 0, 0], [0, 0, 0, 0, -1, 0]):
-        edges = np.array([row] * 5, np.int32)
+    for row in ([7, 0, 0, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1], [0, 0, 0, -2]):
+        edges = np.array([row] * 3, np.int32)
         with pytest.raises(PacketError):
-            packet.replace(attention={**packet.attention, "edges_M6": edges}).check()
+            packet.replace(attention={**packet.attention, "edges_M4": edges}).check()
 
 
 def test_F25_traces(refused: Refused) -> None:
@@ -323,7 +323,7 @@ def test_F25_traces(refused: Refused) -> None:
     with pytest.raises(PacketError, match="rule rows"):
         packet.replace(traces={"confidence_K": np.ones(packet.n_concepts + 1, np.float32)}).check()
     assert {"states_MD", "where_M3"} == packet.traces.keys()
-    for row in ([2, 0, 0], [0, -1, 0], [0, 0, 3]):
+    for row in ([7, 0, 0], [-1, 0, 0], [0, -1, 0], [0, 0, -1]):
         with pytest.raises(PacketError):
             packet.replace(traces={**packet.traces, "where_M3": np.array([row] * 5, np.int32)}).check()
 

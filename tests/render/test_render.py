@@ -27,9 +27,9 @@ from tests.pages import check_page
 
 
 def _attended() -> Packet:
-    """The sample with attention as extraction writes it: (template, node, argument, source, read, rule)."""
+    """The sample with attention as extraction writes it: (state, leaf, argument, rule)."""
     attention = {
-        "edges_M6": np.array([[1, 0, 0, 0, 1, 0], [1, 0, 1, 1, 1, 0], [1, 1, 0, 4, 4, -1]], np.int32),
+        "edges_M4": np.array([[0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, -1]], np.int32),
         "weight_MLH": np.array([[[0.1, 0.25]], [[0.5, 0.75]], [[0.9, 0.0]]], np.float32),
         "effect_M": np.ones(3, np.float32),
         "causal_M": np.array([1, 0, -1], np.int8),
@@ -53,7 +53,7 @@ def test_the_summary_is_the_path_that_most_prompts_take() -> None:
 def test_edges_carry_what_was_measured_along_them() -> None:
     _, three = summarise_graph(_attended()).templates
     first, second, *rest = three.edges
-    assert (first.step, first.source, first.read, first.causal, first.attention) == (4, 0, 1, True, 0.25)
+    assert (first.step, first.source, first.causal, first.attention) == (4, 0, True, 0.25)
     assert (second.source, second.argument, second.causal, second.attention) == (1, 1, False, 0.75)
     (block,) = graph_blocks(GraphSummary(rules=["rule 1"], templates=[three]))
     svg = block.draw()  # type: ignore[union-attr]

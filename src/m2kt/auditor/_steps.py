@@ -166,25 +166,23 @@ def _stages(tuner: CALModel, reader: ReaderBase, batch: Batch) -> dict[Stage, Bo
 
 
 def _causal_edges(packet: Packet) -> dict[tuple[int, ...], bool]:
-    """Whether each tested edge is causal, by (template, state, argument, rule): at one of the units that it read."""
+    """Whether each tested edge is causal, by state, leaf and argument."""
     marks = packet.attention
-    if not {"edges_M6", "causal_M", "effect_M"} <= marks.keys():
+    if not {"edges_M4", "causal_M", "effect_M"} <= marks.keys():
         return {}
-    rows = zip(*(marks[name].tolist() for name in ("edges_M6", "causal_M", "effect_M")), strict=True)
+    rows = zip(*(marks[name].tolist() for name in ("edges_M4", "causal_M", "effect_M")), strict=True)
     causal: dict[tuple[int, ...], bool] = {}
-    for (template, state, argument, _, _, rule), cut, effect in rows:
+    for (state, leaf, argument, _), cut, effect in rows:
         if cut >= 0 or effect >= 0:
-            key = (template, state, argument, rule)
-            causal[key] = causal.get(key, False) or cut == 1 or effect > 0
+            causal[state, leaf, argument] = cut == 1 or effect > 0
     return causal
 
 
 def _edges(item: EncodedTrace, t: int, causal: Mapping[tuple[int, ...], bool]) -> list[bool]:
     """Whether each tested edge that the step at ``t`` reads is causal."""
     trace, index = item.trace, item.unit_of_token[t + 1]
-    unit, state = trace.units[index], trace.path[index - trace.n_prompt]
-    assert unit.rule is not None
-    keys = [(trace.template, state, i, unit.rule) for i in range(len(unit.sources))]
+    step = index - trace.n_prompt
+    keys = [(trace.path[step], trace.leaf[step], i) for i in range(len(trace.units[index].sources))]
     return [causal[key] for key in keys if key in causal]
 
 

@@ -15,12 +15,14 @@ from ._concepts import DTYPE_KINDS as CONCEPT_KINDS
 from ._json import check_printable
 from ._manifest import Manifest
 from ._parts import TENSORS
+from ._pointers import leaves
 from ._program import Program
 from ._tensors import Array, Arrays
 from ._trace import Rule
 
 KINDS = {  # name on disk of a tensor with a fixed meaning, to the allowed kinds of numpy's dtype
     **CONCEPT_KINDS,
+    "edges_M4": "iu",
     "edges_M6": "iu",
     "weight_MLH": "f",
     "effect_M": "f",
@@ -47,24 +49,19 @@ def check_packet(
     check_program(program, where)
     if spec.stop != program.stop:
         raise PacketError(f"{where}: the spec stops at {spec.stop!r}, the program at {program.stop!r}")
-    n_states = [len(program.states)] * spec.n_templates
-    check_tensors(manifest, program.symbols, program.rules, n_states, tensors, where)
+    check_tensors(manifest, program.symbols, program.rules, tensors, where)
+    for arrays in tensors.values():
+        _check_positions(arrays, program, where)
 
 
 def check_tensors(
     manifest: Manifest,
     symbols: Sequence[str],
     rules: Sequence[Rule],
-    n_states: Sequence[int],
     tensors: dict[str, Arrays],
     where: str,
 ) -> None:
-    """Values and shapes of tensors, and what they say of states and rules.
-
-    Args:
-        n_states: by template, the number of states that tensors may name.
-        tensors: by part.
-    """
+    """Values and shapes of tensors, by part, and what they say of symbols and rules."""
     for part, arrays in tensors.items():
         for name, array in arrays.items():
             _check_values(name, array, f"{where}: {part}: {name}")
@@ -78,11 +75,7 @@ def check_tensors(
     }
     for arrays in (tensors[part] for part in TENSORS):
         _check_shapes(arrays, sizes, where)
-    _check_range(labels, 0, len(symbols), "pool_symbol_P", "symbols", where)
-    for name, columns in (("edges_M6", "edges"), ("where_M3", "states")):
-        for arrays in tensors.values():
-            if name in arrays:
-                _check_positions(arrays[name], n_states, len(rules), f"{where}: {columns}")
+    check_range(labels, 0, len(symbols), "pool_symbol_P", "symbols", where)
     if manifest.verbalised == 0 and any(o is not None for rule in rules for o in rule.outputs):
         raise PacketError(
             f"{where}: the manifest says that no output is verbalised, but the program has verbalised outputs"
@@ -138,21 +131,24 @@ def _check_shapes(arrays: Arrays, known: dict[str, tuple[int, str]], where: str)
                 )
 
 
-def _check_positions(rows: Array, n_states: Sequence[int], n_rules: int, what: str) -> None:
-    """Rows of edges_M6 (template, state, argument, source, read, rule) or where_M3 (template, trace, state)."""
-    if not len(rows):
-        return
-    template, edges = rows[:, 0], rows.shape[1] == 6
-    _check_range(template, 0, len(n_states), "a row", "templates", what)
-    states = np.array(n_states)[template.astype(np.int64)]
-    state = rows[:, 1 if edges else 2]
-    if rows[:, 1:5].min() < 0 or (state >= states).any():
-        raise PacketError(f"{what}: a row names a state, unit or trace that does not exist")
-    if edges:
-        _check_range(rows[:, 5], -1, n_rules, "a row", "rules", what)
+def _check_positions(arrays: Arrays, program: Program, where: str) -> None:
+    """Rows of edges_M4 (state, leaf, argument, rule) and where_M3 (state, trace, step)."""
+    for name, columns in (("edges_M4", "edges"), ("where_M3", "states")):
+        rows, what = arrays.get(name), f"{where}: {columns}"
+        if rows is None or not len(rows):
+            continue
+        check_range(rows[:, 0], 0, len(program.states), "a row", "states", what)
+        if rows[:, 1:3].min() < 0:
+            raise PacketError(f"{what}: a row names a leaf, argument, trace or step that does not exist")
+        if name == "edges_M4":
+            n_leaves = np.array([sum(1 for _ in leaves(state.decision)) for state in program.states])
+            if (rows[:, 1] >= n_leaves[rows[:, 0].astype(np.int64)]).any():
+                raise PacketError(f"{what}: a row names a leaf that does not exist")
+            check_range(rows[:, 3], -1, len(program.rules), "a row", "rules", what)
 
 
-def _check_range(values: Array, first: int, end: int, name: str, of: str, where: str) -> None:
+def check_range(values: Array, first: int, end: int, name: str, of: str, where: str) -> None:
+    """Raise PacketError unless all values are in ``first..end - 1``."""
     if values.size and (values.min() < first or values.max() >= end):
         worst = values.min() if values.min() < first else values.max()
         raise PacketError(

@@ -15,6 +15,7 @@ from m2kt.errors import PacketError
 from m2kt.probes import MASK, ProbeSpec, Segmenter, Template, Unit
 
 from . import _format1 as old
+from ._check import check_range
 from ._machine import name_of
 from ._pointers import (
     Answer,
@@ -35,6 +36,7 @@ from ._pointers import Unit as AskUnit
 from ._program import START_STATE, Program, State
 from ._tensors import Array, Arrays
 
+_Edge = tuple[int, int, int, int]  # state, leaf, argument, rule
 MAX_MASKS = 500_000  # of all states: nodes that share children could otherwise have prefixes without number
 _SYMBOL = f"{MASK}0"
 _NOWHERE = Move(of=Start(), by=-1)
@@ -50,22 +52,35 @@ class Conversion:
     shapes: list[_Shape]
 
     def edges(self, edges_M6: Array) -> tuple[Array, Array]:
-        """Rows of edges_M6 with states and units of the program, and the rows that are kept: nodes may be unused."""
-        kept = np.array([(int(t), int(n)) in self.state for t, n in edges_M6[:, :2]], dtype=bool)
-        rows = edges_M6[kept].copy()
-        for row in rows:
-            shape = self.shapes[row[0]]
-            row[1] = self.state[int(row[0]), int(row[1])]
-            row[3], row[4] = shape.unit(int(row[3])), shape.unit(int(row[4]))
-        return rows, kept
+        """Rows of edges_M4, and which rows of format 1 are kept: nodes may be unused."""
+        found = [self._edge(*row) for row in edges_M6.tolist()]
+        rows = [edge for edge in found if edge is not None]
+        kept = np.array([edge is not None for edge in found], dtype=bool)
+        return np.array(rows, dtype=np.int32).reshape(-1, 4), kept
+
+    def _edge(self, template: int, node: int, argument: int, source: int, _: int, rule: int) -> _Edge | None:
+        state = self.state.get((template, node))
+        if state is None:
+            return None
+        pointer = self.shapes[template].pointer(source)
+        for number, leaf in enumerate(leaves(self.program.states[state].decision)):
+            if isinstance(leaf, WriteLiteral) or (leaf.rule if isinstance(leaf, WriteRule) else -1) != rule:
+                continue
+            sources = leaf.sources if isinstance(leaf, WriteRule) else [leaf.source]
+            if argument < len(sources) and sources[argument] == pointer:
+                return state, number, argument, rule
+        return None
 
     def places(self, where_M3: Array) -> tuple[Array, Array]:
         """The same for where_M3."""
-        kept = np.array([(int(t), int(n)) in self.state for t, n in where_M3[:, [0, 2]]], dtype=bool)
-        rows = where_M3[kept].copy()
-        for row in rows:
-            row[2] = self.state[int(row[0]), int(row[2])]
-        return rows, kept
+        rows: list[tuple[int, int, int]] = []
+        kept = np.zeros(len(where_M3), dtype=bool)
+        for i, (template, trace, node) in enumerate(where_M3.tolist()):
+            state = self.state.get((template, node))
+            if state is not None:
+                kept[i] = True
+                rows.append((state, trace, len(self.program.states[state].after) - len(START_STATE)))
+        return np.array(rows, dtype=np.int32).reshape(-1, 3), kept
 
 
 def convert(graph: old.Graph, spec: ProbeSpec, where: str = "packet") -> Conversion:
@@ -276,16 +291,33 @@ def _by_symbol(steps: _Steps, shapes: Sequence[_Shape], where: str) -> Decision 
 def convert_tensors(conversion: Conversion, attention: Arrays, traces: Arrays) -> tuple[Arrays, Arrays]:
     """Tensors about edges and states of traces, with rows of nodes that no path leads to left out."""
     return (
-        _converted(attention, "edges_M6", conversion.edges),
-        _converted(traces, "where_M3", conversion.places),
+        _converted(attention, "edges_M6", "edges_M4", conversion.edges),
+        _converted(traces, "where_M3", "where_M3", conversion.places),
     )
 
 
-def _converted(arrays: Arrays, name: str, rows_of: Callable[[Array], tuple[Array, Array]]) -> Arrays:
+def _converted(arrays: Arrays, name: str, new: str, rows_of: Callable[[Array], tuple[Array, Array]]) -> Arrays:
     if name not in arrays:
         return arrays
     rows, kept = rows_of(arrays[name])
-    if kept.all():
-        return {**arrays, name: rows}
-    along = {n: a for n, a in arrays.items() if n.rpartition("_")[2].startswith("M")}
-    return {**arrays, **{n: np.ascontiguousarray(a[kept]) for n, a in along.items()}, name: rows}
+    others = {n: a for n, a in arrays.items() if n != name}
+    along = {n: a for n, a in others.items() if n.rpartition("_")[2].startswith("M")}
+    return {**others, **{n: np.ascontiguousarray(a[kept]) for n, a in along.items()}, new: rows}
+
+
+def check_nodes(arrays: Arrays, graph: old.Graph, where: str) -> None:
+    """Rows of edges_M6 (template, node, argument, source, read, rule) and where_M3 (template, trace, node).
+
+    Raises:
+        PacketError: a row names what does not exist.
+    """
+    n_nodes = np.array([len(template.nodes) for template in graph.templates])
+    for name, column in (("edges_M6", 1), ("where_M3", 2)):
+        rows, what = arrays.get(name), f"{where}: {name}"
+        if rows is None or not len(rows):
+            continue
+        check_range(rows[:, 0], 0, len(graph.templates), "a row", "templates", what)
+        if rows[:, 1:5].min() < 0 or (rows[:, column] >= n_nodes[rows[:, 0].astype(np.int64)]).any():
+            raise PacketError(f"{what}: a row names a node, unit or trace that does not exist")
+        if name == "edges_M6":
+            check_range(rows[:, 5], -1, len(graph.rules), "a row", "rules", what)

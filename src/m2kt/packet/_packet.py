@@ -16,7 +16,7 @@ from m2kt.probes import ProbeSpec
 from ._card import write_card
 from ._check import check_card, check_packet, check_tensors
 from ._concepts import Concepts
-from ._convert import convert, convert_tensors
+from ._convert import check_nodes, convert, convert_tensors
 from ._format1 import check_against_spec, check_graph, parse_graph
 from ._json import canonical_json, check_printable_data, one_line
 from ._manifest import FORMAT_VERSION, Manifest, parse_manifest
@@ -299,8 +299,9 @@ def _read_format1(
     check_graph(graph, where)
     check_against_spec(graph, spec, where)
     tensors = dict(zip(TENSORS, (arrays, attention, traces), strict=True))
-    n_nodes = [len(template.nodes) for template in graph.templates]
-    check_tensors(manifest, graph.symbols, graph.rules, n_nodes, tensors, where)
+    check_tensors(manifest, graph.symbols, graph.rules, tensors, where)
+    for named in tensors.values():
+        check_nodes(named, graph, where)
     conversion = convert(graph, spec, where)
     return conversion.program, concepts, *convert_tensors(conversion, attention, traces)
 

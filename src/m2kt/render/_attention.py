@@ -22,16 +22,16 @@ _COLUMNS = 4
 
 def attention_blocks(packet: Packet) -> list[Block]:
     """A heat map of layers and heads for each role (copy, argument i of rule r), and counts of causal edges."""
-    edges, weight = packet.attention.get("edges_M6"), packet.attention.get("weight_MLH")
+    edges, weight = packet.attention.get("edges_M4"), packet.attention.get("weight_MLH")
     causal = packet.attention.get("causal_M")
     if edges is None or weight is None or causal is None or not len(edges):
         return [Note("This packet holds no attention along edges.")]
     names = [rule.name for rule in packet.program.rules]
     roles: dict[str, NDArray[np.bool_]] = {}
-    if (copies := edges[:, 5] < 0).any():
+    if (copies := edges[:, 3] < 0).any():
         roles["copies"] = copies
-    for rule, argument in sorted({(int(e[5]), int(e[2])) for e in edges if e[5] >= 0}):
-        roles[f"{names[rule]}, argument {argument + 1}"] = (edges[:, 5] == rule) & (edges[:, 2] == argument)
+    for rule, argument in sorted({(int(e[3]), int(e[2])) for e in edges if e[3] >= 0}):
+        roles[f"{names[rule]}, argument {argument + 1}"] = (edges[:, 3] == rule) & (edges[:, 2] == argument)
     rows: list[list[Cell | str]] = []
     for role, selected_M in roles.items():
         mean_LH = weight[selected_M].mean(axis=0)

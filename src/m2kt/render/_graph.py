@@ -53,7 +53,6 @@ class EdgeSummary(_Model):
 
     step: int = Field(description="Unit that is written.")
     source: int = Field(description="Unit that the program points to.")
-    read: int = Field(description="Unit that the teacher attends to: the same symbol, maybe elsewhere.")
     argument: int = Field(default=0, description="Number of the rule's argument.")
     rule: int | None = Field(default=None, description="None: a copy.")
     causal: bool | None = Field(default=None, description="Whether its ablation changes the step; None: not tested.")
@@ -101,16 +100,16 @@ def _summarise(packet: Packet, index: int, prompts: int) -> TemplateSummary:
     summary.share = count / len(sampled)
     summary.nodes = len({state for trace in traces for state in trace.path})
     summary.skeletons = len(set(skeletons))
-    states = [None] * example.n_prompt + example.path
+    steps = [None] * example.n_prompt + list(zip(example.path, example.leaf, strict=True))
     attention = _attention_by_edge(packet)
     tested = [set[int]()] * example.n_prompt + _tested_units(executor, example)
-    for i, (unit, state) in enumerate(zip(example.units, states, strict=True)):
+    for i, (unit, step) in enumerate(zip(example.units, steps, strict=True)):
         kind: Kind = "literal" if unit.kind == "prompt" and unit.symbol is None else unit.kind
         summary.units.append(UnitSummary(text=_label(unit.text), kind=kind, rule=unit.rule, guards=sorted(tested[i])))
         for argument, source in enumerate(unit.sources):
-            edge = EdgeSummary(step=i, source=source, read=source, argument=argument, rule=unit.rule)
-            key = (index, state, argument, source, -1 if unit.rule is None else unit.rule)
-            summary.edges.append(edge.model_copy(update=attention.get(key, {})))
+            assert step is not None
+            edge = EdgeSummary(step=i, source=source, argument=argument, rule=unit.rule)
+            summary.edges.append(edge.model_copy(update=attention.get((*step, argument), {})))
     return summary
 
 
@@ -158,19 +157,18 @@ def _label(text: str) -> str:
     return text.strip(" ").replace("\n", "⏎") or "␣"
 
 
-def _attention_by_edge(packet: Packet) -> dict[tuple[int | None, ...], dict[str, int | bool | float | None]]:
-    """Measurements by (template, state, argument, source, rule or -1)."""
-    edges, weight = packet.attention.get("edges_M6"), packet.attention.get("weight_MLH")
+def _attention_by_edge(packet: Packet) -> dict[tuple[int, int, int], dict[str, bool | float | None]]:
+    """Measurements by state, leaf and argument."""
+    edges, weight = packet.attention.get("edges_M4"), packet.attention.get("weight_MLH")
     causal = packet.attention.get("causal_M")
     if edges is None or weight is None or causal is None:
         return {}
     return {
-        (int(t), int(state), int(argument), int(source), int(rule)): {
-            "read": int(read),
+        (int(state), int(leaf), int(argument)): {
             "causal": None if causal[m] < 0 else bool(causal[m]),
             "attention": round(float(weight[m].max()), 4),
         }
-        for m, (t, state, argument, source, read, rule) in enumerate(edges)
+        for m, (state, leaf, argument, _) in enumerate(edges)
     }
 
 
@@ -245,8 +243,6 @@ def _arc(boxes: list[_Box], edge: EdgeSummary, rules: list[str]) -> _Arc:
     tooltip = f"{role}: unit {edge.step} reads unit {edge.source} ({source.unit.text}); {effect}"
     if edge.attention is not None:
         tooltip += f"; strongest head pays {100 * edge.attention:.0f} %"
-    if edge.read != edge.source:
-        tooltip += f"; the teacher looks at the same symbol at unit {edge.read}"
     # arguments end side by side, so that no arc hides another
     arity = 1 + max(0, edge.argument)
     end = step.middle + (0 if edge.rule is None else 3.5 * (arity - 2))
