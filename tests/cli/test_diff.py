@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from m2kt.cli import app
-from m2kt.packet import Packet, Rule, WriteLiteral, WriteRule
+from m2kt.packet import Packet, Rule, State, WriteLiteral, WriteRule
 from tests.packet.samples import OUTPUTS, sample_packet
 from tests.pages import check_page
 
@@ -31,19 +31,16 @@ def _with_swapped_arguments(packet: Packet) -> Packet:
     """The same skill with the two arguments of its rule in the other order."""
     (rule,) = packet.program.rules
     rows = [(y, x) for x, y in rule.rows]
-    templates = []
-    for template in packet.program.templates:
-        nodes = [
-            node.model_copy(update={"step": node.step.model_copy(update={"sources": node.step.sources[::-1]})})
-            if isinstance(node.step, WriteRule)
-            else node
-            for node in template.nodes
-        ]
-        templates.append(template.model_copy(update={"nodes": nodes}))
-    program = packet.program.model_copy(
-        update={"rules": [rule.model_copy(update={"rows": rows, "name": "r7"})], "templates": templates}
-    )
-    return packet.replace(program=program)
+    states = [
+        state.model_copy(
+            update={"decision": state.decision.model_copy(update={"sources": state.decision.sources[::-1]})}
+        )
+        if isinstance(state.decision, WriteRule)
+        else state
+        for state in packet.program.states
+    ]
+    swapped = rule.model_copy(update={"rows": rows, "name": "r7"})
+    return packet.replace(program=packet.program.model_copy(update={"rules": [swapped], "states": states}))
 
 
 def _diff(a: Packet, b: Packet, folder: Path, *options: str) -> Any:
@@ -66,7 +63,7 @@ def test_a_packet_is_identical_to_itself(tmp_path: Path) -> None:
     (rule,) = report["rules"]
     assert rule["changed"] == rule["added"] == rule["removed"] == [] and rule["common"] == 9
     assert rule["cosine_mean"] == pytest.approx(1) and rule["order"] == [0, 1]
-    assert all(t["added"] == t["removed"] == t["steps_changed"] == 0 for t in report["templates"])
+    assert report["program"] == {"states": [8, 8], "leaves": [11, 11], "added": [], "removed": [], "changed": []}
     assert "Identical" in CliRunner().invoke(app, ["diff", path, path]).stdout
 
 
@@ -88,7 +85,7 @@ def test_rules_are_matched_by_their_rows_not_by_name_or_order_of_arguments(tmp_p
     (rule,) = report["rules"]
     assert (rule["a"], rule["b"], rule["order"]) == ("rule 1", "r7", [1, 0])
     assert rule["changed"] == [] and report["rules_added"] == report["rules_removed"] == []
-    assert all(t["steps_changed"] == 0 for t in report["templates"])
+    assert report["program"]["changed"] == []
     assert "r7 (arguments 2 1)" in _diff(a, _with_swapped_arguments(a), tmp_path).stdout
 
 
@@ -138,34 +135,33 @@ def test_layer_and_verbalised_share(tmp_path: Path) -> None:
     assert report["rules"][0]["changed"] == []  # the same outputs, verbalised
 
 
-def test_symbols_fidelity_and_shapes(tmp_path: Path) -> None:
+def test_symbols_and_fidelity(tmp_path: Path) -> None:
     a = _with_outputs(OUTPUTS)
     fidelity = a.manifest.fidelity.model_copy(update={"agreement": 0.5})
-    two, three = a.program.templates
-    ending = three.nodes[2].model_copy(update={"step": WriteLiteral(text="!")})
-    three = three.model_copy(update={"nodes": [*three.nodes[:2], ending, *three.nodes[3:]]})
-    program = a.program.model_copy(update={"symbols": ["a", "b", "d"], "templates": [two, three]})
+    program = a.program.model_copy(update={"symbols": ["a", "b", "d"]})
     b = a.replace(program=program, manifest=a.manifest.model_copy(update={"fidelity": fidelity}))
     report = _json(a, b, tmp_path)
     assert (report["symbols_removed"], report["symbols_added"]) == (["c"], ["d"])
     assert {c["what"]: c["b"] for c in report["fidelity"]} == {"agreement": 0.5}
-    changed = {t["template"]: t["steps_changed"] for t in report["templates"]}
-    assert changed == {"{x} {x}:": 0, "{x} {x} {x}:": 2}  # the guard that names c, and the ending
     text = _diff(a, b, tmp_path).stdout
     assert "only in A: c" in text and "only in B: d" in text
 
 
-def test_skeletons_of_one_packet_only(tmp_path: Path) -> None:
+def test_states_of_one_packet_only_and_other_decisions(tmp_path: Path) -> None:
     a = _with_outputs(OUTPUTS)
-    two, three = a.program.templates
-    assert (two.n_skeletons, three.n_skeletons) == (1, 2)
-    cut = three.nodes[1].model_copy(update={"children": {">": 2}})
-    three = three.model_copy(update={"nodes": [three.nodes[0], cut, *three.nodes[2:]]})
-    b = a.replace(program=a.program.model_copy(update={"templates": [two, three]}))
-    (_, report) = _json(a, b, tmp_path)["templates"]
-    assert (report["common"], report["removed"], report["added"], report["steps_changed"]) == (1, 1, 0, 0)
-    (_, report) = _json(b, a, tmp_path)["templates"]
-    assert (report["common"], report["removed"], report["added"]) == (1, 0, 1)
+    *kept, full_stop, end = a.program.states
+    ends = full_stop.model_copy(update={"decision": WriteLiteral(text="!")})
+    more = State(after=("!",), decision=end.decision)
+    b = a.replace(program=a.program.model_copy(update={"states": [*kept, ends, more]}))
+    assert _json(a, b, tmp_path)["program"] == {
+        "states": [8, 8],
+        "leaves": [11, 10],
+        "added": ["!"],
+        "removed": ["."],
+        "changed": [" >| □0"],
+    }
+    text = _diff(a, b, tmp_path).stdout
+    assert "only in A: [.]" in text and "another decision: [' >| □0']" in text
 
 
 def test_fidelity_of_shapes_that_one_packet_lacks_is_no_difference(tmp_path: Path) -> None:

@@ -40,19 +40,19 @@ def test_json_output(path: Path) -> None:
     assert [row["output"] for row in rule["rows"]] == [None] * 9
     assert [row["decoded"] for row in rule["rows"]] == [SYMBOLS[o] for o in OUTPUTS]
     assert rule["rows"][5]["arguments"] == ["b", "c"] and rule["rows"][5]["support"] == 5
-    assert len(report["templates"]) == 2
+    assert len(report["states"]) == 8 and report["leaves"] == 11 and report["granularity"] == "values"
 
 
 def test_text_output(path: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(path)], env={"COLUMNS": "120"})
     assert result.exit_code == 0
     for shown in (
-        "rule 1: 2 arguments, 9 rows, used at 2 places",
+        "rule 1: 2 arguments, 9 rows, used at 1 places",
         "│ a     │ ~c │ ~a │ ~b │",
-        "{x} {x} {x}:   0:□  1:□  2:□  3::",
-        "4 <- rule 1(0, 1)",
-        "by 0: {a b}: copy 4 | {c}: >",
-        "if >",
+        "8 states, 11 leaves",
+        "copy □ number 2 + as many as ; in the answer from the question's start",
+        "rule 1(2 units back, the unit just written)",
+        "there: write ' >'",
         "99.50 %",
         "75.0 %",
         "3,700 teacher passes",
@@ -78,11 +78,10 @@ def test_wide_tables_are_folded_and_rules_of_one_argument_are_listed(tmp_path: P
 
     unary = packet.program.rules[0].model_copy(update={"arity": 1, "rows": [(0,), (1,), (2,)], "outputs": [None] * 3})
     rules = [unary.model_copy(update={"name": f"rule {i}", "offset": 3 * i}) for i in range(3)]
-    templates = [t.model_copy(update={"nodes": []}) for t in packet.program.templates]
-    program = packet.program.model_copy(update={"rules": rules, "templates": templates})
+    program = packet.program.model_copy(update={"rules": rules, "states": []})
     result = CliRunner().invoke(app, ["inspect", str(packet.replace(program=program).save(tmp_path / "unary"))])
     assert result.exit_code == 0 and "rule 2: 1 arguments, 3 rows" in result.stdout
-    assert "could be explained" in result.stdout
+    assert "no step could be explained" in result.stdout
 
 
 def test_a_fallback_is_named_with_its_reason(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A small packet made by hand: a random rule over three letters, two arguments, chains of two."""
+"""A small packet made by hand: a random rule over three letters, two arguments, chains of any length."""
 
 from __future__ import annotations
 
@@ -7,19 +7,37 @@ from typing import Any
 import numpy as np
 
 from m2kt.packet import (
+    Answer,
+    Back,
+    Case,
     Concepts,
+    Count,
     Embedding,
+    Equal,
     Fidelity,
+    Here,
+    Kind,
     Ledger,
     Manifest,
+    Mask,
+    Move,
+    Order,
     Packet,
+    Pointer,
     Program,
     Rule,
+    Same,
+    Seek,
     ShapeFidelity,
+    Start,
+    State,
     TeacherCard,
+    Test,
+    Unit,
+    WriteCopy,
+    WriteLiteral,
+    WriteRule,
 )
-from m2kt.packet._convert import convert
-from m2kt.packet._format1 import Case, Graph, Guard, Node, TemplateGraph, WriteCopy, WriteLiteral, WriteRule
 from m2kt.probes import ProbeSpec
 
 SPEC = """
@@ -36,7 +54,8 @@ SYMBOLS = ["a", "b", "c"]
 OUTPUTS = [2, 0, 1, 1, 1, 0, 0, 2, 2]
 
 
-def sample_graph(verbalised: bool = False) -> Graph:
+def sample_program(verbalised: bool = False) -> Program:
+    """``a b c:`` -> `` a b d; d c e > e.``: one program for any number of letters."""
     rows = [(x, y) for x in range(3) for y in range(3)]
     rule = Rule(
         name="rule 1",
@@ -46,32 +65,42 @@ def sample_graph(verbalised: bool = False) -> Graph:
         range=[0, 1, 2],
         family=0,
         offset=0,
-        uses=2,
+        uses=1,
+    )
+    letter, before = Kind(own="□0"), [Move(of=Here(), by=by) for by in (0, -1, -2)]
+    operand = Seek(of=Start(), step=1, kind=letter, nth=Count(plus=1, count=Kind(own=";")))
+    last = Order(at=Back(state=" □0"), as_=Move(of=Answer(), by=-2))
+    ends = [Case(values=[0], then=literal(" >")), Case(values=[-1], then=literal(";"))]
+    in_question = Seek(of=Answer(), step=-1, kind=letter, same=[Same(as_=before[2])])
+    result = [Case(values=[True], then=copy(in_question)), Case(values=[False], then=copy(before[2]))]
+    stop = [Case(values=["."], then=literal("\n"))]
+    states = {
+        ("",): copy(Start()),
+        (" □0",): copy(operand),
+        (" □0", " □0"): WriteRule(rule=0, sources=[before[2], before[1]], lead=" "),
+        (" □0", " □0", " □0"): Test(ask=last, cases=ends),
+        (";",): copy(before[2]),
+        (" >",): Test(ask=Equal(at=before[2], as_=Start()), cases=result),
+        (" >", " □0"): Test(
+            ask=Unit(at=before[1]), cases=[Case(values=[0, 1], then=literal("."))], otherwise=literal(".")
+        ),
+        (".",): Test(ask=Mask(at=before[1]), cases=stop),
+    }
+    return Program(
+        symbols=SYMBOLS,
+        classes=[0, 0, 0],
+        rules=[rule],
+        states=[State(after=after, decision=decision) for after, decision in states.items()],
+        stop="\n",
     )
 
-    def ending(first: int) -> list[Node]:
-        full_stop = Node(step=WriteLiteral(text="."), children={".": first + 1})
-        return [full_stop, Node(step=WriteLiteral(text="\n"))]
 
-    two = [Node(step=WriteRule(rule=0, sources=[0, 1], lead=" "), children={" □": 1}), *ending(1)]
-    both = [
-        Case(values=[0, 1], then=WriteCopy(source=4, lead=" ")),
-        Case(values=[2], then=WriteLiteral(text=">")),
-    ]
-    three = [
-        Node(step=WriteRule(rule=0, sources=[0, 1], lead=" "), children={" □": 1}),
-        Node(step=Guard(source=0, cases=both), children={" □": 2, ">": 2}),
-        *ending(2),
-    ]
-    templates = [
-        TemplateGraph(template="{x} {x}:", nodes=two),
-        TemplateGraph(template="{x} {x} {x}:", nodes=three),
-    ]
-    return Graph(symbols=SYMBOLS, rules=[rule], templates=templates, stop="\n")
+def copy(source: Pointer) -> WriteCopy:
+    return WriteCopy(source=source, lead=" ")
 
 
-def sample_program(verbalised: bool = False) -> Program:
-    return convert(sample_graph(verbalised), ProbeSpec.from_yaml(SPEC)).program
+def literal(text: str) -> WriteLiteral:
+    return WriteLiteral(text=text)
 
 
 def sample_packet(*, verbalised: bool = False, width: int = 4, seed: int = 0, **manifest: Any) -> Packet:
@@ -132,7 +161,7 @@ def whole_packet() -> Packet:
     rule = packet.program.rules[0]
     outputs = [output if i % 2 else None for i, output in enumerate(rule.outputs)]
     program = packet.program.model_copy(update={"rules": [rule.model_copy(update={"outputs": outputs})]})
-    edges = [[0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, -1]]  # state, leaf, argument, rule
+    edges = [[2, 0, 0, 0], [2, 0, 1, 0], [1, 0, 0, -1]]  # state, leaf, argument, rule
     where = [[0, 0, 0], [1, 0, 1], [0, 1, 0], [1, 1, 1], [2, 1, 2]]  # state, trace, step
     attention = {
         "edges_M4": np.array(edges, np.int32),

@@ -27,8 +27,11 @@ def test_programs_write_what_graphs_wrote(name: str) -> None:
     check_against_spec(graph, spec, name)
     program = convert(graph, spec).program
     execute = ProgramExecutor(program)
-    prompts = {p.text: p for seed, skewed in ((3, False), (4, True)) for p in spec.sample("rehearsal", 200, seed=seed,
-               skewed=skewed)}
+    prompts = {
+        p.text: p
+        for seed, skewed in ((3, False), (4, True))
+        for p in spec.sample("rehearsal", 200, seed=seed, skewed=skewed)
+    }
     for expected in skill["rollouts"]:
         table = fixed_lookup(skill["tables"][expected["table"]], program)
         prompt = prompts.get(expected["prompt"]) or _read(spec, expected)

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2kt.packet import Node, Packet, TemplateGraph, WriteCopy, WriteLiteral
+from m2kt.packet import Move, Packet, Start, State, WriteCopy, WriteLiteral
 from m2kt.render import (
     Cell,
     GraphSummary,
     Section,
     Table,
+    draw_states,
     draw_transfer_map,
     graph_blocks,
     packet_page,
     page,
+    state_chart,
     summarise_graph,
 )
 from tests.packet.samples import sample_packet
@@ -29,7 +31,7 @@ from tests.pages import check_page
 def _attended() -> Packet:
     """The sample with attention as extraction writes it: (state, leaf, argument, rule)."""
     attention = {
-        "edges_M4": np.array([[0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, -1]], np.int32),
+        "edges_M4": np.array([[2, 0, 0, 0], [2, 0, 1, 0], [1, 0, 0, -1]], np.int32),
         "weight_MLH": np.array([[[0.1, 0.25]], [[0.5, 0.75]], [[0.9, 0.0]]], np.float32),
         "effect_M": np.ones(3, np.float32),
         "causal_M": np.array([1, 0, -1], np.int8),
@@ -37,30 +39,28 @@ def _attended() -> Packet:
     return sample_packet(verbalised=True).replace(attention=attention)
 
 
-def test_the_summary_is_the_path_that_most_prompts_take() -> None:
+def test_the_summary_is_the_trace_that_most_prompts_have() -> None:
     found = summarise_graph(_attended(), prompts=40)
     two, three = found.templates
-    assert found.rules == ["rule 1"] and (two.skeletons, two.nodes, two.share) == (1, 3, 1.0)
-    assert (three.skeletons, three.nodes) == (2, 4)
-    assert three.share == pytest.approx(7 / 11)  # of the prompts for rehearsal, which are eleven
+    assert found.rules == ["rule 1"] and (two.skeletons, two.nodes, two.share) == (1, 7, 1.0)
+    assert (three.skeletons, three.nodes, three.share) == (1, 8, 1.0)
     kinds = [unit.kind for unit in three.units]
-    assert kinds[:5] == ["prompt", "prompt", "prompt", "literal", "rule"]
-    # a guard looks at unit 0 to choose between a copy, for two of three symbols, and a literal
-    assert three.units[5].guards == [0] and three.units[5].kind == "copy"
+    assert kinds[:7] == ["prompt", "prompt", "prompt", "literal", "copy", "copy", "rule"]
+    # whether the second operand was the question's last letter decides between ";" and ">"
+    assert (three.units[7].text, three.units[7].guards) == (";", [1, 2])
     assert [unit.text for unit in three.units[-2:]] == [".", "⏎"]
 
 
 def test_edges_carry_what_was_measured_along_them() -> None:
     _, three = summarise_graph(_attended()).templates
-    first, second, *rest = three.edges
-    assert (first.step, first.source, first.causal, first.attention) == (4, 0, True, 0.25)
-    assert (second.source, second.argument, second.causal, second.attention) == (1, 1, False, 0.75)
+    first, second, *rest = [edge for edge in three.edges if edge.step == 6]
+    assert (first.step, first.source, first.causal, first.attention) == (6, 4, True, 0.25)
+    assert (second.source, second.argument, second.causal, second.attention) == (5, 1, False, 0.75)
     (block,) = graph_blocks(GraphSummary(rules=["rule 1"], templates=[three]))
     svg = block.draw()  # type: ignore[union-attr]
-    assert svg.count('class="arc idle"') == 1
-    assert "rule 1, argument 1: unit 4 reads unit 0" in svg and "strongest head pays 25 %" in svg
-    assert "the teacher looks at the same symbol at unit 1" in svg
-    assert all(edge.causal is None for edge in rest)
+    assert svg.count('class="arc idle"') == 2  # at both steps
+    assert "rule 1, argument 1: unit 6 reads unit 4" in svg and "strongest head pays 25 %" in svg
+    assert not rest
 
 
 def test_a_summary_survives_json() -> None:
@@ -82,30 +82,43 @@ def test_what_cannot_be_rolled_out_is_said_and_not_drawn() -> None:
     assert "no rollout was complete" in html and "~?" in html
 
 
-def test_a_trie_of_hundreds_of_nodes_is_one_legible_path() -> None:
+def test_a_trace_of_hundreds_of_units_is_one_legible_picture() -> None:
     packet = sample_packet(verbalised=True)
     steps = 120
-    chain = [Node(step=WriteCopy(source=i % 3, lead=" "), children={" □": i + 1}) for i in range(steps)]
-    ways = {f"={i}": steps + 2 + i for i in range(200)}
-    ends = [Node(step=WriteLiteral(text="\n")) for _ in range(201)]
-    nodes = [*chain, Node(step=WriteLiteral(text="=7"), children=ways), *ends]
-    wide = TemplateGraph(template="{x} {x} {x}:", nodes=nodes)
-    program = packet.program.model_copy(update={"templates": [packet.program.templates[0], wide]})
+    copies = [WriteCopy(source=Move(of=Start(), by=i % 2), lead=" ") for i in range(steps)]
+    after = [("", *[" □0"] * i) for i in range(steps + 1)]
+    states = [State(after=a, decision=d) for a, d in zip(after, [*copies, WriteLiteral(text="\n")], strict=True)]
+    program = packet.program.model_copy(update={"states": states})
     found = summarise_graph(packet.replace(program=program), prompts=10).templates[1]
-    assert (found.nodes, found.skeletons) == (322, 200)
+    assert (found.nodes, found.skeletons) == (121, 1)
     (block,) = graph_blocks(GraphSummary(rules=["rule 1"], templates=[found]))
-    assert block.caption.startswith("200 skeletons, 322 nodes; the picture shows the most frequent one (100 %")  # type: ignore[union-attr]
+    assert block.caption.startswith("1 skeleton, 121 states")  # type: ignore[union-attr]
     svg = block.draw()  # type: ignore[union-attr]
     left = [float(x) for x in re.findall(r'<rect x="([\d.]+)"', svg)]
     width = [float(w) for w in re.findall(r'width="([\d.]+)" height="26', svg)]
     assert len(left) == 123 and all(a + w < b for a, w, b in zip(left, width, left[1:], strict=False))
 
 
+def test_the_state_chart_leads_from_the_start_to_the_end() -> None:
+    packet = sample_packet(verbalised=True)
+    chart = state_chart(packet.program)
+    assert [state.name for state in chart] == ["start", "□", "□ □", "□ □ □", ";", "' >'", "' >' □", "."]
+    assert [state.layer for state in chart] == [0, 1, 2, 2, 3, 3, 4, 5] and [s.ends for s in chart] == [False] * 7 + [
+        True
+    ]
+    assert chart[3].following == {5: ["' >'"], 4: [";"]} and chart[4].following == {1: [" □"]}
+    lines = [line.text for line in chart[3].lines]
+    assert lines == ["is where [□] looked before 2 before the answer's start?", "there: write ' >'", "before: write ;"]
+    svg = draw_states(packet.program)
+    assert svg.count('<g class="state') == 8 and svg.count("<path") == sum(len(s.following) for s in chart)
+    assert "□ number 2 + as many as ; in the answer" in " ".join(svg.split())
+
+
 @pytest.mark.parametrize("verbalised", [False, True])
 def test_a_packets_page(verbalised: bool) -> None:
     html = packet_page(_attended() if verbalised else sample_packet())
     check_page(html)
-    assert html.count("<svg") == (4 if verbalised else 3)  # map, two graphs, heat maps where attention was kept
+    assert html.count("<svg") == (5 if verbalised else 4)  # map, chart, two traces, heat maps where attention was kept
     assert ("holds no attention" in html) != verbalised
     for said in (
         "99.5 %",
@@ -145,8 +158,7 @@ def test_rules_too_large_for_grids_are_cut_and_it_is_said() -> None:
         "spread_scale_Kr": np.ones((n, 2), np.float32),
         "spread_basis_KrD": np.ones((n, 2, 4), np.float32),
     }
-    templates = [t.model_copy(update={"nodes": []}) for t in packet.program.templates]
-    program = packet.program.model_copy(update={"rules": [big], "templates": templates})
+    program = packet.program.model_copy(update={"rules": [big], "states": []})
     html = packet_page(packet.replace(program=program, concepts=packet.concepts.replace(**fill)))
     check_page(html)
     assert "2940 more rows" in html
@@ -182,6 +194,7 @@ def test_templates_are_shipped() -> None:
         "blocks.html.j2",
         "page.html.j2",
         "graph.svg.j2",
+        "states.svg.j2",
         "style.css",
     }
 

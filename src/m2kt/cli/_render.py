@@ -11,28 +11,24 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from m2kt.packet import Test, state_name
 from m2kt.render import (
     LEGEND,
     MAX_ROWS,
     Grid,
     Note,
     Section,
-    leaf_text,
     output_text,
     percent,
-    question_text,
     rule_grids,
     rule_title,
     shown,
-    state_label,
-    value_text,
+    state_chart,
 )
 from m2kt.render import Table as Block
 
 if TYPE_CHECKING:
     from m2kt.auditor import Finding, Judgement
-    from m2kt.packet import Decision, Packet, PacketDescription, Program, RuleDescription
+    from m2kt.packet import Packet, PacketDescription, Program, RuleDescription
     from m2kt.pipeline import DemoResult
     from m2kt.student import FitnessCheck
 
@@ -133,25 +129,21 @@ def _list_table(rule: RuleDescription) -> RenderableType:
 
 
 def _program(program: Program) -> Tree:
-    """A branch per state: behind which units, and what it writes."""
-    tree = Tree(Text(f"program: {len(program.states)} states, {program.n_leaves} leaves", style="bold"))
-    for state in program.states:
-        name = state_label(state_name(state.after))
-        _grow(tree, name, state.decision, program)
+    """The state chart as a tree: a branch a state, with its decision and what may follow."""
+    chart = state_chart(program)
+    tree = Tree(Text(f"program: {len(chart)} states, {program.n_leaves} leaves", style="bold"))
+    if not chart:
+        tree.add("no step could be explained")
+    for number, state in enumerate(chart):
+        branch = tree.add(Text(f"{number}  {state.name}", style="" if state.layer is None else "bold"))
+        open_lines = [branch]
+        for line in state.lines:
+            del open_lines[line.depth + 1 :]
+            open_lines.append(open_lines[line.depth].add(Text(line.text)))
+        arrows = [f"{' | '.join(written)} → {following}" for following, written in state.following.items()]
+        arrows += ["the end"] if state.ends else []
+        branch.add(Text("then " + ", ".join(arrows), style="dim"))
     return tree
-
-
-def _grow(branch: Tree, head: str, decision: Decision, program: Program) -> None:
-    """A line for a leaf; a test has a line, and one for each of its cases."""
-    if not isinstance(decision, Test):
-        branch.add(Text(f"{head}: {leaf_text(decision, program)}"))
-        return
-    inner = branch.add(Text(f"{head}: by {question_text(decision.ask, program)}"))
-    for case in decision.cases:
-        values = " ".join(value_text(decision.ask, value, program) for value in case.values)
-        _grow(inner, values, case.then, program)
-    if decision.otherwise is not None:
-        _grow(inner, "otherwise", decision.otherwise, program)
 
 
 def section_views(sections: list[Section]) -> Iterator[RenderableType]:

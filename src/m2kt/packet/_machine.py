@@ -47,6 +47,7 @@ class Tape:
     n_prompt: int = 0
     class_S: Sequence[int] = ()  # the class of each symbol
     looked: dict[str | None, tuple[int, ...]] = field(default_factory=dict)  # by state; None: the last that looked
+    work: int = 0  # units that searches went past so far
 
 
 class Action(NamedTuple):
@@ -146,6 +147,7 @@ def _compile_seek(seek: Seek) -> Find:
             taken.append(at - offset)
         x = place if step > 0 else place - 1
         size = len(names)
+        tape.work += size - x if step > 0 else x + 1  # at most
         while 0 <= x < size:
             if of_kind(tape, x) and x not in taken:
                 for offset, name in wanted:
@@ -173,6 +175,7 @@ def compile_count(count: Count) -> Find:
         first = since(tape)
         if first is None:
             return None
+        tape.work += len(tape.names) - first
         return plus + sum(of_kind(tape, x) for x in range(first, len(tape.names)))
 
     return number

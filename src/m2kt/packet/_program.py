@@ -17,6 +17,8 @@ from ._pointers import Decision, WriteCopy, WriteLiteral, leaves
 from ._trace import OutputLookup, RolloutFailure, Rule, Trace, TracedUnit
 
 START_STATE = ("",)
+MAX_UNITS = 4096  # of a rollout
+MAX_WORK = 1 << 24  # units that the searches of a rollout may go past: seconds, whatever a packet says
 Granularity = Literal["values", "digits", "letters"]
 """Whether a slot value is one symbol, or its digits are, or its letters too."""
 
@@ -96,7 +98,7 @@ class ProgramExecutor:
     ``next`` (what the program would do) and ``wrote`` (what stands there).
     """
 
-    def __init__(self, program: Program, max_units: int = 4096) -> None:
+    def __init__(self, program: Program, max_units: int = MAX_UNITS) -> None:
         self.program, self.max_units = program, max_units
         self.ids = {s: i for i, s in enumerate(program.symbols)}
         self.rows = [{tuple(row): i for i, row in enumerate(rule.rows)} for rule in program.rules]
@@ -167,8 +169,8 @@ class ProgramExecutor:
         while True:
             state = -1
             try:
-                if len(written) > self.max_units:
-                    raise Stuck("length", f"{self.max_units} units")
+                if len(written) > self.max_units or run.tape.work > MAX_WORK:
+                    raise Stuck("length", f"{self.max_units} units, or searches past {MAX_WORK}")
                 step = self.next(run)
                 state = step[0]
                 unit = self.unit(step[1], run.tape, lookup)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from m2kt.packet import Change, PacketDiff, RuleDiff
 from m2kt.render._blocks import Block, Cell, Note, Section, Table
 from m2kt.render._page import page
-from m2kt.render._text import shown, state_label
+from m2kt.render._text import shown
 
 SHOWN_ROWS = 12
 _LONGEST = 48
@@ -102,5 +102,6 @@ def _states(diff: PacketDiff) -> list[Block]:
     for what, names in listed.items():
         if names:
             more = f", and {len(names) - SHOWN_ROWS} more" if len(names) > SHOWN_ROWS else ""
-            blocks.append(Note(f"{what}: {'; '.join(map(state_label, names[:SHOWN_ROWS]))}{more}", tone=""))
+            listed_names = "; ".join(f"[{shown(name)}]" for name in names[:SHOWN_ROWS])
+            blocks.append(Note(f"{what}: {listed_names}{more}", tone=""))
     return blocks

@@ -30,6 +30,7 @@ from m2kt.render._blocks import (
 from m2kt.render._graph import GraphSummary, draw_template, summarise_graph
 from m2kt.render._map import draw_packet_map
 from m2kt.render._page import page
+from m2kt.render._states import draw_states
 from m2kt.render._text import (
     LEGEND,
     MAX_ROWS,
@@ -40,6 +41,11 @@ from m2kt.render._text import (
 )
 from m2kt.render._theme import symbol_colours
 
+CHART = (
+    "Boxes are states, named by the units written last; □ is any symbol. A state says what is written next, and where "
+    "it looks. Arrows lead to the states that may follow, dashed ones back; on them is what was written. A thick frame "
+    "marks a state that may end the answer."
+)
 READING = (
     "Boxes are symbols, plain text is structure; the number below is the unit's. Arcs above: arguments of rules. Arcs "
     "below: copies, and dotted guards. Thicker: more attention of the teacher; dashed: attention without effect when "
@@ -56,6 +62,7 @@ def packet_page(packet: Packet) -> str:
         Section("Fidelity", [fidelity_table(about.fidelity)], "Measured on prompts never used for extraction."),
         Section("Rules", rule_blocks(about)),
         Section("Concept map", map_blocks(packet)),
+        Section("Program", program_blocks(packet), CHART),
         Section("Traces", graph_blocks(summarise_graph(packet)), READING),
         Section("Attention along edges", attention_blocks(packet)),
         Section(
@@ -67,6 +74,19 @@ def packet_page(packet: Packet) -> str:
     ]
     teacher = about.teacher.name
     return page(f"Packet {about.name}", sections, subtitle=f"a skill of {teacher}", foot=about.digest)
+
+
+def program_blocks(packet: Packet) -> list[Block]:
+    """The state chart, if there is a state."""
+    program = packet.program
+    if not program.states:
+        return [Note("No step could be explained.")]
+    symbols: dict[int, list[str]] = {}
+    for symbol, number in zip(program.symbols, program.classes, strict=True):
+        symbols.setdefault(number, []).append(shown(symbol))
+    classes = "; ".join(f"□{number}: {' '.join(listed[:40])}" for number, listed in sorted(symbols.items()))
+    caption = f"{_count(len(program.states), 'state')}, {_count(program.n_leaves, 'leaf').replace('leafs', 'leaves')}"
+    return [Figure(partial(draw_states, program), f"{caption}. {classes if len(symbols) > 1 else ''}".strip())]
 
 
 def graph_blocks(graph: GraphSummary, of: str = "") -> list[Block]:
