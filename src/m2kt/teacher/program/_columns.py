@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start
 from m2kt.probes import MASK
-from m2kt.teacher.program._traces import NONE, Ints, Search
+from m2kt.teacher.program._traces import NONE, Ints, KindTables, Search
 
 NEAR = 16  # units back from here that are candidates as they are
 STAGES = 5
@@ -104,9 +105,32 @@ class Columns:
     def _answer(self) -> Ints:
         return self.search.traces.prompt_M[self.search.rows.trace_N]
 
-    @cached_property
+    @property
     def structures(self) -> list[Kind]:
         """Kinds of structure that stand in the traces, commonest first."""
+        derived = self.search.traces.derived
+        if "structures" not in derived:
+            derived["structures"] = self._structures()
+        return cast(list[Kind], derived["structures"])
+
+    @property
+    def symbol_kinds(self) -> list[Kind]:
+        """Kinds of symbols by what stands around them, commonest first."""
+        derived = self.search.traces.derived
+        if "symbols" not in derived:
+            derived["symbols"] = KindTables.of(self.search.traces, self._symbol_kinds()).kinds
+        return cast(list[Kind], derived["symbols"])
+
+    @property
+    def tables(self) -> KindTables:
+        """Tables of all kinds."""
+        derived = self.search.traces.derived
+        if "tables" not in derived:
+            kinds = [*self.symbol_kinds, *self.structures]
+            derived["tables"] = KindTables.of(self.search.traces, kinds)
+        return cast(KindTables, derived["tables"])
+
+    def _structures(self) -> list[Kind]:
         traces = self.search.traces
         name_MU = traces.name_MU
         present = Counter()
@@ -122,9 +146,7 @@ class Columns:
         n_classes = int(self.search.traces.class_S.max(initial=0)) + 1
         return [Kind(own=f"{MASK}{c}") for c in range(n_classes)] if n_classes > 1 else [Kind(own=MASK)]
 
-    @cached_property
-    def symbol_kinds(self) -> list[Kind]:
-        """Kinds of symbols by the structure around them, commonest first."""
+    def _symbol_kinds(self) -> list[Kind]:
         traces = self.search.traces
         mask_MU = np.where(traces.name_MU >= traces.n_symbols, traces.name_MU, np.minimum(traces.name_MU, 0))
         is_symbol_MU = mask_MU == 0
@@ -198,18 +220,23 @@ class Columns:
             yield _move(Answer, k), 1.8 + 0.3 * abs(k), self.search.move(self._answer, k)
 
     def _landmarks(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
-        kinds = [*self.structures, *self.symbol_kinds]
         for base, base_cost, base_N in self._bases():
-            for kind in kinds:
-                for step in (1, -1):
-                    for nth in (0, 1, 2):
-                        place_N = self.search.seek(base_N, step, kind, nth)
+            for step in (1, -1):
+                for nth in (0, 1, 2):
+                    for kind, place_N in self._sought(base_N, step, nth):
                         cost = base_cost + 2.0 + _kind_cost(kind) + 0.5 * nth
                         make = _seek(base, step, kind, nth)
                         yield make, cost, place_N
                         if not str(kind.own).startswith(MASK):
                             for by in (1, -1, 2, -2):
                                 yield _move(make, by), cost + 0.4 + 0.2 * abs(by), self.search.move(place_N, by)
+
+    def _sought(self, from_N: Ints, step: int, nth_N: Ints | int) -> Iterator[tuple[Kind, Ints]]:
+        """A search for every kind, as far as it finds something."""
+        tables = self.tables
+        place_KN = self.search.seek_all(from_N, step, tables, nth_N)
+        for k in np.flatnonzero((place_KN >= 0).mean(1) >= LEAST_FOUND).tolist():
+            yield tables.kinds[k], place_KN[k]
 
     def _bases(self) -> list[tuple[Callable[[], Pointer], float, Ints]]:
         """Marks, and where steps looked."""
@@ -238,16 +265,14 @@ class Columns:
         return sorted(found.values(), key=lambda f: f[1])[:MAX_COUNTERS]
 
     def _counted(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
-        kinds = [*self.symbol_kinds, *self.structures]
         bases = [mark for mark in self._marks if mark[0] is not Here]
         for count, count_cost, number_N in self._counters:
             for base, base_cost, base_N in bases:
-                for kind in kinds:
-                    for step in (1, -1):
-                        if step < 0 and base is Start:
-                            continue
-                        for plus in (0, 1, -1):
-                            place_N = self.search.seek(base_N, step, kind, number_N + plus)
+                for step in (1, -1):
+                    if step < 0 and base is Start:
+                        continue
+                    for plus in (0, 1, -1):
+                        for kind, place_N in self._sought(base_N, step, number_N + plus):
                             cost = base_cost + 2.0 + count_cost + _kind_cost(kind) + 0.3 * abs(plus)
                             yield _seek_counted(base, step, kind, count, plus), cost, place_N
 

@@ -78,6 +78,7 @@ class Traces:
                 self.name_MU[m, u] = number[unit.text]
         self.numbers = number
         self._kinds: dict[Kind, KindTable] = {}
+        self.derived: dict[str, list[Kind] | KindTables] = {}
 
     def name(self, number: int) -> str | int | None:
         """The unit as a program names it: symbol id, or text; None where there is no unit."""
@@ -163,6 +164,37 @@ class KindTable:
 
 
 @dataclass
+class KindTables:
+    """The tables of several kinds in one, for searches of all of them at once. Letters: K kinds, X of a kind."""
+
+    kinds: list[Kind]
+    place_KMX: NDArray[np.int16]
+    before_KMU: NDArray[np.int16]
+    looks_ahead_K: Bools
+
+    @classmethod
+    def of(cls, traces: Traces, kinds: Sequence[Kind]) -> KindTables:
+        """Tables of the kinds that stand somewhere; of kinds that stand at the same units the first."""
+        unique: dict[tuple[bool, bytes], tuple[Kind, KindTable]] = {}
+        for kind in kinds:
+            table = traces.kind(kind)
+            if table.is_MU.any():
+                unique.setdefault((table.looks_ahead, np.packbits(table.is_MU).tobytes()), (kind, table))
+        tables = [table for _, table in unique.values()]
+        size = max((t.place_MX.shape[1] for t in tables), default=1)
+        place_KMX = np.full((len(tables), len(traces.length_M), size), NONE, dtype=np.int16)
+        for k, table in enumerate(tables):
+            place_KMX[k, :, : table.place_MX.shape[1]] = table.place_MX
+        before_KMU = np.array([t.before_MU for t in tables], dtype=np.int16).reshape(len(tables), *_shape(traces))
+        ahead_K = np.array([t.looks_ahead for t in tables], dtype=bool)
+        return cls([kind for kind, _ in unique.values()], place_KMX, before_KMU, ahead_K)
+
+
+def _shape(traces: Traces) -> tuple[int, int]:
+    return traces.name_MU.shape[0], traces.name_MU.shape[1] + 1
+
+
+@dataclass
 class Search:
     """Pointers over rows."""
 
@@ -199,6 +231,19 @@ class Search:
         good_N = (from_N >= 0) & (rank_N >= 0) & (rank_N < last) & (np.asarray(nth_N) >= 0)
         place_N = table.place_MX[m_N, np.where(good_N, rank_N, last)]
         return np.where(good_N & (place_N < limit_N), place_N, NONE).astype(np.int32)
+
+    def seek_all(self, from_N: Ints, step: int, tables: KindTables, nth_N: Ints | int) -> Ints:
+        """``seek`` for several kinds at once (K, N)."""
+        m_N = self.rows.trace_N
+        limit_KN = self.rows.here_N[None] - tables.looks_ahead_K[:, None]
+        start_KN = np.minimum(np.maximum(from_N, 0)[None], limit_KN)
+        k_K1 = np.arange(len(tables.kinds))[:, None]
+        rank_KN = tables.before_KMU[k_K1, m_N, start_KN].astype(np.int32)
+        rank_KN = rank_KN + nth_N if step > 0 else rank_KN - 1 - nth_N
+        last = tables.place_KMX.shape[2] - 1
+        good_KN = (rank_KN >= 0) & (rank_KN < last) & ((from_N >= 0) & (np.asarray(nth_N) >= 0))
+        place_KN = tables.place_KMX[k_K1, m_N, np.where(good_KN, rank_KN, last)]
+        return np.where(good_KN & (place_KN < limit_KN), place_KN, NONE).astype(np.int32)
 
     def equal_to(self, keys: Sequence[tuple[int, Ints]]) -> Bools:
         """Units that hold what keys (offset, place of the key) hold, the offset further on; without the keys' own."""
