@@ -25,9 +25,11 @@ MAX_KINDS = 40  # of structure, and as many of symbols
 AROUND = 4  # units within which a key must stand from what is looked up
 MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
 MAX_KEYS = 48  # pointers whose unit is looked up
-MAX_COUNTERS = 48
+MAX_COUNTERS = 24
+MAX_MARKS = 16  # starting points of searches
 MAX_ORIGINS = 8  # pieces of the answer's structure before which a look-up may begin
 MAX_PAIRED = 14  # keys that are combined in twos
+MAX_SHIFT = 6  # units within which one piece of structure stands for another
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 LEAST_FOUND = 0.04  # share of rows on which a candidate must find a unit
 
@@ -131,14 +133,36 @@ class Columns:
         return cast(KindTables, derived["tables"])
 
     def _structures(self) -> list[Kind]:
-        traces = self.search.traces
-        name_MU = traces.name_MU
-        present = Counter()
+        """Without what always stands so far from the start or the end of the prompt, or from other structure."""
+        traces, name_MU = self.search.traces, self.search.traces.name_MU
+        share: Counter[int] = Counter()
         for number in range(traces.n_symbols, traces.n_symbols + len(traces.structure)):
-            share = float((name_MU == number).any(1).mean())
-            if share >= LEAST_FOUND:
-                present[number] = share
-        return [Kind(own=traces.structure[n - traces.n_symbols]) for n, _ in present.most_common(MAX_KINDS)]
+            present = float((name_MU == number).any(1).mean())
+            if present >= LEAST_FOUND:
+                share[number] = present
+        u_U = np.arange(name_MU.shape[1])
+        is_symbol_MU = (name_MU >= 0) & (name_MU < traces.n_symbols)
+        beside_MU = np.zeros_like(is_symbol_MU)
+        beside_MU[:, 1:] |= is_symbol_MU[:, :-1]
+        beside_MU[:, :-1] |= is_symbol_MU[:, 1:]
+        kept: list[tuple[int, NDArray[np.bool_]]] = []
+        ranked = sorted(share, key=lambda n: (-float(beside_MU[name_MU == n].mean()), -share[n]))
+        for number in ranked:
+            is_MU = name_MU == number
+            if self._fixed(is_MU, u_U, traces.prompt_M):
+                continue
+            if any(_shifted(is_MU, other_MU) for _, other_MU in kept):
+                continue
+            kept.append((number, is_MU))
+        return [Kind(own=traces.structure[n - traces.n_symbols]) for n, _ in kept[:MAX_KINDS]]
+
+    def _fixed(self, is_MU: NDArray[np.bool_], u_U: NDArray[np.intp], prompt_M: Ints) -> bool:
+        """Whether it stands once in every prompt, always so far from the prompt's start or end, and never elsewhere."""
+        if not (is_MU.sum(1) == 1).all():
+            return False
+        place_M = is_MU.argmax(1)
+        inside = (place_M < prompt_M).all()
+        return bool(inside and (len(np.unique(place_M)) == 1 or len(np.unique(prompt_M - place_M)) == 1))
 
     @cached_property
     def class_kinds(self) -> list[Kind]:
@@ -182,7 +206,17 @@ class Columns:
             (Answer, 0.5, self._answer),
             (Start, 0.5, self._start),
         ]
-        seen = {place_N.tobytes() for _, _, place_N in marks}
+        seen: set[bytes] = set()
+
+        def is_new(place_N: Ints) -> bool:
+            """Whether no mark stands always as far from it; only where it is found on every row."""
+            if place_N.tobytes() in seen:
+                return False
+            seen.add(place_N.tobytes())
+            if (place_N < 0).any():
+                return True
+            return all((place_N - other_N != place_N[0] - other_N[0]).any() for _, _, other_N in marks)
+
         n_marks = 0
         for kind in self.structures:
             if n_marks >= MAX_PROMPT_MARKS:
@@ -190,16 +224,14 @@ class Columns:
             place_N = self.search.seek(self._start, 1, kind, 0)
             once_N = self.search.seek(self._start, 1, kind, 1)
             alone = ((once_N < 0) | (once_N >= self._answer)).mean() > 0.9
-            if alone and ((place_N >= 0) & (place_N < self._answer)).mean() > 0.9 and place_N.tobytes() not in seen:
-                seen.add(place_N.tobytes())
+            if alone and ((place_N >= 0) & (place_N < self._answer)).mean() > 0.9 and is_new(place_N):
                 marks.append((_seek(Start, 1, kind, 0), 1.5, place_N))
                 n_marks += 1
         for kind in self.structures:
             for nth in (0, 1):
                 place_N = self.search.seek(self._here, -1, kind, nth)
                 in_answer = (place_N >= self._answer).mean()
-                if in_answer > 0.3 and place_N.tobytes() not in seen:
-                    seen.add(place_N.tobytes())
+                if in_answer > 0.3 and len(marks) < MAX_MARKS and is_new(place_N):
                     marks.append((_seek(Here, -1, kind, nth), 2.0 + 0.5 * nth, place_N))
         return marks
 
@@ -259,7 +291,7 @@ class Columns:
                 if not usable_N.any() or number_N[usable_N].min() == number_N[usable_N].max():
                     continue
                 cost = 1.0 + _kind_cost(kind) + (base_cost if base is not Answer else 0.0)
-                key = number_N.tobytes()
+                key = (number_N - number_N[usable_N][0]).tobytes() if usable_N.all() else number_N.tobytes()
                 if key not in found or cost < found[key][1]:
                     found[key] = (_counter(kind, None if base is Answer else base), cost, number_N)
         return sorted(found.values(), key=lambda f: f[1])[:MAX_COUNTERS]
@@ -373,6 +405,16 @@ class Columns:
                         yield seek, cost, place_N
                         for by in (-2, -1, 1, 2, 3, 4, 5, 6):
                             yield _move(seek, by), cost + 0.2 * abs(by), self.search.move(place_N, by)
+
+
+def _shifted(is_MU: NDArray[np.bool_], other_MU: NDArray[np.bool_]) -> bool:
+    """Whether one always stands the same few units from the other."""
+    if is_MU.sum() != other_MU.sum():
+        return False
+    for by in range(1, MAX_SHIFT + 1):
+        if np.array_equal(is_MU[:, by:], other_MU[:, :-by]) or np.array_equal(is_MU[:, :-by], other_MU[:, by:]):
+            return True
+    return False
 
 
 def _kind_cost(kind: Kind) -> float:

@@ -18,19 +18,22 @@ from m2kt.teacher.program._columns import Column, Columns
 from m2kt.teacher.program._evaluate import Evaluator, Looked
 from m2kt.teacher.program._tests import Questions
 from m2kt.teacher.program._traces import Ints, Rows, Search, Traces
-from m2kt.teacher.program._trees import Grower, coverage_saved, entropy_saved, write_tree
+from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, write_tree
 
 SAMPLE = 360  # rows on which explanations are looked for; they are checked on all
 MAX_REPAIRS = 6  # times that rows which contradict join the sample
-MAX_ACTIONS = 80
+MAX_ASKED = 240  # questions of a sort that a clause may ask, cheapest first
+CHANCE_BITS = 8.0  # by which a clause must beat chance
 MAX_LITERALS = 12
 LEAST_FITTING = 0.08  # share of rows that an action of a tree must fit
 MAX_EXTRA_LEAVES = 3  # of a light explanation, beside one for each mask
 MAX_ARITY = 4
 MAX_ARGUMENTS = 150  # columns that may be arguments
 BEAM = 12
+COST_ROWS = 1.0  # rows that a clause must explain more for each unit of its cost
+PLAIN_COST = 3.0  # of a question, up to which farther pointers are not tried
 MAX_CONTROL_LEAVES = 48
-MAX_COPY_LEAVES = 12
+MAX_CLAUSES = 12
 RULE_ROWS = 4000  # rows on which arguments are looked for
 LEAST_REPEATED = 8  # rows of a table that must have been seen again
 EMPTY = NDArray[np.intp]
@@ -209,11 +212,13 @@ class _Attempt:
             label = int(self.label_N[rows[0]])
             return label if (self.label_N[rows] == label).all() else None
 
-        for stage in (2, 3) if heavy else (2,):
+        for stage in (1, 2, 3) if heavy else (1, 2):
             questions = self.questions(stage)
-            limit = MAX_CONTROL_LEAVES if heavy else len(contents) + MAX_EXTRA_LEAVES
+            limit = len(contents) if stage < 2 else len(contents) + MAX_EXTRA_LEAVES
+            if heavy and stage > 1:
+                limit = MAX_CONTROL_LEAVES
             tree = Grower(questions, leaf, entropy_saved(questions, onehot_NL), limit).grow(np.arange(len(self.rows)))
-            if tree is not None:
+            if tree is not None and (stage > 1 or tree_cost(tree, questions) <= PLAIN_COST * (len(contents) - 1)):
                 return write_tree(tree, questions, contents.__getitem__)
         return None
 
@@ -229,16 +234,19 @@ class _Attempt:
             if copy is not None:
                 return copy
         light = (
-            self._tree(rows, lead, 1, 2, literals=False) or self._rule(rows, lead, 2, 3) or self._copy(rows, 3, lead)
+            self._clauses(rows, lead, 1, 1, literals=False)
+            or self._rule(rows, lead, 2, 3)
+            or self._copy(rows, 3, lead)
         )
         if light is not None or not heavy:
             return light
         return (
-            self._tree(rows, lead, 3, 4, literals=False)
+            self._clauses(rows, lead, 3, 4, literals=False)
             or self._rule(rows, lead, 2, MAX_ARITY)
+            or self._clauses(rows, lead, 2, 3, literals=False, rule=3)
             or self._copy(rows, 4, lead)
-            or self._tree(rows, lead, 3, MAX_COPY_LEAVES, literals=True)
             or self._rule(rows, lead, 3, 3)
+            or self._clauses(rows, lead, 3, MAX_CLAUSES, literals=True, rule=3)
         )
 
     def _copy(self, rows: NDArray[np.intp], stage: int, lead: str) -> WriteCopy | None:
@@ -249,41 +257,60 @@ class _Attempt:
         best = min(np.flatnonzero(fits_C).tolist(), key=lambda c: columns[c].cost)
         return WriteCopy(source=columns[best].pointer, lead=lead)
 
-    def _tree(
-        self, rows: NDArray[np.intp], lead: str, stage: int, max_leaves: int, *, literals: bool
+    def _clauses(
+        self, rows: NDArray[np.intp], lead: str, stage: int, max_clauses: int, *, literals: bool, rule: int = 0
     ) -> Decision | None:
-        """A small tree whose leaves copy or, with ``literals``, write one symbol."""
-        actions, fits_XN, cost_X = self._actions(rows, stage, lead, literals)
-        if not actions:
-            return None
+        """A decision list: as long as no pointer is right on all rows left, ask what sets most of them apart.
+
+        Each clause is right on all rows that meet its condition, and on more of them than chance would have it.
+
+        Args:
+            literals: a clause may write one symbol too.
+            rule: arity up to which what is left may be a rule.
+        """
+        actions = self._actions(rows, stage, lead, literals)
         questions = self.questions(stage)
+        asked = questions.cheapest(MAX_ASKED)
+        clauses: list[tuple[int, bool, Decision]] = []
+        left = rows
+        while True:
+            last = actions.on_all(left)
+            if last is None and rule and clauses:
+                last = self._rule(left, lead, min(stage, 2), rule)
+            if last is not None:
+                break
+            if len(clauses) >= max_clauses:
+                return None
+            found = actions.clause(left, questions.answer_QN[asked], questions.cost_Q[asked])
+            if found is None:
+                return None
+            question, answer, action = found
+            clauses.append((asked[question], answer, action))
+            left = left[(questions.answer_QN[asked[question], left] > 0) != answer]
+        decision = last
+        for question, answer, action in reversed(clauses):
+            yes, no = (action, decision) if answer else (decision, action)
+            decision = join(questions, question, yes, no)
+        return decision
 
-        def leaf(part: NDArray[np.intp]) -> int | None:
-            perfect = np.flatnonzero(fits_XN[:, part].all(1))
-            return int(perfect[cost_X[perfect].argmin()]) if len(perfect) else None
-
-        tree = Grower(questions, leaf, coverage_saved(questions, fits_XN), max_leaves).grow(rows)
-        return None if tree is None else write_tree(tree, questions, lambda x: actions[x]())
-
-    def _actions(
-        self, rows: NDArray[np.intp], stage: int, lead: str, literals: bool
-    ) -> tuple[list[Callable[[], Decision]], NDArray[np.float32], NDArray[np.float64]]:
+    def _actions(self, rows: NDArray[np.intp], stage: int, lead: str, literals: bool) -> Actions:
         columns = self.columns.upto(stage)
         fits_CN = self.columns.names(stage) == self.written_N
         share_C = fits_CN[:, rows].mean(1)
         unique: dict[bytes, int] = {}
         for c in sorted(np.flatnonzero(share_C >= LEAST_FITTING).tolist(), key=lambda c: columns[c].cost):
             unique.setdefault(np.packbits(fits_CN[c, rows]).tobytes(), c)
-        chosen = sorted(unique.values(), key=lambda c: (-share_C[c], columns[c].cost))[:MAX_ACTIONS]
+        chosen = list(unique.values())
         actions: list[Callable[[], Decision]] = [_copy_of(columns[c], lead) for c in chosen]
         fits, costs = [fits_CN[c] for c in chosen], [columns[c].cost for c in chosen]
-        symbols = np.unique(self.written_N[rows]).tolist()
+        symbols, counts = np.unique(self.written_N[rows], return_counts=True)
         if literals and len(symbols) <= MAX_LITERALS:
-            for symbol in symbols:
+            for symbol in symbols.tolist():
                 actions.append(_literal_of(lead, self.traces.symbols[symbol], symbol))
                 fits.append(self.written_N == symbol)
                 costs.append(3.0)
-        return actions, np.array(fits, dtype=np.float32), np.array(costs)
+        fits_XN = np.array(fits, dtype=bool).reshape(len(fits), len(self.written_N))
+        return Actions(actions, fits_XN, np.array(costs), float(counts.max() / counts.sum()))
 
     # -- rules ------------------------------------------------------------------------------------------------------
     def _rule(self, rows: NDArray[np.intp], lead: str, stage: int, max_arity: int) -> WriteRule | None:
@@ -313,6 +340,43 @@ def _copy_of(column: Column, lead: str) -> Callable[[], Decision]:
 
 def _literal_of(lead: str, text: str, symbol: int) -> Callable[[], Decision]:
     return lambda: WriteLiteral(text=lead + text, symbol=symbol, lead=lead)
+
+
+@dataclass
+class Actions:
+    """Copies and literals, and the rows that each is right on. Letters: X actions, Q questions, R rows left."""
+
+    make: list[Callable[[], Decision]]
+    fits_XN: NDArray[np.bool_]
+    cost_X: NDArray[np.float64]
+    chance: float  # share of rows that writing the commonest symbol would get right
+
+    def on_all(self, left: NDArray[np.intp]) -> Decision | None:
+        """The cheapest action that is right on all rows."""
+        fitting = np.flatnonzero(self.fits_XN[:, left].all(1))
+        return self.make[int(fitting[self.cost_X[fitting].argmin()])]() if len(fitting) else None
+
+    def clause(
+        self, left: NDArray[np.intp], answer_QN: NDArray[np.float32], cost_Q: NDArray[np.float64]
+    ) -> tuple[int, bool, Decision] | None:
+        """The question, its answer, and the action that is right on all rows with that answer: of most rows."""
+        misfit_XR = 1.0 - self.fits_XN[:, left].astype(np.float32)
+        yes_QR = np.ascontiguousarray(answer_QN[:, left])
+        wrong_QX = yes_QR @ misfit_XR.T
+        all_X = misfit_XR.sum(1)
+        n_yes_Q = yes_QR.sum(1)
+        best: tuple[float, int, bool, int] | None = None
+        # what so many questions and actions would get right by chance
+        least = (CHANCE_BITS + np.log2(max(2, wrong_QX.size))) / max(0.05, -np.log2(min(0.95, self.chance)))
+        for answer in (True, False):
+            n_Q = n_yes_Q if answer else len(left) - n_yes_Q
+            right_QX = (wrong_QX if answer else all_X - wrong_QX) < 0.5
+            for q in np.flatnonzero(right_QX.any(1) & (n_Q >= least) & (n_Q < len(left))).tolist():
+                x = int(np.where(right_QX[q], self.cost_X, np.inf).argmin())
+                score = float(n_Q[q]) - COST_ROWS * (float(cost_Q[q]) + float(self.cost_X[x]))
+                if best is None or score > best[0]:
+                    best = score, q, answer, x
+        return None if best is None else (best[1], best[2], self.make[best[3]]())
 
 
 class RuleSearch:

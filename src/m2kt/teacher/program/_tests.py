@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ class YesNo:
     ask: Callable[[], Question]
     value: Value
     cost: float
+    sort: str
 
 
 class Questions:
@@ -47,23 +49,37 @@ class Questions:
         self.answer_QN = np.array(self._answers, dtype=np.float32).reshape(len(self._answers), self.name_CN.shape[1])
         self.cost_Q = np.array([q.cost for q in self.list])
 
+    def cheapest(self, most: int) -> list[int]:
+        """The cheapest questions of each sort."""
+        count: Counter[str] = Counter()
+        chosen = []
+        for q in np.argsort(self.cost_Q, kind="stable").tolist():
+            sort = self.list[q].sort
+            count[sort] += 1
+            if count[sort] <= most:
+                chosen.append(q)
+        return chosen
+
     def _add_all(
         self, is_CN: NDArray[np.bool_], ask: Callable[[Column], Callable[[], Question]], value: Value, extra: float
     ) -> None:
         """One question for each candidate whose answer varies."""
         n_C = is_CN.sum(1)
         for c in np.flatnonzero((n_C > 0) & (n_C < is_CN.shape[1])).tolist():
-            self._add(ask(self.columns[c]), value, self.columns[c].cost + extra, is_CN[c])
+            sort = "unit" if ask is _ask_unit else "mask"
+            self._add(ask(self.columns[c]), value, self.columns[c].cost + extra, is_CN[c], sort)
 
-    def _add(self, ask: Callable[[], Question], value: Value, cost: float, answer_N: NDArray[np.bool_]) -> None:
+    def _add(
+        self, ask: Callable[[], Question], value: Value, cost: float, answer_N: NDArray[np.bool_], sort: str
+    ) -> None:
         key = np.packbits(answer_N).tobytes()
         index = self._seen.get(key)
         if index is None:
             self._seen[key] = len(self.list)
-            self.list.append(YesNo(ask, value, cost))
+            self.list.append(YesNo(ask, value, cost, sort))
             self._answers.append(answer_N)
         elif cost < self.list[index].cost:
-            self.list[index] = YesNo(ask, value, cost)
+            self.list[index] = YesNo(ask, value, cost, sort)
 
     def _masks(self) -> None:
         for c in np.unique(self.class_CN[self.is_symbol_CN]).tolist():
@@ -92,7 +108,7 @@ class Questions:
             for j in np.flatnonzero((n_C > 0) & (n_C < equal_CN.shape[1])).tolist():
                 b = int(others[j])
                 cost = columns[a].cost + columns[b].cost + 1.5
-                self._add(_ask_equal(columns[a], columns[b]), True, cost, equal_CN[j])
+                self._add(_ask_equal(columns[a], columns[b]), True, cost, equal_CN[j], "equal")
 
     def _order(self) -> None:
         ranked = sorted(self.columns, key=lambda c: c.cost)[: MAX_ORDERED * 3]
@@ -103,7 +119,7 @@ class Questions:
                 for value in (-1, 0, 1):
                     answer_N = known_N & (sign_N == value)
                     if answer_N.any() and not answer_N.all():
-                        self._add(_ask_order(a, b), value, a.cost + b.cost + 0.5, answer_N)
+                        self._add(_ask_order(a, b), value, a.cost + b.cost + 0.5, answer_N, "order")
 
 
 def _ask_mask(column: Column) -> Callable[[], Question]:

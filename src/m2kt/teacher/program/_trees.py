@@ -31,7 +31,7 @@ class Branch:
     no: Tree
 
 
-Tree = Branch | int  # an int is a leaf: a label or an action
+Tree = Branch | int  # an int is a leaf: a label
 Leaf = Callable[[Rows], int | None]
 """The leaf for these rows; None: they must be split further."""
 
@@ -121,26 +121,26 @@ def entropy_saved(questions: Questions, onehot_NL: Floats) -> Callable[[Rows], N
     return saved
 
 
-def coverage_saved(questions: Questions, fits_XN: Floats) -> Callable[[Rows], NDArray[np.float64]]:
-    """For actions: rows more that the best action of each side covers, three bits each."""
-
-    def saved(rows: Rows) -> NDArray[np.float64]:
-        fit_XN = fits_XN[:, rows]
-        total_X = fit_XN.sum(1)
-        yes_QX = questions.answer_QN[:, rows] @ fit_XN.T
-        covered_Q = yes_QX.max(1) + (total_X - yes_QX).max(1)
-        return 3.0 * (covered_Q - total_X.max())  # type: ignore[no-any-return]
-
-    return saved
+def tree_cost(tree: Tree, questions: Questions) -> float:
+    """What the questions of a tree cost together."""
+    if not isinstance(tree, Branch):
+        return 0.0
+    own = float(questions.cost_Q[tree.question])
+    return own + tree_cost(tree.yes, questions) + tree_cost(tree.no, questions)
 
 
 def write_tree(tree: Tree, questions: Questions, leaf: Callable[[int], Decision]) -> Decision:
     """A tree as a decision; a question that is asked again about another value becomes one test with more cases."""
     if not isinstance(tree, Branch):
         return leaf(tree)
-    asked = questions.list[tree.question]
-    ask = asked.ask()
     yes, no = write_tree(tree.yes, questions, leaf), write_tree(tree.no, questions, leaf)
+    return join(questions, tree.question, yes, no)
+
+
+def join(questions: Questions, question: int, yes: Decision, no: Decision) -> Decision:
+    """A test of a question; where ``no`` asks the same about another value, one test with more cases."""
+    asked = questions.list[question]
+    ask = asked.ask()
     case = Case(values=[asked.value], then=yes)
     if isinstance(no, Test) and no.ask == ask:
         same = next((c for c in no.cases if c.then == yes), None)
