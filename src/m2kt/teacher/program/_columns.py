@@ -355,18 +355,16 @@ class Columns:
                 (Answer, -1, 0.5, self._answer),
             ]
             origins += [(make, -1, cost * 0.5, place_N) for make, cost, place_N in marks]
-            equal_NU = self.search.equal_to([(0, key.place_N)])
+            equal = self.search.equal_to(key.place_N)
             seen: set[bytes] = set()
             for kind in self.symbol_kinds:
-                matches = self.search.matches(equal_NU, kind)
-                if not matches.any:
-                    continue
-                bits = np.packbits(matches.fit_NU).tobytes()
-                if bits in seen:
+                found = self.search.of_kind(equal, kind)
+                bits = found.row_P.tobytes() + found.place_P.tobytes()
+                if len(found.row_P) < LEAST_FOUND * len(self._here) or bits in seen:
                     continue
                 seen.add(bits)
                 for make, step, base_cost, base_N in origins:
-                    place_N = matches.nearest(base_N, step)
+                    place_N = self.search.nearest(found, base_N, step)
                     cost = 2.5 + base_cost + _kind_cost(kind) + key.cost
                     if not self._is_new(place_N):
                         continue
@@ -390,21 +388,22 @@ class Columns:
 
     def _matched_twice(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
         kind = Kind(own=MASK)
-        for first in self._keys[:MAX_PAIRED]:
-            for second in self._keys[:MAX_PAIRED]:
-                if first is second:
-                    continue
-                for offset in (1, 2, 3, 4):
-                    keys = [(0, first.place_N), (offset, second.place_N)]
+        keys = self._keys[:MAX_PAIRED]
+        for first in keys:
+            equal = self.search.of_kind(self.search.equal_to(first.place_N), kind)
+            for second in keys:
+                for offset in (1, 2, 3, 4) if first is not second else ():
+                    found = self.search.beside(equal, offset, second.place_N)
+                    if len(found.row_P) < LEAST_FOUND * len(self._here):
+                        continue
                     for base, step, base_N in ((Here, -1, self._here), (Start, 1, self._start)):
-                        place_N = self.search.match(base_N, step, kind, keys)
-                        if (place_N >= 0).mean() < LEAST_FOUND:
-                            continue
+                        place_N = self.search.nearest(found, base_N, step)
                         cost = 4.0 + 0.2 * offset + first.cost + second.cost
                         seek = _seek_same(base, step, kind, [(0, first.make), (offset, second.make)])
                         yield seek, cost, place_N
                         for by in (-2, -1, 1, 2, 3, 4, 5, 6):
                             yield _move(seek, by), cost + 0.2 * abs(by), self.search.move(place_N, by)
+                        yield from self._next_to(_move(seek, offset), cost + 0.3, self.search.move(place_N, offset))
 
 
 def _shifted(is_MU: NDArray[np.bool_], other_MU: NDArray[np.bool_]) -> bool:

@@ -29,7 +29,8 @@ LEAST_FITTING = 0.08  # share of rows that an action of a tree must fit
 MAX_EXTRA_LEAVES = 3  # of a light explanation, beside one for each mask
 MAX_ARITY = 4
 MAX_ARGUMENTS = 150  # columns that may be arguments
-BEAM = 12
+BEAM = 10
+RANKED_ROWS = 500  # rows on which sets of arguments are ranked
 COST_ROWS = 1.0  # rows that a clause must explain more for each unit of its cost
 PLAIN_COST = 3.0  # of a question, up to which farther pointers are not tried
 MAX_CONTROL_LEAVES = 48
@@ -397,8 +398,9 @@ class RuleSearch:
                 self.names.append(name_N)
 
     def find(self, max_arity: int) -> list[Column] | None:
-        """The arguments, or None."""
+        """The arguments, or None. Sets are ranked on some of the rows; those that fit are tried on all."""
         n = len(self.written_N)
+        some = np.linspace(0, n - 1, min(n, RANKED_ROWS)).astype(np.intp)
         beam: list[tuple[int, ...]] = [()]
         seen: set[tuple[int, ...]] = set()
         for _ in range(max_arity):
@@ -409,23 +411,30 @@ class RuleSearch:
                     if len(chosen) == len(base) or chosen in seen:
                         continue
                     seen.add(chosen)
-                    wrong, size = self._contradictions(chosen)
-                    scored.append((wrong, sum(self.columns[i].cost for i in chosen), size, chosen))
-            fitting = [s for s in scored if s[0] == 0 and self._supported(n, s[2])]
+                    scored.append((self._contradictions(chosen, some)[0], self._cost(chosen), chosen))
+            fitting = []
+            for wrong, cost, chosen in scored:
+                if wrong == 0:
+                    wrong, size = self._contradictions(chosen, np.arange(n))
+                    if wrong == 0 and self._supported(n, size):
+                        fitting.append((round(cost + 0.02 * size, 3), chosen))
             if fitting:
-                best = min(fitting, key=lambda s: (round(s[1] + 0.02 * s[2], 3), s[3]))
-                return [self.columns[i] for i in sorted(best[3], key=lambda i: self.columns[i].cost)]
+                return [self.columns[i] for i in sorted(min(fitting)[1], key=lambda i: self.columns[i].cost)]
             scored.sort()
-            beam = [s[3] for s in scored[:BEAM]]
+            beam = [s[2] for s in scored[:BEAM]]
         return None
+
+    def _cost(self, chosen: tuple[int, ...]) -> float:
+        return sum(self.columns[i].cost for i in chosen)
 
     def _supported(self, n: int, size: int) -> bool:
         return n - size >= max(LEAST_REPEATED, 0.2 * size)
 
-    def _contradictions(self, chosen: tuple[int, ...]) -> tuple[int, int]:
-        row_N = row_numbers(np.stack([self.names[i] for i in chosen], 1))
-        commonest_R = majority(row_N, self.written_N)
-        return int((commonest_R[row_N] != self.written_N).sum()), len(commonest_R)
+    def _contradictions(self, chosen: tuple[int, ...], rows: NDArray[np.intp]) -> tuple[int, int]:
+        """Rows that differ from the commonest output of their arguments, and the number of arguments' values."""
+        row_N, written_N = row_numbers(np.stack([self.names[i][rows] for i in chosen], 1)), self.written_N[rows]
+        commonest_R = majority(row_N, written_N)
+        return int((commonest_R[row_N] != written_N).sum()), len(commonest_R)
 
 
 def rule_leaves(decision: Decision) -> list[WriteRule]:

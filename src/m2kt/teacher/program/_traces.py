@@ -245,76 +245,65 @@ class Search:
         place_KN = tables.place_KMX[k_K1, m_N, np.where(good_KN, rank_KN, last)]
         return np.where(good_KN & (place_KN < limit_KN), place_KN, NONE).astype(np.int32)
 
-    def equal_to(self, keys: Sequence[tuple[int, Ints]]) -> Bools:
-        """Units that hold what keys (offset, place of the key) hold, the offset further on; without the keys' own."""
-        name_NU = self.names_NU
-        u_U = np.arange(name_NU.shape[1], dtype=np.int32)
-        fit_NU = u_U < self.rows.here_N[:, None]
-        for offset, place_N in keys:
-            key_N = self.traces.at(self.rows, place_N)
-            key_N = np.where(key_N >= 0, key_N, -9)
-            shifted_NU = name_NU
-            if offset > 0:
-                shifted_NU = np.pad(name_NU[:, offset:], ((0, 0), (0, offset)), constant_values=-3)
-            elif offset:
-                shifted_NU = np.pad(name_NU[:, :offset], ((0, 0), (-offset, 0)), constant_values=-3)
-            fit_NU = fit_NU & (shifted_NU == key_N[:, None]) & (u_U != (place_N - offset)[:, None])
-            if offset > 0:
-                fit_NU &= (u_U + offset) < self.rows.here_N[:, None]
-        return fit_NU
-
     @cached_property
     def names_NU(self) -> Ints:
         """The units of each row's trace."""
         return self.traces.name_MU[self.rows.trace_N]
 
-    def matches(self, equal_NU: Bools, kind: Kind) -> Matches:
-        """The units of a kind among those that hold what a key holds."""
+    def equal_to(self, place_N: Ints) -> Found:
+        """The units written so far that hold what a place of each row holds, without the place itself."""
+        key_N = self.traces.at(self.rows, place_N)
+        fit_NU = self.names_NU == np.where(key_N >= 0, key_N, -9)[:, None]
+        row_P, place_P = np.nonzero(fit_NU)
+        seen_P = (place_P < self.rows.here_N[row_P]) & (place_P != place_N[row_P])
+        return Found(row_P[seen_P], place_P[seen_P])
+
+    def of_kind(self, found: Found, kind: Kind) -> Found:
+        """Those of a kind."""
         table = self.traces.kind(kind)
-        fit_NU = equal_NU & table.is_MU[self.rows.trace_N]
+        is_P = table.is_MU[self.rows.trace_N[found.row_P], found.place_P]
         if table.looks_ahead:
-            last_N = np.maximum(self.rows.here_N - 1, 0)
-            fit_NU[np.arange(len(last_N)), last_N] = False
-        return Matches(fit_NU)
+            is_P &= found.place_P < self.rows.here_N[found.row_P] - 1
+        return Found(found.row_P[is_P], found.place_P[is_P])
+
+    def beside(self, found: Found, offset: int, place_N: Ints) -> Found:
+        """Those of which the unit ``offset`` further on holds what a place of the row holds."""
+        key_N = self.traces.at(self.rows, place_N)
+        at_P = found.place_P + offset
+        inside_P = (at_P >= 0) & (at_P < self.rows.here_N[found.row_P]) & (at_P != place_N[found.row_P])
+        name_P = self.traces.name_MU[self.rows.trace_N[found.row_P], np.where(inside_P, at_P, 0)]
+        is_P = inside_P & (key_N[found.row_P] >= 0) & (name_P == key_N[found.row_P])
+        return Found(found.row_P[is_P], found.place_P[is_P])
+
+    def nearest(self, found: Found, from_N: Ints, step: int) -> Ints:
+        """The first at a place or behind it, or the last before it."""
+        size = self.traces.name_MU.shape[1] + 1
+        flat_P = found.row_P * size + found.place_P
+        n_N = np.arange(len(from_N))
+        index_N = np.searchsorted(flat_P, n_N * size + np.maximum(from_N, 0))
+        if step < 0:
+            index_N = index_N - 1
+        inside_N = (index_N >= 0) & (index_N < len(flat_P)) & (from_N >= 0)
+        at_N = np.where(inside_N, index_N, 0)
+        if not len(flat_P):
+            return np.full(len(from_N), NONE, dtype=np.int32)
+        return np.where(inside_N & (found.row_P[at_N] == n_N), found.place_P[at_N], NONE).astype(np.int32)
 
     def match(self, from_N: Ints, step: int, kind: Kind, keys: Sequence[tuple[int, Ints]]) -> Ints:
-        """``Seek`` with keys; the nearest that fits."""
-        return self.matches(self.equal_to(keys), kind).nearest(from_N, step)
+        """``Seek`` with keys; the nearest that fits. The first key's offset is 0."""
+        assert keys[0][0] == 0
+        found = self.of_kind(self.equal_to(keys[0][1]), kind)
+        for offset, place_N in keys[1:]:
+            found = self.beside(found, offset, place_N)
+        return self.nearest(found, from_N, step)
 
 
 @dataclass
-class Matches:
-    """Units that fit, and the nearest of them from any place."""
+class Found:
+    """Units by row and place, in order. Letter: P of them."""
 
-    fit_NU: Bools
-
-    @cached_property
-    def any(self) -> bool:
-        """Whether there is one on enough rows to matter."""
-        return bool(self.fit_NU.any(1).mean() >= 0.04)
-
-    @cached_property
-    def _last_NU(self) -> Ints:
-        u_U = np.arange(self.fit_NU.shape[1], dtype=np.int16)
-        return np.maximum.accumulate(np.where(self.fit_NU, u_U, np.int16(NONE)), axis=1)
-
-    @cached_property
-    def _next_NU(self) -> Ints:
-        size = self.fit_NU.shape[1]
-        u_U = np.arange(size, dtype=np.int16)
-        far_NU = np.where(self.fit_NU, u_U, np.int16(size))
-        return np.minimum.accumulate(far_NU[:, ::-1], axis=1)[:, ::-1]
-
-    def nearest(self, from_N: Ints, step: int) -> Ints:
-        """The first at a place or behind it, or the last before it."""
-        n = np.arange(len(from_N))
-        size = self.fit_NU.shape[1]
-        if step < 0:
-            found_N = np.where(from_N > 0, self._last_NU[n, np.clip(from_N - 1, 0, size - 1)], NONE)
-        else:
-            found_N = np.where(from_N >= 0, self._next_NU[n, np.clip(from_N, 0, size - 1)], NONE)
-            found_N = np.where(found_N >= size, NONE, found_N)
-        return found_N.astype(np.int32)
+    row_P: NDArray[np.intp]
+    place_P: NDArray[np.intp]
 
 
 def kinds_of_name(name: str | int) -> str:
