@@ -14,18 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.probes import MASK, ProbeSpec, Prompt, Segmenter, Unit
+from m2kt.teacher._oracle import Answer as Answer
 
 Ints = NDArray[np.int32]
 WORD_LOOKAHEAD = 3  # units within which the continuations of two chosen words must have structure in common
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A prompt with the teacher's greedy completion, without the stop string."""
-
-    prompt: Prompt
-    completion: str
-    token_ends: tuple[int, ...]  # character offsets within the completion at which tokens end
 
 
 @dataclass

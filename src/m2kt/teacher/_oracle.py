@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from m2kt.probes import Prompt
-from m2kt.teacher._corpus import Answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prompt with the teacher's greedy completion, without the stop string."""
+
+    prompt: Prompt
+    completion: str
+    token_ends: tuple[int, ...]
+    """Character offsets within the completion at which tokens end."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from m2kt.teacher.program._traces import Ints, Rows, Search, Traces
 from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, write_tree
 
 SAMPLE = 360  # rows on which explanations are looked for; they are checked on all
+SMALL_SAMPLE, SMALL_SAMPLES = 64, 5  # for a teacher that makes slips
 MAX_REPAIRS = 6  # times that rows which contradict join the sample
 MAX_ASKED = 240  # questions of a sort that a clause may ask, cheapest first
 CHANCE_BITS = 8.0  # by which a clause must beat chance
@@ -103,6 +104,19 @@ class Explainer:
         if best is not None:
             self.rules[:] = best_rules
         return best
+
+    def explain_despite_slips(self) -> Explained | None:
+        """The decision found on one of a few small samples, in which the teacher may have made no slip."""
+        n = len(self.state.rows)
+        for _ in range(SMALL_SAMPLES if n > SMALL_SAMPLE else 0):
+            n_rules = len(self.rules)
+            decision = _Attempt(self, np.sort(self.rng.permutation(n)[:SMALL_SAMPLE])).decide(heavy=False)
+            if decision is not None:
+                wrong = self.wrong(decision)
+                if len(wrong) <= self.budget * n:
+                    return Explained(decision, wrong)
+            del self.rules[n_rules:]
+        return None
 
     def _sample(self) -> NDArray[np.intp]:
         """Rows of every label, rare ones all."""
@@ -320,7 +334,8 @@ class _Attempt:
         every = np.flatnonzero(self.state.label_N == label)
         if len(every) > RULE_ROWS:
             every = every[self.explainer.rng.permutation(len(every))[:RULE_ROWS]]
-        found = RuleSearch(self.state, every, self._argument_columns(rows, stage)).find(max_arity)
+        budget = int(self.explainer.budget * len(every))
+        found = RuleSearch(self.state, every, self._argument_columns(rows, stage), budget).find(max_arity)
         if found is None:
             return None
         self.explainer.rules.append(len(found))
@@ -383,7 +398,8 @@ class Actions:
 class RuleSearch:
     """The smallest set of pointers of which the written symbol is a function."""
 
-    def __init__(self, state: StateRows, every: NDArray[np.intp], columns: Sequence[Column]) -> None:
+    def __init__(self, state: StateRows, every: NDArray[np.intp], columns: Sequence[Column], budget: int) -> None:
+        self.budget = budget  # rows that may contradict
         self.columns: list[Column] = []
         self.names: list[Ints] = []
         self.written_N = state.written_N[every]
@@ -393,7 +409,7 @@ class RuleSearch:
         )
         for column in columns:
             name_N = evaluator.unit(column.pointer)
-            if (name_N >= 0).all() and (name_N < state.traces.n_symbols).all():
+            if ((name_N >= 0) & (name_N < state.traces.n_symbols)).mean() >= 1 - budget / max(1, len(every)):
                 self.columns.append(column)
                 self.names.append(name_N)
 
@@ -414,10 +430,10 @@ class RuleSearch:
                     scored.append((self._contradictions(chosen, some)[0], self._cost(chosen), chosen))
             fitting = []
             for wrong, cost, chosen in scored:
-                if wrong == 0:
+                if wrong <= self.budget * len(some) / n:
                     wrong, size = self._contradictions(chosen, np.arange(n))
-                    if wrong == 0 and self._supported(n, size):
-                        fitting.append((round(cost + 0.02 * size, 3), chosen))
+                    if wrong <= self.budget and self._supported(n, size):
+                        fitting.append((round(wrong + cost + 0.02 * size, 3), chosen))
             if fitting:
                 return [self.columns[i] for i in sorted(min(fitting)[1], key=lambda i: self.columns[i].cost)]
             scored.sort()

@@ -75,10 +75,17 @@ class Induction:
         self.states: dict[tuple[str, ...], NDArray[np.intp]] = {}
         self.decisions: dict[tuple[str, ...], Decision] = {}
         self.rules: list[int] = []  # arity of each
+        self.known: dict[tuple[str, ...], Decision] = {}
         self.resisted: list[Resisted] = []
 
-    def run(self) -> Induced:
-        """Explain all states, then write the program."""
+    def run(self, known: Program | None = None) -> Induced:
+        """Explain all states, then write the program.
+
+        Args:
+            known: an earlier program; its states stay as they are where they still account for every step.
+        """
+        self.known = {} if known is None else {state.after: state.decision for state in known.states}
+        self.rules = [] if known is None else [rule.arity for rule in known.rules]
         for after, index in self._contexts(np.arange(len(self.rows)), FIRST_CONTEXT).items():
             self._explain(after, index)
         return self._write()
@@ -97,7 +104,19 @@ class Induction:
         """Explain a state simply, or split it by the mask before, or explain it at any price."""
         state = self._state_rows(index)
         allowed = self.budget * len(index)
-        explained = Explainer(state, self.rules, self.budget, self.rng).explain(heavy=False)
+        if after in self.known:
+            wrong = Explainer(state, self.rules, self.budget, self.rng).wrong(self.known[after])
+            if len(wrong) <= allowed:
+                self.decisions[after], self.states[after] = self.known[after], index
+                return
+        elif any(longer[-len(after) :] == after for longer in self.known):
+            for longer, part in self._contexts(index, len(after) + 1).items():
+                self._explain(longer, part)
+            return
+        explainer = Explainer(state, self.rules, self.budget, self.rng)
+        explained = explainer.explain(heavy=False)
+        if self.budget and (explained is None or len(explained.wrong) > allowed):
+            explained = explainer.explain_despite_slips()
         if explained is None or len(explained.wrong) > allowed:
             for size in range(len(after) + 1, MAX_CONTEXT + 1):
                 parts = self._contexts(index, size)
@@ -105,7 +124,7 @@ class Induction:
                     for longer, part in parts.items():
                         self._explain(longer, part)
                     return
-            heavy = Explainer(state, self.rules, self.budget, self.rng).explain(heavy=True)
+            heavy = explainer.explain(heavy=True)
             if heavy is not None and (explained is None or len(heavy.wrong) < len(explained.wrong)):
                 explained = heavy
         wrong = len(index) if explained is None else len(explained.wrong)

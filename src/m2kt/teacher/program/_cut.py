@@ -1,0 +1,160 @@
+"""Answers in units: which words are symbols, and which symbols are of one class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from m2kt.packet import Granularity, finer_values, prompt_units
+from m2kt.probes import MASK, ProbeSpec, Prompt, Segmenter, Unit
+from m2kt.teacher._oracle import Answer
+
+WORD_LOOKAHEAD = 3  # units within which what follows two chosen words must have structure in common
+
+
+@dataclass
+class Sample:
+    """An answer in units: prompt, completion, stop."""
+
+    prompt: Prompt
+    units: list[Unit]
+    n_prompt: int
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each unit."""
+        return [unit.text for unit in self.units]
+
+    @property
+    def text(self) -> str:
+        """Prompt, completion and stop string."""
+        return "".join(self.texts)
+
+
+class Cutter:
+    """Cuts prompts and answers into units, and finds symbols that the spec does not name."""
+
+    def __init__(self, spec: ProbeSpec, granularity: Granularity, discovered: Iterable[str] = ()) -> None:
+        self.spec, self.granularity = spec, granularity
+        self.values = finer_values(spec.values, granularity)
+        self.discovered = list(dict.fromkeys(discovered))
+        self.segmenter = Segmenter(self.values, self.discovered)
+
+    @property
+    def symbols(self) -> list[str]:
+        """All symbols: slot values in the spec's order, then discovered ones."""
+        return self.values + [d for d in self.discovered if d not in set(self.values)]
+
+    def cut(self, answer: Answer) -> Sample:
+        """An answer's units."""
+        prompt = prompt_units(answer.prompt, self.segmenter, self.granularity)
+        units = self.segmenter.coarsen(self.segmenter.cut(answer.completion), answer.token_ends)
+        return Sample(answer.prompt, [*prompt, *units, Unit(self.spec.stop)], len(prompt))
+
+    def cut_all(self, answers: Sequence[Answer]) -> list[Sample]:
+        """All answers, cut again until no word among which the teacher chooses is structure."""
+        facts = [self.spec.read_answer(a.completion) or "" for a in answers] if self.spec.facts else []
+        self._discover(fact.strip() for fact in facts)
+        while True:
+            samples = [self.cut(answer) for answer in answers]
+            if not self._discover(sorted(_undeclared(samples, self.spec.stop))):
+                return samples
+
+    def _discover(self, words: Iterable[str]) -> bool:
+        known = {*self.values, *self.discovered}
+        new = [word for word in dict.fromkeys(words) if word and word not in known]
+        if new:
+            self.discovered += new
+            self.segmenter = Segmenter(self.values, self.discovered)
+        return bool(new)
+
+    def classes(self, samples: Sequence[Sample]) -> list[int]:
+        """The class of each symbol: those of one slot, and those written behind one masked prefix, are of one class."""
+        symbols = self.symbols
+        index = {s: i for i, s in enumerate(symbols)}
+        parent = list(range(len(symbols)))
+
+        def root(i: int) -> int:
+            while parent[i] != i:
+                parent[i] = parent[parent[i]]
+                i = parent[i]
+            return i
+
+        def join(members: Iterable[str]) -> None:
+            known = [index[m] for m in members if m in index]
+            for other in known[1:]:
+                parent[root(other)] = root(known[0])
+
+        for slot in self.spec.slots.values():
+            join(part for value in slot.values for part in finer_values([value], self.granularity))
+        for node in _nodes(samples):
+            join(sorted(node.symbols))
+        number: dict[int, int] = {}
+        return [number.setdefault(root(i), len(number)) for i in range(len(symbols))]
+
+
+class _Node:
+    """Answers that share a masked prompt and prefix."""
+
+    __slots__ = ("children", "symbols")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.symbols: set[str] = set()
+
+
+def _roots(samples: Sequence[Sample]) -> list[_Node]:
+    roots: dict[tuple[str, ...], _Node] = {}
+    for sample in samples:
+        masks = [unit.mask for unit in sample.units]
+        node = roots.setdefault(tuple(masks[: sample.n_prompt]), _Node())
+        for unit in sample.units[sample.n_prompt :]:
+            if unit.symbol is not None:
+                node.symbols.add(unit.symbol)
+            node = node.children.setdefault(unit.mask, _Node())
+    return list(roots.values())
+
+
+def _nodes(samples: Sequence[Sample]) -> Iterable[_Node]:
+    pending = _roots(samples)
+    while pending:
+        node = pending.pop()
+        yield node
+        pending += node.children.values()
+
+
+def _undeclared(samples: Sequence[Sample], stop: str) -> set[str]:
+    """Structure among which the teacher chooses: it becomes symbols.
+
+    Where a masked prefix has several continuations, a word or number is a symbol if another continuation is followed
+    by the same structure within ``WORD_LOOKAHEAD`` units. Punctuation is a symbol if other punctuation is followed by
+    the same structure at once ("<" and ">" before the same full stop). Everything else (continuing against ending)
+    remains structure.
+    """
+    new: set[str] = set()
+    for node in _nodes(samples):
+        choices = [mask for mask in node.children if mask != stop]
+        for mask in choices if len(node.children) > 1 else ():
+            body = mask.strip()
+            if MASK in mask or not body:
+                continue
+            is_word = any(c.isalnum() for c in body)
+            reach = WORD_LOOKAHEAD if is_word else 1
+            following = _structure_after(node.children[mask], reach)
+            for other in choices:
+                if other == mask or not (is_word or MASK not in other):
+                    continue
+                other_following = _structure_after(node.children[other], reach)
+                if any(a & b for a, b in zip(following, other_following, strict=True)):
+                    new.add(body)
+    return new
+
+
+def _structure_after(node: _Node, reach: int) -> list[set[str]]:
+    """Structure found one, two, ... ``reach`` units after a node."""
+    levels, nodes = [], [node]
+    for _ in range(reach):
+        children = [(mask, child) for n in nodes for mask, child in n.children.items()]
+        levels.append({mask for mask, _ in children if MASK not in mask})
+        nodes = [child for _, child in children]
+    return levels

@@ -1,0 +1,347 @@
+"""From a teacher to the program of its skill: ask, explain, ask again where the program fails, and at larger sizes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from m2kt.errors import ExtractionError
+from m2kt.packet import (
+    Granularity,
+    Program,
+    ProgramExecutor,
+    RolloutFailure,
+    Stuck,
+    WriteCopy,
+    WriteLiteral,
+    WriteRule,
+    fixed_lookup,
+)
+from m2kt.probes import ProbeSpec, Prompt, longer_templates
+from m2kt.teacher._config import ExtractionConfig
+from m2kt.teacher._oracle import Answer, Oracle
+from m2kt.teacher.program._cut import Cutter, Sample
+from m2kt.teacher.program._induce import Induced, Induction, Resisted
+from m2kt.teacher.program._traces import Traces
+
+PER_LONGER_SIZE = 24  # prompts asked of each size that was not probed
+GRANULARITIES: tuple[Granularity, ...] = ("values", "digits", "letters")
+GOOD = 0.99  # share of answers from which on nothing finer is tried
+
+
+@dataclass(frozen=True)
+class Step:
+    """What wrote a unit of an answer: the state and its leaf, and where the leaf looked (indices of units)."""
+
+    state: int
+    leaf: int
+    kind: Literal["literal", "copy", "rule"]
+    rule: int | None
+    row: int | None
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Round:
+    """Counts of one round of completion."""
+
+    number: int
+    uncovered_rate: float
+    """Share of new prompts behind which the program does not come to an end."""
+    checked: int
+    """Rollouts compared with the teacher."""
+    disagreements: int
+
+    @property
+    def converged(self) -> bool:
+        """Every rollout ended, and the teacher agreed with those compared."""
+        return self.uncovered_rate == 0 and self.disagreements == 0
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A size that was not probed: what the teacher said there."""
+
+    template: str
+    units: int
+    """Units of its prompts."""
+    asked: int
+    agreed: int
+    trusted: bool
+    """The program accounts for the teacher's answers there; False: the teacher breaks, or writes another way."""
+
+
+@dataclass
+class Skill:
+    """A program, with the answers that it was read from."""
+
+    program: Program
+    outputs: list[int]
+    """By concept: the symbol that the teacher was seen to write."""
+    samples: list[Sample]
+    steps: list[list[Step | None]]
+    """By sample and unit of its answer; None where the program writes something else."""
+    resisted: list[Resisted]
+    rounds: list[Round] = field(default_factory=list)
+    confirmed: list[Confirmed] = field(default_factory=list)
+    agreement: float = 0.0
+    """Share of the answers that it was read from that the program writes to the letter."""
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def program_of(
+    oracle: Oracle,
+    spec: ProbeSpec,
+    config: ExtractionConfig,
+    *,
+    reserved: frozenset[str] = frozenset(),
+    slips: float = 0.0,
+    progress: Progress | None = None,
+) -> Skill:
+    """The program of a teacher's skill.
+
+    Args:
+        oracle: the teacher.
+        reserved: texts of prompts that are kept for measurements.
+        slips: share of steps in which the teacher may contradict itself.
+        progress: called with (stage, done, total).
+
+    Raises:
+        ExtractionError: no prompts, or too many answers without the stop string.
+    """
+    return _Learner(oracle, spec, config, reserved, slips, progress or (lambda stage, done, total: None)).learn()
+
+
+class _Learner:
+    """One extraction."""
+
+    def __init__(
+        self,
+        oracle: Oracle,
+        spec: ProbeSpec,
+        config: ExtractionConfig,
+        reserved: frozenset[str],
+        slips: float,
+        progress: Progress,
+    ) -> None:
+        self.oracle, self.spec, self.config = oracle, spec, config
+        self.reserved, self.slips, self.progress = reserved, slips, progress
+        self.answers: dict[str, Answer] = {}
+        self.cutter = Cutter(spec, "values")
+        self.samples: list[Sample] = []
+        self.induced: Induced | None = None
+        self.rounds: list[Round] = []
+        self.confirmed: list[Confirmed] = []
+
+    def learn(self) -> Skill:
+        """Probe, explain, confirm at larger sizes, complete."""
+        self._probe()
+        self._explain_at_best()
+        self._confirm()
+        for number in range(1, self.config.rounds + 1):
+            self.rounds.append(self._complete(number))
+            if self.rounds[-1].converged:
+                break
+        return self._skill()
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+    def _probe(self) -> None:
+        spec, n = self.spec, self.config.probes_per_template * self.spec.n_templates
+        prompts = spec.sample("probing", n, seed=self.config.seed)
+        prompts += spec.sample("probing", n // 2, seed=self.config.seed, skewed=True)
+        prompts = self._unseen(prompts)
+        answers, unstopped = self.oracle.answer(prompts, "probing")
+        if unstopped > self.config.unstopped * len(prompts):
+            raise ExtractionError(
+                f"expected answers that end with the stop string {spec.stop!r}, got {unstopped} of {len(prompts)} "
+                f"without it within {spec.answer_tokens} tokens; use templates that the teacher was trained on, check "
+                "stop and max_new_tokens in the spec, or shorten the templates"
+            )
+        if not answers:
+            raise ExtractionError("expected prompts in the spec's probing split, got none; give its slots more values")
+        self._add(answers)
+
+    def _unseen(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        fresh = {p.text: p for p in prompts if p.text not in self.answers and p.text not in self.reserved}
+        return list(fresh.values())
+
+    def _add(self, answers: Sequence[Answer]) -> None:
+        self.answers.update({answer.prompt.text: answer for answer in answers})
+
+    # -- explaining -------------------------------------------------------------------------------------------------
+    def _explain(self, cutter: Cutter, known: Program | None = None) -> tuple[list[Sample], Induced]:
+        samples = cutter.cut_all(list(self.answers.values()))
+        symbols = cutter.symbols
+        if known is not None and known.symbols != symbols:
+            known = None
+        traces = Traces([s.units for s in samples], [s.n_prompt for s in samples], symbols, cutter.classes(samples))
+        if known is not None and known.classes != traces.class_S.tolist():
+            known = None
+        induced = Induction(traces, self.spec.stop, self.slips, self.config.seed).run(known)
+        induced.program.granularity = cutter.granularity
+        return samples, induced
+
+    def _explain_at_best(self) -> None:
+        """Slot values as they are; where that does not account for the answers, their digits, then their letters."""
+        best: tuple[float, Cutter, list[Sample], Induced] | None = None
+        tried: list[list[str]] = []
+        for granularity in GRANULARITIES:
+            cutter = Cutter(self.spec, granularity)
+            if cutter.values in tried:
+                continue
+            tried.append(cutter.values)
+            samples, induced = self._explain(cutter)
+            share = self._agreement(induced, list(self.answers.values()))
+            if best is None or share > best[0]:
+                best = share, cutter, samples, induced
+            if share >= GOOD:
+                break
+        assert best is not None
+        _, self.cutter, self.samples, self.induced = best
+
+    def _refit(self) -> None:
+        """Explain again; states that still account for everything stay."""
+        assert self.induced is not None
+        self.samples, self.induced = self._explain(self.cutter, self.induced.program)
+
+    def _rollouts(self, induced: Induced, prompts: Sequence[Prompt]) -> list[str | RolloutFailure]:
+        executor = ProgramExecutor(induced.program)
+        lookup = fixed_lookup(induced.outputs, induced.program)
+        traces = [executor(prompt, lookup) for prompt in prompts]
+        return [t.completion if t.failure is None else t.failure for t in traces]
+
+    def _agreement(self, induced: Induced, answers: Sequence[Answer]) -> float:
+        rolled = self._rollouts(induced, [a.prompt for a in answers])
+        return self._agreed(answers, rolled) / max(1, len(answers))
+
+    def _agreed(self, answers: Sequence[Answer], rolled: Sequence[str | RolloutFailure]) -> int:
+        return sum(a.completion + self.spec.stop == r for a, r in zip(answers, rolled, strict=True))
+
+    # -- larger sizes -----------------------------------------------------------------------------------------------
+    def _confirm(self) -> None:
+        """Ask at sizes that were not probed. Where the teacher disagrees, its answers join, if all can be explained."""
+        for text in longer_templates([self.spec.template_text(t) for t in range(self.spec.n_templates)]):
+            prompts = self._longer_prompts(text)
+            answers = self._answers_if_short(prompts)
+            if len(answers) < max(4, 0.5 * len(prompts)):
+                break
+            assert self.induced is not None
+            agreed = self._agreed(answers, self._rollouts(self.induced, [a.prompt for a in answers]))
+            trusted = agreed == len(answers)
+            if not trusted:
+                agreed, trusted = self._learn_from(answers, agreed)
+            else:
+                self._add(answers)
+            n_units = len(self.cutter.cut(answers[0]).units[: self.cutter.cut(answers[0]).n_prompt])
+            self.confirmed.append(Confirmed(text, n_units, len(answers), agreed, trusted))
+            if not trusted:
+                break
+        self._refit()
+
+    def _longer_prompts(self, text: str) -> list[Prompt]:
+        spec = ProbeSpec(name=self.spec.name, slots=self.spec.slots, templates=[text], stop=self.spec.stop)
+        n, seed = PER_LONGER_SIZE, self.config.seed
+        prompts = spec.sample("probing", n, seed=seed) + spec.sample("probing", n // 3, seed=seed, skewed=True)
+        return self._unseen(prompts)
+
+    def _answers_if_short(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """The teacher's answers; none where the prompts exceed its context."""
+        try:
+            return self.oracle.answer(prompts, "asking at a size that was not probed")[0]
+        except ExtractionError:
+            return []
+
+    def _learn_from(self, answers: Sequence[Answer], agreed: int) -> tuple[int, bool]:
+        """Explain with the new answers; without them where the old or the new ones are then not accounted for."""
+        before = dict(self.answers)
+        kept = self.samples, self.induced, self.cutter
+        self._add(answers)
+        self.cutter = Cutter(self.spec, self.cutter.granularity, self.cutter.discovered)
+        self._refit()
+        assert self.induced is not None
+        now = self._agreed(answers, self._rollouts(self.induced, [a.prompt for a in answers]))
+        old = list(before.values())
+        if now >= GOOD * len(answers) and self._agreement(self.induced, old) >= GOOD - self.slips:
+            return now, True
+        self.answers = before
+        self.samples, self.induced, self.cutter = kept
+        return agreed, False
+
+    # -- completing -------------------------------------------------------------------------------------------------
+    def _complete(self, number: int) -> Round:
+        """Roll out new prompts; ask the teacher those that do not end, and some of the others."""
+        config, spec = self.config, self.spec
+        assert self.induced is not None
+        seed, n = config.seed + 1000 * number, config.scouted_per_template * spec.n_templates
+        prompts = spec.sample("probing", n, seed=seed) + spec.sample("probing", n // 2, seed=seed, skewed=True)
+        prompts = self._unseen(prompts)
+        executor = ProgramExecutor(self.induced.program)
+        lookup = fixed_lookup(self.induced.outputs, self.induced.program)
+        traces = [executor(prompt, lookup) for prompt in prompts]
+        uncovered = [p for p, t in zip(prompts, traces, strict=True) if not t.complete]
+        covered = [(p, t) for p, t in zip(prompts, traces, strict=True) if t.complete]
+        limit = config.checked_per_template * spec.n_templates
+        rng = np.random.default_rng(seed)
+        # Rare ways through the program are checked first: a wrong test shows there.
+        ways = [tuple(zip(t.path, t.leaf, strict=True)) for _, t in covered]
+        frequency = Counter(frozenset(way) for way in ways)
+        order = sorted(range(len(covered)), key=lambda i: (frequency[frozenset(ways[i])] * rng.random(), i))[:limit]
+        checked = [covered[i] for i in order]
+        answers, _ = self.oracle.answer([p for p, _ in checked], f"checking, round {number}")
+        said = {p.text: t.completion for p, t in checked}
+        wrong = [a for a in answers if a.completion + spec.stop != said[a.prompt.text]]
+        sampled = [uncovered[i] for i in rng.permutation(len(uncovered))[:limit].tolist()]
+        new, _ = self.oracle.answer(sampled, f"completing, round {number}") if sampled else ([], 0)
+        # Agreeing answers join too: disagreements alone would overstate the teacher's slips.
+        if new or wrong:
+            self._add([*new, *(answers if wrong else [])])
+            self._refit()
+        return Round(number, len(uncovered) / max(1, len(prompts)), len(checked), len(wrong))
+
+    # -- the result -------------------------------------------------------------------------------------------------
+    def _skill(self) -> Skill:
+        assert self.induced is not None
+        program = self.induced.program
+        executor = ProgramExecutor(program)
+        lookup = fixed_lookup(self.induced.outputs, program)
+        steps = [replay(executor, sample, lookup) for sample in self.samples]
+        share = self._agreement(self.induced, list(self.answers.values()))
+        return Skill(
+            program,
+            self.induced.outputs,
+            self.samples,
+            steps,
+            self.induced.resisted,
+            self.rounds,
+            self.confirmed,
+            share,
+        )
+
+
+def replay(executor: ProgramExecutor, sample: Sample, lookup: Callable[[int, int], int]) -> list[Step | None]:
+    """What the program would do at each unit of an answer, given all units before; None where it differs."""
+    run = executor.begin(sample.units[: sample.n_prompt])
+    steps: list[Step | None] = []
+    for unit in sample.units[sample.n_prompt :]:
+        step, done = None, None
+        try:
+            step = executor.next(run)
+            written = executor.unit(step[1], run.tape, lookup)
+            if written.text == unit.text:
+                leaf = step[1].leaf
+                kind: Literal["literal", "copy", "rule"] = (
+                    "literal" if isinstance(leaf, WriteLiteral) else "copy" if isinstance(leaf, WriteCopy) else "rule"
+                )
+                rule = leaf.rule if isinstance(leaf, WriteRule) else None
+                done = Step(step[0], step[1].number, kind, rule, written.row, step[1].places)
+        except Stuck:
+            pass
+        steps.append(done)
+        executor.wrote(run, unit, step)
+    return steps
