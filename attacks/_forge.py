@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from m2kt.packet._json import canonical_json
-from m2kt.packet._parts import GRAPH, MANIFEST, PARTS, SIGNATURE, SPEC, TENSORS, read_zip
+from m2kt.packet._parts import GRAPH, MANIFEST, PARTS, PROGRAM, SIGNATURE, SPEC, TENSORS, read_zip
 from m2kt.packet._sign import sign_files
 
 Parts = dict[str, bytes]
-GOOD = Path(__file__).parents[1] / "tests" / "golden" / "packet-v1.m2kp"
+GOOD = Path(__file__).parents[1] / "tests" / "golden" / "packet-v2.m2kp"
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,10 @@ def resign(parts: Parts, key: Path | None = None) -> Parts:
         content = {name: c for name, c in unsigned.items() if name != MANIFEST}
         manifest["files"] = {name: hashlib.sha256(c).hexdigest() for name, c in content.items()}
         ledger: dict[str, Any] = dict(manifest["ledger"])
-        ledger["packet_bytes"] = sum(len(content[name]) for name in (*TENSORS, SPEC, GRAPH))
+        skill = GRAPH if GRAPH in content else PROGRAM
+        ledger["packet_bytes"] = sum(len(content[name]) for name in (*TENSORS, SPEC, skill))
         with suppress(KeyError, TypeError, ValueError, RecursionError):
-            ledger["concepts"] = sum(len(rule["rows"]) for rule in json.loads(content[GRAPH])["rules"])
+            ledger["concepts"] = sum(len(rule["rows"]) for rule in json.loads(content[skill])["rules"])
         fitted = canonical_json({**manifest, "ledger": ledger})
         if canonical_json(json.loads(unsigned[MANIFEST])) == unsigned[MANIFEST]:
             unsigned[MANIFEST] = fitted  # else its form is the attack, and stays

@@ -30,12 +30,12 @@ def zip_backslash(path: Path) -> Path:
 
 @attack("two entries of one name: one is checked, the other used", "twice")
 def zip_twice(path: Path) -> Path:
-    return zipped(path, [*entries(), ("graph.json", b"{}")])
+    return zipped(path, [*entries(), ("program.json", b"{}")])
 
 
 @attack("a deflated entry that unpacks to a thousand times its size", "compressed")
 def zip_bomb(path: Path) -> Path:
-    bomb = [(name, bytes(8 << 20) if name == "graph.json" else content) for name, content in entries()]
+    bomb = [(name, bytes(8 << 20) if name == "program.json" else content) for name, content in entries()]
     return zipped(path, bomb, zipfile.ZIP_DEFLATED)
 
 
@@ -66,7 +66,7 @@ def zip_overlap(path: Path) -> Path:
 def zip_two_names(path: Path) -> Path:
     raw = zip_bytes(good())
     offset = raw.index(b"PK\1\2")
-    return as_file(path, raw[:offset] + raw[offset:].replace(b"graph.json", b"Graph.json"))
+    return as_file(path, raw[:offset] + raw[offset:].replace(b"program.json", b"Program.json"))
 
 
 @attack("data after the archive", "canonical")
@@ -118,56 +118,56 @@ def zip_truncated(path: Path) -> Path:
 @attack("a part that links to a file outside, with the signed content", "is a link")
 def link_out(path: Path) -> Path:
     outside = path.with_name(path.name + "-outside")
-    outside.write_bytes(good()["graph.json"])
+    outside.write_bytes(good()["program.json"])
     as_directory(good(), path)
-    (path / "graph.json").unlink()
-    (path / "graph.json").symlink_to(outside)
+    (path / "program.json").unlink()
+    (path / "program.json").symlink_to(outside)
     return path
 
 
 @attack("a part that links to an endless device", "is a link")
 def link_to_device(path: Path) -> Path:
     as_directory(good(), path)
-    (path / "graph.json").unlink()
-    (path / "graph.json").symlink_to("/dev/zero")
+    (path / "program.json").unlink()
+    (path / "program.json").symlink_to("/dev/zero")
     return path
 
 
 @attack("a part that links to itself", "is a link")
 def link_loop(path: Path) -> Path:
     as_directory(good(), path)
-    (path / "graph.json").unlink()
-    (path / "graph.json").symlink_to("graph.json")
+    (path / "program.json").unlink()
+    (path / "program.json").symlink_to("program.json")
     return path
 
 
 @attack("a hard link to a file outside", "is a link")
 def hard_link(path: Path) -> Path:
     outside = path.with_name(path.name + "-outside")
-    outside.write_bytes(good()["graph.json"])
+    outside.write_bytes(good()["program.json"])
     as_directory(good(), path)
-    (path / "graph.json").unlink()
-    os.link(outside, path / "graph.json")
+    (path / "program.json").unlink()
+    os.link(outside, path / "program.json")
     return path
 
 
 @attack("a pipe without a writer: reading it never ends", "is no file")
 def pipe(path: Path) -> Path:
     as_directory(good(), path)
-    (path / "graph.json").unlink()
-    os.mkfifo(path / "graph.json")
+    (path / "program.json").unlink()
+    os.mkfifo(path / "program.json")
     return path
 
 
 @attack("a socket instead of a part", "is no file")
 def unix_socket(path: Path) -> Path:
     as_directory(good(), path)
-    (path / "graph.json").unlink()
+    (path / "program.json").unlink()
     working = Path.cwd()
     os.chdir(path)  # a socket's path may have 108 characters
     try:
         with socket.socket(socket.AF_UNIX) as server:
-            server.bind("graph.json")
+            server.bind("program.json")
     finally:
         os.chdir(working)
     return path
@@ -176,8 +176,8 @@ def unix_socket(path: Path) -> Path:
 @attack("a folder instead of a part", "is no file")
 def folder_as_part(path: Path) -> Path:
     as_directory(good(), path)
-    (path / "graph.json").unlink()
-    (path / "graph.json").mkdir()
+    (path / "program.json").unlink()
+    (path / "program.json").mkdir()
     return path
 
 
@@ -199,7 +199,7 @@ def many_files(path: Path) -> Path:
 @attack("a text of a terabyte, which takes no space on the disk", "more than the .* allowed")
 def sparse_text(path: Path) -> Path:
     as_directory(good(), path)
-    os.truncate(path / "graph.json", 1 << 40)
+    os.truncate(path / "program.json", 1 << 40)
     return path
 
 

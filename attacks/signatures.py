@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from m2kt.packet._json import canonical_json
-from m2kt.packet._parts import CARD, GRAPH, MANIFEST, SIGNATURE
+from m2kt.packet._parts import CARD, MANIFEST, PROGRAM, SIGNATURE
 from m2kt.packet._sign import sign_files
 
 from ._forge import Parts, attacker, edited, good, parts_attack, replaced, resign
@@ -62,7 +62,7 @@ def _covers_more(parts: Parts) -> Parts:
 
 def _manifest_lies(parts: Parts) -> Parts:
     """A valid signature over a manifest with wrong digests."""
-    signed = edited(MANIFEST, lambda m: m["files"].update({GRAPH: "0" * 64}))(parts)
+    signed = edited(MANIFEST, lambda m: m["files"].update({PROGRAM: "0" * 64}))(parts)
     unsigned = {name: content for name, content in signed.items() if name != SIGNATURE}
     return {**unsigned, SIGNATURE: sign_files(unsigned, "hostile", attacker())}
 
@@ -87,7 +87,7 @@ for name, tries, refusal, change in (
     ("signature-emptied", "no signature", "no DSSE envelope", lambda parts: parts | {SIGNATURE: b"{}\n"}),
     ("signature-no-signatures", "an envelope without signatures", "no DSSE envelope", _envelope(lambda e: e.update(signatures=[]))),
     ("signature-of-another", "the signature of another packet", "edited after signing", _of_another),
-    ("signature-other-content", "a byte changed, the signature kept", "edited after signing", replaced(GRAPH, b"rule 1", b"rule 2")),
+    ("signature-other-content", "a byte changed, the signature kept", "edited after signing", replaced(PROGRAM, b"rule 1", b"rule 2")),
     ("signature-other-statement", "a digest changed within the signed statement", "does not verify", _statement(lambda s: s["subject"][0]["digest"].update(sha256="0" * 64))),
     ("signature-surrogate", "half a character in the signed statement, which no writer can write", "no in-toto statement", _statement_text('"hostile"', '"\\ud800"')),
     ("signature-owner-key", "the attacker's key below the owner's id", "does not verify", _statement(_owner_key)),

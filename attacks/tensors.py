@@ -101,7 +101,7 @@ for name, tries, refusal, change in (
     ("label-negative", "a negative label, which counts from the end in Python", "names symbol", _array(CONCEPTS, "pool_symbol_P", _first(-1))),
     ("support-negative", "a count below zero", "negative", _array(CONCEPTS, "support_K", _first(-5))),
     ("confidence-of-more-than-one", "a confidence of 2, so that no row has low confidence", "probabilities", _added(TRACES, "confidence_K", np.full(9, 2, np.float32))),
-    ("edge-out-of-range", "an attention edge at a state that does not exist", "names state", _array(ATTENTION, "edges_M4", _first(7))),
+    ("edge-out-of-range", "an attention edge at a state that does not exist", "names state", _array(ATTENTION, "edges_M4", _first(99))),
     ("edge-negative-leaf", "an attention edge at a negative leaf", "does not exist", _array(ATTENTION, "edges_M4", lambda a: a.reshape(-1).__setitem__(1, -1))),
 ):  # fmt: skip
     parts_attack(name, tries, refusal, change)

@@ -1,27 +1,28 @@
-"""Attacks by content or form of the text parts: JSON, graph, spec, card. All are signed by the attacker."""
+"""Attacks by content or form of the text parts: JSON, program, spec, card. All are signed by the attacker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from m2kt.packet._parts import CARD, GRAPH, MANIFEST, SPEC
+from m2kt.packet._parts import CARD, MANIFEST, PROGRAM, SPEC
 
 from ._forge import Parts, edited, good, parts_attack, replaced
 
 BOMB = b"".join(b"b%d: &b%d [%s]\n" % (i, i, b", ".join([b"*b%d" % (i - 1)] * 9)) for i in range(1, 12))
 
 
-def _graph(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
-    return edited(GRAPH, change)
+def _program(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
+    return edited(PROGRAM, change)
 
 
 def _rule(**values: Any) -> Callable[[Parts], Parts]:
-    return _graph(lambda graph: graph["rules"][0].update(values))
+    return _program(lambda program: program["rules"][0].update(values))
 
 
-def _node(template: int, index: int, **values: Any) -> Callable[[Parts], Parts]:
-    return _graph(lambda graph: graph["templates"][template]["nodes"][index].update(values))
+def _decision(decision: dict[str, Any]) -> Callable[[Parts], Parts]:
+    """The decision of the state that copies the first operand."""
+    return _program(lambda program: program["states"][0].update(decision=decision))
 
 
 def _manifest(**values: Any) -> Callable[[Parts], Parts]:
@@ -41,54 +42,79 @@ def _answer(pattern: str) -> Callable[[Parts], Parts]:
 
 
 def _symbols(*symbols: str) -> Callable[[Parts], Parts]:
-    return _graph(lambda graph: graph.update(symbols=list(symbols)))
+    return _program(lambda program: program.update(symbols=list(symbols)))
 
 
-def _guards(depth: int) -> dict[str, Any]:
-    step: dict[str, Any] = {"do": "literal", "text": ">", "symbol": None, "lead": ""}
-    for _ in range(depth):
-        step = {"do": "guard", "source": 0, "cases": [{"values": [0], "then": step}]}
-    return step
+START: dict[str, Any] = {"at": "start"}
 
 
-def _copy(source: int) -> dict[str, Any]:
-    return {"do": "copy", "source": source, "lead": " "}
+def _copy(source: dict[str, Any]) -> dict[str, Any]:
+    return {"do": "copy", "lead": " ", "source": source}
 
 
 def _literal(text: str, lead: str = "", symbol: int | None = None) -> dict[str, Any]:
     return {"do": "literal", "text": text, "symbol": symbol, "lead": lead}
 
 
-OVERLAP = {
-    "do": "guard",
-    "source": 0,
-    "cases": [{"values": [0, 1], "then": _copy(4)}, {"values": [1], "then": _copy(2)}],
-}
+def _apply(rule: int, arguments: int) -> dict[str, Any]:
+    return {"do": "rule", "rule": rule, "sources": [START] * arguments, "lead": " "}
+
+
+def _seek(own: str | int | None = None, keys: int = 0) -> dict[str, Any]:
+    return {
+        "at": "seek",
+        "of": START,
+        "step": 1,
+        "kind": {"own": own, "before": None, "after": None},
+        "same": [{"offset": 0, "as": START}] * keys,
+        "nth": {"plus": 0, "count": None, "since": None},
+    }
+
+
+def _test(*values: list[Any], ask: str = "unit") -> dict[str, Any]:
+    question = {"ask": ask, "at": START} | ({"as": START} if ask in ("equal", "order") else {})
+    cases = [{"values": found, "then": _copy(START)} for found in values]
+    return {"do": "test", "ask": question, "cases": cases, "otherwise": None}
+
+
+def _moves(depth: int) -> dict[str, Any]:
+    pointer = START
+    for _ in range(depth):
+        pointer = {"at": "move", "of": pointer, "by": 1}
+    return pointer
+
+
+def _tests(depth: int) -> dict[str, Any]:
+    decision = _literal(">")
+    for _ in range(depth):
+        decision = {**_test(), "cases": [{"values": [0], "then": decision}]}
+    return decision
+
 
 for name, tries, refusal, change in (
     # JSON
-    ("json-key-twice", "a doubled key: readers pick different values", "canonical", replaced(GRAPH, b'"stop": "\\n"', b'"stop": "x",\n "stop": "\\n"')),
-    ("json-deep", "a hundred thousand brackets, to overflow the parser's stack", "nested deeper", _whole(GRAPH, b"[" * 100_000)),
-    ("json-deep-objects", "the same with objects", "nested deeper", _whole(GRAPH, b'{"a":' * 100_000)),
-    ("json-many-brackets", "five million empty lists", "lists and objects", _whole(GRAPH, b"[" + b"[]," * 5_000_000 + b"[]]\n")),
-    ("json-long-integer", "an integer of a million digits, which takes minutes to read", "not JSON", _whole(GRAPH, b"9" * 1_000_000)),
+    ("json-key-twice", "a doubled key: readers pick different values", "canonical", replaced(PROGRAM, b'"stop": "\\n"', b'"stop": "x",\n "stop": "\\n"')),
+    ("json-deep", "a hundred thousand brackets, to overflow the parser's stack", "nested deeper", _whole(PROGRAM, b"[" * 100_000)),
+    ("json-deep-objects", "the same with objects", "nested deeper", _whole(PROGRAM, b'{"a":' * 100_000)),
+    ("json-many-brackets", "five million empty lists", "lists and objects", _whole(PROGRAM, b"[" + b"[]," * 5_000_000 + b"[]]\n")),
+    ("json-long-integer", "an integer of a million digits, which takes minutes to read", "not JSON", _whole(PROGRAM, b"9" * 1_000_000)),
     ("json-big-integer", "an integer that other libraries round", "larger than", _rule(uses=2**53)),
     ("json-nan", "NaN, which is no JSON", "not a number", replaced(MANIFEST, b'"seconds": 12.5', b'"seconds": NaN')),
     ("json-infinite", "a number that becomes infinite", "canonical|not valid", replaced(MANIFEST, b'"seconds": 12.5', b'"seconds": 1e999')),
-    ("json-float-index", "an index written as a float", "canonical", replaced(GRAPH, b'"family": 0', b'"family": 0.0')),
-    ("json-bool-index", "an index written as a truth value", "canonical", replaced(GRAPH, b'"family": 0', b'"family": false')),
-    ("json-text-index", "an index written as text", "canonical", replaced(GRAPH, b'"family": 0', b'"family": "0"')),
-    ("json-not-utf-8", "bytes that are no UTF-8", "not JSON", replaced(GRAPH, b"rule 1", b"rule \xff")),
-    ("json-byte-order-mark", "a byte order mark, which some readers skip", "not JSON", lambda parts: parts | {GRAPH: b"\xef\xbb\xbf" + parts[GRAPH]}),
-    ("json-utf-16", "another encoding", "not JSON", lambda parts: parts | {GRAPH: parts[GRAPH].decode().encode("utf-16")}),
-    ("json-lone-surrogate", "half a character, which cannot be written", "cannot be written|not valid", replaced(GRAPH, b"rule 1", b"rule \\ud800")),
-    ("json-spaces", "other spaces: equal data with another digest", "canonical", replaced(GRAPH, b'"family": 0', b'"family":  0')),
-    ("json-escapes", "a letter written as an escape", "canonical", replaced(GRAPH, b"rule 1", b"rul\\u0065 1")),
-    ("json-null-byte", "data after a null byte", "not JSON", lambda parts: parts | {GRAPH: parts[GRAPH] + b"\0hidden"}),
+    ("json-float-index", "an index written as a float", "canonical", replaced(PROGRAM, b'"family": 0', b'"family": 0.0')),
+    ("json-bool-index", "an index written as a truth value", "canonical", replaced(PROGRAM, b'"family": 0', b'"family": false')),
+    ("json-text-index", "an index written as text", "canonical", replaced(PROGRAM, b'"family": 0', b'"family": "0"')),
+    ("json-not-utf-8", "bytes that are no UTF-8", "not JSON", replaced(PROGRAM, b"rule 1", b"rule \xff")),
+    ("json-byte-order-mark", "a byte order mark, which some readers skip", "not JSON", lambda parts: parts | {PROGRAM: b"\xef\xbb\xbf" + parts[PROGRAM]}),
+    ("json-utf-16", "another encoding", "not JSON", lambda parts: parts | {PROGRAM: parts[PROGRAM].decode().encode("utf-16")}),
+    ("json-lone-surrogate", "half a character, which cannot be written", "cannot be written|not valid", replaced(PROGRAM, b"rule 1", b"rule \\ud800")),
+    ("json-spaces", "other spaces: equal data with another digest", "canonical", replaced(PROGRAM, b'"family": 0', b'"family":  0')),
+    ("json-escapes", "a letter written as an escape", "canonical", replaced(PROGRAM, b"rule 1", b"rul\\u0065 1")),
+    ("json-null-byte", "data after a null byte", "not JSON", lambda parts: parts | {PROGRAM: parts[PROGRAM] + b"\0hidden"}),
     # manifest
-    ("version-unknown", "a later version of the format", "version 1, got 2", _manifest(format_version=2)),
-    ("version-missing", "no version", "version 1, got None", edited(MANIFEST, lambda m: m.pop("format_version") and None)),
-    ("version-true", "a version that equals 1 in Python", "version 1, got True", _manifest(format_version=True)),
+    ("version-unknown", "a later version of the format", "version 1 or 2, got 3", _manifest(format_version=3)),
+    ("version-missing", "no version", "version 1 or 2, got None", edited(MANIFEST, lambda m: m.pop("format_version") and None)),
+    ("version-true", "a version that equals 1 in Python", "version 1 or 2, got True", _manifest(format_version=True)),
     ("manifest-unknown-field", "a field that no reader of this version knows", "not valid", _manifest(post_install="rm -rf /")),
     ("manifest-field-missing", "a field left out, for readers to guess", "canonical", edited(MANIFEST, lambda m: m.pop("notes") and None)),
     ("manifest-share-over-one", "a fidelity of 200 %", "not valid", edited(MANIFEST, lambda m: m["fidelity"].update(agreement=2.0))),
@@ -96,22 +122,36 @@ for name, tries, refusal, change in (
     ("manifest-turned-text", "characters that reverse the direction of writing", "unprintable", _manifest(name="tiny\u202eterces")),
     ("manifest-silent", "v = 0 claimed, outputs as text", "no output is verbalised", _manifest(verbalised=0.0)),
     ("manifest-layer", "vectors of a layer that the teacher lacks", "the teacher has fewer", edited(MANIFEST, lambda m: m["embedding"].update(layer=99))),
-    # graph
-    ("graph-cycle", "nodes in a circle: an endless rollout", "does not come after", _node(0, 1, children={".": 0})),
-    ("graph-self", "a node that leads to itself", "does not come after", _node(0, 1, children={".": 1})),
-    ("graph-beyond", "a node that does not exist", "does not come after", _node(0, 1, children={".": 99})),
-    ("graph-unwritten", "a copy of a unit that is not written yet", "reads unit", _node(0, 1, step=_copy(99))),
-    ("graph-negative-source", "a negative unit, which counts from the end in Python", "not valid", _node(0, 1, step=_copy(-1))),
-    ("graph-rule-beyond", "a rule that does not exist", "applies rule", _node(0, 0, step={"do": "rule", "rule": 9, "sources": [0, 1], "lead": " "})),
-    ("graph-arguments", "too few arguments for a rule", "wrong number of arguments", _node(0, 0, step={"do": "rule", "rule": 0, "sources": [0], "lead": " "})),
-    ("graph-unknown-step", "a step that no reader knows", "not valid", _node(0, 0, step={"do": "exec", "code": "import os"})),
-    ("graph-guards-overlap", "a guard with two branches for one symbol", "overlap", _node(1, 1, step=OVERLAP)),
-    ("graph-guards-deep", "guards within guards", "nested guards|nested deeper", _node(1, 1, step=_guards(40))),
-    ("graph-says-nothing", "a step that writes nothing", "writes nothing", _node(0, 1, step=_literal(""))),
-    ("graph-false-literal", "a literal that says it is another symbol", "but names the symbol", _node(0, 1, step=_literal("b", symbol=0))),
-    ("graph-lead", "a leading space of two characters", "the lead", _node(0, 1, step=_literal(".", lead="  "))),
-    ("graph-other-template", "prompts that the spec does not have", "the spec has the templates", _graph(lambda g: g["templates"][0].update(template="{x}:"))),
-    ("graph-other-stop", "another stop string than the spec's", "the spec stops at", _graph(lambda g: g.update(stop=";"))),
+    # program
+    ("program-of-format-1", "a program under the version whose packets have a graph", "has no graph.json", _manifest(format_version=1)),
+    ("program-unknown-step", "a step that no reader knows", "not valid", _decision({"do": "exec", "code": "import os"})),
+    ("program-unknown-anchor", "a pointer that leads out of the text", "not valid", _decision(_copy({"at": "file", "path": "/etc/passwd"}))),
+    ("program-unknown-question", "a question that no reader knows", "not valid", _decision(_test(["x"], ask="time"))),
+    ("program-state-beyond", "a pointer that rests on a state that does not exist", "does not exist", _decision(_copy({"at": "back", "state": "nowhere", "argument": 0}))),
+    ("program-negative-argument", "a negative argument, which counts from the end in Python", "not valid", _decision(_copy({"at": "back", "state": None, "argument": -1}))),
+    ("program-pointers-deep", "pointers within pointers", "in one another", _decision(_copy(_moves(40)))),
+    ("program-many-pointers", "ten thousand pointers to follow at every step", "follows more than", _decision(_copy(_seek(keys=10_000)))),
+    ("program-symbol-beyond", "a search for a symbol that does not exist", "looks for", _decision(_copy(_seek(own=7)))),
+    ("program-symbol-negative", "a search for a negative symbol", "looks for", _decision(_copy(_seek(own=-1)))),
+    ("program-class-beyond", "a search for a class that does not exist", "looks for", _decision(_copy(_seek(own="□9")))),
+    ("program-class-no-number", "a search for a class that is no number", "looks for", _decision(_copy(_seek(own="□x")))),
+    ("program-class-empty", "a search for empty text", "looks for", _decision(_copy(_seek(own="")))),
+    ("program-classes-short", "fewer classes than symbols", "classes", _program(lambda p: p.update(classes=[0]))),
+    ("program-classes-negative", "a negative class", "classes", _program(lambda p: p.update(classes=[0, 0, -1]))),
+    ("program-cases-overlap", "a test with two branches for one symbol", "overlap", _decision(_test([0, 1], [1]))),
+    ("program-case-empty", "a branch that nothing leads to", "no values", _decision(_test([0], []))),
+    ("program-case-beyond", "a symbol that does not exist", "cannot find", _decision(_test([7]))),
+    ("program-case-of-another-kind", "a truth value where a symbol stands, equal to 1 in Python", "cannot find", _decision(_test([True]))),
+    ("program-tests-deep", "tests within tests", "nested deeper", _decision(_tests(60))),
+    ("program-rule-beyond", "a rule that does not exist", "applies rule", _decision(_apply(9, 2))),
+    ("program-arguments", "too few arguments for a rule", "wrong number of arguments", _decision(_apply(0, 1))),
+    ("program-says-nothing", "a step that writes nothing", "writes nothing", _decision(_literal(""))),
+    ("program-false-literal", "a literal that says it is another symbol", "but names the symbol", _decision(_literal("b", symbol=0))),
+    ("program-lead", "a leading space of two characters", "the lead", _decision(_literal(".", lead="  "))),
+    ("program-state-twice", "two decisions for one state", "one name", _program(lambda p: p["states"].append(p["states"][0]))),
+    ("program-state-no-name", "a state without a name", "names 0 masks", _program(lambda p: p["states"][0].update(after=[]))),
+    ("program-granularity", "units that no reader cuts", "not valid", _program(lambda p: p.update(granularity="bytes"))),
+    ("program-other-stop", "another stop string than the spec's", "the spec stops at", _program(lambda p: p.update(stop=";"))),
     ("rule-rows-and-outputs", "fewer outputs than rows", "outputs", _rule(outputs=[None])),
     ("rule-offset", "a rule that begins within another", "begins at concept", _rule(offset=3)),
     ("rule-symbol-beyond", "a symbol that does not exist", "names a symbol", _rule(range=[0, 7])),

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from m2kt.packet._json import canonical_json
-from m2kt.packet._parts import GRAPH, MANIFEST, PARTS, SIGNATURE, SPEC, TENSORS
+from m2kt.packet._parts import GRAPH, MANIFEST, PROGRAM, SIGNATURE, SPEC, TENSORS, parts_of
 from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
 
 Parts = dict[str, bytes]
@@ -105,6 +105,11 @@ def kind(mutation: Mutation) -> Mutation:
     return mutation
 
 
+def _skill(parts: Parts) -> str:
+    """The part with the rules: of format 1 the graph, else the program."""
+    return GRAPH if GRAPH in parts else PROGRAM
+
+
 def _put(parts: Parts, name: str, content: bytes) -> Parts:
     return {**parts, name: content}
 
@@ -112,27 +117,27 @@ def _put(parts: Parts, name: str, content: bytes) -> Parts:
 # -- bytes ------------------------------------------------------------------------------------------------------------
 @kind
 def _byte_flipped(rng: random.Random, parts: Parts) -> Parts:
-    name = rng.choice(PARTS)
+    name = rng.choice(parts_of(parts))
     return _put(parts, name, flip(rng, parts[name]))
 
 
 @kind
 def _bytes_inserted(rng: random.Random, parts: Parts) -> Parts:
-    name = rng.choice(PARTS)
+    name = rng.choice(parts_of(parts))
     content, at = parts[name], rng.randrange(len(parts[name]) + 1)
     return _put(parts, name, content[:at] + rng.choice([*SCRAPS, rng.randbytes(rng.randint(1, 16))]) + content[at:])
 
 
 @kind
 def _bytes_removed(rng: random.Random, parts: Parts) -> Parts:
-    name = rng.choice(PARTS)
+    name = rng.choice(parts_of(parts))
     at = rng.randrange(len(parts[name]))
     return _put(parts, name, parts[name][:at] + parts[name][at + rng.choice([1, 1, 2, 8, 64, 10**9]) :])
 
 
 @kind
 def _bytes_moved(rng: random.Random, parts: Parts) -> Parts:
-    name = rng.choice(PARTS)
+    name = rng.choice(parts_of(parts))
     content = parts[name]
     a, b, c = sorted(rng.randrange(len(content) + 1) for _ in range(3))
     return _put(parts, name, content[:a] + content[b:c] + content[a:b] + content[c:])
@@ -151,8 +156,8 @@ def _manifest_field(rng: random.Random, parts: Parts) -> Parts:
 
 
 @kind
-def _graph_field(rng: random.Random, parts: Parts) -> Parts:
-    return _put(parts, GRAPH, write_json(rng, alter(rng, parsed(parts[GRAPH]))))
+def _skill_field(rng: random.Random, parts: Parts) -> Parts:
+    return _put(parts, _skill(parts), write_json(rng, alter(rng, parsed(parts[_skill(parts)]))))
 
 
 @kind
@@ -162,12 +167,12 @@ def _spec_field(rng: random.Random, parts: Parts) -> Parts:
 
 
 @kind
-def _graph_and_spec_text(rng: random.Random, parts: Parts) -> Parts:
+def _skill_and_spec_text(rng: random.Random, parts: Parts) -> Parts:
     """One text replaced in both, so that they stay consistent."""
     old = rng.choice([b"tiny", b"{x} {x}:", b"\\n", b"rule 1", b'"a"', b"'b'", b" ", b":", b"."])
     new = rng.choice([*SCRAPS, b"{x}", b"{z=x} {z=x}:", b"c", b"x" * 300])
     count = rng.choice([-1, 1])
-    return parts | {name: parts[name].replace(old, new, count) for name in (GRAPH, SPEC)}
+    return parts | {name: parts[name].replace(old, new, count) for name in (_skill(parts), SPEC)}
 
 
 @kind
@@ -304,9 +309,9 @@ def _tensor_header(rng: random.Random, parts: Parts) -> Parts:
 
 @kind
 def _rows_together(rng: random.Random, parts: Parts) -> Parts:
-    """A row removed or doubled in the graph and in all tensors that hold one a concept, so that counts still fit."""
-    graph, arrays = deepcopy(parsed(parts[GRAPH])), dict(_arrays(parts[TENSORS[0]]))
-    rule = graph["rules"][0]
+    """A row removed or doubled in the program and in all tensors that hold one a concept, so that counts still fit."""
+    skill, arrays = deepcopy(parsed(parts[_skill(parts)])), dict(_arrays(parts[TENSORS[0]]))
+    rule = skill["rules"][0]
     k = rng.randrange(len(rule["rows"]))
     keep = [i for i in range(len(rule["rows"])) if i != k]
     if rng.random() < 0.3:
@@ -317,7 +322,7 @@ def _rows_together(rng: random.Random, parts: Parts) -> Parts:
     rule["outputs"] = [rule["outputs"][i] for i in keep]
     for name in ("vectors_KD", "spread_basis_KrD", "spread_scale_Kr", "support_K"):
         arrays[name] = arrays[name][keep]
-    return parts | {GRAPH: canonical_json(graph), TENSORS[0]: write_arrays(arrays, "")}
+    return parts | {_skill(parts): canonical_json(skill), TENSORS[0]: write_arrays(arrays, "")}
 
 
 @kind
@@ -331,10 +336,10 @@ def _pool_emptied(rng: random.Random, parts: Parts) -> Parts:
 # -- structure --------------------------------------------------------------------------------------------------------
 @kind
 def _parts_exchanged(rng: random.Random, parts: Parts) -> Parts:
-    a, b = rng.sample(PARTS, 2)
+    a, b = rng.sample(parts_of(parts), 2)
     return parts | {a: parts[b], b: parts[a]}
 
 
 @kind
 def _part_replaced(rng: random.Random, parts: Parts) -> Parts:
-    return _put(parts, rng.choice(PARTS), rng.choice([b"", b"{}\n", b"[]\n", b"null\n", *SCRAPS]))
+    return _put(parts, rng.choice(parts_of(parts)), rng.choice([b"", b"{}\n", b"[]\n", b"null\n", *SCRAPS]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import inspect
+import io
 import json
 import math
 import re
@@ -22,18 +23,37 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from attacks.__main__ import ATTACKS
 from attacks._forge import GOOD, as_directory, edited, good, resign
 from m2kt.errors import PacketError, SpecError
-from m2kt.packet import GraphExecutor, Node, Packet, WriteLiteral, fixed_lookup, roll_out
+from m2kt.packet import (
+    Case,
+    Count,
+    Equal,
+    Kind,
+    Leaf,
+    Packet,
+    Pointer,
+    ProgramExecutor,
+    Seek,
+    Start,
+    State,
+    Trace,
+    WriteLiteral,
+    WriteRule,
+    fixed_lookup,
+    leaves,
+)
+from m2kt.packet import Test as Ask
 from m2kt.packet._describe import schemas
 from m2kt.packet._json import canonical_json
-from m2kt.packet._parts import LIMITS, PARTS, zip_bytes
+from m2kt.packet._parts import LIMITS, PARTS, read_zip, zip_bytes
 from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
-from m2kt.probes import ProbeSpec, _answer
+from m2kt.probes import ProbeSpec, Prompt, Segmenter, Template, _answer
 from tests.packet.samples import OUTPUTS, sample_packet, whole_packet
 from tests.packet.work import MOST_CALLS, count_calls, count_search_steps
 
 RULES = Path(__file__).parents[2] / "docs" / "format.md"
 GOLDEN = GOOD.parent
 OLDER = Path(__file__).parent / "golden"
+FORMAT_1 = GOLDEN / "packet-v1.m2kp"
 
 
 @pytest.fixture
@@ -66,17 +86,19 @@ Refused = Callable[..., None]
 
 # -- version ----------------------------------------------------------------------------------------------------------
 def test_F1_version(refused: Refused) -> None:
-    assert json.loads(good()["manifest.json"])["format_version"] == 1
+    assert json.loads(good()["manifest.json"])["format_version"] == 2
     refused("version-unknown", "version-missing", "version-true")
-    with pytest.raises(PacketError, match="version 1, got 2"):  # whatever else is new in it
-        changed("manifest.json", lambda m: {"format_version": 2, "all": "different"})
+    with pytest.raises(PacketError, match="version 1 or 2, got 3"):  # whatever else is new in it
+        changed("manifest.json", lambda m: {"format_version": 3, "all": "different"})
 
 
 def test_F2_unknown_parts(refused: Refused) -> None:
     refused(
         "foreign-file",
         "manifest-unknown-field",
-        "graph-unknown-step",
+        "program-unknown-step",
+        "program-unknown-anchor",
+        "program-unknown-question",
         "yaml-unknown-field",
         "signature-unknown-field",
     )
@@ -87,11 +109,12 @@ def test_F2_unknown_parts(refused: Refused) -> None:
 
 
 def test_F3_sample_packets() -> None:
-    packet, recorded = Packet.load(GOOD), json.loads(GOOD.with_suffix(".json").read_text())
-    assert packet.signature is not None and packet._parts is not None
-    assert (packet.digest, packet.signature.keyid) == (recorded["digest"], recorded["keyid"])
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in packet._parts.items()}
-    assert {**digests, GOOD.name: hashlib.sha256(GOOD.read_bytes()).hexdigest()} == recorded["sha256"]
+    for path in (GOOD, FORMAT_1):
+        packet, recorded = Packet.load(path), json.loads(path.with_suffix(".json").read_text())
+        assert packet.signature is not None and packet._parts is not None
+        assert (packet.digest, packet.signature.keyid) == (recorded["digest"], recorded["keyid"])
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in packet._parts.items()}
+        assert {**digests, path.name: hashlib.sha256(path.read_bytes()).hexdigest()} == recorded["sha256"]
     for path in OLDER.glob("*.m2kp"):
         assert Packet.load(path).signature is not None
 
@@ -101,7 +124,7 @@ def test_F4_parts_and_limits(refused: Refused) -> None:
     limits = re.findall(r"^\| `([^`]+)` \| .* \| (\d+) ([MG]iB) \|$", RULES.read_text(), re.MULTILINE)
     units = {"MiB": 1 << 20, "GiB": 1 << 30}
     assert [name for name, _, _ in limits] == list(PARTS)
-    assert {name: int(n) * units[unit] for name, n, unit in limits} == LIMITS
+    assert {name: int(n) * units[unit] for name, n, unit in limits} == {name: LIMITS[name] for name in PARTS}
     refused("part-missing", "foreign-file", "sparse-text", "sparse-tensors", "zip-declared-size")
 
 
@@ -216,7 +239,7 @@ def test_F13_canonical_form(refused: Refused) -> None:
 def test_F14_unprintable(text: str, refused: Refused) -> None:
     for change in (
         lambda: changed("manifest.json", lambda m: m.update(notes=[text])),
-        lambda: changed("graph.json", lambda g: g["rules"][0].update(name=text)),
+        lambda: changed("program.json", lambda g: g["rules"][0].update(name=text)),
         lambda: Packet.from_parts(resign({**good(), "README.md": text.encode()})),
     ):
         with pytest.raises(PacketError, match="unprintable"):
@@ -242,7 +265,7 @@ def test_F17_ledger(refused: Refused) -> None:
     ledger = Packet.load(GOOD).manifest.ledger
     content = (
         "probes.yaml",
-        "graph.json",
+        "program.json",
         "concepts.safetensors",
         "attention.safetensors",
         "traces.safetensors",
@@ -308,7 +331,7 @@ def test_F24_attention(refused: Refused) -> None:
     assert {"edges_M4", "weight_MLH", "effect_M", "causal_M"} == Packet.load(GOOD).attention.keys()
     refused("edge-out-of-range", "edge-negative-leaf")
     packet = whole_packet()
-    for row in ([7, 0, 0, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1], [0, 0, 0, -2]):
+    for row in ([8, 0, 0, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1], [0, 0, 0, -2]):
         edges = np.array([row] * 3, np.int32)
         with pytest.raises(PacketError):
             packet.replace(attention={**packet.attention, "edges_M4": edges}).check()
@@ -323,7 +346,7 @@ def test_F25_traces(refused: Refused) -> None:
     with pytest.raises(PacketError, match="rule rows"):
         packet.replace(traces={"confidence_K": np.ones(packet.n_concepts + 1, np.float32)}).check()
     assert {"states_MD", "where_M3"} == packet.traces.keys()
-    for row in ([7, 0, 0], [-1, 0, 0], [0, -1, 0], [0, 0, -1]):
+    for row in ([8, 0, 0], [-1, 0, 0], [0, -1, 0], [0, 0, -1]):
         with pytest.raises(PacketError):
             packet.replace(traces={**packet.traces, "where_M3": np.array([row] * 5, np.int32)}).check()
 
@@ -344,21 +367,22 @@ def test_F28_layers_and_shares(refused: Refused) -> None:
     refused("manifest-layer", "manifest-share-over-one")
 
 
-# -- graph ------------------------------------------------------------------------------------------------------------
-def test_F29_graph(refused: Refused) -> None:
-    assert json.loads(good()["graph.json"]).keys() == set(schemas()["graph"]["required"])
-    refused("graph-unknown-step", "graph-negative-source")
+# -- program ----------------------------------------------------------------------------------------------------------
+def test_F29_program(refused: Refused) -> None:
+    assert json.loads(good()["program.json"]).keys() == set(schemas()["program"]["required"])
+    refused("program-unknown-step", "program-negative-argument", "program-granularity")
 
 
 def test_F30_symbols(refused: Refused) -> None:
     refused("symbol-twice", "symbol-composed", "symbol-no-width", "symbol-empty")
+    refused("program-classes-short", "program-classes-negative")
 
 
 def test_F31_rules(refused: Refused) -> None:
     refused("rule-offset")
     with pytest.raises(PacketError, match="two rules have one name"):
         empty = {"rows": [], "outputs": [], "offset": 9}
-        changed("graph.json", lambda g: g["rules"].append({**g["rules"][0], **empty}))
+        changed("program.json", lambda g: g["rules"].append({**g["rules"][0], **empty}))
 
 
 def test_F32_rows(refused: Refused) -> None:
@@ -371,95 +395,124 @@ def test_F32_rows(refused: Refused) -> None:
     )
     with pytest.raises(PacketError, match="different numbers of arguments"):
         other = {"rows": [], "outputs": [], "offset": 9, "name": "other", "arity": 1}
-        changed("graph.json", lambda g: g["rules"].append({**g["rules"][0], **other}))
+        changed("program.json", lambda g: g["rules"].append({**g["rules"][0], **other}))
 
 
-def test_F33_templates_and_stop(refused: Refused) -> None:
-    refused("graph-other-template", "graph-other-stop")
+def test_F33_stop(refused: Refused) -> None:
+    refused("program-other-stop")
 
 
-def test_F34_nodes(refused: Refused) -> None:
-    refused("graph-cycle", "graph-self", "graph-beyond")
-    packet = sample_packet()
-    packet.graph.templates[0].nodes = []
-    packet.check()
-    prompt = packet.spec.sample("probing", 1, seed=0, templates=[0])[0]
-    failure = roll_out(packet.graph, prompt, fixed_lookup(OUTPUTS, packet.graph)).failure
+def test_F34_states(refused: Refused) -> None:
+    refused("program-state-twice", "program-state-no-name")
+    packet = whole_packet()
+    for after, message in (((" □0", ""), "none empty"), (("x",) * 4097, "expected 1 to 4096")):
+        states = [*packet.program.states, State(after=after, decision=WriteLiteral(text="."))]
+        with pytest.raises(PacketError, match=message):
+            _with_states(packet, states).check()
+    many = [State(after=(str(i), *["x"] * 4095), decision=WriteLiteral(text=".")) for i in range(123)]
+    with pytest.raises(PacketError, match="more than 500000 masks"):
+        _with_states(packet, many).check()
+    failure = _rollout(_with_states(packet, packet.program.states[1:])).failure
     assert failure is not None and failure.what == "node"
 
 
-def test_F34_counts_of_skeletons_are_bounded() -> None:
-    packet = sample_packet()
-    template = packet.graph.templates[0]
-    double = Node(step=WriteLiteral(text="."), children={})
-    nodes = [double.model_copy(update={"children": {".": i + 1, ";": i + 1}}) for i in range(5000)]
-    template.nodes = [*nodes, double]
-    packet.check()
-    assert template.n_skeletons == 2**53 - 1
+def _with_states(packet: Packet, states: list[State]) -> Packet:
+    return packet.replace(program=packet.program.model_copy(update={"states": states}))
 
 
-def test_F35_sources_are_written_before(refused: Refused) -> None:
-    refused("graph-unwritten")
+def _rollout(packet: Packet, outputs: list[int] = OUTPUTS, **options: Any) -> Trace:
+    prompt = packet.spec._shapes[0].fill(("a", "b"), template=0, held_out=False)
+    return ProgramExecutor(packet.program, **options)(prompt, fixed_lookup(outputs, packet.program))
 
-    def last_unit(graph: dict[str, Any], source: int) -> None:  # node 2 of the second template: 4 prompt units, 2 steps
-        graph["templates"][1]["nodes"][2]["step"] = {"do": "copy", "source": source, "lead": " "}
 
-    changed("graph.json", lambda g: last_unit(g, 5))
-    with pytest.raises(PacketError, match="reads unit 6, expected one of the 6"):
-        changed("graph.json", lambda g: last_unit(g, 6))
+def test_F35_pointers(refused: Refused) -> None:
+    refused("program-state-beyond", "program-pointers-deep", "program-many-pointers", "program-symbol-beyond")
+    refused("program-symbol-negative", "program-class-beyond", "program-class-no-number", "program-class-empty")
+    kinds = {type(p) for s in Packet.load(GOOD).program.states for d in leaves(s.decision) for p in _pointers(d)}
+    assert {kind.__name__ for kind in kinds} == {"Start", "Move", "Seek"}
+
+
+def _pointers(leaf: Leaf) -> list[Pointer]:
+    return [] if isinstance(leaf, WriteLiteral) else leaf.sources if isinstance(leaf, WriteRule) else [leaf.source]
 
 
 def test_F36_leaves(refused: Refused) -> None:
-    refused("graph-lead", "graph-says-nothing", "graph-false-literal", "graph-arguments", "graph-rule-beyond")
+    refused("program-lead", "program-says-nothing", "program-false-literal", "program-arguments", "program-rule-beyond")
 
 
-def test_F37_guards(refused: Refused) -> None:
-    refused("graph-guards-overlap", "graph-guards-deep")
+def test_F37_tests(refused: Refused) -> None:
+    refused("program-cases-overlap", "program-case-empty", "program-case-beyond", "program-case-of-another-kind")
+    refused("program-tests-deep")
 
 
 def test_F38_units() -> None:
-    spec = Packet.load(GOOD).spec
-    prompt = spec.sample("probing", 1, seed=0, templates=[1])[0]
-    assert [(u.lead, u.symbol is None) for u in prompt.units] == [
-        ("", False),
-        (" ", False),
-        (" ", False),
-        ("", True),
+    packet = Packet.load(GOOD)
+    prompt = packet.spec.sample("probing", 1, seed=0, templates=[1])[0]
+    units = ProgramExecutor(packet.program).prompt_units(prompt)
+    assert [(u.lead, u.symbol is None) for u in units] == [("", False), (" ", False), (" ", False), ("", True)]
+    assert units[-1].text == ":" and "".join(u.text for u in units) == prompt.text
+    slots = {"w": {"values": ["12", "New York"]}}
+    spec = ProbeSpec.model_validate({"name": "n", "slots": slots, "templates": ["Is {w}, so?"], "stop": "\n"})
+    asked = _fill(spec, "New York")
+    program = packet.program.model_copy(update={"symbols": ["12", "New York"], "classes": [0, 0]})
+    assert [u.text for u in ProgramExecutor(program).prompt_units(asked)] == [
+        "Is",
+        asked.units[1].text,
+        ",",
+        " so",
+        "?",
     ]
-    assert prompt.units[-1].text == ":" and "".join(u.text for u in prompt.units) == prompt.text
+    cut = program.model_copy(update={"symbols": ["1", "2"], "granularity": "digits"})
+    assert [u.text for u in ProgramExecutor(cut).prompt_units(_fill(spec, "12"))] == ["Is", " 1", "2", ",", " so", "?"]
+
+
+def _fill(spec: ProbeSpec, value: str) -> Prompt:
+    return spec._shapes[0].fill((value,), template=0, held_out=False)
 
 
 def test_F39_rollout() -> None:
     packet = Packet.load(GOOD)
-    executor, lookup = GraphExecutor(packet.graph), fixed_lookup(OUTPUTS, packet.graph)
+    executor, lookup = ProgramExecutor(packet.program), fixed_lookup(OUTPUTS, packet.program)
     shape = packet.spec._shapes[1]
-    for values, written in ((("a", "b", "c"), " a a.\n"), (("c", "a", "b"), " a>.\n")):
+    for values, written in ((("a", "b", "c"), " a b a; a c b > b.\n"), (("c", "a", "b"), " c a a; a b a > a.\n")):
         trace = executor(shape.fill(values, template=1, held_out=False), lookup)
         assert (trace.completion, trace.complete) == (written, True)
+    longer = Template(" ".join(["{x}"] * 12) + ":", {"x": ["a", "b", "c"]})  # never probed
+    trace = executor(longer.fill(tuple("abcabcabcabc"), template=0, held_out=True), lookup)
+    assert trace.complete and trace.completion.count(";") == 10
 
 
 def test_an_executor_writes_what_the_given_lookup_returns() -> None:
     """Not what it remembers of another: rehearsal shuffles the table from trace to trace."""
     packet = Packet.load(GOOD)
-    executor = GraphExecutor(packet.graph)
+    executor = ProgramExecutor(packet.program)
     prompt = packet.spec._shapes[1].fill(("a", "b", "c"), template=1, held_out=False)
     for outputs in (OUTPUTS, [(symbol + 1) % 3 for symbol in OUTPUTS], OUTPUTS):
-        lookup = fixed_lookup(outputs, packet.graph)
-        trace, fresh = executor(prompt, lookup), GraphExecutor(packet.graph)(prompt, lookup)
+        lookup = fixed_lookup(outputs, packet.program)
+        trace, fresh = executor(prompt, lookup), ProgramExecutor(packet.program)(prompt, lookup)
         assert trace == fresh
         ruled = [unit for unit in trace.units if unit.kind == "rule"]
-        assert ruled and all(unit.symbol == outputs[packet.graph.concept(unit)] for unit in ruled)
+        assert ruled and all(unit.symbol == outputs[packet.program.concept(unit)] for unit in ruled)
 
 
 def test_F40_incomplete_rollouts() -> None:
     packet = Packet.load(GOOD)
-    prompt = packet.spec._shapes[0].fill(("a", "b"), template=0, held_out=False)
-    lookup = fixed_lookup(OUTPUTS, packet.graph)
-    assert GraphExecutor(packet.graph, max_units=3)(prompt, lookup).failure.what == "length"  # type: ignore[union-attr]
-    rule = packet.graph.rules[0]
+    assert _rollout(packet, max_units=3).failure.what == "length"  # type: ignore[union-attr]
+    rule = packet.program.rules[0]
     fewer = rule.model_copy(update={"rows": rule.rows[2:], "outputs": rule.outputs[2:]})
-    trace = GraphExecutor(packet.graph.model_copy(update={"rules": [fewer]}))(prompt, lookup)
+    trace = _rollout(packet.replace(program=packet.program.model_copy(update={"rules": [fewer]})))
     assert not trace.complete and trace.failure is not None and trace.failure.what == "row"
+
+
+def test_F40_an_endless_program_ends() -> None:
+    """Two searches through all that is written, at every step, for ever."""
+    never = Seek(of=Start(), step=1, kind=Kind(own=None), nth=Count(plus=10**6))
+    test = Ask(ask=Equal(at=never, as_=never), cases=[Case(values=[False], then=WriteLiteral(text="x"))])
+    packet = _with_states(sample_packet(), [State(after=("",), decision=test), State(after=("x",), decision=test)])
+    packet.check()
+    failure = _rollout(packet).failure
+    assert failure is not None and failure.what == "length"
+    assert len(_rollout(packet).units) < 4096  # it was the searches
 
 
 # -- spec -------------------------------------------------------------------------------------------------------------
@@ -581,10 +634,10 @@ def test_F52_signature_first(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any) -> None:
         raise AssertionError("parsed before the signature was checked")
 
-    for name in ("parse_manifest", "parse_graph", "check_yaml", "read_arrays", "check_card"):
+    for name in ("parse_manifest", "parse_program", "parse_graph", "check_yaml", "read_arrays", "check_card"):
         monkeypatch.setattr(_packet, name, never)
     with pytest.raises(PacketError, match="edited after signing"):
-        Packet.from_parts({**good(), "graph.json": b"[" * 1000})
+        Packet.from_parts({**good(), "program.json": b"[" * 1000})
 
 
 # -- readers ----------------------------------------------------------------------------------------------------------
@@ -651,7 +704,107 @@ def test_F55_limits_are_checked_before_values_are_built(
     monkeypatch.setattr(json, "loads", watched)
     with pytest.raises(PacketError):
         Packet.load(path)
-    assert parsed and max(parsed) < 100_000  # the manifest and the signature, not the graph
+    assert parsed and max(parsed) < 100_000  # the manifest and the signature, not the program
+
+
+# -- version 1 --------------------------------------------------------------------------------------------------------
+def _format_1() -> dict[str, bytes]:
+    raw = FORMAT_1.read_bytes()
+    return read_zip(io.BytesIO(raw), len(raw), "format 1")
+
+
+def _changed_1(change: Callable[[Any], Any]) -> Packet:
+    return Packet.from_parts(resign(edited("graph.json", change)(_format_1())))
+
+
+def test_F56_parts_of_version_1(refused: Refused, tmp_path: Path) -> None:
+    packet = Packet.load(FORMAT_1)
+    assert packet.manifest.format_version == 1 and "graph.json" in _format_1()
+    assert packet.attention.keys() == {"edges_M4", "weight_MLH", "effect_M", "causal_M"}
+    assert Packet.load(as_directory(_format_1(), tmp_path / "p")).digest == packet.digest
+    refused("program-of-format-1")
+    both = {**_format_1(), "program.json": good()["program.json"]}
+    with pytest.raises(PacketError):
+        Packet.from_parts(resign(both))
+    with pytest.raises(PacketError, match="does not exist"):
+        arrays = read_arrays(_format_1()["attention.safetensors"], "")
+        arrays["edges_M6"][0, 1] = 3
+        Packet.from_parts(resign({**_format_1(), "attention.safetensors": write_arrays(arrays, "")}))
+
+
+def test_F57_graph() -> None:
+    assert json.loads(_format_1()["graph.json"]).keys() == set(schemas()["graph"]["required"])
+    copy: dict[str, Any] = {"do": "copy", "lead": " "}
+    overlap = [{"values": values, "then": {**copy, "source": 0}} for values in ([0, 1], [1])]
+    deep: dict[str, Any] = {**copy, "source": 0}
+    for _ in range(33):
+        deep = {"do": "guard", "source": 0, "cases": [{"values": [0], "then": deep}]}
+    for node, values, message in (
+        (1, {"children": {".": 0}}, "does not come after"),
+        (1, {"children": {".": 99}}, "does not come after"),
+        (1, {"step": {**copy, "source": 9}}, "reads unit 9, expected one of the 4 before it"),
+        (1, {"step": {**copy, "source": -1}}, "not valid"),
+        (0, {"step": {"do": "rule", "rule": 9, "sources": [0, 1], "lead": " "}}, "applies rule"),
+        (0, {"step": {"do": "rule", "rule": 0, "sources": [0], "lead": " "}}, "wrong number of arguments"),
+        (0, {"step": {"do": "guard", "source": 0, "cases": overlap}}, "overlap"),
+        (0, {"step": deep}, "nested guards"),
+    ):
+        with pytest.raises(PacketError, match=message):
+            _changed_1(lambda g, node=node, values=values: g["templates"][0]["nodes"][node].update(values))
+    with pytest.raises(PacketError, match="the spec has the templates"):
+        _changed_1(lambda g: g["templates"].pop() and None)
+
+
+def test_F58_conversion() -> None:
+    """That programs write what graphs wrote is in tests/packet/test_format1.py."""
+    packet = Packet.load(FORMAT_1)
+    asked = packet.spec._shapes[1].fill(("a", "b", "c"), template=1, held_out=False)
+    assert ProgramExecutor(packet.program)(asked, fixed_lookup(OUTPUTS, packet.program)).completion == " a a.\n"
+    assert [s.after for s in packet.program.states[:3]] == [("",), ("", " □0"), ("", " □0", ".")]
+
+    def many_paths(graph: Any) -> None:
+        end = {"step": {"do": "literal", "text": ".", "symbol": None, "lead": ""}, "children": {}}
+        way = {"step": {"do": "rule", "rule": 0, "sources": [0, 1], "lead": " "}}
+        nodes = [{**way, "children": {" □": i + 1}} for i in range(1001)]
+        graph["templates"][0]["nodes"] = [*nodes, end]
+
+    with pytest.raises(PacketError, match="too many paths"):
+        _changed_1(many_paths)
+    empty = write_arrays({}, "")
+    alike = {**_format_1(), "attention.safetensors": empty, "traces.safetensors": empty}
+    alike = {**alike, "probes.yaml": _format_1()["probes.yaml"].replace(b"{x} {x} {x}:", b"{x}{x}:")}
+    with pytest.raises(PacketError, match="does not tell"):
+        Packet.from_parts(
+            resign(
+                edited(
+                    "graph.json",
+                    lambda g: g["templates"][1].update(
+                        template="{x}{x}:",
+                        nodes=[{"step": {"do": "literal", "text": "!", "symbol": None, "lead": ""}, "children": {}}],
+                    ),
+                )(alike)
+            )
+        )
+
+
+def test_F59_saved_again(tmp_path: Path) -> None:
+    packet = Packet.load(FORMAT_1)
+    again = Packet.load(packet.save(tmp_path / "p.m2kp"))
+    assert again.manifest.format_version == 2 and again.program == packet.program
+    assert again.digest != packet.digest == "sha256:" + hashlib.sha256(_format_1()["manifest.json"]).hexdigest()
+    assert again.signature is not None and again.signature != packet.signature
+    assert again.save(tmp_path / "q.m2kp").read_bytes() == (tmp_path / "p.m2kp").read_bytes()
+
+
+def test_F60_units() -> None:
+    cut = Segmenter(["a", "b", "c", "New York", "12"]).cut
+    for text, units in (
+        ("ab cab", ["a", "b", " c", "a", "b"]),
+        ("abd  New York", ["abd", " ", " ", "New York"]),
+        ("New Yorker 12 123", ["New", " Yorker", " 12", " 123"]),
+        (" > x.\n", [" >", " x", ".", "\n"]),
+    ):
+        assert [unit.text for unit in cut(text)] == units
 
 
 def test_a_spec_is_refused_with_the_reason() -> None:

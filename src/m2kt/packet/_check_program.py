@@ -32,6 +32,7 @@ from ._trace import Rule
 MAX_POINTER_DEPTH = 24  # a pointer in a pointer
 MAX_POINTERS = 4096  # of one state, nested ones included: what one step of a rollout may follow at most
 MAX_AFTER = 4096  # masks that a state names
+MAX_MASKS = 500_000  # that all states name
 _CLASS = re.compile(MASK + r"(|0|[1-9][0-9]{0,8})")
 
 
@@ -46,6 +47,8 @@ def check_program(program: Program, where: str) -> None:
     names = {state_name(state.after) for state in program.states}
     if len(names) != len(program.states):
         raise PacketError(f"{where}: two states have one name")
+    if sum(len(state.after) for state in program.states) > MAX_MASKS:
+        raise PacketError(f"{where}: the states name more than {MAX_MASKS} masks")
     checker = _Checker(program, names)
     for state in program.states:
         at = f"{where}: state {state_name(state.after)!r}"

@@ -16,6 +16,7 @@ from m2kt.probes import MASK, ProbeSpec, Segmenter, Template, Unit
 
 from . import _format1 as old
 from ._check import check_range
+from ._check_program import MAX_MASKS
 from ._machine import name_of
 from ._pointers import (
     Answer,
@@ -37,7 +38,6 @@ from ._program import START_STATE, Program, State
 from ._tensors import Array, Arrays
 
 _Edge = tuple[int, int, int, int]  # state, leaf, argument, rule
-MAX_MASKS = 500_000  # of all states: nodes that share children could otherwise have prefixes without number
 _SYMBOL = f"{MASK}0"
 _NOWHERE = Move(of=Start(), by=-1)
 
@@ -107,7 +107,7 @@ def convert(graph: old.Graph, spec: ProbeSpec, where: str = "packet") -> Convers
             if decision is None:
                 continue
             masks += len(prefix)
-            if masks > MAX_MASKS:
+            if masks > MAX_MASKS:  # nodes that share children could have prefixes without number
                 raise PacketError(f"{where}: graph.json has too many paths to be read as a program")
             for t, n in nodes.items():
                 if n is not None:

@@ -10,6 +10,7 @@ from m2kt.probes import ProbeSpec
 
 from ._decode import decode_outputs
 from ._envelope import Envelope
+from ._format1 import Graph
 from ._json import JSONObject
 from ._manifest import Embedding, Fidelity, Ledger, Manifest, TeacherCard
 from ._policy import TrustPolicy
@@ -166,6 +167,7 @@ def schemas() -> dict[str, JSONObject]:
     Canonical JSON has all fields; files that people write may leave out those with defaults.
     """
     canonical: dict[str, type[BaseModel]] = {"manifest": Manifest, "program": Program, "signature": Envelope}
+    canonical["graph"] = Graph  # of format 1
     by_people: dict[str, type[BaseModel]] = {"probe-spec": ProbeSpec, "trust-policy": TrustPolicy}
     return {
         **{name: _all_required(model.model_json_schema()) for name, model in canonical.items()},

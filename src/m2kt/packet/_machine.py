@@ -147,7 +147,7 @@ def _compile_seek(seek: Seek) -> Find:
             taken.append(at - offset)
         x = place if step > 0 else place - 1
         size = len(names)
-        tape.work += size - x if step > 0 else x + 1  # at most
+        first = x
         while 0 <= x < size:
             if of_kind(tape, x) and x not in taken:
                 for offset, name in wanted:
@@ -155,10 +155,11 @@ def _compile_seek(seek: Seek) -> Find:
                         break
                 else:
                     if n == 0:
-                        return x
+                        break
                     n -= 1
             x += step
-        return None
+        tape.work += abs(x - first) + 1
+        return x if 0 <= x < size else None
 
     return find
 

@@ -78,9 +78,10 @@ class Packet:
             _check_digests(manifest, parts, where)
         check_card(parts[CARD], f"{where}: {CARD}")
         skill = GRAPH if manifest.format_version == 1 else PROGRAM
-        if skill not in parts:
+        if (GRAPH in parts, PROGRAM in parts) != (skill == GRAPH, skill == PROGRAM):
             raise PacketError(
-                f"{where} is of format {manifest.format_version}, but has no {skill}; get the packet again"
+                f"{where} is of format {manifest.format_version}, but has no {skill}, or another part beside it; "
+                "get the packet again"
             )
         spec = _read_spec(parts[SPEC], f"{where}: {SPEC}")
         if manifest.format_version == 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +19,7 @@ from ._trace import OutputLookup, RolloutFailure, Rule, Trace, TracedUnit
 
 START_STATE = ("",)
 MAX_UNITS = 4096  # of a rollout
-MAX_WORK = 1 << 24  # units that the searches of a rollout may go past: seconds, whatever a packet says
+MAX_WORK = 1 << 22  # units that the searches of a rollout may go past: a second or two, whatever a packet says
 Granularity = Literal["values", "digits", "letters"]
 """Whether a slot value is one symbol, or its digits are, or its letters too."""
 
@@ -30,7 +31,9 @@ class _Model(BaseModel):
 class State(_Model):
     """What to do behind units of certain masks."""
 
-    after: tuple[str, ...] = Field(description="Masks of the last units; empty: where the answer begins.")
+    after: tuple[str, ...] = Field(
+        description="Masks of the last units; an empty one in front: where the answer begins."
+    )
     decision: Decision = Field(description="What comes next.")
 
 
@@ -52,7 +55,7 @@ class Program(_Model):
     def first_leaves(self) -> list[int]:
         """By state, the index of its first leaf among the leaves of all states."""
         counts = [sum(1 for _ in leaves(state.decision)) for state in self.states]
-        return [sum(counts[:i]) for i in range(len(counts))]
+        return [end - count for end, count in zip(accumulate(counts), counts, strict=True)]
 
     def concept(self, unit: TracedUnit) -> int:
         """Index of the concept that wrote a unit of kind 'rule'."""
@@ -91,6 +94,32 @@ class Run:
     after: tuple[str, ...] = START_STATE
 
 
+@dataclass
+class _Suffix:
+    """States by their masks, the last one first."""
+
+    state: int | None = None
+    before: dict[str, _Suffix] = field(default_factory=dict)
+
+    def add(self, after: Sequence[str], state: int) -> None:
+        """Files a state."""
+        here = self
+        for mask in reversed(after):
+            here = here.before.setdefault(mask, _Suffix())
+        here.state = state
+
+    def find(self, after: Sequence[str]) -> int | None:
+        """The state that names most of the last masks."""
+        here: _Suffix | None = self
+        found = None
+        for mask in reversed(after):
+            here = here.before.get(mask) if here is not None else None
+            if here is None:
+                break
+            found = found if here.state is None else here.state
+        return found
+
+
 class ProgramExecutor:
     """Runs a program behind prompts of any length.
 
@@ -103,9 +132,11 @@ class ProgramExecutor:
         self.ids = {s: i for i, s in enumerate(program.symbols)}
         self.rows = [{tuple(row): i for i, row in enumerate(rule.rows)} for rule in program.rules]
         self._decide = [compile_decision(s.decision) for s in program.states]
-        self._number = {s.after: i for i, s in enumerate(program.states)}
         self._names = [state_name(s.after) for s in program.states]
-        self._longest = max(map(len, self._number), default=1)
+        self._longest = max((len(s.after) for s in program.states), default=1)
+        self._last = _Suffix()
+        for i, state in enumerate(program.states):
+            self._last.add(state.after, i)
         self._cut = Segmenter(program.symbols)
 
     def prompt_units(self, prompt: Prompt) -> list[Unit]:
@@ -123,8 +154,7 @@ class ProgramExecutor:
 
     def state(self, run: Run) -> int | None:
         """The state behind what is written: the one that names most of the last masks; None where there is none."""
-        found = (self._number.get(run.after[i:]) for i in range(len(run.after)))
-        return next((number for number in found if number is not None), None)
+        return self._last.find(run.after)
 
     def next(self, run: Run) -> tuple[int, Action]:
         """The state, and what it comes to. Raises ``Stuck`` where the program does not say."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,6 +32,7 @@ class Rule(BaseModel):
         return builtins.range(self.offset, self.offset + len(self.rows))
 
 
+@runtime_checkable
 class HasRules(Protocol):
     """What has rules: a program."""
 
