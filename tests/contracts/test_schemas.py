@@ -1,12 +1,13 @@
 """docs/schemas holds the schemas of the code, and they accept the parts of a packet.
 
-``M2KT_UPDATE_GOLDEN=1 pytest tests/contracts`` rewrites them; a change of format 1 is a new version of the format.
+``M2KT_UPDATE_GOLDEN=1 pytest tests/contracts`` rewrites them; a change of a released format is a new version of the format.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ from m2kt.pipeline import schemas as statement_schemas
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 PARTS = {
     "manifest": "manifest.json",
-    "graph": "graph.json",
+    "program": "program.json",
     "signature": "signature.json",
     "probe-spec": "probes.yaml",
 }
+FORMAT_1 = Path(__file__).parents[1] / "golden" / "packet-v1.m2kp"
 
 
 SCHEMAS = {**schemas(), **statement_schemas()}
@@ -45,6 +47,12 @@ def test_parts_of_a_packet_are_valid(name: str) -> None:
     jsonschema.validate(data, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**data, "unknown": 1}, schema)
+
+
+def test_the_graph_of_a_packet_of_format_1_is_valid() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    with zipfile.ZipFile(FORMAT_1) as archive:
+        jsonschema.validate(json.loads(archive.read("graph.json")), SCHEMAS["graph"])
 
 
 def test_every_field_of_the_configuration_has_a_description() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -148,6 +148,6 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
         raise PacketError(f"{what} is not valid: {explain(error)}") from error
-    fields: Any = FIELDS_1 if version == 1 else None
+    fields = FIELDS_1 if version == 1 else None
     check_canonical(raw, lambda: manifest.model_dump(mode="json", include=fields), what)
     return manifest
