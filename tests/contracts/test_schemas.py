@@ -1,6 +1,6 @@
 """docs/schemas holds the schemas of the code, and they accept the parts of a packet.
 
-``M2KT_UPDATE_GOLDEN=1 pytest tests/contracts`` rewrites them; a change of a released format is a new version of the format.
+``M2KT_UPDATE_GOLDEN=1 pytest tests/contracts`` rewrites them; a change of a released format is a new version.
 """
 
 from __future__ import annotations
