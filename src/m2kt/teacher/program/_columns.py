@@ -83,8 +83,7 @@ class Columns:
         return self._names[stage]
 
     def _add(self, make: Callable[[], Pointer], cost: float, place_N: Ints) -> Column | None:
-        found_N = (place_N >= 0) & (place_N <= self.search.rows.here_N)
-        if found_N.mean() < LEAST_FOUND:
+        if np.count_nonzero(place_N >= 0) < LEAST_FOUND * len(place_N):
             return None
         key = place_N.tobytes()
         column = self._found.get(key)
@@ -375,7 +374,7 @@ class Columns:
                     yield from self._next_to(seek, cost, place_N)
 
     def _is_new(self, place_N: Ints) -> bool:
-        return bool((place_N >= 0).mean() >= LEAST_FOUND) and place_N.tobytes() not in self._found
+        return np.count_nonzero(place_N >= 0) >= LEAST_FOUND * len(place_N) and place_N.tobytes() not in self._found
 
     def _next_to(
         self, base: Callable[[], Pointer], cost: float, place_N: Ints

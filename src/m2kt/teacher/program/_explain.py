@@ -29,7 +29,7 @@ MAX_LITERALS = 12
 LEAST_FITTING = 0.08  # share of rows that an action of a tree must fit
 MAX_EXTRA_LEAVES = 3  # of a light explanation, beside one for each mask
 MAX_ARITY = 4
-MAX_ARGUMENTS = 150  # columns that may be arguments
+MAX_ARGUMENTS = 90  # columns that may be arguments
 BEAM = 10
 RANKED_ROWS = 500  # rows on which sets of arguments are ranked
 COST_ROWS = 1.0  # rows that a clause must explain more for each unit of its cost
@@ -248,15 +248,12 @@ class _Attempt:
             copy = self._copy(rows, stage, lead)
             if copy is not None:
                 return copy
-        light = (
-            self._clauses(rows, lead, 1, 1, literals=False)
-            or self._rule(rows, lead, 2, 3)
-            or self._copy(rows, 3, lead)
-        )
+        light = self._clauses(rows, lead, 1, 1, literals=False) or self._rule(rows, lead, 2, 3)
         if light is not None or not heavy:
             return light
         return (
-            self._clauses(rows, lead, 3, 4, literals=False)
+            self._copy(rows, 3, lead)
+            or self._clauses(rows, lead, 3, 4, literals=False)
             or self._rule(rows, lead, 2, MAX_ARITY)
             or self._clauses(rows, lead, 2, 3, literals=False, rule=3)
             or self._copy(rows, 4, lead)

@@ -15,6 +15,7 @@ from m2kt.teacher.program._columns import Column, Columns
 from m2kt.teacher.program._traces import NONE
 
 MAX_SYMBOLS = 40  # that may be asked for by name
+MAX_COLUMNS = 1200  # candidates that are asked about, cheapest first
 MAX_EQUAL = 28  # cheap columns that are compared with all others
 MAX_COMPARED = 400
 MAX_ORDERED = 14
@@ -37,7 +38,14 @@ class Questions:
         self.list: list[YesNo] = []
         self._answers: list[NDArray[np.bool_]] = []
         self._seen: dict[bytes, int] = {}
-        self.columns, self.name_CN = columns.upto(stage), columns.names(stage)
+        every, name_CN = columns.upto(stage), columns.names(stage)
+        unique: dict[bytes, int] = {}
+        for c in sorted(range(len(every)), key=lambda c: every[c].cost):
+            unique.setdefault(name_CN[c].tobytes(), c)
+            if len(unique) >= MAX_COLUMNS:
+                break
+        chosen = list(unique.values())
+        self.columns, self.name_CN = [every[c] for c in chosen], name_CN[chosen]
         traces = columns.search.traces
         self.n_symbols, self.structure = traces.n_symbols, traces.structure
         self.is_symbol_CN = (self.name_CN >= 0) & (self.name_CN < self.n_symbols)
