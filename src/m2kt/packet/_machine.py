@@ -6,6 +6,7 @@ follow a text that somebody else wrote, as a student's reader does, and go on fr
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -47,7 +48,8 @@ class Tape:
     n_prompt: int = 0
     class_S: Sequence[int] = ()  # the class of each symbol
     looked: dict[str | None, tuple[int, ...]] = field(default_factory=dict)  # by state; None: the last that looked
-    work: int = 0  # units that searches went past so far
+    work: int = 0  # units that look-ups went past so far
+    kinds: dict[tuple[str | int | None, ...], Standing] = field(default_factory=dict)  # for texts that only grow
 
 
 class Action(NamedTuple):
@@ -83,18 +85,38 @@ def fits(name: str | int, wanted: str | int | None, class_S: Sequence[int]) -> b
     return len(wanted) == 1 or class_S[name] == int(wanted[1:])
 
 
-def _is(kind: Kind) -> Callable[[Tape, int], bool]:
+@dataclass(slots=True)
+class Standing:
+    """Where units of a kind stand, in order, found once for each unit however often it is asked for."""
+
+    places: list[int] = field(default_factory=list)
+    of_name: dict[str | int, list[int]] = field(default_factory=dict)
+    seen: int = 0  # units looked at
+
+
+def _standing(kind: Kind) -> Callable[[Tape], Standing]:
     own, before, after = kind.own, kind.before, kind.after
+    key = (own, before, after)
 
-    def test(tape: Tape, x: int) -> bool:
+    def standing(tape: Tape) -> Standing:
+        found = tape.kinds.get(key)
+        if found is None:
+            found = tape.kinds[key] = Standing()
         names, class_S = tape.names, tape.class_S
-        if not fits(names[x], own, class_S):
-            return False
-        if before is not None and not (x > 0 and fits(names[x - 1], before, class_S)):
-            return False
-        return after is None or (x + 1 < len(names) and fits(names[x + 1], after, class_S))
+        end = len(names) if after is None else len(names) - 1  # the unit behind must be known too
+        tape.work += 1 + max(0, end - found.seen)
+        for x in range(found.seen, end):
+            if (
+                fits(names[x], own, class_S)
+                and (before is None or (x > 0 and fits(names[x - 1], before, class_S)))
+                and (after is None or fits(names[x + 1], after, class_S))
+            ):
+                found.places.append(x)
+                found.of_name.setdefault(names[x], []).append(x)
+        found.seen = max(found.seen, end)
+        return found
 
-    return test
+    return standing
 
 
 def compile_pointer(pointer: Pointer) -> Find:
@@ -129,39 +151,49 @@ def compile_pointer(pointer: Pointer) -> Find:
 
 
 def _compile_seek(seek: Seek) -> Find:
-    base, step, of_kind, nth = compile_pointer(seek.of), seek.step, _is(seek.kind), compile_count(seek.nth)
+    base, step, standing, nth = compile_pointer(seek.of), seek.step, _standing(seek.kind), compile_count(seek.nth)
     keys = [(same.offset, compile_pointer(same.as_)) for same in seek.same]
 
     def find(tape: Tape) -> Place:
-        names = tape.names
         place, n = base(tape), nth(tape)
         if place is None or n is None or n < 0:
             return None
-        wanted: list[tuple[int, str | int]] = []
-        taken: list[int] = []
-        for offset, key in keys:
-            at = key(tape)
-            if at is None or at >= len(names):
-                return None
-            wanted.append((offset, names[at]))
-            taken.append(at - offset)
-        x = place if step > 0 else place - 1
-        size = len(names)
-        first = x
-        while 0 <= x < size:
-            if of_kind(tape, x) and x not in taken:
-                for offset, name in wanted:
-                    if not (0 <= x + offset < size and names[x + offset] == name):
-                        break
-                else:
-                    if n == 0:
-                        break
-                    n -= 1
-            x += step
-        tape.work += abs(x - first) + 1
-        return x if 0 <= x < size else None
+        if keys:
+            return _look_up(tape, standing(tape), keys, place, step, n)
+        places = standing(tape).places
+        index = bisect_left(places, place)
+        index = index + n if step > 0 else index - 1 - n
+        return places[index] if 0 <= index < len(places) else None
 
     return find
+
+
+def _look_up(
+    tape: Tape, standing: Standing, keys: Sequence[tuple[int, Find]], place: int, step: int, n: int
+) -> Place:
+    """The n-th unit from a place that holds what the keys hold."""
+    names = tape.names
+    wanted: list[tuple[int, str | int]] = []
+    taken: list[int] = []
+    places = standing.places
+    for offset, key in keys:
+        at = key(tape)
+        if at is None or at >= len(names):
+            return None
+        if offset == 0:
+            places = standing.of_name.get(names[at], [])
+        wanted.append((offset, names[at]))
+        taken.append(at - offset)
+    index = bisect_left(places, place) - (step < 0)
+    while 0 <= index < len(places):
+        tape.work += 1
+        x = places[index]
+        if x not in taken and all(0 <= x + o < len(names) and names[x + o] == name for o, name in wanted):
+            if n == 0:
+                return x
+            n -= 1
+        index += step
+    return None
 
 
 def compile_count(count: Count) -> Find:
@@ -169,15 +201,15 @@ def compile_count(count: Count) -> Find:
     plus = count.plus
     if count.count is None:
         return lambda tape: plus
-    of_kind = _is(count.count)
+    standing = _standing(count.count)
     since = compile_pointer(count.since or Answer())
 
     def number(tape: Tape) -> Place:
         first = since(tape)
         if first is None:
             return None
-        tape.work += len(tape.names) - first
-        return plus + sum(of_kind(tape, x) for x in range(first, len(tape.names)))
+        places = standing(tape).places
+        return plus + len(places) - bisect_left(places, first)
 
     return number
 
