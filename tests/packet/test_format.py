@@ -27,11 +27,14 @@ from m2kt.packet import (
     Case,
     Count,
     Equal,
+    Here,
     Kind,
     Leaf,
+    Move,
     Packet,
     Pointer,
     ProgramExecutor,
+    Same,
     Seek,
     Start,
     State,
@@ -505,14 +508,15 @@ def test_F40_incomplete_rollouts() -> None:
 
 
 def test_F40_an_endless_program_ends() -> None:
-    """Two searches through all that is written, at every step, for ever."""
-    never = Seek(of=Start(), step=1, kind=Kind(own=None), nth=Count(plus=10**6))
+    """Two look-ups past all that is written, at every step, for ever."""
+    key = Same(as_=Move(of=Here(), by=-1))
+    never = Seek(of=Start(), step=1, kind=Kind(own=None), same=[key], nth=Count(plus=10**6))
     test = Ask(ask=Equal(at=never, as_=never), cases=[Case(values=[False], then=WriteLiteral(text="x"))])
     packet = _with_states(sample_packet(), [State(after=("",), decision=test), State(after=("x",), decision=test)])
     packet.check()
     failure = _rollout(packet).failure
     assert failure is not None and failure.what == "length"
-    assert len(_rollout(packet).units) < 4096  # it was the searches
+    assert len(_rollout(packet).units) < 4096  # it was the look-ups
 
 
 # -- spec -------------------------------------------------------------------------------------------------------------
