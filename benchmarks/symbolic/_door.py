@@ -17,11 +17,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.symbolic._evaluation import Extracted, compare, fresh_prompts
+from benchmarks.symbolic._evaluation import fresh_prompts
 from benchmarks.symbolic._pens import Writer
 from benchmarks.symbolic._teacher import Function, FunctionTeacher
-from m2kt.errors import ExtractionError, M2KTError, SpecError, explain
+from m2kt.errors import M2KTError, SpecError, explain
 from m2kt.probes import ProbeSpec, Slot
+from m2kt.teacher import ExtractionConfig, compare_rollouts, program_of, refusal
 
 STOP = "\n"
 _ENTRY = "(slots, templates, held_out, answer_regex, function)"
@@ -191,23 +192,24 @@ def _run_task(task: Task, seed: int) -> Outcome:
     if task.problem is not None or task.spec is None or task.function is None:
         raise SpecError(task.problem or "no function")
     teacher = FunctionTeacher(task.spec, task.function, task.writer)
-    extracted = _extract(teacher, task.spec, seed)
-    coverage, agreement = compare(extracted, teacher, fresh_prompts(task.spec, seed, held_out=False))
+    config = ExtractionConfig(seed=seed)
+    skill = program_of(teacher, task.spec, config)
+    probed = compare_rollouts(teacher, skill.program, skill.outputs, fresh_prompts(task.spec, seed, held_out=False))
     longer = None
     if task.spec.held_out:
-        covered, agreed = compare(extracted, teacher, fresh_prompts(task.spec, seed, held_out=True))
-        longer = round(covered * agreed, 4)
-    return Outcome(task.name, round(coverage, 4), round(agreement, 4), longer, extracted.states, extracted.rules)
-
-
-def _extract(teacher: FunctionTeacher, spec: ProbeSpec, seed: int) -> Extracted:
-    """The program of the teacher's answers.
-
-    TODO: m2kt.teacher.program_of(oracle, spec, config) once it is on main.
-    """
-    # one answer of each template, so that a function that raises is told apart already
-    teacher.answer([p for i in range(spec.n_templates) for p in spec.sample("probing", 1, seed=seed, templates=[i])])
-    raise ExtractionError("m2kt.teacher.program_of is not connected yet")
+        prompts = fresh_prompts(task.spec, seed, held_out=True)
+        held_out = compare_rollouts(teacher, skill.program, skill.outputs, prompts)
+        longer = round(held_out.coverage * held_out.agreement, 4)
+    refused = probed.coverage * probed.agreement < config.floor
+    return Outcome(
+        task.name,
+        coverage=round(probed.coverage, 4),
+        agreement=round(probed.agreement, 4),
+        longer=longer,
+        states=len(skill.program.states),
+        rules=len(skill.program.rules),
+        refusal=explain(refusal(skill, probed, config.floor)) if refused else None,
+    )
 
 
 def explain_any(error: BaseException) -> str:

@@ -1,25 +1,13 @@
-"""The extracted program against the teacher, on prompts that extraction has not seen."""
+"""Prompts that extraction has not seen."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.symbolic._teacher import FunctionTeacher
 from m2kt.probes import ProbeSpec, Prompt, Split, Template
 
 RANDOM, SKEWED, ALIKE = 40, 20, 10  # prompts of a template, by kind
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """What extraction returns, as far as it is measured. ``roll``: a prompt's answer, None where it is not covered."""
-
-    roll: Callable[[Prompt], str | None]
-    states: int
-    rules: int
 
 
 class _Same(random.Random):
@@ -62,12 +50,3 @@ def alike_prompts(spec: ProbeSpec, index: int, held_out: bool) -> list[Prompt]:
     chosen = range(values) if values <= ALIKE else [i * values // ALIKE for i in range(ALIKE)]
     filled = (template.fill(template.draw(_Same(i)), template=index, held_out=held_out) for i in chosen)
     return list({p.text: p for p in filled}.values())
-
-
-def compare(extracted: Extracted, teacher: FunctionTeacher, prompts: Sequence[Prompt]) -> tuple[float, float]:
-    """Coverage, and agreement among the covered prompts: the whole answer, to the letter."""
-    answers, _ = teacher.answer(prompts, "evaluation")
-    rolled = [(extracted.roll(answer.prompt), answer.completion) for answer in answers]
-    covered = [(ours, theirs) for ours, theirs in rolled if ours is not None]
-    agreed = sum(ours == theirs for ours, theirs in covered)
-    return len(covered) / max(1, len(prompts)), agreed / max(1, len(covered))

@@ -8,7 +8,7 @@ from typing import Protocol
 from benchmarks.symbolic._pens import ForcedPen, FreePen, OtherCourse, Writer
 from m2kt.errors import ExtractionError
 from m2kt.probes import ProbeSpec, Prompt, Segmenter
-from m2kt.teacher._corpus import Answer
+from m2kt.teacher import Answer
 
 _REACH = 80  # characters of an answer in which its next unit ends
 Function = Callable[[str], str]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.symbolic import FunctionTeacher, Pen, Task, _door, fresh_prompts, load_file, run_task, shipped, written
-from benchmarks.symbolic._evaluation import Extracted
 from m2kt.errors import ExtractionError, SpecError
-from m2kt.probes import ProbeSpec, Prompt, Slot
+from m2kt.probes import ProbeSpec, Slot
+from m2kt.teacher import Skill, compare_rollouts, program_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +51,9 @@ def changed(fields: dict[str, object]) -> ProbeSpec:
 
 PROMPT = ("3", " 4", " 5", ":")
 ANSWER = (" 3", "+", "4", "=", "7", " 7", "+", "5", "=", "2", " >", " 2", "\n")
+
+
+by_steps = written(chain)
 
 
 def by_function(prompt: str) -> str:
@@ -204,22 +207,32 @@ def test_a_worker_that_dies_takes_no_other_task_with_it(tmp_path: Path) -> None:
 
 
 def test_coverage_agreement_and_longer_are_shares_of_fresh_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An extraction that covers prompts without a 9, and is wrong about those with a 1."""
+    """A program that lacks all rows with a 9, and is wrong about those that begin with a 1."""
+    spec = changed({"templates": ["{d} {d}:", "{d} {d} {d}:"], "held_out": ["{d} {d} {d} {d} {d}:"]})
+    learnt: list[Skill] = []
 
-    def roll(prompt: Prompt) -> str | None:
-        answer = by_function(prompt.text)
-        return None if "9" in prompt.text else answer + "?" if "1" in prompt.text else answer
+    def spoiled(*arguments: object) -> Skill:
+        skill = program_of(*arguments)  # type: ignore[arg-type]
+        (rule,) = skill.program.rules
+        nine, one = (skill.program.symbols.index(s) for s in "91")
+        for row, k in zip(rule.rows, rule.concepts, strict=True):
+            skill.outputs[k] = nine if row[0] == one else skill.outputs[k]
+        rule.rows = [(-1 - i, -1) if nine in row else row for i, row in enumerate(rule.rows)]
+        learnt.append(skill)
+        return skill
 
-    monkeypatch.setattr(_door, "_extract", lambda *_: Extracted(roll, 3, 2))
-    spec = changed({"held_out": ["{d} {d} {d}::"]})
-    outcome = run_task(Task("chain", spec, by_function, chain))
-    texts = [p.text for p in fresh_prompts(spec, 0, held_out=False)]
-    covered = [t for t in texts if "9" not in t]
-    assert outcome.coverage == pytest.approx(len(covered) / len(texts), abs=1e-4)
-    assert outcome.agreement == pytest.approx(sum("1" not in t for t in covered) / len(covered), abs=1e-4)
-    longer = [p.text for p in fresh_prompts(spec, 0, held_out=True)]
-    assert outcome.longer == pytest.approx(sum("9" not in t and "1" not in t for t in longer) / len(longer), abs=1e-3)
-    assert (outcome.states, outcome.rules, outcome.refusal) == (3, 2, None)
+    task = Task("chain", spec, by_steps, chain)
+    outcome = run_task(task)
+    assert (outcome.coverage, outcome.agreement, outcome.longer, outcome.refusal) == (1.0, 1.0, 1.0, None)
+    monkeypatch.setattr(_door, "program_of", spoiled)
+    outcome = run_task(task)
+    prompts = fresh_prompts(spec, 0, held_out=False)
+    found = compare_rollouts(FunctionTeacher(spec, by_steps), learnt[0].program, learnt[0].outputs, prompts)
+    assert outcome.coverage == pytest.approx(found.coverage, abs=1e-4) and 0.3 < found.coverage < 0.9
+    assert outcome.agreement == pytest.approx(found.agreement, abs=1e-4) and 0.3 < found.agreement < 1
+    assert outcome.longer is not None and outcome.longer < outcome.coverage
+    assert (outcome.states, outcome.rules) == (len(learnt[0].program.states), 1)
+    assert outcome.refusal is not None and "r0 has no row for" in outcome.refusal
 
 
 def test_evaluation_has_prompts_of_equal_operands_and_of_tiny_templates() -> None:

@@ -15,7 +15,7 @@ from m2kt.packet import RECEIPT, verify_statement
 EXTRACT_KEYS = {
     "concepts",
     "rules",
-    "skeletons",
+    "states",
     "fidelity",
     "coverage",
     "teacher_passes",

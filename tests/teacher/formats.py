@@ -12,18 +12,21 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from m2kt.probes import Prompt
+from m2kt.teacher import Answer, Forced
+
 DIGITS = list("0123456789")
 LETTERS = list("pqrstu")
 
 
 @dataclass(frozen=True)
 class Format:
-    """A skill: slots, templates, answers, and the rules (arity, rows, uses) that its graph must have."""
+    """A skill: slots, templates, answers, and the rules (arity, rows) that its program must have."""
 
     slots: dict[str, list[str]]
     templates: list[str]
     answer: Callable[[str], str]
-    rules: list[tuple[int, int, int]]
+    rules: list[tuple[int, int]]
 
 
 def table(values: Sequence[str], seed: int, arguments: int = 2) -> dict[tuple[str, ...], str]:
@@ -48,8 +51,8 @@ def folding(operation: dict[tuple[str, ...], str], by: str = " ") -> Callable[[s
 
 def folds(values: list[str], operation: dict[tuple[str, ...], str], by: str = " ") -> Format:
     """Chains of two to four values."""
-    templates = [by.join(["{x}"] * n) + ":" for n in (2, 3, 4)]
-    return Format({"x": values}, templates, folding(operation, by), [(2, len(values) ** 2, 6)])
+    templates = [by.join(["{x}"] * n) + ":" for n in (2, 3)]
+    return Format({"x": values}, templates, folding(operation, by), [(2, len(values) ** 2)])
 
 
 def neutral(values: list[str]) -> dict[tuple[str, ...], str]:
@@ -195,37 +198,57 @@ FORMATS = {
     ),
     "a neutral element": folds(LETTERS, neutral(LETTERS)),
     "nearly a copy": folds(LETTERS, nearly_left(LETTERS)),
-    "arguments change sides": Format({"x": LETTERS}, CHAINS, swapped, [(2, 36, 6)]),
-    "numbered steps": Format({"x": LETTERS}, CHAINS, numbered, [(2, 36, 6)]),
-    "an answer that ends early": Format({"x": LETTERS}, CHAINS, until_q, [(2, 36, 6)]),
+    "arguments change sides": Format({"x": LETTERS}, CHAINS, swapped, [(2, 36)]),
+    "numbered steps": Format({"x": LETTERS}, CHAINS, numbered, [(2, 36)]),
+    "an answer that ends early": Format({"x": LETTERS}, CHAINS, until_q, [(2, 36)]),
     "three arguments": Format(
         {"x": LETTERS[:4]},
         ["{x} {x} {x}:", "{x} {x} {x} {x}:", "{x} {x} {x} {x} {x}:"],
         windows,
-        [(3, 64, 6)],
+        [(3, 64)],
     ),
     "nested lists": Format(
         {"d": DIGITS, "o": ["MIN", "MAX", "SUM"]},
         ["[{o} {d} {d} {d}]:", "[{o} {d} [{o} {d} {d}]]:", "[{o} [{o} {d} {d}] [{o} {d} {d}]]:"],
         lists,
-        [(3, 300, 7)],
+        [(3, 300)],
     ),
     "a state of five": Format(
         {"p": list("12345"), "m": list(MOVES)},
         ["{p}{p}{p}{p}{p} {m}:", "{p}{p}{p}{p}{p} {m} {m}:"],
         cups,
-        [(2, 25, 15)],
+        [(2, 25)],
     ),
     "formulas written again": Format(
         {"v": ["T", "F"], "o": ["and", "or", "xor"]},
         ["{v} {o} {v} {o} {v}:", "{v} {o} {v} {o} {v} {o} {v}:"],
         rewritten,
-        [(3, 12, 5)],
+        [(3, 12)],
     ),
     "a borrow and a sign": Format(
         {"d": DIGITS[:4]},
         ["{d}-{d}:", "{d}{d}-{d}{d}:", "{d}{d}{d}-{d}{d}{d}:"],
         borrowing,
-        [(3, 32, 6), (3, 32, 6)],
+        [(3, 32), (3, 32)],
     ),
 }
+
+
+class FunctionOracle:
+    """A perfect teacher that writes ``answer``. ``token_ends``: where its tokens end; by default at each character."""
+
+    def __init__(
+        self, answer: Callable[[str], str], token_ends: Callable[[str], tuple[int, ...]] | None = None
+    ) -> None:
+        self.write, self.passes = answer, 0
+        self.token_ends = token_ends or (lambda text: tuple(range(1, len(text) + 1)))
+
+    def answer(self, prompts: Sequence[Prompt], stage: str = "") -> tuple[list[Answer], int]:
+        """All answers end."""
+        self.passes += len(prompts)
+        texts = [self.write(p.text) for p in prompts]
+        return [Answer(p, text, self.token_ends(text)) for p, text in zip(prompts, texts, strict=True)], 0
+
+    def intended(self, forced: Sequence[Forced], stage: str = "") -> list[list[str | None]]:
+        """A mere function cannot be forced."""
+        return [[None] * (len(f.units) - f.n_prompt) for f in forced]

@@ -10,9 +10,9 @@ from m2kt.models import LoadedModel, encode_prompt, load_causal_lm
 from m2kt.pipeline import extract, read_spec
 from m2kt.probes import ProbeSpec, Unit
 from m2kt.teacher import ExtractionConfig
-from m2kt.teacher._corpus import Sample
 from m2kt.teacher._states import Context, output_probability
 from m2kt.teacher._teacher import Teacher
+from m2kt.teacher.program._cut import Sample
 
 
 def softmax_probability(loaded: LoadedModel, before: str, written: str) -> float:

@@ -8,8 +8,8 @@ from m2kt.pipeline import extract, read_spec
 from m2kt.probes import ProbeSpec, Split, Unit
 from m2kt.teacher import ExtractionConfig
 from m2kt.teacher._contexts import REPEATED_WORDS, repeat_contexts
-from m2kt.teacher._corpus import Corpus, Sample
 from m2kt.teacher._states import Context
+from m2kt.teacher.program._cut import Sample
 
 CAPITALS = {
     "name": "capitals",
@@ -54,7 +54,7 @@ def test_repeat_contexts_have_the_form_of_the_row_without_its_argument() -> None
     prompt = next(p for p in spec.sample("probing", 6, seed=0) if "Peru" in p.text)
     answered = Sample(prompt, [*prompt.units, Unit(" Lima", "Lima", " "), Unit("\n")], len(prompt.units))
     words = ["Lima", "Havana", "Bamako", "Muscat", "Wellington", "N'Djamena"]
-    for context in repeat_contexts(Corpus(spec), Context(answered, answered.n_prompt), words, random.Random(0)):
+    for context in repeat_contexts(spec.stop, Context(answered, answered.n_prompt), words, random.Random(0)):
         *repeated, question = "".join(u.text for u in context.sample.units[: context.unit]).split("\n")
         assert question == "The capital of Lima is"
         assert context.sample.units[context.unit] == Unit(" Lima", "Lima", " ")

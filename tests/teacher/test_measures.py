@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,24 +14,28 @@ import torch
 from m2kt.errors import ExtractionError
 from m2kt.models import attention_patterns, load_causal_lm
 from m2kt.pipeline import read_spec
-from m2kt.probes import ProbeSpec
-from m2kt.teacher import SOURCES, RolloutComparison, TemplateCounts, k_means
-from m2kt.teacher._attention import EDGE_COLUMNS, _Edge, _edges, measure_attention
-from m2kt.teacher._completion import CompletionRound
-from m2kt.teacher._condense import condense, leaf_rows, merge, relearn, rule_uses, write_graph
-from m2kt.teacher._corpus import Answer, Corpus
-from m2kt.teacher._fidelity import compare_rollouts
+from m2kt.teacher import (
+    SOURCES,
+    ExtractionConfig,
+    RolloutComparison,
+    Skill,
+    TemplateCounts,
+    compare_rollouts,
+    k_means,
+    program_of,
+)
+from m2kt.teacher._attention import EDGE_COLUMNS, USES_PER_EDGE, measure_attention
+from m2kt.teacher._edges import Edge, edges_of
 from m2kt.teacher._statistics import RidgeProbe, cross_validated, normalised_information
 from m2kt.teacher._teacher import Teacher, unseen
 from m2kt.teacher.sources import concept_source
 
 
-def answered(name: str, per_template: int = 60) -> tuple[Teacher, Corpus]:
+@cache
+def learnt(name: str) -> tuple[Teacher, Skill]:
     spec, _ = read_spec(f"zoo:{name}")
-    teacher, corpus = Teacher(load_causal_lm(f"zoo:{name}"), spec), Corpus(spec)
-    corpus.add(teacher.answer(spec.sample("probing", per_template * spec.n_templates, seed=0))[0])
-    corpus.arrange()
-    return teacher, corpus
+    teacher = Teacher(load_causal_lm(f"zoo:{name}"), spec)
+    return teacher, program_of(teacher, spec, ExtractionConfig())
 
 
 def clusters(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,76 +80,95 @@ def test_a_prompt_that_was_asked_is_not_asked_again() -> None:
 
 
 def test_comparison_counts_agreement_disagreement_and_what_is_not_covered() -> None:
-    teacher, corpus = answered("secret")
-    graph, outputs = write_graph(corpus, condense(corpus))
-    prompts = corpus.spec.sample("evaluation", 40, seed=0)
-    right = compare_rollouts(teacher, graph, outputs, prompts, "")
+    teacher, skill = learnt("secret")
+    program, outputs = skill.program, skill.outputs
+    prompts = teacher.spec.sample("evaluation", 40, seed=0)
+    right = compare_rollouts(teacher, program, outputs, prompts)
     assert (right.agreement, right.disagreements, len(right.answers)) == (1.0, 0, 40)
     assert sum(t.prompts for t in right.templates.values()) == 40
-    wrong = compare_rollouts(teacher, graph, [outputs[0]] * len(outputs), prompts, "")
+    wrong = compare_rollouts(teacher, program, [outputs[0]] * len(outputs), prompts)
     assert wrong.disagreements > 30 and wrong.agreement < 0.25
     known = {a.prompt.text: a for a in right.answers}
     passes = teacher.passes
-    assert compare_rollouts(teacher, graph, outputs, prompts, "", known).agreement == 1.0
+    assert compare_rollouts(teacher, program, outputs, prompts, known_answers=known).agreement == 1.0
     assert teacher.passes == passes, "known answers are not generated again"
-    graph.templates[0].nodes[0].children = {}
-    lost = compare_rollouts(teacher, graph, outputs, prompts, "", known)
-    assert 0 < lost.coverage < 1 and sum(lost.failures.values()) == lost.templates[0].prompts
+    rule = program.rules[0]
+    fewer = rule.model_copy(update={"rows": rule.rows[:-20], "outputs": rule.outputs[:-20]})
+    lost = compare_rollouts(
+        teacher, program.model_copy(update={"rules": [fewer]}), outputs, prompts, known_answers=known
+    )
+    assert 0 < lost.coverage < 1 and sum(lost.failures.values()) == 40 - round(40 * lost.coverage)
+    assert all("has no row for" in failure for failure in lost.failures)
     assert RolloutComparison().coverage == RolloutComparison().agreement == 0.0
     counted = RolloutComparison({0: TemplateCounts(4, 2, 1), 1: TemplateCounts(4, 4, 4)})
     assert (counted.coverage, counted.agreement) == (0.75, 5 / 6)
 
 
-@pytest.mark.parametrize(("rate", "disagreements", "converged"), [(0.0, 0, True), (0.1, 0, False), (0.0, 1, False)])
-def test_completion_ends_when_nothing_is_missing_or_wrong(rate: float, disagreements: int, converged: bool) -> None:
-    assert CompletionRound(1, rate, 10, disagreements).converged is converged
+@pytest.mark.parametrize("name", ["secret", "kinship"])
+def test_edges_are_where_steps_read_and_copies_are_followed_to_their_origin(name: str) -> None:
+    _, skill = learnt(name)
+    edges = edges_of(skill, seed=0)
+    assert [e.columns for e in edges] == sorted({e.columns for e in edges})
+    applied = {(state, leaf) for steps in skill.steps for s in steps if s and s.rule is not None
+               for state, leaf in [(s.state, s.leaf)]}  # fmt: skip
+    assert {(e.state, e.leaf) for e in edges if e.rule >= 0} == applied
+    for edge in edges:
+        assert len({use.context.sample.n_prompt for use in edge.uses}) > 1, "uses are of several sizes"
+        for use in edge.uses:
+            units = use.context.sample.units
+            assert use.read in use.held and max(use.held) < use.context.unit
+            assert {units[u].symbol for u in use.held} == {use.symbol}
+            if edge.rule < 0:
+                assert units[use.context.unit].symbol == use.symbol, "a copy writes what it reads"
 
 
-def test_rules_learn_every_use_and_merging_again_changes_nothing() -> None:
-    _, corpus = answered("secret")
-    draft = condense(corpus)
-    uses = list(rule_uses(corpus, draft.decisions))
-    (rule,) = {use.leaf.rule for use in uses}
-    table = draft.rule_set.rules[rule].table
-    assert sum(c.total() for c in table.values()) == sum(len(use.samples) for use in uses)
-    before, decisions = {row: dict(counts) for row, counts in table.items()}, dict(draft.decisions)
-    merge(corpus, draft)
-    relearn(corpus, draft)
-    assert draft.decisions == decisions
-    assert {row: dict(c) for row, c in draft.rule_set.rules[rule].table.items()} == before
-    for (template, node), decision in draft.decisions.items():
-        columns = corpus.tries[template].columns(node)
-        reached = [r for _, rows in leaf_rows(decision, columns, np.arange(len(columns))) for r in rows.tolist()]
-        assert sorted(reached) == list(range(len(columns)))
-
-
-def mean_attention(teacher: Teacher, corpus: Corpus, edge: _Edge, read: int) -> np.ndarray:
-    """Attention (L, H) to the unit ``read`` where the edge's step is predicted, one sample at a time."""
+def mean_attention(teacher: Teacher, edge: Edge) -> np.ndarray:
+    """Attention (L, H) to the units that hold what an edge's step reads, one sample at a time."""
     found = []
-    for template, i in edge.traces:
-        sample = corpus.tries[template].samples[i]
-        trace = teacher.tokenise(sample.texts, sample.n_prompt)
+    for use in edge.uses[:USES_PER_EDGE]:
+        trace = teacher.tokenise(use.context.sample.texts, use.context.sample.n_prompt)
         with teacher.eager(), torch.no_grad():
             pattern_LHTT = [p[0] for p in attention_patterns(teacher.model, torch.tensor([trace.ids]), None)]
-        query = trace.content[edge.unit][0] - 1
-        found.append([p[:, query, trace.tokens_of_unit[read]].sum(-1).tolist() for p in pattern_LHTT])
+        query = trace.content[use.context.unit][0] - 1
+        tokens = [t for unit in use.held for t in trace.tokens_of_unit[unit]]
+        found.append([p[:, query, tokens].sum(-1).tolist() for p in pattern_LHTT])
     return np.mean(found, axis=0)
 
 
-def test_attention_reads_sources_and_ablation_changes_the_step() -> None:
-    teacher, corpus = answered("secret", 20)
-    concept_source("interrogation").measure_effects(teacher, corpus, seed=0)
-    draft = condense(corpus)
-    attention = measure_attention(teacher, corpus, draft, {r: r for r in range(len(draft.rule_set.rules))})
-    assert attention.edges_M6.shape == (len(attention.causal_M), len(EDGE_COLUMNS)) and attention.note is None
+@pytest.mark.parametrize("name", ["secret", "kinship"])
+def test_attention_reads_sources_and_ablation_changes_the_step(name: str) -> None:
+    teacher, skill = learnt(name)
+    edges = edges_of(skill, seed=0)
+    passes = teacher.passes
+    effects = concept_source("interrogation").effects(teacher, edges, seed=0)
+    assert 0 < teacher.passes - passes <= 6 * len(edges)
+    assert all(effect > 0 for effect in effects)
+    attention = measure_attention(teacher, edges, effects)
+    assert attention.edges_M4.shape == (len(attention.causal_M), len(EDGE_COLUMNS)) and attention.note is None
     assert (attention.causal_M >= 0).all()
     assert attention.causal_share == pytest.approx((attention.causal_M == 1).mean()) and attention.causal_share > 0.5
-    edges = list(_edges(corpus, draft, {r: r for r in range(len(draft.rule_set.rules))}))
-    for weight_LH, edge, columns in zip(attention.weight_MLH, edges[:4], attention.edges_M6.tolist(), strict=False):
-        assert weight_LH == pytest.approx(mean_attention(teacher, corpus, edge, read=columns[4]), abs=1e-4)
+    for weight_LH, edge in zip(attention.weight_MLH, edges[:4], strict=False):
+        assert weight_LH == pytest.approx(mean_attention(teacher, edge), abs=1e-4)
     gru = Teacher(load_causal_lm("zoo:pico-gru"), teacher.spec)
-    without = measure_attention(gru, corpus, draft, {r: r for r in range(len(draft.rule_set.rules))})
+    without = measure_attention(gru, edges, effects)
     assert without.note is not None and (without.causal_M == -1).all() and np.isnan(without.causal_share)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_tells_what_is_read_from_what_is_not(name: str) -> None:
+    """Beside each edge of a rule, one that pretends to read the first unit of the answer instead."""
+    teacher, skill = learnt("secret")
+    read = [edge for edge in edges_of(skill, seed=0) if edge.rule >= 0]
+    idle = []
+    for edge in read:
+        uses = [
+            replace(use, read=use.context.sample.n_prompt, held=(use.context.sample.n_prompt,))
+            for use in edge.uses
+            if use.context.unit > use.context.sample.n_prompt + 8
+        ]
+        idle.append(replace(edge, uses=uses))
+    effects = concept_source(name).effects(teacher, [*read, *idle], seed=0)
+    assert min(effects[: len(read)]) > max(effects[len(read) :])
 
 
 def test_sources_are_found_by_name_and_others_are_refused() -> None:
@@ -160,26 +185,6 @@ def test_sources_are_found_by_name_and_others_are_refused() -> None:
 def test_the_default_source_imports_no_other() -> None:
     code = "import sys, m2kt.teacher; print(*(m for m in sys.modules if m.startswith('m2kt.teacher.sources.')))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert loaded == ["m2kt.teacher.sources._base"]
+    assert loaded == []
     concept_source("clustering")
     assert "m2kt.teacher.sources._clustering" in sys.modules
-
-
-def test_facts_are_symbols_although_no_slot_names_them() -> None:
-    spec = ProbeSpec.model_validate(
-        {
-            "name": "capitals",
-            "slots": {"c": {"values": ["Peru", "Cuba"]}},
-            "templates": ["The capital of {c} is"],
-            "stop": "\n",
-            "answer": "^ ?([^\\n]+)$",
-            "facts": True,
-        }
-    )
-    corpus = Corpus(spec)
-    prompts = {("Peru" if "Peru" in p.text else "Cuba"): p for p in spec.sample("probing", 2, seed=0)}
-    corpus.add([Answer(prompts["Peru"], " Lima", (5,)), Answer(prompts["Cuba"], " Havana", (7,))])
-    corpus.arrange()
-    assert corpus.symbols == ["Peru", "Cuba", "Lima", "Havana"]
-    (trie,) = corpus.tries
-    assert trie.support[-2] == {2, 3} and [u.symbol for u in trie.next_units(0)] == ["Lima", "Havana"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from m2kt.models import blocks, load_causal_lm, zoo_dir
-from m2kt.probes import ProbeSpec
-from m2kt.teacher._corpus import Corpus
+from m2kt.probes import ProbeSpec, Segmenter, Unit
 from m2kt.teacher._space import Space, final_norm_space, head_space
 from m2kt.teacher._states import FINAL_NORM, Context, Floats, record_contexts
 from m2kt.teacher._statistics import RidgeProbe
 from m2kt.teacher._teacher import Teacher
+from m2kt.teacher.program._cut import Sample
 
 
 def nearest(vector_ND: Floats, prototypes: dict[int, Floats], centre_D: Floats) -> list[int]:
@@ -55,13 +55,14 @@ def test_head_directions_decode_rules_that_copies_do_not() -> None:
 
 def test_states_after_the_final_norm_give_the_heads_choice() -> None:
     spec = ProbeSpec.from_file(zoo_dir() / "secret" / "probes.yaml")
-    teacher, corpus = Teacher(load_causal_lm("zoo:secret"), spec), Corpus(spec)
-    corpus.add(teacher.answer(spec.sample("probing", 30, seed=0))[0])
-    corpus.arrange()
+    teacher, cut = Teacher(load_causal_lm("zoo:secret"), spec), Segmenter(spec.values).cut
+    samples = [
+        Sample(a.prompt, [*a.prompt.units, *cut(a.completion), Unit(spec.stop)], len(a.prompt.units))
+        for a in teacher.answer(spec.sample("probing", 30, seed=0))[0]
+    ]
     contexts = [
         Context(sample, unit)
-        for trie in corpus.tries
-        for sample in trie.samples
+        for sample in samples
         for unit in range(sample.n_prompt, len(sample.units))
         if sample.units[unit].symbol is not None
     ]

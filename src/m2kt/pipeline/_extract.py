@@ -18,7 +18,6 @@ from m2kt.packet import (
     ShapeFidelity,
     TeacherCard,
 )
-from m2kt.packet._convert import convert, convert_tensors
 from m2kt.pipeline._adapters import check_writable
 from m2kt.pipeline._inputs import read_spec
 from m2kt.pipeline._report import Progress
@@ -102,6 +101,12 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
         "probe_accuracy": e.embedding.probe_accuracy,
         "causal_edge_share": e.attention.causal_share,
     }
+    measured: dict[str, float] = {}
+    if e.program.rules:
+        measured["readout_accuracy"] = e.embedding.readout_accuracy
+        measured["mean_confidence"] = float(e.embedding.confidence_K.mean())
+    if e.rows_by_prototype:
+        measured[PROTOTYPE_ROWS] = e.rows_by_prototype
     shapes = [
         ShapeFidelity(
             template=spec.template_text(t),
@@ -111,8 +116,6 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
         )
         for t, s in sorted(e.fidelity.templates.items())
     ]
-    conversion = convert(e.graph, spec)
-    attention, traces = convert_tensors(conversion, e.attention.arrays(), e.traces)
     manifest = Manifest(
         name=spec.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -124,17 +127,13 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
             coverage=e.fidelity.coverage,
             floor=config.floor,
             shapes=shapes,
-            other={
-                "readout_accuracy": e.embedding.readout_accuracy,
-                "mean_confidence": float(e.embedding.confidence_K.mean()),
-            }
-            | ({PROTOTYPE_ROWS: e.rows_by_prototype} if e.rows_by_prototype else {}),
+            other=measured,
             **{name: value for name, value in finite.items() if value == value},
         ),
         ledger=Ledger(
             teacher_passes=e.teacher_passes,
             teacher_tokens_in_traces=e.trace_tokens,
-            concepts=e.graph.n_concepts,
+            concepts=e.program.n_concepts,
             seconds=round(e.seconds, 2),
         ),
         seed=config.seed,
@@ -143,9 +142,9 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
     )
     return Packet(
         manifest=manifest,
-        program=conversion.program,
+        program=e.program,
         spec=spec.public(),
         concepts=e.embedding.concepts,
-        attention=attention,
-        traces=traces,
+        attention=e.attention.arrays(),
+        traces=e.traces,
     )

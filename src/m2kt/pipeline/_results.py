@@ -35,12 +35,12 @@ class Extraction(Result):
             "concepts": self.packet.n_concepts,
             "rules": len(program.rules),
             "families": len({rule.family for rule in program.rules}),
-            "skeletons": self.details.skeletons,
+            "states": len(program.states),
             "symbols": len(program.symbols),
             "fidelity": self.details.fidelity.agreement,
             "coverage": self.details.fidelity.coverage,
             "probe_accuracy": manifest.fidelity.probe_accuracy,
-            "readout_accuracy": self.details.embedding.readout_accuracy,
+            "readout_accuracy": manifest.fidelity.other.get("readout_accuracy"),
             "causal_edge_share": manifest.fidelity.causal_edge_share,
             "shapes": [to_report(shape) for shape in manifest.fidelity.shapes],
             "teacher_passes": self.details.teacher_passes,
@@ -57,11 +57,11 @@ class Extraction(Result):
         return f"{self.packet.manifest.name}: {self.packet.n_concepts} concepts, agreement {fidelity}; {self.path}"
 
     def table(self) -> dict[str, str]:
-        fidelity = self.packet.manifest.fidelity
+        fidelity, program = self.packet.manifest.fidelity, self.packet.program
         return {
             "packet": str(self.path),
-            "concepts": f"{self.packet.n_concepts} in {len(self.packet.program.rules)} rules",
-            "skeletons": str(self.details.skeletons),
+            "concepts": f"{self.packet.n_concepts} in {len(program.rules)} rules",
+            "program": f"{len(program.states)} states, {program.n_leaves} leaves",
             "fidelity (agreement)": percent(self.details.fidelity.agreement, 2),
             "coverage": percent(self.details.fidelity.coverage, 2),
             "probe accuracy": percent(fidelity.probe_accuracy),

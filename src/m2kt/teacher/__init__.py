@@ -1,15 +1,22 @@
-"""Teacher side (Algorithm 1): probe a teacher, intervene, explain its steps, complete the graph, embed, measure.
+"""Teacher side (Algorithm 1): ask a teacher, find its program, embed its concepts, measure.
 
     details = extract(load_causal_lm("zoo:addition"), spec, ExtractionConfig())
 
 Imports probes, packet and models; never the student.
 """
 
-from m2kt.teacher._completion import CompletionRound as CompletionRound
 from m2kt.teacher._config import ExtractionConfig as ExtractionConfig
 from m2kt.teacher._extract import ExtractionDetails as ExtractionDetails
 from m2kt.teacher._extract import extract as extract
 from m2kt.teacher._fidelity import RolloutComparison as RolloutComparison
 from m2kt.teacher._fidelity import TemplateCounts as TemplateCounts
+from m2kt.teacher._fidelity import compare_rollouts as compare_rollouts
+from m2kt.teacher._fidelity import refusal as refusal
+from m2kt.teacher._oracle import Answer as Answer
+from m2kt.teacher._oracle import Forced as Forced
+from m2kt.teacher._oracle import Oracle as Oracle
 from m2kt.teacher._statistics import k_means as k_means
+from m2kt.teacher.program import Skill as Skill
+from m2kt.teacher.program import Step as Step
+from m2kt.teacher.program import program_of as program_of
 from m2kt.teacher.sources import SOURCES as SOURCES

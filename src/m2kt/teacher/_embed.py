@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.models import blocks
+from m2kt.models import blocks, width
 from m2kt.packet import Concepts, NearestPrototype
-from m2kt.packet._format1 import Graph
-from m2kt.teacher._condense import Draft
+from m2kt.probes import ProbeSpec
 from m2kt.teacher._contexts import MAX_CONTEXTS, ContextGroup, concept_contexts, prototype_contexts
-from m2kt.teacher._corpus import Corpus
 from m2kt.teacher._space import Space, final_norm_space
 from m2kt.teacher._states import FINAL_NORM, Context, Floats, output_probability, record_contexts
 from m2kt.teacher._statistics import RidgeProbe, cross_validated
 from m2kt.teacher._teacher import Teacher
-from m2kt.teacher.sources import ConceptSource
+from m2kt.teacher.program import Skill
+
+if TYPE_CHECKING:
+    from m2kt.teacher.sources import ConceptSource
 
 Ints = NDArray[np.int32]
 CONTEXTS_FOR_PROBES = 2000  # in all, for the choice of the layer; at least 4 per concept
@@ -47,35 +49,27 @@ class Embedding:
     notes: list[str] = field(default_factory=list)
 
 
-def embed(
-    teacher: Teacher,
-    corpus: Corpus,
-    draft: Draft,
-    graph: Graph,
-    outputs: list[int],
-    source: ConceptSource,
-    *,
-    seed: int,
-) -> Embedding:
+def embed(teacher: Teacher, skill: Skill, spec: ProbeSpec, source: ConceptSource, *, seed: int) -> Embedding:
     """Choose the space, then average states over contexts."""
     rng = random.Random(f"embed/{seed}")
-    contexts = concept_contexts(corpus, draft, graph, rng)
+    outputs = skill.outputs
+    contexts = concept_contexts(skill, rng)
     first_contexts = {k: members[:MAX_CONTEXTS] for k, members in contexts.items()}
-    groups_of, notes = prototype_contexts(corpus, draft, first_contexts, outputs, rng)
+    groups_of, notes = prototype_contexts(skill, spec, first_contexts, rng)
     space, probe_accuracy = _choose_space(teacher, first_contexts, groups_of, outputs)
     if space.basis_DX is not None:
         notes.append(
             "vectors are states after the teacher's final norm; the "
             f"{space.basis_DX.shape[1]} directions by which its head distinguishes the skill's words are amplified"
         )
-    prototypes = _prototypes(teacher, groups_of, space, len(graph.symbols), seed)
+    prototypes = _prototypes(teacher, groups_of, space, len(skill.program.symbols), seed)
     reader = NearestPrototype(prototypes.samples_PD, prototypes.symbol_P, prototypes.mean_SD)
     states = _concept_states(teacher, contexts, outputs, space, reader)
     weight_N = source.context_weights(teacher, states.contexts, space.layer)
-    vectors_KD, support_K, basis_KrD, scale_Kr = _means(states, weight_N, graph.n_concepts)
+    vectors_KD, support_K, basis_KrD, scale_Kr = _means(states, weight_N, skill.program.n_concepts)
     output_K = np.array(outputs, dtype=np.int32)
-    vectors_KD = source.refine(vectors_KD, output_K, reader.direction_CD)
-
+    if len(vectors_KD):
+        vectors_KD = source.refine(vectors_KD, output_K, reader.direction_CD)
     decoded_K = reader.predict(vectors_KD)
     correct_K = decoded_K == output_K
     if not correct_K.all():
@@ -96,7 +90,7 @@ def embed(
             prototype_symbol_P=prototypes.symbol_P,
         ),
         probe_accuracy=probe_accuracy,
-        readout_accuracy=float(correct_K.mean()),
+        readout_accuracy=float(correct_K.mean()) if len(correct_K) else float("nan"),
         decoded_K=decoded_K.astype(np.int32),
         confidence_K=_confidence(teacher, contexts),
         notes=notes,
@@ -143,6 +137,9 @@ def _concept_states(
     reader: NearestPrototype,
 ) -> _ConceptStates:
     """States of each concept's first contexts, and of its spare ones if the prototypes misread all of the first."""
+    if not contexts_of:
+        none = np.empty(0, dtype=np.int64)
+        return _ConceptStates(none, [], np.empty((0, width(teacher.model)), dtype=np.float32), none.astype(bool))
     pairs = [(k, c) for k, contexts in contexts_of.items() for c in contexts[:MAX_CONTEXTS]]
     layers = [space.recorded_layer]
     state_ND = space(record_contexts(teacher, [c for _, c in pairs], layers, "embedding concepts")[:, 0])
@@ -184,6 +181,8 @@ def _confidence(teacher: Teacher, contexts_of: dict[int, list[Context]]) -> Floa
 
     Concepts share samples where they can, for each sample takes a forward pass.
     """
+    if not contexts_of:
+        return np.empty(0, dtype=np.float32)
     pairs: list[tuple[int, Context]] = []
     samples: set[int] = set()
     for k, contexts in sorted(contexts_of.items(), key=lambda item: len(item[1])):
@@ -218,6 +217,8 @@ def _choose_space(
     """
     depth = len(blocks(teacher.model))
     layers = sorted({round(i) for i in np.linspace(1, depth, min(depth, MAX_LAYERS_PROBED)).tolist()})
+    if not contexts_of:
+        return _space_of_prototypes(teacher, groups_of, layers)
     per_concept = max(4, CONTEXTS_FOR_PROBES // len(contexts_of))
     pairs = [(k, c) for k, contexts in contexts_of.items() for c in contexts[:per_concept]]
     group_pairs = [(s, g) for s, groups in groups_of.items() for g in groups[:SAMPLES_FOR_PROBES]]
@@ -243,6 +244,19 @@ def _choose_space(
         if space is not None:
             best = max(best, evaluate(len(layers), space), key=lambda result: result[0])
     return best[4], best[2]
+
+
+def _space_of_prototypes(
+    teacher: Teacher, groups_of: dict[int, list[ContextGroup]], layers: list[int]
+) -> tuple[Space, float]:
+    """Of a program without rules: the layer in which a probe tells the symbols of prototype samples best."""
+    pairs = [(s, g) for s, groups in groups_of.items() for g in groups[:SAMPLES_FOR_PROBES]]
+    sample_PLD = _group_means(teacher, [g for _, g in pairs], layers, "choosing the layer: symbols")
+    y_P = np.array([s for s, _ in pairs], dtype=np.int32)
+    sample_P = np.arange(len(pairs), dtype=np.int32)
+    scores = [(round(cross_validated(sample_PLD[:, i], y_P, sample_P), 3), layer) for i, layer in enumerate(layers)]
+    accuracy, layer = max(scores)
+    return Space(layer), accuracy
 
 
 def _symbol_tokens(teacher: Teacher, groups_of: dict[int, list[ContextGroup]]) -> dict[int, list[int]]:

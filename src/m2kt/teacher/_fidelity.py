@@ -1,4 +1,4 @@
-"""How closely the graph reproduces the teacher, on given prompts."""
+"""How closely the program reproduces the teacher, on given prompts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from m2kt.packet import ProgramExecutor, Trace, fixed_lookup
-from m2kt.packet._convert import convert
-from m2kt.packet._format1 import Graph
-from m2kt.probes import ProbeSpec, Prompt
-from m2kt.teacher._corpus import Answer
-from m2kt.teacher._teacher import Teacher, unseen
+from m2kt.errors import ExtractionError
+from m2kt.packet import Program, ProgramExecutor, Trace, fixed_lookup
+from m2kt.probes import Prompt
+from m2kt.teacher._oracle import Answer, Oracle
+from m2kt.teacher._teacher import unseen
+from m2kt.teacher.program import Skill
 
 
 @dataclass
@@ -20,13 +20,13 @@ class TemplateCounts:
     """Prompts of one template."""
 
     prompts: int = 0
-    covered: int = 0  # the graph writes a complete trace
+    covered: int = 0  # the program writes a complete trace
     agreed: int = 0  # which equals the teacher's answer
 
 
 @dataclass
 class RolloutComparison:
-    """The graph's traces against the teacher's answers."""
+    """The program's traces against the teacher's answers."""
 
     templates: dict[int, TemplateCounts] = field(default_factory=lambda: defaultdict(TemplateCounts))
     unstopped: int = 0  # teacher answers without the stop string
@@ -36,7 +36,7 @@ class RolloutComparison:
 
     @property
     def coverage(self) -> float:
-        """Share of prompts for which the graph writes a complete trace."""
+        """Share of prompts for which the program writes a complete trace."""
         prompts = sum(t.prompts for t in self.templates.values())
         return sum(t.covered for t in self.templates.values()) / prompts if prompts else 0.0
 
@@ -47,23 +47,22 @@ class RolloutComparison:
         return sum(t.agreed for t in self.templates.values()) / covered if covered else 0.0
 
 
-def roll_out_all(graph: Graph, spec: ProbeSpec, outputs: Sequence[int], prompts: Sequence[Prompt]) -> list[Trace]:
-    """The graph's traces with the observed rule outputs."""
-    program = convert(graph, spec).program
+def roll_out_all(program: Program, outputs: Sequence[int], prompts: Sequence[Prompt]) -> list[Trace]:
+    """The program's traces with the observed rule outputs."""
     executor, lookup = ProgramExecutor(program), fixed_lookup(outputs, program)
     return [executor(p, lookup) for p in prompts]
 
 
 def compare_rollouts(
-    teacher: Teacher,
-    graph: Graph,
+    teacher: Oracle,
+    program: Program,
     outputs: Sequence[int],
     prompts: Sequence[Prompt],
-    stage: str,
+    stage: str = "comparing",
     known_answers: Mapping[str, Answer] = MappingProxyType({}),
 ) -> RolloutComparison:
-    """Compare the graph's traces with the teacher's answers, which are generated unless already known."""
-    traces = {p.text: t for p, t in zip(prompts, roll_out_all(graph, teacher.spec, outputs, prompts), strict=True)}
+    """Compare the program's traces with the teacher's answers, which are generated unless already known."""
+    traces = {p.text: t for p, t in zip(prompts, roll_out_all(program, outputs, prompts), strict=True)}
     answers, unstopped = teacher.answer(unseen(prompts, known_answers), stage)
     comparison = RolloutComparison(unstopped=unstopped, answers=answers)
     answer_of = {**known_answers, **{a.prompt.text: a for a in answers}}
@@ -74,12 +73,29 @@ def compare_rollouts(
         if not trace.complete:
             failure = trace.failure
             assert failure is not None
-            template = graph.templates[prompt.template].template
-            comparison.failures[f"{template}: {failure.what}: {failure.detail}"] += 1
+            comparison.failures[f"{failure.what}: {failure.detail}"] += 1
             continue
         counts.covered += 1
-        if answer is not None and answer.completion + graph.stop == trace.completion:
+        if answer is not None and answer.completion + program.stop == trace.completion:
             counts.agreed += 1
         elif answer is not None:
             comparison.disagreements += 1
     return comparison
+
+
+def refusal(skill: Skill, comparison: RolloutComparison, floor: float) -> ExtractionError:
+    """The error of a program that does not reproduce the teacher; it names the steps that resisted."""
+    lines = [
+        "the teacher's answers could not be condensed faithfully: "
+        f"coverage {comparison.coverage:.3f} x agreement {comparison.agreement:.3f} is below {floor}."
+    ]
+    lines += [f"  no explanation for {state}" for state in sorted(skill.resisted, key=lambda r: -r.rows)[:3]]
+    lines += [f"  {count} x {failure}" for failure, count in comparison.failures.most_common(3)]
+    if comparison.unstopped:
+        lines.append(f"  {comparison.unstopped} answers without the stop string")
+    lines.append(
+        "  Either the teacher answers these prompts inconsistently, or a step depends on more than pointers, look-ups "
+        "by content, counts and tables of a few symbols can say (docs/program.md); check the teacher's accuracy, let "
+        "it write its intermediate results, or change the templates."
+    )
+    return ExtractionError("\n".join(lines))

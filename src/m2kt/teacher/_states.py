@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2kt.models import decoder, hidden_of, record, states_at, width
-from m2kt.teacher._corpus import Sample
 from m2kt.teacher._teacher import Teacher, TokenisedTrace
+from m2kt.teacher.program._cut import Sample
 
 Floats = NDArray[np.float32]
 FINAL_NORM = 1 << 20  # the layer number of the state after the final norm, which enters the output head

@@ -31,8 +31,7 @@ from m2kt.models import (
     tokens_bytes,
 )
 from m2kt.probes import ProbeSpec, Prompt, Segmenter
-from m2kt.teacher._corpus import Answer
-from m2kt.teacher._oracle import Forced
+from m2kt.teacher._oracle import Answer, Forced
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Progress = Callable[[str, int, int], None]  # (stage, done, total)

@@ -1,4 +1,4 @@
-"""The interface of a concept source: how much earlier units decide a step, and how states become concept vectors.
+"""The interface of a concept source: how much what a step reads decides it, and how states become concept vectors.
 
 Letters: N contexts, K concepts, D width, C symbols with prototypes.
 """
@@ -6,24 +6,25 @@ Letters: N contexts, K concepts, D width, C symbols with prototypes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.teacher._corpus import Corpus, TemplateTrie, TrieNode
-from m2kt.teacher._states import Context
+from m2kt.teacher._edges import Edge
+from m2kt.teacher._states import Context, record_contexts
 from m2kt.teacher._teacher import Teacher
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+NOT_MEASURED = -1.0
 
 
 class ConceptSource(Protocol):
-    """What differs between the values of ``--concepts``. Steps are explained in the same way for all of them."""
+    """What differs between the values of ``--concepts``. Programs are found in the same way for all of them."""
 
-    def measure_effects(self, teacher: Teacher, corpus: Corpus, *, seed: int) -> None:
-        """Set ``causes.effect`` (and ``copy_rate``, where it can) of every trie node, by earlier unit."""
+    def effects(self, teacher: Teacher, edges: Sequence[Edge], *, seed: int) -> list[float]:
+        """By edge: how much the unit read decides the step, 0..1; -1 where that cannot be told."""
 
     def context_weights(self, teacher: Teacher, contexts: Sequence[Context], layer: int) -> Floats:
         """Weights (N,) of contexts in the mean state of their concept."""
@@ -48,25 +49,17 @@ class EqualWeights:
         return vectors_KD
 
 
-class NodeContexts(NamedTuple):
-    """A trie node with the contexts of its first samples."""
-
-    trie: TemplateTrie
-    node: TrieNode
-    contexts: list[Context]
-
-    @property
-    def columns_NU(self) -> Ints:
-        """Symbols of the units before the node, by context."""
-        return self.trie.symbols_NU[self.node.samples[: len(self.contexts)], : self.node.depth]
-
-
-def contexts_by_node(corpus: Corpus, per_node: int) -> list[NodeContexts]:
-    """Contexts of up to ``per_node`` samples of every node whose unit varies."""
-    nodes = []
-    for trie in corpus.tries:
-        for node in trie.nodes:
-            if len({trie.samples[i].units[node.depth].text for i in node.samples}) > 1:
-                contexts = [Context(trie.samples[i], node.depth) for i in node.samples[:per_node]]
-                nodes.append(NodeContexts(trie, node, contexts))
-    return nodes
+def states_by_edge(
+    teacher: Teacher, edges: Sequence[Edge], per_edge: int, layer: int, stage: str
+) -> list[tuple[Floats, Ints]]:
+    """By edge: the states (N, D) that predict its first steps, and a number for the symbol that each reads (N,)."""
+    uses = [[use for use in edge.uses if use.symbol is not None][:per_edge] for edge in edges]
+    x_ND = record_contexts(teacher, [use.context for members in uses for use in members], [layer], stage)[:, 0]
+    found, start = [], 0
+    for members in uses:
+        symbols = [use.symbol for use in members]
+        number = {symbol: i for i, symbol in enumerate(dict.fromkeys(symbols))}
+        label_N = np.array([number[symbol] for symbol in symbols], dtype=np.int32)
+        found.append((x_ND[start : start + len(members)], label_N))
+        start += len(members)
+    return found

@@ -13,26 +13,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from m2kt.models import BlockOutput, blocks, hidden_of
-from m2kt.teacher._corpus import Corpus
+from m2kt.teacher._edges import Edge
 from m2kt.teacher._states import Context
 from m2kt.teacher._teacher import Teacher
-from m2kt.teacher.sources._base import EqualWeights, Floats, contexts_by_node
+from m2kt.teacher.sources._base import NOT_MEASURED, EqualWeights, Floats
 
-PER_NODE = 4
+PER_EDGE = 4
 MIN_SHARE = 0.1  # of a step's largest attribution; smaller ones count as none
 
 
 class Gradient(EqualWeights):
     """Attribution to input embeddings for effects; contexts weighted by how much their state drives the choice."""
 
-    def measure_effects(self, teacher: Teacher, corpus: Corpus, *, seed: int) -> None:
-        """Effect of a unit: its share of the step's largest |gradient x input|, averaged over samples."""
-        for _, node, contexts in contexts_by_node(corpus, PER_NODE):
-            sums_U = np.zeros(node.depth)
-            for context in contexts:
-                sums_U += self._attribution(teacher, context)[: node.depth]
-            shares = (sums_U / len(contexts)).tolist()
-            node.causes.effect = {u: share if share > MIN_SHARE else 0.0 for u, share in enumerate(shares)}
+    def effects(self, teacher: Teacher, edges: Sequence[Edge], *, seed: int) -> list[float]:
+        """The share of the step's largest |gradient x input|, averaged over samples."""
+        return [self._effect(teacher, edge) for edge in edges]
+
+    def _effect(self, teacher: Teacher, edge: Edge) -> float:
+        uses = edge.uses[:PER_EDGE]
+        if not uses:
+            return NOT_MEASURED
+        shares = [max(self._attribution(teacher, use.context)[list(use.held)].tolist()) for use in uses]
+        mean = sum(shares) / len(shares)
+        return mean if mean > MIN_SHARE else 0.0
 
     def _attribution(self, teacher: Teacher, context: Context) -> NDArray[np.float64]:
         """By unit (U,), as a share of the largest."""
