@@ -37,7 +37,7 @@ def test_inspect(encoding: str, packet: Path) -> None:
     process = m2kt(encoding, "inspect", packet)
     assert process.returncode == 0, process.stderr
     text = process.stdout.decode(encoding)
-    assert ("□" in text) == (encoding == "utf-8") and ("copy the last _ before" in text) == (encoding != "utf-8")
+    assert ("□" in text) == (encoding == "utf-8") and ("copy the last _ back from" in text) == (encoding != "utf-8")
     assert ("語" if encoding == "utf-8" else "\\u8a9e") in text
     assert ("\\xe4" if encoding == "ascii" else "ä") in text
 

@@ -102,11 +102,11 @@ def test_a_trace_of_hundreds_of_units_is_one_legible_picture() -> None:
 def test_the_state_chart_leads_from_the_start_to_the_end() -> None:
     packet = sample_packet(verbalised=True)
     chart = state_chart(packet.program)
-    assert [state.name for state in chart] == ["start", "□", "□ □", "□ □ □", ";", "' >'", "' >' □", "."]
+    assert [state.name for state in chart] == ["start", "□", "□ □", "□ □ □", ";", ">", "> □", "."]
     assert [state.layer for state in chart] == [0, 1, 2, 2, 3, 3, 4, 5] and [s.ends for s in chart] == [False] * 7 + [
         True
     ]
-    assert chart[3].following == {5: ["' >'"], 4: [";"]} and chart[4].following == {1: [" □"]}
+    assert chart[3].following == {5: [">"], 4: [";"]} and chart[4].following == {1: ["□"]}
     lines = [line.text for line in chart[3].lines]
     assert lines == ["is where [□] looked before 2 before the answer's start?", "there: write ' >'", "before: write ;"]
     svg = draw_states(packet.program)

@@ -113,6 +113,7 @@ def _set_layers(program: Program, chart: list[ChartState]) -> None:
 _WIDTH, _LINE, _HEAD, _GAP_X, _GAP_Y = 290.0, 15.0, 24.0, 54.0, 30.0
 _CHARACTERS = 44  # of a line
 _INDENT = 2
+_LABEL = 8  # characters of an arrow
 _MOST_LINES = 24  # of a box; the rest is counted
 
 
@@ -129,6 +130,7 @@ class _Box:
 class _Arrow:
     path: str
     label: str
+    short: str
     x: float
     y: float
     back: bool
@@ -193,4 +195,5 @@ def _arrow(start: _Box, end: _Box, written: list[str], number: int) -> _Arrow:
     else:
         x1, y1, bend = end.x + _WIDTH, end.y + _HEAD / 2, _GAP_X * 0.8
         path = f"M{x0:.1f} {y0:.1f}C{x0 + bend:.1f} {y0:.1f} {x1 + bend:.1f} {y1:.1f} {x1:.1f} {y1:.1f}"
-    return _Arrow(path, label, x0 + 4, y0 - 3, not forward)
+    short = label if len(label) <= _LABEL else label[: _LABEL - 1] + "…"
+    return _Arrow(path, label, short, x0 + 4, y0 - 3, not forward)

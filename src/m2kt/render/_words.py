@@ -30,18 +30,18 @@ from m2kt.render._text import shown
 
 
 def mask_text(mask: str, program: Program) -> str:
-    """A mask for people: ``□`` is a symbol, ``□1`` one of class 1 where there are several classes."""
+    """A mask for people, without its leading space: ``□`` is a symbol, ``□1`` one of class 1 if there are several."""
     if mask == "":
         return "start"
     head, symbol, number = mask.rpartition(MASK)
     if not symbol:
-        return shown(mask)
-    return shown(head + MASK + ("" if len(set(program.classes)) == 1 else number)).replace("'", "")
+        return shown(mask.removeprefix(" ")) if mask.strip() else shown(mask)
+    return shown(head.strip() + MASK + ("" if len(set(program.classes)) == 1 else number))
 
 
 def state_text(after: Sequence[str], program: Program) -> str:
     """The masks behind which a state stands."""
-    return " ".join(mask_text(mask, program).strip() or "␣" for mask in after)
+    return " ".join(mask_text(mask, program) for mask in after)
 
 
 def pointer_text(pointer: Pointer, program: Program) -> str:
@@ -69,13 +69,20 @@ def pointer_text(pointer: Pointer, program: Program) -> str:
 
 
 def _seek_text(seek: Seek, program: Program) -> str:
-    kind, of = _kind_text(seek.kind, program), pointer_text(seek.of, program)
+    kind = _kind_text(seek.kind, program)
     if seek.nth == Count():
-        text = f"the first {kind} from {of} on" if seek.step > 0 else f"the last {kind} before {of}"
+        text = f"the {'first' if seek.step > 0 else 'last'} {kind} {_way_text(seek, program)}"
     else:
-        text = f"{kind} number {_count_text(seek.nth, program)} {'from' if seek.step > 0 else 'back from'} {of}"
+        text = f"{kind} number {_count_text(seek.nth, program)} {_way_text(seek, program)}"
     keys = [_same_text(same, program) for same in seek.same]
     return text + (f" that has {' and '.join(keys)}" if keys else "")
+
+
+def _way_text(seek: Seek, program: Program) -> str:
+    ways = {("start", 1): "from the question's start", ("answer", 1): "of the answer"}
+    ways |= {("answer", -1): "back from the question's end", ("here", -1): "back from here"}
+    short = ways.get((seek.of.at, seek.step))
+    return short or f"{'from' if seek.step > 0 else 'back from'} {pointer_text(seek.of, program)}"
 
 
 def _same_text(same: Same, program: Program) -> str:
