@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from attacks.__main__ import ATTACKS
 from tests.packet.samples import SPEC, sample_packet
 from tests.tiny import char_tokenizer, save_tiny
 
@@ -20,6 +21,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packet.save(root / "packet")
     packet.save(root / "edited")
     (root / "edited" / "README.md").write_text("hello")
+    ATTACKS["version-unknown"].write(root / "later")
+    ATTACKS["program-cases-overlap"].write(root / "unclear")
     symbols = ["a", "b", "I will hurt you"]
     packet.replace(program=packet.program.model_copy(update={"symbols": symbols})).save(root / "rude")
     (root / "thesis").mkdir()
