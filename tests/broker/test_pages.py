@@ -167,8 +167,8 @@ def test_packet_page_shows_all_sections(library: ApiClient) -> None:
     ):
         assert text in page.text, text
     headings = [e.text for e in page.all("h2")]
-    assert "Concepts" in headings and "Graph" in headings and "Fidelity" in headings and "Data ledger" in headings
-    assert len(page.all("svg", class_="graph")) == 2 and len(page.all("svg")) >= 3
+    assert {"Concepts", "Program", "Traces", "Fidelity", "Data ledger"} <= set(headings)
+    assert len(page.all("svg", class_="graph")) == 2 and len(page.all("svg", class_="states")) == 1
     cells = [e.text for e in page.all("td", class_="tint")]
     assert len(cells) == 9 and set(cells) <= {"~a", "~b", "~c"}
     command = page.all("pre", class_="command")[0].text
@@ -258,7 +258,7 @@ def test_implausible_numbers_are_drawn_within_bounds(api: ApiClient) -> None:
     packet = _packet_with_attention(1e8)
     api.publish(packet)
     page = packet_page(api, packet)
-    assert "cannot be drawn" not in page.text and len(page.all("svg")) == 4
+    assert "cannot be drawn" not in page.text and len(page.all("svg")) == 5
 
 
 def test_failed_drawing_leaves_the_record(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:

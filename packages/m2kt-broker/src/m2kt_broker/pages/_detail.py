@@ -124,7 +124,7 @@ def _overview(manifest: Manifest, stored_bytes: int) -> list[Block]:
     tiles = Tiles(
         [
             Tile("Concepts", f"{manifest.ledger.concepts:,}", "rows of the rules"),
-            Tile("Agreement", percent(fidelity.agreement), "graph and teacher, on fresh prompts"),
+            Tile("Agreement", percent(fidelity.agreement), "program and teacher, on fresh prompts"),
             Tile("Coverage", percent(fidelity.coverage), "of fresh prompts have a complete rollout"),
             Tile("Causal edges", percent(fidelity.causal_edge_share), "have an effect when cut"),
             Tile("Verbalised", percent(manifest.verbalised, 0), "of the outputs are text (v)"),

@@ -1,4 +1,4 @@
-"""Figures of a packet: rules, concept map, graph, attention. Drawn by :mod:`m2kt.render`, and cached."""
+"""Figures of a packet: rules, concept map, program, traces, attention. Drawn by :mod:`m2kt.render`, and cached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from anyio.to_thread import run_sync
 
 from m2kt.errors import M2KTError
 from m2kt.packet import describe
-from m2kt.render import attention_blocks, blocks_html, graph_blocks, map_blocks, rule_blocks, summarise_graph
+from m2kt.render import (
+    CHART,
+    attention_blocks,
+    blocks_html,
+    graph_blocks,
+    map_blocks,
+    program_blocks,
+    rule_blocks,
+    summarise_graph,
+)
 
 from .._service import Broker
 
@@ -64,6 +73,7 @@ class DrawingCache:
         self._sections[blob] = [
             DrawnSection("Concepts", "concepts", "", blocks_html(rule_blocks(describe(packet)))),
             DrawnSection("Concept map", "map", "", blocks_html(map_blocks(packet))),
+            DrawnSection("Program", "program", CHART, blocks_html(program_blocks(packet))),
             DrawnSection("Traces", "graph", GRAPH_LEGEND, blocks_html(graph)),
             DrawnSection("Attention", "attention", ATTENTION_LEGEND, blocks_html(attention_blocks(packet))),
         ]
