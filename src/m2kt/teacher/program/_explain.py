@@ -22,7 +22,7 @@ from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, 
 
 SAMPLE = 360  # rows on which explanations are looked for; they are checked on all
 SMALL_SAMPLE, SMALL_SAMPLES = 64, 5  # for a teacher that makes slips
-MAX_REPAIRS = 6  # times that rows which contradict join the sample
+MAX_REPAIRS = 4  # times that rows which contradict join the sample
 MAX_ASKED = 240  # questions of a sort that a clause may ask, cheapest first
 CHANCE_BITS = 8.0  # by which a clause must beat chance
 MAX_LITERALS = 12
@@ -99,7 +99,7 @@ class Explainer:
                 best, best_rules = Explained(decision, wrong), list(self.rules)
             if len(wrong) <= self.budget * len(state.rows):
                 break
-            more = wrong[self.rng.permutation(len(wrong))[:80]]
+            more = wrong[self.rng.permutation(len(wrong))[:120]]
             chosen = np.union1d(chosen, more)
         if best is not None:
             self.rules[:] = best_rules
@@ -248,7 +248,11 @@ class _Attempt:
             copy = self._copy(rows, stage, lead)
             if copy is not None:
                 return copy
-        light = self._clauses(rows, lead, 1, 1, literals=False) or self._rule(rows, lead, 2, 3)
+        light = (
+            self._clauses(rows, lead, 1, 1, literals=False)
+            or self._rule(rows, lead, 2, 3)
+            or self._clauses(rows, lead, 2, 2, literals=False)
+        )
         if light is not None or not heavy:
             return light
         return (

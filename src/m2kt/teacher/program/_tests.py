@@ -15,9 +15,10 @@ from m2kt.teacher.program._columns import Column, Columns
 from m2kt.teacher.program._traces import NONE
 
 MAX_SYMBOLS = 40  # that may be asked for by name
-MAX_COLUMNS = 1200  # candidates that are asked about, cheapest first
+MAX_COLUMNS = 600  # candidates that are asked about, cheapest first
+MAX_NAMED = 240  # of these, asked about single symbols
 MAX_EQUAL = 28  # cheap columns that are compared with all others
-MAX_COMPARED = 400
+MAX_COMPARED = 240
 MAX_ORDERED = 14
 
 
@@ -98,7 +99,7 @@ class Questions:
 
     def _symbols(self) -> None:
         for number in np.unique(self.name_CN[self.is_symbol_CN])[:MAX_SYMBOLS].tolist():
-            self._add_all(self.name_CN == number, _ask_unit, number, 1.0)
+            self._add_all(self.name_CN[:MAX_NAMED] == number, _ask_unit, number, 1.0)
 
     def _equal(self) -> None:
         columns = self.columns
