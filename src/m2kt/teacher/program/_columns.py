@@ -24,6 +24,7 @@ STAGES = 5
 MAX_KINDS = 40  # of structure, and as many of symbols
 AROUND = 4  # units within which a key must stand from what is looked up
 MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
+MAX_NAMED, MAX_NAMED_CLASS = 12, 6  # single symbols that are searched for, of classes so small
 MAX_KEYS = 48  # pointers whose unit is looked up
 MAX_COUNTERS = 24
 MAX_MARKS = 16  # starting points of searches
@@ -119,7 +120,8 @@ class Columns:
         """Kinds of symbols by what stands around them, commonest first."""
         derived = self.search.traces.derived
         if "symbols" not in derived:
-            derived["symbols"] = KindTables.of(self.search.traces, self._symbol_kinds()).kinds
+            kinds = [*self._symbol_kinds(), *self.named]
+            derived["symbols"] = KindTables.of(self.search.traces, kinds).kinds
         return cast(list[Kind], derived["symbols"])
 
     @property
@@ -168,6 +170,20 @@ class Columns:
         """The classes of symbols, or any symbol where there is one class."""
         n_classes = int(self.search.traces.class_S.max(initial=0)) + 1
         return [Kind(own=f"{MASK}{c}") for c in range(n_classes)] if n_classes > 1 else [Kind(own=MASK)]
+
+    @property
+    def named(self) -> list[Kind]:
+        """Single symbols of small classes that answers hold."""
+        derived = self.search.traces.derived
+        if "named" not in derived:
+            traces = self.search.traces
+            u_U = np.arange(traces.name_MU.shape[1])
+            written = np.unique(traces.name_MU[u_U >= traces.prompt_M[:, None]])
+            size_C = np.bincount(traces.class_S, minlength=1)
+            symbols = [s for s in written.tolist() if 0 <= s < traces.n_symbols]
+            small = [s for s in symbols if size_C[traces.class_S[s]] <= MAX_NAMED_CLASS]
+            derived["named"] = [Kind(own=s) for s in small[:MAX_NAMED]]
+        return cast(list[Kind], derived["named"])
 
     def _symbol_kinds(self) -> list[Kind]:
         traces = self.search.traces

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._pointers import Decision, WriteCopy, WriteLiteral, WriteRule, leaves
+from m2kt.packet._pointers import Decision, Pointer, WriteCopy, WriteLiteral, WriteRule, leaves
 from m2kt.teacher.program._columns import Column, Columns
 from m2kt.teacher.program._evaluate import Evaluator, Looked
 from m2kt.teacher.program._tests import Questions
@@ -79,8 +79,16 @@ class StateRows:
 class Explainer:
     """Finds the decision of one state."""
 
-    def __init__(self, state: StateRows, rules: list[int], budget: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        state: StateRows,
+        rules: list[int],
+        budget: float,
+        rng: np.random.Generator,
+        copied: Pointer | None = None,
+    ) -> None:
         self.state, self.rules, self.budget, self.rng = state, rules, budget, rng
+        self.copied = copied  # the pointer that all symbols are copied from, where it is known
 
     def explain(self, heavy: bool) -> Explained | None:
         """The decision, checked on all rows; None where nothing fits."""
@@ -240,6 +248,8 @@ class _Attempt:
     # -- content ----------------------------------------------------------------------------------------------------
     def _content(self, rows: NDArray[np.intp], lead: str, heavy: bool) -> Decision | None:
         """What symbol is written on these rows."""
+        if self.explainer.copied is not None:
+            return WriteCopy(source=self.explainer.copied, lead=lead)
         written_N = self.written_N[rows]
         symbol = int(written_N[0])
         if (written_N == symbol).all() and len(rows) >= 5:

@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Rule
-from m2kt.packet._pointers import Decision, Test, WriteCopy, WriteRule
+from m2kt.packet._pointers import Decision, Test, WriteCopy, WriteRule, leaves
 from m2kt.packet._program import Program, State
 from m2kt.probes import Unit
+from m2kt.teacher.program._columns import Columns
+from m2kt.teacher.program._evaluate import Looked
 from m2kt.teacher.program._explain import Explainer, StateRows
-from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Rows, Traces
+from m2kt.teacher.program._looks import Looks, ways
+from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Search, Traces
 
 MAX_WRONG = 0.0
 FIRST_CONTEXT = 2  # masks by which states are told apart at first
@@ -76,6 +79,8 @@ class Induction:
         self.decisions: dict[tuple[str, ...], Decision] = {}
         self.rules: list[int] = []  # arity of each
         self.known: dict[tuple[str, ...], Decision] = {}
+        self.looks = Looks(traces, self.rows)
+        self.looked: dict[tuple[str, ...], Ints] = {}  # by state that uses it: where the last step before each looked
         self.resisted: list[Resisted] = []
 
     def run(self, known: Program | None = None) -> Induced:
@@ -97,17 +102,16 @@ class Induction:
             groups[self.before[i][-size:]].append(i)
         return {after: np.array(members) for after, members in groups.items()}
 
-    def _state_rows(self, index: NDArray[np.intp]) -> StateRows:
-        return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index])
+    def _state_rows(self, index: NDArray[np.intp], looked_N: Ints | None = None) -> StateRows:
+        looked: Looked = {} if looked_N is None else {None: [looked_N]}
+        return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index], looked)
 
     def _explain(self, after: tuple[str, ...], index: NDArray[np.intp]) -> None:
-        """Explain a state simply, or split it by the mask before, or explain it at any price."""
+        """Explain a state simply, or as a loop, or split it by the mask before, or explain it at any price."""
         state = self._state_rows(index)
-        allowed = self.budget * len(index)
+        allowed = int(self.budget * len(index))
         if after in self.known:
-            wrong = Explainer(state, self.rules, self.budget, self.rng).wrong(self.known[after])
-            if len(wrong) <= allowed:
-                self.decisions[after], self.states[after] = self.known[after], index
+            if self._keep(after, index, allowed):
                 return
         elif any(longer[-len(after) :] == after for longer in self.known):
             for longer, part in self._contexts(index, len(after) + 1).items():
@@ -118,6 +122,8 @@ class Induction:
         if self.budget and (explained is None or len(explained.wrong) > allowed):
             explained = explainer.explain_despite_slips()
         if explained is None or len(explained.wrong) > allowed:
+            if self._loop(after, index, allowed):
+                return
             for size in range(len(after) + 1, MAX_CONTEXT + 1):
                 parts = self._contexts(index, size)
                 if len(parts) > 1:
@@ -129,10 +135,60 @@ class Induction:
                 explained = heavy
         wrong = len(index) if explained is None else len(explained.wrong)
         if explained is not None:
-            self.decisions[after], self.states[after] = explained.decision, index
+            self._decide(after, index, explained.decision, None)
         if wrong > allowed:
             writes = [m for m, _ in Counter(state.masks).most_common()]
             self.resisted.append(Resisted(after, len(index), wrong, writes))
+
+    def _decide(
+        self, after: tuple[str, ...], index: NDArray[np.intp], decision: Decision, looked_N: Ints | None
+    ) -> None:
+        """Keep a state's decision, and where its steps look."""
+        self.decisions[after], self.states[after] = decision, index
+        if looked_N is not None:
+            self.looked[after] = looked_N
+        state = self._state_rows(index, looked_N)
+        for leaf, _, rows in state.all.leaves(decision, np.arange(len(index))):
+            sources = leaf.sources if isinstance(leaf, WriteRule) else []
+            if isinstance(leaf, WriteCopy):
+                sources = [leaf.source]
+            self.looks.own_N[index[rows]] = state.all.place(sources[0])[rows] if sources else NONE
+
+    def _loop(self, after: tuple[str, ...], index: NDArray[np.intp], allowed: int) -> bool:
+        """Whether the steps go on from where the last one looked; then the state is explained."""
+        state = self._state_rows(index)
+        copies = np.array(state.is_symbol_L)[state.label_N]
+        if not copies.any():
+            return False
+        columns = Columns(Search(self.traces, state.rows.take(np.arange(1))))
+        every = ways(columns.symbol_kinds, [*columns.structures, *columns.named])
+        found = self.looks.loop(index, copies, state.written_N, every, allowed)
+        if found is None:
+            return False
+        pointer, looked_N = found
+        looping = self._state_rows(index, looked_N)
+        explained = Explainer(looping, self.rules, self.budget, self.rng, pointer).explain(heavy=False)
+        if explained is None or len(explained.wrong) > allowed:
+            return False
+        self._decide(after, index, explained.decision, looked_N)
+        return True
+
+    def _keep(self, after: tuple[str, ...], index: NDArray[np.intp], allowed: int) -> bool:
+        """Whether a known decision still accounts for the steps; then it stays."""
+        decision = self.known[after]
+        looked_N = None
+        if '"back"' in decision.model_dump_json():
+            way = next(leaf.source for leaf in leaves(decision) if isinstance(leaf, WriteCopy))
+            state = self._state_rows(index)
+            copies = np.array(state.is_symbol_L)[state.label_N]
+            looked_N = self.looks.along(way, index, copies)
+            if looked_N is None:
+                return False
+        state = self._state_rows(index, looked_N)
+        if len(Explainer(state, self.rules, self.budget, self.rng).wrong(decision)) > allowed:
+            return False
+        self._decide(after, index, decision, looked_N)
+        return True
 
     # -- writing ----------------------------------------------------------------------------------------------------
     def _write(self) -> Induced:
@@ -178,7 +234,7 @@ class Induction:
         """The rows of each rule, as the teacher was seen to apply it."""
         tables: dict[int, dict[tuple[int, ...], Counter[int]]] = {}
         for after, decision in self.decisions.items():
-            state = self._state_rows(self.states[after])
+            state = self._state_rows(self.states[after], self.looked.get(after))
             for leaf, _, rows in state.all.leaves(decision, np.arange(len(state.rows))):
                 if not isinstance(leaf, WriteRule):
                     continue
@@ -250,4 +306,3 @@ def _rewrite(
     return decision
 
 
-__all__ = ["NONE", "Induced", "Induction", "Ints", "Resisted", "Rows", "WriteCopy", "induce"]

@@ -1,0 +1,137 @@
+"""Where steps looked, and loops that go on from there: the next unit of a kind behind the one copied last.
+
+A loop cannot be read off its rows one by one, for where a step looked is not written down. So a way to go on is
+supposed, followed from the first step of each run, and kept if it finds what is written at every step.
+Letters: N rows, in the order of the traces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.packet import Back, Kind, Move, Pointer, Seek
+from m2kt.teacher.program._traces import NONE, Ints, Rows, Search, Traces
+
+UNKNOWN = -2  # the step is not explained yet
+STEPS = (1, -1, 2, -2, 3, -3)
+LAST = Back(state=None, argument=0)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to go on from the place looked at last."""
+
+    pointer: Pointer
+    follow: Callable[[Search, Ints], Ints]
+
+
+def ways(kinds: list[Kind], marks: list[Kind]) -> Iterator[Way]:
+    """Ways to go on, simple ones first: so many units on, to the next of a kind, or so far from the next mark."""
+    for by in STEPS:
+        yield Way(Move(of=LAST, by=by), _moved(by))
+    for kind in kinds:
+        yield Way(Seek(of=Move(of=LAST, by=1), step=1, kind=kind), _sought(1, kind))
+        yield Way(Seek(of=LAST, step=-1, kind=kind), _sought(-1, kind))
+    for mark in marks:
+        for by in (-1, -2, -3, 1, 2):
+            for step, start in ((1, 1 - by), (-1, -by)):
+                seek = Seek(of=Move(of=LAST, by=start) if start else LAST, step=1 if step > 0 else -1, kind=mark)
+                yield Way(Move(of=seek, by=by), _beside(start, step, mark, by))
+
+
+def _moved(by: int) -> Callable[[Search, Ints], Ints]:
+    return lambda search, from_N: search.move(from_N, by)
+
+
+def _sought(step: int, kind: Kind) -> Callable[[Search, Ints], Ints]:
+    def follow(search: Search, from_N: Ints) -> Ints:
+        begin_N = search.move(from_N, 1) if step > 0 else from_N
+        return search.seek(begin_N, step, kind, 0)
+
+    return follow
+
+
+def _beside(start: int, step: int, mark: Kind, by: int) -> Callable[[Search, Ints], Ints]:
+    def follow(search: Search, from_N: Ints) -> Ints:
+        begin_N = search.move(from_N, start) if start else from_N
+        return search.move(search.seek(begin_N, step, mark, 0), by)
+
+    return follow
+
+
+class Looks:
+    """Where each step looked: UNKNOWN, NONE (a literal), or a place."""
+
+    def __init__(self, traces: Traces, rows: Rows) -> None:
+        self.traces, self.rows = traces, rows
+        self.own_N = np.full(len(rows), UNKNOWN, dtype=np.int32)
+        first_N = np.ones(len(rows), dtype=bool)
+        first_N[1:] = rows.trace_N[1:] != rows.trace_N[:-1]
+        self._first_N = np.maximum.accumulate(np.where(first_N, np.arange(len(rows)), 0))
+
+    def before(self) -> Ints:
+        """Where the last step before each row looked that looked somewhere; UNKNOWN, or NONE where there is none."""
+        n_N = np.arange(len(self.rows))
+        last_N = np.maximum.accumulate(np.where(self.own_N != NONE, n_N, -1))
+        last_N = np.concatenate([[-1], last_N[:-1]])
+        found_N = last_N >= self._first_N
+        return np.where(found_N, self.own_N[np.maximum(last_N, 0)], NONE).astype(np.int32)
+
+    def loop(
+        self, index: NDArray[np.intp], copies: NDArray[np.bool_], written_N: Ints, every: Iterable[Way], allowed: int
+    ) -> tuple[Pointer, Ints] | None:
+        """The way by which the steps ``index`` go on, and where the last step before each looked.
+
+        Args:
+            copies: which of the steps write a symbol.
+            every: the ways that are tried.
+            written_N: the unit that each writes.
+            allowed: steps that may differ.
+        """
+        before_N = self.before()
+        begun = index[copies & (before_N[index] != UNKNOWN)]
+        if not len(begun):
+            return None
+        search = Search(self.traces, self.rows.take(begun))
+        name_N = written_N[copies & (before_N[index] != UNKNOWN)]
+        for way in every:
+            found_N = self.traces.at(search.rows, way.follow(search, before_N[begun]))
+            if np.count_nonzero(found_N != name_N) > allowed:
+                continue
+            looked_N = self._follow(way, index, copies)
+            if looked_N is None:
+                continue
+            search_all = Search(self.traces, self.rows.take(index))
+            wrong_N = self.traces.at(search_all.rows, way.follow(search_all, looked_N)) != written_N
+            if np.count_nonzero(wrong_N & copies) <= allowed:
+                return way.pointer, looked_N
+        return None
+
+    def along(self, pointer: Pointer, index: NDArray[np.intp], copies: NDArray[np.bool_]) -> Ints | None:
+        """``looked`` of a loop that is known; None if a run has no beginning."""
+        seek = pointer.of if isinstance(pointer, Move) else pointer
+        kinds = [seek.kind] if isinstance(seek, Seek) else []
+        way = next((way for way in ways(kinds, kinds) if way.pointer == pointer), None)
+        return None if way is None else self._follow(way, index, copies)
+
+    def _follow(self, way: Way, index: NDArray[np.intp], copies: NDArray[np.bool_]) -> Ints | None:
+        """Where the last step before each row looked, if the rows go on this way; None if a run has no beginning."""
+        kept_N = self.own_N.copy()
+        self.own_N[index[~copies]] = NONE
+        waiting = index[copies]
+        while len(waiting):
+            before_N = self.before()
+            ready_N = before_N[waiting] != UNKNOWN
+            if not ready_N.any():
+                self.own_N = kept_N
+                return None
+            ready, waiting = waiting[ready_N], waiting[~ready_N]
+            search = Search(self.traces, self.rows.take(ready))
+            self.own_N[ready] = np.maximum(way.follow(search, before_N[ready]), NONE)
+        looked_N = self.before()[index]
+        self.own_N = kept_N
+        return looked_N
