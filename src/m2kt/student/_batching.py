@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from m2kt.packet import Program, Trace
+from m2kt.packet import Program, Trace, TracedUnit
 from m2kt.student._tokenisation import LEADING_SPACE, encode_trace, leading_space_tokens
 from m2kt.student.cal import CALConfig, Supervision
 
@@ -38,7 +38,9 @@ class EncodedTrace:
     leaf_T: list[int]
     """Leaf of the program that writes the unit."""
     token_index_T: list[int]
-    """Token index within the unit."""
+    """Head of phi: token index within the unit; of the executed reader with the leading space."""
+    content_T: list[int]
+    """Row of [concepts; symbols; literals] that the token belongs to; of the executed reader."""
     concept_T: list[int]
     source_TA: list[list[int]]
     """Last token of each argument, or of the copied unit."""
@@ -73,7 +75,7 @@ class Encoder:
 
     def __init__(self, program: Program, tokenizer: PreTrainedTokenizerBase) -> None:
         self.program, self.tokenizer = program, tokenizer
-        self.first_place = program.first_leaves()
+        self.first_leaf = program.first_leaves()
         self.arity = max(1, max((r.arity for r in program.rules), default=1))
 
     def __call__(self, trace: Trace, bank_index_K: NDArray[np.int64], config: CALConfig) -> EncodedTrace:
@@ -100,6 +102,7 @@ class Encoder:
             class_T=empty(),
             leaf_T=empty(),
             token_index_T=empty(),
+            content_T=empty(),
             concept_T=empty(),
             source_TA=[[IGNORE] * self.arity for _ in range(n)],
             copied_T=empty(),
@@ -108,6 +111,8 @@ class Encoder:
         for t in range(n - 1):
             if encoded.unit_of_token[t + 1] < trace.n_prompt:
                 out.class_T[t] = CALConfig.NONE
+            elif config.reader == "executed":
+                self._label_content(out, t, tokens_of_unit, config)
             else:
                 self._label(out, t, tokens_of_unit, class_of_literal, config)
         return out
@@ -123,7 +128,7 @@ class Encoder:
         """Label position ``t``, whose next token belongs to the answer."""
         trace, u = out.trace, out.unit_of_token[t + 1]
         unit, step, tokens = trace.units[u], u - trace.n_prompt, tokens_of_unit[u]
-        out.leaf_T[t] = self.first_place[trace.path[step]] + trace.leaf[step]
+        out.leaf_T[t] = self.first_leaf[trace.path[step]] + trace.leaf[step]
         index = tokens.index(t + 1)
         skip = leading_space_tokens(self.tokenizer, [out.ids[i] for i in tokens], unit.lead)
         out.label_T[t] = out.ids[t + 1]
@@ -142,6 +147,27 @@ class Encoder:
             out.source_TA[t][: len(ends)] = ends
         else:
             out.class_T[t] = class_of_literal.get(unit.text[skip:], CALConfig.NONE)
+
+    def _label_content(
+        self, out: EncodedTrace, t: int, tokens_of_unit: dict[int, list[int]], config: CALConfig
+    ) -> None:
+        """Label position ``t`` with what the executed reader injects there."""
+        u = out.unit_of_token[t + 1]
+        unit, longest = out.trace.units[u], config.phases // len(config.leads)
+        out.label_T[t] = out.ids[t + 1]
+        out.content_T[t] = self._content(unit, config)
+        first = 0 if unit.kind == "literal" else config.leads.index(unit.lead) * longest
+        out.token_index_T[t] = first + min(tokens_of_unit[u].index(t + 1), longest - 1)
+        if unit.kind == "rule":
+            out.concept_T[t] = self.program.concept(unit) if tokens_of_unit[u][0] == t + 1 else IGNORE
+
+    def _content(self, unit: TracedUnit, config: CALConfig) -> int:
+        if unit.kind == "rule":
+            return self.program.concept(unit)
+        if unit.kind == "copy":
+            assert unit.symbol is not None
+            return config.n_concepts + unit.symbol
+        return config.n_concepts + len(config.symbols) + config.literals.index(unit.text)
 
 
 def bucket(traces: Sequence[EncodedTrace], waste: float = 0.15) -> list[list[EncodedTrace]]:
@@ -186,6 +212,7 @@ def collate(
         bank_index_BK=torch.tensor(np.stack([trace.bank_index_K for trace in traces]), device=device),
         class_BT=pad([trace.class_T for trace in traces], IGNORE),
         token_index_BT=pad([trace.token_index_T for trace in traces], IGNORE),
+        content_BT=pad([trace.content_T for trace in traces], IGNORE),
         concept_BT=pad([trace.concept_T for trace in traces], IGNORE),
         source_BTA=source_BTA,
         copied_BT=pad([trace.copied_T for trace in traces], IGNORE),

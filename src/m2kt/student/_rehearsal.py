@@ -25,10 +25,13 @@ from m2kt.settings import RehearsalSettings
 from m2kt.student._batching import Batch, Encoder, bucket, collate
 from m2kt.student.cal import CALConfig
 
-MAX_UNITS = 1024  # of a trace
 TABLES_PER_PROMPT = 4
 Draw = tuple[Trace, NDArray[np.int64]]
 """A trace, and per concept the row of [prototype samples; concept vectors] that stands for it."""
+
+
+def _size(draw: Draw | None) -> int:
+    return 0 if draw is None else len(draw[0].units)
 
 
 class PrototypeSamples:
@@ -56,6 +59,7 @@ class Rehearsal:
         seed: of prompts and tables.
         prompts: number of prompts drawn from the probe spec.
         forbidden: concepts that no trace may use.
+        max_units: of a trace; over randomised tables a loop may never end.
     """
 
     def __init__(
@@ -69,9 +73,10 @@ class Rehearsal:
         seed: int,
         prompts: int = 3000,
         forbidden: Collection[int] = (),
+        max_units: int = 1024,
     ) -> None:
         self.program, self.spec, self.settings = program, spec, settings
-        self.execute = ProgramExecutor(program, max_units=MAX_UNITS)
+        self.execute = ProgramExecutor(program, max_units=max_units)
         self.samples = PrototypeSamples(program, np.asarray(symbol_P))
         self.rng = np.random.default_rng(seed)
         self.forbidden = set(forbidden)
@@ -116,8 +121,9 @@ class Rehearsal:
         return output_K, index_K
 
     def draw_trace(self, template: int) -> Draw:
-        """A complete trace of a template over a fresh table."""
+        """A trace of a template over a fresh table: a complete one, if there is one in a few draws."""
         prompts, failure = self.prompts[template], None
+        partial: Draw | None = None
         for _ in range(self.settings.tries):
             prompt = prompts[self._next_prompt[template] % len(prompts)]
             self._next_prompt[template] += 1
@@ -128,6 +134,10 @@ class Rehearsal:
                 if trace.complete and not used & self.forbidden:
                     return trace, index_K
                 failure = trace.failure or "a flagged concept"
+                if not used & self.forbidden and len(trace.units) > max(trace.n_prompt, _size(partial)):
+                    partial = trace, index_K
+        if partial is not None:  # random outputs may never end the loops of a program: its beginning is rehearsed then
+            return partial
         raise PacketError(
             f"no trace of {self.spec.template_text(template)!r} completes over randomised tables after "
             f"{TABLES_PER_PROMPT * self.settings.tries} draws; last obstacle: {failure}"

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from m2kt.errors import ModelError
 from m2kt.models import Encoded, encode_units, special_prefix, token_text
-from m2kt.packet import Program, Trace, TracedUnit
+from m2kt.packet import Program, Trace, TracedUnit, WriteLiteral, leaves
 
 Tokens = tuple[int, ...]
 LEADING_SPACE = " "
@@ -33,8 +33,12 @@ class Tokenisation:
     """Per symbol, all its token sequences, prompts included."""
     answer_forms: list[Counter[Tokens]]
     """Per symbol, its token sequences in answers with their counts, without a separate leading space."""
+    lead_forms: dict[str, list[Counter[Tokens]]]
+    """By leading space that answers put before symbols, the same with the leading space."""
     literals: dict[str, Tokens]
     """Literals of answers."""
+    literal_units: dict[str, Tokens]
+    """Units that the program writes literally, with their leading space."""
     context: list[Tokens]
     """Literals of prompts that answers do not contain."""
     unit_length: int
@@ -62,8 +66,17 @@ class Tokenisation:
     @property
     def answer_tokens(self) -> set[int]:
         """All tokens that occur in answers."""
-        forms = (tokens for counter in self.answer_forms for tokens in counter)
-        return {token for form in (*forms, *self.literals.values()) for token in form}
+        counters = (*self.answer_forms, *(c for forms in self.lead_forms.values() for c in forms))
+        forms = (tokens for counter in counters for tokens in counter)
+        units = (*forms, *self.literals.values(), *self.literal_units.values())
+        return {token for form in units for token in form}
+
+    @property
+    def longest_unit(self) -> int:
+        """Tokens of the longest unit, leading space included."""
+        counters = (c for forms in self.lead_forms.values() for c in forms)
+        forms = (tokens for counter in counters for tokens in counter)
+        return max(map(len, (*forms, *self.literal_units.values())), default=1)
 
 
 def leading_space_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], leading_space: str) -> int:
@@ -97,7 +110,7 @@ def encode_trace(tokenizer: PreTrainedTokenizerBase, trace: Trace) -> Encoded:
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, program: Program, traces: Sequence[Trace]) -> Tokenisation:
     """Collect the token sequences of all units in traces, and of symbols alone and after a space."""
-    collector = _UnitCollector(tokenizer, len(program.symbols))
+    collector = _UnitCollector(tokenizer, program)
     for symbol, text in enumerate(program.symbols):
         collector.add_symbol(symbol, text)
     for trace in traces:
@@ -108,8 +121,17 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, program: Program, traces: Seque
 class _UnitCollector:
     """Collects token sequences of units from one trace after another."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, n_symbols: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, program: Program) -> None:
         self.tokenizer = tokenizer
+        n_symbols = len(program.symbols)
+        all_leaves = [leaf for state in program.states for leaf in leaves(state.decision)]
+        self.literal_texts = {leaf.text for leaf in all_leaves if isinstance(leaf, WriteLiteral)}
+        leads = {leaf.lead for leaf in all_leaves if not isinstance(leaf, WriteLiteral)} or {""}
+        self.alone: dict[str, list[Tokens]] = {lead: [()] * n_symbols for lead in sorted(leads)}
+        self.lead_forms: dict[str, list[Counter[Tokens]]] = {
+            lead: [Counter() for _ in range(n_symbols)] for lead in sorted(leads)
+        }
+        self.literal_units: dict[str, Tokens] = {}
         self.prefix = len(special_prefix(tokenizer))
         self.forms: list[set[Tokens]] = [set() for _ in range(n_symbols)]
         self.answer_forms: list[Counter[Tokens]] = [Counter() for _ in range(n_symbols)]
@@ -131,7 +153,10 @@ class _UnitCollector:
         for leading_space in ("", LEADING_SPACE):
             texts = [leading_space + text]
             if encoded := self._encode(texts[0], partial(encode_units, self.tokenizer, texts)):
-                self.forms[symbol].add(tuple(encoded.ids[self.prefix :]))
+                tokens = tuple(encoded.ids[self.prefix :])
+                self.forms[symbol].add(tokens)
+                if leading_space in self.alone:
+                    self.alone[leading_space][symbol] = tokens
 
     def add_trace(self, trace: Trace) -> None:
         """Add all units of a trace; without effect but a problem if the tokenizer cannot encode it."""
@@ -159,9 +184,11 @@ class _UnitCollector:
         if skip:
             self.literals[LEADING_SPACE] = tokens[:skip]
         if unit.kind == "literal":
+            self.literal_units[unit.text] = tokens
             self.literals[unit.text[skip:]] = tokens[skip:]
         elif unit.symbol is not None:
             self.answer_forms[unit.symbol][tokens[skip:]] += 1
+            self.lead_forms[unit.lead][unit.symbol][tokens] += 1
 
     def tokenisation(self) -> Tokenisation:
         """The result for everything that was added."""
@@ -170,12 +197,21 @@ class _UnitCollector:
                 counter.update(
                     form[leading_space_tokens(self.tokenizer, form, LEADING_SPACE) :] for form in symbol_forms
                 )
+        for lead, counters in self.lead_forms.items():
+            for counter, tokens in zip(counters, self.alone[lead], strict=True):
+                if not counter and tokens:
+                    counter[tokens] += 1
+        for text in self.literal_texts - self.literal_units.keys():  # in no answer of these traces
+            if encoded := self._encode(text, partial(encode_units, self.tokenizer, [text])):
+                self.literal_units[text] = tuple(encoded.ids[self.prefix :])
         first_tokens = {form[0] for symbol_forms in self.forms for form in symbol_forms if form}
         unit_forms = [*self.literals.values(), *(form for counter in self.answer_forms for form in counter)]
         return Tokenisation(
             symbol_tokens=[[list(form) for form in sorted(symbol_forms) if form] for symbol_forms in self.forms],
             answer_forms=self.answer_forms,
+            lead_forms=self.lead_forms,
             literals=dict(sorted(self.literals.items())),
+            literal_units=dict(sorted(self.literal_units.items())),
             context=sorted(self.context - set(self.literals.values())),
             unit_length=max((len(form) for form in unit_forms), default=1),
             space_tokens=sorted(t for t in first_tokens if token_text(self.tokenizer, t).startswith(LEADING_SPACE)),

@@ -18,6 +18,8 @@ from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import (
     Run,
     Supervision,
+    TokenMatcher,
+    UnitMatcher,
     concatenate_states,
 )
 from m2kt.student.cal._heads import (
@@ -77,6 +79,10 @@ class ReaderBase(nn.Module, ABC):
         self._output_maps = VersionedCache(self._compute_output_maps, self._output_tensors)
         self.pool_PD: Tensor | None = None  # prototype samples; in rehearsal only, never saved
         self.noise = 0.0  # standard deviation of the noise on prototype samples, in units of their own
+
+    def matcher(self) -> TokenMatcher:
+        """What this reader gets of each token."""
+        return UnitMatcher(*self.config.alphabet, self.config.trails)
 
     def read(self, run: Run) -> Float[Tensor, "B T X"]:
         """The normalised states of the blocks that the reader reads, concatenated."""

@@ -12,6 +12,9 @@ from typing import Any, TypedDict
 from peft.config import PeftConfig
 
 from m2kt.student.cal._compat import CAL_TYPE
+from m2kt.student.cal._question import QuestionData
+
+READERS = ("executed", "structured", "flat", "none")
 
 
 class RuleStructure(TypedDict):
@@ -53,7 +56,10 @@ class CALConfig(PeftConfig):
     write_layer: int = field(default=0, metadata=_about("Index of the decoder block whose output the reader adds to."))
     reader: str = field(
         default="structured",
-        metadata=_about("'structured' (selector and argument heads), 'flat' (one key per concept) or 'none'."),
+        metadata=_about(
+            "'executed' (runs the packet's program), 'structured' (selector and argument heads), 'flat' (one key per "
+            "concept) or 'none'."
+        ),
     )
     projector: str = field(default="anchored", metadata=_about("phi: 'anchored', 'linear', 'low_rank' or 'mlp'."))
     projector_width: int = field(default=128, metadata=_about("Inner width of phi for 'low_rank' and 'mlp'."))
@@ -115,6 +121,25 @@ class CALConfig(PeftConfig):
         metadata=_about("Per rule: name, arity, family, offset and its rows' argument symbol ids (never the outputs)."),
     )
     phases: int = field(default=1, metadata=_about("Number of token indices in a unit; phi has a head for each."))
+    leads: list[str] = field(
+        default_factory=lambda: [""],
+        metadata=_about(
+            "Leading spaces of written symbols; with several, phi has a head for each token index behind each of them."
+        ),
+    )
+    program: dict[str, Any] | None = field(
+        default=None, metadata=_about("The packet's program without outputs; of the executed reader.")
+    )
+    questions: QuestionData | None = field(
+        default=None, metadata=_about("Which units follow each other in questions; of the executed reader.")
+    )
+    lexicon: str = field(
+        default="", metadata=_about("Texts of the tokens that questions and answers may hold, packed.")
+    )
+    gaps: list[list[int]] = field(
+        default_factory=list,
+        metadata=_about("Tokens that may stand between a question and its answer: a chat's turn of roles."),
+    )
     teacher_width: int = field(default=0, metadata=_about("D, the width of the packet's vectors."))
     flagged: list[int] = field(default_factory=list, metadata=_about("Concepts that the reader must not use."))
     penalties: list[float] = field(
@@ -134,8 +159,8 @@ class CALConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.peft_type = CAL_TYPE
-        if self.reader not in ("structured", "flat", "none"):
-            raise ValueError(f"reader: expected 'structured', 'flat' or 'none', got {self.reader!r}")
+        if self.reader not in READERS:
+            raise ValueError(f"reader: expected one of {', '.join(READERS)}, got {self.reader!r}")
         if self.projector not in ("anchored", "linear", "low_rank", "mlp"):
             raise ValueError(f"projector: expected 'anchored', 'linear', 'low_rank' or 'mlp', got {self.projector!r}")
         if self.gather_rope and self.gather_width % 8:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +51,23 @@ _TOKEN, _POSITION, _ORDINAL, _IN_DOMAIN = map(
 _UNITS_BUT_LAST = slice(int(TokenFeature.UNITS), TokenFeature.TYPES - 1)
 _TYPES_BUT_LAST = slice(int(TokenFeature.TYPES), N_FEATURES - 1)
 _CACHED_SUFFIXES = 1 << 14
+
+
+class TokenMatcher(Protocol):
+    """Computes what a reader gets of each token from token ids alone; column 0 is ``TokenFeature.TOKEN``."""
+
+    def features(
+        self,
+        token_BT: Int[Tensor, "B T"],
+        past_BNX: Int[Tensor, "B N X"] | None = None,
+        real_BT: Bool[Tensor, "B T"] | None = None,
+    ) -> Sequence[Sequence[Row]]:
+        """The features of each token, by row; see :meth:`UnitMatcher.features`."""
+        ...
+
+    def has_content(self, features: Sequence[Sequence[Row]]) -> bool:
+        """Whether the reader may inject something in this pass."""
+        ...
 
 
 class UnitMatcher:
@@ -115,6 +132,10 @@ class UnitMatcher:
         tails = [[]] * len(rows) if past_BNX is None else past_BNX[:, -self.longest :].tolist()
         return [self._row_features(row, tail) for row, tail in zip(rows, tails, strict=True)]
 
+    def has_content(self, features: Sequence[Sequence[Row]]) -> bool:
+        """Whether some token is in-domain."""
+        return any(feature[_IN_DOMAIN] for row in features for feature in row)
+
     def _row_features(self, row: list[int], tail: list[Row]) -> list[Row]:
         tokens, features = [feature[_TOKEN] for feature in tail], list(tail)
         for token in row:
@@ -161,12 +182,13 @@ class UnitMatcher:
         return unit - self.n_symbols + 2
 
 
-def as_tensor(features: list[list[Row]]) -> Int[Tensor, "B T X"]:
+def as_tensor(features: Sequence[Sequence[Row]]) -> Int[Tensor, "B T X"]:
     """Features by row and token."""
     rows, tokens = len(features), len(features[0]) if features else 0
+    width = len(features[0][0]) if tokens else N_FEATURES
     numbers = chain.from_iterable(chain.from_iterable(features))
-    feature_X = np.fromiter(numbers, dtype=np.int64, count=rows * tokens * N_FEATURES)
-    return torch.from_numpy(feature_X.reshape(rows, tokens, N_FEATURES))
+    feature_X = np.fromiter(numbers, dtype=np.int64, count=rows * tokens * width)
+    return torch.from_numpy(feature_X.reshape(rows, tokens, width))
 
 
 @dataclass
@@ -179,7 +201,8 @@ class Supervision:
     leaf_BT: Int[Tensor, "B T"]  # leaf of the packet's program that writes the next unit
     bank_index_BK: Int[Tensor, "B K"]  # rows of [prototype samples; bank] that replace the concepts' vectors
     class_BT: Int[Tensor, "B T"]  # selector class
-    token_index_BT: Int[Tensor, "B T"]  # index of the next token in its unit; above 0 the class is CONTINUE
+    token_index_BT: Int[Tensor, "B T"]  # head of phi for the next token: its index in its unit, see ``CALConfig.leads``
+    content_BT: Int[Tensor, "B T"]  # row of [concepts; symbols; literals] that the next token belongs to
     concept_BT: Int[Tensor, "B T"]  # concept index, if a rule applies
     source_BTA: Int[Tensor, "B T A"]  # token positions of the arguments (of the copied unit, for copies)
     copied_BT: Int[Tensor, "B T"]  # symbol that is copied
@@ -198,6 +221,7 @@ class ReaderOutputs:
     usage_BTK: Float[Tensor, "B T K"] | None = None  # concept weights before flagged concepts are removed
     retrieval_BTK: Float[Tensor, "B T K+1"] | None = None  # the flat reader's, with none as the last column
     continue_BT: Float[Tensor, "B T"] | None = None  # the flat reader's logit of CONTINUE
+    concept_BT: Int[Tensor, "B T"] | None = None  # the executed reader's concept, -1: none
 
 
 def concatenate_states(state_BTE: Sequence[Float[Tensor, "B T E"]]) -> Float[Tensor, "B T X"]:
@@ -213,7 +237,7 @@ class Run:
     """
 
     mask_BN: Bool[Tensor, "B N"]  # which tokens are no padding
-    symbol_BN: Int[Tensor, "B N"]  # symbol that ends at each token
+    all_BNX: Int[Tensor, "B N X"]  # features of all tokens so far
     feature_BTX: Int[Tensor, "B T X"]  # by ``TokenFeature``, of this pass and of deferred tokens
     any_in_domain: bool  # whether some token of this pass is in-domain
     cache: DynamicCache | None
@@ -221,6 +245,11 @@ class Run:
     supervision: Supervision | None = None
     states: dict[int, Tensor] = field(default_factory=dict)  # outputs of the blocks that the reader reads, by index
     outputs: list[ReaderOutputs] = field(default_factory=list)
+
+    @property
+    def symbol_BN(self) -> Int[Tensor, "B N"]:
+        """The symbol that ends at each token."""
+        return self.all_BNX[..., TokenFeature.SYMBOL]
 
     @property
     def n_tokens(self) -> int:
@@ -318,7 +347,7 @@ class RunState:
         self.supervision: Supervision | None = None
         self.last: Run | None = None  # of the previous pass's first reader
         self.handles: dict[int, RemovableHandle] = {}  # of the hooks that store states, by block index
-        self.matchers: dict[str, UnitMatcher] = {}  # by adapter
+        self.matchers: dict[str, TokenMatcher] = {}  # by adapter
         self.blocks: list[Any] = []  # ``ReadingBlock`` modules, collected once because every pass needs them
 
     def begin(
@@ -364,13 +393,13 @@ class RunState:
             mask_BN = mask.bool()
             real_BT = mask_BN[:, n_past:]
         features = matcher.features(token_BT, past_BNX, real_BT)
-        any_in_domain = any(feature[_IN_DOMAIN] for row in features for feature in row)
+        any_in_domain = matcher.has_content(features)
         feature_BTX = all_BNX = as_tensor(features).to(token_BT.device)
         if layer is not None:
             all_BNX = layer.update(feature_BTX[:, None], feature_BTX[:, None, :, :0])[0][:, 0]
         run = Run(
             mask_BN=mask_BN,
-            symbol_BN=all_BNX[..., TokenFeature.SYMBOL],
+            all_BNX=all_BNX,
             feature_BTX=feature_BTX,
             any_in_domain=any_in_domain,
             cache=cache,

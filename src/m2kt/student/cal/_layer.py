@@ -13,10 +13,15 @@ from m2kt.errors import CompatibilityError
 from m2kt.student.cal._base import ReaderBase
 from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import RunState
+from m2kt.student.cal._executed import ExecutedReader
 from m2kt.student.cal._flat import FlatReader
 from m2kt.student.cal._reader import StructuredReader
 
-READERS: dict[str, type[ReaderBase]] = {"structured": StructuredReader, "flat": FlatReader}
+READERS: dict[str, type[ReaderBase]] = {
+    "executed": ExecutedReader,
+    "structured": StructuredReader,
+    "flat": FlatReader,
+}
 
 
 class CALLayer(BaseTunerLayer):

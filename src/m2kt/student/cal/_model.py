@@ -31,7 +31,7 @@ from m2kt.student.cal._base import ReaderBase
 from m2kt.student.cal._cache import count_cached_tokens, inference_mode_for
 from m2kt.student.cal._compat import PREFIX, register_method
 from m2kt.student.cal._config import CALConfig
-from m2kt.student.cal._context import Run, RunState, Supervision, UnitMatcher
+from m2kt.student.cal._context import Run, RunState, Supervision
 from m2kt.student.cal._layer import CALLayer, ReadingBlock, SteeredLinear
 
 
@@ -109,13 +109,13 @@ class CALModel(BaseTuner):
             target.update_layer(adapter_name, peft_config)
         elif isinstance(target, ReadingBlock):
             target.update_layer(adapter_name, peft_config, self._width())
-            self._hook_read_blocks(adapter_name, peft_config)
+            self._hook_read_blocks(adapter_name, peft_config, target)
         else:
             new: nn.Module
             if current_key.replace(".base_layer", "") in (peft_config.reader_modules or ()):
                 new = ReadingBlock(target, adapter_name, peft_config, self._width(), self.state)
                 self.state.blocks.append(new)
-                self._hook_read_blocks(adapter_name, peft_config)
+                self._hook_read_blocks(adapter_name, peft_config, new)
             else:
                 new = SteeredLinear(target, adapter_name, peft_config)
             if adapter_name not in self.active_adapters:
@@ -181,10 +181,10 @@ class CALModel(BaseTuner):
             end = backbone.register_forward_hook(_EndPass(state), always_call=True)
             model._m2kt_cal_hooks = [hook, end]  # type: ignore[assignment]
 
-    def _hook_read_blocks(self, adapter_name: str, config: CALConfig) -> None:
+    def _hook_read_blocks(self, adapter_name: str, config: CALConfig, block: ReadingBlock) -> None:
         """Store the outputs of the blocks that an adapter reads, for the rest of the pass."""
         state, stack = self.state, blocks(self.model)
-        state.matchers[adapter_name] = UnitMatcher(*config.alphabet, config.trails)
+        state.matchers[adapter_name] = cast(ReaderBase, block.cal_reader[adapter_name]).matcher()
         for layer in config.read_layers:
             if layer not in state.handles:
                 state.handles[layer] = _unwrap(stack[layer]).register_forward_hook(_StoreStates(state, layer))

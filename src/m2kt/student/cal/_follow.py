@@ -1,0 +1,238 @@
+"""Following a text with a packet's program: where an answer is due, and what the program writes next.
+
+States are never modified, so several continuations of one text (beams) share what they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from m2kt.packet import Stuck, Tape, TracedUnit
+from m2kt.packet._automaton import Program, ProgramExecutor
+from m2kt.packet._automaton import Run as ProgramRun
+from m2kt.packet._machine import Action
+from m2kt.packet._pointers import WriteCopy, WriteLiteral
+from m2kt.probes import Unit
+from m2kt.student.cal._lexicon import Lexicon, as_bytes
+from m2kt.student.cal._question import Found, QuestionGrammar, QuestionReader, Scan
+
+NOTHING = -1
+_MAX_ANSWERS = 4  # readings of one text as question and answer
+Continues = Callable[[int, str], bool]
+"""Whether the unit that a concept writes goes on behind these bytes, where they are a symbol and the beginning of
+another one."""
+
+
+class Plan(NamedTuple):
+    """What to inject at a token."""
+
+    content: int = NOTHING
+    """Row of [concepts; symbols; literals]."""
+    slot: int = 0
+    """Head of phi: leading space times the longest unit, plus the token's index within its unit."""
+
+
+class Goal(NamedTuple):
+    """The unit that the program writes next."""
+
+    content: int
+    lead: str
+    exact: str | None
+    """Its bytes, where they are known: structure and copies."""
+
+
+class Skill:
+    """A program with everything that following a text needs.
+
+    Args:
+        literals: texts of literals, in the order of their contents.
+        leads: leading spaces of written symbols.
+        longest: tokens of the longest unit.
+        gaps: token sequences that may stand between a question and its answer, such as a chat's turn of roles.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        grammar: QuestionGrammar,
+        lexicon: Lexicon,
+        *,
+        literals: Sequence[str],
+        leads: Sequence[str],
+        longest: int,
+        gaps: Sequence[Sequence[int]] = (),
+    ) -> None:
+        self.program, self.lexicon = program, lexicon
+        self.execute = ProgramExecutor(program)
+        self.questions = QuestionReader(grammar, program.symbols, program.classes)
+        self.n_concepts, self.n_symbols = program.n_concepts, len(program.symbols)
+        first_literal = self.n_concepts + self.n_symbols
+        self.content_of_literal = {text: first_literal + i for i, text in enumerate(literals)}
+        self.slot_of_lead = {lead: i * longest for i, lead in enumerate(leads)}
+        self.longest = longest
+        self.gaps = [tuple(gap) for gap in gaps]
+        self.forms = {lead: {as_bytes(lead + s): i for i, s in enumerate(program.symbols)} for lead in ("", " ")}
+        self.beginnings = {
+            lead: {form[:n] for form in forms for n in range(1, len(form))} for lead, forms in self.forms.items()
+        }
+        self.continues: Continues = lambda concept, part: False
+
+    def goal(self, action: Action, tape: Tape) -> Goal:
+        """What an action writes. Raises ``Stuck`` where a rule has no row."""
+        leaf = action.leaf
+        if isinstance(leaf, WriteLiteral):
+            return Goal(self.content_of_literal.get(leaf.text, NOTHING), "", as_bytes(leaf.text))
+        names = [tape.names[place] for place in action.places]
+        if isinstance(leaf, WriteCopy):
+            name = names[0]
+            if isinstance(name, str):
+                raise Stuck("symbol", f"{name!r} is no symbol")
+            return Goal(self.n_concepts + name, leaf.lead, as_bytes(leaf.lead + self.program.symbols[name]))
+        row = self.execute.rows[leaf.rule].get(tuple(names))  # type: ignore[arg-type]  # structure is in no row
+        if row is None:
+            raise Stuck("row", f"no row for {names}")
+        return Goal(self.program.rules[leaf.rule].offset + row, leaf.lead, None)
+
+    def length(self, goal: Goal, part: str) -> int:
+        """Bytes of the unit at the beginning of ``part``; 0: it is not complete; -1: the program writes none such."""
+        if goal.exact is not None:
+            if part.startswith(goal.exact):
+                return len(goal.exact)
+            if goal.exact.startswith(part):
+                return 0
+            if goal.content >= self.n_concepts + self.n_symbols or goal.content == NOTHING:
+                return -1
+        forms, beginnings = self.forms[goal.lead], self.beginnings[goal.lead]
+        if part in beginnings and not (part in forms and not self._goes_on(goal, part)):
+            return 0
+        return next((n for n in range(len(part), 0, -1) if part[:n] in forms), -1)
+
+    def _goes_on(self, goal: Goal, part: str) -> bool:
+        return goal.content < self.n_concepts and self.continues(goal.content, part)
+
+
+class Answer:
+    """An answer under way behind one question."""
+
+    __slots__ = ("begin", "goal", "index", "part", "rest", "run", "skill", "step")
+
+    def __init__(self, skill: Skill, begin: int, run: ProgramRun) -> None:
+        self.skill, self.begin, self.run = skill, begin, run
+        self.part, self.index = "", 0  # of the unit in progress: its bytes, and its tokens
+        self.rest: str | None = None  # what stands behind the stop, once that is written
+        self.step: tuple[int, Action] | None = None
+        self.goal = Goal(NOTHING, "", None)
+
+    @classmethod
+    def behind(cls, skill: Skill, begin: int, units: Sequence[Unit]) -> Answer | None:
+        """An answer behind a question; None where the program has none."""
+        return cls(skill, begin, skill.execute.begin(units))._aim()
+
+    def _aim(self) -> Answer | None:
+        try:
+            self.step = self.skill.execute.next(self.run)
+            self.goal = self.skill.goal(self.step[1], self.run.tape)
+        except Stuck:
+            return None
+        return self
+
+    def feed(self, text: str) -> Answer | None:
+        """The answer behind one more token; None where the text is not what the program writes."""
+        new = Answer(self.skill, self.begin, self.run)
+        new.part, new.index, new.step, new.goal = self.part + text, self.index + 1, self.step, self.goal
+        while new.part:
+            n = self.skill.length(new.goal, new.part)
+            if n < 0:
+                return None
+            if n == 0:
+                break
+            unit, new.part = new._unit(new.part[:n]), new.part[n:]
+            if unit.symbol is None and unit.text == self.skill.program.stop:
+                new.rest = new.part
+                return new
+            if new.run is self.run:
+                tape = self.run.tape
+                copied = Tape(tape.names.copy(), tape.n_prompt, tape.class_S, tape.looked.copy())
+                new.run = ProgramRun(copied, self.run.after)
+            self.skill.execute.wrote(new.run, unit, new.step)
+            if new._aim() is None:
+                return None
+            new.index = int(bool(new.part))
+        return new
+
+    def _unit(self, raw: str) -> TracedUnit:
+        assert self.step is not None
+        leaf = self.step[1].leaf
+        if isinstance(leaf, WriteLiteral):
+            return TracedUnit(leaf.text, leaf.symbol, leaf.lead)
+        symbol = self.skill.forms[leaf.lead][raw]
+        return TracedUnit(leaf.lead + self.skill.program.symbols[symbol], symbol, leaf.lead)
+
+    def plan(self) -> Plan:
+        """What to inject at the next token."""
+        skill, content = self.skill, self.goal.content
+        literal = content >= skill.n_concepts + skill.n_symbols
+        first = 0 if literal else skill.slot_of_lead.get(self.goal.lead, 0)
+        return Plan(content, first + min(self.index, skill.longest - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """One point of a text: the questions that may be under way, and the answers, the likeliest first."""
+
+    skill: Skill
+    scan: Scan
+    answers: tuple[Answer, ...] = ()
+    waiting: tuple[tuple[Found, tuple[int, ...]], ...] = ()
+    """Questions with what is missing of the gap before their answers."""
+
+    @classmethod
+    def start(cls, skill: Skill) -> Following:
+        """Before the first token."""
+        return cls(skill, Scan(skill.questions))
+
+    @property
+    def plan(self) -> Plan:
+        """What to inject at this token."""
+        return self.answers[0].plan() if self.answers else Plan()
+
+    def advance(self, token: int, boundary: bool) -> Following:
+        """The point behind one more token.
+
+        Args:
+            boundary: a pass of several tokens ends here; in generation, that is where the user's text ends.
+        """
+        skill = self.skill
+        text = skill.lexicon.text_of.get(token)
+        waiting = [(found, gap[1:]) for found, gap in self.waiting if gap[0] == token]
+        if text is None:
+            scan, answers = Scan(skill.questions, skill.lexicon.end_of(token)), []
+        else:
+            answers = [new for answer in self.answers if (new := answer.feed(text)) is not None]
+            if answers and answers[0].rest is not None:
+                rest, answers, scan = answers[0].rest, [], Scan(skill.questions)
+                scan = scan.feed(rest) if rest else scan
+            else:
+                answers = [answer for answer in answers if answer.rest is None]
+                scan = self.scan.feed(text)
+        if scan.found is not None:
+            self._begin(scan.found, answers, boundary)
+            waiting += [(scan.found, gap) for gap in skill.gaps]
+        for found in [found for found, gap in waiting if not gap]:
+            behind = Answer.behind(skill, NOTHING, found.units)
+            answers = answers if behind is None else [behind]
+        return Following(skill, scan, tuple(answers[:_MAX_ANSWERS]), tuple(w for w in waiting if w[1]))
+
+    def _begin(self, found: Found, answers: list[Answer], boundary: bool) -> None:
+        """Add the answer to a question that ends here.
+
+        A question that began within an answer is part of it. One that began before it reads the answer as more of the
+        question: that is right where the user's text ends here, and may be right where no unit is written yet.
+        """
+        if answers and found.begin > answers[0].begin:
+            return
+        behind = Answer.behind(self.skill, found.begin, found.units)
+        if behind is not None:
+            answers.insert(0 if boundary else len(answers), behind)
