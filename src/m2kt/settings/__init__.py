@@ -1,5 +1,6 @@
 """What a user may set, as pydantic models: the student side and the thresholds of the verdict. Loads no torch."""
 
+from m2kt.settings._student import Depth as Depth
 from m2kt.settings._student import LossSettings as LossSettings
 from m2kt.settings._student import OptimiserSettings as OptimiserSettings
 from m2kt.settings._student import ProjectorSettings as ProjectorSettings

@@ -6,12 +6,16 @@ One set of defaults for all skills and students; layers are given as fractions o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from m2kt.errors import SpecError, explain
+
+
+Depth = Literal["executed", "learned", "absorbed"]
+"""How deep a skill is taken in."""
 
 
 class _Part(BaseModel):
@@ -157,6 +161,11 @@ class OptimiserSettings(_Part):
 class StudentSettings(_Part):
     """Everything about the student side; unknown keys are refused."""
 
+    depth: Depth = Field(
+        "executed",
+        description="Where the procedure lives: in the reader, which runs the packet's program; in the reader's weights, "
+        "which learn to run it; or in low-rank weights of the student itself.",
+    )
     reader: ReaderSettings = Field(default_factory=ReaderSettings, description="The concept reader.")
     projector: ProjectorSettings = Field(default_factory=ProjectorSettings, description="phi.")
     steering: SteeringSettings = Field(default_factory=SteeringSettings, description="Low-rank steering.")
@@ -167,6 +176,20 @@ class StudentSettings(_Part):
         default_factory=list,
         description="Concepts to filter: a symbol ('uncle': its rows), or a rule row ('rule_0(a, b)').",
     )
+
+    @model_validator(mode="after")
+    def _fits_its_depth(self) -> Self:
+        if self.depth == "executed" and (self.reader.kind != "structured" or self.steering.rank):
+            raise ValueError(
+                "depth executed has a reader of its own and trains no steering: set depth to learned for another "
+                "reader.kind, or for steering.rank above 0"
+            )
+        return self
+
+    @property
+    def reader_kind(self) -> str:
+        """The kind of reader at this depth."""
+        return "executed" if self.depth == "executed" else self.reader.kind
 
     @classmethod
     def from_file(cls, path: str | Path) -> StudentSettings:

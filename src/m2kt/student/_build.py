@@ -18,6 +18,7 @@ from m2kt.models import LoadedModel, blocks, special_prefix
 from m2kt.packet import Packet, Program
 from m2kt.settings import StudentSettings
 from m2kt.student._calibrate import StudentTargets, student_targets
+from m2kt.student._compile import lexicon, program_data, question_grammar, turn_of_roles
 from m2kt.student._prepare import TrainingInputs
 from m2kt.student._start import calibration_sequences, choose_start
 from m2kt.student._tokenisation import Tokenisation
@@ -49,14 +50,15 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
     n_blocks = len(blocks(loaded.model))
     read_layers, write_layer = layer_indices(settings, n_blocks)
     base, revision = loaded.reference
-    literals = tokenisation.literals
-    if not settings.reader.write_literals or settings.reader.kind != "structured":
+    executed = settings.reader_kind == "executed"
+    literals = tokenisation.literal_units if executed else tokenisation.literals
+    if not executed and not (settings.reader.write_literals and settings.reader.kind == "structured"):
         literals = {}
     config = CALConfig(
         task_type="CAUSAL_LM",
-        read_layers=read_layers,
+        read_layers=[write_layer] if executed else read_layers,
         write_layer=write_layer,
-        reader=settings.reader.kind,
+        reader=settings.reader_kind,
         projector=settings.projector.kind,
         projector_width=settings.projector.width,
         anchor_coordinates=settings.projector.anchor_coordinates,
@@ -99,7 +101,16 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
         base_model_name_or_path=base,
         revision=revision,
     )
-    config.trails = context_whitelist(config, tokenisation)
+    if executed:
+        grammar = question_grammar(program, inputs.packet.spec)
+        vocabulary = int(loaded.model.get_input_embeddings().weight.shape[0])
+        config.leads = list(tokenisation.lead_forms)
+        config.phases = tokenisation.longest_unit * len(config.leads)
+        config.program, config.questions = program_data(program), grammar.data()
+        config.lexicon = lexicon(loaded.tokenizer, vocabulary, program, grammar).packed()
+        config.gaps = turn_of_roles(loaded.tokenizer)
+    else:
+        config.trails = context_whitelist(config, tokenisation)
     return config
 
 

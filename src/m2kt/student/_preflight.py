@@ -70,8 +70,8 @@ def check_fitness(
     if failed(checks):
         return Preflight(fit=False, checks=checks, keys=[], expected_retention=None)
     keys = []
-    flat = settings.reader.kind == "flat"
-    if settings.reader.kind != "none":
+    flat = settings.reader_kind == "flat"
+    if settings.reader_kind not in ("executed", "none"):
         config = configure(loaded, inputs)
         model = cast(PreTrainedModel, loaded.model)
         keys = argument_separability(collect_keys(model, inputs.rehearsal, config), config)

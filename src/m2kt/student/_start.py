@@ -22,7 +22,7 @@ from m2kt.student._batching import IGNORE, collate
 from m2kt.student._calibrate import StudentTargets
 from m2kt.student._prepare import TrainingInputs
 from m2kt.student._rehearsal import Rehearsal
-from m2kt.student._tokenisation import Tokenisation, unit_targets
+from m2kt.student._tokenisation import Tokenisation, phi_targets, unit_targets
 from m2kt.student.cal import CALConfig, CALModel, ReaderBase
 
 CALIBRATION_TRACES = 16  # of each round
@@ -84,7 +84,8 @@ def choose_start(tuner: CALModel, targets: StudentTargets, inputs: TrainingInput
 def start(reader: ReaderBase, targets: StudentTargets, inputs: TrainingInputs) -> None:
     """Set phi, literal vectors and fallback vectors to the student targets in closed form."""
     tokenisation, unit_length = inputs.tokenisation, reader.config.phases
-    target_SJE, known_SJ = unit_targets(targets.by_token, tokenisation.answer_forms, unit_length)
+    executed = reader.config.reader == "executed"
+    target_SJE, known_SJ = phi_targets(targets.by_token, tokenisation, executed)
     symbol_P = symbol_of_sample(inputs)
     assert reader.pool_PD is not None
     reader.projector.start(
@@ -92,7 +93,8 @@ def start(reader: ReaderBase, targets: StudentTargets, inputs: TrainingInputs) -
     )
     reader.spare_SJE.copy_(target_SJE)
     if reader.literal_UJE.shape[0]:
-        forms = [Counter([tokens]) for tokens in tokenisation.literals.values()]
+        literals = tokenisation.literal_units if executed else tokenisation.literals
+        forms = [Counter([tokens]) for tokens in literals.values()]
         literal_UJE, _ = unit_targets(targets.by_token, forms, unit_length)
         reader.literal_UJE.copy_(literal_UJE)
 

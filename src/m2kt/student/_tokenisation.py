@@ -221,6 +221,19 @@ class _UnitCollector:
         )
 
 
+def phi_targets(by_token: Mapping[int, Tensor], tokenisation: Tokenisation, executed: bool) -> tuple[Tensor, Tensor]:
+    """Student targets per symbol and head of phi, (S, J, E), and 1 where there is one, (S, J).
+
+    Args:
+        executed: one head for each leading space and token index, see ``CALConfig.leads``.
+    """
+    if not executed:
+        return unit_targets(by_token, tokenisation.answer_forms, tokenisation.unit_length)
+    length = tokenisation.longest_unit
+    parts = [unit_targets(by_token, forms, length) for forms in tokenisation.lead_forms.values()]
+    return torch.cat([target for target, _ in parts], 1), torch.cat([known for _, known in parts], 1)
+
+
 def unit_targets(
     by_token: Mapping[int, Tensor], forms: Sequence[Counter[Tokens]], unit_length: int
 ) -> tuple[Tensor, Tensor]:

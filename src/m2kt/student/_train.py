@@ -125,7 +125,7 @@ def _off_domain_lines(
     loaded: LoadedModel, inputs: TrainingInputs, settings: StudentSettings, seed: int
 ) -> Tensor | None:
     """Lines of the frozen student on which the reader learns to stay silent; None if no loss uses them."""
-    if not settings.losses.silence or settings.reader.kind == "none":
+    if not settings.losses.silence or settings.reader_kind in ("executed", "none"):
         return None
     model = cast(PreTrainedModel, loaded.model)
     length = min(settings.rehearsal.quiet_tokens, context_length(model))

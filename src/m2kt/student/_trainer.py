@@ -24,7 +24,7 @@ from m2kt.student._optimiser import Schedule, build_optimiser
 from m2kt.student._prepare import TrainingInputs
 from m2kt.student._replay import ReplayBuffer, ReplayItem
 from m2kt.student._start import symbol_of_sample
-from m2kt.student._tokenisation import unit_targets
+from m2kt.student._tokenisation import phi_targets
 from m2kt.student.cal import CALConfig, FlatReader, Run, StructuredReader, cal_model
 from m2kt.student.losses import Loss, Outputs, composite, needed_outputs, reader_accuracy
 
@@ -71,10 +71,13 @@ class Trainer:
         self.backbone = decoder(self.tuner.model)
         self.head: nn.Module = self.tuner.model.get_output_embeddings()
         self.device: torch.device = self.tuner.model.get_input_embeddings().weight.device
-        self.terms = composite(self.settings.losses)
+        losses = self.settings.losses
+        if self.config.reader == "executed":  # nothing selects, attends or stays silent by training
+            losses = losses.model_copy(update={"struct": 0.0, "safety": 0.0, "silence": 0.0})
+        self.terms = composite(losses)
         self.needed = needed_outputs(self.terms)
-        symbol_P, forms = symbol_of_sample(inputs), inputs.tokenisation.answer_forms
-        target_SJE, known_SJ = unit_targets(targets.by_token, forms, self.config.phases)
+        symbol_P, executed = symbol_of_sample(inputs), self.config.reader == "executed"
+        target_SJE, known_SJ = phi_targets(targets.by_token, inputs.tokenisation, executed)
         self.target_PJE = target_SJE[symbol_P].to(self.device)
         self.target_known_PJ = known_SJ[symbol_P].to(self.device)
         stream_rms = 1.0

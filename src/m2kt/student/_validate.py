@@ -80,7 +80,7 @@ def validate(loaded: LoadedModel, inputs: TrainingInputs) -> list[FitnessCheck]:
         check_cache(model, tokenisation.sequences[0][:max_tokens], read_layers),
         check_capacity(model, tokenizer, tokenisation),
     ]
-    if inputs.settings.reader.kind == "structured":
+    if inputs.settings.reader_kind == "structured":
         checks.append(check_symbol_matching(tokenizer, program, tokenisation, inputs.traces))
     return checks
 

@@ -9,12 +9,16 @@ from m2kt.student.cal._context import Run as Run
 from m2kt.student.cal._context import Supervision as Supervision
 from m2kt.student.cal._context import TokenFeature as TokenFeature
 from m2kt.student.cal._context import UnitMatcher as UnitMatcher
+from m2kt.student.cal._executed import ExecutedReader as ExecutedReader
 from m2kt.student.cal._flat import FlatReader as FlatReader
+from m2kt.student.cal._follower import FollowFeature as FollowFeature
+from m2kt.student.cal._lexicon import Lexicon as Lexicon
 from m2kt.student.cal._model import CALModel as CALModel
 from m2kt.student.cal._model import cal_model as cal_model
 from m2kt.student.cal._model import register as register
 from m2kt.student.cal._projector import Projector as Projector
 from m2kt.student.cal._projector import ridge as ridge
+from m2kt.student.cal._question import QuestionGrammar as QuestionGrammar
 from m2kt.student.cal._reader import StructuredReader as StructuredReader
 
 register()

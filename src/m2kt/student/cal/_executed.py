@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from m2kt._shapes import Float, Int, Shaped
-from m2kt.packet._automaton import Program
+from m2kt.packet import Program
 from m2kt.student.cal._base import ReaderBase
 from m2kt.student.cal._cache import inference_mode_for
 from m2kt.student.cal._config import CALConfig

@@ -9,11 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from m2kt.packet import Stuck, Tape, TracedUnit
-from m2kt.packet._automaton import Program, ProgramExecutor
-from m2kt.packet._automaton import Run as ProgramRun
-from m2kt.packet._machine import Action
-from m2kt.packet._pointers import WriteCopy, WriteLiteral
+from m2kt.packet import Action, Program, ProgramExecutor, Stuck, Tape, TracedUnit, WriteCopy, WriteLiteral
+from m2kt.packet import Run as ProgramRun
 from m2kt.probes import Unit
 from m2kt.student.cal._lexicon import Lexicon, as_bytes
 from m2kt.student.cal._question import Found, QuestionGrammar, QuestionReader, Scan

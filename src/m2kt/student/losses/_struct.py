@@ -99,7 +99,7 @@ def reader_accuracy(outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
     batch, accuracy = outputs.batch, dict[str, Tensor]()
     answer_BT = batch.label_BT != IGNORE
     for reader in outputs.readers:
-        if reader.retrieval_BTK is None:
+        if reader.retrieval_BTK is None and reader.concept_BT is None:
             if reader.leaf_BTM is not None:
                 correct_BT = reader.leaf_BTM.argmax(-1) == batch.supervision.leaf_BT
                 accuracy["place"] = correct_BT[answer_BT].float().mean()

@@ -1,0 +1,71 @@
+"""From a packet's program to what the executed reader needs in one student: questions, token texts, chat turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from m2kt.models import tokens_bytes
+from m2kt.packet import Program, ProgramExecutor, WriteLiteral, leaves
+from m2kt.probes import MASK, ProbeSpec, Prompt
+from m2kt.student.cal import Lexicon, QuestionGrammar
+
+PROMPTS = 400
+
+
+def program_data(program: Program) -> dict[str, Any]:
+    """The program without the outputs of its rules, for the adapter's configuration."""
+    data: dict[str, Any] = program.model_dump(mode="json", by_alias=True)
+    for rule in data["rules"]:
+        rule.update(outputs=[None] * len(rule["rows"]), range=[], uses=0)
+    return data
+
+
+def question_masks(execute: ProgramExecutor, prompt: Prompt) -> list[str]:
+    """The masks of a prompt's units."""
+    program = execute.program
+    masks = []
+    for unit in execute.prompt_units(prompt):
+        symbol = None if unit.symbol is None else execute.ids.get(unit.symbol)
+        masks.append(unit.text if symbol is None else f"{unit.lead}{MASK}{program.classes[symbol]}")
+    return masks
+
+
+def question_grammar(program: Program, spec: ProbeSpec) -> QuestionGrammar:
+    """What prompts of the probed shapes look like."""
+    execute = ProgramExecutor(program)
+    prompts = spec.sample("rehearsal", PROMPTS, seed=0)
+    return QuestionGrammar.of(question_masks(execute, prompt) for prompt in prompts)
+
+
+def lexicon(tokenizer: PreTrainedTokenizerBase, vocabulary: int, program: Program, grammar: QuestionGrammar) -> Lexicon:
+    """Texts of all tokens that a question or an answer may hold.
+
+    Args:
+        vocabulary: number of token ids of the model.
+    """
+    structure = {mask for pair in grammar.pairs for mask in pair if MASK not in mask and len(mask.strip("^$")) > 0}
+    written = {leaf.text for s in program.states for leaf in leaves(s.decision) if isinstance(leaf, WriteLiteral)}
+    raw = tokens_bytes(tokenizer, range(vocabulary))
+    return Lexicon.of(raw, {*program.symbols, *structure, *written, program.stop})
+
+
+def turn_of_roles(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Tokens between a user's message and the answer in the tokenizer's chat template; none without one."""
+    if not getattr(tokenizer, "chat_template", None):
+        return []
+    rendered: list[Sequence[int]] = []
+    for content in ("x", "1:"):
+        try:
+            ids = tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, return_dict=False
+            )
+        except Exception:  # templates are programs of their authors, and some want other roles
+            return []
+        rendered.append(list(ids))
+    shared = 0
+    while shared < min(map(len, rendered)) and rendered[0][-1 - shared] == rendered[1][-1 - shared]:
+        shared += 1
+    return [list(rendered[0][len(rendered[0]) - shared :])] if shared else []
