@@ -10,27 +10,40 @@ from m2kt.models import LoadedModel, encode_prompt, encode_units, generate_greed
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.student import complete, cut_after
 
+LENGTH_SAMPLES = 64
 REHEARSED_ANSWERS = 3
 """An adapted model may write this many times its longest rehearsed answer: room for held-out shapes. A frozen student
 never stops, so a budget far above the skill's answers would take most of an audit's time."""
 
 
-def answer_budget(loaded: LoadedModel, spec: ProbeSpec) -> int:
+def answer_budget(loaded: LoadedModel, spec: ProbeSpec, prompts: Sequence[Prompt | str] = ()) -> int:
     """New tokens that a model may write.
 
     An adapter records its longest rehearsed answer, so ingest, evaluate and the benchmarks cut its answers at one
     length. Any other model gets the spec's longest answer, converted to the model's tokens: the spec counts the
     teacher's, and a model that needs several tokens for a symbol gets as many times more, by the mean over symbols.
+
+    Args:
+        prompts: where they are longer than those of the probed shapes, an adapter may write more: work may grow with
+            the square of a problem's size.
     """
     config = cal_config(loaded.model)
     if config is not None and config.answer_tokens:
-        return REHEARSED_ANSWERS * config.answer_tokens + 4
+        growth = _growth(spec, prompts)
+        return ceil(max(REHEARSED_ANSWERS * growth, growth**2) * config.answer_tokens) + 4
     prefix = len(special_prefix(loaded.tokenizer))
     lengths = [
         len(encode_units(loaded.tokenizer, [symbol], prompt_boundary=None).ids) - prefix for symbol in spec.values
     ]
     tokens_per_symbol = sum(lengths) / len(lengths) if lengths else 1.0
     return ceil(spec.answer_tokens * max(1.0, tokens_per_symbol))
+
+
+def _growth(spec: ProbeSpec, prompts: Sequence[Prompt | str]) -> float:
+    """How many times longer than a prompt of the longest probed shape the longest of these prompts is, at least 1."""
+    probed = max((len(prompt.text) for prompt in spec.sample("rehearsal", LENGTH_SAMPLES, seed=0)), default=0)
+    longest = max((len(prompt if isinstance(prompt, str) else prompt.text) for prompt in prompts), default=0)
+    return max(1.0, longest / probed) if probed else 1.0
 
 
 def ask(
@@ -43,11 +56,11 @@ def ask(
 ) -> list[str]:
     """Greedy completions, each cut behind the stop string where that was written.
 
-    A student with a CAL (switched on or off) reads prompts as it rehearsed them, each unit in tokens of its own; any
-    other model reads them as its tokenizer encodes plain text.
+    A student with a trained reader (switched on or off) reads prompts as it rehearsed them, each unit in tokens of its
+    own; any other model, one with the executed reader too, reads them as its tokenizer encodes plain text.
     """
-    budget = answer_budget(loaded, spec)
-    if cal_config(loaded.model) is not None:
+    budget, config = answer_budget(loaded, spec, prompts), cal_config(loaded.model)
+    if config is not None and config.reader != "executed":
         return complete(
             loaded,
             prompts,

@@ -149,6 +149,8 @@ def _stages(tuner: CALModel, reader: ReaderBase, batch: Batch) -> dict[Stage, Bo
     assert run is not None, "a pass just ran"
     outputs, supervision = run.outputs[-1], batch.supervision
     concept_BT = supervision.concept_BT
+    if outputs.concept_BT is not None:
+        return {"retrieved": (outputs.concept_BT == concept_BT) | (concept_BT < 0)}
     assert outputs.usage_BTK is not None, "an active reader returns its weights"
     retrieved_BT = (outputs.usage_BTK.argmax(-1) == concept_BT) | (concept_BT < 0)
     if not isinstance(reader, StructuredReader):

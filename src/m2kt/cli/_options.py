@@ -28,6 +28,14 @@ IngestConfigFile = Annotated[
         metavar="CAL.yaml",
     ),
 ]
+DepthOption = Annotated[
+    Literal["executed", "learned"] | None,
+    typer.Option(
+        "--depth",
+        help="Where the procedure lives: in a reader that runs the packet's program, or in a reader's trained weights; "
+        "by default as --config says, else executed.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of all random draws.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from m2kt._plugins import CONTENT, plugins
 from m2kt.cli._options import (
+    DepthOption,
     Device,
     Dtype,
     IngestConfigFile,
@@ -78,6 +79,7 @@ def preflight(
     student: Model,
     packet: PacketReference,
     config: IngestConfigFile = None,
+    depth: DepthOption = None,
     seed: Seed = 0,
     trust: Trust = None,
     device: Device = "auto",
@@ -96,6 +98,7 @@ def preflight(
             student,
             packet,
             config=config,
+            depth=depth,
             seed=seed,
             trust=trust,
             device=device,
@@ -117,6 +120,7 @@ def ingest(
     packet: PacketReference,
     out: Annotated[Path, typer.Option("--out", help="Directory of the adapter.", metavar="ADAPTER")],
     config: IngestConfigFile = None,
+    depth: DepthOption = None,
     updates: Annotated[
         int | None, typer.Option(min=0, help="Maximum number of optimiser steps; overrides --config.")
     ] = None,
@@ -148,6 +152,7 @@ def ingest(
             packet,
             out,
             config=pipeline.IngestConfig.from_file(config, updates=updates),
+            depth=depth,
             seed=seed,
             reuse=reuse,
             probes=probes,

@@ -9,12 +9,27 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from m2kt.errors import SpecError, explain
-from m2kt.settings import StudentSettings, Thresholds
+from m2kt.settings import Depth, StudentSettings, Thresholds
 
 if TYPE_CHECKING:
     from m2kt.auditor import ContentAuditor
 
 DEFAULT_UPDATES = 120
+
+
+def at_depth(student: StudentSettings, depth: Depth) -> StudentSettings:
+    """The settings at another depth. Raises SpecError where they do not fit it."""
+    try:
+        return StudentSettings.model_validate({**student.model_dump(exclude_unset=True), "depth": depth})
+    except ValidationError as error:
+        raise SpecError(f"cannot use depth {depth}: {explain(error)}") from error
+
+
+def _refuse(name: str, is_set: bool, configured: int | str, argument: int | str) -> None:
+    if is_set:
+        raise SpecError(
+            f"expected {name} from the configuration or from the argument, got {configured} and {argument}; remove one"
+        )
 
 
 class IngestConfig(BaseModel):
@@ -68,24 +83,26 @@ class IngestConfig(BaseModel):
             raise SpecError(f"cannot use the configuration {path}: {explain(error)}") from error
 
     @classmethod
-    def of(cls, config: str | Path | IngestConfig | None, updates: int | None = None) -> IngestConfig:
+    def of(
+        cls, config: str | Path | IngestConfig | None, updates: int | None = None, depth: Depth | None = None
+    ) -> IngestConfig:
         """The configuration that a verb was given, as a model.
 
         Args:
             updates: the verb's own argument of that name.
+            depth: the same, of ``student.depth``.
 
         Raises:
-            SpecError: both the configuration and the argument set the updates, and to different values.
+            SpecError: the configuration and an argument set the same to different values, or do not fit together.
         """
         config = config if isinstance(config, IngestConfig) else cls.from_file(config)
-        if updates is None or updates == config.updates:
-            return config
-        if "updates" in config.model_fields_set:
-            raise SpecError(
-                f"expected updates from the configuration or from the argument, got {config.updates} and {updates}; "
-                "remove one"
-            )
-        return config.model_copy(update={"updates": updates})
+        if updates is not None and updates != config.updates:
+            _refuse("updates", "updates" in config.model_fields_set, config.updates, updates)
+            config = config.model_copy(update={"updates": updates})
+        if depth is not None and depth != config.student.depth:
+            _refuse("student.depth", "depth" in config.student.model_fields_set, config.student.depth, depth)
+            config = config.model_copy(update={"student": at_depth(config.student, depth)})
+        return config
 
     def content_auditor(self) -> ContentAuditor | None:
         """Judges the packet's texts; None where m2kt-content is not installed and `content` is empty.

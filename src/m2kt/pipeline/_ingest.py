@@ -23,6 +23,7 @@ from m2kt.pipeline._results import Ingestion
 from m2kt.pipeline._statements import local_signer
 from m2kt.probes import ProbeSpec, Truth, load_truth
 from m2kt.remote import open_packet
+from m2kt.settings import Depth
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -38,6 +39,7 @@ def ingest(
     out: str | Path,
     *,
     config: str | Path | IngestConfig | None = None,
+    depth: Depth | None = None,
     updates: int | None = None,
     seed: int = 0,
     reuse: str | Path | None = None,
@@ -54,6 +56,7 @@ def ingest(
         packet: a packet, its path, or a reference (:mod:`m2kt.remote`).
         out: the adapter's directory; a rejection leaves an earlier adapter there untouched.
         config: settings of the student side, the auditor and the verdict.
+        depth: where the procedure lives, by default as the configuration says: "executed".
         updates: maximum number of optimiser steps, unless the configuration sets it.
         reuse: a trained adapter for the same program and teacher space; its vectors are replaced without training.
         probes: the spec with its truth: the verdict is then by truth instead of by the packet's rollout.
@@ -67,7 +70,7 @@ def ingest(
     from m2kt.auditor import judge
 
     started, say = time.monotonic(), progress or no_progress
-    settings = IngestConfig.of(config, updates)
+    settings = IngestConfig.of(config, updates, depth)
     signer = local_signer()  # before training: without a key its receipt could not be signed
     packet = open_packet(packet, partial(say, "fetching the packet"))
     origin = check_origin(packet, trust)

@@ -13,6 +13,7 @@ from m2kt.pipeline._receipt import check_origin
 from m2kt.pipeline._report import Progress, no_progress
 from m2kt.pipeline._results import PreflightResult
 from m2kt.remote import open_packet
+from m2kt.settings import Depth
 
 if TYPE_CHECKING:
     from m2kt.models import Dtype
@@ -23,6 +24,7 @@ def preflight(
     packet: str | Path | Packet,
     *,
     config: str | Path | IngestConfig | None = None,
+    depth: Depth | None = None,
     seed: int = 0,
     trust: str | Path | TrustPolicy | None = None,
     device: str = "auto",
@@ -34,7 +36,7 @@ def preflight(
     Args:
         student: a directory, a Hub id, or a ``zoo:`` name.
         packet: a packet, its path, or a reference (:mod:`m2kt.remote`).
-        config: as for :func:`ingest`.
+        config, depth: as for :func:`ingest`.
         seed: of the synthetic traces.
         trust: the policy that must accept the packet; without one, its origin is not checked.
 
@@ -47,7 +49,7 @@ def preflight(
 
     started = time.monotonic()
     say = progress or no_progress
-    settings = IngestConfig.of(config)
+    settings = IngestConfig.of(config, depth=depth)
     packet = open_packet(packet, lambda done, size: say("fetching the packet", done, size))
     check_origin(packet, trust)
     refuse_contradictions(packet)

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from m2kt.errors import SpecError, explain
 
-
-Depth = Literal["executed", "learned", "absorbed"]
+Depth = Literal["executed", "learned"]
 """How deep a skill is taken in."""
 
 
@@ -163,8 +162,8 @@ class StudentSettings(_Part):
 
     depth: Depth = Field(
         "executed",
-        description="Where the procedure lives: in the reader, which runs the packet's program; in the reader's weights, "
-        "which learn to run it; or in low-rank weights of the student itself.",
+        description="Where the procedure lives: in the reader, which runs the packet's program; or in the "
+        "reader's weights, which learn to run it.",
     )
     reader: ReaderSettings = Field(default_factory=ReaderSettings, description="The concept reader.")
     projector: ProjectorSettings = Field(default_factory=ProjectorSettings, description="phi.")

@@ -103,7 +103,8 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
     )
     if executed:
         grammar = question_grammar(program, inputs.packet.spec)
-        vocabulary = int(loaded.model.get_input_embeddings().weight.shape[0])
+        embedding = cast(torch.nn.Embedding, cast(PreTrainedModel, loaded.model).get_input_embeddings())
+        vocabulary = embedding.weight.shape[0]
         config.leads = list(tokenisation.lead_forms)
         config.phases = tokenisation.longest_unit * len(config.leads)
         config.program, config.questions = program_data(program), grammar.data()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -56,16 +55,16 @@ def turn_of_roles(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Tokens between a user's message and the answer in the tokenizer's chat template; none without one."""
     if not getattr(tokenizer, "chat_template", None):
         return []
-    rendered: list[Sequence[int]] = []
+    rendered: list[list[int]] = []
     for content in ("x", "1:"):
         try:
-            ids = tokenizer.apply_chat_template(
+            ids: Any = tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], add_generation_prompt=True, return_dict=False
             )
         except Exception:  # templates are programs of their authors, and some want other roles
             return []
-        rendered.append(list(ids))
+        rendered.append([int(i) for i in ids])
     shared = 0
     while shared < min(map(len, rendered)) and rendered[0][-1 - shared] == rendered[1][-1 - shared]:
         shared += 1
-    return [list(rendered[0][len(rendered[0]) - shared :])] if shared else []
+    return [rendered[0][len(rendered[0]) - shared :]] if shared else []

@@ -32,6 +32,7 @@ Progress = Callable[[int, int, dict[str, float]], None]
 Watch = Callable[[int, PeftModel, CostSummary], None]
 
 CUE_ROUNDS = 8  # of rehearsal traces for the keys of the flat reader
+CONFIDENT = 0.9  # probability of every token from which on the executed reader needs no training
 PERFECT = 1 - 1e-6  # accuracy, up to rounding of weighted means
 
 
@@ -72,12 +73,13 @@ class Trainer:
         self.head: nn.Module = self.tuner.model.get_output_embeddings()
         self.device: torch.device = self.tuner.model.get_input_embeddings().weight.device
         losses = self.settings.losses
-        if self.config.reader == "executed":  # nothing selects, attends or stays silent by training
+        self.executed = self.config.reader == "executed"
+        if self.executed:  # nothing selects, attends or stays silent by training
             losses = losses.model_copy(update={"struct": 0.0, "safety": 0.0, "silence": 0.0})
         self.terms = composite(losses)
         self.needed = needed_outputs(self.terms)
-        symbol_P, executed = symbol_of_sample(inputs), self.config.reader == "executed"
-        target_SJE, known_SJ = phi_targets(targets.by_token, inputs.tokenisation, executed)
+        symbol_P = symbol_of_sample(inputs)
+        target_SJE, known_SJ = phi_targets(targets.by_token, inputs.tokenisation, self.executed)
         self.target_PJE = target_SJE[symbol_P].to(self.device)
         self.target_known_PJ = known_SJ[symbol_P].to(self.device)
         stream_rms = 1.0
@@ -107,6 +109,8 @@ class Trainer:
     def run(self, progress: Progress | None = None, watch: Watch | None = None) -> list[dict[str, float]]:
         """Update until the rehearsal is mastered, ``updates`` times at most, cool-down included."""
         history: list[dict[str, float]] = []
+        if self.executed and self._is_mastered():
+            return history
         if self.config.reader == "flat":
             self._collect_cues()
         self.adapted.train()
@@ -129,10 +133,22 @@ class Trainer:
                 tokens = metrics.get("token", 1.0) > PERFECT
                 self.tokens_wrong = structure and not tokens
                 n_perfect = n_perfect + 1 if structure and tokens else 0
-            if self.frozen and patience and n_perfect >= patience:
+            if (self.frozen or self.executed) and patience and n_perfect >= patience:
                 self.schedule.cool_down(update + 1)
             scheduler.step()
         return history
+
+    @torch.no_grad()
+    def _is_mastered(self) -> bool:
+        """Whether the closed-form start writes every token of fresh traces with confidence already."""
+        p_N = [torch.zeros(0, device=self.device)]
+        for batch in self.rehearsal.update(self.config, 1.0, self.device):
+            outputs = self.forward(ReplayItem(batch))
+            self._count(ReplayItem(batch))
+            if outputs.logits_NV is not None and outputs.labels_N is not None:
+                p_NV = outputs.logits_NV.float().softmax(-1)
+                p_N.append(p_NV.gather(1, outputs.labels_N[:, None])[:, 0])
+        return bool((torch.cat(p_N) >= CONFIDENT).all())
 
     def _update(self, update: int, fresh: bool) -> dict[str, float]:
         """One optimiser step; its losses and accuracies."""

@@ -7,7 +7,8 @@ Letters: B sequences, T tokens, X width of all blocks read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -22,6 +23,7 @@ from m2kt.models import (
     cache_argument,
     context_length,
     decoder,
+    encode_prompt,
     encode_units,
     record,
     text_of,
@@ -29,12 +31,14 @@ from m2kt.models import (
     writing_problem,
 )
 from m2kt.packet import Concepts, Program, Trace
-from m2kt.student._build import layer_indices
+from m2kt.student._batching import IGNORE, NO_BANK
+from m2kt.student._build import configure, layer_indices
 from m2kt.student._prepare import TrainingInputs
 from m2kt.student._separability import hull_distance
 from m2kt.student._tokenisation import Tokenisation
-from m2kt.student.cal import TokenFeature, UnitMatcher
+from m2kt.student.cal import Follower, FollowFeature, TokenFeature, UnitMatcher, as_bytes, skill_of
 
+FOLLOWED_TRACES = 48
 MIN_HULL_DISTANCE = 0.05  # of an output embedding from the convex hull of the others
 CACHE_TOLERANCE = {torch.float32: 1e-3}  # largest deviation of a cached pass, in standard deviations of its states
 CACHE_TOLERANCE_LOW = 0.2  # the same for dtypes with 8 to 11 bits of precision
@@ -82,6 +86,8 @@ def validate(loaded: LoadedModel, inputs: TrainingInputs) -> list[FitnessCheck]:
     ]
     if inputs.settings.reader_kind == "structured":
         checks.append(check_symbol_matching(tokenizer, program, tokenisation, inputs.traces))
+    if inputs.settings.reader_kind == "executed":
+        checks.append(check_following(loaded, inputs))
     return checks
 
 
@@ -274,6 +280,39 @@ def check_capacity(
         needed=f"each at least {MIN_HULL_DISTANCE} outside the convex hull of the other output embeddings",
         advice="choose a student with more distinct output embeddings" if unreachable else "",
     )
+
+
+def check_following(loaded: LoadedModel, inputs: TrainingInputs) -> FitnessCheck:
+    """The executed reader recognises the questions in plain text, and says at every token what the trace's next is."""
+    config, program = configure(loaded, inputs), inputs.packet.program
+    skill = skill_of(config)
+    n, n_correct, mistake = 0, 0, ""
+    for trace in inputs.traces[:FOLLOWED_TRACES]:
+        item = inputs.rehearsal.encode(trace, NO_BANK, config)
+        first = next(t for t, label in enumerate(item.label_T) if label != IGNORE)
+        prompt = "".join(unit.text for unit in trace.units[: trace.n_prompt])
+        ids = [*encode_prompt(loaded.tokenizer, prompt), *item.ids[first + 1 :]]
+        skill.continues = partial(_goes_on, {program.concept(u): u.text for u in trace.units if u.kind == "rule"})
+        features = Follower(skill).features(torch.tensor([ids]))[0][first - len(item.ids) : -1]
+        for expected, slot, feature in zip(item.content_T[first:], item.token_index_T[first:], features, strict=False):
+            n += 1
+            correct = (expected, slot) == (feature[FollowFeature.CONTENT], feature[FollowFeature.SLOT])
+            n_correct += correct
+            if not correct and not mistake:
+                mistake = f"; not in {trace.text!r}"
+    return FitnessCheck(
+        name="following",
+        fit=n_correct == n,
+        measured=f"{n_correct} of {n} tokens of answers are foretold behind questions in plain text{mistake}",
+        needed="all of them",
+        advice=""
+        if n_correct == n
+        else "choose depth learned, or prompts with a clear end in the probe spec",
+    )
+
+
+def _goes_on(text_of: Mapping[int, str], concept: int, part: str) -> bool:
+    return len(part) < len(as_bytes(text_of.get(concept, "")))
 
 
 def check_symbol_matching(

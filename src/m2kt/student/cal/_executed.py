@@ -1,4 +1,4 @@
-"""The executed reader: it runs the packet's program beside the student, exactly, and injects what the program points at.
+"""The executed reader: it runs the packet's program beside the student, exactly, and injects what that points at.
 
 Control flow and pointers are integers; only phi, and one vector for each literal, are fitted. A rule's row is injected
 as phi of its vector, a copy as phi of the symbol's prototype: which symbol is written is decided by the student's head,
@@ -21,7 +21,7 @@ from m2kt.student.cal._cache import inference_mode_for
 from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import ReaderOutputs, Run
 from m2kt.student.cal._follow import Skill
-from m2kt.student.cal._follower import FollowFeature, Follower
+from m2kt.student.cal._follower import Follower, FollowFeature
 from m2kt.student.cal._heads import VersionedCache
 from m2kt.student.cal._lexicon import Lexicon, as_bytes
 from m2kt.student.cal._question import QuestionGrammar

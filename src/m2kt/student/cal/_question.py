@@ -56,7 +56,7 @@ class QuestionGrammar:
         for masks in set(map(tuple, prompts)):
             pairs.update(zip((BEGIN, *masks), (*masks, END), strict=True))
             count = Counter(mask for mask in masks if MASK not in mask)
-            required = count.keys() if required is None else required & count.keys()
+            required = set(count) if required is None else required & count.keys()
             repeated |= {mask for mask, n in count.items() if n > 1}
             sizes.add(len(masks))
         needed = frozenset(required or ())
@@ -218,5 +218,3 @@ def _decode(raw: str) -> tuple[str, str]:
         except UnicodeDecodeError:
             continue
     return data.decode(errors="replace"), ""
-
-

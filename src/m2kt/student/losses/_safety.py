@@ -34,6 +34,9 @@ class SafetyLoss(Loss):
 
 def penalised_weight(reader: ReaderOutputs, flagged: Sequence[int], penalties: Sequence[float]) -> Float[Tensor, "B T"]:
     """sum_k Penalty(c_k) w_k over the flagged concepts at each position; zeros without flagged concepts."""
+    if reader.concept_BT is not None:
+        weight_BTF = (reader.concept_BT[..., None] == reader.concept_BT.new_tensor(list(flagged))).float()
+        return weight_BTF @ weight_BTF.new_tensor(list(penalties))
     assert reader.usage_BTK is not None
     weight_BTF = reader.usage_BTK[..., list(flagged)]
     return weight_BTF @ weight_BTF.new_tensor(list(penalties))
