@@ -17,11 +17,13 @@ from m2kt.models import generate_greedy, load_causal_lm
 from m2kt.packet import Packet
 from m2kt.pipeline import IngestConfig, evaluate, extract, ingest, read_spec, with_adapter
 from m2kt.probes import ProbeSpec, Truth
+from m2kt.settings import StudentSettings
 
 STUDENT = "zoo:pico-gpt2"
 N = 6
 UNTRAINED = IngestConfig(
     updates=0,
+    student=StudentSettings(depth="learned"),
     evaluation_prompts=N,
     certificate_traces=0,
     trigger_strings=0,

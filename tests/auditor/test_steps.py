@@ -46,7 +46,7 @@ def packet() -> Packet:
 
 def trained(packet: Packet, updates: int, **settings: Any) -> tuple[LoadedModel, Candidate]:
     student = load_causal_lm(STUDENT)
-    options = StudentSettings.model_validate({"rehearsal": {"batch": 12}, **settings})
+    options = StudentSettings.model_validate({"depth": "learned", "rehearsal": {"batch": 12}, **settings})
     candidate = train(student, packet, options, updates=updates)
     return replace(student, model=candidate.model), candidate
 

@@ -21,7 +21,7 @@ from tests.student.helpers import WORDS, loaded, perturbed, small_packet
 from tests.tiny import char_tokenizer, save_tiny
 
 FAMILIES = ["llama", "gpt2", "mixtral", "mamba", "gru"]
-SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
+SMALL = {"depth": "learned", "reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
 
 
 @pytest.fixture(params=FAMILIES)

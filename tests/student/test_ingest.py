@@ -18,6 +18,7 @@ from m2kt.student.losses import TERMS, composite, penalised_weight
 from tests.student.helpers import LETTERS, WORDS, loaded, small_packet
 
 SMALL = {
+    "depth": "learned",
     "reader": {"gather_width": 16, "selector_width": 32},
     "steering": {"rank": 2},
     "rehearsal": {"batch": 4},

@@ -25,7 +25,7 @@ from m2kt.student.losses import (
 from m2kt.student.losses._struct import PROMPT_WEIGHT
 from tests.student.helpers import LETTERS, WORDS, loaded, small_packet
 
-SMALL = {"reader": {"gather_width": 16, "selector_width": 32}}
+SMALL = {"depth": "learned", "reader": {"gather_width": 16, "selector_width": 32}}
 FAMILIES = ["llama", "gpt2"]
 
 

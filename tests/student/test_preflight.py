@@ -23,6 +23,7 @@ from tests.student.helpers import WORDS, Loaded, loaded, small_packet
 from tests.tiny import bpe_tokenizer, char_tokenizer
 
 FLAT = StudentSettings.model_validate({"reader": {"kind": "flat"}})
+LEARNED = StudentSettings(depth="learned")
 
 
 def failed(student: Any, packet: Any = None, settings: StudentSettings | None = None) -> list[FitnessCheck]:
@@ -35,10 +36,11 @@ def failed(student: Any, packet: Any = None, settings: StudentSettings | None = 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "neox", "gemma3", "qwen2"])
 def test_a_fit_student_passes_all_checks(family: str) -> None:
-    preflight = check_fitness(loaded(family), small_packet())
-    assert preflight.fit, preflight.reasons
-    assert preflight.expected_retention == 1.0
-    assert {key.argument for key in preflight.keys} == {0, 1}
+    for settings in (StudentSettings(), LEARNED):
+        preflight = check_fitness(loaded(family), small_packet(), settings)
+        assert preflight.fit, preflight.reasons
+        assert preflight.expected_retention == 1.0
+        assert {key.argument for key in preflight.keys} == ({0, 1} if settings == LEARNED else set())
 
 
 def test_symbols_that_the_tokenizer_cannot_write() -> None:
@@ -112,7 +114,7 @@ def test_rows_that_are_not_verbalised() -> None:
 def test_key_separability_is_required_of_the_flat_reader_only() -> None:
     """Its keys are states; the structured reader reads symbols from tokens."""
     student, packet = loaded("gpt2"), small_packet(list("abcdefgh"))
-    flat, structured = check_fitness(student, packet, FLAT), check_fitness(student, packet)
+    flat, structured = check_fitness(student, packet, FLAT), check_fitness(student, packet, LEARNED)
     for preflight, judged in ((flat, True), (structured, False)):
         (check,) = [check for check in preflight.checks if check.name == "key separability"]
         assert (check.fit is not None) == judged

@@ -18,7 +18,7 @@ from m2kt.student.cal._cache import pseudo_layer
 from m2kt.student.cal._heads import rotary_angles, rotate
 from tests.student.helpers import LETTERS, WORDS, loaded, perturbed, small_packet
 
-SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
+SMALL = {"depth": "learned", "reader": {"gather_width": 16, "selector_width": 32}, "steering": {"rank": 2}}
 
 
 def test_the_matcher_prefers_the_longest_match() -> None:

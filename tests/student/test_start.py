@@ -16,7 +16,7 @@ from m2kt.student._start import GAINS, MAX_LOSS_WEIGHT, UNEMBEDDING_SHARES, choo
 from m2kt.student.cal import cal_model
 from tests.student.helpers import WORDS, loaded, small_packet
 
-SMALL = {"reader": {"gather_width": 16, "selector_width": 32}}
+SMALL = {"depth": "learned", "reader": {"gather_width": 16, "selector_width": 32}}
 FAMILIES = ["llama", "gpt2"]
 
 

@@ -15,7 +15,7 @@ from m2kt.student._optimiser import Schedule, build_optimiser, declared_groups
 from m2kt.student._replay import ReplayBuffer
 from tests.student.helpers import loaded, small_packet
 
-SMALL = {"reader": {"gather_width": 16, "selector_width": 32}, "rehearsal": {"batch": 4}}
+SMALL = {"depth": "learned", "reader": {"gather_width": 16, "selector_width": 32}, "rehearsal": {"batch": 4}}
 
 
 def orders(seed: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:

@@ -163,7 +163,8 @@ class StudentSettings(_Part):
     depth: Depth = Field(
         "executed",
         description="Where the procedure lives: in the reader, which runs the packet's program; or in the "
-        "reader's weights, which learn to run it.",
+        "reader's weights, which learn to run it. By default executed, but learned where the settings name another "
+        "reader, or steering.",
     )
     reader: ReaderSettings = Field(default_factory=ReaderSettings, description="The concept reader.")
     projector: ProjectorSettings = Field(default_factory=ProjectorSettings, description="phi.")
@@ -178,11 +179,14 @@ class StudentSettings(_Part):
 
     @model_validator(mode="after")
     def _fits_its_depth(self) -> Self:
-        if self.depth == "executed" and (self.reader.kind != "structured" or self.steering.rank):
-            raise ValueError(
-                "depth executed has a reader of its own and trains no steering: set depth to learned for another "
-                "reader.kind, or for steering.rank above 0"
-            )
+        trained = "kind" in self.reader.model_fields_set or self.steering.rank > 0
+        if trained and self.depth == "executed":
+            if "depth" in self.model_fields_set:
+                raise ValueError(
+                    "depth executed has a reader of its own and trains no steering: set depth to learned for another "
+                    "reader.kind, or for steering.rank above 0"
+                )
+            self.depth = "learned"
         return self
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet, Program, ProgramExecutor, Trace, decode_outputs, fixed_lookup
 from m2kt.settings import StudentSettings
-from m2kt.student._rehearsal import Rehearsal
+from m2kt.student._rehearsal import PrototypeSamples, Rehearsal
 from m2kt.student._tokenisation import Tokenisation, tokenise
 
 TOKENISATION_TRACES = 600
@@ -73,7 +73,12 @@ def prepare(
 
 
 def longest_trace(packet: Packet) -> int:
-    """Units that a rehearsed trace may have: twice those of the packet's own rollouts."""
+    """Units that a rehearsed trace may have: twice those of the packet's own rollouts.
+
+    Raises:
+        PacketError: no prototype samples of what a rule writes.
+    """
+    PrototypeSamples(packet.program, packet.concepts.prototype_symbol_P)
     execute = ProgramExecutor(packet.program)
     lookup = fixed_lookup(decode_outputs(packet.program, packet.concepts), packet.program)
     prompts = packet.spec.sample("rehearsal", MEASURED_PROMPTS, seed=0)
