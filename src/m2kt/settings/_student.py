@@ -179,13 +179,13 @@ class StudentSettings(_Part):
 
     @model_validator(mode="after")
     def _fits_its_depth(self) -> Self:
-        trained = "kind" in self.reader.model_fields_set or self.steering.rank > 0
-        if trained and self.depth == "executed":
-            if "depth" in self.model_fields_set:
-                raise ValueError(
-                    "depth executed has a reader of its own and trains no steering: set depth to learned for another "
-                    "reader.kind, or for steering.rank above 0"
-                )
+        trained = self.reader.kind != "structured" or self.steering.rank > 0
+        if trained and self.depth == "executed" and "depth" in self.model_fields_set:
+            raise ValueError(
+                "depth executed has a reader of its own and trains no steering: set depth to learned for another "
+                "reader.kind, or for steering.rank above 0"
+            )
+        if (trained or "kind" in self.reader.model_fields_set) and "depth" not in self.model_fields_set:
             self.depth = "learned"
         return self
 

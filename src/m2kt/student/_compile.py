@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,11 +14,12 @@ from m2kt.student.cal import Lexicon, QuestionGrammar
 PROMPTS = 400
 
 
-def program_data(program: Program) -> dict[str, Any]:
+def program_data(program: Program) -> dict[str, object]:
     """The program without the outputs of its rules, for the adapter's configuration."""
-    data: dict[str, Any] = program.model_dump(mode="json", by_alias=True)
-    for rule in data["rules"]:
-        rule.update(outputs=[None] * len(rule["rows"]), range=[], uses=0)
+    rules = [
+        rule.model_copy(update={"outputs": [None] * len(rule.rows), "range": [], "uses": 0}) for rule in program.rules
+    ]
+    data: dict[str, object] = program.model_copy(update={"rules": rules}).model_dump(mode="json", by_alias=True)
     return data
 
 
@@ -58,12 +59,12 @@ def turn_of_roles(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     rendered: list[list[int]] = []
     for content in ("x", "1:"):
         try:
-            ids: Any = tokenizer.apply_chat_template(
+            ids = tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], add_generation_prompt=True, return_dict=False
             )
         except Exception:  # templates are programs of their authors, and some want other roles
             return []
-        rendered.append([int(i) for i in ids])
+        rendered.append(list(cast(list[int], ids)))
     shared = 0
     while shared < min(map(len, rendered)) and rendered[0][-1 - shared] == rendered[1][-1 - shared]:
         shared += 1

@@ -7,8 +7,6 @@ from m2kt.student.cal._config import RuleStructure as RuleStructure
 from m2kt.student.cal._context import ReaderOutputs as ReaderOutputs
 from m2kt.student.cal._context import Run as Run
 from m2kt.student.cal._context import Supervision as Supervision
-from m2kt.student.cal._context import TokenFeature as TokenFeature
-from m2kt.student.cal._context import UnitMatcher as UnitMatcher
 from m2kt.student.cal._executed import ExecutedReader as ExecutedReader
 from m2kt.student.cal._executed import skill_of as skill_of
 from m2kt.student.cal._flat import FlatReader as FlatReader
@@ -16,6 +14,8 @@ from m2kt.student.cal._follower import Follower as Follower
 from m2kt.student.cal._follower import FollowFeature as FollowFeature
 from m2kt.student.cal._lexicon import Lexicon as Lexicon
 from m2kt.student.cal._lexicon import as_bytes as as_bytes
+from m2kt.student.cal._matcher import TokenFeature as TokenFeature
+from m2kt.student.cal._matcher import UnitMatcher as UnitMatcher
 from m2kt.student.cal._model import CALModel as CALModel
 from m2kt.student.cal._model import cal_model as cal_model
 from m2kt.student.cal._model import register as register

@@ -18,13 +18,12 @@ from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import (
     Run,
     Supervision,
-    TokenMatcher,
-    UnitMatcher,
     concatenate_states,
 )
 from m2kt.student.cal._heads import (
     VersionedCache,
 )
+from m2kt.student.cal._matcher import TokenMatcher, UnitMatcher
 from m2kt.student.cal._projector import Projector
 
 

@@ -127,7 +127,7 @@ class CALConfig(PeftConfig):
             "Leading spaces of written symbols; with several, phi has a head for each token index behind each of them."
         ),
     )
-    program: dict[str, Any] | None = field(
+    program: dict[str, object] | None = field(
         default=None, metadata=_about("The packet's program without outputs; of the executed reader.")
     )
     questions: QuestionData | None = field(

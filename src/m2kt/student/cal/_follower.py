@@ -13,8 +13,8 @@ from enum import IntEnum
 from torch import Tensor
 
 from m2kt._shapes import Bool, Int
-from m2kt.student.cal._context import Row
 from m2kt.student.cal._follow import NOTHING, Following, Plan, Skill
+from m2kt.student.cal._matcher import Row
 
 _KEPT_STATES = 2048
 _START = 0

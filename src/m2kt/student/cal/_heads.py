@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from m2kt._shapes import Float, Int, Shaped
 from m2kt.student.cal._cache import Slot
-from m2kt.student.cal._context import Run, TokenFeature
+from m2kt.student.cal._context import Run
+from m2kt.student.cal._matcher import TokenFeature
 
 Value = TypeVar("Value")
 POSITIONS = slice(TokenFeature.POSITION, TokenFeature.ORDINAL + 1)

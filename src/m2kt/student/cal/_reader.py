@@ -27,13 +27,7 @@ from torch import Tensor, nn
 from m2kt._shapes import Bool, Float
 from m2kt.student.cal._base import ReaderBase
 from m2kt.student.cal._config import CALConfig
-from m2kt.student.cal._context import (
-    N_LAST_UNITS,
-    ReaderOutputs,
-    Run,
-    Supervision,
-    TokenFeature,
-)
+from m2kt.student.cal._context import ReaderOutputs, Run, Supervision
 from m2kt.student.cal._heads import (
     POSITIONS,
     ArgumentHeads,
@@ -42,6 +36,7 @@ from m2kt.student.cal._heads import (
     VersionedCache,
     rotary_angles,
 )
+from m2kt.student.cal._matcher import N_LAST_UNITS, TokenFeature
 
 
 class DerivedWeights(NamedTuple):
