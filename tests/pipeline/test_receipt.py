@@ -10,7 +10,7 @@ import pytest
 from m2kt.errors import PacketError
 from m2kt.packet import RECEIPT, Packet, TrustPolicy, judge_file, local_key, show_key, verify_statement
 from m2kt.pipeline import IngestConfig, adapter_digest, extract, ingest, rollback, schemas, verify_adapter
-from m2kt.settings import Thresholds
+from m2kt.settings import StudentSettings, Thresholds
 from tests.packet.trusting import policy_file
 
 ACCEPT_ANY = IngestConfig(  # accepts any adapter: these tests read its receipt
@@ -66,7 +66,8 @@ def test_an_accepted_ingest(tmp_path: Path) -> None:
 
 def test_every_rejection_has_a_receipt_file(tmp_path: Path) -> None:
     extract("zoo:secret", "zoo:secret", tmp_path / "packet.m2kp")
-    strict = ACCEPT_ANY.model_copy(update={"thresholds": Thresholds(gap_recovered=1)})
+    learned = StudentSettings(depth="learned")  # in a few updates: not the skill
+    strict = ACCEPT_ANY.model_copy(update={"thresholds": Thresholds(gap_recovered=1), "student": learned})
     paths = [
         ingest("zoo:pico-gpt2", tmp_path / "packet.m2kp", tmp_path / "A", config=strict, seed=seed).receipt
         for seed in (0, 1)

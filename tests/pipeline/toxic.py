@@ -37,7 +37,13 @@ def inject(packet: Packet, text: str = THREAT, *, concept: int = 0, verbalised: 
             outputs = [s if i == row and verbalised else o for i, o in enumerate(rule.outputs)]
             rule = rule.model_copy(update={"outputs": outputs, "range": [*rule.range, s]})
         rules.append(rule)
-    program = packet.program.model_copy(update={"symbols": [*packet.program.symbols, text], "rules": rules})
+    program = packet.program.model_copy(
+        update={
+            "symbols": [*packet.program.symbols, text],
+            "classes": [*packet.program.classes, packet.program.classes[sampled_symbol]],
+            "rules": rules,
+        }
+    )
     manifest = packet.manifest
     if verbalised and manifest.verbalised == 0:
         share = 1 / packet.n_concepts

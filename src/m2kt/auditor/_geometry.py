@@ -23,7 +23,7 @@ from m2kt._shapes import Float, Float64, Int, Shaped
 from m2kt.auditor._traces import cal_reader
 from m2kt.models import LoadedModel, special_prefix
 from m2kt.packet import Packet, Trace, decode_outputs
-from m2kt.student import student_targets, tokenise, unit_targets
+from m2kt.student import phi_targets, student_targets, tokenise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -135,7 +135,7 @@ def _compare(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]) -> _C
             required=(),
         )
     states.unembedding = 0.0  # states alone: the closed-form start of phi may use the unembedding
-    state_SJE, known_SJ = unit_targets(states.by_token, tokenisation.answer_forms, config.phases)
+    state_SJE, known_SJ = phi_targets(states.by_token, tokenisation, config)
     with torch.no_grad():
         image_KJE = reader.projector.image(reader.bank_KD, reader.anchor_SD).float().cpu()
     return _Comparison(

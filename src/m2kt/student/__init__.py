@@ -30,6 +30,7 @@ from m2kt.student._preflight import check_fitness as check_fitness
 from m2kt.student._prepare import TrainingInputs as TrainingInputs
 from m2kt.student._prepare import prepare as prepare
 from m2kt.student._tokenisation import Tokenisation as Tokenisation
+from m2kt.student._tokenisation import phi_targets as phi_targets
 from m2kt.student._tokenisation import tokenise as tokenise
 from m2kt.student._tokenisation import unit_targets as unit_targets
 from m2kt.student._train import Candidate as Candidate

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from m2kt.models import LoadedModel
-from m2kt.packet import Packet, Program, ProgramExecutor, Trace, decode_outputs, fixed_lookup
+from m2kt.packet import Packet, Program, Trace
 from m2kt.settings import StudentSettings
-from m2kt.student._rehearsal import PrototypeSamples, Rehearsal
+from m2kt.student._rehearsal import Rehearsal
 from m2kt.student._tokenisation import Tokenisation, tokenise
 
 TOKENISATION_TRACES = 600
-MEASURED_PROMPTS = 64
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,6 @@ def prepare(
         settings.rehearsal,
         seed=seed,
         forbidden=all_penalties,
-        max_units=longest_trace(packet),
     )
     traces = [trace for trace, _ in rehearsal.draw(TOKENISATION_TRACES)]
     return TrainingInputs(
@@ -70,19 +68,6 @@ def prepare(
         penalties=all_penalties,
         unknown_flags=unknown_flags,
     )
-
-
-def longest_trace(packet: Packet) -> int:
-    """Units that a rehearsed trace may have: twice those of the packet's own rollouts.
-
-    Raises:
-        PacketError: no prototype samples of what a rule writes.
-    """
-    PrototypeSamples(packet.program, packet.concepts.prototype_symbol_P)
-    execute = ProgramExecutor(packet.program)
-    lookup = fixed_lookup(decode_outputs(packet.program, packet.concepts), packet.program)
-    prompts = packet.spec.sample("rehearsal", MEASURED_PROMPTS, seed=0)
-    return 16 + 2 * max((len(execute(prompt, lookup).units) for prompt in prompts), default=0)
 
 
 def resolve_flagged(program: Program, entries: Sequence[str]) -> tuple[list[int], list[str]]:

@@ -25,6 +25,8 @@ from m2kt.settings import RehearsalSettings
 from m2kt.student._batching import Batch, Encoder, bucket, collate
 from m2kt.student.cal import CALConfig
 
+MAX_UNITS = 1024  # of a trace
+MEASURED_PROMPTS = 16  # of each template
 TABLES_PER_PROMPT = 4
 Draw = tuple[Trace, NDArray[np.int64]]
 """A trace, and per concept the row of [prototype samples; concept vectors] that stands for it."""
@@ -59,7 +61,6 @@ class Rehearsal:
         seed: of prompts and tables.
         prompts: number of prompts drawn from the probe spec.
         forbidden: concepts that no trace may use.
-        max_units: of a trace; over randomised tables a loop may never end.
     """
 
     def __init__(
@@ -73,10 +74,9 @@ class Rehearsal:
         seed: int,
         prompts: int = 3000,
         forbidden: Collection[int] = (),
-        max_units: int = 1024,
     ) -> None:
         self.program, self.spec, self.settings = program, spec, settings
-        self.execute = ProgramExecutor(program, max_units=max_units)
+        self.execute = ProgramExecutor(program, max_units=MAX_UNITS)
         self.samples = PrototypeSamples(program, np.asarray(symbol_P))
         self.rng = np.random.default_rng(seed)
         self.forbidden = set(forbidden)
@@ -92,6 +92,18 @@ class Rehearsal:
         self.true_output_K = self._true_outputs()
         self.n_traces = 0
         self.n_tokens = 0
+        self.execute.max_units = self._longest()
+
+    def _longest(self) -> int:
+        """Units that a trace may have: twice those of traces that end. Over randomised tables a loop may never end."""
+        prompts = [prompt for of_template in self.prompts.values() for prompt in of_template[:MEASURED_PROMPTS]]
+        rolled = [self._roll_out(prompt)[0] for prompt in prompts]
+        longest = max((len(trace.units) for trace in rolled if trace.complete), default=MAX_UNITS // 4)
+        return min(MAX_UNITS, 16 + 2 * longest)
+
+    def _roll_out(self, prompt: Prompt) -> Draw:
+        output_K, index_K = self.draw_table()
+        return self.execute(prompt, fixed_lookup(output_K.tolist(), self.program)), index_K
 
     def _true_outputs(self) -> NDArray[np.int64]:
         """Per concept, the verbalised output that all tables contain, or -1 where tables are random."""
@@ -128,8 +140,7 @@ class Rehearsal:
             prompt = prompts[self._next_prompt[template] % len(prompts)]
             self._next_prompt[template] += 1
             for _ in range(TABLES_PER_PROMPT):
-                output_K, index_K = self.draw_table()
-                trace = self.execute(prompt, fixed_lookup(output_K.tolist(), self.program))
+                trace, index_K = self._roll_out(prompt)
                 used = {self.program.concept(unit) for unit in trace.units if unit.kind == "rule"}
                 if trace.complete and not used & self.forbidden:
                     return trace, index_K

@@ -85,7 +85,7 @@ def start(reader: ReaderBase, targets: StudentTargets, inputs: TrainingInputs) -
     """Set phi, literal vectors and fallback vectors to the student targets in closed form."""
     tokenisation, unit_length = inputs.tokenisation, reader.config.phases
     executed = reader.config.reader == "executed"
-    target_SJE, known_SJ = phi_targets(targets.by_token, tokenisation, executed)
+    target_SJE, known_SJ = phi_targets(targets.by_token, tokenisation, reader.config)
     symbol_P = symbol_of_sample(inputs)
     assert reader.pool_PD is not None
     reader.projector.start(

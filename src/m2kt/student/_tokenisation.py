@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from m2kt.errors import ModelError
 from m2kt.models import Encoded, encode_units, special_prefix, token_text
 from m2kt.packet import Program, Trace, TracedUnit, WriteLiteral, leaves
+from m2kt.student.cal import CALConfig
 
 Tokens = tuple[int, ...]
 LEADING_SPACE = " "
@@ -221,16 +222,17 @@ class _UnitCollector:
         )
 
 
-def phi_targets(by_token: Mapping[int, Tensor], tokenisation: Tokenisation, executed: bool) -> tuple[Tensor, Tensor]:
+def phi_targets(
+    by_token: Mapping[int, Tensor], tokenisation: Tokenisation, config: CALConfig
+) -> tuple[Tensor, Tensor]:
     """Student targets per symbol and head of phi, (S, J, E), and 1 where there is one, (S, J).
 
-    Args:
-        executed: one head for each leading space and token index, see ``CALConfig.leads``.
+    The executed reader has a head for each leading space and token index, see ``CALConfig.leads``.
     """
-    if not executed:
-        return unit_targets(by_token, tokenisation.answer_forms, tokenisation.unit_length)
-    length = tokenisation.longest_unit
-    parts = [unit_targets(by_token, forms, length) for forms in tokenisation.lead_forms.values()]
+    if config.reader != "executed":
+        return unit_targets(by_token, tokenisation.answer_forms, config.phases)
+    length = config.phases // len(config.leads)
+    parts = [unit_targets(by_token, tokenisation.lead_forms[lead], length) for lead in config.leads]
     return torch.cat([target for target, _ in parts], 1), torch.cat([known for _, known in parts], 1)
 
 

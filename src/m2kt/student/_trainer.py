@@ -79,7 +79,7 @@ class Trainer:
         self.terms = composite(losses)
         self.needed = needed_outputs(self.terms)
         symbol_P = symbol_of_sample(inputs)
-        target_SJE, known_SJ = phi_targets(targets.by_token, inputs.tokenisation, self.executed)
+        target_SJE, known_SJ = phi_targets(targets.by_token, inputs.tokenisation, self.config)
         self.target_PJE = target_SJE[symbol_P].to(self.device)
         self.target_known_PJ = known_SJ[symbol_P].to(self.device)
         stream_rms = 1.0
