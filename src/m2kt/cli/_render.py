@@ -80,6 +80,9 @@ def _fidelity(about: PacketDescription) -> Table:
         table.add_row(Text(shape.template), *values)
     table.add_section()
     table.add_row("all", percent(fidelity.agreement, 2), percent(fidelity.coverage, 2), "")
+    for size in fidelity.sizes:
+        said = f"{size.agreed} of {size.asked}" if size.asked else "not asked"
+        table.add_row(Text(f"{size.template} (not probed)"), said, percent(size.coverage, 2), "")
     table.add_row("probe accuracy (cross-validated)", percent(fidelity.probe_accuracy, 2), "", "")
     for name, value in sorted(fidelity.other.items()):
         table.add_row(Text(name.replace("_", " ")), f"{value:.4g}", "", "")

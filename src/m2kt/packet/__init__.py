@@ -49,6 +49,7 @@ from m2kt.packet._manifest import Fidelity as Fidelity
 from m2kt.packet._manifest import Ledger as Ledger
 from m2kt.packet._manifest import Manifest as Manifest
 from m2kt.packet._manifest import ShapeFidelity as ShapeFidelity
+from m2kt.packet._manifest import SizeFidelity as SizeFidelity
 from m2kt.packet._manifest import TeacherCard as TeacherCard
 from m2kt.packet._manifest import library_versions as library_versions
 from m2kt.packet._packet import Packet as Packet

@@ -6,7 +6,7 @@ import re
 
 from m2kt.probes import ProbeSpec
 
-from ._manifest import Manifest
+from ._manifest import Manifest, SizeFidelity
 from ._program import Program
 
 _LICENCE_ID = re.compile(r"[a-z][a-z0-9.-]*")
@@ -101,7 +101,17 @@ def _fidelity(manifest: Manifest) -> str:
         lines += [
             f"| `{s.template}` | {_percent(s.agreement)} | {_percent(s.coverage)} | {s.n} |" for s in fidelity.shapes
         ]
+    if fidelity.sizes:
+        lines += ["", "At sizes that were not probed:", "", "| template | rolled out to the end | teacher agreed |"]
+        lines += ["| --- | --- | --- |"]
+        lines += [f"| `{s.template}` | {_percent(s.coverage)} | {_confirmed(s)} |" for s in fidelity.sizes]
     return "\n".join(lines)
+
+
+def _confirmed(size: SizeFidelity) -> str:
+    if not size.asked:
+        return "not asked"
+    return f"{size.agreed} of {size.asked}" + ("" if size.confirmed else ": it breaks here, or writes in another way")
 
 
 def _ledger(manifest: Manifest) -> str:

@@ -63,6 +63,21 @@ class ShapeFidelity(_Model):
     coverage: float = Field(ge=0, le=1, description="Share of prompts that the program rolls out to the end.")
 
 
+class SizeFidelity(_Model):
+    """Fidelity at a size that was not probed."""
+
+    template: str = Field(description="Template text.")
+    units: int = Field(ge=0, description="Units of its prompts.")
+    coverage: float = Field(ge=0, le=1, description="Share of prompts that the program rolls out to the end.")
+    asked: int = Field(default=0, ge=0, description="Prompts that the teacher answered; 0: it was not asked there.")
+    agreed: int = Field(default=0, ge=0, description="Of these, rollouts that are the teacher's answer.")
+    confirmed: bool = Field(
+        default=False,
+        description="The program accounts for the teacher's answers; false though asked: the teacher breaks there, "
+        "or writes in another way.",
+    )
+
+
 class Fidelity(_Model):
     """Measured on prompts never used for extraction (DESIGN section 3, step 8)."""
 
@@ -86,6 +101,7 @@ class Fidelity(_Model):
     )
     floor: float | None = Field(default=None, description="Agreement times coverage below which extraction refuses.")
     shapes: list[ShapeFidelity] = Field(default_factory=list, description="The same by template.")
+    sizes: list[SizeFidelity] = Field(default_factory=list, description="The same at sizes that were not probed.")
     other: dict[str, float] = Field(default_factory=dict, description="Further measurements by name.")
 
 

@@ -127,6 +127,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
             coverage=e.fidelity.coverage,
             floor=config.floor,
             shapes=shapes,
+            sizes=e.sizes,
             other=measured,
             **{name: value for name, value in finite.items() if value == value},
         ),

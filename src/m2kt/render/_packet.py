@@ -155,6 +155,9 @@ def fidelity_table(fidelity: Fidelity) -> Table:
     rows: list[list[Cell | str]] = [
         [s.template, share_cell(s.agreement), share_cell(s.coverage), f"{s.n:,}"] for s in fidelity.shapes
     ]
+    for size in fidelity.sizes:
+        said = share_cell(size.agreed / size.asked) if size.asked else "not asked"
+        rows.append([f"{size.template} (not probed)", said, share_cell(size.coverage), f"{size.asked:,}"])
     rows.append(["all", share_cell(fidelity.agreement), share_cell(fidelity.coverage), ""])
     probe = percent(fidelity.probe_accuracy)
     other = "".join(f"; {name.replace('_', ' ')} {value:.4g}" for name, value in fidelity.other.items())

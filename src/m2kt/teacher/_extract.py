@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from m2kt.errors import ExtractionError
 from m2kt.models import LoadedModel
-from m2kt.packet import Program, WriteLiteral, leaves
+from m2kt.packet import Program, SizeFidelity, WriteLiteral, leaves
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.teacher._attention import Attention, measure_attention
 from m2kt.teacher._config import ExtractionConfig
 from m2kt.teacher._edges import edges_of
 from m2kt.teacher._embed import Embedding, embed
-from m2kt.teacher._fidelity import RolloutComparison, compare_rollouts, refusal
+from m2kt.teacher._fidelity import RolloutComparison, compare_rollouts, measure_sizes, refusal
 from m2kt.teacher._oracle import Answer
 from m2kt.teacher._space import Space
 from m2kt.teacher._states import Context, record_contexts
@@ -49,6 +49,7 @@ class ExtractionDetails:
     teacher_passes: int
     trace_tokens: int
     seconds: float
+    sizes: list[SizeFidelity] = field(default_factory=list)  # that were not probed
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -93,6 +94,7 @@ def extract(
             teacher_passes=teacher.passes,
             trace_tokens=_text_tokens(teacher, skill.program),
             seconds=time.monotonic() - started,
+            sizes=measure_sizes(skill, spec, seed=config.seed),
             notes=_notes(embedding, attention, rows_by_prototype, skill),
         )
 

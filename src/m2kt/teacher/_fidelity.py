@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from m2kt.errors import ExtractionError
-from m2kt.packet import Program, ProgramExecutor, Trace, fixed_lookup
-from m2kt.probes import Prompt
+from m2kt.packet import Program, ProgramExecutor, SizeFidelity, Trace, fixed_lookup
+from m2kt.probes import ProbeSpec, Prompt, longer_templates
 from m2kt.teacher._oracle import Answer, Oracle
 from m2kt.teacher._teacher import unseen
 from m2kt.teacher.program import Skill
+
+PER_SIZE = 24  # rollouts at each size that was not probed
 
 
 @dataclass
@@ -81,6 +83,30 @@ def compare_rollouts(
         elif answer is not None:
             comparison.disagreements += 1
     return comparison
+
+
+def measure_sizes(skill: Skill, spec: ProbeSpec, *, seed: int) -> list[SizeFidelity]:
+    """Sizes up to four times the largest probed one: what the teacher said, and whether the program goes on there."""
+    asked = {c.template: c for c in skill.confirmed}
+    executor, lookup = ProgramExecutor(skill.program), fixed_lookup(skill.outputs, skill.program)
+    sizes = []
+    for text in longer_templates([spec.template_text(t) for t in range(spec.n_templates)]):
+        longer = ProbeSpec(name=spec.name, slots=spec.slots, templates=[text], stop=spec.stop)
+        traces = [executor(prompt, lookup) for prompt in longer.sample("rehearsal", PER_SIZE, seed=seed)]
+        if not traces:
+            continue
+        confirmed = asked.get(text)
+        sizes.append(
+            SizeFidelity(
+                template=text,
+                units=max(trace.n_prompt for trace in traces),
+                coverage=sum(trace.complete for trace in traces) / len(traces),
+                asked=confirmed.asked if confirmed else 0,
+                agreed=confirmed.agreed if confirmed else 0,
+                confirmed=bool(confirmed and confirmed.trusted),
+            )
+        )
+    return sizes
 
 
 def refusal(skill: Skill, comparison: RolloutComparison, floor: float) -> ExtractionError:
