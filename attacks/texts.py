@@ -12,6 +12,12 @@ from ._forge import Parts, edited, good, parts_attack, replaced
 BOMB = b"".join(b"b%d: &b%d [%s]\n" % (i, i, b", ".join([b"*b%d" % (i - 1)] * 9)) for i in range(1, 12))
 
 
+def _as_version_1(manifest: dict[str, Any]) -> None:
+    """Without the field of the fidelity that version 1 did not have."""
+    manifest["format_version"] = 1
+    del manifest["fidelity"]["sizes"]
+
+
 def _program(change: Callable[[Any], Any]) -> Callable[[Parts], Parts]:
     return edited(PROGRAM, change)
 
@@ -123,7 +129,7 @@ for name, tries, refusal, change in (
     ("manifest-silent", "v = 0 claimed, outputs as text", "no output is verbalised", _manifest(verbalised=0.0)),
     ("manifest-layer", "vectors of a layer that the teacher lacks", "the teacher has fewer", edited(MANIFEST, lambda m: m["embedding"].update(layer=99))),
     # program
-    ("program-of-format-1", "a program under the version whose packets have a graph", "has no graph.json", _manifest(format_version=1)),
+    ("program-of-format-1", "a program under the version whose packets have a graph", "has no graph.json", edited(MANIFEST, _as_version_1)),
     ("program-unknown-step", "a step that no reader knows", "not valid", _decision({"do": "exec", "code": "import os"})),
     ("program-unknown-anchor", "a pointer that leads out of the text", "not valid", _decision(_copy({"at": "file", "path": "/etc/passwd"}))),
     ("program-unknown-question", "a question that no reader knows", "not valid", _decision(_test(["x"], ask="time"))),
