@@ -25,18 +25,19 @@ from rich.table import Table
 
 from tests.fuzz.judge import Mode, judge, kinds
 
-GOOD = Path(__file__).parents[1] / "golden" / "packet-v1.m2kp"
+GOOD = Path(__file__).parents[1] / "golden" / "packet-v2.m2kp"
+FORMAT_1 = GOOD.with_name("packet-v1.m2kp")
 CHUNK = 500
 MODES: tuple[Mode, ...] = ("kept", "resigned")
 SHOWN = 5  # crashes that are printed in full
 
-Task = tuple[Mode, int, int, int]  # mode, seed, number of the chunk, mutations
+Task = tuple[Mode, int, int, int, Path]  # mode, seed, number of the chunk, mutations, packet
 Outcomes = tuple[Counter[tuple[str, str, str]], list[str], float]
 
 
 def run(task: Task) -> Outcomes:
     """One chunk: outcomes counted by (mode, kind, outcome), a text for each fault, and the slowest packet's time."""
-    mode, seed, number, n = task
+    mode, seed, number, n, good = task
     counts: Counter[tuple[str, str, str]] = Counter()
     wrong, slowest = [], 0.0
     names = kinds(mode)
@@ -45,7 +46,7 @@ def run(task: Task) -> Outcomes:
         kind = names[i % len(names)]
         began = time.perf_counter()
         try:
-            outcome: str = judge(mode, kind, rng, GOOD)
+            outcome: str = judge(mode, kind, rng, good)
             if outcome == "accepted" and mode == "kept":
                 wrong.append(f"{mode} {kind} {number}/{i}: an unsigned change was accepted")
         except Exception:
@@ -56,10 +57,10 @@ def run(task: Task) -> Outcomes:
     return counts, wrong, slowest
 
 
-def _tasks(mutations: int, seed: int, modes: list[Mode]) -> Iterator[Task]:
+def _tasks(mutations: int, seed: int, modes: list[Mode], good: Path) -> Iterator[Task]:
     for mode in modes:
         for number, start in enumerate(range(0, mutations, CHUNK)):
-            yield mode, seed, number, min(CHUNK, mutations - start)
+            yield mode, seed, number, min(CHUNK, mutations - start), good
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mode", choices=MODES, action="append", help="one mode only")
+    parser.add_argument("--format", type=int, choices=(1, 2), default=2, help="of the packet that is mutated")
     options = parser.parse_args(arguments)
+    good = GOOD if options.format == 2 else FORMAT_1
     modes = options.mode or list(MODES)
     counts: Counter[tuple[str, str, str]] = Counter()
     wrong: list[str] = []
@@ -84,7 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
         for mode in modes:
             began = time.perf_counter()
             shown = bar.add_task(mode, total=options.mutations)
-            for outcomes, faults, slow in pool.imap_unordered(run, _tasks(options.mutations, options.seed, [mode])):
+            tasks = _tasks(options.mutations, options.seed, [mode], good)
+            for outcomes, faults, slow in pool.imap_unordered(run, tasks):
                 counts += outcomes
                 wrong += faults
                 slowest = max(slowest, slow)
