@@ -51,6 +51,8 @@ class UnitSummary(_Model):
 class EdgeSummary(_Model):
     """A step reads an earlier unit."""
 
+    model_config = ConfigDict(extra="ignore")  # committed results of the bench hold a column that is gone
+
     step: int = Field(description="Unit that is written.")
     source: int = Field(description="Unit that the program points to.")
     argument: int = Field(default=0, description="Number of the rule's argument.")
