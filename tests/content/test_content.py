@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from m2kt.auditor import content_auditor, has_content_auditor
 from m2kt.cli import app
 from m2kt.errors import CompatibilityError, SpecError
+from m2kt.packet import Case, Kind, Mask, Seek, Start, WriteLiteral
+from m2kt.packet import Test as Ask
 from m2kt.pipeline import IngestConfig
 from m2kt_content import CATEGORIES, ContentAuditor, ContentConfig, packet_texts
 from m2kt_content import _patterns as patterns
@@ -135,6 +137,22 @@ def test_packet_texts_are_complete() -> None:
         "a remark",
         "a reason",
     } <= set(texts)
+
+
+@pytest.mark.parametrize("place", ["case", "kind", "state"])
+def test_a_harmful_text_that_a_program_only_looks_for_is_found(place: str) -> None:
+    threat, packet = "I will hurt you", sample_packet()
+    state = packet.program.states[-1]
+    if place == "state":
+        state = state.model_copy(update={"after": (threat,)})
+    else:
+        kind = Kind(own=threat if place == "kind" else None)
+        cases = [Case(values=[threat if place == "case" else "."], then=WriteLiteral(text="."))]
+        ask = Mask(at=Seek(of=Start(), step=1, kind=kind))
+        state = state.model_copy(update={"decision": Ask(ask=ask, cases=cases)})
+    program = packet.program.model_copy(update={"states": [*packet.program.states[:-1], state]})
+    report = ContentAuditor(QUICK).audit_packet(packet.replace(program=program))
+    assert [f.category for f in report.findings] == ["threat"] and "state" in report.findings[0].where
 
 
 def test_categories_can_be_left_out() -> None:

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
-from m2kt.packet import Packet, WriteLiteral, leaves, read_outputs, state_name
+from m2kt.packet import Packet, read_outputs, state_name
+from m2kt.probes import MASK
 
 RIDGE = 0.1
 
@@ -19,20 +21,17 @@ RIDGE = 0.1
 def packet_texts(packet: Packet) -> list[tuple[str, str]]:
     """(part, text) of everything in a packet that a person or a model may read, each text once.
 
-    Symbols, literals and templates; labels of concepts (arguments and output); free text of spec and manifest. The card
-    is made from these.
+    Symbols, templates, structure that states write or look for; labels of concepts (arguments and output); free text
+    of spec and manifest. The card is made from these.
     """
     program, manifest, spec = packet.program, packet.manifest, packet.spec
     texts: list[tuple[str, str]] = [(f"symbol {i}", s) for i, s in enumerate(program.symbols)]
     texts += [(f"concept {k}", label) for k, label, _ in _labels(packet)]
     texts += [(f"name of {rule.name}", rule.name) for rule in program.rules]
     texts += [(f"template {t}", spec.template_text(t)) for t in range(spec.n_templates)]
-    texts += [
-        (f"state {state_name(state.after)!r}", leaf.text)
-        for state in program.states
-        for leaf in leaves(state.decision)
-        if isinstance(leaf, WriteLiteral)
-    ]
+    for state in program.states:
+        written = _structure(state.model_dump(mode="json"))
+        texts += [(f"state {state_name(state.after)!r}", text) for text in written if MASK not in text]
     fields = yaml.safe_load(spec.to_yaml())
     texts += [(f"probe spec, {key}", str(fields[key])) for key in ("name", "description", "licence") if fields.get(key)]
     texts += [("stop string", program.stop)]
@@ -95,6 +94,19 @@ def vector_penalty(
     # dual form: few labelled vectors, many dimensions
     dual_N = np.linalg.solve(x_ND @ x_ND.T + RIDGE * np.eye(len(x_ND)), target_N)
     return np.clip((directions(vectors_KD) @ x_ND.T @ dual_N + 1) / 2, 0.0, 1.0)
+
+
+def _structure(data: JsonValue, key: str = "") -> Iterator[str]:
+    """Texts of a state: of its masks, literals, kinds and cases."""
+    if isinstance(data, str):
+        if key in ("after", "text", "own", "before", "values"):
+            yield data
+    elif isinstance(data, list):
+        for item in data:
+            yield from _structure(item, key)
+    elif isinstance(data, dict):
+        for name, value in data.items():
+            yield from _structure(value, name)
 
 
 def _labels(packet: Packet) -> Iterator[tuple[int, str, list[str]]]:
