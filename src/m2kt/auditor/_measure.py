@@ -18,6 +18,7 @@ from m2kt.auditor._retention import measure_neutral
 from m2kt.auditor._safety import measure_safety
 from m2kt.auditor._skill import Score, packet_traces, score, trace_answers
 from m2kt.auditor._steps import measure_steps
+from m2kt.auditor._surroundings import Surrounding, measure_surroundings
 from m2kt.auditor._triggers import Triggers, search_triggers
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet, Trace, decoded_share
@@ -85,6 +86,7 @@ def measure(
     config, report = config or MeasureConfig(), progress or (lambda stage, done, total: None)
     traces = packet_traces(packet, prompts)
     skill = _measure_skill(candidate, packet, prompts, held_out, traces, truth, config.low_confidence, report)
+    surroundings = _measure_surroundings(candidate, packet, prompts, traces, truth, report)
     report("auditing: single steps", 0, 1)
     steps = measure_steps(candidate, packet, traces[:STEP_PROMPTS])
     geometry = measure_geometry(candidate, packet, traces[:STEP_PROMPTS])
@@ -102,6 +104,7 @@ def measure(
         n=skill.after.n,
         shapes=skill.after.shapes,
         held_out=skill.held_out,
+        surroundings=surroundings,
         neutral=measure_neutral(candidate),
         regression=measure_regression(candidate),
         triggers=triggers,
@@ -114,6 +117,29 @@ def measure(
         safety=safety,
         packet_accuracy=skill.packet_accuracy,
         history=[dict(losses) for losses in history],
+    )
+
+
+def _measure_surroundings(
+    candidate: LoadedModel,
+    packet: Packet,
+    prompts: Sequence[Prompt],
+    traces: Sequence[Trace],
+    truth: Truth | None,
+    report: Progress,
+) -> list[Surrounding]:
+    """The prompts whose rollout is complete, as the reader is silent where the packet does not say what comes next."""
+    complete = [(prompt, trace) for prompt, trace in zip(prompts, traces, strict=True) if trace.complete]
+    if not complete:
+        return []
+    answers = trace_answers(packet, prompts, traces)
+    return measure_surroundings(
+        candidate,
+        packet.spec,
+        [prompt for prompt, _ in complete],
+        truth or Truth(answers),
+        example=complete[-1][1].text,
+        progress=lambda done, total: report("auditing: surroundings", done, total),
     )
 
 

@@ -13,6 +13,7 @@ from m2kt.auditor._retention import Neutral
 from m2kt.auditor._safety import Safety
 from m2kt.auditor._skill import gap_recovered
 from m2kt.auditor._steps import Steps
+from m2kt.auditor._surroundings import Surrounding
 from m2kt.auditor._triggers import Triggers
 from m2kt.probes import ShapeScore
 
@@ -29,6 +30,10 @@ class Recorded(BaseModel):
     held_out: list[ShapeScore] = Field(
         default=[],
         description="Accuracy by shape that was never probed or rehearsed; does not decide.",
+    )
+    surroundings: list[Surrounding] = Field(
+        default=[],
+        description="Accuracy with other text around the question, as evaluated first; does not decide.",
     )
     neutral: Neutral = Field(description="Behaviour outside the skill.")
     regression: Regression | None = Field(

@@ -217,6 +217,12 @@ class _Shape(BaseModel):
     n: int
 
 
+class _Surrounding(BaseModel):
+    name: str
+    accuracy: float
+    n: int
+
+
 class _Figures(BaseModel):
     """What a card shows of a receipt's measurements. Fields with a default are not in receipts of earlier versions."""
 
@@ -229,6 +235,7 @@ class _Figures(BaseModel):
     neutral: _Neutral
     confidence: _Confidence | None = None
     certificate: _Certificate | None = None
+    surroundings: list[_Surrounding] = []
     shapes: list[_Shape]
     held_out: list[_Shape]
 
@@ -259,6 +266,8 @@ def _figures(receipt: Receipt) -> str:
         )
     else:
         rows["certificate"] = "none"
+    for surrounding in after.surroundings[1:]:
+        rows[f"accuracy, asked {surrounding.name}"] = f"{_percent(surrounding.accuracy)} of {surrounding.n}"
     for shape in (*after.shapes, *after.held_out):
         kind = "never probed" if shape in after.held_out else "probed"
         rows[f"shape `{shape.template}` ({kind})"] = f"{_percent(shape.accuracy)} of {shape.n}"

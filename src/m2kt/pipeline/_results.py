@@ -151,6 +151,7 @@ class Ingestion(Result):
             "packet's rollout": percent(self.packet_accuracy),
             "retention": percent(v.retention),
             "gap recovered": percent(v.gap_recovered),
+            "in other surroundings": _surroundings(v),
             "single steps, teacher-forced": _steps(v.steps),
             "high teacher confidence": _confidence(v.confidence),
             "certified agreement with the packet": _certificate(v.certificate),
@@ -335,6 +336,12 @@ def _certificate(certificate: Certificate | None) -> str:
         f"{percent(certificate.confidence, 0)}, {certificate.rule_steps:.1f} rule steps per problem, "
         f"{certificate.traces} traces"
     )
+
+
+def _surroundings(verdict: Verdict) -> str:
+    """The worst accuracy with other text around the question."""
+    worst = min(verdict.surroundings[1:], key=lambda row: row.accuracy, default=None)
+    return "not measured" if worst is None else f"{percent(worst.accuracy)} of {worst.n} {worst.name}, the lowest"
 
 
 def _steps(steps: Steps | None) -> str:

@@ -1,7 +1,8 @@
 """Where a question begins and ends in a text: a recogniser of the packet's prompts, of any size, anywhere.
 
-It knows which units follow each other in prompts, not how many there are. A question may begin wherever a word does,
-with or without a leading space before its first unit.
+It knows which units follow each other in prompts, not how many there are; prompts of a new shape may have one pair of
+neighbours that it does not know. A question may begin wherever a word does, with or without a leading space before its
+first unit.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from m2kt.probes import MASK, Segmenter, Unit
 from m2kt.student.cal._lexicon import OTHER, kind_of
 
 BEGIN, END = "^", "$"
+MAX_NEW_PAIRS = 1
 _MAX_HYPOTHESES = 8
 _WORD_AT_END = re.compile(r"[^\W\d_]+\Z|\d+\Z")
 
@@ -75,6 +77,11 @@ class QuestionGrammar:
         return cls(pairs, frozenset(data["required"]), frozenset(data["once"]), data["shortest"])
 
     @cached_property
+    def masks(self) -> frozenset[str]:
+        """All masks of prompts."""
+        return frozenset(mask for pair in self.pairs for mask in pair)
+
+    @cached_property
     def begins(self) -> dict[str, str]:
         """Masks of first units without their leading space, to the mask in prompts."""
         return {second.removeprefix(" "): second for first, second in self.pairs if first == BEGIN}
@@ -86,6 +93,8 @@ class Hypothesis(NamedTuple):
     begin: int
     last: str
     seen: frozenset[str]
+    new: int = 0
+    """Pairs of neighbours that no probed prompt has."""
 
 
 class Found(NamedTuple):
@@ -119,9 +128,10 @@ class QuestionReader:
         """
         grammar, mask = self.grammar, self.mask(unit)
         following: list[Hypothesis] = []
-        for begin, last, seen in hypotheses:
-            if (last, mask) in grammar.pairs and not (mask in seen and mask in grammar.once):
-                following.append(Hypothesis(begin, mask, seen | {mask} if mask in grammar.required else seen))
+        for begin, last, seen, new in hypotheses:
+            new += (last, mask) not in grammar.pairs
+            if new <= MAX_NEW_PAIRS and mask in grammar.masks and not (mask in seen and mask in grammar.once):
+                following.append(Hypothesis(begin, mask, seen | {mask} if mask in grammar.required else seen, new))
         first = grammar.begins.get(mask.removeprefix(" "))
         if first is not None and (before == OTHER or before != kind_of(unit.text[:1])):
             following.append(Hypothesis(index, first, frozenset({first} & grammar.required)))
@@ -130,13 +140,16 @@ class QuestionReader:
         return following
 
     def ended(self, hypotheses: list[Hypothesis], index: int) -> Hypothesis | None:
-        """The longest question that may end before unit ``index``."""
+        """Of the questions that may end before unit ``index``, the longest of those with the fewest new pairs."""
         grammar = self.grammar
-        for hypothesis in hypotheses:
-            whole = index - hypothesis.begin >= grammar.shortest and len(hypothesis.seen) == len(grammar.required)
-            if whole and (hypothesis.last, END) in grammar.pairs:
-                return hypothesis
-        return None
+        whole = [
+            hypothesis
+            for hypothesis in hypotheses
+            if (hypothesis.last, END) in grammar.pairs
+            and index - hypothesis.begin >= grammar.shortest
+            and len(hypothesis.seen) == len(grammar.required)
+        ]
+        return min(whole, key=lambda hypothesis: hypothesis.new, default=None)
 
 
 class Scan:
