@@ -24,7 +24,7 @@ STAGES = 5
 MAX_KINDS = 40  # of structure, and as many of symbols
 AROUND = 4  # units within which a key must stand from what is looked up
 MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
-MAX_NAMED, MAX_NAMED_CLASS = 12, 6  # single symbols that are searched for, of classes so small
+MAX_NAMED, MAX_NAMED_CLASS = 12, 4  # single symbols that are searched for, of classes so small
 MAX_KEYS = 48  # pointers whose unit is looked up
 MAX_COUNTERS = 24
 MAX_MARKS = 16  # starting points of searches
@@ -432,7 +432,7 @@ def _shifted(is_MU: NDArray[np.bool_], other_MU: NDArray[np.bool_]) -> bool:
 
 
 def _kind_cost(kind: Kind) -> float:
-    return 0.4 + 0.6 * (kind.before is not None) + 0.6 * (kind.after is not None)
+    return 0.4 + 2.0 * isinstance(kind.own, int) + 0.6 * (kind.before is not None) + 0.6 * (kind.after is not None)
 
 
 def _move(base: Callable[[], Pointer], by: int) -> Callable[[], Pointer]:
