@@ -25,6 +25,8 @@ from m2kt.probes import ProbeSpec, Slot
 from m2kt.teacher import ExtractionConfig, compare_rollouts, program_of, refusal
 
 STOP = "\n"
+ASKED = {"probes_per_template": 120, "scouted_per_template": 200, "checked_per_template": 60, "rounds": 4}
+"""A perfect teacher needs fewer questions than a language model: nothing but the program is in doubt."""
 _ENTRY = "(slots, templates, held_out, answer_regex, function)"
 
 
@@ -192,7 +194,7 @@ def _run_task(task: Task, seed: int) -> Outcome:
     if task.problem is not None or task.spec is None or task.function is None:
         raise SpecError(task.problem or "no function")
     teacher = FunctionTeacher(task.spec, task.function, task.writer)
-    config = ExtractionConfig(seed=seed)
+    config = ExtractionConfig(seed=seed, **ASKED)
     skill = program_of(teacher, task.spec, config)
     probed = compare_rollouts(teacher, skill.program, skill.outputs, fresh_prompts(task.spec, seed, held_out=False))
     longer = None
