@@ -20,7 +20,7 @@ from m2kt.teacher.program._tests import Questions
 from m2kt.teacher.program._traces import Ints, Rows, Search, Traces
 from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, write_tree
 
-SAMPLE = 360  # rows on which explanations are looked for; they are checked on all
+SAMPLE = 280  # rows on which explanations are looked for; they are checked on all
 SMALL_SAMPLE, SMALL_SAMPLES = 64, 5  # for a teacher that makes slips
 MAX_REPAIRS = 4  # times that rows which contradict join the sample
 MAX_ASKED = 240  # questions of a sort that a clause may ask, cheapest first
@@ -38,6 +38,8 @@ MAX_CONTROL_LEAVES = 48
 MAX_CLAUSES = 12
 RULE_ROWS = 4000  # rows on which arguments are looked for
 LEAST_REPEATED = 8  # rows of a table that must have been seen again
+LEAST_SHARE = 0.6  # and as a share of its rows
+RULE_BITS = 30.0  # by which a table must beat chance
 EMPTY = NDArray[np.intp]
 
 
@@ -259,7 +261,7 @@ class _Attempt:
             if copy is not None:
                 return copy
         light = (
-            self._clauses(rows, lead, 1, 1, literals=False)
+            self._clauses(rows, lead, 1, 1, literals=True)
             or self._rule(rows, lead, 2, 3)
             or self._clauses(rows, lead, 2, 2, literals=False)
         )
@@ -301,6 +303,8 @@ class _Attempt:
         left = rows
         while True:
             last = actions.on_all(left)
+            if literals and isinstance(last, WriteLiteral) and max_clauses == 1:
+                last = None  # two literals are a table
             if last is None and rule and clauses:
                 last = self._rule(left, lead, min(stage, 2), rule)
             if last is not None:
@@ -455,7 +459,10 @@ class RuleSearch:
         return sum(self.columns[i].cost for i in chosen)
 
     def _supported(self, n: int, size: int) -> bool:
-        return n - size >= max(LEAST_REPEATED, 0.2 * size)
+        """Whether enough rows of the table were seen again to tell it from chance, and from a table of all rows."""
+        chance = float(np.unique(self.written_N, return_counts=True)[1].max() / n)
+        bits = (n - size) * max(0.05, -np.log2(min(0.95, chance)))
+        return n - size >= max(LEAST_REPEATED, LEAST_SHARE * size) and bits >= RULE_BITS
 
     def _contradictions(self, chosen: tuple[int, ...], rows: NDArray[np.intp]) -> tuple[int, int]:
         """Rows that differ from the commonest output of their arguments, and the number of arguments' values."""

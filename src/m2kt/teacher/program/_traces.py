@@ -18,7 +18,7 @@ from m2kt.probes import MASK, Unit
 Ints = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 START = ""  # the mask before the first unit of an answer
-MAX_CONTEXT = 6  # masks by which states may be told apart
+MAX_CONTEXT = 4  # masks by which states may be told apart
 NONE = -1  # no unit, or no place
 
 
