@@ -321,7 +321,11 @@ class Columns:
                     for plus in (0, 1, -1):
                         for kind, place_N in self._sought(base_N, step, number_N + plus):
                             cost = base_cost + 2.0 + count_cost + _kind_cost(kind) + 0.3 * abs(plus)
-                            yield _seek_counted(base, step, kind, count, plus), cost, place_N
+                            make = _seek_counted(base, step, kind, count, plus)
+                            yield make, cost, place_N
+                            if not str(kind.own).startswith(MASK):
+                                for by in (-1, 1, -2, 2):
+                                    yield _move(make, by), cost + 0.4 + 0.2 * abs(by), self.search.move(place_N, by)
 
     @cached_property
     def _near_written_NS(self) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from m2kt.packet import Granularity, finer_values, prompt_units
-from m2kt.probes import MASK, ProbeSpec, Prompt, Segmenter, Unit
+from m2kt.probes import MASK, ProbeSpec, Prompt, Segmenter, Template, Unit
 from m2kt.teacher._oracle import Answer
 
 WORD_LOOKAHEAD = 3  # units within which what follows two chosen words must have structure in common
@@ -69,7 +69,7 @@ class Cutter:
         return bool(new)
 
     def classes(self, samples: Sequence[Sample]) -> list[int]:
-        """The class of each symbol: those of one slot, and those written behind one masked prefix, are of one class."""
+        """The class of each symbol: of one are those of slots alike, and those written behind one masked prefix."""
         symbols = self.symbols
         index = {s: i for i, s in enumerate(symbols)}
         parent = list(range(len(symbols)))
@@ -85,12 +85,31 @@ class Cutter:
             for other in known[1:]:
                 parent[root(other)] = root(known[0])
 
+        for names in self._alike():
+            join(part for name in names for value in self.spec.slots[name].values for part in self._parts(value))
         for slot in self.spec.slots.values():
-            join(part for value in slot.values for part in finer_values([value], self.granularity))
+            join(part for value in slot.values for part in self._parts(value))
         for node in _nodes(samples):
             join(sorted(node.symbols))
         number: dict[int, int] = {}
         return [number.setdefault(root(i), len(number)) for i in range(len(symbols))]
+
+
+    def _parts(self, value: str) -> list[str]:
+        return finer_values([value], self.granularity)
+
+    def _alike(self) -> list[set[str]]:
+        """Slots that stand between the same texts in any template: a spec may have a slot for each place."""
+        slots = {name: slot.values for name, slot in self.spec.slots.items()}
+        between: dict[tuple[str, str], set[str]] = {}
+        for held_out in (False, True):
+            for i in range(len(self.spec.held_out if held_out else self.spec.templates)):
+                parts = Template(self.spec.template_text(i, held_out), slots).parts
+                texts = ["", *(p if isinstance(p, str) else MASK for p in parts), ""]
+                for before, part, after in zip(texts, parts, texts[2:], strict=False):
+                    if not isinstance(part, str) and {before, after} - {MASK, ""}:
+                        between.setdefault((before, after), set()).add(part.slot)
+        return [names for names in between.values() if len(names) > 1]
 
 
 class _Node:

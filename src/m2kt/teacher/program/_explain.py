@@ -23,6 +23,7 @@ from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, 
 SAMPLE = 280  # rows on which explanations are looked for; they are checked on all
 SMALL_SAMPLE, SMALL_SAMPLES = 64, 5  # for a teacher that makes slips
 MAX_REPAIRS = 4  # times that rows which contradict join the sample
+MAX_EQUAL_PLACES = 24
 MAX_ASKED = 240  # questions of a sort that a clause may ask, cheapest first
 CHANCE_BITS = 8.0  # by which a clause must beat chance
 MAX_LITERALS = 12
@@ -90,6 +91,7 @@ class Explainer:
         copied: Pointer | None = None,
     ) -> None:
         self.state, self.rules, self.budget, self.rng = state, rules, budget, rng
+        self.equal: list[Pointer] = []  # pointers that the last copy might have used as well, on the sample
         self.copied = copied  # the pointer that all symbols are copied from, where it is known
 
     def explain(self, heavy: bool) -> Explained | None:
@@ -282,8 +284,9 @@ class _Attempt:
         fits_C = (self.columns.names(stage)[:, rows] == self.written_N[rows]).all(1)
         if not fits_C.any():
             return None
-        best = min(np.flatnonzero(fits_C).tolist(), key=lambda c: columns[c].cost)
-        return WriteCopy(source=columns[best].pointer, lead=lead)
+        fitting = sorted(np.flatnonzero(fits_C).tolist(), key=lambda c: columns[c].cost)
+        self.explainer.equal = [columns[c].pointer for c in fitting[:MAX_EQUAL_PLACES]]
+        return WriteCopy(source=self.explainer.equal[0], lead=lead)
 
     def _clauses(
         self, rows: NDArray[np.intp], lead: str, stage: int, max_clauses: int, *, literals: bool, rule: int = 0

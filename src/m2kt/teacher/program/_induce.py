@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Rule
-from m2kt.packet._pointers import Decision, Test, WriteCopy, WriteRule, leaves
+from m2kt.packet._pointers import Decision, Pointer, Test, WriteCopy, WriteRule, leaves
 from m2kt.packet._program import Program, State
 from m2kt.probes import Unit
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._evaluate import Looked
 from m2kt.teacher.program._explain import Explainer, StateRows
-from m2kt.teacher.program._looks import Looks, ways
+from m2kt.teacher.program._looks import Looks, Way, ways
 from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Search, Traces
 
 MAX_WRONG = 0.0
@@ -80,6 +80,7 @@ class Induction:
         self.rules: list[int] = []  # arity of each
         self.known: dict[tuple[str, ...], Decision] = {}
         self.looks = Looks(traces, self.rows)
+        self.equal: dict[tuple[str, ...], list[Pointer]] = {}  # by state that copies: other pointers that do as well
         self.looked: dict[tuple[str, ...], Ints] = {}  # by state that uses it: where the last step before each looked
         self.resisted: list[Resisted] = []
 
@@ -136,6 +137,8 @@ class Induction:
         wrong = len(index) if explained is None else len(explained.wrong)
         if explained is not None:
             self._decide(after, index, explained.decision, None)
+            if isinstance(explained.decision, WriteCopy) and not wrong:
+                self.equal[after] = explainer.equal
         if wrong > allowed:
             writes = [m for m, _ in Counter(state.masks).most_common()]
             self.resisted.append(Resisted(after, len(index), wrong, writes))
@@ -162,7 +165,10 @@ class Induction:
             return False
         columns = Columns(Search(self.traces, state.rows.take(np.arange(1))))
         every = ways(columns.symbol_kinds, [*columns.structures, *columns.named])
+        every = list(every)
         found = self.looks.loop(index, copies, state.written_N, every, allowed)
+        if found is None:
+            found = self._loop_from_elsewhere(index, copies, state.written_N, every, allowed)
         if found is None:
             return False
         pointer, looked_N = found
@@ -172,6 +178,24 @@ class Induction:
             return False
         self._decide(after, index, explained.decision, looked_N)
         return True
+
+    def _loop_from_elsewhere(
+        self, index: NDArray[np.intp], copies: NDArray[np.bool_], written_N: Ints, every: list[Way], allowed: int
+    ) -> tuple[Pointer, Ints] | None:
+        """The same if the step before the loop copies another of the places that hold what it writes."""
+        first = self.looks.begins(index)
+        for after in [a for a, steps in self.states.items() if a in self.equal and np.isin(first, steps).any()]:
+            decision, steps = self.decisions[after], self.states[after]
+            for pointer in self.equal[after][1:]:
+                other = decision.model_copy(update={"source": pointer})
+                if len(Explainer(self._state_rows(steps), self.rules, self.budget, self.rng).wrong(other)):
+                    continue
+                self._decide(after, steps, other, None)
+                found = self.looks.loop(index, copies, written_N, every, allowed)
+                if found is not None:
+                    return found
+            self._decide(after, steps, decision, None)
+        return None
 
     def _keep(self, after: tuple[str, ...], index: NDArray[np.intp], allowed: int) -> bool:
         """Whether a known decision still accounts for the steps; then it stays."""

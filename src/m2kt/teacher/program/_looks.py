@@ -81,6 +81,14 @@ class Looks:
         found_N = last_N >= self._first_N
         return np.where(found_N, self.own_N[np.maximum(last_N, 0)], NONE).astype(np.int32)
 
+    def begins(self, index: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The steps that looked last before the steps ``index``, as far as they are explained."""
+        n_N = np.arange(len(self.rows))
+        last_N = np.maximum.accumulate(np.where(self.own_N != NONE, n_N, -1))
+        last_N = np.concatenate([[-1], last_N[:-1]])[index]
+        last_N = last_N[last_N >= self._first_N[index]]
+        return np.unique(last_N[self.own_N[last_N] != UNKNOWN])
+
     def loop(
         self, index: NDArray[np.intp], copies: NDArray[np.bool_], written_N: Ints, every: Iterable[Way], allowed: int
     ) -> tuple[Pointer, Ints] | None:

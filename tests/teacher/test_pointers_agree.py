@@ -1,0 +1,113 @@
+"""The two readers of pointers say the same: the machine, one text at a time, and the searches over many rows."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from m2kt.packet import (
+    Answer,
+    Count,
+    Equal,
+    Here,
+    Kind,
+    Mask,
+    Move,
+    Order,
+    Pointer,
+    ProgramExecutor,
+    Question,
+    Same,
+    Seek,
+    Start,
+    compile_pointer,
+)
+from m2kt.packet import Unit as AskUnit
+from m2kt.packet._machine import _compile_question
+from m2kt.packet._program import Program
+from m2kt.probes import MASK, Segmenter, Unit
+from m2kt.teacher.program._columns import Columns
+from m2kt.teacher.program._evaluate import Evaluator
+from m2kt.teacher.program._traces import NONE, Rows, Search, Traces
+
+SYMBOLS = ["a", "b", "c", "1", "2"]
+CLASSES = [0, 0, 0, 1, 1]
+TEXT = [" go", ";", ":", " to", "."]
+
+
+def _traces(rng: random.Random, n: int) -> tuple[Traces, list[list[Unit]], list[int]]:
+    cut = Segmenter(SYMBOLS)
+    units, n_prompts = [], []
+    for _ in range(n):
+        pieces = [rng.choice([*(f" {s}" for s in SYMBOLS), *SYMBOLS, *TEXT]) for _ in range(rng.randint(4, 18))]
+        units.append([_unit(cut, p) for p in pieces])
+        n_prompts.append(rng.randint(1, len(pieces) - 2))
+    return Traces(units, n_prompts, SYMBOLS, CLASSES), units, n_prompts
+
+
+def _unit(cut: Segmenter, text: str) -> Unit:
+    body = text.strip()
+    return cut.unit(body, text[: -len(body)]) if body in SYMBOLS else cut.unit(text, "")
+
+
+def _kind(rng: random.Random) -> Kind:
+    wanted: list[str | int | None] = [MASK, f"{MASK}0", f"{MASK}1", *TEXT, 0, 3]
+    some = [None, None, None, *wanted]
+    return Kind(own=rng.choice([*wanted, None]), before=rng.choice(some), after=rng.choice(some))
+
+
+def _pointer(rng: random.Random, depth: int = 3) -> Pointer:
+    if depth == 0 or rng.random() < 0.25:
+        return rng.choice([Start(), Answer(), Here()])
+    if rng.random() < 0.4:
+        return Move(of=_pointer(rng, depth - 1), by=rng.randint(-4, 4))
+    count = _kind(rng) if rng.random() < 0.4 else None
+    since = _pointer(rng, depth - 1) if rng.random() < 0.4 else None
+    nth = Count(plus=rng.randint(-1, 2), count=count, since=since if count else None)
+    same = []
+    if rng.random() < 0.4:
+        nth = Count()
+        same = [Same(offset=0, as_=_pointer(rng, depth - 1))]
+        if rng.random() < 0.4:
+            same.append(Same(offset=rng.choice([-2, -1, 1, 2]), as_=_pointer(rng, depth - 1)))
+    return Seek(of=_pointer(rng, depth - 1), step=rng.choice([1, -1]), kind=_kind(rng), same=same, nth=nth)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_both_readers_find_the_same_place(seed: int) -> None:
+    rng = random.Random(seed)
+    traces, units, n_prompts = _traces(rng, 12)
+    rows, _, _ = traces.rows()
+    executor = ProgramExecutor(Program(symbols=SYMBOLS, classes=CLASSES, rules=[], states=[], stop="\n"))
+    pointers = [_pointer(rng) for _ in range(40)]
+    questions: list[Question] = []
+    for a, b in zip(pointers[::2], pointers[1::2], strict=True):
+        questions += [AskUnit(at=a), Mask(at=a), Equal(at=a, as_=b), Order(at=a, as_=b)]
+    evaluator = Evaluator(Search(traces, rows))
+    found = [evaluator.place(p) for p in pointers]
+    machines, asks = [compile_pointer(p) for p in pointers], [_compile_question(q) for q in questions]
+    for row, (m, here) in enumerate(zip(rows.trace_N.tolist(), rows.here_N.tolist(), strict=True)):
+        run = executor.begin(units[m][: n_prompts[m]])
+        for unit in units[m][n_prompts[m] : here]:
+            executor.wrote(run, unit, None)
+        for pointer, machine, place_N in zip(pointers, machines, found, strict=True):
+            place = machine(run.tape)
+            assert (NONE if place is None else place) == place_N[row], (pointer, m, here)
+        for question, ask in zip(questions, asks, strict=True):
+            assert evaluator.is_value(question, ask(run.tape))[row], (question, m, here)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_candidate_stands_where_its_pointer_says(seed: int) -> None:
+    rng = random.Random(seed)
+    traces, _, _ = _traces(rng, 30)
+    every, _, _ = traces.rows()
+    rows = Rows(every.trace_N[::3], every.here_N[::3])
+    columns = Columns(Search(traces, rows)).upto(4)
+    evaluator = Evaluator(Search(traces, rows))
+    stages = {column.stage for column in columns}
+    assert stages == {0, 1, 2, 3, 4}
+    for column in rng.sample(columns, min(len(columns), 600)):
+        assert np.array_equal(evaluator.place(column.pointer), column.place_N), column.pointer
