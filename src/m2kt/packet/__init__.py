@@ -43,6 +43,7 @@ from m2kt.packet._machine import compile_decision as compile_decision
 from m2kt.packet._machine import compile_pointer as compile_pointer
 from m2kt.packet._machine import fits as fits
 from m2kt.packet._machine import name_of as name_of
+from m2kt.packet._machine import plain as plain
 from m2kt.packet._manifest import ConceptSource as ConceptSource
 from m2kt.packet._manifest import Embedding as Embedding
 from m2kt.packet._manifest import Fidelity as Fidelity

@@ -95,7 +95,7 @@ class Standing:
 
 
 def _standing(kind: Kind) -> Callable[[Tape], Standing]:
-    own, before, after = kind.own, kind.before, kind.after
+    own, before, after = (plain(x) if isinstance(x, str) else x for x in (kind.own, kind.before, kind.after))
     key = (own, before, after)
 
     def standing(tape: Tape) -> Standing:
@@ -260,7 +260,7 @@ def _compile(decision: Decision, first: int) -> tuple[Decide, int]:
     ask, branches = _compile_question(decision.ask), {}
     for case in decision.cases:
         branch, first = _compile(case.then, first)
-        branches.update({(type(value), value): branch for value in case.values})
+        branches.update({(type(value), _plain_value(value)): branch for value in case.values})
     otherwise = None
     if decision.otherwise is not None:
         otherwise, first = _compile(decision.otherwise, first)
@@ -299,7 +299,14 @@ def _compile_leaf(leaf: Leaf, number: int) -> Decide:
 
 
 def name_of(unit: Unit, ids: dict[str, int]) -> str | int:
-    """A unit as the machine reads it: symbol id, or the text of structure."""
-    if unit.symbol is None:
-        return unit.text
-    return ids.get(unit.symbol, unit.text)
+    """A unit as the machine reads it: symbol id, or the text of structure without its leading space."""
+    return ids.get(unit.symbol, plain(unit.text)) if unit.symbol is not None else plain(unit.text)
+
+
+def plain(text: str) -> str:
+    """Structure without its leading space: the first word of a text has none."""
+    return text.lstrip(" ") or text
+
+
+def _plain_value(value: Value) -> Value:
+    return plain(value) if isinstance(value, str) else value

@@ -13,7 +13,7 @@ from m2kt.errors import PacketError, explain
 from m2kt.probes import MASK, Prompt, Segmenter, Unit
 
 from ._json import check_canonical, parse_json
-from ._machine import Action, Stuck, Tape, compile_decision, name_of
+from ._machine import Action, Stuck, Tape, compile_decision, name_of, plain
 from ._pointers import Decision, WriteCopy, WriteLiteral, leaves
 from ._trace import OutputLookup, RolloutFailure, Rule, Trace, TracedUnit
 
@@ -149,7 +149,7 @@ class ProgramExecutor:
 
     def _name(self, unit: Unit | TracedUnit) -> str | int:
         if isinstance(unit, TracedUnit):
-            return unit.text if unit.symbol is None else unit.symbol
+            return plain(unit.text) if unit.symbol is None else unit.symbol
         return name_of(unit, self.ids)
 
     def state(self, run: Run) -> int | None:
@@ -166,7 +166,7 @@ class ProgramExecutor:
     def wrote(self, run: Run, unit: TracedUnit | Unit, step: tuple[int, Action] | None) -> None:
         """Go on behind a unit, which need not be the one that ``step`` would write."""
         symbol = unit.symbol if isinstance(unit, TracedUnit) else self.ids.get(unit.symbol or "")
-        run.tape.names.append(unit.text if symbol is None else symbol)
+        run.tape.names.append(plain(unit.text) if symbol is None else symbol)
         if step is not None and step[1].places:
             run.tape.looked[self._names[step[0]]] = run.tape.looked[None] = step[1].places
         mask = unit.text if symbol is None else f"{unit.lead}{MASK}{self.program.classes[symbol]}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Answer, Back, Count, Here, Move, Pointer, Seek, Start
+from m2kt.packet import Answer, Back, Count, Here, Move, Pointer, Seek, Start, plain
 from m2kt.packet._pointers import Decision, Equal, Leaf, Mask, Order, Question, Test
 from m2kt.probes import MASK
 from m2kt.teacher.program._traces import NONE, Ints, Search
@@ -82,7 +82,7 @@ class Evaluator:
                 name_N = self.unit(question.at)
         if value is None:
             return name_N < 0
-        number = value if isinstance(value, int) else traces.numbers.get(str(value), -2)
+        number = value if isinstance(value, int) else traces.numbers.get(plain(str(value)), -2)
         return name_N == number
 
     def leaves(self, decision: Decision, rows: NDArray[np.intp]) -> Iterator[tuple[Leaf | None, int, NDArray[np.intp]]]:

@@ -69,8 +69,8 @@ class StateRows:
         self.written_N = self.traces.written(self.rows)
         self.lead_N = self.traces.lead_MU[self.rows.trace_N, self.rows.here_N]
         self.labels = sorted(set(self.masks))
-        number = {m: i for i, m in enumerate(self.labels)}
-        self.label_N = np.array([number[m] for m in self.masks], dtype=np.int32)
+        self.number = {m: i for i, m in enumerate(self.labels)}
+        self.label_N = np.array([self.number[m] for m in self.masks], dtype=np.int32)
         self.is_symbol_L = [self._writes_symbol(i) for i in range(len(self.labels))]
         self.all = Evaluator(Search(self.traces, self.rows), self.looked)
 
@@ -153,8 +153,10 @@ class Explainer:
                 case None:
                     wrong.append(rows)
                 case WriteLiteral():
-                    number = state.traces.numbers.get(leaf.text, -2) if leaf.symbol is None else leaf.symbol
-                    fits_N = (state.written_N[rows] == number) & (leaf.symbol is None or self._leads(leaf.lead, rows))
+                    if leaf.symbol is None:
+                        fits_N = state.label_N[rows] == state.number.get(leaf.text, -1)
+                    else:
+                        fits_N = (state.written_N[rows] == leaf.symbol) & self._leads(leaf.lead, rows)
                     wrong.append(rows[~fits_N])
                 case WriteCopy():
                     name_N = state.all.unit(leaf.source)

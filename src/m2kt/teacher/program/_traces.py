@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Kind, fits
+from m2kt.packet import Kind, fits, plain
 from m2kt.probes import MASK, Unit
 
 Ints = NDArray[np.int32]
@@ -72,10 +72,11 @@ class Traces:
                 if unit.symbol is not None and unit.symbol in ids:
                     self.name_MU[m, u] = ids[unit.symbol]
                     continue
-                if unit.text not in number:
-                    number[unit.text] = self.n_symbols + len(self.structure)
-                    self.structure.append(unit.text)
-                self.name_MU[m, u] = number[unit.text]
+                text = plain(unit.text)
+                if text not in number:
+                    number[text] = self.n_symbols + len(self.structure)
+                    self.structure.append(text)
+                self.name_MU[m, u] = number[text]
         self.numbers = number
         self._kinds: dict[Kind, KindTable] = {}
         self.derived: dict[str, list[Kind] | KindTables] = {}
@@ -124,7 +125,7 @@ class Traces:
             if len(wanted) > 1:
                 is_MU &= self.class_S[np.where(is_MU, self.name_MU, 0)] == int(wanted[1:])
             return is_MU
-        number = wanted if isinstance(wanted, int) else self.numbers.get(wanted, -2)
+        number = wanted if isinstance(wanted, int) else self.numbers.get(plain(wanted), -2)
         return self.name_MU == number
 
 
