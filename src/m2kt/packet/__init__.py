@@ -80,6 +80,8 @@ from m2kt.packet._pointers import WriteRule as WriteRule
 from m2kt.packet._pointers import leaves as leaves
 from m2kt.packet._policy import TrustedKey as TrustedKey
 from m2kt.packet._policy import TrustPolicy as TrustPolicy
+from m2kt.packet._program import MAX_UNITS as MAX_UNITS
+from m2kt.packet._program import MAX_WORK as MAX_WORK
 from m2kt.packet._program import START_STATE as START_STATE
 from m2kt.packet._program import Granularity as Granularity
 from m2kt.packet._program import Program as Program

@@ -51,6 +51,11 @@ class Tape:
     work: int = 0  # units that look-ups went past so far
     kinds: dict[tuple[str | int | None, ...], Standing] = field(default_factory=dict)  # for texts that only grow
 
+    def copy(self) -> Tape:
+        """A tape that goes on by itself."""
+        kinds = {key: standing.copy() for key, standing in self.kinds.items()}
+        return Tape(self.names.copy(), self.n_prompt, self.class_S, self.looked.copy(), self.work, kinds)
+
 
 class Action(NamedTuple):
     """What a decision came to: the leaf (numbered within its decision), and where its pointers stand."""
@@ -92,6 +97,11 @@ class Standing:
     places: list[int] = field(default_factory=list)
     of_name: dict[str | int, list[int]] = field(default_factory=dict)
     seen: int = 0  # units looked at
+
+    def copy(self) -> Standing:
+        """The same, independent of this one."""
+        of_name = {name: places.copy() for name, places in self.of_name.items()}
+        return Standing(self.places.copy(), of_name, self.seen)
 
 
 def _standing(kind: Kind) -> Callable[[Tape], Standing]:

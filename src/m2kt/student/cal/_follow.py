@@ -9,7 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from m2kt.packet import Action, Program, ProgramExecutor, Stuck, Tape, TracedUnit, WriteCopy, WriteLiteral
+from m2kt.packet import (
+    MAX_UNITS,
+    MAX_WORK,
+    Action,
+    Program,
+    ProgramExecutor,
+    Stuck,
+    Tape,
+    TracedUnit,
+    WriteCopy,
+    WriteLiteral,
+)
 from m2kt.packet import Run as ProgramRun
 from m2kt.probes import Unit
 from m2kt.student.cal._lexicon import Lexicon, as_bytes
@@ -128,9 +139,12 @@ class Answer:
         return cls(skill, begin, skill.execute.begin(units))._aim()
 
     def _aim(self) -> Answer | None:
+        tape = self.run.tape
+        if len(tape.names) > MAX_UNITS or tape.work > MAX_WORK:
+            return None  # as a rollout would end
         try:
             self.step = self.skill.execute.next(self.run)
-            self.goal = self.skill.goal(self.step[1], self.run.tape)
+            self.goal = self.skill.goal(self.step[1], tape)
         except Stuck:
             return None
         return self
@@ -150,9 +164,7 @@ class Answer:
                 new.rest = new.part
                 return new
             if new.run is self.run:
-                tape = self.run.tape
-                copied = Tape(tape.names.copy(), tape.n_prompt, tape.class_S, tape.looked.copy())
-                new.run = ProgramRun(copied, self.run.after)
+                new.run = ProgramRun(self.run.tape.copy(), self.run.after)
             self.skill.execute.wrote(new.run, unit, new.step)
             if new._aim() is None:
                 return None
