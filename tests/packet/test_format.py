@@ -431,6 +431,7 @@ def _rollout(packet: Packet, outputs: list[int] = OUTPUTS, **options: Any) -> Tr
 def test_F35_pointers(refused: Refused) -> None:
     refused("program-state-beyond", "program-pointers-deep", "program-many-pointers", "program-symbol-beyond")
     refused("program-symbol-negative", "program-class-beyond", "program-class-no-number", "program-class-empty")
+    refused("program-class-behind-space")
     kinds = {type(p) for s in Packet.load(GOOD).program.states for d in leaves(s.decision) for p in _pointers(d)}
     assert {kind.__name__ for kind in kinds} == {"Start", "Move", "Seek"}
 
@@ -445,7 +446,7 @@ def test_F36_leaves(refused: Refused) -> None:
 
 def test_F37_tests(refused: Refused) -> None:
     refused("program-cases-overlap", "program-case-empty", "program-case-beyond", "program-case-of-another-kind")
-    refused("program-tests-deep")
+    refused("program-tests-deep", "program-cases-differ-by-space")
 
 
 def test_F38_units() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from m2kt.errors import PacketError
 from m2kt.probes import MASK
 
+from ._machine import plain
 from ._pointers import (
     Back,
     Count,
@@ -145,7 +146,8 @@ class _Checker:
         return leaf.sources
 
     def _cases(self, test: Test, at: str) -> None:
-        values = [value for case in test.cases for value in case.values]
+        found = (value for case in test.cases for value in case.values)
+        values = [plain(value) if isinstance(value, str) else value for value in found]
         if len({(type(value), value) for value in values}) != len(values) or not all(c.values for c in test.cases):
             raise PacketError(f"{at}: a test's cases overlap, or one has no values")
         if not all(self._may_be(test.ask, value) for value in values):
@@ -183,9 +185,10 @@ class _Checker:
         for wanted in (kind.own, kind.before, kind.after):
             known = wanted is None or (isinstance(wanted, int) and 0 <= wanted < len(self.program.symbols))
             if isinstance(wanted, str):
-                is_class = _CLASS.fullmatch(wanted)
-                known = bool(wanted) and (wanted[0] != MASK or bool(is_class))
-                known = known and not (is_class and wanted != MASK and int(wanted[1:]) >= self.n_classes)
+                text = plain(wanted)
+                is_class = _CLASS.fullmatch(text)
+                known = bool(text) and (text[0] != MASK or bool(is_class))
+                known = known and not (is_class and text != MASK and int(text[1:]) >= self.n_classes)
             if not known:
                 raise PacketError(f"{at} looks for {wanted!r}; expected a symbol id, text, or {MASK} and a class")
 
