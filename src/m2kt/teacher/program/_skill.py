@@ -30,6 +30,7 @@ from m2kt.teacher.program._traces import Traces
 
 PER_LONGER_SIZE = 24  # prompts asked of each size that was not probed
 GRANULARITIES: tuple[Granularity, ...] = ("values", "digits", "letters")
+FACT_REPEATS = 12
 GOOD = 0.99  # share of answers from which on nothing finer is tried
 
 
@@ -180,7 +181,9 @@ class _Learner:
         symbols = cutter.symbols
         if known is not None and known.symbols != symbols:
             known = None
-        traces = Traces([s.units for s in samples], [s.n_prompt for s in samples], symbols, cutter.classes(samples))
+        # A fact is a row of its own, which no other prompt says again: it is believed as it is.
+        shown = samples * FACT_REPEATS if self.spec.facts else samples
+        traces = Traces([s.units for s in shown], [s.n_prompt for s in shown], symbols, cutter.classes(samples))
         if known is not None and known.classes != traces.class_S.tolist():
             known = None
         induced = Induction(traces, self.spec.stop, self.slips, self.config.seed).run(known)
