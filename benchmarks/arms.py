@@ -25,6 +25,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "none": experiments.none,
     "shuffled": experiments.shuffled_rules,
     "random": experiments.random_embeddings,
+    "random_core": experiments.random_core,
     "wrong": experiments.wrong_packet,
     "text_lora": experiments.text_lora,
     "traces_only": experiments.traces_only,

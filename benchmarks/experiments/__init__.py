@@ -5,6 +5,7 @@ A new one is a function here and its name in :data:`benchmarks.arms.EXPERIMENTS`
 
 from benchmarks.experiments._controls import flat as flat
 from benchmarks.experiments._controls import none as none
+from benchmarks.experiments._controls import random_core as random_core
 from benchmarks.experiments._controls import random_embeddings as random_embeddings
 from benchmarks.experiments._controls import shuffled_rules as shuffled_rules
 from benchmarks.experiments._controls import text_lora as text_lora

@@ -140,7 +140,7 @@ def _ingestion(cell: Cell, cache: ArtifactCache, updates: int) -> dict[str, floa
         trained.append(cost["trained_tokens"])
 
     loaded = cache.load(cell.student)
-    train(loaded, packet, settings(), updates=updates, seed=cell.seed, watch=note)
+    train(loaded, packet, settings({"depth": "learned"}), updates=updates, seed=cell.seed, watch=note)
     tokens, seconds = trained[-1] - trained[0], times[-1] - times[0]
     # the same number of tokens per update, in one batch of rows of the mean length of a trace
     student = cache.load(cell.student)

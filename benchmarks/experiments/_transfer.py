@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from m2kt.student import CostSummary, StudentSettings
 
 
+LEARNED = {"depth": "learned"}
+"""Where training is what is measured: at the default depth there is hardly any."""
+
+
 def m2kt(
     cell: Cell,
     cache: ArtifactCache,
@@ -39,12 +43,13 @@ def m2kt(
 
 def plain(cell: Cell, cache: ArtifactCache, updates: int | None = None) -> Measured:
     """Rehearsal on true tables alone: every row verbalised, no randomised table."""
-    return transfer(cell, cache, packet_of(cell, cache, 1.0), settings({"rehearsal": {"plain": True}}), updates=updates)
+    chosen = settings(LEARNED, {"rehearsal": {"plain": True}})
+    return transfer(cell, cache, packet_of(cell, cache, 1.0), chosen, updates=updates)
 
 
 def without(cell: Cell, cache: ArtifactCache, loss: str, updates: int | None = None) -> Measured:
     """One term of the composite loss switched off."""
-    return transfer(cell, cache, packet_of(cell, cache), settings({"losses": {loss: 0.0}}), updates=updates)
+    return transfer(cell, cache, packet_of(cell, cache), settings(LEARNED, {"losses": {loss: 0.0}}), updates=updates)
 
 
 def dial(
@@ -114,7 +119,7 @@ def learning_curve(
     task, packet = cache.task(cell.teacher, cell.probes), packet_of(cell, cache)
     dev = dev_task(cache, task, cell.seed)
     limit = DEFAULT_UPDATES if updates is None else updates
-    _, curve = _with_curve(cell, cache, packet, settings(), dev, limit, every, until)
+    _, curve = _with_curve(cell, cache, packet, settings(LEARNED), dev, limit, every, until)
     return Measured(curve=curve, extra={"dev_accuracy": curve[-1].accuracy if curve else 0.0})
 
 
@@ -128,7 +133,7 @@ def seed1(
 ) -> Measured:
     """The paper's first seed experiment: a two-layer MLP as CAL, 100 concepts; L_geo over updates beside accuracy."""
     packet, task = coarse(packet_of(cell, cache), concepts, cell.seed), cache.task(cell.teacher, cell.probes)
-    chosen = settings({"projector": {"kind": "mlp"}, "optimiser": {"mastered": 0}})
+    chosen = settings(LEARNED, {"projector": {"kind": "mlp"}, "optimiser": {"mastered": 0}})
     shorter = replace(task, prompts=task.prompts[:prompts])
     trained, curve = _with_curve(cell, cache, packet, chosen, shorter, updates, every)
     assert trained is not None
