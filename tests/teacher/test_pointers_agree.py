@@ -55,7 +55,8 @@ def _unit(cut: Segmenter, text: str) -> Unit:
 def _kind(rng: random.Random) -> Kind:
     wanted: list[str | int | None] = [MASK, f"{MASK}0", f"{MASK}1", *TEXT, 0, 3]
     some = [None, None, None, *wanted]
-    return Kind(own=rng.choice([*wanted, None]), before=rng.choice(some), after=rng.choice(some))
+    own: list[str | int | tuple[int, ...] | None] = [*wanted, None, (0, 2), (1, 3, 4)]
+    return Kind(own=rng.choice(own), before=rng.choice(some), after=rng.choice(some))
 
 
 def _pointer(rng: random.Random, depth: int = 3) -> Pointer:

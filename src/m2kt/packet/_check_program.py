@@ -182,7 +182,10 @@ class _Checker:
             self._kind(count.count, at)
 
     def _kind(self, kind: Kind, at: str) -> None:
-        for wanted in (kind.own, kind.before, kind.after):
+        several = kind.own if isinstance(kind.own, tuple) else (kind.own,)
+        if not several:
+            raise PacketError(f"{at} looks for one of no symbols; expected at least one")
+        for wanted in (*several, kind.before, kind.after):
             known = wanted is None or (isinstance(wanted, int) and 0 <= wanted < len(self.program.symbols))
             if isinstance(wanted, str):
                 text = plain(wanted)

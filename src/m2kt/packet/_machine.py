@@ -38,6 +38,7 @@ from ._pointers import (
 from ._trace import FailureKind
 
 Place = int | None
+Wanted = tuple[str | int | tuple[int, ...] | None, ...]
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class Tape:
     class_S: Sequence[int] = ()  # the class of each symbol
     looked: dict[str | None, tuple[int, ...]] = field(default_factory=dict)  # by state; None: the last that looked
     work: int = 0  # units that look-ups went past so far
-    kinds: dict[tuple[str | int | None, ...], Standing] = field(default_factory=dict)  # for texts that only grow
+    kinds: dict[Wanted, Standing] = field(default_factory=dict)  # for texts that only grow
 
     def copy(self) -> Tape:
         """A tape that goes on by itself."""
@@ -78,13 +79,15 @@ Ask = Callable[[Tape], Value]
 Decide = Callable[[Tape], Action]
 
 
-def fits(name: str | int, wanted: str | int | None, class_S: Sequence[int]) -> bool:
+def fits(name: str | int, wanted: str | int | tuple[int, ...] | None, class_S: Sequence[int]) -> bool:
     """Whether a unit is what is wanted: a symbol id, a mask, or None for any unit.
 
     The mask of symbols is ``MASK`` for any, or ``MASK`` and the number of a class.
     """
     if wanted is None or name == wanted:
         return True
+    if type(wanted) is tuple:
+        return name in wanted
     if type(wanted) is not str or type(name) is not int or wanted[0] != MASK:
         return False
     return len(wanted) == 1 or class_S[name] == int(wanted[1:])

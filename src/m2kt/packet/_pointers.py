@@ -23,7 +23,7 @@ class _Model(BaseModel):
 class Kind(_Model):
     """Which units a search stops at. A string is a unit's mask, a number a symbol id; null: any unit."""
 
-    own: str | int | None = Field(description="The unit itself: mask or symbol id.")
+    own: str | int | tuple[int, ...] | None = Field(description="The unit itself: mask, symbol id, or one of several.")
     before: str | int | None = Field(default=None, description="The unit before it.")
     after: str | int | None = Field(default=None, description="The unit behind it.")
 

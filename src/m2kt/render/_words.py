@@ -102,7 +102,8 @@ def _kind_text(kind: Kind, program: Program) -> str:
     def name(wanted: str | int) -> str:
         return shown(program.symbols[wanted]) if isinstance(wanted, int) else mask_text(wanted, program)
 
-    text = "unit" if kind.own is None else name(kind.own)
+    several = kind.own if isinstance(kind.own, tuple) else () if kind.own is None else (kind.own,)
+    text = " or ".join(map(name, several)) or "unit"
     text += "" if kind.before is None else f" behind {name(kind.before)}"
     return text + ("" if kind.after is None else f" before {name(kind.after)}")
 

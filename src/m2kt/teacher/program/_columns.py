@@ -25,6 +25,7 @@ MAX_KINDS = 40  # of structure, and as many of symbols
 AROUND = 4  # units within which a key must stand from what is looked up
 MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
 MAX_NAMED, MAX_NAMED_CLASS = 12, 4  # single symbols that are searched for, of classes so small
+MAX_SET_CONTEXTS = 8  # surroundings in which one of several symbols is searched for
 MAX_KEYS = 36  # pointers whose unit is looked up
 MAX_COUNTERS = 18
 MAX_MARKS = 12  # starting points of searches
@@ -118,9 +119,12 @@ class Columns:
     @property
     def symbol_kinds(self) -> list[Kind]:
         """Kinds of symbols by what stands around them, commonest first."""
-        derived = self.search.traces.derived
+        traces, derived = self.search.traces, self.search.traces.derived
         if "symbols" not in derived:
-            kinds = [*self._symbol_kinds(), *self.named]
+            kinds = self._symbol_kinds()
+            contexts = [k for k in kinds if k.own == MASK][: MAX_SET_CONTEXTS + 1]
+            kinds += self.named
+            kinds += [k.model_copy(update={"own": own}) for own in traces.written_sets for k in contexts]
             derived["symbols"] = KindTables.of(self.search.traces, kinds).kinds
         return cast(list[Kind], derived["symbols"])
 
@@ -436,7 +440,8 @@ def _shifted(is_MU: NDArray[np.bool_], other_MU: NDArray[np.bool_]) -> bool:
 
 
 def _kind_cost(kind: Kind) -> float:
-    return 0.4 + 2.0 * isinstance(kind.own, int) + 0.6 * (kind.before is not None) + 0.6 * (kind.after is not None)
+    around = (kind.before is not None) + (kind.after is not None)
+    return 0.4 + 2.0 * isinstance(kind.own, int | tuple) + 0.6 * around
 
 
 def _move(base: Callable[[], Pointer], by: int) -> Callable[[], Pointer]:

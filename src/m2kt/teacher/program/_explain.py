@@ -22,6 +22,7 @@ from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, 
 
 SAMPLE = 280  # rows on which explanations are looked for; they are checked on all
 SMALL_SAMPLE, SMALL_SAMPLES = 64, 5  # for a teacher that makes slips
+HEAVY = 4  # light searches that a heavy one counts for
 MAX_REPAIRS = 4  # times that rows which contradict join the sample
 MAX_EQUAL_PLACES = 24
 MAX_ASKED = 240  # questions of a sort that a clause may ask, cheapest first
@@ -79,6 +80,18 @@ class StateRows:
         return bool(self.written_N[index] < self.traces.n_symbols)
 
 
+@dataclass
+class Effort:
+    """Searches that may still be made: a skill that resists everywhere is refused, not searched for ever."""
+
+    left: int = 10**9
+
+    def spend(self, searches: int) -> bool:
+        """Whether there are so many left."""
+        self.left -= searches
+        return self.left >= 0
+
+
 class Explainer:
     """Finds the decision of one state."""
 
@@ -89,8 +102,10 @@ class Explainer:
         budget: float,
         rng: np.random.Generator,
         copied: Pointer | None = None,
+        effort: Effort | None = None,
     ) -> None:
         self.state, self.rules, self.budget, self.rng = state, rules, budget, rng
+        self.effort = effort or Effort()
         self.equal: list[Pointer] = []  # pointers that the last copy might have used as well, on the sample
         self.copied = copied  # the pointer that all symbols are copied from, where it is known
 
@@ -101,6 +116,8 @@ class Explainer:
         best: Explained | None = None
         n_rules = len(self.rules)
         for _ in range(MAX_REPAIRS):
+            if not self.effort.spend(HEAVY if heavy else 1):
+                break
             del self.rules[n_rules:]
             attempt = _Attempt(self, chosen)
             decision = attempt.decide(heavy)

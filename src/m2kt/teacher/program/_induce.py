@@ -16,11 +16,12 @@ from m2kt.packet._program import Program, State
 from m2kt.probes import Unit
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._evaluate import Looked
-from m2kt.teacher.program._explain import Explainer, StateRows
+from m2kt.teacher.program._explain import Effort, Explainer, StateRows
 from m2kt.teacher.program._looks import Looks, Way, ways
 from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Search, Traces
 
 MAX_WRONG = 0.0
+MAX_SEARCHES = 150  # of one induction; most take a fraction of a second
 FIRST_CONTEXT = 2  # masks by which states are told apart at first
 
 
@@ -79,6 +80,7 @@ class Induction:
         self.decisions: dict[tuple[str, ...], Decision] = {}
         self.rules: list[int] = []  # arity of each
         self.known: dict[tuple[str, ...], Decision] = {}
+        self.effort = Effort(MAX_SEARCHES)
         self.looks = Looks(traces, self.rows)
         self.equal: dict[tuple[str, ...], list[Pointer]] = {}  # by state that copies: other pointers that do as well
         self.looked: dict[tuple[str, ...], Ints] = {}  # by state that uses it: where the last step before each looked
@@ -118,7 +120,7 @@ class Induction:
             for longer, part in self._contexts(index, len(after) + 1).items():
                 self._explain(longer, part)
             return
-        explainer = Explainer(state, self.rules, self.budget, self.rng)
+        explainer = Explainer(state, self.rules, self.budget, self.rng, effort=self.effort)
         explained = explainer.explain(heavy=False)
         if self.budget and (explained is None or len(explained.wrong) > allowed):
             explained = explainer.explain_despite_slips()
@@ -163,7 +165,7 @@ class Induction:
         copies = np.array(state.is_symbol_L)[state.label_N]
         if not copies.any():
             return False
-        columns = Columns(Search(self.traces, state.rows.take(np.arange(1))))
+        columns = Columns(Search(self.traces, state.rows))
         every = ways(columns.symbol_kinds, [*columns.structures, *columns.named])
         every = list(every)
         found = self.looks.loop(index, copies, state.written_N, every, allowed)
@@ -173,7 +175,7 @@ class Induction:
             return False
         pointer, looked_N = found
         looping = self._state_rows(index, looked_N)
-        explained = Explainer(looping, self.rules, self.budget, self.rng, pointer).explain(heavy=False)
+        explained = Explainer(looping, self.rules, self.budget, self.rng, pointer, self.effort).explain(heavy=False)
         if explained is None or len(explained.wrong) > allowed:
             return False
         self._decide(after, index, explained.decision, looked_N)

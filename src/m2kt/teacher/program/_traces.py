@@ -18,6 +18,8 @@ from m2kt.probes import MASK, Unit
 Ints = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 START = ""  # the mask before the first unit of an answer
+RARELY = 0.25  # share of an even one below which a symbol counts as rarely written
+MAX_SETS = 3
 MAX_CONTEXT = 4  # masks by which states may be told apart
 NONE = -1  # no unit, or no place
 
@@ -100,6 +102,27 @@ class Traces:
                 written.append(masks[t])
         return Rows(np.array(trace, dtype=np.int32), np.array(here, dtype=np.int32)), before, written
 
+    @cached_property
+    def written_sets(self) -> list[tuple[int, ...]]:
+        """The symbols that one mask is followed by, where they are only some of their class.
+
+        Rarely written ones may be an exception, such as the zero that is written where nothing else is left.
+        """
+        rows, before, _ = self.rows()
+        written_N = self.written(rows)
+        by_mask: dict[tuple[str, ...], list[int]] = {}
+        for masks, symbol in zip(before, written_N.tolist(), strict=True):
+            if symbol < self.n_symbols:
+                by_mask.setdefault(masks[-1:], []).append(symbol)
+        sets: dict[tuple[int, ...], int] = {}
+        for symbols in by_mask.values():
+            unique, count = np.unique(symbols, return_counts=True)
+            members = np.flatnonzero(np.isin(self.class_S, np.unique(self.class_S[unique])))
+            common = tuple(unique[count >= RARELY * len(symbols) / len(members)].tolist())
+            if 2 <= len(common) < len(members):
+                sets[common] = max(sets.get(common, 0), len(symbols))
+        return sorted(sets, key=lambda s: -sets[s])[:MAX_SETS]
+
     def written(self, rows: Rows) -> Ints:
         """The unit that each row writes."""
         return self.name_MU[rows.trace_N, rows.here_N]
@@ -116,8 +139,10 @@ class Traces:
             table = self._kinds[kind] = KindTable.of(self, kind)
         return table
 
-    def is_of(self, wanted: str | int | None) -> Bools:
-        """Units of a mask or symbol (M, U)."""
+    def is_of(self, wanted: str | int | tuple[int, ...] | None) -> Bools:
+        """Units of a mask, a symbol, or one of several symbols (M, U)."""
+        if isinstance(wanted, tuple):
+            return np.isin(self.name_MU, wanted)
         if wanted is None:
             return self.name_MU >= 0
         if isinstance(wanted, str) and wanted.startswith(MASK):
