@@ -3,9 +3,10 @@
     program_of(oracle, spec, config)        # ask, explain, ask again: a Skill
     induce(traces, n_prompts, symbols, stop)  # explain alone
 
-Files, each of which knows those above it: ``_traces`` (arrays and searches), ``_columns`` (candidate pointers),
-``_tests`` (questions), ``_trees`` (control), ``_explain`` (one state), ``_induce`` (all states), ``_cut`` (units),
-``_skill`` (the loop).
+Files, each of which knows those above it: ``_traces`` (arrays and searches), ``_kinds`` (what
+searches stop at), ``_columns`` (candidate pointers), ``_tests`` (questions), ``_trees`` (control), ``_actions`` (copies
+and tables), ``_explain`` (one state), ``_looks`` (loops), ``_induce`` (all states), ``_cut`` (units), ``_skill`` (the
+loop).
 """
 
 from m2kt.teacher.program._induce import Induced as Induced

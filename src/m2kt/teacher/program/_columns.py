@@ -6,34 +6,28 @@ Letters: N rows, C columns.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start
 from m2kt.probes import MASK
-from m2kt.teacher.program._traces import NONE, Ints, KindTables, Search
+from m2kt.teacher.program._kinds import LEAST_FOUND, Kinds, kinds_of
+from m2kt.teacher.program._traces import NONE, Ints, Search
 
 NEAR = 16  # units back from here that are candidates as they are
 STAGES = 5
-MAX_KINDS = 40  # of structure, and as many of symbols
 AROUND = 4  # units within which a key must stand from what is looked up
 MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
-MAX_NAMED, MAX_NAMED_CLASS = 12, 4  # single symbols that are searched for, of classes so small
-MAX_SET_CONTEXTS = 8  # surroundings in which one of several symbols is searched for
 MAX_KEYS = 36  # pointers whose unit is looked up
 MAX_COUNTERS = 18
 MAX_MARKS = 12  # starting points of searches
 MAX_ORIGINS = 8  # pieces of the answer's structure before which a look-up may begin
 MAX_PAIRED = 14  # keys that are combined in twos
-MAX_SHIFT = 6  # units within which one piece of structure stands for another
 SHIFTS = (-3, -2, -1, 1, 2, 3)
-LEAST_FOUND = 0.04  # share of rows on which a candidate must find a unit
 
 
 @dataclass(eq=False)
@@ -109,113 +103,9 @@ class Columns:
         return self.search.traces.prompt_M[self.search.rows.trace_N]
 
     @property
-    def structures(self) -> list[Kind]:
-        """Kinds of structure that stand in the traces, commonest first."""
-        derived = self.search.traces.derived
-        if "structures" not in derived:
-            derived["structures"] = self._structures()
-        return cast(list[Kind], derived["structures"])
-
-    @property
-    def symbol_kinds(self) -> list[Kind]:
-        """Kinds of symbols by what stands around them, commonest first."""
-        traces, derived = self.search.traces, self.search.traces.derived
-        if "symbols" not in derived:
-            kinds = self._symbol_kinds()
-            contexts = [k for k in kinds if k.own == MASK][: MAX_SET_CONTEXTS + 1]
-            kinds += self.named
-            kinds += [k.model_copy(update={"own": own}) for own in traces.written_sets for k in contexts]
-            derived["symbols"] = KindTables.of(self.search.traces, kinds).kinds
-        return cast(list[Kind], derived["symbols"])
-
-    @property
-    def tables(self) -> KindTables:
-        """Tables of all kinds."""
-        derived = self.search.traces.derived
-        if "tables" not in derived:
-            kinds = [*self.symbol_kinds, *self.structures]
-            derived["tables"] = KindTables.of(self.search.traces, kinds)
-        return cast(KindTables, derived["tables"])
-
-    def _structures(self) -> list[Kind]:
-        """Without what always stands so far from the start or the end of the prompt, or from other structure."""
-        traces, name_MU = self.search.traces, self.search.traces.name_MU
-        share: Counter[int] = Counter()
-        for number in range(traces.n_symbols, traces.n_symbols + len(traces.structure)):
-            present = float((name_MU == number).any(1).mean())
-            if present >= LEAST_FOUND:
-                share[number] = present
-        u_U = np.arange(name_MU.shape[1])
-        is_symbol_MU = (name_MU >= 0) & (name_MU < traces.n_symbols)
-        beside_MU = np.zeros_like(is_symbol_MU)
-        beside_MU[:, 1:] |= is_symbol_MU[:, :-1]
-        beside_MU[:, :-1] |= is_symbol_MU[:, 1:]
-        kept: list[tuple[int, NDArray[np.bool_]]] = []
-        ranked = sorted(share, key=lambda n: (-float(beside_MU[name_MU == n].mean()), -share[n]))
-        for number in ranked:
-            is_MU = name_MU == number
-            if self._fixed(is_MU, u_U, traces.prompt_M):
-                continue
-            if any(_shifted(is_MU, other_MU) for _, other_MU in kept):
-                continue
-            kept.append((number, is_MU))
-        return [Kind(own=traces.structure[n - traces.n_symbols]) for n, _ in kept[:MAX_KINDS]]
-
-    def _fixed(self, is_MU: NDArray[np.bool_], u_U: NDArray[np.intp], prompt_M: Ints) -> bool:
-        """Whether it stands once in every prompt, always so far from the prompt's start or end, and never elsewhere."""
-        if not (is_MU.sum(1) == 1).all():
-            return False
-        place_M = is_MU.argmax(1)
-        inside = (place_M < prompt_M).all()
-        return bool(inside and (len(np.unique(place_M)) == 1 or len(np.unique(prompt_M - place_M)) == 1))
-
-    @cached_property
-    def class_kinds(self) -> list[Kind]:
-        """The classes of symbols, or any symbol where there is one class."""
-        n_classes = int(self.search.traces.class_S.max(initial=0)) + 1
-        return [Kind(own=f"{MASK}{c}") for c in range(n_classes)] if n_classes > 1 else [Kind(own=MASK)]
-
-    @property
-    def named(self) -> list[Kind]:
-        """Single symbols of small classes that answers hold."""
-        derived = self.search.traces.derived
-        if "named" not in derived:
-            traces = self.search.traces
-            u_U = np.arange(traces.name_MU.shape[1])
-            written = np.unique(traces.name_MU[u_U >= traces.prompt_M[:, None]])
-            size_C = np.bincount(traces.class_S, minlength=1)
-            symbols = [s for s in written.tolist() if 0 <= s < traces.n_symbols]
-            small = [s for s in symbols if size_C[traces.class_S[s]] <= MAX_NAMED_CLASS]
-            derived["named"] = [Kind(own=s) for s in small[:MAX_NAMED]]
-        return cast(list[Kind], derived["named"])
-
-    def _symbol_kinds(self) -> list[Kind]:
-        traces = self.search.traces
-        mask_MU = np.where(traces.name_MU >= traces.n_symbols, traces.name_MU, np.minimum(traces.name_MU, 0))
-        is_symbol_MU = mask_MU == 0
-        before_MU = np.pad(mask_MU, ((0, 0), (1, 0)), constant_values=NONE)[:, :-1]
-        after_MU = np.pad(mask_MU, ((0, 0), (0, 1)), constant_values=NONE)[:, 1:]
-        context: Counter[tuple[int, int]] = Counter()
-        pairs = np.stack([before_MU[is_symbol_MU], after_MU[is_symbol_MU]], 1)
-        unique, count = np.unique(pairs, axis=0, return_counts=True) if len(pairs) else (pairs, pairs[:, 0])
-        for (a, b), n in zip(unique.tolist(), count.tolist(), strict=True):
-            context[a, b] += n
-        befores: Counter[int] = Counter()
-        afters: Counter[int] = Counter()
-        for (a, b), n in context.items():
-            befores[a] += n
-            afters[b] += n
-
-        def mask(number: int) -> str | None:
-            return MASK if number == 0 else traces.structure[number - traces.n_symbols] if number > 0 else None
-
-        n_classes = int(traces.class_S.max(initial=0)) + 1
-        kinds = [Kind(own=MASK)]
-        if n_classes > 1:
-            kinds += [Kind(own=f"{MASK}{c}") for c in range(n_classes)]
-        kinds += [Kind(own=MASK, after=m) for n, _ in afters.most_common(MAX_KINDS // 2) if (m := mask(n))]
-        kinds += [Kind(own=MASK, before=m) for n, _ in befores.most_common(MAX_KINDS // 2) if (m := mask(n))]
-        return kinds
+    def kinds(self) -> Kinds:
+        """The kinds of units in these traces."""
+        return kinds_of(self.search.traces)
 
     @cached_property
     def _marks(self) -> list[tuple[Callable[[], Pointer], float, Ints]]:
@@ -237,7 +127,7 @@ class Columns:
             return all((place_N - other_N != place_N[0] - other_N[0]).any() for _, _, other_N in marks)
 
         n_marks = 0
-        for kind in self.structures:
+        for kind in self.kinds.structures:
             if n_marks >= MAX_PROMPT_MARKS:
                 break
             place_N = self.search.seek(self._start, 1, kind, 0)
@@ -246,7 +136,7 @@ class Columns:
             if alone and ((place_N >= 0) & (place_N < self._answer)).mean() > 0.9 and is_new(place_N):
                 marks.append((_seek(Start, 1, kind, 0), 1.5, place_N))
                 n_marks += 1
-        for kind in self.structures:
+        for kind in self.kinds.structures:
             for nth in (0, 1):
                 place_N = self.search.seek(self._here, -1, kind, nth)
                 in_answer = (place_N >= self._answer).mean()
@@ -284,7 +174,7 @@ class Columns:
 
     def _sought(self, from_N: Ints, step: int, nth_N: Ints | int) -> Iterator[tuple[Kind, Ints]]:
         """A search for every kind, as far as it finds something."""
-        tables = self.tables
+        tables = self.kinds.tables
         place_KN = self.search.seek_all(from_N, step, tables, nth_N)
         for k in np.flatnonzero((place_KN >= 0).mean(1) >= LEAST_FOUND).tolist():
             yield tables.kinds[k], place_KN[k]
@@ -300,7 +190,7 @@ class Columns:
     def _counters(self) -> list[tuple[Callable[[int], Count], float, Ints]]:
         """Counters that vary over the rows."""
         found: dict[bytes, tuple[Callable[[int], Count], float, Ints]] = {}
-        kinds = [*self.structures, *self.symbol_kinds]
+        kinds = [*self.kinds.structures, *self.kinds.symbols]
         for base, base_cost, base_N in self._marks:
             if base is Here or base is Start:
                 continue
@@ -380,7 +270,7 @@ class Columns:
             origins += [(make, -1, cost * 0.5, place_N) for make, cost, place_N in marks]
             equal = self.search.equal_to(key.place_N)
             seen: set[bytes] = set()
-            for kind in self.symbol_kinds:
+            for kind in self.kinds.symbols:
                 found = self.search.of_kind(equal, kind)
                 bits = found.row_P.tobytes() + found.place_P.tobytes()
                 if len(found.row_P) < LEAST_FOUND * len(self._here) or bits in seen:
@@ -398,14 +288,15 @@ class Columns:
                     yield from self._next_to(seek, cost, place_N)
 
     def _is_new(self, place_N: Ints) -> bool:
-        return np.count_nonzero(place_N >= 0) >= LEAST_FOUND * len(place_N) and place_N.tobytes() not in self._found
+        enough = bool(np.count_nonzero(place_N >= 0) >= LEAST_FOUND * len(place_N))
+        return enough and place_N.tobytes() not in self._found
 
     def _next_to(
         self, base: Callable[[], Pointer], cost: float, place_N: Ints
     ) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
         """The next symbol of each class behind a place, and the last before it."""
         behind_N = self.search.move(place_N, 1)
-        for kind in self.class_kinds:
+        for kind in self.kinds.classes:
             yield _seek(_move(base, 1), 1, kind, 0), cost + 0.7, self.search.seek(behind_N, 1, kind, 0)
             yield _seek(base, -1, kind, 0), cost + 0.8, self.search.seek(place_N, -1, kind, 0)
 
@@ -427,16 +318,6 @@ class Columns:
                         for by in (-2, -1, 1, 2, 3, 4, 5, 6):
                             yield _move(seek, by), cost + 0.2 * abs(by), self.search.move(place_N, by)
                         yield from self._next_to(_move(seek, offset), cost + 0.3, self.search.move(place_N, offset))
-
-
-def _shifted(is_MU: NDArray[np.bool_], other_MU: NDArray[np.bool_]) -> bool:
-    """Whether one always stands the same few units from the other."""
-    if is_MU.sum() != other_MU.sum():
-        return False
-    for by in range(1, MAX_SHIFT + 1):
-        if np.array_equal(is_MU[:, by:], other_MU[:, :-by]) or np.array_equal(is_MU[:, :-by], other_MU[:, by:]):
-            return True
-    return False
 
 
 def _kind_cost(kind: Kind) -> float:

@@ -68,22 +68,22 @@ class Evaluator:
             case Equal():
                 name_N = self.unit(question.at)
                 equal_N = (name_N >= 0) & (name_N == self.unit(question.as_))
-                return equal_N == bool(value)
+                return np.asarray(equal_N == bool(value))
             case Order():
                 place_N, of_N = self.place(question.at), self.place(question.as_)
                 known_N = (place_N >= 0) & (of_N >= 0)
-                return ~known_N if value is None else known_N & (np.sign(place_N - of_N) == value)
+                return np.asarray(~known_N if value is None else known_N & (np.sign(place_N - of_N) == value))
             case Mask():
                 name_N = self.unit(question.at)
                 if isinstance(value, str) and value.startswith(MASK):
                     is_N = (name_N >= 0) & (name_N < traces.n_symbols)
-                    return is_N & (traces.class_S[np.where(is_N, name_N, 0)] == int(value[1:]))
+                    return np.asarray(is_N & (traces.class_S[np.where(is_N, name_N, 0)] == int(value[1:])))
             case _:
                 name_N = self.unit(question.at)
         if value is None:
-            return name_N < 0
+            return np.asarray(name_N < 0)
         number = value if isinstance(value, int) else traces.numbers.get(plain(str(value)), -2)
-        return name_N == number
+        return np.asarray(name_N == number)
 
     def leaves(self, decision: Decision, rows: NDArray[np.intp]) -> Iterator[tuple[Leaf | None, int, NDArray[np.intp]]]:
         """The leaves of a decision with the rows that reach each; None for rows that reach none."""

@@ -7,17 +7,18 @@ Letters: N rows, C columns, A arguments, S symbols, X actions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._pointers import Decision, Pointer, WriteCopy, WriteLiteral, WriteRule, leaves
+from m2kt.packet._pointers import Decision, Pointer, WriteCopy, WriteLiteral, WriteRule
+from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch, majority, row_numbers
 from m2kt.teacher.program._columns import Column, Columns
 from m2kt.teacher.program._evaluate import Evaluator, Looked
 from m2kt.teacher.program._tests import Questions
-from m2kt.teacher.program._traces import Ints, Rows, Search, Traces
+from m2kt.teacher.program._traces import Rows, Search, Traces
 from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, write_tree
 
 SAMPLE = 280  # rows on which explanations are looked for; they are checked on all
@@ -26,22 +27,16 @@ HEAVY = 4  # light searches that a heavy one counts for
 MAX_REPAIRS = 4  # times that rows which contradict join the sample
 MAX_EQUAL_PLACES = 24
 MAX_ASKED = 240  # questions of a sort that a clause may ask, cheapest first
-CHANCE_BITS = 8.0  # by which a clause must beat chance
 MAX_LITERALS = 12
 LEAST_FITTING = 0.08  # share of rows that an action of a tree must fit
 MAX_EXTRA_LEAVES = 3  # of a light explanation, beside one for each mask
 MAX_ARITY = 4
+MAX_KNOWN_ARGUMENTS = 40  # of a rule that is known
 MAX_ARGUMENTS = 90  # columns that may be arguments
-BEAM = 10
-RANKED_ROWS = 500  # rows on which sets of arguments are ranked
-COST_ROWS = 1.0  # rows that a clause must explain more for each unit of its cost
 PLAIN_COST = 3.0  # of a question, up to which farther pointers are not tried
 MAX_CONTROL_LEAVES = 48
 MAX_CLAUSES = 12
 RULE_ROWS = 4000  # rows on which arguments are looked for
-LEAST_REPEATED = 8  # rows of a table that must have been seen again
-LEAST_SHARE = 0.6  # and as a share of its rows
-RULE_BITS = 30.0  # by which a table must beat chance
 EMPTY = NDArray[np.intp]
 
 
@@ -103,9 +98,11 @@ class Explainer:
         rng: np.random.Generator,
         copied: Pointer | None = None,
         effort: Effort | None = None,
+        tables: dict[int, dict[tuple[int, ...], int]] | None = None,
     ) -> None:
         self.state, self.rules, self.budget, self.rng = state, rules, budget, rng
         self.effort = effort or Effort()
+        self.tables = tables or {}
         self.equal: list[Pointer] = []  # pointers that the last copy might have used as well, on the sample
         self.copied = copied  # the pointer that all symbols are copied from, where it is known
 
@@ -193,26 +190,7 @@ class Explainer:
         written_N = state.written_N[rows]
         fits_N = known_N & (written_N < state.traces.n_symbols)
         row_N = row_numbers(argument_NA)
-        return fits_N & (majority(row_N, written_N)[row_N] == written_N)
-
-
-def row_numbers(columns_NA: Ints) -> NDArray[np.intp]:
-    """Equal rows get equal numbers, without gaps."""
-    key_N = np.zeros(len(columns_NA), dtype=np.int64)
-    for column_N in columns_NA.T:
-        low = int(column_N.min(initial=0))
-        key_N = key_N * (int(column_N.max(initial=0)) - low + 1) + column_N - low
-    return np.unique(key_N, return_inverse=True)[1]
-
-
-def majority(row_N: NDArray[np.intp], output_N: Ints) -> Ints:
-    """The commonest output of each row number."""
-    if not len(row_N):
-        return np.empty(0, dtype=np.int32)
-    low, n_rows = int(output_N.min()), int(row_N.max()) + 1
-    n = int(output_N.max()) - low + 1
-    count_RO = np.bincount(row_N * n + (output_N - low), minlength=n_rows * n).reshape(n_rows, n)
-    return (count_RO.argmax(1) + low).astype(np.int32)  # type: ignore[no-any-return]
+        return np.asarray(fits_N & (majority(row_N, written_N)[row_N] == written_N))
 
 
 class _Attempt:
@@ -283,6 +261,7 @@ class _Attempt:
                 return copy
         light = (
             self._clauses(rows, lead, 1, 1, literals=True)
+            or self._known(rows, lead)
             or self._rule(rows, lead, 2, 3)
             or self._clauses(rows, lead, 2, 2, literals=False)
         )
@@ -291,11 +270,11 @@ class _Attempt:
         return (
             self._copy(rows, 3, lead)
             or self._clauses(rows, lead, 3, 4, literals=False)
-            or self._rule(rows, lead, 2, MAX_ARITY)
             or self._clauses(rows, lead, 2, 3, literals=False, rule=3)
             or self._copy(rows, 4, lead)
-            or self._rule(rows, lead, 3, 3)
             or self._clauses(rows, lead, 3, MAX_CLAUSES, literals=True, rule=3)
+            or self._rule(rows, lead, 3, 3)
+            or self._rule(rows, lead, 2, MAX_ARITY)
         )
 
     def _copy(self, rows: NDArray[np.intp], stage: int, lead: str) -> WriteCopy | None:
@@ -372,11 +351,23 @@ class _Attempt:
         if len(every) > RULE_ROWS:
             every = every[self.explainer.rng.permutation(len(every))[:RULE_ROWS]]
         budget = int(self.explainer.budget * len(every))
-        found = RuleSearch(self.state, every, self._argument_columns(rows, stage), budget).find(max_arity)
+        looked = {s: [p[every] for p in places] for s, places in self.state.looked.items()}
+        columns = self._argument_columns(rows, stage)
+        found = RuleSearch(self.traces, self.state.rows.take(every), looked, columns, budget).find(max_arity)
         if found is None:
             return None
         self.explainer.rules.append(len(found))
         return WriteRule(rule=len(self.explainer.rules) - 1, sources=[c.pointer for c in found], lead=lead)
+
+    def _known(self, rows: NDArray[np.intp], lead: str) -> WriteRule | None:
+        """A rule that explains another state."""
+        columns = self._argument_columns(rows, 2)[:MAX_KNOWN_ARGUMENTS]
+        name_CN = np.array([self.traces.at(self.search.rows, c.place_N)[rows] for c in columns])
+        for number, table in self.explainer.tables.items():
+            found = KnownRule(table).find(columns, name_CN, self.written_N[rows]) if len(columns) else None
+            if found is not None:
+                return WriteRule(rule=number, sources=[c.pointer for c in found], lead=lead)
+        return None
 
     def _argument_columns(self, rows: NDArray[np.intp], stage: int) -> list[Column]:
         columns, name_CN = self.columns.upto(stage), self.columns.names(stage)[:, rows]
@@ -393,106 +384,3 @@ def _copy_of(column: Column, lead: str) -> Callable[[], Decision]:
 
 def _literal_of(lead: str, text: str, symbol: int) -> Callable[[], Decision]:
     return lambda: WriteLiteral(text=lead + text, symbol=symbol, lead=lead)
-
-
-@dataclass
-class Actions:
-    """Copies and literals, and the rows that each is right on. Letters: X actions, Q questions, R rows left."""
-
-    make: list[Callable[[], Decision]]
-    fits_XN: NDArray[np.bool_]
-    cost_X: NDArray[np.float64]
-    chance: float  # share of rows that writing the commonest symbol would get right
-
-    def on_all(self, left: NDArray[np.intp]) -> Decision | None:
-        """The cheapest action that is right on all rows."""
-        fitting = np.flatnonzero(self.fits_XN[:, left].all(1))
-        return self.make[int(fitting[self.cost_X[fitting].argmin()])]() if len(fitting) else None
-
-    def clause(
-        self, left: NDArray[np.intp], answer_QN: NDArray[np.float32], cost_Q: NDArray[np.float64]
-    ) -> tuple[int, bool, Decision] | None:
-        """The question, its answer, and the action that is right on all rows with that answer: of most rows."""
-        misfit_XR = 1.0 - self.fits_XN[:, left].astype(np.float32)
-        yes_QR = np.ascontiguousarray(answer_QN[:, left])
-        wrong_QX = yes_QR @ misfit_XR.T
-        all_X = misfit_XR.sum(1)
-        n_yes_Q = yes_QR.sum(1)
-        best: tuple[float, int, bool, int] | None = None
-        # what so many questions and actions would get right by chance
-        least = (CHANCE_BITS + np.log2(max(2, wrong_QX.size))) / max(0.05, -np.log2(min(0.95, self.chance)))
-        for answer in (True, False):
-            n_Q = n_yes_Q if answer else len(left) - n_yes_Q
-            right_QX = (wrong_QX if answer else all_X - wrong_QX) < 0.5
-            for q in np.flatnonzero(right_QX.any(1) & (n_Q >= least) & (n_Q < len(left))).tolist():
-                x = int(np.where(right_QX[q], self.cost_X, np.inf).argmin())
-                score = float(n_Q[q]) - COST_ROWS * (float(cost_Q[q]) + float(self.cost_X[x]))
-                if best is None or score > best[0]:
-                    best = score, q, answer, x
-        return None if best is None else (best[1], best[2], self.make[best[3]]())
-
-
-class RuleSearch:
-    """The smallest set of pointers of which the written symbol is a function."""
-
-    def __init__(self, state: StateRows, every: NDArray[np.intp], columns: Sequence[Column], budget: int) -> None:
-        self.budget = budget  # rows that may contradict
-        self.columns: list[Column] = []
-        self.names: list[Ints] = []
-        self.written_N = state.written_N[every]
-        evaluator = Evaluator(
-            Search(state.traces, state.rows.take(every)),
-            {s: [p[every] for p in places] for s, places in state.looked.items()},
-        )
-        for column in columns:
-            name_N = evaluator.unit(column.pointer)
-            if ((name_N >= 0) & (name_N < state.traces.n_symbols)).mean() >= 1 - budget / max(1, len(every)):
-                self.columns.append(column)
-                self.names.append(name_N)
-
-    def find(self, max_arity: int) -> list[Column] | None:
-        """The arguments, or None. Sets are ranked on some of the rows; those that fit are tried on all."""
-        n = len(self.written_N)
-        some = np.linspace(0, n - 1, min(n, RANKED_ROWS)).astype(np.intp)
-        beam: list[tuple[int, ...]] = [()]
-        seen: set[tuple[int, ...]] = set()
-        for _ in range(max_arity):
-            scored = []
-            for base in beam:
-                for c in range(len(self.columns)):
-                    chosen = tuple(sorted({*base, c}))
-                    if len(chosen) == len(base) or chosen in seen:
-                        continue
-                    seen.add(chosen)
-                    scored.append((self._contradictions(chosen, some)[0], self._cost(chosen), chosen))
-            fitting = []
-            for wrong, cost, chosen in scored:
-                if wrong <= self.budget * len(some) / n:
-                    wrong, size = self._contradictions(chosen, np.arange(n))
-                    if wrong <= self.budget and self._supported(n, size):
-                        fitting.append((round(wrong + cost + 0.02 * size, 3), chosen))
-            if fitting:
-                return [self.columns[i] for i in sorted(min(fitting)[1], key=lambda i: self.columns[i].cost)]
-            scored.sort()
-            beam = [s[2] for s in scored[:BEAM]]
-        return None
-
-    def _cost(self, chosen: tuple[int, ...]) -> float:
-        return sum(self.columns[i].cost for i in chosen)
-
-    def _supported(self, n: int, size: int) -> bool:
-        """Whether enough rows of the table were seen again to tell it from chance, and from a table of all rows."""
-        chance = float(np.unique(self.written_N, return_counts=True)[1].max() / n)
-        bits = (n - size) * max(0.05, -np.log2(min(0.95, chance)))
-        return n - size >= max(LEAST_REPEATED, LEAST_SHARE * size) and bits >= RULE_BITS
-
-    def _contradictions(self, chosen: tuple[int, ...], rows: NDArray[np.intp]) -> tuple[int, int]:
-        """Rows that differ from the commonest output of their arguments, and the number of arguments' values."""
-        row_N, written_N = row_numbers(np.stack([self.names[i][rows] for i in chosen], 1)), self.written_N[rows]
-        commonest_R = majority(row_N, written_N)
-        return int((commonest_R[row_N] != written_N).sum()), len(commonest_R)
-
-
-def rule_leaves(decision: Decision) -> list[WriteRule]:
-    """The leaves of a decision that apply a rule."""
-    return [leaf for leaf in leaves(decision) if isinstance(leaf, WriteRule)]

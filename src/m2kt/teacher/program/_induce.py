@@ -14,11 +14,11 @@ from m2kt.packet import Rule
 from m2kt.packet._pointers import Decision, Pointer, Test, WriteCopy, WriteRule, leaves
 from m2kt.packet._program import Program, State
 from m2kt.probes import Unit
-from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._evaluate import Looked
 from m2kt.teacher.program._explain import Effort, Explainer, StateRows
+from m2kt.teacher.program._kinds import kinds_of
 from m2kt.teacher.program._looks import Looks, Way, ways
-from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Search, Traces
+from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Traces
 
 MAX_WRONG = 0.0
 MAX_SEARCHES = 150  # of one induction; most take a fraction of a second
@@ -80,6 +80,7 @@ class Induction:
         self.decisions: dict[tuple[str, ...], Decision] = {}
         self.rules: list[int] = []  # arity of each
         self.known: dict[tuple[str, ...], Decision] = {}
+        self.tables: dict[int, dict[tuple[int, ...], int]] = {}  # of each rule so far
         self.effort = Effort(MAX_SEARCHES)
         self.looks = Looks(traces, self.rows)
         self.equal: dict[tuple[str, ...], list[Pointer]] = {}  # by state that copies: other pointers that do as well
@@ -120,7 +121,7 @@ class Induction:
             for longer, part in self._contexts(index, len(after) + 1).items():
                 self._explain(longer, part)
             return
-        explainer = Explainer(state, self.rules, self.budget, self.rng, effort=self.effort)
+        explainer = Explainer(state, self.rules, self.budget, self.rng, None, self.effort, self.tables)
         explained = explainer.explain(heavy=False)
         if self.budget and (explained is None or len(explained.wrong) > allowed):
             explained = explainer.explain_despite_slips()
@@ -158,6 +159,10 @@ class Induction:
             if isinstance(leaf, WriteCopy):
                 sources = [leaf.source]
             self.looks.own_N[index[rows]] = state.all.place(sources[0])[rows] if sources else NONE
+            if isinstance(leaf, WriteRule):
+                counted = self._rows_of(state, leaf, rows)
+                table = self.tables.setdefault(leaf.rule, {})
+                table.update({row: counts.most_common(1)[0][0] for row, counts in counted.items() if row not in table})
 
     def _loop(self, after: tuple[str, ...], index: NDArray[np.intp], allowed: int) -> bool:
         """Whether the steps go on from where the last one looked; then the state is explained."""
@@ -165,9 +170,8 @@ class Induction:
         copies = np.array(state.is_symbol_L)[state.label_N]
         if not copies.any():
             return False
-        columns = Columns(Search(self.traces, state.rows))
-        every = ways(columns.symbol_kinds, [*columns.structures, *columns.named])
-        every = list(every)
+        kinds = kinds_of(self.traces)
+        every = list(ways(kinds.symbols, [*kinds.structures, *kinds.named]))
         found = self.looks.loop(index, copies, state.written_N, every, allowed)
         if found is None:
             found = self._loop_from_elsewhere(index, copies, state.written_N, every, allowed)
@@ -230,7 +234,8 @@ class Induction:
         states = []
         for after, decision in self.decisions.items():
             states.append(State(after=after, decision=_rewrite(decision, owner, order, number, uses)))
-        rules, outputs = [], []
+        rules: list[Rule] = []
+        outputs: list[int] = []
         for old in used:
             rows = sorted(merged[old])
             said = [merged[old][row].most_common(1)[0][0] for row in rows]
@@ -265,12 +270,21 @@ class Induction:
                 if not isinstance(leaf, WriteRule):
                     continue
                 table = tables.setdefault(leaf.rule, defaultdict(Counter))
-                argument_NA = np.stack([state.all.unit(s)[rows] for s in leaf.sources], 1)
-                n = self.traces.n_symbols
-                for row, out in zip(map(tuple, argument_NA.tolist()), state.written_N[rows].tolist(), strict=True):
-                    if out < n and all(0 <= a < n for a in row):
-                        table[row][out] += 1
+                for row, counts in self._rows_of(state, leaf, rows).items():
+                    table[row].update(counts)
         return {rule: table for rule, table in tables.items() if table}
+
+    def _rows_of(
+        self, state: StateRows, leaf: WriteRule, rows: NDArray[np.intp]
+    ) -> dict[tuple[int, ...], Counter[int]]:
+        """What was written for which arguments."""
+        table: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+        argument_NA = np.stack([state.all.unit(s)[rows] for s in leaf.sources], 1)
+        n = self.traces.n_symbols
+        for row, out in zip(map(tuple, argument_NA.tolist()), state.written_N[rows].tolist(), strict=True):
+            if out < n and all(0 <= a < n for a in row):
+                table[row][out] += 1
+        return table
 
     def _merge(
         self, tables: dict[int, dict[tuple[int, ...], Counter[int]]]

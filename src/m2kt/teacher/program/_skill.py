@@ -12,6 +12,7 @@ import numpy as np
 from m2kt.errors import ExtractionError
 from m2kt.packet import (
     Granularity,
+    OutputLookup,
     Program,
     ProgramExecutor,
     RolloutFailure,
@@ -327,7 +328,7 @@ class _Learner:
         )
 
 
-def replay(executor: ProgramExecutor, sample: Sample, lookup: Callable[[int, int], int]) -> list[Step | None]:
+def replay(executor: ProgramExecutor, sample: Sample, lookup: OutputLookup) -> list[Step | None]:
     """What the program would do at each unit of an answer, given all units before; None where it differs."""
     run = executor.begin(sample.units[: sample.n_prompt])
     steps: list[Step | None] = []

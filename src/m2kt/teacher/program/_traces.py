@@ -81,7 +81,7 @@ class Traces:
                 self.name_MU[m, u] = number[text]
         self.numbers = number
         self._kinds: dict[Kind, KindTable] = {}
-        self.derived: dict[str, list[Kind] | KindTables] = {}
+        self.derived: dict[str, object] = {}  # what others find out about these traces, once
 
     def name(self, number: int) -> str | int | None:
         """The unit as a program names it: symbol id, or text; None where there is no unit."""
@@ -142,16 +142,18 @@ class Traces:
     def is_of(self, wanted: str | int | tuple[int, ...] | None) -> Bools:
         """Units of a mask, a symbol, or one of several symbols (M, U)."""
         if isinstance(wanted, tuple):
-            return np.isin(self.name_MU, wanted)
+            is_one_MU: Bools = np.isin(self.name_MU, wanted)
+            return is_one_MU
         if wanted is None:
             return self.name_MU >= 0
         if isinstance(wanted, str) and wanted.startswith(MASK):
-            is_MU = (self.name_MU >= 0) & (self.name_MU < self.n_symbols)
+            is_symbol_MU = (self.name_MU >= 0) & (self.name_MU < self.n_symbols)
             if len(wanted) > 1:
-                is_MU &= self.class_S[np.where(is_MU, self.name_MU, 0)] == int(wanted[1:])
-            return is_MU
+                is_symbol_MU &= self.class_S[np.where(is_symbol_MU, self.name_MU, 0)] == int(wanted[1:])
+            return is_symbol_MU
         number = wanted if isinstance(wanted, int) else self.numbers.get(plain(wanted), -2)
-        return self.name_MU == number
+        is_MU: Bools = self.name_MU == number
+        return is_MU
 
 
 def context_of(masks: Sequence[str], size: int) -> tuple[str, ...]:
@@ -170,11 +172,11 @@ class KindTable:
 
     @classmethod
     def of(cls, traces: Traces, kind: Kind) -> KindTable:
-        is_MU = traces.is_of(kind.own)
+        is_MU: Bools = traces.is_of(kind.own)
         if kind.before is not None:
-            before_MU = np.zeros_like(is_MU)
-            before_MU[:, 1:] = traces.is_of(kind.before)[:, :-1]
-            is_MU = is_MU & before_MU
+            preceded_MU = np.zeros_like(is_MU)
+            preceded_MU[:, 1:] = traces.is_of(kind.before)[:, :-1]
+            is_MU = is_MU & preceded_MU
         if kind.after is not None:
             after_MU = np.zeros_like(is_MU)
             after_MU[:, :-1] = traces.is_of(kind.after)[:, 1:]

@@ -1,0 +1,187 @@
+"""What may be copied or looked up in a table: decision lists of actions, and the arguments of a rule.
+
+Letters: N rows, R rows left, X actions, Q questions, C columns, A arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.packet._pointers import Decision
+from m2kt.teacher.program._columns import Column
+from m2kt.teacher.program._evaluate import Evaluator, Looked
+from m2kt.teacher.program._traces import Ints, Rows, Search, Traces
+
+UNKNOWN_ROW = -1
+MOSTLY_KNOWN = 0.7  # share of rows that a known rule must have to be used again
+RANKED_KNOWN = 24  # rows on which all tuples of pointers are tried
+MAX_TUPLES = 40
+BEAM = 10
+RANKED_ROWS = 500  # rows on which sets of arguments are ranked
+LEAST_REPEATED = 8  # rows of a table that must have been seen again
+LEAST_SHARE = 0.6  # and as a share of its rows
+RULE_BITS = 30.0  # by which a table must beat chance
+CHANCE_BITS = 8.0  # by which a clause must beat chance
+COST_ROWS = 1.0  # rows that a clause must explain more for each unit of its cost
+
+
+def row_numbers(columns_NA: Ints) -> NDArray[np.intp]:
+    """Equal rows get equal numbers, without gaps."""
+    key_N = np.zeros(len(columns_NA), dtype=np.int64)
+    for column_N in columns_NA.T:
+        low = int(column_N.min(initial=0))
+        key_N = key_N * (int(column_N.max(initial=0)) - low + 1) + column_N - low
+    return np.unique(key_N, return_inverse=True)[1]
+
+
+def majority(row_N: NDArray[np.intp], output_N: Ints) -> Ints:
+    """The commonest output of each row number."""
+    if not len(row_N):
+        return np.empty(0, dtype=np.int32)
+    low, n_rows = int(output_N.min()), int(row_N.max()) + 1
+    n = int(output_N.max()) - low + 1
+    count_RO = np.bincount(row_N * n + (output_N - low), minlength=n_rows * n).reshape(n_rows, n)
+    return (count_RO.argmax(1) + low).astype(np.int32)  # type: ignore[no-any-return]
+
+
+@dataclass
+class Actions:
+    """Copies and literals, and the rows that each is right on. Letters: X actions, Q questions, R rows left."""
+
+    make: list[Callable[[], Decision]]
+    fits_XN: NDArray[np.bool_]
+    cost_X: NDArray[np.float64]
+    chance: float  # share of rows that writing the commonest symbol would get right
+
+    def on_all(self, left: NDArray[np.intp]) -> Decision | None:
+        """The cheapest action that is right on all rows."""
+        fitting = np.flatnonzero(self.fits_XN[:, left].all(1))
+        return self.make[int(fitting[self.cost_X[fitting].argmin()])]() if len(fitting) else None
+
+    def clause(
+        self, left: NDArray[np.intp], answer_QN: NDArray[np.float32], cost_Q: NDArray[np.float64]
+    ) -> tuple[int, bool, Decision] | None:
+        """The question, its answer, and the action that is right on all rows with that answer: of most rows."""
+        misfit_XR = 1.0 - self.fits_XN[:, left].astype(np.float32)
+        yes_QR = np.ascontiguousarray(answer_QN[:, left])
+        wrong_QX = yes_QR @ misfit_XR.T
+        all_X = misfit_XR.sum(1)
+        n_yes_Q = yes_QR.sum(1)
+        best: tuple[float, int, bool, int] | None = None
+        # what so many questions and actions would get right by chance
+        least = (CHANCE_BITS + np.log2(max(2, wrong_QX.size))) / max(0.05, -np.log2(min(0.95, self.chance)))
+        for answer in (True, False):
+            n_Q = n_yes_Q if answer else len(left) - n_yes_Q
+            right_QX = (wrong_QX if answer else all_X - wrong_QX) < 0.5
+            for q in np.flatnonzero(right_QX.any(1) & (n_Q >= least) & (n_Q < len(left))).tolist():
+                x = int(np.where(right_QX[q], self.cost_X, np.inf).argmin())
+                score = float(n_Q[q]) - COST_ROWS * (float(cost_Q[q]) + float(self.cost_X[x]))
+                if best is None or score > best[0]:
+                    best = score, q, answer, x
+        return None if best is None else (best[1], best[2], self.make[best[3]]())
+
+
+class RuleSearch:
+    """The smallest set of pointers of which the written symbol is a function."""
+
+    def __init__(
+        self, traces: Traces, rows: Rows, looked: Looked, columns: Sequence[Column], budget: int
+    ) -> None:
+        self.budget = budget  # rows that may contradict
+        self.columns: list[Column] = []
+        self.names: list[Ints] = []
+        self.written_N = traces.written(rows)
+        evaluator = Evaluator(Search(traces, rows), looked)
+        for column in columns:
+            name_N = evaluator.unit(column.pointer)
+            if ((name_N >= 0) & (name_N < traces.n_symbols)).mean() >= 1 - budget / max(1, len(rows)):
+                self.columns.append(column)
+                self.names.append(name_N)
+
+    def find(self, max_arity: int) -> list[Column] | None:
+        """The arguments, or None. Sets are ranked on some of the rows; those that fit are tried on all."""
+        n = len(self.written_N)
+        some = np.linspace(0, n - 1, min(n, RANKED_ROWS)).astype(np.intp)
+        beam: list[tuple[int, ...]] = [()]
+        seen: set[tuple[int, ...]] = set()
+        for _ in range(max_arity):
+            scored = []
+            for base in beam:
+                for c in range(len(self.columns)):
+                    chosen = tuple(sorted({*base, c}))
+                    if len(chosen) == len(base) or chosen in seen:
+                        continue
+                    seen.add(chosen)
+                    scored.append((self._contradictions(chosen, some)[0], self._cost(chosen), chosen))
+            fitting = []
+            for wrong, cost, chosen in scored:
+                if wrong <= self.budget * len(some) / n:
+                    wrong, size = self._contradictions(chosen, np.arange(n))
+                    if wrong <= self.budget and self._supported(n, size):
+                        fitting.append((round(wrong + cost + 0.02 * size, 3), chosen))
+            if fitting:
+                return [self.columns[i] for i in sorted(min(fitting)[1], key=lambda i: self.columns[i].cost)]
+            scored.sort()
+            beam = [s[2] for s in scored[:BEAM]]
+        return None
+
+    def _cost(self, chosen: tuple[int, ...]) -> float:
+        return sum(self.columns[i].cost for i in chosen)
+
+    def _supported(self, n: int, size: int) -> bool:
+        """Whether enough rows of the table were seen again to tell it from chance, and from a table of all rows."""
+        chance = float(np.unique(self.written_N, return_counts=True)[1].max() / n)
+        bits = (n - size) * max(0.05, -np.log2(min(0.95, chance)))
+        return n - size >= max(LEAST_REPEATED, LEAST_SHARE * size) and bits >= RULE_BITS
+
+    def _contradictions(self, chosen: tuple[int, ...], rows: NDArray[np.intp]) -> tuple[int, int]:
+        """Rows that differ from the commonest output of their arguments, and the number of arguments' values."""
+        row_N, written_N = row_numbers(np.stack([self.names[i][rows] for i in chosen], 1)), self.written_N[rows]
+        commonest_R = majority(row_N, written_N)
+        return int((commonest_R[row_N] != written_N).sum()), len(commonest_R)
+
+
+class KnownRule:
+    """A table that explains other states, and the pointers by which it would explain this one too."""
+
+    def __init__(self, table: dict[tuple[int, ...], int]) -> None:
+        self.arity = len(next(iter(table)))
+        rows_RA = np.array(list(table), dtype=np.int64)
+        self._axes: list[NDArray[np.int64]] = []
+        for column_R in rows_RA.T:
+            symbols = np.unique(column_R)
+            axis = np.full(int(symbols[-1]) + 2, len(symbols), dtype=np.int64)  # the last stands for all others
+            axis[symbols] = np.arange(len(symbols))
+            self._axes.append(axis)
+        self._cells = np.full([int(axis[-1]) + 1 for axis in self._axes], UNKNOWN_ROW, dtype=np.int32)
+        index = tuple(axis[column_R] for axis, column_R in zip(self._axes, rows_RA.T, strict=True))
+        self._cells[index] = list(table.values())
+        self._outputs = np.unique(list(table.values()))
+
+    def find(self, columns: Sequence[Column], name_CN: Ints, written_N: Ints) -> list[Column] | None:
+        """The cheapest pointers whose symbols the table maps to what is written, on every row that it has."""
+        if len(np.unique(written_N)) < 2 or not np.isin(written_N, self._outputs).mean() > MOSTLY_KNOWN:
+            return None
+        some = np.linspace(0, len(written_N) - 1, min(len(written_N), RANKED_KNOWN)).astype(np.intp)
+        shape = [[-1 if i == a else 1 for i in range(self.arity)] for a in range(self.arity)]
+        found = self._look_up([name_CN[:, some].reshape(*shape[a], len(some)) for a in range(self.arity)])
+        fits = ((found == written_N[some]) | (found == UNKNOWN_ROW)).all(-1)
+        fits &= (found != UNKNOWN_ROW).mean(-1) > MOSTLY_KNOWN
+        tuples = [t for t in np.argwhere(fits).tolist() if len(set(t)) == self.arity]
+        for chosen in sorted(tuples, key=lambda t: sum(columns[c].cost for c in t))[:MAX_TUPLES]:
+            output_N = self._look_up([name_CN[c] for c in chosen])
+            known_N = output_N != UNKNOWN_ROW
+            if known_N.mean() > MOSTLY_KNOWN and (output_N[known_N] == written_N[known_N]).all():
+                return [columns[c] for c in chosen]
+        return None
+
+    def _look_up(self, arguments: Sequence[Ints]) -> Ints:
+        flat: NDArray[np.int64] | int = 0
+        for axis, symbols in zip(self._axes, arguments, strict=True):
+            capped = np.where(symbols < 0, len(axis) - 1, np.minimum(symbols, len(axis) - 1))
+            flat = flat * int(axis[-1] + 1) + axis[capped]
+        return np.asarray(self._cells.ravel()[flat])
