@@ -25,7 +25,7 @@ from m2kt.probes import ProbeSpec, Slot
 from m2kt.teacher import ExtractionConfig, compare_rollouts, program_of, refusal
 
 STOP = "\n"
-ASKED = {"probes_per_template": 120, "scouted_per_template": 200, "checked_per_template": 60, "rounds": 4}
+ASKED = {"probes_per_template": 120, "scouted_per_template": 200, "checked_per_template": 60, "rounds": 4, "slips": 0.0}
 """A perfect teacher needs fewer questions than a language model: nothing but the program is in doubt."""
 _ENTRY = "(slots, templates, held_out, answer_regex, function)"
 

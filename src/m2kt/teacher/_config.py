@@ -20,6 +20,9 @@ class ExtractionConfig(BaseModel):
     checked_per_template: int = Field(
         default=100, gt=0, description="Rollouts compared with the teacher per template and round."
     )
+    slips: float = Field(
+        default=0.01, ge=0, le=0.2, description="Share of a state's steps in which the teacher may contradict itself."
+    )
     fidelity_prompts: int = Field(default=600, gt=0, description="Reserved prompts on which fidelity is measured.")
     floor: float = Field(
         default=0.9,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ UNKNOWN_ROW = -1
 MOSTLY_KNOWN = 0.7  # share of rows that a known rule must have to be used again
 RANKED_KNOWN = 24  # rows on which all tuples of pointers are tried
 MAX_TUPLES = 40
+COMBINED = {2: 32, 3: 18}  # by arity: cheapest pointers of which every set is tried
 BEAM = 10
 RANKED_ROWS = 500  # rows on which sets of arguments are ranked
 LEAST_REPEATED = 8  # rows of a table that must have been seen again
@@ -108,15 +110,16 @@ class RuleSearch:
         some = np.linspace(0, n - 1, min(n, RANKED_ROWS)).astype(np.intp)
         beam: list[tuple[int, ...]] = [()]
         seen: set[tuple[int, ...]] = set()
-        for _ in range(max_arity):
-            scored = []
-            for base in beam:
-                for c in range(len(self.columns)):
-                    chosen = tuple(sorted({*base, c}))
-                    if len(chosen) == len(base) or chosen in seen:
-                        continue
-                    seen.add(chosen)
-                    scored.append((self._contradictions(chosen, some)[0], self._cost(chosen), chosen))
+        for arity in range(1, max_arity + 1):
+            # Arguments may say nothing alone (a sign, an operator): cheap ones are tried in all combinations.
+            sets = {tuple(sorted({*base, c})) for base in beam for c in range(len(self.columns))}
+            sets |= set(combinations(range(min(COMBINED.get(arity, 0), len(self.columns))), arity))
+            scored = [
+                (self._contradictions(chosen, some)[0], self._cost(chosen), chosen)
+                for chosen in sorted(sets - seen)
+                if len(chosen) == arity
+            ]
+            seen |= sets
             fitting = []
             for wrong, cost, chosen in scored:
                 if wrong <= self.budget * len(some) / n:

@@ -23,7 +23,6 @@ from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, 
 
 SAMPLE = 280  # rows on which explanations are looked for; they are checked on all
 SMALL_SAMPLE, SMALL_SAMPLES = 64, 5  # for a teacher that makes slips
-HEAVY = 4  # light searches that a heavy one counts for
 MAX_REPAIRS = 4  # times that rows which contradict join the sample
 MAX_EQUAL_PLACES = 24
 MAX_ASKED = 240  # questions of a sort that a clause may ask, cheapest first
@@ -77,13 +76,13 @@ class StateRows:
 
 @dataclass
 class Effort:
-    """Searches that may still be made: a skill that resists everywhere is refused, not searched for ever."""
+    """Heavy searches that may still be made: a skill that resists everywhere is refused, not searched for ever."""
 
     left: int = 10**9
 
-    def spend(self, searches: int) -> bool:
-        """Whether there are so many left."""
-        self.left -= searches
+    def spend(self) -> bool:
+        """Whether there is one left."""
+        self.left -= 1
         return self.left >= 0
 
 
@@ -113,7 +112,7 @@ class Explainer:
         best: Explained | None = None
         n_rules = len(self.rules)
         for _ in range(MAX_REPAIRS):
-            if not self.effort.spend(HEAVY if heavy else 1):
+            if heavy and not self.effort.spend():
                 break
             del self.rules[n_rules:]
             attempt = _Attempt(self, chosen)
@@ -221,8 +220,11 @@ class _Attempt:
         """
         contents: dict[int, Decision] = {}
         for label, mask in enumerate(self.state.labels):
+            rows = np.flatnonzero(self.label_N == label)
+            if not len(rows):
+                return None  # a small sample, which does not say what this mask stands for
             if self.state.is_symbol_L[label]:
-                content = self._content(np.flatnonzero(self.label_N == label), " " if mask[0] == " " else "", heavy)
+                content = self._content(rows, " " if mask[0] == " " else "", heavy)
                 if content is None:
                     return None
                 contents[label] = content

@@ -21,7 +21,7 @@ from m2kt.teacher.program._looks import Looks, Way, ways
 from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Traces
 
 MAX_WRONG = 0.0
-MAX_SEARCHES = 150  # of one induction; most take a fraction of a second
+MAX_SEARCHES = 30  # heavy ones, of one induction
 FIRST_CONTEXT = 2  # masks by which states are told apart at first
 
 
@@ -121,10 +121,14 @@ class Induction:
             for longer, part in self._contexts(index, len(after) + 1).items():
                 self._explain(longer, part)
             return
-        explainer = Explainer(state, self.rules, self.budget, self.rng, None, self.effort, self.tables)
+        # an explanation without a contradiction comes before a shorter one that takes some for slips
+        explainer = Explainer(state, self.rules, 0.0, self.rng, None, self.effort, self.tables)
         explained = explainer.explain(heavy=False)
-        if self.budget and (explained is None or len(explained.wrong) > allowed):
-            explained = explainer.explain_despite_slips()
+        if self.budget and (explained is None or len(explained.wrong)):
+            explainer = Explainer(state, self.rules, self.budget, self.rng, None, self.effort, self.tables)
+            explained = explainer.explain(heavy=False)
+            if explained is None or len(explained.wrong) > allowed:
+                explained = explainer.explain_despite_slips()
         if explained is None or len(explained.wrong) > allowed:
             if self._loop(after, index, allowed):
                 return

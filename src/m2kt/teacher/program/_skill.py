@@ -103,7 +103,6 @@ def program_of(
     config: ExtractionConfig,
     *,
     reserved: frozenset[str] = frozenset(),
-    slips: float = 0.0,
     progress: Progress | None = None,
 ) -> Skill:
     """The program of a teacher's skill.
@@ -111,13 +110,12 @@ def program_of(
     Args:
         oracle: the teacher.
         reserved: texts of prompts that are kept for measurements.
-        slips: share of steps in which the teacher may contradict itself.
         progress: called with (stage, done, total).
 
     Raises:
         ExtractionError: no prompts, or too many answers without the stop string.
     """
-    return _Learner(oracle, spec, config, reserved, slips, progress or (lambda stage, done, total: None)).learn()
+    return _Learner(oracle, spec, config, reserved, progress or (lambda stage, done, total: None)).learn()
 
 
 class _Learner:
@@ -129,11 +127,10 @@ class _Learner:
         spec: ProbeSpec,
         config: ExtractionConfig,
         reserved: frozenset[str],
-        slips: float,
         progress: Progress,
     ) -> None:
         self.oracle, self.spec, self.config = oracle, spec, config
-        self.reserved, self.slips, self.progress = reserved, slips, progress
+        self.reserved, self.slips, self.progress = reserved, config.slips, progress
         self.answers: dict[str, Answer] = {}
         self.cutter = Cutter(spec, "values")
         self.samples: list[Sample] = []
