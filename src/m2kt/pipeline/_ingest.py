@@ -62,10 +62,7 @@ def ingest(
         probes: the spec with its truth: the verdict is then by truth instead of by the packet's rollout.
         trust: the policy that must accept the packet before any training; without one, its origin is not checked.
 
-    Raises:
-        SpecError: the configuration is not valid, or sets the updates to another value than the argument.
-        TrustError: the policy does not accept the packet, or it was revoked.
-        PacketError, CompatibilityError, ModelError, StorageError: see :mod:`m2kt.errors`.
+    Raises: SpecError for a configuration, TrustError for an origin; others see :mod:`m2kt.errors`.
     """
     from m2kt.auditor import judge
 

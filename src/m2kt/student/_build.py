@@ -23,6 +23,7 @@ from m2kt.student._prepare import TrainingInputs
 from m2kt.student._start import calibration_sequences, choose_start
 from m2kt.student._tokenisation import Tokenisation
 from m2kt.student.cal import CALConfig, CALModel, TokenFeature, UnitMatcher, cal_model
+from m2kt.student.cal._config import RuleStructure
 
 
 def program_digest(program: Program) -> str:
@@ -82,16 +83,7 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
         literal_tokens=[list(tokens) for tokens in literals.values()],
         context_tokens=[list(tokens) for tokens in tokenisation.context],
         spaces=tokenisation.space_tokens,
-        rules=[
-            {
-                "name": r.name,
-                "arity": r.arity,
-                "family": r.family,
-                "offset": r.offset,
-                "rows": [list(x) for x in r.rows],
-            }
-            for r in program.rules
-        ],
+        rules=_rules(program),
         phases=tokenisation.unit_length,
         teacher_width=int(inputs.packet.concepts.prototype_samples_PD.shape[1]),
         flagged=sorted(inputs.penalties),
@@ -102,17 +94,31 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
         revision=revision,
     )
     if executed:
-        grammar = question_grammar(program, inputs.packet.spec)
-        embedding = cast(torch.nn.Embedding, cast(PreTrainedModel, loaded.model).get_input_embeddings())
-        vocabulary = embedding.weight.shape[0]
-        config.leads = list(tokenisation.lead_forms)
-        config.phases = tokenisation.longest_unit * len(config.leads)
-        config.program, config.questions = program_data(program), grammar.data()
-        config.lexicon = lexicon(loaded.tokenizer, vocabulary, program, grammar).packed()
-        config.gaps = turn_of_roles(loaded.tokenizer)
+        _add_program(config, loaded, inputs)
     else:
         config.trails = context_whitelist(config, tokenisation)
     return config
+
+
+def _rules(program: Program) -> list[RuleStructure]:
+    """The tables' arguments, as a reader's configuration holds them."""
+    return [
+        {"name": r.name, "arity": r.arity, "family": r.family, "offset": r.offset, "rows": [list(x) for x in r.rows]}
+        for r in program.rules
+    ]
+
+
+def _add_program(config: CALConfig, loaded: LoadedModel, inputs: TrainingInputs) -> None:
+    """What an executed reader needs besides: the program, how questions look, and what the student's tokens spell."""
+    program, tokenisation = inputs.packet.program, inputs.tokenisation
+    grammar = question_grammar(program, inputs.packet.spec)
+    embedding = cast(torch.nn.Embedding, cast(PreTrainedModel, loaded.model).get_input_embeddings())
+    vocabulary = embedding.weight.shape[0]
+    config.leads = list(tokenisation.lead_forms)
+    config.phases = tokenisation.longest_unit * len(config.leads)
+    config.program, config.questions = program_data(program), grammar.data()
+    config.lexicon = lexicon(loaded.tokenizer, vocabulary, program, grammar).packed()
+    config.gaps = turn_of_roles(loaded.tokenizer)
 
 
 def context_whitelist(config: CALConfig, tokenisation: Tokenisation) -> list[list[int]]:
