@@ -13,9 +13,7 @@ from m2kt.probes import Truth
 from m2kt.student import StudentSettings, train
 from tests.student.helpers import loaded, small_packet
 
-TURN = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
-)
+TURN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -181,9 +181,7 @@ def _compile_seek(seek: Seek) -> Find:
     return find
 
 
-def _look_up(
-    tape: Tape, standing: Standing, keys: Sequence[tuple[int, Find]], place: int, step: int, n: int
-) -> Place:
+def _look_up(tape: Tape, standing: Standing, keys: Sequence[tuple[int, Find]], place: int, step: int, n: int) -> Place:
     """The n-th unit from a place that holds what the keys hold."""
     names = tape.names
     wanted: list[tuple[int, str | int]] = []

@@ -222,9 +222,7 @@ class _UnitCollector:
         )
 
 
-def phi_targets(
-    by_token: Mapping[int, Tensor], tokenisation: Tokenisation, config: CALConfig
-) -> tuple[Tensor, Tensor]:
+def phi_targets(by_token: Mapping[int, Tensor], tokenisation: Tokenisation, config: CALConfig) -> tuple[Tensor, Tensor]:
     """Student targets per symbol and head of phi, (S, J, E), and 1 where there is one, (S, J).
 
     The executed reader has a head for each leading space and token index, see ``CALConfig.leads``.

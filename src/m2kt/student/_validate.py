@@ -305,9 +305,7 @@ def check_following(loaded: LoadedModel, inputs: TrainingInputs) -> FitnessCheck
         fit=n_correct == n,
         measured=f"{n_correct} of {n} tokens of answers are foretold behind questions in plain text{mistake}",
         needed="all of them",
-        advice=""
-        if n_correct == n
-        else "choose depth learned, or prompts with a clear end in the probe spec",
+        advice="" if n_correct == n else "choose depth learned, or prompts with a clear end in the probe spec",
     )
 
 

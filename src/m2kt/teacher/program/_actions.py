@@ -90,9 +90,7 @@ class Actions:
 class RuleSearch:
     """The smallest set of pointers of which the written symbol is a function."""
 
-    def __init__(
-        self, traces: Traces, rows: Rows, looked: Looked, columns: Sequence[Column], budget: int
-    ) -> None:
+    def __init__(self, traces: Traces, rows: Rows, looked: Looked, columns: Sequence[Column], budget: int) -> None:
         self.budget = budget  # rows that may contradict
         self.columns: list[Column] = []
         self.names: list[Ints] = []

@@ -94,7 +94,6 @@ class Cutter:
         number: dict[int, int] = {}
         return [number.setdefault(root(i), len(number)) for i in range(len(symbols))]
 
-
     def _parts(self, value: str) -> list[str]:
         return finer_values([value], self.granularity)
 

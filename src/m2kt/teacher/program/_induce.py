@@ -348,5 +348,3 @@ def _rewrite(
         sources = [decision.sources[i] for i in order[decision.rule]]
         return decision.model_copy(update={"rule": new, "sources": sources})
     return decision
-
-
