@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from m2kt.teacher.sources import SOURCES
-
 
 class ExtractionConfig(BaseModel):
     """Costs of an extraction, and the fidelity that it must reach."""
@@ -31,7 +29,7 @@ class ExtractionConfig(BaseModel):
         description="Minimum of coverage x agreement; below it the packet is refused.",
     )
     unstopped: float = Field(default=0.1, ge=0, le=1, description="Maximum share of answers without the stop string.")
-    concepts: str = Field(default="interrogation", description="Concept source: " + ", ".join(SOURCES))
+    concepts: str = Field(default="interrogation", description="Concept source, a name in m2kt.teacher.SOURCES.")
     verbalised: float = Field(
         default=0.0, ge=0, le=1, description="Share v of rule rows whose output also travels as text."
     )
