@@ -24,7 +24,10 @@ def spec(slots: dict[str, list[str]], templates: list[str], held_out: list[str] 
 
 
 def learn(probes: ProbeSpec, answer: Callable[[str], str], **oracle: object) -> Skill:
-    config = ExtractionConfig(probes_per_template=200, rounds=2, scouted_per_template=200, checked_per_template=30)
+    slips = 0.02 if oracle.get("noise") else 0.0  # the others never slip
+    config = ExtractionConfig(
+        probes_per_template=200, rounds=2, scouted_per_template=200, checked_per_template=30, slips=slips
+    )
     return program_of(FunctionOracle(answer, **oracle), probes, config)  # type: ignore[arg-type]
 
 

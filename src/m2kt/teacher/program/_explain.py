@@ -22,6 +22,7 @@ from m2kt.teacher.program._traces import Rows, Search, Traces
 from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, write_tree
 
 SAMPLE = 280  # rows on which explanations are looked for; they are checked on all
+LEAST_SYSTEMATIC = 3  # contradictions; fewer may be slips whatever they have in common
 SMALL_SAMPLE, SMALL_SAMPLES = 64, 5  # for a teacher that makes slips
 MAX_REPAIRS = 4  # times that rows which contradict join the sample
 MAX_EQUAL_PLACES = 24
@@ -36,7 +37,6 @@ PLAIN_COST = 3.0  # of a question, up to which farther pointers are not tried
 MAX_CONTROL_LEAVES = 48
 MAX_CLAUSES = 12
 RULE_ROWS = 4000  # rows on which arguments are looked for
-EMPTY = NDArray[np.intp]
 
 
 @dataclass
@@ -142,6 +142,18 @@ class Explainer:
                     return Explained(decision, wrong)
             del self.rules[n_rules:]
         return None
+
+    def systematic(self, wrong: NDArray[np.intp]) -> bool:
+        """Whether contradicting rows are an exception and not slips: one question sets most of them apart."""
+        if len(wrong) < LEAST_SYSTEMATIC:
+            return False
+        others = np.setdiff1d(np.arange(len(self.state.rows)), wrong)
+        some = others[self.rng.permutation(len(others))[:SAMPLE]]
+        rows = self.state.rows.take(np.concatenate([wrong, some]))
+        answer_QN = Questions(Columns(Search(self.state.traces, rows)), 1).answer_QN
+        n_wrong_Q = answer_QN[:, : len(wrong)].sum(1)
+        n_other_Q = answer_QN[:, len(wrong) :].sum(1) * (len(others) / max(1, len(some)))
+        return bool(((n_wrong_Q >= 0.6 * len(wrong)) & (n_wrong_Q >= n_other_Q)).any())
 
     def _sample(self) -> NDArray[np.intp]:
         """Rows of every label, rare ones all."""

@@ -123,12 +123,14 @@ class Induction:
             return
         # an explanation without a contradiction comes before a shorter one that takes some for slips
         explainer = Explainer(state, self.rules, 0.0, self.rng, None, self.effort, self.tables)
-        explained = explainer.explain(heavy=False)
+        explained, doubtful = explainer.explain(heavy=False), None
         if self.budget and (explained is None or len(explained.wrong)):
             explainer = Explainer(state, self.rules, self.budget, self.rng, None, self.effort, self.tables)
             explained = explainer.explain(heavy=False)
             if explained is None or len(explained.wrong) > allowed:
                 explained = explainer.explain_despite_slips()
+            if explained is not None and len(explained.wrong) <= allowed and explainer.systematic(explained.wrong):
+                doubtful, explained = explained, None  # an exception, unless nothing tells it from a slip
         if explained is None or len(explained.wrong) > allowed:
             if self._loop(after, index, allowed):
                 return
@@ -141,6 +143,8 @@ class Induction:
             heavy = explainer.explain(heavy=True)
             if heavy is not None and (explained is None or len(heavy.wrong) < len(explained.wrong)):
                 explained = heavy
+            if doubtful is not None and (explained is None or len(explained.wrong) >= len(doubtful.wrong)):
+                explained = doubtful
         wrong = len(index) if explained is None else len(explained.wrong)
         if explained is not None:
             self._decide(after, index, explained.decision, None)
