@@ -134,7 +134,7 @@ def test_shuffled_vectors_are_followed_and_the_packet_is_named_as_the_cause(good
 
 
 def test_few_updates_do_not_learn_the_procedure(packet: Packet) -> None:
-    student, candidate = trained(packet, 5, **QUICK)
+    student, candidate = trained(packet, 1, **QUICK)
     steps, geometry = measure(student, packet)
     assert steps.selected is not None and steps.selected < 0.9
     causes = diagnose(steps, geometry, accuracy=0.0, needed=0.9, history=candidate.history)

@@ -74,7 +74,7 @@ def test_evaluate(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
 def test_preflight(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     result = report(m2kt("preflight", "zoo:pico-gpt2", packet[0], "--json"))
     assert result["fit"] and result["expected_retention"] == 1.0
-    assert {check["name"] for check in result["checks"]} >= {"symbols", "context", "capacity", "cues"}
+    assert {check["name"] for check in result["checks"]} >= {"symbols", "context", "capacity", "following"}
     filtering = tmp_path / "cal.yaml"
     filtering.write_text("student: {flagged: [a, b]}\n")
     process = m2kt("preflight", "zoo:pico-gpt2", packet[0], "--config", filtering)
@@ -84,7 +84,8 @@ def test_preflight(packet: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
 def test_a_rejection_exits_with_5_and_writes_only_a_receipt(
     packet: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    process = m2kt("ingest", "zoo:pico-gpt2", packet[0], "--out", tmp_path / "a", "--updates", 1, "--json")
+    learned = ["--updates", 1, "--depth", "learned"]
+    process = m2kt("ingest", "zoo:pico-gpt2", packet[0], "--out", tmp_path / "a", *learned, "--json")
     result = report(process, code=5)
     assert result.keys() >= INGEST_KEYS
     assert result["verdict"] == "rejected" and result["reasons"]

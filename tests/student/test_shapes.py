@@ -17,7 +17,8 @@ pytest.importorskip("beartype")
 
 HOOK = """
 from jaxtyping import TypeCheckError, install_import_hook
-MODULES = [f"m2kt.student.cal._{n}" for n in ("cache", "context", "heads", "projector", "reader", "flat", "model")]
+CAL = ("cache", "context", "heads", "projector", "reader", "flat", "matcher", "model")
+MODULES = [f"m2kt.student.cal._{n}" for n in CAL]
 MODULES += [f"m2kt.models._{n}" for n in ("forward", "record")]
 MODULES += [f"m2kt.student.losses._{n}" for n in ("base", "geo", "struct", "reason", "safety", "off_domain")]
 MODULES += [f"m2kt.auditor._{n}" for n in ("certificate", "geometry", "steps", "retention")]
