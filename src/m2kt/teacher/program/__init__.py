@@ -1,7 +1,6 @@
 """From traces to one program: candidate pointers, what they explain, and the states that need them.
 
     program_of(oracle, spec, config)        # ask, explain, ask again: a Skill
-    induce(traces, n_prompts, symbols, stop)  # explain alone
 
 Files, each of which knows those above it: ``_traces`` (arrays and searches), ``_kinds`` (what
 searches stop at), ``_columns`` (candidate pointers), ``_tests`` (questions), ``_trees`` (control), ``_actions`` (copies
@@ -11,7 +10,6 @@ loop).
 
 from m2kt.teacher.program._induce import Induced as Induced
 from m2kt.teacher.program._induce import Resisted as Resisted
-from m2kt.teacher.program._induce import induce as induce
 from m2kt.teacher.program._skill import Confirmed as Confirmed
 from m2kt.teacher.program._skill import Round as Round
 from m2kt.teacher.program._skill import Skill as Skill

@@ -85,25 +85,19 @@ class Evaluator:
         number = value if isinstance(value, int) else traces.numbers.get(plain(str(value)), -2)
         return np.asarray(name_N == number)
 
-    def leaves(self, decision: Decision, rows: NDArray[np.intp]) -> Iterator[tuple[Leaf | None, int, NDArray[np.intp]]]:
+    def leaves(self, decision: Decision, rows: NDArray[np.intp]) -> Iterator[tuple[Leaf | None, NDArray[np.intp]]]:
         """The leaves of a decision with the rows that reach each; None for rows that reach none."""
-        yield from self._leaves(decision, rows, [0])
-
-    def _leaves(
-        self, decision: Decision, rows: NDArray[np.intp], number: list[int]
-    ) -> Iterator[tuple[Leaf | None, int, NDArray[np.intp]]]:
         if not isinstance(decision, Test):
-            yield decision, number[0], rows
-            number[0] += 1
+            yield decision, rows
             return
         left = rows
         for case in decision.cases:
             inside_N = np.zeros(len(self.search.rows), dtype=bool)
             for value in case.values:
                 inside_N |= self.is_value(decision.ask, value)
-            yield from self._leaves(case.then, left[inside_N[left]], number)
+            yield from self.leaves(case.then, left[inside_N[left]])
             left = left[~inside_N[left]]
         if decision.otherwise is not None:
-            yield from self._leaves(decision.otherwise, left, number)
+            yield from self.leaves(decision.otherwise, left)
         elif len(left):
-            yield None, -1, left
+            yield None, left

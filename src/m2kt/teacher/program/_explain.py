@@ -49,11 +49,7 @@ class Explained:
 
 @dataclass
 class StateRows:
-    """All steps that follow one mask.
-
-    Args:
-        effect_NU: None, or by row the causal effect of each earlier unit, NaN where it was not tried.
-    """
+    """All steps of one state."""
 
     traces: Traces
     rows: Rows
@@ -72,6 +68,40 @@ class StateRows:
     def _writes_symbol(self, label: int) -> bool:
         index = int((self.label_N == label).argmax())
         return bool(self.written_N[index] < self.traces.n_symbols)
+
+    def wrong(self, decision: Decision) -> NDArray[np.intp]:
+        """The rows for which a decision writes something else than the teacher."""
+        wrong: list[NDArray[np.intp]] = []
+        for leaf, rows in self.all.leaves(decision, np.arange(len(self.rows))):
+            if not len(rows):
+                continue
+            match leaf:
+                case None:
+                    wrong.append(rows)
+                case WriteLiteral():
+                    if leaf.symbol is None:
+                        fits_N = self.label_N[rows] == self.number.get(leaf.text, -1)
+                    else:
+                        fits_N = (self.written_N[rows] == leaf.symbol) & self._leads(leaf.lead, rows)
+                    wrong.append(rows[~fits_N])
+                case WriteCopy():
+                    name_N = self.all.unit(leaf.source)
+                    wrong.append(rows[(name_N[rows] != self.written_N[rows]) | ~self._leads(leaf.lead, rows)])
+                case WriteRule():
+                    wrong.append(rows[~self._rule_fits(leaf, rows)])
+        return np.sort(np.concatenate(wrong)) if wrong else np.empty(0, dtype=np.intp)
+
+    def _leads(self, lead: str, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Rows whose unit has this leading space."""
+        return self.lead_N[rows] == (lead == " ")  # type: ignore[no-any-return]
+
+    def _rule_fits(self, leaf: WriteRule, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        argument_NA = np.stack([self.all.unit(s)[rows] for s in leaf.sources], 1)
+        known_N = ((argument_NA >= 0) & (argument_NA < self.traces.n_symbols)).all(1)
+        written_N = self.written_N[rows]
+        fits_N = known_N & (written_N < self.traces.n_symbols)
+        row_N = row_numbers(argument_NA)
+        return np.asarray(fits_N & (majority(row_N, written_N)[row_N] == written_N))
 
 
 @dataclass
@@ -119,7 +149,7 @@ class Explainer:
             decision = attempt.decide(heavy)
             if decision is None:
                 break
-            wrong = self.wrong(decision)
+            wrong = self.state.wrong(decision)
             if best is None or len(wrong) < len(best.wrong):
                 best, best_rules = Explained(decision, wrong), list(self.rules)
             if len(wrong) <= self.budget * len(state.rows):
@@ -137,7 +167,7 @@ class Explainer:
             n_rules = len(self.rules)
             decision = _Attempt(self, np.sort(self.rng.permutation(n)[:SMALL_SAMPLE])).decide(heavy=False)
             if decision is not None:
-                wrong = self.wrong(decision)
+                wrong = self.state.wrong(decision)
                 if len(wrong) <= self.budget * n:
                     return Explained(decision, wrong)
             del self.rules[n_rules:]
@@ -166,42 +196,6 @@ class Explainer:
                 share = max(12, SAMPLE // (len(state.labels) * len(sizes)))
                 picks.append(rows[self.rng.permutation(len(rows))[:share]])
         return np.sort(np.concatenate(picks))
-
-    def wrong(self, decision: Decision) -> NDArray[np.intp]:
-        """The rows for which a decision writes something else than the teacher."""
-        state = self.state
-        wrong: list[NDArray[np.intp]] = []
-        for leaf, _, rows in state.all.leaves(decision, np.arange(len(state.rows))):
-            if not len(rows):
-                continue
-            match leaf:
-                case None:
-                    wrong.append(rows)
-                case WriteLiteral():
-                    if leaf.symbol is None:
-                        fits_N = state.label_N[rows] == state.number.get(leaf.text, -1)
-                    else:
-                        fits_N = (state.written_N[rows] == leaf.symbol) & self._leads(leaf.lead, rows)
-                    wrong.append(rows[~fits_N])
-                case WriteCopy():
-                    name_N = state.all.unit(leaf.source)
-                    wrong.append(rows[(name_N[rows] != state.written_N[rows]) | ~self._leads(leaf.lead, rows)])
-                case WriteRule():
-                    wrong.append(rows[~self._rule_fits(leaf, rows)])
-        return np.sort(np.concatenate(wrong)) if wrong else np.empty(0, dtype=np.intp)
-
-    def _leads(self, lead: str, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Rows whose unit has this leading space."""
-        return self.state.lead_N[rows] == (lead == " ")  # type: ignore[no-any-return]
-
-    def _rule_fits(self, leaf: WriteRule, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        state = self.state
-        argument_NA = np.stack([state.all.unit(s)[rows] for s in leaf.sources], 1)
-        known_N = ((argument_NA >= 0) & (argument_NA < state.traces.n_symbols)).all(1)
-        written_N = state.written_N[rows]
-        fits_N = known_N & (written_N < state.traces.n_symbols)
-        row_N = row_numbers(argument_NA)
-        return np.asarray(fits_N & (majority(row_N, written_N)[row_N] == written_N))
 
 
 class _Attempt:
@@ -366,7 +360,8 @@ class _Attempt:
             every = every[self.explainer.rng.permutation(len(every))[:RULE_ROWS]]
         budget = int(self.explainer.budget * len(every))
         looked = {s: [p[every] for p in places] for s, places in self.state.looked.items()}
-        columns = self._argument_columns(rows, stage)
+        every_column = self.columns.upto(stage)
+        columns = [every_column[c] for c in self._arguments(rows, stage)]
         found = RuleSearch(self.traces, self.state.rows.take(every), looked, columns, budget).find(max_arity)
         if found is None:
             return None
@@ -375,20 +370,22 @@ class _Attempt:
 
     def _known(self, rows: NDArray[np.intp], lead: str) -> WriteRule | None:
         """A rule that explains another state."""
-        columns = self._argument_columns(rows, 2)[:MAX_KNOWN_ARGUMENTS]
-        name_CN = np.array([self.traces.at(self.search.rows, c.place_N)[rows] for c in columns])
+        chosen = self._arguments(rows, 2)[:MAX_KNOWN_ARGUMENTS]
+        every_column, name_CN = self.columns.upto(2), self.columns.names(2)[chosen][:, rows]
+        columns = [every_column[c] for c in chosen]
         for number, table in self.explainer.tables.items():
             found = KnownRule(table).find(columns, name_CN, self.written_N[rows]) if len(columns) else None
             if found is not None:
                 return WriteRule(rule=number, sources=[c.pointer for c in found], lead=lead)
         return None
 
-    def _argument_columns(self, rows: NDArray[np.intp], stage: int) -> list[Column]:
+    def _arguments(self, rows: NDArray[np.intp], stage: int) -> list[int]:
+        """Candidates that may be a rule's arguments on these rows, cheapest first; one of those that hold the same."""
         columns, name_CN = self.columns.upto(stage), self.columns.names(stage)[:, rows]
         symbol_C = ((name_CN >= 0) & (name_CN < self.traces.n_symbols)).all(1) & (name_CN != name_CN[:, :1]).any(1)
-        unique: dict[bytes, Column] = {}
+        unique: dict[bytes, int] = {}
         for c in sorted(np.flatnonzero(symbol_C).tolist(), key=lambda c: columns[c].cost):
-            unique.setdefault(name_CN[c].tobytes(), columns[c])
+            unique.setdefault(name_CN[c].tobytes(), c)
         return list(unique.values())[:MAX_ARGUMENTS]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -13,16 +12,16 @@ from numpy.typing import NDArray
 from m2kt.packet import Rule
 from m2kt.packet._pointers import Decision, Pointer, Test, WriteCopy, WriteRule, leaves
 from m2kt.packet._program import Program, State
-from m2kt.probes import Unit
 from m2kt.teacher.program._evaluate import Looked
 from m2kt.teacher.program._explain import Effort, Explainer, StateRows
 from m2kt.teacher.program._kinds import kinds_of
 from m2kt.teacher.program._looks import Looks, Way, ways
 from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Traces
 
-MAX_WRONG = 0.0
 MAX_SEARCHES = 30  # heavy ones, of one induction
 FIRST_CONTEXT = 2  # masks by which states are told apart at first
+Table = dict[tuple[int, ...], Counter[int]]
+"""By arguments: how often each symbol was written."""
 
 
 @dataclass
@@ -50,27 +49,12 @@ class Induced:
     resisted: list[Resisted] = field(default_factory=list)
 
 
-def induce(
-    traces: Sequence[Sequence[Unit]],
-    n_prompts: Sequence[int],
-    symbols: Sequence[str],
-    stop: str,
-    *,
-    classes: Sequence[int] | None = None,
-    budget: float = MAX_WRONG,
-    seed: int = 0,
-) -> Induced:
-    """The program that repeats the traces.
+class Induction:
+    """One induction: the program that repeats some traces.
 
     Args:
-        traces: units of prompts and answers, the stop unit last.
         budget: share of a state's steps that may contradict its decision.
     """
-    return Induction(Traces(traces, n_prompts, symbols, classes), stop, budget, seed).run()
-
-
-class Induction:
-    """One induction."""
 
     def __init__(self, traces: Traces, stop: str, budget: float, seed: int) -> None:
         self.traces, self.stop, self.budget = traces, stop, budget
@@ -80,11 +64,11 @@ class Induction:
         self.decisions: dict[tuple[str, ...], Decision] = {}
         self.rules: list[int] = []  # arity of each
         self.known: dict[tuple[str, ...], Decision] = {}
+        self.applied: dict[tuple[str, ...], dict[int, Table]] = {}  # by state: the rows of its rules
         self.tables: dict[int, dict[tuple[int, ...], int]] = {}  # of each rule so far
         self.effort = Effort(MAX_SEARCHES)
         self.looks = Looks(traces, self.rows)
         self.equal: dict[tuple[str, ...], list[Pointer]] = {}  # by state that copies: other pointers that do as well
-        self.looked: dict[tuple[str, ...], Ints] = {}  # by state that uses it: where the last step before each looked
         self.resisted: list[Resisted] = []
 
     def run(self, known: Program | None = None) -> Induced:
@@ -159,18 +143,18 @@ class Induction:
     ) -> None:
         """Keep a state's decision, and where its steps look."""
         self.decisions[after], self.states[after] = decision, index
-        if looked_N is not None:
-            self.looked[after] = looked_N
         state = self._state_rows(index, looked_N)
-        for leaf, _, rows in state.all.leaves(decision, np.arange(len(index))):
+        applied: dict[int, Table] = {}
+        self.applied[after] = applied
+        for leaf, rows in state.all.leaves(decision, np.arange(len(index))):
             sources = leaf.sources if isinstance(leaf, WriteRule) else []
             if isinstance(leaf, WriteCopy):
                 sources = [leaf.source]
             self.looks.own_N[index[rows]] = state.all.place(sources[0])[rows] if sources else NONE
             if isinstance(leaf, WriteRule):
-                counted = self._rows_of(state, leaf, rows)
-                table = self.tables.setdefault(leaf.rule, {})
+                counted, table = self._rows_of(state, leaf, rows), self.tables.setdefault(leaf.rule, {})
                 table.update({row: counts.most_common(1)[0][0] for row, counts in counted.items() if row not in table})
+                _count(applied.setdefault(leaf.rule, defaultdict(Counter)), counted)
 
     def _loop(self, after: tuple[str, ...], index: NDArray[np.intp], allowed: int) -> bool:
         """Whether the steps go on from where the last one looked; then the state is explained."""
@@ -202,7 +186,7 @@ class Induction:
             decision, steps = self.decisions[after], self.states[after]
             for pointer in self.equal[after][1:]:
                 other = decision.model_copy(update={"source": pointer})
-                if len(Explainer(self._state_rows(steps), self.rules, self.budget, self.rng).wrong(other)):
+                if len(self._state_rows(steps).wrong(other)):
                     continue
                 self._decide(after, steps, other, None)
                 found = self.looks.loop(index, copies, written_N, every, allowed)
@@ -213,17 +197,15 @@ class Induction:
 
     def _keep(self, after: tuple[str, ...], index: NDArray[np.intp], allowed: int) -> bool:
         """Whether a known decision still accounts for the steps; then it stays."""
-        decision = self.known[after]
+        decision, state = self.known[after], self._state_rows(index)
         looked_N = None
-        if '"back"' in decision.model_dump_json():
+        if '"at":"back"' in decision.model_dump_json():
             way = next(leaf.source for leaf in leaves(decision) if isinstance(leaf, WriteCopy))
-            state = self._state_rows(index)
-            copies = np.array(state.is_symbol_L)[state.label_N]
-            looked_N = self.looks.along(way, index, copies)
+            looked_N = self.looks.along(way, index, np.array(state.is_symbol_L)[state.label_N])
             if looked_N is None:
                 return False
-        state = self._state_rows(index, looked_N)
-        if len(Explainer(state, self.rules, self.budget, self.rng).wrong(decision)) > allowed:
+            state = self._state_rows(index, looked_N)
+        if len(state.wrong(decision)) > allowed:
             return False
         self._decide(after, index, decision, looked_N)
         return True
@@ -234,7 +216,7 @@ class Induction:
         owner, order = self._merge(tables)
         used = sorted({owner[r] for r in tables})
         number = {rule: i for i, rule in enumerate(used)}
-        merged: dict[int, dict[tuple[int, ...], Counter[int]]] = {r: defaultdict(Counter) for r in used}
+        merged: dict[int, Table] = {r: defaultdict(Counter) for r in used}
         for rule, table in tables.items():
             for row, counts in table.items():
                 merged[owner[rule]][tuple(row[i] for i in order[rule])].update(counts)
@@ -269,24 +251,17 @@ class Induction:
         )
         return Induced(program, outputs, self.resisted)
 
-    def _tables(self) -> dict[int, dict[tuple[int, ...], Counter[int]]]:
+    def _tables(self) -> dict[int, Table]:
         """The rows of each rule, as the teacher was seen to apply it."""
-        tables: dict[int, dict[tuple[int, ...], Counter[int]]] = {}
-        for after, decision in self.decisions.items():
-            state = self._state_rows(self.states[after], self.looked.get(after))
-            for leaf, _, rows in state.all.leaves(decision, np.arange(len(state.rows))):
-                if not isinstance(leaf, WriteRule):
-                    continue
-                table = tables.setdefault(leaf.rule, defaultdict(Counter))
-                for row, counts in self._rows_of(state, leaf, rows).items():
-                    table[row].update(counts)
+        tables: dict[int, Table] = {}
+        for after in self.decisions:
+            for rule, table in self.applied[after].items():
+                _count(tables.setdefault(rule, defaultdict(Counter)), table)
         return {rule: table for rule, table in tables.items() if table}
 
-    def _rows_of(
-        self, state: StateRows, leaf: WriteRule, rows: NDArray[np.intp]
-    ) -> dict[tuple[int, ...], Counter[int]]:
+    def _rows_of(self, state: StateRows, leaf: WriteRule, rows: NDArray[np.intp]) -> Table:
         """What was written for which arguments."""
-        table: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+        table: Table = defaultdict(Counter)
         argument_NA = np.stack([state.all.unit(s)[rows] for s in leaf.sources], 1)
         n = self.traces.n_symbols
         for row, out in zip(map(tuple, argument_NA.tolist()), state.written_N[rows].tolist(), strict=True):
@@ -294,9 +269,7 @@ class Induction:
                 table[row][out] += 1
         return table
 
-    def _merge(
-        self, tables: dict[int, dict[tuple[int, ...], Counter[int]]]
-    ) -> tuple[dict[int, int], dict[int, tuple[int, ...]]]:
+    def _merge(self, tables: dict[int, Table]) -> tuple[dict[int, int], dict[int, tuple[int, ...]]]:
         """Rules that agree on the rows they share, up to the order of arguments, are one: owner and order of each."""
         owner: dict[int, int] = {}
         order: dict[int, tuple[int, ...]] = {}
@@ -317,6 +290,11 @@ class Induction:
                 owner[rule], order[rule] = rule, tuple(range(arity))
                 known[rule] = says
         return owner, order
+
+
+def _count(table: Table, more: Table) -> None:
+    for row, counts in more.items():
+        table[row].update(counts)
 
 
 def _agreeing_order(says: dict[tuple[int, ...], int], table: dict[tuple[int, ...], int]) -> tuple[int, ...] | None:

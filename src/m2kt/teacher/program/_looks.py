@@ -73,19 +73,20 @@ class Looks:
         first_N[1:] = rows.trace_N[1:] != rows.trace_N[:-1]
         self._first_N = np.maximum.accumulate(np.where(first_N, np.arange(len(rows)), 0))
 
+    def _last(self) -> NDArray[np.intp]:
+        """The last row before each that is no literal, of whatever trace; -1 where there is none."""
+        last_N = np.maximum.accumulate(np.where(self.own_N != NONE, np.arange(len(self.rows)), -1))
+        return np.concatenate([[-1], last_N[:-1]])
+
     def before(self) -> Ints:
         """Where the last step before each row looked that looked somewhere; UNKNOWN, or NONE where there is none."""
-        n_N = np.arange(len(self.rows))
-        last_N = np.maximum.accumulate(np.where(self.own_N != NONE, n_N, -1))
-        last_N = np.concatenate([[-1], last_N[:-1]])
+        last_N = self._last()
         found_N = last_N >= self._first_N
         return np.where(found_N, self.own_N[np.maximum(last_N, 0)], NONE).astype(np.int32)
 
     def begins(self, index: NDArray[np.intp]) -> NDArray[np.intp]:
         """The steps that looked last before the steps ``index``, as far as they are explained."""
-        n_N = np.arange(len(self.rows))
-        last_N = np.maximum.accumulate(np.where(self.own_N != NONE, n_N, -1))
-        last_N = np.concatenate([[-1], last_N[:-1]])[index]
+        last_N = self._last()[index]
         last_N = last_N[last_N >= self._first_N[index]]
         return np.unique(last_N[self.own_N[last_N] != UNKNOWN])
 
@@ -101,11 +102,12 @@ class Looks:
             allowed: steps that may differ.
         """
         before_N = self.before()
-        begun = index[copies & (before_N[index] != UNKNOWN)]
+        begun_N = copies & (before_N[index] != UNKNOWN)
+        begun = index[begun_N]
         if not len(begun):
             return None
         search = Search(self.traces, self.rows.take(begun))
-        name_N = written_N[copies & (before_N[index] != UNKNOWN)]
+        name_N = written_N[begun_N]
         for way in every:
             found_N = self.traces.at(search.rows, way.follow(search, before_N[begun]))
             if np.count_nonzero(found_N != name_N) > allowed:

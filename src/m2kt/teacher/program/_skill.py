@@ -15,8 +15,8 @@ from m2kt.packet import (
     OutputLookup,
     Program,
     ProgramExecutor,
-    RolloutFailure,
     Stuck,
+    Trace,
     WriteCopy,
     WriteLiteral,
     WriteRule,
@@ -90,8 +90,6 @@ class Skill:
     resisted: list[Resisted]
     rounds: list[Round] = field(default_factory=list)
     confirmed: list[Confirmed] = field(default_factory=list)
-    agreement: float = 0.0
-    """Share of the answers that it was read from that the program writes to the letter."""
 
 
 Progress = Callable[[str, int, int], None]
@@ -211,39 +209,45 @@ class _Learner:
         assert self.induced is not None
         self.samples, self.induced = self._explain(self.cutter, self.induced.program)
 
-    def _rollouts(self, induced: Induced, prompts: Sequence[Prompt]) -> list[str | RolloutFailure]:
+    def _rollouts(self, induced: Induced, prompts: Sequence[Prompt]) -> list[Trace]:
         executor = ProgramExecutor(induced.program)
         lookup = fixed_lookup(induced.outputs, induced.program)
-        traces = [executor(prompt, lookup) for prompt in prompts]
-        return [t.completion if t.failure is None else t.failure for t in traces]
+        return [executor(prompt, lookup) for prompt in prompts]
 
     def _agreement(self, induced: Induced, answers: Sequence[Answer]) -> float:
-        rolled = self._rollouts(induced, [a.prompt for a in answers])
-        return self._agreed(answers, rolled) / max(1, len(answers))
+        return self._agreed(induced, answers) / max(1, len(answers))
 
-    def _agreed(self, answers: Sequence[Answer], rolled: Sequence[str | RolloutFailure]) -> int:
-        return sum(a.completion + self.spec.stop == r for a, r in zip(answers, rolled, strict=True))
+    def _agreed(self, induced: Induced, answers: Sequence[Answer]) -> int:
+        """How many of the answers the program writes to the letter."""
+        traces = self._rollouts(induced, [a.prompt for a in answers])
+        return sum(self._is_written(a, t) for a, t in zip(answers, traces, strict=True))
+
+    def _is_written(self, answer: Answer, trace: Trace) -> bool:
+        return trace.complete and trace.completion == answer.completion + self.spec.stop
 
     # -- larger sizes -----------------------------------------------------------------------------------------------
     def _confirm(self) -> None:
         """Ask at sizes that were not probed. Where the teacher disagrees, its answers join, if all can be explained."""
+        joined = False  # answers that no refit has seen
         for text in longer_templates([self.spec.template_text(t) for t in range(self.spec.n_templates)]):
             prompts = self._longer_prompts(text)
             answers = self._answers_if_short(prompts)
             if len(answers) < max(4, 0.5 * len(prompts)):
                 break
             assert self.induced is not None
-            agreed = self._agreed(answers, self._rollouts(self.induced, [a.prompt for a in answers]))
+            agreed = self._agreed(self.induced, answers)
             trusted = agreed == len(answers)
-            if not trusted:
-                agreed, trusted = self._learn_from(answers, agreed)
-            else:
+            if trusted:
                 self._add(answers)
-            n_units = len(self.cutter.cut(answers[0]).units[: self.cutter.cut(answers[0]).n_prompt])
+            else:
+                agreed, trusted = self._learn_from(answers, agreed)
+            joined = joined or trusted
+            n_units = self.cutter.cut(answers[0]).n_prompt
             self.confirmed.append(Confirmed(text, n_units, len(answers), agreed, trusted))
             if not trusted:
                 break
-        self._refit()
+        if joined:
+            self._refit()
 
     def _longer_prompts(self, text: str) -> list[Prompt]:
         spec = ProbeSpec(name=self.spec.name, slots=self.spec.slots, templates=[text], stop=self.spec.stop)
@@ -266,7 +270,7 @@ class _Learner:
         self.cutter = Cutter(self.spec, self.cutter.granularity, self.cutter.discovered)
         self._refit()
         assert self.induced is not None
-        now = self._agreed(answers, self._rollouts(self.induced, [a.prompt for a in answers]))
+        now = self._agreed(self.induced, answers)
         old = list(before.values())
         if now >= GOOD * len(answers) and self._agreement(self.induced, old) >= GOOD - self.slips:
             return now, True
@@ -282,21 +286,19 @@ class _Learner:
         seed, n = config.seed + 1000 * number, config.scouted_per_template * spec.n_templates
         prompts = spec.sample("probing", n, seed=seed) + spec.sample("probing", n // 2, seed=seed, skewed=True)
         prompts = self._unseen(prompts)
-        executor = ProgramExecutor(self.induced.program)
-        lookup = fixed_lookup(self.induced.outputs, self.induced.program)
-        traces = [executor(prompt, lookup) for prompt in prompts]
+        traces = self._rollouts(self.induced, prompts)
         uncovered = [p for p, t in zip(prompts, traces, strict=True) if not t.complete]
         covered = [(p, t) for p, t in zip(prompts, traces, strict=True) if t.complete]
         limit = config.checked_per_template * spec.n_templates
         rng = np.random.default_rng(seed)
         # Rare ways through the program are checked first: a wrong test shows there.
-        ways = [tuple(zip(t.path, t.leaf, strict=True)) for _, t in covered]
-        frequency = Counter(frozenset(way) for way in ways)
-        order = sorted(range(len(covered)), key=lambda i: (frequency[frozenset(ways[i])] * rng.random(), i))[:limit]
+        ways = [frozenset(zip(t.path, t.leaf, strict=True)) for _, t in covered]
+        frequency = Counter(ways)
+        order = sorted(range(len(covered)), key=lambda i: (frequency[ways[i]] * rng.random(), i))[:limit]
         checked = [covered[i] for i in order]
         answers, _ = self.oracle.answer([p for p, _ in checked], f"checking, round {number}")
-        said = {p.text: t.completion for p, t in checked}
-        wrong = [a for a in answers if a.completion + spec.stop != said[a.prompt.text]]
+        said = {p.text: t for p, t in checked}
+        wrong = [a for a in answers if not self._is_written(a, said[a.prompt.text])]
         sampled = [uncovered[i] for i in rng.permutation(len(uncovered))[:limit].tolist()]
         new, _ = self.oracle.answer(sampled, f"completing, round {number}") if sampled else ([], 0)
         # Agreeing answers join too: disagreements alone would overstate the teacher's slips.
@@ -312,17 +314,8 @@ class _Learner:
         executor = ProgramExecutor(program)
         lookup = fixed_lookup(self.induced.outputs, program)
         steps = [replay(executor, sample, lookup) for sample in self.samples]
-        share = self._agreement(self.induced, list(self.answers.values()))
-        return Skill(
-            program,
-            self.induced.outputs,
-            self.samples,
-            steps,
-            self.induced.resisted,
-            self.rounds,
-            self.confirmed,
-            share,
-        )
+        induced = self.induced
+        return Skill(program, induced.outputs, self.samples, steps, induced.resisted, self.rounds, self.confirmed)
 
 
 def replay(executor: ProgramExecutor, sample: Sample, lookup: OutputLookup) -> list[Step | None]:

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Kind, fits, plain
+from m2kt.packet import Kind, plain
 from m2kt.probes import MASK, Unit
 
 Ints = NDArray[np.int32]
@@ -332,11 +332,3 @@ class Found:
 
     row_P: NDArray[np.intp]
     place_P: NDArray[np.intp]
-
-
-def kinds_of_name(name: str | int) -> str:
-    """The mask of a unit's name."""
-    return MASK if isinstance(name, int) else name
-
-
-__all__ = ["MASK", "NONE", "START", "KindTable", "Rows", "Search", "Traces", "fits", "kinds_of_name"]

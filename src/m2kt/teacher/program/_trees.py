@@ -49,7 +49,6 @@ class Grower:
     """Grows a tree from the top, always by the question that saves most.
 
     Args:
-        spent: by rows, the bits still needed to say what they do.
         leaf: the leaf of rows that agree.
     """
 
@@ -58,14 +57,13 @@ class Grower:
     saved: Callable[[Rows], NDArray[np.float64]]  # per question, what asking it at these rows saves
     max_leaves: int
     n_leaves: int = 1
-    max_depth: int = MAX_DEPTH
 
     def grow(self, rows: Rows, depth: int = 0) -> Tree | None:
         """The tree for these rows; None where no question helps."""
         leaf = self.leaf(rows)
         if leaf is not None:
             return leaf
-        if depth >= self.max_depth or self.n_leaves >= self.max_leaves or not len(self.questions.list):
+        if depth >= MAX_DEPTH or self.n_leaves >= self.max_leaves or not len(self.questions.list):
             return None
         question = self._best(rows)
         if question is None:
