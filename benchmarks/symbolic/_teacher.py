@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from benchmarks.symbolic._pens import ForcedPen, FreePen, OtherCourse, Writer
 from m2kt.errors import ExtractionError
 from m2kt.probes import ProbeSpec, Prompt, Segmenter
-from m2kt.teacher import Answer
+from m2kt.teacher import Answer, Forced
 
 _REACH = 80  # characters of an answer in which its next unit ends
 Function = Callable[[str], str]
-
-
-class Forced(Protocol):
-    """An answer as it stands, with one unit replaced (m2kt.teacher's Forced)."""
-
-    @property
-    def units(self) -> tuple[str, ...]: ...
-    @property
-    def n_prompt(self) -> int: ...
-    @property
-    def replaced(self) -> int: ...
 
 
 class FunctionTeacher:

@@ -6,7 +6,6 @@ import math
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 
@@ -19,6 +18,7 @@ from benchmarks.symbolic import (
     written,
 )
 from m2kt.probes import Segmenter
+from m2kt.teacher import Forced
 
 TASKS = {task.name: task for task in shipped()}
 QUICK = [
@@ -36,13 +36,6 @@ QUICK = [
     "interleaving",
 ]
 """Tasks whose extraction runs in make test; the rest: make bench-symbolic."""
-
-
-@dataclass(frozen=True)
-class Forced:
-    units: tuple[str, ...]
-    n_prompt: int
-    replaced: int
 
 
 # -- the shipped tasks -----------------------------------------------------------------------------------------------

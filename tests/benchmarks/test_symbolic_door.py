@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,9 @@ import pytest
 from benchmarks.symbolic import FunctionTeacher, Pen, Task, _door, fresh_prompts, load_file, run_task, shipped, written
 from m2kt.errors import ExtractionError, SpecError
 from m2kt.probes import ProbeSpec, Slot
-from m2kt.teacher import Skill, compare_rollouts, program_of
+from m2kt.teacher import Forced, Skill, compare_rollouts, program_of
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Forced:
-    units: tuple[str, ...]
-    n_prompt: int
-    replaced: int
 
 
 # -- the teacher -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmarks.symbolic._pens import Pen, Writer, written
@@ -57,6 +58,19 @@ class Family:
 def _templates(shape: Callable[[int], str | list[str]], sizes: Sequence[int]) -> list[str]:
     shapes = [shape(size) for size in sizes]
     return [text for s in shapes for text in ([s] if isinstance(s, str) else s)]
+
+
+def groups(pattern: str, prompt: str) -> tuple[str, ...]:
+    """What the pattern's groups hold in a prompt, which has it by its template."""
+    match = re.search(pattern, prompt)
+    if match is None:
+        raise ValueError(f"expected {pattern!r} in the prompt, got {prompt!r}")
+    return match.groups()
+
+
+def group(pattern: str, prompt: str) -> str:
+    """What the pattern's first group holds in a prompt."""
+    return groups(pattern, prompt)[0]
 
 
 def repeat(item: str, times: int, by: str = " ") -> str:

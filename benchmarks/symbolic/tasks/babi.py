@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import Family, repeat
+from benchmarks.symbolic.tasks._family import Family, group, groups, repeat
 
 FAMILY = Family()
 FORMATS, WRITERS = FAMILY.formats, FAMILY.writers
@@ -29,7 +29,7 @@ WORLD = {"person": PEOPLE, "move": MOVES, "place": PLACES, "object": OBJECTS}
 @FAMILY.task("bAbI 1", {k: WORLD[k] for k in ("person", "move", "place")}, moves, r"(\w+)")
 def single_fact(prompt: str, pen: Pen) -> None:
     """Where someone went last: one word. Nobody may have told."""
-    asked = re.search(r"Where is (\w+)\?", prompt)[1]  # type: ignore[index]
+    asked = group(r"Where is (\w+)\?", prompt)
     places = [place for person, place in re.findall(MOVED, prompt) if person == asked]
     pen.t(" ")
     pen.s(places[-1] if places else "unknown")
@@ -38,7 +38,7 @@ def single_fact(prompt: str, pen: Pen) -> None:
 @FAMILY.task("bAbI 1, sentence by sentence", {k: WORLD[k] for k in ("person", "move", "place")}, moves, ANSWER)
 def single_fact_by_sentence(prompt: str, pen: Pen) -> None:
     """Where the one who is asked for is, after each sentence."""
-    asked = re.search(r"Where is (\w+)\?", prompt)[1]  # type: ignore[index]
+    asked = group(r"Where is (\w+)\?", prompt)
     place = "unknown"
     for person, to in re.findall(MOVED, prompt):
         pen.t(" ")
@@ -61,7 +61,7 @@ def single_fact_by_sentence(prompt: str, pen: Pen) -> None:
 )
 def two_facts(prompt: str, pen: Pen) -> None:
     """Who holds it, and where is he. He who picks a thing up takes it from whoever had it."""
-    asked = re.search(r"Where is the (\w+)\?", prompt)[1]  # type: ignore[index]
+    asked = group(r"Where is the (\w+)\?", prompt)
     holders = [person for person, thing in re.findall(r"(\w+) picked up the (\w+)\.", prompt) if thing == asked]
     if not holders:
         pen.t(" Nobody has the ")
@@ -91,7 +91,7 @@ def two_facts(prompt: str, pen: Pen) -> None:
 )
 def three_arguments(prompt: str, pen: Pen) -> None:
     """The giver or the receiver of the last time: one word."""
-    end, asked = re.search(r"Who (\w+) the (\w+)\?", prompt).groups()  # type: ignore[union-attr]
+    end, asked = groups(r"Who (\w+) the (\w+)\?", prompt)
     given = [(a, b) for a, thing, b in re.findall(r"(\w+) gave the (\w+) to (\w+)\.", prompt) if thing == asked]
     pen.t(" ")
     pen.s("nobody" if not given else given[-1][0] if end == "gave" else given[-1][1])
@@ -105,7 +105,7 @@ def three_arguments(prompt: str, pen: Pen) -> None:
 )
 def carrying(prompt: str, pen: Pen) -> None:
     """Who has it after each sentence about it; nobody puts down what another has."""
-    asked, thing = re.search(r"Is (\w+) carrying the (\w+)\?", prompt).groups()  # type: ignore[union-attr]
+    asked, thing = groups(r"Is (\w+) carrying the (\w+)\?", prompt)
     holder = "nobody"
     for person, act, what in re.findall(r"(\w+) (picked up|put down) the (\w+)\.", prompt):
         if what != thing:
@@ -139,7 +139,7 @@ NAMED = ["Gertrude", "Jessica", "Emily", "Winona", "Bernhard", "Lily", "Greg", "
 )  # fmt: skip
 def basic_deduction(prompt: str, pen: Pen) -> None:
     """What the one is, and what those are afraid of. The first fact and the first rule count."""
-    asked = re.search(r"What is (\w+) afraid", prompt)[1]  # type: ignore[index]
+    asked = group(r"What is (\w+) afraid", prompt)
     kind = next((one for name, one in re.findall(r"(\w+) is a (\w+)\.", prompt) if name == asked), None)
     if kind is None:
         pen.t(" Nothing is known of ")

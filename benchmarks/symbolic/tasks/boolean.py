@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import NAMES, Family, each, line, repeat
+from benchmarks.symbolic.tasks._family import NAMES, Family, each, group, line, repeat
 
 FAMILY = Family()
 FORMATS, WRITERS = FAMILY.formats, FAMILY.writers
@@ -93,7 +93,7 @@ def dyck_languages(prompt: str, pen: Pen) -> None:
     """The stack after each bracket. Slots also draw closing brackets that close nothing: these are passed over."""
     stack: list[str] = []
     pen.t(" We should process each input one by one and keep track of the stack configuration. stack: empty.")
-    for bracket in re.search(r"Input: (.*)\nA:", prompt)[1].split(" "):  # type: ignore[index]
+    for bracket in group(r"Input: (.*)\nA:", prompt).split(" "):
         pen.t(" ")
         bracket = pen.s(bracket)
         if bracket in CLOSING:
@@ -125,7 +125,7 @@ def _stack(pen: Pen, stack: list[str]) -> list[str]:
 def valid_parentheses(prompt: str, pen: Pen) -> None:
     """Ends at the first bracket that closes nothing."""
     stack: list[str] = []
-    for bracket in re.search(r"string (.*) balanced", prompt)[1].split(" "):  # type: ignore[index]
+    for bracket in group(r"string (.*) balanced", prompt).split(" "):
         pen.t(" Read ")
         bracket = pen.s(bracket)
         if bracket in CLOSING:
@@ -173,7 +173,7 @@ def web_of_lies(prompt: str, pen: Pen) -> None:
         pen.t(".")
         name = speaker
     pen.t(" Now, the question asks: Does ")
-    name = pen.s(re.search(r"Does (\w+) tell", prompt)[1])  # type: ignore[index]
+    name = pen.s(group(r"Does (\w+) tell", prompt))
     pen.t(" tell the truth? We know that ")
     pen.s(name)
     pen.t(" ")

@@ -11,7 +11,7 @@ from itertools import pairwise
 from string import ascii_lowercase
 
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import Family, repeat
+from benchmarks.symbolic.tasks._family import Family, group, repeat
 
 FAMILY = Family()
 FORMATS, WRITERS = FAMILY.formats, FAMILY.writers
@@ -104,7 +104,7 @@ FAMILY.task(
 def _forward(prompt: str, pen: Pen, rules: list[tuple[list[str], str]]) -> None:
     """Again and again the first rule that adds something, until none does."""
     known = re.findall(r"Bob is (\w+)\.", prompt.split(" Question")[0])
-    asked = re.search(r"Question: Bob is (\w+),", prompt)[1]  # type: ignore[index]
+    asked = group(r"Question: Bob is (\w+),", prompt)
     while rule := next((r for r in rules if r[1] not in known and all(p in known for p in r[0])), None):
         pen.t(" Bob is ")
         for i, premise in enumerate(rule[0]):

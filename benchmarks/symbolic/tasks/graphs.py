@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import DIGITS, Family, line, repeat
+from benchmarks.symbolic.tasks._family import DIGITS, Family, group, line, repeat
 
 FAMILY = Family()
 FORMATS, WRITERS = FAMILY.formats, FAMILY.writers
@@ -23,7 +23,7 @@ def edges(prompt: str) -> list[tuple[str, str]]:
 )
 def breadth_first(prompt: str, pen: Pen) -> None:
     """For each node that is visited: its new neighbours in the order of the edges, and the queue."""
-    start = re.search(r"from (\d)", prompt)[1]  # type: ignore[index]
+    start = group(r"from (\d)", prompt)
     queue, seen, order = [start], [start], []
     while queue:
         pen.t(" Visit ")
@@ -56,7 +56,7 @@ def breadth_first(prompt: str, pen: Pen) -> None:
 def follow(prompt: str, pen: Pen) -> None:
     """Pointers stand in the prompt; a step may be to wait."""
     to = dict(re.findall(r"(\d) to (\d)\.", prompt))
-    node = re.search(r"Start at (\d)", prompt)[1]  # type: ignore[index]
+    node = group(r"Start at (\d)", prompt)
     pen.t(" ")
     node = pen.s(node)
     for step in prompt.split(": ")[1].rstrip(".").split(" "):
@@ -76,7 +76,7 @@ def follow(prompt: str, pen: Pen) -> None:
 )
 def neighbours(prompt: str, pen: Pen) -> None:
     """In the order of the edges, each as often as it is there."""
-    node = re.search(r"of (\d):", prompt)[1]  # type: ignore[index]
+    node = group(r"of (\d):", prompt)
     others = [b if a == node else a for a, b in edges(prompt) if node in (a, b)]
     pen.t(" " if others else " none")
     line(pen, others, ", ")

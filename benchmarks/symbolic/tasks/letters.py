@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from itertools import groupby
 from string import ascii_lowercase
 
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import Family, each, line, repeat
+from benchmarks.symbolic.tasks._family import Family, each, group, groups, line, repeat
 
 FAMILY = Family()
 FORMATS, WRITERS = FAMILY.formats, FAMILY.writers
@@ -25,7 +24,7 @@ def names_of(n: int) -> str:
 
 
 def _quoted(prompt: str) -> list[str]:
-    return re.search(r'"(.*)"', prompt)[1].split(" ")  # type: ignore[index]
+    return group(r'"(.*)"', prompt).split(" ")
 
 
 def _joined(pen: Pen, letters: list[str]) -> None:
@@ -104,7 +103,7 @@ def last_letters_of_strings(prompt: str, pen: Pen) -> None:
 )
 def caesar(prompt: str, pen: Pen) -> None:
     """Letter by letter."""
-    word, shift = re.search(r"of (\w+) by (\d):", prompt).groups()  # type: ignore[union-attr]
+    word, shift = groups(r"of (\w+) by (\d):", prompt)
     letters = []
     for letter in word:
         pen.t(" ")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import DIGITS, NAMES, Family, each, line, repeat
+from benchmarks.symbolic.tasks._family import DIGITS, NAMES, Family, each, group, groups, line, repeat
 from benchmarks.symbolic.tasks.tracking import COLOURS
 
 FAMILY = Family()
@@ -90,7 +90,7 @@ def binary_search(prompt: str, pen: Pen) -> None:
              lambda n: f"{repeat('{k}: {v}', n, ', ')}. What is {{k}}?", r"(\d|none)")  # fmt: skip
 def key_value(prompt: str, pen: Pen) -> None:
     """The value alone; a key that comes twice has its first value."""
-    asked = re.search(r"What is (\w)\?", prompt)[1]  # type: ignore[index]
+    asked = group(r"What is (\w)\?", prompt)
     values = [value for key, value in re.findall(r"(\w): (\d)", prompt) if key == asked]
     pen.t(" ")
     pen.s(values[0] if values else "none")
@@ -102,7 +102,7 @@ def key_value(prompt: str, pen: Pen) -> None:
 def who_has(prompt: str, pen: Pen) -> None:
     """By its colour to the first owner, and to the last hat of that name."""
     hats = re.findall(r"(\w+) has the (\w+) hat", prompt)
-    asked = re.search(r"owner of the (\w+) hat", prompt)[1]  # type: ignore[index]
+    asked = group(r"owner of the (\w+) hat", prompt)
     owner = next((name for name, colour in hats if colour == asked), None)
     pen.t(" The ")
     asked = pen.s(asked)
@@ -194,7 +194,7 @@ def copying(prompt: str, pen: Pen) -> None:
 @FAMILY.task("copying with a replacement", FRUIT, of_fruits("Replace {w} by {w} in this list"), r"(\w.*)")
 def replacement(prompt: str, pen: Pen) -> None:
     """The words to exchange stand in the prompt."""
-    old, new = re.search(r"Replace (\w+) by (\w+)", prompt).groups()  # type: ignore[union-attr]
+    old, new = groups(r"Replace (\w+) by (\w+)", prompt)
     pen.t(" ")
     line(pen, [new if item == old else item for item in items_of(prompt)], ", ")
 
@@ -202,7 +202,7 @@ def replacement(prompt: str, pen: Pen) -> None:
 @FAMILY.task("copying without a word", FRUIT, of_fruits("Remove {w} from this list"), r"(\w.*)")
 def removal(prompt: str, pen: Pen) -> None:
     """Nothing may be left."""
-    word = re.search(r"Remove (\w+)", prompt)[1]  # type: ignore[index]
+    word = group(r"Remove (\w+)", prompt)
     left = [item for item in items_of(prompt) if item != word]
     pen.t(" " if left else " empty")
     line(pen, left, ", ")

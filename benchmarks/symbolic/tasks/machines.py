@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import DIGITS, Family, line, repeat
+from benchmarks.symbolic.tasks._family import DIGITS, Family, group, line, repeat
 
 FAMILY = Family()
 FORMATS, WRITERS = FAMILY.formats, FAMILY.writers
@@ -137,7 +137,7 @@ STATES = ["A", "B", "C"]
 def finite_program(prompt: str, pen: Pen) -> None:
     """The transition table stands in the prompt. All transitions to one state are in the evaluation."""
     table = {s: (a, b) for s, a, b in re.findall(r"(\w): 0 to (\w), 1 to (\w)\.", prompt)}
-    state = re.search(r"Start: (\w)", prompt)[1]  # type: ignore[index]
+    state = group(r"Start: (\w)", prompt)
     for bit in prompt.split("Input: ")[1].rstrip(".").split(" "):
         pen.t(" ")
         state = pen.s(state)

@@ -6,7 +6,7 @@ import math
 import re
 
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import DIGITS, NAMES, Family, line, repeat
+from benchmarks.symbolic.tasks._family import DIGITS, NAMES, Family, group, groups, line, repeat
 
 FAMILY = Family()
 FORMATS, WRITERS = FAMILY.formats, FAMILY.writers
@@ -96,7 +96,7 @@ def binary_to_decimal(prompt: str, pen: Pen) -> None:
 def hexadecimal_to_binary(prompt: str, pen: Pen) -> None:
     """Four bits for each digit."""
     pen.t(" 0b")
-    for digit in re.search(r"0x(\w+)", prompt)[1]:  # type: ignore[index]
+    for digit in group(r"0x(\w+)", prompt):
         line(pen, f"{int(digit, 16):04b}", "")
 
 
@@ -104,12 +104,12 @@ def hexadecimal_to_binary(prompt: str, pen: Pen) -> None:
              r"0x(\w+)\.", probed=(1, 2, 3), held_out=(12, 6))  # fmt: skip
 def binary_to_hexadecimal(prompt: str, pen: Pen) -> None:
     """Each group of four bits, then the digits together."""
-    bits, digits = re.search(r"0b([01]+)", prompt)[1], []  # type: ignore[index]
+    bits, digits = group(r"0b([01]+)", prompt), []
     for i in range(0, len(bits), 4):
         pen.t(" ")
-        group = "".join(line(pen, bits[i : i + 4], ""))
+        four = "".join(line(pen, bits[i : i + 4], ""))
         pen.t(" = ")
-        digits.append(pen.s(f"{int(group, 2):x}"))
+        digits.append(pen.s(f"{int(four, 2):x}"))
         pen.t(";")
     pen.t(" 0x")
     line(pen, digits, "")
@@ -120,7 +120,7 @@ def binary_to_hexadecimal(prompt: str, pen: Pen) -> None:
              r"So (\d+)\.")  # fmt: skip
 def counting(prompt: str, pen: Pen) -> None:
     """The count after each letter."""
-    asked = re.search(r"does (\w) occur", prompt)[1]  # type: ignore[index]
+    asked = group(r"does (\w) occur", prompt)
     count = "0"
     for letter in _after_colon(prompt):
         pen.t(" ")
@@ -193,7 +193,7 @@ def common_multiples(prompt: str, pen: Pen) -> None:
              "How many apples are there now?\nA:", r"The answer is (-?\d+)\.")  # fmt: skip
 def apples(prompt: str, pen: Pen) -> None:
     """A grade-school story: more is bought than eaten or less, so that the number leaves the probed range."""
-    name, number = re.search(r"Q: (\w+) has (\d+)", prompt).groups()  # type: ignore[union-attr]
+    name, number = groups(r"Q: (\w+) has (\d+)", prompt)
     pen.t(" ")
     pen.s(name)
     pen.t(" started with ")

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import Family, line, listed, repeat
+from benchmarks.symbolic.tasks._family import Family, group, groups, line, listed, repeat
 from benchmarks.symbolic.tasks.tracking import COLOURS
 
 FAMILY = Family()
@@ -44,7 +44,7 @@ RANK = {word: f"{i + 1}. {kind}" for i, (kind, words) in enumerate(ADJECTIVES.it
 def object_counting(prompt: str, pen: Pen) -> None:
     """Those of the kind with their numbers, then the sum, number by number. Long lists have sums that short ones never
     reach."""
-    things, kind = re.search(r"I have (.*)\. How many (.*) do", prompt).groups()  # type: ignore[union-attr]
+    things, kind = groups(r"I have (.*)\. How many (.*) do", prompt)
     pen.t(" Let's think step by step. We first identify the ")
     kind = pen.s(kind)
     pen.t(" on the list and include their quantity in parentheses:")
@@ -104,7 +104,7 @@ def _write_things(pen: Pen, things: list[tuple[str, str]]) -> list[tuple[str, st
 )
 def colour_of_neighbour(prompt: str, pen: Pen) -> None:
     """There may be no such object, or nothing to its right."""
-    things, asked = _things(prompt), re.search(r"right of the (\w+)\?", prompt)[1]  # type: ignore[index]
+    things, asked = _things(prompt), group(r"right of the (\w+)\?", prompt)
     pen.t(" According to this question, the objects are arranged in a row, from left to right, as follows: ")
     things = _write_things(pen, things)
     at = next((i for i, (_, thing) in enumerate(things) if thing == asked), None)
@@ -140,7 +140,7 @@ def colour_of_neighbour(prompt: str, pen: Pen) -> None:
 )
 def remaining_things(prompt: str, pen: Pen) -> None:
     """A filter."""
-    things, asked = _things(prompt), re.search(r"all the (\w+) objects", prompt)[1]  # type: ignore[index]
+    things, asked = _things(prompt), group(r"all the (\w+) objects", prompt)
     pen.t(" The objects are: ")
     things = _write_things(pen, things)
     pen.t(" We remove the ")
@@ -181,7 +181,7 @@ def _rows(prompt: str) -> list[list[str]]:
 )  # fmt: skip
 def penguin_lookup(prompt: str, pen: Pen) -> None:
     """The row by its name, then the value by its column."""
-    column, name = re.search(r"What is the (\w+) of (\w+)\?", prompt).groups()  # type: ignore[union-attr]
+    column, name = groups(r"What is the (\w+) of (\w+)\?", prompt)
     row = next((row for row in _rows(prompt) if row[0] == name), None)
     if row is None:
         pen.t(" There is no penguin called ")
@@ -209,7 +209,7 @@ def penguin_lookup(prompt: str, pen: Pen) -> None:
 )  # fmt: skip
 def older_penguins(prompt: str, pen: Pen) -> None:
     """Each age is compared, then those names are listed."""
-    limit = re.search(r"older than (\d+)", prompt)[1]  # type: ignore[index]
+    limit = group(r"older than (\d+)", prompt)
     older = []
     for row in _rows(prompt):
         pen.t(" ")
@@ -238,7 +238,7 @@ def older_penguins(prompt: str, pen: Pen) -> None:
 )
 def hyperbaton(prompt: str, pen: Pen) -> None:
     """The kind of each adjective, then their numbers compared in turn until two are in the wrong order."""
-    adjectives = re.search(r"order: (.*) ship", prompt)[1].split(" ")  # type: ignore[index]
+    adjectives = group(r"order: (.*) ship", prompt).split(" ")
     numbers = []
     pen.t(" Let's think step by step.")
     for adjective in adjectives:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import Family, each, line, repeat
+from benchmarks.symbolic.tasks._family import Family, each, group, line, repeat
 from benchmarks.symbolic.tasks.tracking import COLOURS
 
 FAMILY = Family()
@@ -33,7 +33,7 @@ TIMES = [f"{i}am" for i in range(5, 12)] + [f"{i}pm" for i in range(1, 12)]
 )  # fmt: skip
 def logical_deduction(prompt: str, pen: Pen) -> None:
     """Each book is put beside the one before; the shelf is written anew. A colour may come twice: as another book."""
-    shelf = [re.search(r"is a (\w+) book", prompt)[1]]  # type: ignore[index]
+    shelf = [group(r"is a (\w+) book", prompt)]
     at = 0
     pen.t(" The shelf: ")
     shelf = line(pen, shelf)
@@ -82,7 +82,7 @@ def day(n: int) -> list[str]:
 )
 def temporal_sequences(prompt: str, pen: Pen) -> None:
     """Whenever a sighting begins at another time than the last one ended, the time between is free."""
-    end = re.search(r"woke up at (\w+)", prompt)[1]  # type: ignore[index]
+    end = group(r"woke up at (\w+)", prompt)
     free = None
     pen.t(" Let's think step by step. Wake-up time: ")
     end = pen.s(end)
@@ -103,7 +103,7 @@ def temporal_sequences(prompt: str, pen: Pen) -> None:
         pen.s(place)
         pen.t(".")
     pen.t(" The museum closure time: ")
-    pen.s(re.search(r"closed after (\w+)", prompt)[1])  # type: ignore[index]
+    pen.s(group(r"closed after (\w+)", prompt))
     if free is None:
         pen.t(". There was no free time. So the answer is none.")
         return
@@ -128,7 +128,7 @@ def temporal_sequences(prompt: str, pen: Pen) -> None:
 )  # fmt: skip
 def days(prompt: str, pen: Pen) -> None:
     """One move of the date after the other."""
-    today = re.search(r"Today is (\w+)", prompt)[1]  # type: ignore[index]
+    today = group(r"Today is (\w+)", prompt)
     words = ["zero", "one", "two", "three", "four", "five", "six"]
     pen.t(" Today is ")
     today = pen.s(today)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from benchmarks.symbolic._pens import Pen
-from benchmarks.symbolic.tasks._family import DIGITS, Family, line, repeat
+from benchmarks.symbolic.tasks._family import DIGITS, Family, group, line, repeat
 
 FAMILY = Family()
 FORMATS, WRITERS = FAMILY.formats, FAMILY.writers
@@ -125,7 +123,7 @@ def merge_sort(prompt: str, pen: Pen) -> None:
 )
 def word_sorting(prompt: str, pen: Pen) -> None:
     """BIG-Bench Hard: first letters with their number in the alphabet, then the groups in order."""
-    words = re.search(r"List: (.*)\n", prompt)[1].split(" ")  # type: ignore[index]
+    words = group(r"List: (.*)\n", prompt).split(" ")
     pen.t(" The first letters:")
     standing, letters = [], []
     for word in words:

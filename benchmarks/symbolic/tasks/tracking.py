@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from benchmarks.symbolic._pens import Pen, Writer
 from benchmarks.symbolic.tasks._family import NAMES, Family, listed, repeat
@@ -80,7 +81,7 @@ for _n, _numbered, _probed, _held_out in (
     FAMILY.task(
         f"tracking shuffled objects ({_n} objects{', numbered steps' if _numbered else ''})",
         {"player": _players, "colour": COLOURS[: _n + 3]},
-        lambda swaps, players=_players: balls(players, swaps),  # type: ignore[misc]
+        partial(balls, _players),
         r"So the answer is (\w+)\.",
         probed=_probed,
         held_out=_held_out,

@@ -1,7 +1,7 @@
 """Format 1, whose graph had one trie for each template: read, checked, and converted to a program (:mod:`_convert`).
 
 For every template the graph is a trie over masked traces, with absolute indices of units for pointers. Nothing else in
-M2KT knows these classes.
+M2KT knows these classes, and they share none with the present format: what may change there must not change here.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class WriteLiteral(_Model):
 
 
 class WriteCopy(_Model):
-    """Repeat the unit that a pointer stands at; structure is repeated as it is."""
+    """Repeat the symbol that a pointer stands at; at structure the program fails."""
 
     do: Literal["copy"] = "copy"
     source: Pointer = Field(description="The copied unit.")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from m2kt._shapes import Bool, Int
 from m2kt.student.cal._follow import NOTHING, Following, Plan, Skill
-from m2kt.student.cal._matcher import Row
+from m2kt.student.cal._matcher import Row, token_rows
 
 _KEPT_STATES = 2048
 _START = 0
@@ -59,12 +59,7 @@ class Follower:
             past_BNX: features of all earlier tokens.
             real_BT: which tokens are no padding, if ids do not tell.
         """
-        rows = token_BT.tolist()
-        if real_BT is not None and not real_BT.all():
-            rows = [
-                [token if real else -1 for token, real in zip(*row, strict=True)]
-                for row in zip(rows, real_BT.tolist(), strict=True)
-            ]
+        rows = token_rows(token_BT, real_BT)
         hashes = [_START] * len(rows) if past_BNX is None else past_BNX[:, -1, _HASH].tolist()
         bounded = len(rows[0]) > 1 or past_BNX is None if rows else False
         features = []

@@ -64,6 +64,17 @@ class TokenMatcher(Protocol):
         ...
 
 
+def token_rows(token_BT: Int[Tensor, "B T"], real_BT: Bool[Tensor, "B T"] | None) -> list[list[int]]:
+    """Ids by row, -1 where ``real_BT`` says padding."""
+    rows: list[list[int]] = token_BT.tolist()
+    if real_BT is None or real_BT.all():
+        return rows
+    return [
+        [token if real else -1 for token, real in zip(*row, strict=True)]
+        for row in zip(rows, real_BT.tolist(), strict=True)
+    ]
+
+
 class UnitMatcher:
     """Finds the symbol or literal that ends at each token, and the units before it.
 
@@ -117,12 +128,7 @@ class UnitMatcher:
             real_BT: which tokens are no padding, if ids do not tell.
         """
         # Python, because a generation step has one token a row: a dictionary is faster than dozens of small tensor ops.
-        rows = token_BT.tolist()
-        if real_BT is not None and not real_BT.all():
-            rows = [
-                [token if real else -1 for token, real in zip(*row, strict=True)]
-                for row in zip(rows, real_BT.tolist(), strict=True)
-            ]
+        rows = token_rows(token_BT, real_BT)
         tails = [[]] * len(rows) if past_BNX is None else past_BNX[:, -self.longest :].tolist()
         return [self._row_features(row, tail) for row, tail in zip(rows, tails, strict=True)]
 

@@ -228,7 +228,7 @@ class _Learner:
     # -- larger sizes -----------------------------------------------------------------------------------------------
     def _confirm(self) -> None:
         """Ask at sizes that were not probed. Where the teacher disagrees, its answers join, if all can be explained."""
-        joined = False  # answers that no refit has seen
+        unseen = False  # whether answers joined that no refit has seen
         for text in longer_templates([self.spec.template_text(t) for t in range(self.spec.n_templates)]):
             prompts = self._longer_prompts(text)
             answers = self._answers_if_short(prompts)
@@ -239,14 +239,15 @@ class _Learner:
             trusted = agreed == len(answers)
             if trusted:
                 self._add(answers)
+                unseen = True
             else:
                 agreed, trusted = self._learn_from(answers, agreed)
-            joined = joined or trusted
+                unseen = unseen and not trusted
             n_units = self.cutter.cut(answers[0]).n_prompt
             self.confirmed.append(Confirmed(text, n_units, len(answers), agreed, trusted))
             if not trusted:
                 break
-        if joined:
+        if unseen:
             self._refit()
 
     def _longer_prompts(self, text: str) -> list[Prompt]:
