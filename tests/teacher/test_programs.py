@@ -219,3 +219,15 @@ def test_a_skill_of_copies_alone_has_no_rule() -> None:
     assert not any(isinstance(leaf, WriteRule) for state in skill.program.states for leaf in leaves(state.decision))
     assert skill.program.rules == [] and skill.outputs == []
     assert agreement(probes, skill, backwards) == agreement(probes, skill, backwards, held_out=True) == (1.0, 1.0)
+
+
+def test_a_literal_may_have_the_name_of_a_pointer() -> None:
+    """A known decision is tried on new answers: what it writes must not be read as where it looks."""
+
+    def last(prompt: str) -> str:
+        return f"back: {prompt[-2]}"
+
+    probes = spec({"x": LETTERS}, ["{x} {x}:", "{x} {x} {x}:"])
+    skill = learn(probes, last)
+    assert [c.trusted for c in skill.confirmed] and all(c.trusted for c in skill.confirmed)
+    assert agreement(probes, skill, last) == (1.0, 1.0)

@@ -14,7 +14,7 @@ from m2kt.probes import MASK, Prompt, Segmenter, Unit
 
 from ._json import check_canonical, parse_json
 from ._machine import Action, Stuck, Tape, compile_decision, name_of, plain
-from ._pointers import Decision, WriteCopy, WriteLiteral, leaves
+from ._pointers import Decision, WriteCopy, WriteLiteral, WriteRule, leaves
 from ._trace import OutputLookup, RolloutFailure, Rule, Trace, TracedUnit
 
 START_STATE = ("",)
@@ -152,6 +152,11 @@ class ProgramExecutor:
             return plain(unit.text) if unit.symbol is None else unit.symbol
         return name_of(unit, self.ids)
 
+    def mask(self, unit: Unit | TracedUnit) -> str:
+        """A unit as states name it: its text, or its leading space and the mask of its class."""
+        name = self._name(unit)
+        return unit.text if isinstance(name, str) else f"{unit.lead}{MASK}{self.program.classes[name]}"
+
     def state(self, run: Run) -> int | None:
         """The state behind what is written: the one that names most of the last masks; None where there is none."""
         return self._last.find(run.after)
@@ -165,30 +170,38 @@ class ProgramExecutor:
 
     def wrote(self, run: Run, unit: TracedUnit | Unit, step: tuple[int, Action] | None) -> None:
         """Go on behind a unit, which need not be the one that ``step`` would write."""
-        symbol = unit.symbol if isinstance(unit, TracedUnit) else self.ids.get(unit.symbol or "")
-        run.tape.names.append(plain(unit.text) if symbol is None else symbol)
+        run.tape.names.append(self._name(unit))
         if step is not None and step[1].places:
             run.tape.looked[self._names[step[0]]] = run.tape.looked[None] = step[1].places
-        mask = unit.text if symbol is None else f"{unit.lead}{MASK}{self.program.classes[symbol]}"
-        run.after = (*run.after, mask)[-self._longest :]
+        run.after = (*run.after, self.mask(unit))[-self._longest :]
 
     def unit(self, action: Action, tape: Tape, lookup: OutputLookup) -> TracedUnit:
         """The unit that an action writes. Raises ``Stuck`` where a rule has no row."""
         leaf, places = action.leaf, action.places
         if isinstance(leaf, WriteLiteral):
             return TracedUnit(leaf.text, leaf.symbol, leaf.lead, "literal")
-        names = [tape.names[p] for p in places]
         if isinstance(leaf, WriteCopy):
-            name = names[0]
-            if isinstance(name, str):
-                raise Stuck("symbol", f"{name!r} is no symbol")
-            return TracedUnit(leaf.lead + self.program.symbols[name], name, leaf.lead, "copy", sources=places)
-        row = self.rows[leaf.rule].get(tuple(names))  # type: ignore[arg-type]  # structure is in no row
-        if row is None:
-            raise Stuck("row", f"{self.program.rules[leaf.rule].name} has no row for {names}")
+            symbol = self.copied(places, tape)
+            return TracedUnit(leaf.lead + self.program.symbols[symbol], symbol, leaf.lead, "copy", sources=places)
+        row = self.row(leaf, places, tape)
         symbol = lookup(leaf.rule, row)
         text = leaf.lead + self.program.symbols[symbol]
         return TracedUnit(text, symbol, leaf.lead, "rule", leaf.rule, row, places)
+
+    def copied(self, places: Sequence[int], tape: Tape) -> int:
+        """The symbol that a copy repeats. Raises ``Stuck`` where structure stands there."""
+        name = tape.names[places[0]]
+        if isinstance(name, str):
+            raise Stuck("symbol", f"{name!r} is no symbol")
+        return name
+
+    def row(self, leaf: WriteRule, places: Sequence[int], tape: Tape) -> int:
+        """The row of a rule for what its pointers stand at. Raises ``Stuck`` where it has none."""
+        names = [tape.names[place] for place in places]
+        row = self.rows[leaf.rule].get(tuple(names))  # type: ignore[arg-type]  # structure is in no row
+        if row is None:
+            raise Stuck("row", f"{self.program.rules[leaf.rule].name} has no row for {names}")
+        return row
 
     def __call__(self, prompt: Prompt, lookup: OutputLookup) -> Trace:
         """Roll out. Does not raise: where the program lacks something, ``trace.failure`` says what."""

@@ -6,8 +6,16 @@ import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
+from m2kt.probes._spec import ProbeSpec
+
 _PART = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[^\W\d_]+|\d+|\s|.", re.DOTALL)
 MAX_PARTS = 4_000
+
+
+def longer_specs(spec: ProbeSpec) -> list[ProbeSpec]:
+    """One spec for each of :func:`longer_templates`, with the same slots: what can be asked at sizes not probed."""
+    texts = longer_templates([spec.template_text(t) for t in range(spec.n_templates)])
+    return [ProbeSpec(name=spec.name, slots=spec.slots, templates=[text], stop=spec.stop) for text in texts]
 
 
 def longer_templates(texts: Sequence[str], factor: float = 4.0) -> list[str]:

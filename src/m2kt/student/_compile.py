@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from m2kt.models import tokens_bytes
 from m2kt.packet import Program, ProgramExecutor, WriteLiteral, leaves
-from m2kt.probes import MASK, ProbeSpec, Prompt
+from m2kt.probes import MASK, ProbeSpec
 from m2kt.student.cal import Lexicon, QuestionGrammar
 
 PROMPTS = 400
@@ -23,21 +23,11 @@ def program_data(program: Program) -> dict[str, object]:
     return data
 
 
-def question_masks(execute: ProgramExecutor, prompt: Prompt) -> list[str]:
-    """The masks of a prompt's units."""
-    program = execute.program
-    masks = []
-    for unit in execute.prompt_units(prompt):
-        symbol = None if unit.symbol is None else execute.ids.get(unit.symbol)
-        masks.append(unit.text if symbol is None else f"{unit.lead}{MASK}{program.classes[symbol]}")
-    return masks
-
-
 def question_grammar(program: Program, spec: ProbeSpec) -> QuestionGrammar:
     """What prompts of the probed shapes look like."""
     execute = ProgramExecutor(program)
     prompts = spec.sample("rehearsal", PROMPTS, seed=0)
-    return QuestionGrammar.of(question_masks(execute, prompt) for prompt in prompts)
+    return QuestionGrammar.of([execute.mask(u) for u in execute.prompt_units(prompt)] for prompt in prompts)
 
 
 def lexicon(tokenizer: PreTrainedTokenizerBase, vocabulary: int, program: Program, grammar: QuestionGrammar) -> Lexicon:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from m2kt.errors import ExtractionError
-from m2kt.packet import Program, ProgramExecutor, SizeFidelity, Trace, fixed_lookup
-from m2kt.probes import ProbeSpec, Prompt, longer_templates
+from m2kt.packet import Program, SizeFidelity
+from m2kt.probes import ProbeSpec, Prompt, longer_specs
 from m2kt.teacher._oracle import Answer, Oracle
 from m2kt.teacher._teacher import unseen
-from m2kt.teacher.program import Skill
+from m2kt.teacher.program import Skill, roll_out_all
 
 PER_SIZE = 24  # rollouts at each size that was not probed
 
@@ -49,12 +49,6 @@ class RolloutComparison:
         return sum(t.agreed for t in self.templates.values()) / covered if covered else 0.0
 
 
-def roll_out_all(program: Program, outputs: Sequence[int], prompts: Sequence[Prompt]) -> list[Trace]:
-    """The program's traces with the observed rule outputs."""
-    executor, lookup = ProgramExecutor(program), fixed_lookup(outputs, program)
-    return [executor(p, lookup) for p in prompts]
-
-
 def compare_rollouts(
     teacher: Oracle,
     program: Program,
@@ -88,11 +82,10 @@ def compare_rollouts(
 def measure_sizes(skill: Skill, spec: ProbeSpec, *, seed: int) -> list[SizeFidelity]:
     """Sizes up to four times the largest probed one: what the teacher said, and whether the program goes on there."""
     asked = {c.template: c for c in skill.confirmed}
-    executor, lookup = ProgramExecutor(skill.program), fixed_lookup(skill.outputs, skill.program)
     sizes = []
-    for text in longer_templates([spec.template_text(t) for t in range(spec.n_templates)]):
-        longer = ProbeSpec(name=spec.name, slots=spec.slots, templates=[text], stop=spec.stop)
-        traces = [executor(prompt, lookup) for prompt in longer.sample("rehearsal", PER_SIZE, seed=seed)]
+    for longer in longer_specs(spec):
+        text = longer.template_text(0)
+        traces = roll_out_all(skill.program, skill.outputs, longer.sample("rehearsal", PER_SIZE, seed=seed))
         if not traces:
             continue
         confirmed = asked.get(text)

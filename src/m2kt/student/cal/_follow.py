@@ -92,15 +92,10 @@ class Skill:
         leaf = action.leaf
         if isinstance(leaf, WriteLiteral):
             return Goal(self.content_of_literal.get(leaf.text, NOTHING), "", as_bytes(leaf.text))
-        names = [tape.names[place] for place in action.places]
         if isinstance(leaf, WriteCopy):
-            name = names[0]
-            if isinstance(name, str):
-                raise Stuck("symbol", f"{name!r} is no symbol")
-            return Goal(self.n_concepts + name, leaf.lead, as_bytes(leaf.lead + self.program.symbols[name]))
-        row = self.execute.rows[leaf.rule].get(tuple(names))  # type: ignore[arg-type]  # structure is in no row
-        if row is None:
-            raise Stuck("row", f"no row for {names}")
+            symbol = self.execute.copied(action.places, tape)
+            return Goal(self.n_concepts + symbol, leaf.lead, as_bytes(leaf.lead + self.program.symbols[symbol]))
+        row = self.execute.row(leaf, action.places, tape)
         return Goal(self.program.rules[leaf.rule].offset + row, leaf.lead, None)
 
     def length(self, goal: Goal, part: str) -> int:

@@ -15,3 +15,4 @@ from m2kt.teacher.program._skill import Round as Round
 from m2kt.teacher.program._skill import Skill as Skill
 from m2kt.teacher.program._skill import Step as Step
 from m2kt.teacher.program._skill import program_of as program_of
+from m2kt.teacher.program._skill import roll_out_all as roll_out_all

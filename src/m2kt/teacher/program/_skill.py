@@ -22,7 +22,7 @@ from m2kt.packet import (
     WriteRule,
     fixed_lookup,
 )
-from m2kt.probes import ProbeSpec, Prompt, longer_templates
+from m2kt.probes import ProbeSpec, Prompt, longer_specs
 from m2kt.teacher._config import ExtractionConfig
 from m2kt.teacher._oracle import Answer, Oracle
 from m2kt.teacher.program._cut import Cutter, Sample
@@ -209,17 +209,12 @@ class _Learner:
         assert self.induced is not None
         self.samples, self.induced = self._explain(self.cutter, self.induced.program)
 
-    def _rollouts(self, induced: Induced, prompts: Sequence[Prompt]) -> list[Trace]:
-        executor = ProgramExecutor(induced.program)
-        lookup = fixed_lookup(induced.outputs, induced.program)
-        return [executor(prompt, lookup) for prompt in prompts]
-
     def _agreement(self, induced: Induced, answers: Sequence[Answer]) -> float:
         return self._agreed(induced, answers) / max(1, len(answers))
 
     def _agreed(self, induced: Induced, answers: Sequence[Answer]) -> int:
         """How many of the answers the program writes to the letter."""
-        traces = self._rollouts(induced, [a.prompt for a in answers])
+        traces = roll_out_all(induced.program, induced.outputs, [a.prompt for a in answers])
         return sum(self._is_written(a, t) for a, t in zip(answers, traces, strict=True))
 
     def _is_written(self, answer: Answer, trace: Trace) -> bool:
@@ -229,8 +224,8 @@ class _Learner:
     def _confirm(self) -> None:
         """Ask at sizes that were not probed. Where the teacher disagrees, its answers join, if all can be explained."""
         unseen = False  # whether answers joined that no refit has seen
-        for text in longer_templates([self.spec.template_text(t) for t in range(self.spec.n_templates)]):
-            prompts = self._longer_prompts(text)
+        for spec in longer_specs(self.spec):
+            prompts = self._longer_prompts(spec)
             answers = self._answers_if_short(prompts)
             if len(answers) < max(4, 0.5 * len(prompts)):
                 break
@@ -244,14 +239,13 @@ class _Learner:
                 agreed, trusted = self._learn_from(answers, agreed)
                 unseen = unseen and not trusted
             n_units = self.cutter.cut(answers[0]).n_prompt
-            self.confirmed.append(Confirmed(text, n_units, len(answers), agreed, trusted))
+            self.confirmed.append(Confirmed(spec.template_text(0), n_units, len(answers), agreed, trusted))
             if not trusted:
                 break
         if unseen:
             self._refit()
 
-    def _longer_prompts(self, text: str) -> list[Prompt]:
-        spec = ProbeSpec(name=self.spec.name, slots=self.spec.slots, templates=[text], stop=self.spec.stop)
+    def _longer_prompts(self, spec: ProbeSpec) -> list[Prompt]:
         n, seed = PER_LONGER_SIZE, self.config.seed
         prompts = spec.sample("probing", n, seed=seed) + spec.sample("probing", n // 3, seed=seed, skewed=True)
         return self._unseen(prompts)
@@ -287,7 +281,7 @@ class _Learner:
         seed, n = config.seed + 1000 * number, config.scouted_per_template * spec.n_templates
         prompts = spec.sample("probing", n, seed=seed) + spec.sample("probing", n // 2, seed=seed, skewed=True)
         prompts = self._unseen(prompts)
-        traces = self._rollouts(self.induced, prompts)
+        traces = roll_out_all(self.induced.program, self.induced.outputs, prompts)
         uncovered = [p for p, t in zip(prompts, traces, strict=True) if not t.complete]
         covered = [(p, t) for p, t in zip(prompts, traces, strict=True) if t.complete]
         limit = config.checked_per_template * spec.n_templates
@@ -317,6 +311,12 @@ class _Learner:
         steps = [replay(executor, sample, lookup) for sample in self.samples]
         induced = self.induced
         return Skill(program, induced.outputs, self.samples, steps, induced.resisted, self.rounds, self.confirmed)
+
+
+def roll_out_all(program: Program, outputs: Sequence[int], prompts: Sequence[Prompt]) -> list[Trace]:
+    """The program's traces with the observed outputs of its rules."""
+    executor, lookup = ProgramExecutor(program), fixed_lookup(outputs, program)
+    return [executor(prompt, lookup) for prompt in prompts]
 
 
 def replay(executor: ProgramExecutor, sample: Sample, lookup: OutputLookup) -> list[Step | None]:
