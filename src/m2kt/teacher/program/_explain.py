@@ -270,8 +270,9 @@ class _Attempt:
         light = (
             self._clauses(rows, lead, 1, 1, literals=True)
             or self._known(rows, lead)
-            or self._rule(rows, lead, 2, 3)
+            or self._rule(rows, lead, 2, 2)
             or self._clauses(rows, lead, 2, 2, literals=False)
+            or self._rule(rows, lead, 2, 3)
         )
         if light is not None or not heavy:
             return light
