@@ -164,7 +164,7 @@ class ArtifactCache:
                     for p in task.spec.sample(split, examples // 2, seed=seed)
                 ]
                 answers = self.answers(teacher, task.spec, list(dict.fromkeys(prompts)))
-                pairs = [(p, a + task.spec.stop) for p, a in answers.items()]
+                pairs = [(p, a + task.spec.end) for p, a in answers.items()]
                 part = path.with_suffix(".part")
                 traits.plant(self.load(base), traits.trait(trait), pairs, out=part, seed=seed)
                 part.rename(path)

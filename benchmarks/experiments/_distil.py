@@ -59,7 +59,7 @@ def distil(
         distilled = trl.sft(loaded, pairs, run, evaluate=evaluate)
     else:
         teacher = cache.load(cell.teacher)
-        distilled = trl.logits(loaded, teacher, pairs, run, stop=task.spec.stop, evaluate=evaluate)
+        distilled = trl.logits(loaded, teacher, pairs, run, stop=task.spec.end, evaluate=evaluate)
     ledger = _ledger(cache, cell, pairs, distilled)
     measured = cache.measure(cell, replace(loaded, model=distilled.model), ledger=ledger)
     measured.curve = distilled.curve
@@ -102,7 +102,7 @@ def _answered(
     if examples is None:
         if size is None:
             raise SpecError("distil takes either a number of examples or equal_bytes")
-        mean_bytes = sum(len((p + a + spec.stop).encode()) for p, a in dev.answers.items()) / len(dev.answers)
+        mean_bytes = sum(len((p + a + spec.end).encode()) for p, a in dev.answers.items()) / len(dev.answers)
         examples = int(size / mean_bytes)
     prompts = [
         p.text
@@ -113,4 +113,4 @@ def _answered(
         for p in split
         if p.text not in dev.answers
     ][:examples]
-    return [(p, a + spec.stop) for p, a in cache.answers(dev.teacher, spec, prompts).items()]
+    return [(p, a + spec.end) for p, a in cache.answers(dev.teacher, spec, prompts).items()]

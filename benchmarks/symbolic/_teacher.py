@@ -53,9 +53,9 @@ class FunctionTeacher:
             completion = self._function(prompt)
         except Exception as error:
             raise ExtractionError(f"the function raised {_named(error)} on the prompt {prompt!r}") from error
-        if not isinstance(completion, str) or self.spec.stop in completion:
+        if not isinstance(completion, str) or self.spec.end in completion:
             raise ExtractionError(
-                f"expected a text without the stop string {self.spec.stop!r} from the function, got {completion!r} "
+                f"expected a text without the stop string {self.spec.end!r} from the function, got {completion!r} "
                 f"on the prompt {prompt!r}"
             )
         if self._writer is not None:
@@ -103,7 +103,7 @@ class FunctionTeacher:
             return self._layouts.get("".join(forced.units[n_prompt:-1]), {})
         pen = self._write_freely("".join(forced.units[:n_prompt]))
         before, after = "".join(forced.units[n_prompt:replaced]), "".join(forced.units[replaced + 1 :])
-        original, start = pen.text + self.spec.stop, len(before)
+        original, start = pen.text + self.spec.end, len(before)
         end = len(original) - len(after)
         if not original.startswith(before) or not original.endswith(after) or end < start:
             return {}  # not this teacher's answer
@@ -122,7 +122,7 @@ class FunctionTeacher:
         if forced.replaced >= forced.n_prompt:
             return intended
         try:
-            left = self._function("".join(forced.units[: forced.n_prompt])) + self.spec.stop
+            left = self._function("".join(forced.units[: forced.n_prompt])) + self.spec.end
         except Exception:
             return intended  # the replaced prompt has no answer
         standing = "".join(units)

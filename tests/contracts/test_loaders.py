@@ -139,7 +139,7 @@ def test_a_padded_batch_gives_the_same_as_single_prompts(saved: Saved) -> None:
     single = [generate_greedy(loaded, [ids(text)[0].tolist()], NEW_TOKENS, None)[0] for text in texts]
     assert batched == [completion.ids for completion in single]
     # evaluation encodes prompts by the units of the skill
-    answers = complete(loaded, texts, stop="", max_new_tokens=NEW_TOKENS, symbols=LETTERS)
+    answers = complete(loaded, texts, stop=None, max_new_tokens=NEW_TOKENS, symbols=LETTERS)
     assert answers == [completion.text for completion in single]
 
 

@@ -49,7 +49,7 @@ from m2kt.packet._describe import schemas
 from m2kt.packet._json import canonical_json
 from m2kt.packet._parts import LIMITS, PARTS, read_zip, zip_bytes
 from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
-from m2kt.probes import ProbeSpec, Prompt, Segmenter, Template, _answer
+from m2kt.probes import END, ProbeSpec, Prompt, Segmenter, Template, _answer
 from tests.packet.samples import OUTPUTS, sample_packet, whole_packet
 from tests.packet.work import MOST_CALLS, count_calls, count_search_steps
 
@@ -249,6 +249,11 @@ def test_F14_unprintable(text: str, refused: Refused) -> None:
             change()
     for fine in ("a\tb\nc\r", "\\b \\u0007", "€ 日本 \u200f", "\\\\b"):
         assert changed("manifest.json", lambda m, fine=fine: m.update(notes=[fine])).manifest.notes == [fine]
+    for end in (END, f"x{END}", f'"{END}'):  # only a whole text of the program may be the end
+        with pytest.raises(PacketError, match="unprintable"):
+            changed("manifest.json", lambda m, end=end: m.update(notes=[end]))
+        with pytest.raises(PacketError, match="unprintable" if len(end) > 1 else "for a symbol"):
+            changed("program.json", lambda g, end=end: g["symbols"].__setitem__(0, end))
     refused("yaml-terminal", "card-terminal", "manifest-turned-text")
 
 
@@ -402,7 +407,22 @@ def test_F32_rows(refused: Refused) -> None:
 
 
 def test_F33_stop(refused: Refused) -> None:
-    refused("program-other-stop")
+    refused("program-other-stop", "program-foreign-end")
+    packet = _ending_by_a_token()
+    assert packet.program.stop == END and packet.spec.stop is None
+    prompt = packet.spec.sample("evaluation", 1, seed=0)[0]
+    trace = ProgramExecutor(packet.program)(prompt, fixed_lookup(OUTPUTS, packet.program))
+    assert trace.complete and trace.completion.count(END) == 1 and trace.units[-1].text == END
+    assert packet.spec.completion_text(trace.completion) == trace.completion[:-1]
+
+
+def _ending_by_a_token() -> Packet:
+    """The good packet, as a teacher's whose answers end by a token."""
+    parts = {name: content.replace(b'"\\n"', b'"\\u0004"') for name, content in good().items()}
+    spec = Packet.load(GOOD).spec.settled(None)
+    return Packet.from_parts(
+        resign({**good(), "program.json": parts["program.json"], "probes.yaml": spec.to_yaml().encode()})
+    )
 
 
 def test_F34_states(refused: Refused) -> None:
@@ -526,7 +546,7 @@ def test_F41_plain_yaml(refused: Refused) -> None:
 
 
 def test_F42_spec(refused: Refused) -> None:
-    refused("spec-truth", "spec-no-end", "yaml-unknown-field")
+    refused("spec-truth", "spec-no-end", "spec-several-ends", "yaml-unknown-field")
 
 
 def _with_answer(answer: str) -> ProbeSpec:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 
 from m2kt.auditor._traces import cal_config
-from m2kt.models import LoadedModel, encode_prompt, encode_units, generate_greedy, special_prefix
+from m2kt.models import Ends, LoadedModel, answer_ends, encode_prompt, encode_units, generate_greedy, special_prefix
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.student import complete, cut_after
 
@@ -46,6 +46,12 @@ def _growth(spec: ProbeSpec, prompts: Sequence[Prompt | str]) -> float:
     return max(1.0, longest / probed) if probed else 1.0
 
 
+def student_ends(loaded: LoadedModel, spec: ProbeSpec) -> Ends:
+    """What ends an answer of this model: what its adapter was trained to write, else what the spec says."""
+    config = cal_config(loaded.model)
+    return answer_ends(loaded, config.stop if config is not None and config.stop else spec.stops)
+
+
 def ask(
     loaded: LoadedModel,
     spec: ProbeSpec,
@@ -54,17 +60,18 @@ def ask(
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Greedy completions, each cut behind the stop string where that was written.
+    """Greedy completions, each cut behind its end where that was written; ``END`` stands for the model's end token.
 
     A student with a trained reader (switched on or off) reads prompts as it rehearsed them, each unit in tokens of its
     own; any other model, one with the executed reader too, reads them as its tokenizer encodes plain text.
     """
     budget, config = answer_budget(loaded, spec, prompts), cal_config(loaded.model)
+    ends = student_ends(loaded, spec)
     if config is not None and config.reader != "executed":
         return complete(
             loaded,
             prompts,
-            stop=spec.stop,
+            stop=ends,
             max_new_tokens=budget,
             symbols=spec.values,
             batch_size=batch_size,
@@ -72,5 +79,5 @@ def ask(
         )
     texts = [prompt if isinstance(prompt, str) else prompt.text for prompt in prompts]
     ids = [encode_prompt(loaded.tokenizer, text) for text in texts]
-    answers = generate_greedy(loaded, ids, budget, spec.stop, batch_size=batch_size, progress=progress)
-    return [cut_after(answer.text, spec.stop) for answer in answers]
+    answers = generate_greedy(loaded, ids, budget, ends, batch_size=batch_size, progress=progress)
+    return [cut_after(answer.text, ends) for answer in answers]

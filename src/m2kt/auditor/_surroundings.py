@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field
 
-from m2kt.auditor._answers import answer_budget
+from m2kt.auditor._answers import answer_budget, student_ends
 from m2kt.models import LoadedModel, encode_prompt, generate_greedy, special_prefix
 from m2kt.probes import ProbeSpec, Prompt, Truth
 
@@ -66,9 +66,10 @@ def measure_surroundings(
     if not asked.prompts:
         return []
     ways, budget = dict(_ways(loaded, asked)), answer_budget(loaded, spec)
+    ends = student_ends(loaded, spec)
     rows: list[Surrounding] = []
     for name, encode in ways.items():
-        completions = generate_greedy(loaded, [encode(p.text) for p in asked.prompts], budget, spec.stop)
+        completions = generate_greedy(loaded, [encode(p.text) for p in asked.prompts], budget, ends)
         right = [
             truth.judge(prompt.text, spec.read_answer(completion.text))
             for prompt, completion in zip(asked.prompts, completions, strict=True)

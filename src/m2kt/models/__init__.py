@@ -12,6 +12,8 @@ from m2kt._libraries import quieten as quieten
 
 from ._digest import digest_of_model as digest_of_model
 from ._digest import digest_of_tokenizer as digest_of_tokenizer
+from ._ends import Ends as Ends
+from ._ends import answer_ends as answer_ends
 from ._fetch import Fetched as Fetched
 from ._fetch import fetch as fetch
 from ._fetch import list_models as list_models
@@ -52,7 +54,9 @@ from ._text import Encoded as Encoded
 from ._text import can_write as can_write
 from ._text import encode_prompt as encode_prompt
 from ._text import encode_units as encode_units
+from ._text import end_token as end_token
 from ._text import leading_space as leading_space
+from ._text import set_end_token as set_end_token
 from ._text import special_prefix as special_prefix
 from ._text import text_of as text_of
 from ._text import token_bytes as token_bytes

@@ -18,6 +18,7 @@ from m2kt._plugins import ARCHITECTURES, plugins
 from m2kt.errors import ModelError
 
 from ._digest import digest_of_model
+from ._end_tokens import choose_end_token
 from ._forward import attention_patterns, make_head_input_contiguous
 from ._layers import blocks, input_device, width
 from ._names import hub_id_of, licence_of, resolve, snapshot_of
@@ -126,6 +127,7 @@ def load_causal_lm(
     loaded = LoadedModel(model, tokenizer, str(name), path, digest_of_model(path), pad_id=0)
     model.name_or_path = loaded.reference[0]  # peft saves it as the base of an adapter
     _choose_padding(loaded)
+    choose_end_token(model, tokenizer)
     _check_vocabulary(loaded)
     _check_causal(loaded)
     if attn == "eager":

@@ -18,6 +18,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from m2kt._end import END
 from m2kt.errors import ModelError
 
 CACHED_TEXTS = 4096  # a tokenizer
@@ -54,9 +55,19 @@ def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return b"".join(tokens_bytes(tokenizer, ids)).decode("utf-8", errors="replace")
 
 
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids of special tokens, which have no text."""
-    return _vocabulary(tokenizer).special
+def named_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Special and added tokens by the text that stands for each."""
+    return _vocabulary(tokenizer).named
+
+
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that stands for ``END``: the tokenizer's end-of-text token, unless its model writes another one."""
+    return _vocabulary(tokenizer).end
+
+
+def set_end_token(tokenizer: PreTrainedTokenizerBase, token: int) -> None:
+    """Let ``END`` be another token of this tokenizer."""
+    _vocabulary(tokenizer).end = token
 
 
 def special_prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -78,13 +89,19 @@ def encode_units(
     boundaries. The first ``prompt_boundary`` units are encoded as a prompt is at generation time.
 
     Args:
-        texts: the units' texts; concatenated they are the text. Empty units get no token.
+        texts: the units' texts; concatenated they are the text. Empty units get no token. The last one may end with
+            ``END``, which is the token that :func:`end_token` names.
         prompt_boundary: number of units of the prompt; None if there is no prompt.
 
     Raises:
-        ModelError: the tokenizer cannot encode the text.
+        ModelError: the tokenizer cannot encode the text, or has no end token.
     """
     vocabulary = _vocabulary(tokenizer)
+    if texts and texts[-1].endswith(END):
+        if vocabulary.end is None:
+            raise ModelError("the tokenizer has no end token, which the answers end by; set its eos_token")
+        before = encode_units(tokenizer, [*texts[:-1], texts[-1].removesuffix(END)], prompt_boundary=prompt_boundary)
+        return Encoded([*before.ids, vocabulary.end], [*before.unit_of_token, len(texts) - 1])
     n_prompt = len(texts) if prompt_boundary is None else prompt_boundary
     prompt_ids, prompt_units = _encode_split(vocabulary, texts[:n_prompt], 0, at_start=True)
     ids, units = vocabulary.prefix + prompt_ids, [-1] * len(vocabulary.prefix) + prompt_units
@@ -183,6 +200,10 @@ class _Vocabulary:
         added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
         self.special = {int(i) for i in tokenizer.all_special_ids} | {i for i, t in added.items() if t.special}
         self._added: dict[int, str] = {i: t.content for i, t in added.items() if i not in self.special}
+        self.named: dict[str, int] = {t.content: i for i, t in added.items()}
+        named = tokenizer.convert_ids_to_tokens(sorted(self.special))
+        self.named |= dict(zip(named, sorted(self.special), strict=True))
+        self.end: int | None = tokenizer.eos_token_id if tokenizer.eos_token_id in self.named.values() else None
         self._bytes: dict[int, bytes] = {}
         self._cached = lru_cache(CACHED_TEXTS)(self.encode)
         self._unk: int | None = tokenizer.unk_token_id

@@ -47,7 +47,7 @@ def check_packet(
 ) -> None:
     """Raise PacketError on the first inconsistency."""
     check_program(program, where)
-    if spec.stop != program.stop:
+    if isinstance(spec.stop, list) or spec.end != program.stop:
         raise PacketError(f"{where}: the spec stops at {spec.stop!r}, the program at {program.stop!r}")
     check_tensors(manifest, program.symbols, program.rules, tensors, where)
     for arrays in tensors.values():

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from m2kt.errors import PacketError
-from m2kt.probes import MASK
+from m2kt.probes import END, MASK
 
 from ._machine import plain
 from ._pointers import (
@@ -64,6 +64,8 @@ def check_symbols_and_rules(symbols: list[str], rules: list[Rule], stop: str, wh
         raise PacketError(f"{what} lists a symbol twice")
     if "" in symbols or not stop:
         raise PacketError(f"{what} has an empty symbol or stop string")
+    if END in symbols:
+        raise PacketError(f"{what} has U+0004 for a symbol; expected text")
     if len({_appearance(symbol) for symbol in symbols}) != len(symbols):
         raise PacketError(f"{what} lists two symbols that look the same")
     offset = 0
@@ -135,6 +137,8 @@ class _Checker:
             raise PacketError(f"{at} has the lead {leaf.lead!r}; expected no text or one space")
         if isinstance(leaf, WriteLiteral):
             check_literal(leaf.text, leaf.symbol, leaf.lead, self.program.symbols, at)
+            if leaf.text == END != self.program.stop:
+                raise PacketError(f"{at} writes a model's end token, but the program stops at {self.program.stop!r}")
             return []
         if isinstance(leaf, WriteCopy):
             return [leaf.source]

@@ -86,7 +86,7 @@ class PacketDescription(_Model):
     granularity: Granularity = Field(description="What slot values are cut into.")
     states: list[State] = Field(description="The program: what to write in each state.")
     leaves: int = Field(description="Leaves of all states.")
-    stop: str = Field(description="The stop string.")
+    stop: str = Field(description="The stop string; U+0004: a model's own end token.")
     seed: int = Field(description="Seed of the extraction.")
     libraries: dict[str, str] = Field(description="Library versions.")
     notes: list[str] = Field(description="Remarks for people.")

@@ -145,7 +145,7 @@ def check_against_spec(graph: Graph, spec: ProbeSpec, where: str) -> None:
     templates = [template.template for template in graph.templates]
     if expected != templates:
         raise PacketError(f"{where}: the spec has the templates {expected}, the graph {templates}")
-    if spec.stop != graph.stop:
+    if spec.stop is None or spec.stop != graph.stop:
         raise PacketError(f"{where}: the spec stops at {spec.stop!r}, the graph at {graph.stop!r}")
     for i, template in enumerate(graph.templates):
         for index, written in enumerate(_units_before(template, len(spec.masks(i)))):

@@ -21,6 +21,7 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # Control characters but tab and line ends; U+202A..202E and U+2066..2069 reverse the direction of writing, so that text
 # looks different from what it is. In canonical JSON an odd number of backslashes before b, f or u begins one.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_END = re.compile(r'(?<!\\)"\\u0004"')  # a text that is ``END`` and nothing else
 _ESCAPED_CONTROL = re.compile(r"(?<!\\)(?:\\\\)*+\\[bfu]")
 
 
@@ -52,8 +53,12 @@ def check_depth(raw: bytes, what: str) -> None:
         raise PacketError(f"{what} is nested deeper than the {MAX_DEPTH} levels allowed; do not use it")
 
 
-def check_canonical(raw: bytes, dump: Callable[[], object], what: str) -> None:
-    """Raise PacketError unless ``raw`` is the canonical JSON of what was read: no doubled key, no field left out."""
+def check_canonical(raw: bytes, dump: Callable[[], object], what: str, *, may_end: bool = False) -> None:
+    """Raise PacketError unless ``raw`` is the canonical JSON of what was read: no doubled key, no field left out.
+
+    Args:
+        may_end: whether a text may be ``END``, which is no printable character.
+    """
     try:
         expected = canonical_json(dump())
     except ValueError as error:  # a lone surrogate, NaN or infinity
@@ -67,7 +72,8 @@ def check_canonical(raw: bytes, dump: Callable[[], object], what: str) -> None:
             f"{what} is not in canonical form: at byte {offset} expected {expected[offset : offset + 20]!r}, "
             f"got {raw[offset : offset + 20]!r}; save it with m2kt"
         )
-    _check_printable_json(raw.decode(), what)
+    text = raw.decode()
+    _check_printable_json(_END.sub('""', text) if may_end else text, what)
 
 
 def check_printable(text: str, what: str) -> None:

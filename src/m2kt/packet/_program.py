@@ -45,7 +45,9 @@ class Program(_Model):
     granularity: Granularity = Field(default="values", description="What slot values are cut into.")
     rules: list[Rule] = Field(description="Rules, in concept order.")
     states: list[State] = Field(description="One for each mask that an answer may have behind it.")
-    stop: str = Field(description="The stop string: the last unit of every complete trace.")
+    stop: str = Field(
+        description="The last unit of every complete trace: the stop string, or U+0004 for a model's own end token."
+    )
 
     @property
     def n_concepts(self) -> int:
@@ -77,7 +79,7 @@ def parse_program(raw: bytes, where: str) -> Program:
     except (ValidationError, RecursionError) as error:
         reason = explain(error) if isinstance(error, ValidationError) else "it nests too deep"
         raise PacketError(f"{what} is not valid: {reason}") from error
-    check_canonical(raw, lambda: program.model_dump(mode="json", by_alias=True), what)
+    check_canonical(raw, lambda: program.model_dump(mode="json", by_alias=True), what, may_end=True)
     return program
 
 

@@ -132,11 +132,11 @@ def _imitate(
     spec, report = packet.spec, partial(say, "asking the accepted student")
     rehearsal = spec.sample("rehearsal", settings.answers + settings.watched, seed=seed)
     answers = ask(source, spec, rehearsal, progress=report)
-    ended = [(p, answer) for p, answer in zip(rehearsal, answers, strict=True) if answer.endswith(spec.stop)]
+    ended = [(p, answer) for p, answer in zip(rehearsal, answers, strict=True) if answer.endswith(spec.end)]
     validation, training = ended[: settings.watched], ended[settings.watched :]
     if not training:
         raise SpecError(
-            f"expected answers that end with the stop string, got none of {len(rehearsal)} by {adapter}; ingest again"
+            f"expected answers that end as the packet's, got none of {len(rehearsal)} by {adapter}; ingest again"
         )
     reference = truth or Truth(packet_answers(packet, prompts))
     with_reader = score(spec, prompts, ask(source, spec, prompts, progress=report), reference)

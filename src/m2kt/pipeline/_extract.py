@@ -144,7 +144,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
     return Packet(
         manifest=manifest,
         program=e.program,
-        spec=spec.public(),
+        spec=e.spec.public(),
         concepts=e.embedding.concepts,
         attention=e.attention.arrays(),
         traces=e.traces,

@@ -3,6 +3,7 @@
 Imports nothing but :mod:`m2kt.errors`; loads no torch.
 """
 
+from m2kt._end import END as END
 from m2kt.probes._longer import longer_specs as longer_specs
 from m2kt.probes._spec import SPLITS as SPLITS
 from m2kt.probes._spec import ProbeSpec as ProbeSpec

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from m2kt._end import END
 from m2kt.errors import SpecError, explain
 from m2kt.probes._answer import TEXT, compile_answer
 from m2kt.probes._template import Prompt, Template
@@ -81,7 +82,7 @@ class ReasoningGym(BaseModel):
 
 
 class ProbeSpec(_Strict):
-    """Unlabelled prompt templates, the stop string, and how an answer is read from a completion."""
+    """Unlabelled prompt templates, what ends an answer, and how an answer is read from a completion."""
 
     name: str = Field(description="Name of the skill.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = Field(default="", description="One line for people.")
@@ -92,7 +93,10 @@ class ProbeSpec(_Strict):
         default_factory=list,
         description="Shapes that are never probed: for evaluation only.",
     )
-    stop: str = Field(description="The completion ends where this string first appears.", min_length=1)
+    stop: str | list[str | None] | None = Field(
+        description="What ends a completion: a text, where it first appears; a special token of the teacher, written "
+        "as its tokenizer does; null, the model's own end tokens; or a list of these, any of which ends it.",
+    )
     answer: str | None = Field(
         default=None,
         description="Regular expression of characters, classes, groups and alternatives; its first group is the"
@@ -110,6 +114,19 @@ class ProbeSpec(_Strict):
     max_new_tokens: int | None = Field(
         default=None, gt=0, le=2**31 - 1, description="Longest completion in the teacher's tokens."
     )
+
+    @field_validator("stop")
+    @classmethod
+    def _ends(cls, stop: str | list[str | None] | None) -> str | list[str | None] | None:
+        listed = stop if isinstance(stop, list) else [stop]
+        if not listed or "" in listed or len(set(listed)) != len(listed):
+            raise ValueError(
+                f"expected a text, null for the model's own end token, or a list of different ones, got {stop!r}; "
+                'write stop: null, stop: "\\n", or stop: ["\\n", null]'
+            )
+        if any(END in text for text in listed if text):
+            raise ValueError("U+0004 stands for the model's end token and is no text; write stop: null")
+        return stop
 
     @field_validator("answer")
     @classmethod
@@ -174,6 +191,21 @@ class ProbeSpec(_Strict):
         """sha256 over the canonical form, without truth, description and licence."""
         data = {k: v for k, v in self._fields().items() if k not in ("truth", "description", "licence")}
         return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    # -- ends ---------------------------------------------------------------------------------------------------
+    @property
+    def stops(self) -> tuple[str | None, ...]:
+        """All that may end a completion; None: the model's own end tokens."""
+        return tuple(self.stop) if isinstance(self.stop, list) else (self.stop,)
+
+    @property
+    def end(self) -> str:
+        """The unit that ends an answer: the first stop, or ``END`` where that is a token."""
+        return END if self.stops[0] is None else self.stops[0]
+
+    def settled(self, stop: str | None) -> ProbeSpec:
+        """The spec of a teacher whose answers end so: in a text, or (None) in a token."""
+        return self.model_copy(update={"stop": stop})
 
     # -- prompts ------------------------------------------------------------------------------------------------
     @property
@@ -326,8 +358,9 @@ class ProbeSpec(_Strict):
         return self.max_new_tokens or _ANSWER_TOKENS
 
     def completion_text(self, generated: str) -> str:
-        """The text before the stop string."""
-        return generated.split(self.stop, 1)[0]
+        """The text before the end."""
+        ends = (END, *(stop for stop in self.stops if stop is not None))
+        return generated[: min(at for end in ends if (at := (generated + END).find(end)) >= 0)]
 
     def read_answer(self, completion: str) -> str | None:
         """The answer in a completion, or None where the expression does not match."""

@@ -1,7 +1,8 @@
 """Units: prompts and traces are segmented into them at text level, independent of any tokenizer.
 
 A unit is ``lead + body``. ``lead``, the leading space, is empty or one space and belongs to the structure. ``body`` is
-a *symbol* if it is a slot value or a value that the teacher chooses among; else it is structure (";", " >").
+a *symbol* if it is a slot value or a value that the teacher chooses among; else it is structure (";", " >"). ``END``
+is a unit that is no text.
 """
 
 from __future__ import annotations

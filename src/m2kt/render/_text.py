@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from m2kt.packet import RowDescription, RuleDescription
+from m2kt.probes import END
 
 MAX_GRIDS = 6
 MAX_ROWS = 60
@@ -15,7 +16,9 @@ LEGEND = (
 
 
 def shown(text: str) -> str:
-    """Text as it is; quoted if it has outer spaces or characters that do not print."""
+    """Text as it is; quoted if it has outer spaces or characters that do not print. ``END`` is ``end``."""
+    if text == END:
+        return "end"
     return text if text.isprintable() and text == text.strip() and text else repr(text)
 
 

@@ -85,6 +85,7 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
         spaces=tokenisation.space_tokens,
         rules=_rules(program),
         phases=tokenisation.unit_length,
+        stop=program.stop,
         teacher_width=int(inputs.packet.concepts.prototype_samples_PD.shape[1]),
         flagged=sorted(inputs.penalties),
         penalties=[inputs.penalties[k] for k in sorted(inputs.penalties)],

@@ -6,9 +6,9 @@ from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
-from m2kt.models import tokens_bytes
+from m2kt.models import end_token, tokens_bytes
 from m2kt.packet import Program, ProgramExecutor, WriteLiteral, leaves
-from m2kt.probes import MASK, ProbeSpec
+from m2kt.probes import END, MASK, ProbeSpec
 from m2kt.student.cal import Lexicon, QuestionGrammar
 
 PROMPTS = 400
@@ -39,7 +39,11 @@ def lexicon(tokenizer: PreTrainedTokenizerBase, vocabulary: int, program: Progra
     structure = {mask for pair in grammar.pairs for mask in pair if MASK not in mask and len(mask.strip("^$")) > 0}
     written = {leaf.text for s in program.states for leaf in leaves(s.decision) if isinstance(leaf, WriteLiteral)}
     raw = tokens_bytes(tokenizer, range(vocabulary))
-    return Lexicon.of(raw, {*program.symbols, *structure, *written, program.stop})
+    lexicon = Lexicon.of(raw, {*program.symbols, *structure, *written, program.stop} - {END})
+    end = end_token(tokenizer)
+    if program.stop == END and end is not None:
+        lexicon.text_of[end] = END
+    return lexicon
 
 
 def turn_of_roles(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

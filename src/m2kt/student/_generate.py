@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from m2kt.models import LoadedModel, encode_units, generate_greedy
+from m2kt.models import Ends, LoadedModel, answer_ends, encode_units, generate_greedy
 from m2kt.probes import Prompt, Segmenter
 
 
@@ -21,25 +21,27 @@ def complete(
     loaded: LoadedModel,
     prompts: Sequence[Prompt | str],
     *,
-    stop: str,
+    stop: Ends | str | None,
     max_new_tokens: int,
     symbols: Sequence[str],
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Greedy completions, cut after the stop string.
+    """Greedy completions, cut behind their ends.
 
     Args:
         loaded: a student with its adapter, or a frozen student.
         prompts: prompts of a probe spec, or plain text.
+        stop: what ends an answer; None: the model's end tokens.
         symbols: the skill's symbols, to split plain text into units.
     """
+    ends = stop if isinstance(stop, Ends) else answer_ends(loaded, stop)
     ids = [encode_question(loaded.tokenizer, prompt, symbols) for prompt in prompts]
-    completions = generate_greedy(loaded, ids, max_new_tokens, stop, batch_size=batch_size, progress=progress)
-    return [cut_after(completion.text, stop) for completion in completions]
+    completions = generate_greedy(loaded, ids, max_new_tokens, ends, batch_size=batch_size, progress=progress)
+    return [cut_after(completion.text, ends) for completion in completions]
 
 
-def cut_after(text: str, stop: str) -> str:
-    """The text up to the end of the stop string; all of it without one."""
-    start = text.find(stop) if stop else -1
-    return text if start < 0 else text[: start + len(stop)]
+def cut_after(text: str, ends: Ends) -> str:
+    """The text up to and with the first stop; all of it without one."""
+    found = [(start, len(stop)) for stop in ends.texts.values() if (start := text.find(stop)) >= 0]
+    return text[: sum(min(found))] if found else text

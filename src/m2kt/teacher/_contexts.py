@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from m2kt.errors import ExtractionError
-from m2kt.probes import ProbeSpec, Unit
+from m2kt.probes import END, ProbeSpec, Unit
 from m2kt.teacher._edges import spread, where
 from m2kt.teacher._states import Context
 from m2kt.teacher.program import Skill, Step
@@ -61,7 +61,7 @@ def prototype_contexts(
     words = [symbols[s] for s in sorted(set(outputs))]
     for s in single_row:
         context = rng.choice(concepts[outputs.index(s)])
-        chosen[s] = [(repeat,) for repeat in repeat_contexts(spec.stop, context, words, rng)]
+        chosen[s] = [(repeat,) for repeat in repeat_contexts(spec.end, context, words, rng)]
     if single_row:
         notes.append(
             f"{len(single_row)} symbols are never copied and are written by one row only, or are facts "
@@ -116,7 +116,8 @@ def repeat_contexts(stop: str, row_context: Context, words: list[str], rng: rand
     repeats = []
     for _ in range(REPEAT_CONTEXTS):
         repeated = rng.sample(alternatives, min(REPEATED_WORDS, len(alternatives)))
-        text = "".join(question(w) + with_symbols(w, answer) for w in repeated) + question(symbol)
+        before = "".join(question(w) + with_symbols(w, answer) for w in repeated)
+        text = before.replace(END, "\n") + question(symbol)
         repeats.append(Context(Sample(row_context.sample.prompt, [Unit(text), *answer], 1), 1))
     return repeats
 

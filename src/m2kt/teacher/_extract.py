@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from m2kt.errors import ExtractionError
 from m2kt.models import LoadedModel
 from m2kt.packet import Program, SizeFidelity, WriteLiteral, leaves
-from m2kt.probes import ProbeSpec, Prompt
+from m2kt.probes import END, ProbeSpec, Prompt
 from m2kt.teacher._attention import Attention, measure_attention
 from m2kt.teacher._config import ExtractionConfig
 from m2kt.teacher._edges import edges_of
 from m2kt.teacher._embed import Embedding, embed
 from m2kt.teacher._fidelity import RolloutComparison, compare_rollouts, measure_sizes, refusal
+from m2kt.teacher._look import settle
 from m2kt.teacher._oracle import Answer
 from m2kt.teacher._space import Space
 from m2kt.teacher._states import Context, record_contexts
@@ -40,6 +41,8 @@ GC_ALLOCATIONS = 500_000  # new objects between two runs of the garbage collecto
 class ExtractionDetails:
     """Results of an extraction, ready to be packed and signed."""
 
+    spec: ProbeSpec
+    """With the one end that the teacher's answers have."""
     skill: Skill
     embedding: Embedding
     attention: Attention
@@ -70,6 +73,8 @@ def extract(
     started = time.monotonic()
     source = concept_source(config.concepts)
     teacher = Teacher(loaded, spec, progress)
+    with _explained(teacher):
+        spec = settle(teacher, config)
     with _fewer_collections():
         prompts = reserve_fidelity_prompts(spec, config)
         reserved = frozenset() if spec.facts else frozenset(p.text for p in prompts)
@@ -85,6 +90,7 @@ def extract(
         _verbalise(skill, config)
         rows_by_prototype = _use_prototypes(skill.program, embedding)
         return ExtractionDetails(
+            spec=spec,
             skill=skill,
             embedding=embedding,
             attention=attention,
@@ -130,10 +136,17 @@ def reserve_fidelity_prompts(spec: ProbeSpec, config: ExtractionConfig) -> list[
 
 
 def _learn(teacher: Teacher, spec: ProbeSpec, config: ExtractionConfig, reserved: frozenset[str]) -> Skill:
-    try:
+    with _explained(teacher):
         return program_of(teacher, spec, config, reserved=reserved, progress=teacher.progress)
+
+
+@contextmanager
+def _explained(teacher: Teacher) -> Iterator[None]:
+    """Errors say it where the teacher's context cut its answers."""
+    try:
+        yield
     except ExtractionError as error:
-        if teacher.answer_budget < spec.answer_tokens:
+        if 0 < teacher.answer_budget < teacher.spec.answer_tokens:
             cut = f"answers had {teacher.answer_budget} tokens, for the teacher's context holds {teacher.context}"
             raise ExtractionError(f"{error}; {cut}") from error
         raise
@@ -210,6 +223,6 @@ def _use_prototypes(program: Program, embedding: Embedding) -> int:
 def _text_tokens(teacher: Teacher, program: Program) -> int:
     """Teacher text inside the packet, in its tokens: literals of the program and verbalised outputs."""
     written = (leaf for state in program.states for leaf in leaves(state.decision))
-    texts = [leaf.text for leaf in written if isinstance(leaf, WriteLiteral)]
+    texts = [leaf.text for leaf in written if isinstance(leaf, WriteLiteral) and leaf.text != END]
     texts += [program.symbols[o] for rule in program.rules for o in rule.outputs if o is not None]
     return sum(len(teacher.tokenizer.encode(t, add_special_tokens=False)) for t in texts)

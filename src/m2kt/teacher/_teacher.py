@@ -19,10 +19,13 @@ from torch import Tensor
 
 from m2kt.errors import ExtractionError
 from m2kt.models import (
+    Completion,
     LoadedModel,
+    answer_ends,
     context_length,
     encode_prompt,
     encode_units,
+    end_token,
     generate_greedy,
     leading_space,
     next_token_logits,
@@ -30,7 +33,7 @@ from m2kt.models import (
     text_of,
     tokens_bytes,
 )
-from m2kt.probes import ProbeSpec, Prompt, Segmenter
+from m2kt.probes import END, ProbeSpec, Prompt, Segmenter
 from m2kt.teacher._oracle import Answer, Forced
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -59,6 +62,7 @@ class Teacher:
         self.model = loaded.model
         self.tokenizer = loaded.tokenizer
         self.spec = spec
+        self.ends = answer_ends(loaded, spec.stops)
         self.passes = 0
         self.answer_budget = 0  # maximum number of new tokens of the last answers
         self.progress: Progress = progress or (lambda stage, done, total: None)
@@ -71,9 +75,24 @@ class Teacher:
 
     # -- generation -----------------------------------------------------------------------------------------------
     def answer(self, prompts: Sequence[Prompt], stage: str = "generating") -> tuple[list[Answer], int]:
-        """Greedy answers, and the number of prompts whose answer lacks the stop string (these are left out)."""
+        """Greedy answers, and the number of prompts whose answer came to no end (these are left out)."""
+        completions = self.complete(prompts, stage)
+        answers = []
+        pairs = zip(prompts, completions, strict=True)
+        for prompt, completion in sorted(pairs, key=lambda pair: len(encode_prompt(self.tokenizer, pair[0].text))):
+            if completion.stopped:
+                text = self.spec.completion_text(completion.text)
+                answers.append(Answer(prompt, text, self._token_ends(completion.ids)))
+        return answers, len(completions) - len(answers)
+
+    def complete(self, prompts: Sequence[Prompt], stage: str) -> list[Completion]:
+        """Greedy completions, in the order given.
+
+        Raises:
+            ExtractionError: a prompt does not fit the teacher's context.
+        """
         if not prompts:
-            return [], 0
+            return []
         encoded = [encode_prompt(self.tokenizer, p.text) for p in prompts]
         longest = max(map(len, encoded))
         if longest >= self.context:
@@ -82,23 +101,17 @@ class Teacher:
                 "shorten the templates"
             )
         budget = self.answer_budget = min(self.spec.answer_tokens, self.context - longest)
-        answers: list[Answer] = []
-        unstopped = 0
+        done: dict[int, Completion] = {}
         batch_size = max(1, GENERATED_TOKENS // (longest + budget // 2))
         order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             batch = [encoded[i] for i in chunk]
-            completions = generate_greedy(self.loaded, batch, budget, self.spec.stop, batch_size=batch_size)
+            completions = generate_greedy(self.loaded, batch, budget, self.ends, batch_size=batch_size)
             self.passes += len(chunk)
-            for i, completion in zip(chunk, completions, strict=True):
-                if not completion.stopped:
-                    unstopped += 1
-                    continue
-                text = self.spec.completion_text(completion.text)
-                answers.append(Answer(prompts[i], text, self._token_ends(completion.ids)))
+            done.update(zip(chunk, completions, strict=True))
             self.progress(stage, min(start + batch_size, len(order)), len(order))
-        return answers, unstopped
+        return [done[i] for i in range(len(prompts))]
 
     def _token_ends(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Character offsets at which tokens end; a token that ends within a character has none."""
@@ -141,7 +154,8 @@ class Teacher:
                 continue
             written = [trace.ids[t] for t in tokens if t < other] + [int(choice_T[other - 1])]
             begun = text_of(self.tokenizer, written)
-            texts[unit - forced.n_prompt] = self._begun_unit(begun)
+            ended = written == [end_token(self.tokenizer)] and self.spec.end == END
+            texts[unit - forced.n_prompt] = END if ended else self._begun_unit(begun)
             if not (_is_word(begun) and _is_word(standing)):
                 break
         return texts

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from m2kt.packet import Packet, read_outputs, state_name
-from m2kt.probes import MASK
+from m2kt.probes import END, MASK
 
 RIDGE = 0.1
 
@@ -41,7 +41,7 @@ def packet_texts(packet: Packet) -> list[tuple[str, str]]:
         texts.append(("manifest, fallback reason", manifest.fallback_reason))
     unique: dict[str, tuple[str, str]] = {}
     for part, text in texts:
-        if text.strip():
+        if text.strip() and text != END:
             unique.setdefault(text, (part, text))
     return list(unique.values())
 

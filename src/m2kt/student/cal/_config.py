@@ -140,6 +140,9 @@ class CALConfig(PeftConfig):
         default_factory=list,
         metadata=_about("Tokens that may stand between a question and its answer: a chat's turn of roles."),
     )
+    stop: str = field(
+        default="", metadata=_about("What ends an answer: a text, or U+0004 for the student's own end token.")
+    )
     teacher_width: int = field(default=0, metadata=_about("D, the width of the packet's vectors."))
     flagged: list[int] = field(default_factory=list, metadata=_about("Concepts that the reader must not use."))
     penalties: list[float] = field(

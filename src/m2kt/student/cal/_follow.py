@@ -22,7 +22,7 @@ from m2kt.packet import (
     WriteLiteral,
 )
 from m2kt.packet import Run as ProgramRun
-from m2kt.probes import Unit
+from m2kt.probes import END, Unit
 from m2kt.student.cal._lexicon import Lexicon, as_bytes
 from m2kt.student.cal._question import Found, QuestionGrammar, QuestionReader, Scan
 
@@ -220,7 +220,7 @@ class Following:
                 scan = scan.feed(rest) if rest else scan
             else:
                 answers = [answer for answer in answers if answer.rest is None]
-                scan = self.scan.feed(text)
+                scan = self.scan.feed(text) if text != END else Scan(skill.questions)
         if scan.found is not None:
             self._begin(scan.found, answers, boundary)
             waiting += [(scan.found, gap) for gap in skill.gaps]

@@ -49,7 +49,7 @@ class Cutter:
         """An answer's units."""
         prompt = prompt_units(answer.prompt, self.segmenter, self.granularity)
         units = self.segmenter.coarsen(self.segmenter.cut(answer.completion), answer.token_ends)
-        return Sample(answer.prompt, [*prompt, *units, Unit(self.spec.stop)], len(prompt))
+        return Sample(answer.prompt, [*prompt, *units, Unit(self.spec.end)], len(prompt))
 
     def cut_all(self, answers: Sequence[Answer]) -> list[Sample]:
         """All answers, cut again until no word among which the teacher chooses is structure."""
@@ -57,7 +57,7 @@ class Cutter:
         self._discover(fact.strip() for fact in facts)
         while True:
             samples = [self.cut(answer) for answer in answers]
-            if not self._discover(sorted(_undeclared(samples, self.spec.stop))):
+            if not self._discover(sorted(_undeclared(samples, self.spec.end))):
                 return samples
 
     def _discover(self, words: Iterable[str]) -> bool:

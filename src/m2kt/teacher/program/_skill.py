@@ -182,7 +182,7 @@ class _Learner:
         traces = Traces([s.units for s in shown], [s.n_prompt for s in shown], symbols, cutter.classes(samples))
         if known is not None and known.classes != traces.class_S.tolist():
             known = None
-        induced = Induction(traces, self.spec.stop, self.slips, self.config.seed).run(known)
+        induced = Induction(traces, self.spec.end, self.slips, self.config.seed).run(known)
         induced.program.granularity = cutter.granularity
         return samples, induced
 
@@ -218,7 +218,7 @@ class _Learner:
         return sum(self._is_written(a, t) for a, t in zip(answers, traces, strict=True))
 
     def _is_written(self, answer: Answer, trace: Trace) -> bool:
-        return trace.complete and trace.completion == answer.completion + self.spec.stop
+        return trace.complete and trace.completion == answer.completion + self.spec.end
 
     # -- larger sizes -----------------------------------------------------------------------------------------------
     def _confirm(self) -> None:

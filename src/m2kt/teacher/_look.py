@@ -1,0 +1,77 @@
+"""A first look at a teacher's answers, before anything is asked at length: do they end, and can the spec read them?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from m2kt.errors import ExtractionError
+from m2kt.models import Completion, set_end_token
+from m2kt.probes import END, ProbeSpec
+from m2kt.teacher._config import ExtractionConfig
+from m2kt.teacher._teacher import Teacher
+
+LOOKS = 16  # prompts asked
+TOLERATED = 0.25  # share of them that may come to no end: the probing itself judges more closely
+SHOWN = 120  # characters of an answer in a message
+
+
+def settle(teacher: Teacher, config: ExtractionConfig) -> ProbeSpec:
+    """The spec with the one end that the teacher's answers have; the teacher is told, too.
+
+    Of several stops it is the first in the list that the teacher was seen to use.
+
+    Raises:
+        ExtractionError: the answers come to none of the stops, or the spec's ``answer`` finds nothing in them.
+    """
+    spec = teacher.spec
+    prompts = spec.sample("probing", LOOKS, seed=config.seed)
+    if not prompts:
+        return spec  # probing says so
+    completions = teacher.complete(prompts, "a first look")
+    ended = [completion for completion in completions if completion.stop is not None]
+    if len(completions) - len(ended) > max(TOLERATED, config.unstopped) * len(completions) or not ended:
+        raise _never_ended(teacher, completions)
+    _check_answer(spec, ended)
+    chosen = min(completion.stop for completion in ended if completion.stop is not None)
+    text = teacher.ends.texts.get(chosen)
+    if text is None:
+        used = Counter(completion.ids[-1] for completion in ended if completion.stop == chosen)
+        set_end_token(teacher.tokenizer, used.most_common(1)[0][0])
+    teacher.spec = spec.settled(text)
+    return teacher.spec
+
+
+def _never_ended(teacher: Teacher, completions: Sequence[Completion]) -> ExtractionError:
+    open_ = [completion for completion in completions if completion.stop is None]
+    other = [completion for completion in open_ if completion.ended_by is not None]
+    expected = f"expected answers that end with {teacher.ends.shown()}"
+    if 2 * len(other) > len(open_):
+        return ExtractionError(
+            f"{expected}, got {len(other)} of {len(completions)} that the teacher ended by its own end token "
+            f"{other[0].ended_by!r}, such as {_shown(other[0])}; write stop: null in the spec, or a list of stops with "
+            "null in it"
+        )
+    advice = "write into stop what ends this answer"
+    if getattr(teacher.tokenizer, "chat_template", None):
+        advice = (
+            "the teacher has a chat template: write chat: {} and stop: null, if it was trained to chat; else " + advice
+        )
+    return ExtractionError(
+        f"{expected}, got {len(open_)} of {len(completions)} without it within {teacher.answer_budget} tokens, such as "
+        f"{_shown(open_[0])}; {advice}, raise max_new_tokens, or use templates that the teacher was trained on"
+    )
+
+
+def _check_answer(spec: ProbeSpec, completions: Sequence[Completion]) -> None:
+    if all(spec.read_answer(completion.text) is None for completion in completions):
+        raise ExtractionError(
+            f"expected answers in which answer: {spec.answer!r} finds something, got none of {len(completions)}, such "
+            f"as {_shown(completions[0])}; write an expression whose first group is the answer, or answer: null for "
+            "the whole text"
+        )
+
+
+def _shown(completion: Completion) -> str:
+    text = completion.text.removesuffix(END)
+    return repr(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
