@@ -303,20 +303,21 @@ class Made:
 
 
 Saved = dict[str, tuple[list[str], str | None]]
-CHAT_BYTES = {name: BYTE_FORMATS[name] for name in BYTE_FORMATS if name != "json"}
+NUMBERED = {name: BYTE_FORMATS[name] for name in ("json", "boxed")}
+WORDED = {name: how for name, how in BYTE_FORMATS.items() if name not in NUMBERED}
 TEACHERS: dict[str, tuple[str, Callable[[], Any], dict[str, Format], int, Saved]] = {
     "byte": (
         "kinship",
         byte_tokenizer,
-        CHAT_BYTES,
-        220,
+        WORDED,
+        260,
         {
             "byte": (["<|end|>"], None),
             "chatml": (["<|im_end|>", "<|end|>"], "chatml"),
             "headers": (["<|eot|>"], "headers"),
         },
     ),
-    "json": ("kinship", byte_tokenizer, {"json": BYTE_FORMATS["json"]}, 150, {"json": (["<|end|>"], None)}),
+    "numbered": ("kinship", byte_tokenizer, NUMBERED, 200, {"numbered": (["<|end|>"], None)}),
     "mark": ("kinship", mark_tokenizer, MARK_FORMATS, 120, {"mark": (["</s>"], None), "inst": (["</s>"], "inst")}),
 }
 TEACHER_OF = {name: teacher for teacher, made in TEACHERS.items() for name in made[4]}

@@ -29,7 +29,7 @@ from tests.formats.teachers import BYTE_FORMATS, MARK_FORMATS, Format, Made, byt
 from tests.tiny import char_tokenizer
 
 CONFIG = ExtractionConfig(
-    probes_per_template=250, scouted_per_template=300, checked_per_template=40, fidelity_prompts=90
+    probes_per_template=150, scouted_per_template=600, checked_per_template=60, fidelity_prompts=90
 )
 """By name: the teacher, its format, the stop that the spec names, the program's, and a student.
 

@@ -49,7 +49,7 @@ from m2kt.packet._describe import schemas
 from m2kt.packet._json import canonical_json
 from m2kt.packet._parts import LIMITS, PARTS, read_zip, zip_bytes
 from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
-from m2kt.probes import END, ProbeSpec, Prompt, Segmenter, Template, _answer
+from m2kt.probes import END, Chat, ProbeSpec, Prompt, Segmenter, Template, _answer
 from tests.packet.samples import OUTPUTS, sample_packet, whole_packet
 from tests.packet.work import MOST_CALLS, count_calls, count_search_steps
 
@@ -830,6 +830,19 @@ def test_F60_units() -> None:
         (" > x.\n", [" >", " x", ".", "\n"]),
     ):
         assert [unit.text for unit in cut(text)] == units
+
+
+def test_F61_messages(refused: Refused) -> None:
+    refused("spec-chat-template")
+    spec = Packet.load(GOOD).spec
+    assert "chat" not in spec.to_yaml() and "facts" not in spec.to_yaml()
+    asked = spec.model_copy(update={"chat": Chat(system="Be short.", template="{{ messages }}")})
+    packet = Packet.from_parts(resign({**good(), "probes.yaml": asked.public().to_yaml().encode()}))
+    assert packet.spec.chat == Chat(system="Be short.") and packet.spec.chat.template == "default"
+    prompt = packet.spec.sample("evaluation", 1, seed=0)[0]  # what was asked, and nothing around it
+    trace = ProgramExecutor(packet.program)(prompt, fixed_lookup(OUTPUTS, packet.program))
+    assert trace.complete and "".join(unit.text for unit in trace.units[: trace.n_prompt]) == prompt.text
+    assert asked.is_that_of(packet.spec) and not spec.is_that_of(packet.spec)
 
 
 def test_a_spec_is_refused_with_the_reason() -> None:

@@ -6,9 +6,18 @@ from collections.abc import Callable, Sequence
 from math import ceil
 
 from m2kt.auditor._traces import cal_config
-from m2kt.models import Ends, LoadedModel, answer_ends, encode_prompt, encode_units, generate_greedy, special_prefix
+from m2kt.models import (
+    ChatFormat,
+    Ends,
+    LoadedModel,
+    answer_ends,
+    encode_prompt,
+    encode_units,
+    generate_greedy,
+    special_prefix,
+)
 from m2kt.probes import ProbeSpec, Prompt
-from m2kt.student import complete, cut_after
+from m2kt.student import complete, cut_after, student_chat
 
 LENGTH_SAMPLES = 64
 REHEARSED_ANSWERS = 3
@@ -52,6 +61,16 @@ def student_ends(loaded: LoadedModel, spec: ProbeSpec) -> Ends:
     return answer_ends(loaded, config.stop if config is not None and config.stop else spec.stops)
 
 
+def answer_chat(loaded: LoadedModel, spec: ProbeSpec) -> ChatFormat | None:
+    """How a spec's prompts are put to this model: in its own chat template, or in the spec's where no adapter is on.
+
+    None: as plain text.
+    """
+    if spec.chat is not None and spec.chat.jinja is not None and cal_config(loaded.model) is None:
+        return ChatFormat(spec.chat.system, spec.chat.jinja)
+    return student_chat(loaded.tokenizer, spec)
+
+
 def ask(
     loaded: LoadedModel,
     spec: ProbeSpec,
@@ -62,11 +81,12 @@ def ask(
 ) -> list[str]:
     """Greedy completions, each cut behind its end where that was written; ``END`` stands for the model's end token.
 
-    A student with a trained reader (switched on or off) reads prompts as it rehearsed them, each unit in tokens of its
-    own; any other model, one with the executed reader too, reads them as its tokenizer encodes plain text.
+    A spec's messages are put in the model's chat template. Of plain text a student with a trained reader (switched on
+    or off) reads each unit in tokens of its own, as it rehearsed it; any other model, one with the executed reader
+    too, reads it as its tokenizer encodes plain text.
     """
     budget, config = answer_budget(loaded, spec, prompts), cal_config(loaded.model)
-    ends = student_ends(loaded, spec)
+    ends, chat = student_ends(loaded, spec), answer_chat(loaded, spec)
     if config is not None and config.reader != "executed":
         return complete(
             loaded,
@@ -74,10 +94,11 @@ def ask(
             stop=ends,
             max_new_tokens=budget,
             symbols=spec.values,
+            chat=chat,
             batch_size=batch_size,
             progress=progress,
         )
     texts = [prompt if isinstance(prompt, str) else prompt.text for prompt in prompts]
-    ids = [encode_prompt(loaded.tokenizer, text) for text in texts]
+    ids = [encode_prompt(loaded.tokenizer, text, chat) for text in texts]
     answers = generate_greedy(loaded, ids, budget, ends, batch_size=batch_size, progress=progress)
     return [cut_after(answer.text, ends) for answer in answers]

@@ -23,7 +23,7 @@ from m2kt._shapes import Float, Float64, Int, Shaped
 from m2kt.auditor._traces import cal_reader
 from m2kt.models import LoadedModel, special_prefix
 from m2kt.packet import Packet, Trace, decode_outputs
-from m2kt.student import phi_targets, student_targets, tokenise
+from m2kt.student import phi_targets, student_chat, student_targets, tokenise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -123,7 +123,7 @@ def _compare(loaded: LoadedModel, packet: Packet, traces: Sequence[Trace]) -> _C
     if reader is None or not chosen:
         return None
     config = reader.config
-    tokenisation = tokenise(loaded.tokenizer, packet.program, chosen)
+    tokenisation = tokenise(loaded.tokenizer, packet.program, chosen, student_chat(loaded.tokenizer, packet.spec))
     prefix = len(special_prefix(loaded.tokenizer))
     with loaded.peft_model.disable_adapter():
         states = student_targets(

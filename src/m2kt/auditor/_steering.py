@@ -19,8 +19,8 @@ from m2kt.models import (
     LoadedModel,
     add_to_states,
     blocks,
+    encode_chat,
     encode_prompt,
-    encode_units,
     leading_space,
     pad_batch,
     states_at,
@@ -29,6 +29,7 @@ from m2kt.models import (
     width,
 )
 from m2kt.packet import Packet, ProgramExecutor, decode_outputs, fixed_lookup
+from m2kt.student import student_chat
 
 TRACES = 128
 LINES = 32
@@ -108,7 +109,8 @@ def _base_states(packet: Packet, base: LoadedModel, layer: int, seed: int) -> di
         trace = execute(prompt, lookup)
         if not trace.complete:
             continue
-        encoded = encode_units(base.tokenizer, [u.text for u in trace.units], prompt_boundary=trace.n_prompt)
+        texts = [unit.text for unit in trace.units]
+        encoded = encode_chat(base.tokenizer, texts, trace.n_prompt, student_chat(base.tokenizer, packet.spec))
         written = tokens_bytes(base.tokenizer, encoded.ids)
         tokens: dict[int, list[int]] = {}
         for t, owner in enumerate(encoded.unit_of_token):

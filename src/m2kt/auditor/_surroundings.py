@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field
 
-from m2kt.auditor._answers import answer_budget, student_ends
-from m2kt.models import LoadedModel, encode_prompt, generate_greedy, special_prefix
+from m2kt.auditor._answers import answer_budget, answer_chat, student_ends
+from m2kt.models import ChatFormat, LoadedModel, encode_prompt, generate_greedy, special_prefix
 from m2kt.probes import ProbeSpec, Prompt, Truth
+from m2kt.student import own_chat
 
 PROMPTS = 32
 BEFORE = {
@@ -24,6 +25,7 @@ BEFORE = {
     "after an earlier line": "Hello there.\n",
 }
 AS_EVALUATED, NO_SPECIAL = "as evaluated", "without special tokens"
+PLAIN = "as plain text"
 SECOND, CHAT = "as the second question", "in the chat template"
 
 Encode = Callable[[str], list[int]]
@@ -65,7 +67,7 @@ def measure_surroundings(
     asked = _Asked(chosen[:PROMPTS], truth, example)
     if not asked.prompts:
         return []
-    ways, budget = dict(_ways(loaded, asked)), answer_budget(loaded, spec)
+    ways, budget = dict(_ways(loaded, asked, answer_chat(loaded, spec))), answer_budget(loaded, spec)
     ends = student_ends(loaded, spec)
     rows: list[Surrounding] = []
     for name, encode in ways.items():
@@ -80,14 +82,16 @@ def measure_surroundings(
     return rows
 
 
-def _ways(loaded: LoadedModel, asked: _Asked) -> Iterator[tuple[str, Encode]]:
+def _ways(loaded: LoadedModel, asked: _Asked, chat: ChatFormat | None) -> Iterator[tuple[str, Encode]]:
     """Every surrounding, as a function from a prompt to tokens."""
     tokenizer = loaded.tokenizer
 
     def behind(text: str) -> Encode:
         return lambda prompt: encode_prompt(tokenizer, text + prompt)
 
-    yield AS_EVALUATED, behind("")
+    yield AS_EVALUATED, lambda prompt: encode_prompt(tokenizer, prompt, chat)
+    if chat is not None:
+        yield PLAIN, behind("")
     skip = len(special_prefix(tokenizer))
     if skip:
         yield NO_SPECIAL, lambda prompt: encode_prompt(tokenizer, prompt)[skip:]
@@ -95,11 +99,6 @@ def _ways(loaded: LoadedModel, asked: _Asked) -> Iterator[tuple[str, Encode]]:
         yield name, behind(text)
     if asked.example is not None:
         yield SECOND, behind(asked.example)
-    if getattr(tokenizer, "chat_template", None):
-
-        def chat(prompt: str) -> list[int]:
-            message = [{"role": "user", "content": prompt}]
-            ids = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
-            return [int(i) for i in ids]  # type: ignore[arg-type]  # a list of numbers without return_dict
-
-        yield CHAT, chat
+    own = own_chat(tokenizer)
+    if own is not None and chat is None:
+        yield CHAT, lambda prompt: encode_prompt(tokenizer, prompt, own)

@@ -9,7 +9,7 @@ from torch import nn
 
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet, Trace
-from m2kt.student import IGNORE, NO_BANK, Batch, CALConfig, CALModel, EncodedTrace, Encoder, collate
+from m2kt.student import IGNORE, NO_BANK, Batch, CALConfig, CALModel, EncodedTrace, Encoder, collate, student_chat
 from m2kt.student.cal import ReaderBase, cal_model
 
 TRACES_A_BATCH = 16  # bounds the logits, B x T x V
@@ -35,7 +35,7 @@ def teacher_forced(
     """The complete traces in the student's tokens, as batches of similar length."""
     reader = cal_reader(loaded.model)
     config = CALConfig() if reader is None else reader.config
-    encode = Encoder(packet.program, loaded.tokenizer)
+    encode = Encoder(packet.program, loaded.tokenizer, student_chat(loaded.tokenizer, packet.spec))
     items = [encode(trace, NO_BANK, config) for trace in traces if trace.complete]
     items.sort(key=lambda item: len(item.ids))
     for start in range(0, len(items), TRACES_A_BATCH):

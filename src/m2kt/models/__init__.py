@@ -10,6 +10,10 @@ and the bytes of tokens from the tokenizer's vocabulary. Three calls matter:
 
 from m2kt._libraries import quieten as quieten
 
+from ._chat import ChatFormat as ChatFormat
+from ._chat import encode_chat as encode_chat
+from ._chat import encode_prompt as encode_prompt
+from ._chat import has_template as has_template
 from ._digest import digest_of_model as digest_of_model
 from ._digest import digest_of_tokenizer as digest_of_tokenizer
 from ._ends import Ends as Ends
@@ -52,7 +56,6 @@ from ._record import run_until as run_until
 from ._record import states_at as states_at
 from ._text import Encoded as Encoded
 from ._text import can_write as can_write
-from ._text import encode_prompt as encode_prompt
 from ._text import encode_units as encode_units
 from ._text import end_token as end_token
 from ._text import leading_space as leading_space
@@ -60,6 +63,7 @@ from ._text import set_end_token as set_end_token
 from ._text import special_prefix as special_prefix
 from ._text import text_of as text_of
 from ._text import token_bytes as token_bytes
+from ._text import token_spans as token_spans
 from ._text import token_text as token_text
 from ._text import tokens_bytes as tokens_bytes
 from ._text import writing_problem as writing_problem

@@ -29,7 +29,7 @@ from ._generate import generate_greedy
 from ._gguf import convert, gguf_library
 from ._load import load_causal_lm
 from ._names import FETCHED_NAMES, HUB_PATTERNS, fetched_dir, licence_of, list_zoo, resolve
-from ._text import encode_prompt, writing_problem
+from ._text import plain_prompt, writing_problem
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _check_model(path: Path) -> None:
     problem = writing_problem(loaded.tokenizer, "Paris 1234")
     if problem:
         raise ModelError(f"the fetched tokenizer is not right: {problem}")
-    prompt = encode_prompt(loaded.tokenizer, "Germany: Berlin\nItaly: Rome\nSpain: Madrid\nFrance:")
+    prompt = plain_prompt(loaded.tokenizer, "Germany: Berlin\nItaly: Rome\nSpain: Madrid\nFrance:")
     text = generate_greedy(loaded, [prompt], 8, None)[0].text
     if "Paris" not in text:
         raise ModelError(f"the fetched model writes nonsense: expected Paris after 'France:', got {text!r}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import weakref
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,9 +75,42 @@ def special_prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(_vocabulary(tokenizer).prefix)
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Encode a prompt for generation: default prefix, no suffix such as EOS."""
-    return special_prefix(tokenizer) + _vocabulary(tokenizer).natural(text)
+def natural_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokenizer's own encoding of a text, in which special tokens are written by their names."""
+    return _vocabulary(tokenizer).natural(text)
+
+
+def plain_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """A prompt of plain text for generation: default prefix, no suffix such as EOS."""
+    return special_prefix(tokenizer) + natural_ids(tokenizer, text)
+
+
+def token_spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> list[tuple[int, int]]:
+    """The bytes of a text that each of its tokens stands for, special tokens by their names.
+
+    A word mark that the tokenizer adds by itself, and an unknown token, stand for none.
+
+    Raises:
+        ModelError: the tokens are not this text.
+    """
+    vocabulary, raw, at = _vocabulary(tokenizer), text.encode(), 0
+    names = {token: name.encode() for name, token in vocabulary.named.items()}
+    spans = []
+    for token in ids:
+        if token == vocabulary.unk:
+            spans.append((at, at))
+            continue
+        piece = names.get(token) or vocabulary.bytes_of(token)
+        first = at if not spans or ids[len(spans) - 1] != vocabulary.unk else max(at, raw.find(piece, at))
+        while not raw.startswith(piece, first) and raw[first : first + 1].isspace():
+            first += 1
+        if not raw.startswith(piece, first):
+            first, piece = at, piece.removeprefix(b" ")
+        if not raw.startswith(piece, first):
+            raise ModelError(f"the tokenizer cannot write {text!r}: its tokens differ from it at byte {at}")
+        at = first + len(piece)
+        spans.append((first, at))
+    return spans
 
 
 def encode_units(
@@ -98,10 +131,8 @@ def encode_units(
     """
     vocabulary = _vocabulary(tokenizer)
     if texts and texts[-1].endswith(END):
-        if vocabulary.end is None:
-            raise ModelError("the tokenizer has no end token, which the answers end by; set its eos_token")
-        before = encode_units(tokenizer, [*texts[:-1], texts[-1].removesuffix(END)], prompt_boundary=prompt_boundary)
-        return Encoded([*before.ids, vocabulary.end], [*before.unit_of_token, len(texts) - 1])
+        before = encode_units(tokenizer, _without_end(texts), prompt_boundary=prompt_boundary)
+        return _with_end(vocabulary, before, len(texts))
     n_prompt = len(texts) if prompt_boundary is None else prompt_boundary
     prompt_ids, prompt_units = _encode_split(vocabulary, texts[:n_prompt], 0, at_start=True)
     ids, units = vocabulary.prefix + prompt_ids, [-1] * len(vocabulary.prefix) + prompt_units
@@ -116,6 +147,34 @@ def encode_units(
         ids += answer_ids
         units += answer_units
     return Encoded(ids, units)
+
+
+def encode_behind(tokenizer: PreTrainedTokenizerBase, before: str, texts: Sequence[str]) -> Encoded:
+    """Units behind other text, which is not encoded again: as the tokenizer encodes all of it, if no token straddles.
+
+    The last unit may end with ``END``. Raises ModelError as :func:`encode_units` does.
+    """
+    vocabulary, plain = _vocabulary(tokenizer), _without_end(texts)
+    if not any(texts):
+        return Encoded([], [])
+    head, whole = vocabulary.natural(before), vocabulary.natural(before + "".join(plain))
+    pieces = [vocabulary.bytes_of(token) for token in whole[len(head) :]]
+    ends, sizes = (list(accumulate(len(part) for part in parts)) for parts in ([t.encode() for t in plain], pieces))
+    if whole[: len(head)] == head and b"".join(pieces) == "".join(plain).encode() and set(ends) <= {0, *sizes}:
+        encoded = Encoded(whole[len(head) :], [bisect_left(ends, size) for size in sizes])
+    else:
+        encoded = Encoded(*_encode_split(vocabulary, plain, 0, at_start=False))
+    return _with_end(vocabulary, encoded, len(texts)) if plain != list(texts) else encoded
+
+
+def _without_end(texts: Sequence[str]) -> list[str]:
+    return [*texts[:-1], texts[-1].removesuffix(END)] if texts else []
+
+
+def _with_end(vocabulary: _Vocabulary, encoded: Encoded, n: int) -> Encoded:
+    if vocabulary.end is None:
+        raise ModelError("the tokenizer has no end token, which the answers end by; set its eos_token")
+    return Encoded([*encoded.ids, vocabulary.end], [*encoded.unit_of_token, n - 1])
 
 
 def leading_space(text: str, positions: Sequence[int], bytes_of_token: Sequence[bytes]) -> int:
@@ -206,7 +265,7 @@ class _Vocabulary:
         self.end: int | None = tokenizer.eos_token_id if tokenizer.eos_token_id in self.named.values() else None
         self._bytes: dict[int, bytes] = {}
         self._cached = lru_cache(CACHED_TEXTS)(self.encode)
-        self._unk: int | None = tokenizer.unk_token_id
+        self.unk: int | None = tokenizer.unk_token_id
         self._anchor = self._find_anchor()
         self.prefix = self._find_prefix()
 
@@ -234,7 +293,7 @@ class _Vocabulary:
         ids = self.natural(text)
         sizes = [len(self.bytes_of(i)) for i in ids]
         decoded = b"".join(map(self.bytes_of, ids))
-        unknown = self._unk is not None and self._unk in ids
+        unknown = self.unk is not None and self.unk in ids
         if not unknown and decoded == expected:
             return list(zip(ids, sizes, strict=True))
         if not unknown and decoded == b" " + expected:  # the tokenizer marks the start of a text like a space
@@ -246,6 +305,16 @@ class _Vocabulary:
         raise ModelError(
             f"the tokenizer cannot write {text!r}: its tokens decode to {decoded.decode('utf-8', 'replace')!r}"
             + (" with unknown tokens" if unknown else "")
+            + self._advice(ids)
+        )
+
+    def _advice(self, ids: Sequence[int]) -> str:
+        """What to do about special tokens in a text."""
+        name = next((name for name, token in self.named.items() if token in ids and token in self.special), None)
+        if name is None or self.named[name] == self.unk:
+            return ""
+        return (
+            f"; {name!r} is a special token and no text: write chat: instead of a template's text, and stop: for an end"
         )
 
     def _inside(self, text: str) -> list[tuple[int, int]] | None:
@@ -285,7 +354,7 @@ class _Vocabulary:
     def _find_anchor(self) -> int | None:
         for text in _ANCHORS:
             ids = self.natural(text)
-            if ids and self._unk not in ids and ids[-1] not in self.special:
+            if ids and self.unk not in ids and ids[-1] not in self.special:
                 return ids[-1]
         return None
 

@@ -127,7 +127,7 @@ def _imitate(
         packet_answers,
         score,
     )
-    from m2kt.student import distil_reader
+    from m2kt.student import distil_reader, labelled_tokens, student_chat
 
     spec, report = packet.spec, partial(say, "asking the accepted student")
     rehearsal = spec.sample("rehearsal", settings.answers + settings.watched, seed=seed)
@@ -148,8 +148,9 @@ def _imitate(
         pairs = zip(ask(model, spec, [p for p, _ in validation]), validation, strict=True)
         return sum(a == b for a, (_, b) in pairs) / max(1, len(validation))
 
-    pairs = [(p.text, answer) for p, answer in training]
-    tuned, ledger = distil_reader(base, pairs, agreement, settings, seed=seed, progress=partial(say, "consolidating"))
+    pairs, chat = [(p.text, answer) for p, answer in training], student_chat(base.tokenizer, spec)
+    rows, told = labelled_tokens(base, pairs, chat), partial(say, "consolidating")
+    tuned, ledger = distil_reader(base, rows, agreement, settings, seed=seed, progress=told)
     say("auditing", 0, 1)
     after = score(spec, prompts, ask(tuned, spec, prompts), reference)
     measurements = Measurements(

@@ -109,7 +109,7 @@ def refuse_contradictions(packet: Packet) -> None:
 def truth_of(probes: str | Path | ProbeSpec, packet: Packet) -> Truth | None:
     """The truth of the packet's prompts; None where the spec has none."""
     spec, base = read_spec(probes)
-    if spec.public().digest != packet.spec.digest:
+    if not spec.is_that_of(packet.spec):
         raise SpecError(
             f"expected the probe spec that the packet was extracted with, got another ({spec.name}); name the packet's"
         )

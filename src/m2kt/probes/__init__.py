@@ -4,13 +4,14 @@ Imports nothing but :mod:`m2kt.errors`; loads no torch.
 """
 
 from m2kt._end import END as END
+from m2kt.probes._fields import Chat as Chat
+from m2kt.probes._fields import ReasoningGym as ReasoningGym
+from m2kt.probes._fields import Slot as Slot
+from m2kt.probes._fields import WeightedTemplate as WeightedTemplate
 from m2kt.probes._longer import longer_specs as longer_specs
 from m2kt.probes._spec import SPLITS as SPLITS
 from m2kt.probes._spec import ProbeSpec as ProbeSpec
-from m2kt.probes._spec import ReasoningGym as ReasoningGym
-from m2kt.probes._spec import Slot as Slot
 from m2kt.probes._spec import Split as Split
-from m2kt.probes._spec import WeightedTemplate as WeightedTemplate
 from m2kt.probes._template import Prompt as Prompt
 from m2kt.probes._template import Template as Template
 from m2kt.probes._truth import ShapeScore as ShapeScore

@@ -13,8 +13,6 @@ from typing import Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     ValidationError,
@@ -25,6 +23,7 @@ from pydantic import (
 from m2kt._end import END
 from m2kt.errors import SpecError, explain
 from m2kt.probes._answer import TEXT, compile_answer
+from m2kt.probes._fields import DEFAULT, Chat, ReasoningGym, Slot, Strict, WeightedTemplate
 from m2kt.probes._template import Prompt, Template
 
 Split = Literal["probing", "rehearsal", "evaluation"]
@@ -35,53 +34,7 @@ _ANSWER_TOKENS = 256  # where the spec names no number
 _PATIENCE = 4  # draws in a row without a new prompt before drawing ends, as multiples of the prompts so far
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
-
-
-class Slot(_Strict):
-    """The values that a slot may take."""
-
-    values: list[str] = Field(description="Distinct, non-empty texts; one or several tokens each.", min_length=1)
-
-    @field_validator("values")
-    @classmethod
-    def _distinct(cls, values: list[str]) -> list[str]:
-        if len(set(values)) != len(values):
-            raise ValueError("slot values must be distinct")
-        for value in values:
-            if not value or value != value.strip():
-                raise ValueError(f"slot value {value!r} is empty or has outer spaces; put spaces into the template")
-        return values
-
-
-class WeightedTemplate(_Strict):
-    """A template with a share of the probes."""
-
-    text: str = Field(description="Template text with {slot} or {name=slot} holes.")
-    weight: float = Field(default=1.0, ge=1e-6, le=1e6, description="Relative share among the templates.")
-
-
-class ReasoningGym(BaseModel):
-    """Problems, answers and scorer of a reasoning-gym dataset; further keys are options of the dataset."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    reasoning_gym: str = Field(description="Name of the dataset.")
-    via: str | None = Field(
-        default=None,
-        pattern=r"\.py:\w+$",
-        description="'file.py:function' that maps an entry to its prompt, or to None where the spec has no such prompt."
-        " null: the prompt is the entry's question.",
-    )
-
-    @property
-    def options(self) -> dict[str, JsonValue]:
-        """Options of the dataset, such as size and seed."""
-        return dict(self.model_extra or {})
-
-
-class ProbeSpec(_Strict):
+class ProbeSpec(Strict):
     """Unlabelled prompt templates, what ends an answer, and how an answer is read from a completion."""
 
     name: str = Field(description="Name of the skill.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -96,6 +49,9 @@ class ProbeSpec(_Strict):
     stop: str | list[str | None] | None = Field(
         description="What ends a completion: a text, where it first appears; a special token of the teacher, written "
         "as its tokenizer does; null, the model's own end tokens; or a list of these, any of which ends it.",
+    )
+    chat: Chat | None = Field(
+        default=None, description="The prompts are a user's messages to a chat model; null: they are plain text."
     )
     answer: str | None = Field(
         default=None,
@@ -176,15 +132,25 @@ class ProbeSpec(_Strict):
         return yaml.safe_dump(self._fields(), sort_keys=False, allow_unicode=True)
 
     def _fields(self) -> dict[str, JsonValue]:
-        """All fields. ``facts`` is left out where it is not used, so that older packets keep their bytes."""
+        """All fields. Those that older packets lack are left out where they are not used: these keep their bytes."""
         data: dict[str, JsonValue] = self.model_dump(mode="json")
         if not self.facts:
             del data["facts"]
+        if self.chat is None:
+            del data["chat"]
         return data
 
     def public(self) -> ProbeSpec:
-        """The spec as a packet carries it: without the truth."""
-        return self.model_copy(update={"truth": None})
+        """The spec as a packet carries it: without the truth, and without the teacher's chat template."""
+        chat = self.chat and self.chat.model_copy(update={"template": DEFAULT})
+        return self.model_copy(update={"truth": None, "chat": chat})
+
+    def is_that_of(self, packet_spec: ProbeSpec) -> bool:
+        """Whether a packet's spec is this one, with the one end that the teacher's answers had."""
+        stop = packet_spec.stop
+        if isinstance(stop, list) or (stop is not None and stop not in self.stops):
+            return False
+        return self.settled(stop).public().digest == packet_spec.digest
 
     @property
     def digest(self) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypedDict
 from pydantic import BaseModel, Field
 
 from m2kt.errors import SpecError, explain
-from m2kt.probes._spec import ProbeSpec, ReasoningGym
+from m2kt.probes._fields import ReasoningGym
+from m2kt.probes._spec import ProbeSpec
 
 
 class ShapeScore(BaseModel):

@@ -17,6 +17,8 @@ from m2kt.student._batching import Encoder as Encoder
 from m2kt.student._batching import collate as collate
 from m2kt.student._calibrate import StudentTargets as StudentTargets
 from m2kt.student._calibrate import student_targets as student_targets
+from m2kt.student._chat import own_chat as own_chat
+from m2kt.student._chat import student_chat as student_chat
 from m2kt.student._consolidate import ConsolidateSettings as ConsolidateSettings
 from m2kt.student._consolidate import distil_reader as distil_reader
 from m2kt.student._cost import Cost as Cost

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from m2kt.models import ChatFormat
 from m2kt.packet import Program, Trace, TracedUnit
 from m2kt.student._tokenisation import LEADING_SPACE, encode_trace, leading_space_tokens
 from m2kt.student.cal import CALConfig, Supervision
@@ -71,10 +72,14 @@ class Batch:
 
 
 class Encoder:
-    """Encodes traces in a student's tokens and labels every position."""
+    """Encodes traces in a student's tokens and labels every position.
 
-    def __init__(self, program: Program, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.program, self.tokenizer = program, tokenizer
+    Args:
+        chat: how questions are put to the student; None: as plain text.
+    """
+
+    def __init__(self, program: Program, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat | None = None) -> None:
+        self.program, self.tokenizer, self.chat = program, tokenizer, chat
         self.first_leaf = program.first_leaves()
         self.arity = max(1, max((r.arity for r in program.rules), default=1))
 
@@ -84,7 +89,7 @@ class Encoder:
         Args:
             bank_index_K: per concept, its row of [prototype samples; concept vectors].
         """
-        encoded = encode_trace(self.tokenizer, trace)
+        encoded = encode_trace(self.tokenizer, trace, self.chat)
         tokens_of_unit: dict[int, list[int]] = {}
         for t, u in enumerate(encoded.unit_of_token):
             tokens_of_unit.setdefault(u, []).append(t)

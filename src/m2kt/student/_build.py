@@ -18,7 +18,8 @@ from m2kt.models import LoadedModel, blocks, special_prefix
 from m2kt.packet import Packet, Program
 from m2kt.settings import StudentSettings
 from m2kt.student._calibrate import StudentTargets, student_targets
-from m2kt.student._compile import lexicon, program_data, question_grammar, turn_of_roles
+from m2kt.student._chat import turns_of_roles
+from m2kt.student._compile import lexicon, program_data, question_grammar
 from m2kt.student._prepare import TrainingInputs
 from m2kt.student._start import calibration_sequences, choose_start
 from m2kt.student._tokenisation import Tokenisation
@@ -119,7 +120,7 @@ def _add_program(config: CALConfig, loaded: LoadedModel, inputs: TrainingInputs)
     config.phases = tokenisation.longest_unit * len(config.leads)
     config.program, config.questions = program_data(program), grammar.data()
     config.lexicon = lexicon(loaded.tokenizer, vocabulary, program, grammar).packed()
-    config.gaps = turn_of_roles(loaded.tokenizer)
+    config.gaps = turns_of_roles(loaded.tokenizer)
 
 
 def context_whitelist(config: CALConfig, tokenisation: Tokenisation) -> list[list[int]]:

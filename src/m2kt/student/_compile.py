@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from transformers import PreTrainedTokenizerBase
 
 from m2kt.models import end_token, tokens_bytes
@@ -44,22 +42,3 @@ def lexicon(tokenizer: PreTrainedTokenizerBase, vocabulary: int, program: Progra
     if program.stop == END and end is not None:
         lexicon.text_of[end] = END
     return lexicon
-
-
-def turn_of_roles(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Tokens between a user's message and the answer in the tokenizer's chat template; none without one."""
-    if not getattr(tokenizer, "chat_template", None):
-        return []
-    rendered: list[list[int]] = []
-    for content in ("x", "1:"):
-        try:
-            ids = tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, return_dict=False
-            )
-        except Exception:  # templates are programs of their authors, and some want other roles
-            return []
-        rendered.append(list(cast(list[int], ids)))
-    shared = 0
-    while shared < min(map(len, rendered)) and rendered[0][-1 - shared] == rendered[1][-1 - shared]:
-        shared += 1
-    return [rendered[0][len(rendered[0]) - shared :]] if shared else []

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from m2kt.models import LoadedModel, context_length
 from m2kt.student._off_domain import sample_off_domain
-from m2kt.student._tune import endless_batches, fine_tune, labelled_tokens
+from m2kt.student._tune import LabelledTokens, endless_batches, fine_tune
 
 OFF_DOMAIN_BATCH, OFF_DOMAIN_TOKENS = 8, 24
 FRAGMENT_TRACES = 256  # answers from which off-domain lines take fragments
@@ -66,7 +66,7 @@ class ConsolidationLedger(TypedDict):
 
 def distil_reader(
     loaded: LoadedModel,
-    pairs: Sequence[tuple[str, str]],
+    rows: Sequence[LabelledTokens],
     agreement: Callable[[LoadedModel], float],
     settings: ConsolidateSettings,
     *,
@@ -77,14 +77,13 @@ def distil_reader(
 
     Args:
         loaded: the frozen student without adapter; wrapped in place.
-        pairs: prompts with the accepted student's answers, stop string included.
+        rows: prompts with the accepted student's answers, their end included.
         agreement: share of other prompts that a model answers as the accepted student does.
 
     Raises:
         CompatibilityError, TrainingError: see :mod:`m2kt.student._tune`.
     """
     torch.manual_seed(seed)
-    rows = labelled_tokens(loaded, pairs)
     base = cast(PreTrainedModel, loaded.model)
     fragments = [ids for ids, _ in rows[:FRAGMENT_TRACES]]
     length = min(OFF_DOMAIN_TOKENS, context_length(base))
@@ -116,7 +115,7 @@ def distil_reader(
     )
     ledger: ConsolidationLedger = {
         "labelled_examples": 0,
-        "answers_of_the_student": len(pairs),
+        "answers_of_the_student": len(rows),
         "updates": int(curve[-1]["update"]),
         "tokens": n_tokens,
         "curve": curve,

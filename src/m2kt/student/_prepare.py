@@ -64,7 +64,7 @@ def prepare(
         settings=settings,
         rehearsal=rehearsal,
         traces=traces,
-        tokenisation=tokenise(loaded.tokenizer, packet.program, traces),
+        tokenisation=tokenise(loaded.tokenizer, packet.program, traces, rehearsal.encode.chat),
         penalties=all_penalties,
         unknown_flags=unknown_flags,
     )

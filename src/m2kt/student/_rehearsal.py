@@ -23,6 +23,7 @@ from m2kt.packet import Program, ProgramExecutor, Trace, fixed_lookup
 from m2kt.probes import ProbeSpec, Prompt
 from m2kt.settings import RehearsalSettings
 from m2kt.student._batching import Batch, Encoder, bucket, collate
+from m2kt.student._chat import student_chat
 from m2kt.student.cal import CALConfig
 
 MAX_UNITS = 1024  # of a trace
@@ -87,7 +88,7 @@ class Rehearsal:
             self.prompts.setdefault(prompt.template, []).append(prompt)
         if not self.prompts:
             raise PacketError("the packet's probe spec has no prompt in the rehearsal split")
-        self.encode = Encoder(program, tokenizer)
+        self.encode = Encoder(program, tokenizer, student_chat(tokenizer, spec))
         self._next_prompt = dict.fromkeys(self.prompts, 0)
         self.true_output_K = self._true_outputs()
         self.n_traces = 0

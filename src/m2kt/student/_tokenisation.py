@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from m2kt.errors import ModelError
-from m2kt.models import Encoded, encode_units, special_prefix, token_text
+from m2kt.models import ChatFormat, Encoded, encode_chat, encode_units, special_prefix, token_text
 from m2kt.packet import Program, Trace, TracedUnit, WriteLiteral, leaves
 from m2kt.student.cal import CALConfig
 
@@ -86,8 +86,8 @@ def leading_space_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[in
     return int(bool(leading_space) and separate)
 
 
-def encode_trace(tokenizer: PreTrainedTokenizerBase, trace: Trace) -> Encoded:
-    """A trace in tokens, each with the unit it belongs to.
+def encode_trace(tokenizer: PreTrainedTokenizerBase, trace: Trace, chat: ChatFormat | None = None) -> Encoded:
+    """A trace in tokens, each with the unit it belongs to; those of a chat template around the question to none (-1).
 
     Text between two symbols of the prompt is encoded as it stands, as at generation; its tokens belong to the first of
     its units.
@@ -105,13 +105,19 @@ def encode_trace(tokenizer: PreTrainedTokenizerBase, trace: Trace) -> Encoded:
             texts.append(unit.text)
             first.append(i)
     boundary = len(texts) - (len(trace.units) - trace.n_prompt)
-    encoded = encode_units(tokenizer, texts, prompt_boundary=boundary)
+    encoded = encode_chat(tokenizer, texts, boundary, chat)
     return Encoded(encoded.ids, [u if u < 0 else first[u] for u in encoded.unit_of_token])
 
 
-def tokenise(tokenizer: PreTrainedTokenizerBase, program: Program, traces: Sequence[Trace]) -> Tokenisation:
-    """Collect the token sequences of all units in traces, and of symbols alone and after a space."""
-    collector = _UnitCollector(tokenizer, program)
+def tokenise(
+    tokenizer: PreTrainedTokenizerBase, program: Program, traces: Sequence[Trace], chat: ChatFormat | None = None
+) -> Tokenisation:
+    """Collect the token sequences of all units in traces, and of symbols alone and after a space.
+
+    Args:
+        chat: how questions are put to the student; None: as plain text.
+    """
+    collector = _UnitCollector(tokenizer, program, chat)
     for symbol, text in enumerate(program.symbols):
         collector.add_symbol(symbol, text)
     for trace in traces:
@@ -122,8 +128,8 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, program: Program, traces: Seque
 class _UnitCollector:
     """Collects token sequences of units from one trace after another."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, program: Program) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, program: Program, chat: ChatFormat | None) -> None:
+        self.tokenizer, self.chat = tokenizer, chat
         n_symbols = len(program.symbols)
         all_leaves = [leaf for state in program.states for leaf in leaves(state.decision)]
         self.literal_texts = {leaf.text for leaf in all_leaves if isinstance(leaf, WriteLiteral)}
@@ -161,7 +167,7 @@ class _UnitCollector:
 
     def add_trace(self, trace: Trace) -> None:
         """Add all units of a trace; without effect but a problem if the tokenizer cannot encode it."""
-        encoded = self._encode(trace.text, partial(encode_trace, self.tokenizer, trace))
+        encoded = self._encode(trace.text, partial(encode_trace, self.tokenizer, trace, self.chat))
         if encoded is None:
             return
         self.sequences.append(encoded.ids)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from m2kt.errors import CompatibilityError, TrainingError
-from m2kt.models import LoadedModel, context_length, encode_units, pad_batch
+from m2kt.models import ChatFormat, LoadedModel, context_length, encode_chat, pad_batch
 from m2kt.student._batching import IGNORE
 
 Item = TypeVar("Item")
@@ -27,8 +27,13 @@ REGULARISE_EVERY = 4
 """Updates from one regularisation batch to the next."""
 
 
-def labelled_tokens(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[LabelledTokens]:
+def labelled_tokens(
+    loaded: LoadedModel, pairs: Sequence[tuple[str, str]], chat: ChatFormat | None = None
+) -> list[LabelledTokens]:
     """Encode pairs of prompt and answer; only answers have labels.
+
+    Args:
+        chat: how prompts are put to the model; None: as plain text.
 
     Raises:
         CompatibilityError: a pair is longer than the model's context.
@@ -36,7 +41,7 @@ def labelled_tokens(loaded: LoadedModel, pairs: Sequence[tuple[str, str]]) -> li
     max_tokens = context_length(loaded.model)
     rows: list[LabelledTokens] = []
     for prompt, answer in pairs:
-        encoded = encode_units(loaded.tokenizer, [prompt, answer], prompt_boundary=1)
+        encoded = encode_chat(loaded.tokenizer, [prompt, answer], 1, chat)
         if len(encoded.ids) > max_tokens:
             raise CompatibilityError(
                 f"prompt {prompt!r} with its answer: expected at most the {max_tokens} tokens of {loaded.name}'s "

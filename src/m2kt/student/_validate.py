@@ -283,7 +283,7 @@ def check_capacity(
 
 
 def check_following(loaded: LoadedModel, inputs: TrainingInputs) -> FitnessCheck:
-    """The executed reader recognises the questions in plain text, and says at every token what the trace's next is."""
+    """The executed reader recognises questions as they are put, and says at every token what the trace's next is."""
     config, program = configure(loaded, inputs), inputs.packet.program
     skill = skill_of(config)
     n, n_correct, mistake = 0, 0, ""
@@ -291,7 +291,7 @@ def check_following(loaded: LoadedModel, inputs: TrainingInputs) -> FitnessCheck
         item = inputs.rehearsal.encode(trace, NO_BANK, config)
         first = next(t for t, label in enumerate(item.label_T) if label != IGNORE)
         prompt = "".join(unit.text for unit in trace.units[: trace.n_prompt])
-        ids = [*encode_prompt(loaded.tokenizer, prompt), *item.ids[first + 1 :]]
+        ids = [*encode_prompt(loaded.tokenizer, prompt, inputs.rehearsal.encode.chat), *item.ids[first + 1 :]]
         skill.continues = partial(_goes_on, {program.concept(u): u.text for u in trace.units if u.kind == "rule"})
         features = Follower(skill).features(torch.tensor([ids]))[0][first - len(item.ids) : -1]
         for expected, slot, feature in zip(item.content_T[first:], item.token_index_T[first:], features, strict=False):
@@ -303,7 +303,7 @@ def check_following(loaded: LoadedModel, inputs: TrainingInputs) -> FitnessCheck
     return FitnessCheck(
         name="following",
         fit=n_correct == n,
-        measured=f"{n_correct} of {n} tokens of answers are foretold behind questions in plain text{mistake}",
+        measured=f"{n_correct} of {n} tokens of answers are foretold behind questions{mistake}",
         needed="all of them",
         advice="" if n_correct == n else "choose depth learned, or prompts with a clear end in the probe spec",
     )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from m2kt.errors import ExtractionError
-from m2kt.models import Completion, set_end_token
+from m2kt.models import Completion, has_template, set_end_token
 from m2kt.probes import END, ProbeSpec
 from m2kt.teacher._config import ExtractionConfig
 from m2kt.teacher._teacher import Teacher
@@ -45,21 +45,19 @@ def settle(teacher: Teacher, config: ExtractionConfig) -> ProbeSpec:
 def _never_ended(teacher: Teacher, completions: Sequence[Completion]) -> ExtractionError:
     open_ = [completion for completion in completions if completion.stop is None]
     other = [completion for completion in open_ if completion.ended_by is not None]
-    expected = f"expected answers that end with {teacher.ends.shown()}"
+    expected, chat = f"expected answers that end with {teacher.ends.shown()}", ""
+    if teacher.chat is None and has_template(teacher.tokenizer):
+        chat = "; the teacher has a chat template: if it was trained to chat, write chat: {} and stop: null"
     if 2 * len(other) > len(open_):
         return ExtractionError(
             f"{expected}, got {len(other)} of {len(completions)} that the teacher ended by its own end token "
             f"{other[0].ended_by!r}, such as {_shown(other[0])}; write stop: null in the spec, or a list of stops with "
-            "null in it"
-        )
-    advice = "write into stop what ends this answer"
-    if getattr(teacher.tokenizer, "chat_template", None):
-        advice = (
-            "the teacher has a chat template: write chat: {} and stop: null, if it was trained to chat; else " + advice
+            f"null in it{chat}"
         )
     return ExtractionError(
         f"{expected}, got {len(open_)} of {len(completions)} without it within {teacher.answer_budget} tokens, such as "
-        f"{_shown(open_[0])}; {advice}, raise max_new_tokens, or use templates that the teacher was trained on"
+        f"{_shown(open_[0])}; write into stop what ends this answer, raise max_new_tokens, or use templates that the "
+        f"teacher was trained on{chat}"
     )
 
 

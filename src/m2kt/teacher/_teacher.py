@@ -19,10 +19,13 @@ from torch import Tensor
 
 from m2kt.errors import ExtractionError
 from m2kt.models import (
+    ChatFormat,
     Completion,
+    Encoded,
     LoadedModel,
     answer_ends,
     context_length,
+    encode_chat,
     encode_prompt,
     encode_units,
     end_token,
@@ -31,6 +34,7 @@ from m2kt.models import (
     next_token_logits,
     pad_batch,
     text_of,
+    token_spans,
     tokens_bytes,
 )
 from m2kt.probes import END, ProbeSpec, Prompt, Segmenter
@@ -63,6 +67,7 @@ class Teacher:
         self.tokenizer = loaded.tokenizer
         self.spec = spec
         self.ends = answer_ends(loaded, spec.stops)
+        self.chat = None if spec.chat is None else ChatFormat(spec.chat.system, spec.chat.jinja)
         self.passes = 0
         self.answer_budget = 0  # maximum number of new tokens of the last answers
         self.progress: Progress = progress or (lambda stage, done, total: None)
@@ -79,11 +84,14 @@ class Teacher:
         completions = self.complete(prompts, stage)
         answers = []
         pairs = zip(prompts, completions, strict=True)
-        for prompt, completion in sorted(pairs, key=lambda pair: len(encode_prompt(self.tokenizer, pair[0].text))):
+        for prompt, completion in sorted(pairs, key=lambda pair: self._length(pair[0])):
             if completion.stopped:
                 text = self.spec.completion_text(completion.text)
                 answers.append(Answer(prompt, text, self._token_ends(completion.ids)))
         return answers, len(completions) - len(answers)
+
+    def _length(self, prompt: Prompt) -> int:
+        return len(encode_prompt(self.tokenizer, prompt.text, self.chat))
 
     def complete(self, prompts: Sequence[Prompt], stage: str) -> list[Completion]:
         """Greedy completions, in the order given.
@@ -93,7 +101,7 @@ class Teacher:
         """
         if not prompts:
             return []
-        encoded = [encode_prompt(self.tokenizer, p.text) for p in prompts]
+        encoded = [encode_prompt(self.tokenizer, p.text, self.chat) for p in prompts]
         longest = max(map(len, encoded))
         if longest >= self.context:
             raise ExtractionError(
@@ -180,18 +188,25 @@ class Teacher:
         return self._traces[key]
 
     def _tokenise(self, texts: Sequence[str], n_prompt: int) -> TokenisedTrace:
+        if self.chat is not None:
+            return self._trace(encode_chat(self.tokenizer, texts, n_prompt, self.chat), texts, n_prompt)
         prompt = "".join(texts[:n_prompt])
         encoded = encode_units(self.tokenizer, [prompt, *texts[n_prompt:]], prompt_boundary=1)
         unit_ends = list(accumulate(len(text.encode()) for text in texts[:n_prompt]))
-        pieces_T = tokens_bytes(self.tokenizer, encoded.ids)
-        units, offset = [], 0
-        for piece, unit in zip(pieces_T, encoded.unit_of_token, strict=True):
+        of_prompt = [token for token, unit in zip(encoded.ids, encoded.unit_of_token, strict=True) if unit == 0]
+        spans = iter(token_spans(self.tokenizer, of_prompt, prompt))
+        units = []
+        for unit in encoded.unit_of_token:
             if unit != 0:
                 units.append(unit if unit < 0 else unit - 1 + n_prompt)
                 continue
             # A prompt token may span two slots; it belongs to the one in which it ends.
-            offset += len(piece)
-            units.append(min(bisect_left(unit_ends, offset), n_prompt - 1))
+            units.append(min(bisect_left(unit_ends, next(spans)[1]), n_prompt - 1))
+        return self._trace(Encoded(encoded.ids, units), texts, n_prompt)
+
+    def _trace(self, encoded: Encoded, texts: Sequence[str], n_prompt: int) -> TokenisedTrace:
+        """With the tokens of each unit."""
+        units, pieces_T = encoded.unit_of_token, tokens_bytes(self.tokenizer, encoded.ids)
         tokens_of_unit: list[list[int]] = [[] for _ in texts]
         for t, unit in enumerate(units):
             if unit >= 0:
