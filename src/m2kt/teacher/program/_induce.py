@@ -13,7 +13,7 @@ from m2kt.packet import Rule
 from m2kt.packet._pointers import Decision, Pointer, Test, WriteCopy, WriteRule, leaves
 from m2kt.packet._program import Program, State
 from m2kt.teacher.program._evaluate import Looked
-from m2kt.teacher.program._explain import Effort, Explainer, StateRows
+from m2kt.teacher.program._explain import Effort, Explained, Explainer, StateRows
 from m2kt.teacher.program._kinds import kinds_of
 from m2kt.teacher.program._looks import Looks, Way, ways
 from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Traces
@@ -38,6 +38,23 @@ class Resisted:
             f"the step behind {self.after!r} ({self.rows} samples, {self.wrong} of them unexplained; it writes "
             f"{', '.join(map(repr, self.writes[:6]))})"
         )
+
+
+@dataclass
+class Open:
+    """A state that is not explained yet."""
+
+    after: tuple[str, ...]
+    index: NDArray[np.intp]
+    tried: bool = False
+    divided: bool = False
+    """A known program tells its steps apart by masks before these."""
+    explained: Explained | None = None
+    """The best simple explanation so far."""
+    doubtful: Explained | None = None
+    """One that takes an exception for slips."""
+    equal: list[Pointer] = field(default_factory=list)
+    """Other places that hold what the explanation copies."""
 
 
 @dataclass
@@ -79,8 +96,15 @@ class Induction:
         """
         self.known = {} if known is None else {state.after: state.decision for state in known.states}
         self.rules = [] if known is None else [rule.arity for rule in known.rules]
-        for after, index in self._contexts(np.arange(len(self.rows)), FIRST_CONTEXT).items():
-            self._explain(after, index)
+        todo = [Open(after, index) for after, index in self._contexts(np.arange(len(self.rows)), FIRST_CONTEXT).items()]
+        while todo:
+            left = [state for state in todo if not self._explain(state)]
+            waiting = [state for state in left if not state.divided and self._waits(state)]
+            if len(waiting) == len(todo):
+                waiting = waiting[1:]  # they wait for each other
+            kept = {state.after for state in waiting}
+            parts = [part for state in left if state.after not in kept for part in self._resort(state)]
+            todo = waiting + parts
         return self._write()
 
     def _contexts(self, index: NDArray[np.intp], size: int) -> dict[tuple[str, ...], NDArray[np.intp]]:
@@ -94,49 +118,71 @@ class Induction:
         looked: Looked = {} if looked_N is None else {None: [looked_N]}
         return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index], looked)
 
-    def _explain(self, after: tuple[str, ...], index: NDArray[np.intp]) -> None:
-        """Explain a state simply, or as a loop, or split it by the mask before, or explain it at any price."""
-        state = self._state_rows(index)
+    def _waits(self, state: Open) -> bool:
+        """Whether steps before a state that may be a loop are not explained yet: nobody knows where it begins."""
+        copies = self.traces.written(self.rows.take(state.index)) < self.traces.n_symbols
+        return self.looks.waits(state.index, copies)
+
+    def _explain(self, state: Open) -> bool:
+        """Explain a state simply, or as a loop. False: neither holds, or the steps before a loop are not explained yet."""
+        after, index = state.after, state.index
         allowed = int(self.budget * len(index))
-        if after in self.known:
-            if self._keep(after, index, allowed):
-                return
-        elif any(longer[-len(after) :] == after for longer in self.known):
-            for longer, part in self._contexts(index, len(after) + 1).items():
-                self._explain(longer, part)
-            return
-        # an explanation without a contradiction comes before a shorter one that takes some for slips
-        explainer = Explainer(state, self.rules, 0.0, self.rng, None, self.effort, self.tables)
-        explained, doubtful = explainer.explain(heavy=False), None
+        if not state.tried:
+            state.tried = True
+            if after in self.known and self._keep(after, index, allowed):
+                return True
+            state.divided = after not in self.known and any(longer[-len(after) :] == after for longer in self.known)
+            if state.divided:
+                return False
+            self._explain_simply(state)
+            if state.explained is not None and len(state.explained.wrong) <= allowed:
+                self._settle(state)
+                return True
+        return not self._waits(state) and self._loop(after, index, allowed)
+
+    def _explain_simply(self, state: Open) -> None:
+        """An explanation without a contradiction comes before a shorter one that takes some for slips."""
+        rows, allowed = self._state_rows(state.index), int(self.budget * len(state.index))
+        explainer = Explainer(rows, self.rules, 0.0, self.rng, None, self.effort, self.tables)
+        explained = explainer.explain(heavy=False)
         if self.budget and (explained is None or len(explained.wrong)):
-            explainer = Explainer(state, self.rules, self.budget, self.rng, None, self.effort, self.tables)
+            explainer = Explainer(rows, self.rules, self.budget, self.rng, None, self.effort, self.tables)
             explained = explainer.explain(heavy=False)
             if explained is None or len(explained.wrong) > allowed:
                 explained = explainer.explain_despite_slips()
             if explained is not None and len(explained.wrong) <= allowed and explainer.systematic(explained.wrong):
-                doubtful, explained = explained, None  # an exception, unless nothing tells it from a slip
-        if explained is None or len(explained.wrong) > allowed:
-            if self._loop(after, index, allowed):
-                return
-            for size in range(len(after) + 1, MAX_CONTEXT + 1):
-                parts = self._contexts(index, size)
-                if len(parts) > 1:
-                    for longer, part in parts.items():
-                        self._explain(longer, part)
-                    return
-            heavy = explainer.explain(heavy=True)
-            if heavy is not None and (explained is None or len(heavy.wrong) < len(explained.wrong)):
-                explained = heavy
-            if doubtful is not None and (explained is None or len(explained.wrong) >= len(doubtful.wrong)):
-                explained = doubtful
+                state.doubtful, explained = explained, None  # an exception, unless nothing tells it from a slip
+        state.explained, state.equal = explained, explainer.equal
+
+    def _resort(self, state: Open) -> list[Open]:
+        """Split a state by the mask before; where no mask splits it, explain it at any price."""
+        after, index = state.after, state.index
+        for size in range(len(after) + 1, MAX_CONTEXT + 1):
+            parts = self._contexts(index, size)
+            if len(parts) > 1 or state.divided:
+                return [Open(longer, part) for longer, part in parts.items()]
+        rows = self._state_rows(index)
+        explainer = Explainer(rows, self.rules, self.budget, self.rng, None, self.effort, self.tables)
+        heavy = explainer.explain(heavy=True)
+        if heavy is not None and (state.explained is None or len(heavy.wrong) < len(state.explained.wrong)):
+            state.explained, state.equal = heavy, explainer.equal
+        doubtful = state.doubtful
+        if doubtful is not None and (state.explained is None or len(state.explained.wrong) >= len(doubtful.wrong)):
+            state.explained = doubtful
+        self._settle(state)
+        return []
+
+    def _settle(self, state: Open) -> None:
+        """Keep the best explanation of a state, and what resists it."""
+        explained, index = state.explained, state.index
         wrong = len(index) if explained is None else len(explained.wrong)
         if explained is not None:
-            self._decide(after, index, explained.decision, None)
+            self._decide(state.after, index, explained.decision, None)
             if isinstance(explained.decision, WriteCopy) and not wrong:
-                self.equal[after] = explainer.equal
-        if wrong > allowed:
-            writes = [m for m, _ in Counter(state.masks).most_common()]
-            self.resisted.append(Resisted(after, len(index), wrong, writes))
+                self.equal[state.after] = state.equal
+        if wrong > int(self.budget * len(index)):
+            writes = [m for m, _ in Counter(self.masks[i] for i in index.tolist()).most_common()]
+            self.resisted.append(Resisted(state.after, len(index), wrong, writes))
 
     def _decide(
         self, after: tuple[str, ...], index: NDArray[np.intp], decision: Decision, looked_N: Ints | None

@@ -90,6 +90,13 @@ class Looks:
         last_N = last_N[last_N >= self._first_N[index]]
         return np.unique(last_N[self.own_N[last_N] != UNKNOWN])
 
+    def waits(self, index: NDArray[np.intp], copies: NDArray[np.bool_]) -> bool:
+        """Whether a step that looked last before one of the copies ``index``, and is none itself, is not explained."""
+        last_N, copied = self._last(), index[copies]
+        before = last_N[copied]
+        before = np.unique(before[before >= self._first_N[copied]])
+        return bool((self.own_N[np.setdiff1d(before, index)] == UNKNOWN).any())
+
     def loop(
         self, index: NDArray[np.intp], copies: NDArray[np.bool_], written_N: Ints, every: Iterable[Way], allowed: int
     ) -> tuple[Pointer, Ints] | None:
