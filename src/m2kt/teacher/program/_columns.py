@@ -6,7 +6,7 @@ Letters: N rows, C columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,6 +45,15 @@ class Column:
         return self.make()
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Candidates that are made together. Letter: X of them."""
+
+    make: Callable[[int], Callable[[], Pointer]]
+    cost_X: Sequence[float]
+    place_XN: Ints
+
+
 class Columns:
     """The candidates for one state's rows.
 
@@ -54,7 +63,7 @@ class Columns:
 
     def __init__(self, search: Search, looked: dict[str | None, list[Ints]] | None = None) -> None:
         self.search, self.looked = search, looked or {}
-        self._found: dict[bytes, Column] = {}
+        self._found: dict[int, Column] = {}
         self._stages: list[list[Column]] = []
         self._names: dict[int, Ints] = {}
         self._build = [self._near, self._landmarks, self._counted, self._matched, self._matched_twice]
@@ -63,8 +72,8 @@ class Columns:
         """All candidates of the first stages."""
         while len(self._stages) <= stage:
             before = len(self._found)
-            for make, cost, place_N in self._build[len(self._stages)]():
-                self._add(make, cost, place_N)
+            for batch in self._build[len(self._stages)]():
+                self._add(batch)
             self._stages.append(list(self._found.values())[before:])
         return [column for columns in self._stages[: stage + 1] for column in columns]
 
@@ -78,16 +87,23 @@ class Columns:
             self._names[stage] = np.where(seen_CN, self.search.traces.name_MU[trace_N, place_CN * seen_CN], NONE)
         return self._names[stage]
 
-    def _add(self, make: Callable[[], Pointer], cost: float, place_N: Ints) -> Column | None:
-        if np.count_nonzero(place_N >= 0) < LEAST_FOUND * len(place_N):
-            return None
-        key = place_N.tobytes()
-        column = self._found.get(key)
-        if column is None:
-            column = self._found[key] = Column(make, cost, place_N, len(self._stages))
-        elif cost < column.cost:
-            column.make, column.cost = make, cost
-        return column
+    def _add(self, batch: Batch) -> None:
+        enough_X = np.count_nonzero(batch.place_XN >= 0, axis=1) >= LEAST_FOUND * len(self._here)
+        kept = np.flatnonzero(enough_X)
+        for x, key in zip(kept.tolist(), self._keys_of(batch.place_XN[kept]), strict=True):
+            column, cost = self._found.get(key), batch.cost_X[x]
+            if column is None:
+                self._found[key] = Column(batch.make(x), cost, batch.place_XN[x].copy(), len(self._stages))
+            elif cost < column.cost:
+                column.make, column.cost = batch.make(x), cost
+
+    @cached_property
+    def _weights_N(self) -> NDArray[np.int64]:
+        return np.random.default_rng(0).integers(-(2**62), 2**62, len(self._here))
+
+    def _keys_of(self, place_XN: Ints) -> list[int]:
+        """A number for each, the same for equal places."""
+        return (place_XN.astype(np.int64) @ self._weights_N).tolist()  # type: ignore[no-any-return]
 
     # -- bases ------------------------------------------------------------------------------------------------------
     @cached_property
@@ -145,39 +161,63 @@ class Columns:
         return marks
 
     # -- stages -----------------------------------------------------------------------------------------------------
-    def _near(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
-        yield Here, 1.0, self._here
-        for k in range(1, NEAR + 1):
-            yield _move(Here, -k), 1.0 + 0.12 * k, self.search.move(self._here, -k)
+    def _near(self) -> Iterator[Batch]:
+        yield _one(Here, 1.0, self._here)
+        yield self._moved(Here, 1.0, self._here, [-k for k in range(1, NEAR + 1)], 0.12)
         for state, arguments in self.looked.items():
             for argument, place_N in enumerate(arguments):
-                back = _back(state, argument)
-                for by in (1, 0, -1, 2, -2, 3, -3):
-                    cost = 1.5 + 0.3 * abs(by - 1) + (0.5 if state is None else 0.0) + 0.2 * argument
-                    yield _move(back, by), cost, self.search.move(place_N, by)
-        for k in range(4):
-            yield _move(Start, k), 1.8 + 0.3 * k, self.search.move(self._start, k)
-        for k in (-3, -2, -1, 0, 1, 2):
-            yield _move(Answer, k), 1.8 + 0.3 * abs(k), self.search.move(self._answer, k)
+                shifts = (1, 0, -1, 2, -2, 3, -3)
+                base_cost = 1.5 + (0.5 if state is None else 0.0) + 0.2 * argument
+                cost_X = [base_cost + 0.3 * abs(by - 1) for by in shifts]
+                yield self._moved(_back(state, argument), cost_X, place_N, shifts)
+        yield self._moved(Start, 1.8, self._start, range(4), 0.3)
+        yield self._moved(Answer, 1.8, self._answer, (-3, -2, -1, 0, 1, 2), 0.3)
 
-    def _landmarks(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+    def _moved(
+        self,
+        base: Callable[[], Pointer],
+        cost: float | Sequence[float],
+        place_N: Ints,
+        shifts: Sequence[int],
+        each: float = 0.2,
+    ) -> Batch:
+        """Units so far from a place; each further unit costs ``each`` more."""
+        cost_X = [cost + each * abs(by) for by in shifts] if isinstance(cost, float) else cost
+        place_XN = self.search.move(place_N, np.array(shifts, dtype=np.int32)[:, None])
+        return Batch(lambda x: _move(base, shifts[x]), cost_X, place_XN)
+
+    def _landmarks(self) -> Iterator[Batch]:
         for base, base_cost, base_N in self._bases():
             for step in (1, -1):
                 for nth in (0, 1, 2):
-                    for kind, place_N in self._sought(base_N, step, nth):
-                        cost = base_cost + 2.0 + _kind_cost(kind) + 0.5 * nth
-                        make = _seek(base, step, kind, nth)
-                        yield make, cost, place_N
-                        if not str(kind.own).startswith(MASK):
-                            for by in (1, -1, 2, -2):
-                                yield _move(make, by), cost + 0.4 + 0.2 * abs(by), self.search.move(place_N, by)
+                    seek = _seek_nth(base, step, nth)
+                    yield self._beside(
+                        seek, base_cost + 2.0 + 0.5 * nth, (1, -1, 2, -2), *self._sought(base_N, step, nth)
+                    )
 
-    def _sought(self, from_N: Ints, step: int, nth_N: Ints | int) -> Iterator[tuple[Kind, Ints]]:
-        """A search for every kind, as far as it finds something."""
+    def _beside(
+        self,
+        seek: Callable[[Kind], Callable[[], Pointer]],
+        cost: float,
+        shifts: Sequence[int],
+        kinds: list[Kind],
+        place_KN: Ints,
+    ) -> Batch:
+        """What searches find, and the units around what is no symbol of any sort."""
+        by_Y = [0, *shifts]
+        place_KYN = self.search.move(place_KN[:, None], np.array(by_Y, dtype=np.int32)[:, None])
+        chosen = [(k, y) for k, kind in enumerate(kinds) for y in range(1 if _is_any(kind) else len(by_Y))]
+        kind_K = [_kind_cost(kind) for kind in kinds]
+        cost_X = [cost + kind_K[k] + (0.4 + 0.2 * abs(by_Y[y]) if y else 0.0) for k, y in chosen]
+        place_XN = place_KYN.reshape(-1, place_KN.shape[1])[[k * len(by_Y) + y for k, y in chosen]]
+        return Batch(lambda x: _move(seek(kinds[chosen[x][0]]), by_Y[chosen[x][1]]), cost_X, place_XN)
+
+    def _sought(self, from_N: Ints, step: int, nth_N: Ints | int) -> tuple[list[Kind], Ints]:
+        """A search for every kind, as far as it finds something: the kinds, and the places (K, N)."""
         tables = self.kinds.tables
         place_KN = self.search.seek_all(from_N, step, tables, nth_N)
-        for k in np.flatnonzero((place_KN >= 0).mean(1) >= LEAST_FOUND).tolist():
-            yield tables.kinds[k], place_KN[k]
+        kept = np.flatnonzero((place_KN >= 0).mean(1) >= LEAST_FOUND)
+        return [tables.kinds[k] for k in kept.tolist()], place_KN[kept]
 
     def _bases(self) -> list[tuple[Callable[[], Pointer], float, Ints]]:
         """Marks, and where steps looked."""
@@ -205,7 +245,7 @@ class Columns:
                     found[key] = (_counter(kind, None if base is Answer else base), cost, number_N)
         return sorted(found.values(), key=lambda f: f[1])[:MAX_COUNTERS]
 
-    def _counted(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+    def _counted(self) -> Iterator[Batch]:
         bases = [mark for mark in self._marks if mark[0] is not Here]
         for count, count_cost, number_N in self._counters:
             for base, base_cost, base_N in bases:
@@ -213,13 +253,9 @@ class Columns:
                     if step < 0 and base is Start:
                         continue
                     for plus in (0, 1, -1):
-                        for kind, place_N in self._sought(base_N, step, number_N + plus):
-                            cost = base_cost + 2.0 + count_cost + _kind_cost(kind) + 0.3 * abs(plus)
-                            make = _seek_counted(base, step, kind, count, plus)
-                            yield make, cost, place_N
-                            if not str(kind.own).startswith(MASK):
-                                for by in (-1, 1, -2, 2):
-                                    yield _move(make, by), cost + 0.4 + 0.2 * abs(by), self.search.move(place_N, by)
+                        seek = _seek_counted(base, step, count, plus)
+                        cost = base_cost + 2.0 + count_cost + 0.3 * abs(plus)
+                        yield self._beside(seek, cost, (-1, 1, -2, 2), *self._sought(base_N, step, number_N + plus))
 
     @cached_property
     def _near_written_NS(self) -> NDArray[np.bool_]:
@@ -256,7 +292,7 @@ class Columns:
         picked = dict.fromkeys([*ranked[: MAX_KEYS - 8], *range(min(8, len(chosen)))])
         return [columns[chosen[i]] for i in picked]
 
-    def _matched(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+    def _matched(self) -> Iterator[Batch]:
         marks = [m for m in self._marks[3:] if (m[2] >= self._answer).mean() > 0.3][:MAX_ORIGINS]
         for key in self._keys:
             origins: list[tuple[Callable[[], Pointer], int, float, Ints]] = [
@@ -282,25 +318,21 @@ class Columns:
                     if not self._is_new(place_N):
                         continue
                     seek = _seek_same(make, step, kind, [(0, key.make)])
-                    yield seek, cost, place_N
-                    for by in SHIFTS:
-                        yield _move(seek, by), cost + 0.2 * abs(by), self.search.move(place_N, by)
+                    yield self._moved(seek, cost, place_N, (0, *SHIFTS))
                     yield from self._next_to(seek, cost, place_N)
 
     def _is_new(self, place_N: Ints) -> bool:
         enough = bool(np.count_nonzero(place_N >= 0) >= LEAST_FOUND * len(place_N))
-        return enough and place_N.tobytes() not in self._found
+        return enough and self._keys_of(place_N[None])[0] not in self._found
 
-    def _next_to(
-        self, base: Callable[[], Pointer], cost: float, place_N: Ints
-    ) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+    def _next_to(self, base: Callable[[], Pointer], cost: float, place_N: Ints) -> Iterator[Batch]:
         """The next symbol of each class behind a place, and the last before it."""
         behind_N = self.search.move(place_N, 1)
         for kind in self.kinds.classes:
-            yield _seek(_move(base, 1), 1, kind, 0), cost + 0.7, self.search.seek(behind_N, 1, kind, 0)
-            yield _seek(base, -1, kind, 0), cost + 0.8, self.search.seek(place_N, -1, kind, 0)
+            yield _one(_seek(_move(base, 1), 1, kind, 0), cost + 0.7, self.search.seek(behind_N, 1, kind, 0))
+            yield _one(_seek(base, -1, kind, 0), cost + 0.8, self.search.seek(place_N, -1, kind, 0))
 
-    def _matched_twice(self) -> Iterator[tuple[Callable[[], Pointer], float, Ints]]:
+    def _matched_twice(self) -> Iterator[Batch]:
         kind = Kind(own=MASK)
         keys = self._keys[:MAX_PAIRED]
         for first in keys:
@@ -314,15 +346,22 @@ class Columns:
                         place_N = self.search.nearest(found, base_N, step)
                         cost = 4.0 + 0.2 * offset + first.cost + second.cost
                         seek = _seek_same(base, step, kind, [(0, first.make), (offset, second.make)])
-                        yield seek, cost, place_N
-                        for by in (-2, -1, 1, 2, 3, 4, 5, 6):
-                            yield _move(seek, by), cost + 0.2 * abs(by), self.search.move(place_N, by)
+                        yield self._moved(seek, cost, place_N, (0, -2, -1, 1, 2, 3, 4, 5, 6))
                         yield from self._next_to(_move(seek, offset), cost + 0.3, self.search.move(place_N, offset))
 
 
 def _kind_cost(kind: Kind) -> float:
     around = (kind.before is not None) + (kind.after is not None)
     return 0.4 + 2.0 * isinstance(kind.own, int | tuple) + 0.6 * around
+
+
+def _is_any(kind: Kind) -> bool:
+    """Whether any symbol of a sort may be found, and not structure or chosen symbols."""
+    return str(kind.own).startswith(MASK)
+
+
+def _one(make: Callable[[], Pointer], cost: float, place_N: Ints) -> Batch:
+    return Batch(lambda x: make, [cost], place_N[None])
 
 
 def _move(base: Callable[[], Pointer], by: int) -> Callable[[], Pointer]:
@@ -347,10 +386,14 @@ def _seek_same(
     return make
 
 
+def _seek_nth(base: Callable[[], Pointer], step: int, nth: int) -> Callable[[Kind], Callable[[], Pointer]]:
+    return lambda kind: _seek(base, step, kind, nth)
+
+
 def _seek_counted(
-    base: Callable[[], Pointer], step: int, kind: Kind, count: Callable[[int], Count], plus: int
-) -> Callable[[], Pointer]:
-    return lambda: Seek(of=base(), step=1 if step > 0 else -1, kind=kind, nth=count(plus))
+    base: Callable[[], Pointer], step: int, count: Callable[[int], Count], plus: int
+) -> Callable[[Kind], Callable[[], Pointer]]:
+    return lambda kind: lambda: Seek(of=base(), step=1 if step > 0 else -1, kind=kind, nth=count(plus))
 
 
 def _counter(kind: Kind, since: Callable[[], Pointer] | None) -> Callable[[int], Count]:

@@ -124,7 +124,7 @@ class Induction:
         return self.looks.waits(state.index, copies)
 
     def _explain(self, state: Open) -> bool:
-        """Explain a state simply, or as a loop. False: neither holds, or the steps before a loop are not explained yet."""
+        """Explain a state simply, or as a loop. False: neither holds, or nobody knows yet where a loop begins."""
         after, index = state.after, state.index
         allowed = int(self.budget * len(index))
         if not state.tried:

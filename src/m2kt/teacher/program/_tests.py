@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,22 +73,29 @@ class Questions:
         self, is_CN: NDArray[np.bool_], ask: Callable[[Column], Callable[[], Question]], value: Value, extra: float
     ) -> None:
         """One question for each candidate whose answer varies."""
-        n_C = is_CN.sum(1)
-        for c in np.flatnonzero((n_C > 0) & (n_C < is_CN.shape[1])).tolist():
-            sort = "unit" if ask is _ask_unit else "mask"
-            self._add(ask(self.columns[c]), value, self.columns[c].cost + extra, is_CN[c], sort)
+        sort = "unit" if ask is _ask_unit else "mask"
+        cost_C = [column.cost + extra for column in self.columns[: len(is_CN)]]
+        self._add(lambda c: ask(self.columns[c]), value, cost_C, is_CN, sort)
 
     def _add(
-        self, ask: Callable[[], Question], value: Value, cost: float, answer_N: NDArray[np.bool_], sort: str
+        self,
+        ask: Callable[[int], Callable[[], Question]],
+        value: Value,
+        cost_X: Sequence[float],
+        answer_XN: NDArray[np.bool_],
+        sort: str,
     ) -> None:
-        key = np.packbits(answer_N).tobytes()
-        index = self._seen.get(key)
-        if index is None:
-            self._seen[key] = len(self.list)
-            self.list.append(YesNo(ask, value, cost, sort))
-            self._answers.append(answer_N)
-        elif cost < self.list[index].cost:
-            self.list[index] = YesNo(ask, value, cost, sort)
+        """Those of some questions whose answer varies; of equal answers the cheapest question."""
+        yes_X, bits_XB = answer_XN.sum(1), np.packbits(answer_XN, axis=1)
+        for x in np.flatnonzero((yes_X > 0) & (yes_X < answer_XN.shape[1])).tolist():
+            key, cost = bits_XB[x].tobytes(), cost_X[x]
+            index = self._seen.get(key)
+            if index is None:
+                self._seen[key] = len(self.list)
+                self.list.append(YesNo(ask(x), value, cost, sort))
+                self._answers.append(answer_XN[x])
+            elif cost < self.list[index].cost:
+                self.list[index] = YesNo(ask(x), value, cost, sort)
 
     def _masks(self) -> None:
         for c in np.unique(self.class_CN[self.is_symbol_CN]).tolist():
@@ -113,22 +120,18 @@ class Questions:
         for i, a in enumerate(chosen[:MAX_EQUAL].tolist()):
             others = chosen[i + 1 :]
             equal_CN = (self.name_CN[others] == self.name_CN[a]) & (self.name_CN[a] >= 0)
-            n_C = equal_CN.sum(1)
-            for j in np.flatnonzero((n_C > 0) & (n_C < equal_CN.shape[1])).tolist():
-                b = int(others[j])
-                cost = columns[a].cost + columns[b].cost + 1.5
-                self._add(_ask_equal(columns[a], columns[b]), True, cost, equal_CN[j], "equal")
+            compared = [columns[b] for b in others.tolist()]
+            cost_C = [columns[a].cost + b.cost + 1.5 for b in compared]
+            self._add(_equal_to(columns[a], compared), True, cost_C, equal_CN, "equal")
 
     def _order(self) -> None:
         ranked = sorted(self.columns, key=lambda c: c.cost)[: MAX_ORDERED * 3]
+        place_CN = np.array([c.place_N for c in ranked], dtype=np.int32).reshape(len(ranked), -1)
         for a in [c for c in ranked if c.stage == 0][:MAX_ORDERED]:
-            for b in ranked:
-                known_N = (a.place_N >= 0) & (b.place_N >= 0)
-                sign_N = np.sign(a.place_N - b.place_N)
-                for value in (-1, 0, 1):
-                    answer_N = known_N & (sign_N == value)
-                    if answer_N.any() and not answer_N.all():
-                        self._add(_ask_order(a, b), value, a.cost + b.cost + 0.5, answer_N, "order")
+            known_CN, sign_CN = (a.place_N >= 0) & (place_CN >= 0), np.sign(a.place_N - place_CN)
+            cost_C = [a.cost + b.cost + 0.5 for b in ranked]
+            for value in (-1, 0, 1):
+                self._add(_order_to(a, ranked), value, cost_C, known_CN & (sign_CN == value), "order")
 
 
 def _ask_mask(column: Column) -> Callable[[], Question]:
@@ -139,9 +142,9 @@ def _ask_unit(column: Column) -> Callable[[], Question]:
     return lambda: Unit(at=column.pointer)
 
 
-def _ask_equal(a: Column, b: Column) -> Callable[[], Question]:
-    return lambda: Equal(at=a.pointer, as_=b.pointer)
+def _equal_to(a: Column, others: Sequence[Column]) -> Callable[[int], Callable[[], Question]]:
+    return lambda x: lambda: Equal(at=a.pointer, as_=others[x].pointer)
 
 
-def _ask_order(a: Column, b: Column) -> Callable[[], Question]:
-    return lambda: Order(at=a.pointer, as_=b.pointer)
+def _order_to(a: Column, others: Sequence[Column]) -> Callable[[int], Callable[[], Question]]:
+    return lambda x: lambda: Order(at=a.pointer, as_=others[x].pointer)

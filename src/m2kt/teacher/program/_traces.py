@@ -236,8 +236,8 @@ class Search:
             self._limits[looks_ahead] = self.rows.here_N - (1 if looks_ahead else 0)
         return self._limits[looks_ahead]
 
-    def move(self, place_N: Ints, by: int) -> Ints:
-        """``Move``."""
+    def move(self, place_N: Ints, by: int | Ints) -> Ints:
+        """``Move``; several at once where ``place_N`` and ``by`` have more axes in front."""
         to_N = place_N + by
         return np.where((place_N >= 0) & (to_N >= 0) & (to_N <= self.rows.here_N), to_N, NONE).astype(np.int32)
 
