@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet._pointers import Decision
-from m2kt.teacher.program._columns import Column
+from m2kt.teacher.program._candidates import Column
 from m2kt.teacher.program._evaluate import Evaluator, Looked
 from m2kt.teacher.program._traces import Ints, Rows, Search, Traces
 

@@ -7,7 +7,6 @@ Letters: N rows, C columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start
 from m2kt.probes import MASK
-from m2kt.teacher.program._kinds import LEAST_FOUND, Kinds, kinds_of
+from m2kt.teacher.program._candidates import LEAST_FOUND, Batch, Candidates, Column, First, Make
+from m2kt.teacher.program._kinds import Kinds, kinds_of
 from m2kt.teacher.program._traces import NONE, Ints, Search
 
 NEAR = 16  # units back from here that are candidates as they are
@@ -30,30 +30,6 @@ MAX_PAIRED = 14  # keys that are combined in twos
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 
 
-@dataclass(eq=False)
-class Column:
-    """A candidate: how it is written, what it costs, and where it stands on each row."""
-
-    make: Callable[[], Pointer]
-    cost: float
-    place_N: Ints
-    stage: int
-
-    @cached_property
-    def pointer(self) -> Pointer:
-        """The pointer itself."""
-        return self.make()
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Candidates that are made together. Letter: X of them."""
-
-    make: Callable[[int], Callable[[], Pointer]]
-    cost_X: Sequence[float]
-    place_XN: Ints
-
-
 class Columns:
     """The candidates for one state's rows.
 
@@ -63,47 +39,39 @@ class Columns:
 
     def __init__(self, search: Search, looked: dict[str | None, list[Ints]] | None = None) -> None:
         self.search, self.looked = search, looked or {}
-        self._found: dict[int, Column] = {}
-        self._stages: list[list[Column]] = []
+        self._found = Candidates(len(search.rows.here_N))
+        self._ends: list[int] = []  # of each stage
         self._names: dict[int, Ints] = {}
         self._build = [self._near, self._landmarks, self._counted, self._matched, self._matched_twice]
 
-    def upto(self, stage: int) -> list[Column]:
+    def upto(self, stage: int) -> Sequence[Column]:
         """All candidates of the first stages."""
-        while len(self._stages) <= stage:
-            before = len(self._found)
-            for batch in self._build[len(self._stages)]():
-                self._add(batch)
-            self._stages.append(list(self._found.values())[before:])
-        return [column for columns in self._stages[: stage + 1] for column in columns]
+        while len(self._ends) <= stage:
+            for batch in self._build[len(self._ends)]():
+                self._found.add(batch)
+            self._ends.append(self._found.complete())
+        return First(self._found, self._ends[stage])
+
+    def costs(self, stage: int) -> NDArray[np.float64]:
+        """What each candidate of the first stages costs (C,)."""
+        return np.array(self._found.costs[: len(self.upto(stage))])
+
+    def places(self, stage: int) -> Ints:
+        """Where each candidate of the first stages stands (C, N)."""
+        return self._found.place_CN[: len(self.upto(stage))]
 
     def names(self, stage: int) -> Ints:
         """The unit that each candidate of the first stages finds (C, N); NONE where there is none."""
-        columns = self.upto(stage)
+        n = len(self.upto(stage))
         if stage not in self._names:
-            place_CN = np.array([c.place_N for c in columns], dtype=np.int32).reshape(len(columns), len(self._here))
+            known = [self._names[s] for s in range(stage - 1, -1, -1) if s in self._names][:1]
+            begun = len(known[0]) if known else 0
+            place_CN = self._found.place_CN[begun:n]
             seen_CN = (place_CN >= 0) & (place_CN < self._here)
             trace_N = self.search.rows.trace_N
-            self._names[stage] = np.where(seen_CN, self.search.traces.name_MU[trace_N, place_CN * seen_CN], NONE)
+            new_CN = np.where(seen_CN, self.search.traces.name_MU[trace_N, place_CN * seen_CN], NONE)
+            self._names[stage] = np.concatenate([*known, new_CN]) if known else new_CN
         return self._names[stage]
-
-    def _add(self, batch: Batch) -> None:
-        enough_X = np.count_nonzero(batch.place_XN >= 0, axis=1) >= LEAST_FOUND * len(self._here)
-        kept = np.flatnonzero(enough_X)
-        for x, key in zip(kept.tolist(), self._keys_of(batch.place_XN[kept]), strict=True):
-            column, cost = self._found.get(key), batch.cost_X[x]
-            if column is None:
-                self._found[key] = Column(batch.make(x), cost, batch.place_XN[x].copy(), len(self._stages))
-            elif cost < column.cost:
-                column.make, column.cost = batch.make(x), cost
-
-    @cached_property
-    def _weights_N(self) -> NDArray[np.int64]:
-        return np.random.default_rng(0).integers(-(2**62), 2**62, len(self._here))
-
-    def _keys_of(self, place_XN: Ints) -> list[int]:
-        """A number for each, the same for equal places."""
-        return (place_XN.astype(np.int64) @ self._weights_N).tolist()  # type: ignore[no-any-return]
 
     # -- bases ------------------------------------------------------------------------------------------------------
     @cached_property
@@ -124,9 +92,9 @@ class Columns:
         return kinds_of(self.search.traces)
 
     @cached_property
-    def _marks(self) -> list[tuple[Callable[[], Pointer], float, Ints]]:
+    def _marks(self) -> list[tuple[Make, float, Ints]]:
         """Starting points: ends of the texts, and the last pieces of structure."""
-        marks: list[tuple[Callable[[], Pointer], float, Ints]] = [
+        marks: list[tuple[Make, float, Ints]] = [
             (Here, 0.0, self._here),
             (Answer, 0.5, self._answer),
             (Start, 0.5, self._start),
@@ -162,7 +130,7 @@ class Columns:
 
     # -- stages -----------------------------------------------------------------------------------------------------
     def _near(self) -> Iterator[Batch]:
-        yield _one(Here, 1.0, self._here)
+        yield Batch.one(Here, 1.0, self._here)
         yield self._moved(Here, 1.0, self._here, [-k for k in range(1, NEAR + 1)], 0.12)
         for state, arguments in self.looked.items():
             for argument, place_N in enumerate(arguments):
@@ -175,7 +143,7 @@ class Columns:
 
     def _moved(
         self,
-        base: Callable[[], Pointer],
+        base: Make,
         cost: float | Sequence[float],
         place_N: Ints,
         shifts: Sequence[int],
@@ -190,36 +158,42 @@ class Columns:
         for base, base_cost, base_N in self._bases():
             for step in (1, -1):
                 for nth in (0, 1, 2):
-                    seek = _seek_nth(base, step, nth)
-                    yield self._beside(
-                        seek, base_cost + 2.0 + 0.5 * nth, (1, -1, 2, -2), *self._sought(base_N, step, nth)
-                    )
+                    seek, cost = _seek_nth(base, step, nth), base_cost + 2.0 + 0.5 * nth
+                    yield self._beside(seek, cost, (1, -1, 2, -2), (base_N, step, nth))
 
     def _beside(
         self,
-        seek: Callable[[Kind], Callable[[], Pointer]],
+        seek: Callable[[Kind], Make],
         cost: float,
         shifts: Sequence[int],
-        kinds: list[Kind],
-        place_KN: Ints,
+        sought: tuple[Ints, int, Ints | int],
     ) -> Batch:
-        """What searches find, and the units around what is no symbol of any sort."""
-        by_Y = [0, *shifts]
-        place_KYN = self.search.move(place_KN[:, None], np.array(by_Y, dtype=np.int32)[:, None])
-        chosen = [(k, y) for k, kind in enumerate(kinds) for y in range(1 if _is_any(kind) else len(by_Y))]
-        kind_K = [_kind_cost(kind) for kind in kinds]
-        cost_X = [cost + kind_K[k] + (0.4 + 0.2 * abs(by_Y[y]) if y else 0.0) for k, y in chosen]
-        place_XN = place_KYN.reshape(-1, place_KN.shape[1])[[k * len(by_Y) + y for k, y in chosen]]
-        return Batch(lambda x: _move(seek(kinds[chosen[x][0]]), by_Y[chosen[x][1]]), cost_X, place_XN)
-
-    def _sought(self, from_N: Ints, step: int, nth_N: Ints | int) -> tuple[list[Kind], Ints]:
-        """A search for every kind, as far as it finds something: the kinds, and the places (K, N)."""
-        tables = self.kinds.tables
+        """What a search for each kind finds, and the units around what is no symbol of any sort."""
+        tables, by_Y = self.kinds.tables, np.array([0, *shifts], dtype=np.int32)
+        from_N, step, nth_N = sought
         place_KN = self.search.seek_all(from_N, step, tables, nth_N)
         kept = np.flatnonzero((place_KN >= 0).mean(1) >= LEAST_FOUND)
-        return [tables.kinds[k] for k in kept.tolist()], place_KN[kept]
+        place_XN = self.search.move(place_KN[kept, None], by_Y[:, None]).reshape(-1, place_KN.shape[1])
+        chosen = np.flatnonzero(~self._any_K[kept, None] | (by_Y == 0))
+        extra_Y = np.where(by_Y == 0, 0.0, 0.4 + 0.2 * np.abs(by_Y))
+        cost_X = (cost + self._cost_K[kept, None] + extra_Y).ravel()[chosen]
 
-    def _bases(self) -> list[tuple[Callable[[], Pointer], float, Ints]]:
+        def make(x: int) -> Make:
+            k, y = divmod(int(chosen[x]), len(by_Y))
+            return _move(seek(tables.kinds[kept[k]]), int(by_Y[y]))
+
+        return Batch(make, cost_X.tolist(), place_XN[chosen])
+
+    @cached_property
+    def _any_K(self) -> NDArray[np.bool_]:
+        """Which kinds are any symbol of a sort, and not structure or chosen symbols."""
+        return np.array([str(kind.own).startswith(MASK) for kind in self.kinds.tables.kinds], dtype=bool)
+
+    @cached_property
+    def _cost_K(self) -> NDArray[np.float64]:
+        return np.array([_kind_cost(kind) for kind in self.kinds.tables.kinds])
+
+    def _bases(self) -> list[tuple[Make, float, Ints]]:
         """Marks, and where steps looked."""
         bases = list(self._marks)
         for state, arguments in self.looked.items():
@@ -255,7 +229,7 @@ class Columns:
                     for plus in (0, 1, -1):
                         seek = _seek_counted(base, step, count, plus)
                         cost = base_cost + 2.0 + count_cost + 0.3 * abs(plus)
-                        yield self._beside(seek, cost, (-1, 1, -2, 2), *self._sought(base_N, step, number_N + plus))
+                        yield self._beside(seek, cost, (-1, 1, -2, 2), (base_N, step, number_N + plus))
 
     @cached_property
     def _near_written_NS(self) -> NDArray[np.bool_]:
@@ -295,7 +269,7 @@ class Columns:
     def _matched(self) -> Iterator[Batch]:
         marks = [m for m in self._marks[3:] if (m[2] >= self._answer).mean() > 0.3][:MAX_ORIGINS]
         for key in self._keys:
-            origins: list[tuple[Callable[[], Pointer], int, float, Ints]] = [
+            origins: list[tuple[Make, int, float, Ints]] = [
                 (Here, -1, 0.0, self._here),
                 (Start, 1, 0.3, self._start),
                 (key.make, -1, 0.6, key.place_N),
@@ -315,22 +289,18 @@ class Columns:
                 for make, step, base_cost, base_N in origins:
                     place_N = self.search.nearest(found, base_N, step)
                     cost = 2.5 + base_cost + _kind_cost(kind) + key.cost
-                    if not self._is_new(place_N):
+                    if not self._found.lacks(place_N):
                         continue
                     seek = _seek_same(make, step, kind, [(0, key.make)])
                     yield self._moved(seek, cost, place_N, (0, *SHIFTS))
                     yield from self._next_to(seek, cost, place_N)
 
-    def _is_new(self, place_N: Ints) -> bool:
-        enough = bool(np.count_nonzero(place_N >= 0) >= LEAST_FOUND * len(place_N))
-        return enough and self._keys_of(place_N[None])[0] not in self._found
-
-    def _next_to(self, base: Callable[[], Pointer], cost: float, place_N: Ints) -> Iterator[Batch]:
+    def _next_to(self, base: Make, cost: float, place_N: Ints) -> Iterator[Batch]:
         """The next symbol of each class behind a place, and the last before it."""
         behind_N = self.search.move(place_N, 1)
         for kind in self.kinds.classes:
-            yield _one(_seek(_move(base, 1), 1, kind, 0), cost + 0.7, self.search.seek(behind_N, 1, kind, 0))
-            yield _one(_seek(base, -1, kind, 0), cost + 0.8, self.search.seek(place_N, -1, kind, 0))
+            yield Batch.one(_seek(_move(base, 1), 1, kind, 0), cost + 0.7, self.search.seek(behind_N, 1, kind, 0))
+            yield Batch.one(_seek(base, -1, kind, 0), cost + 0.8, self.search.seek(place_N, -1, kind, 0))
 
     def _matched_twice(self) -> Iterator[Batch]:
         kind = Kind(own=MASK)
@@ -355,30 +325,19 @@ def _kind_cost(kind: Kind) -> float:
     return 0.4 + 2.0 * isinstance(kind.own, int | tuple) + 0.6 * around
 
 
-def _is_any(kind: Kind) -> bool:
-    """Whether any symbol of a sort may be found, and not structure or chosen symbols."""
-    return str(kind.own).startswith(MASK)
-
-
-def _one(make: Callable[[], Pointer], cost: float, place_N: Ints) -> Batch:
-    return Batch(lambda x: make, [cost], place_N[None])
-
-
-def _move(base: Callable[[], Pointer], by: int) -> Callable[[], Pointer]:
+def _move(base: Make, by: int) -> Make:
     return base if by == 0 else lambda: Move(of=base(), by=by)
 
 
-def _back(state: str | None, argument: int) -> Callable[[], Pointer]:
+def _back(state: str | None, argument: int) -> Make:
     return lambda: Back(state=state, argument=argument)
 
 
-def _seek(base: Callable[[], Pointer], step: int, kind: Kind, nth: int) -> Callable[[], Pointer]:
+def _seek(base: Make, step: int, kind: Kind, nth: int) -> Make:
     return lambda: Seek(of=base(), step=1 if step > 0 else -1, kind=kind, nth=Count(plus=nth))
 
 
-def _seek_same(
-    base: Callable[[], Pointer], step: int, kind: Kind, keys: list[tuple[int, Callable[[], Pointer]]]
-) -> Callable[[], Pointer]:
+def _seek_same(base: Make, step: int, kind: Kind, keys: list[tuple[int, Make]]) -> Make:
     def make() -> Pointer:
         same = [Same(offset=offset, as_=key()) for offset, key in keys]
         return Seek(of=base(), step=1 if step > 0 else -1, kind=kind, same=same)
@@ -386,15 +345,13 @@ def _seek_same(
     return make
 
 
-def _seek_nth(base: Callable[[], Pointer], step: int, nth: int) -> Callable[[Kind], Callable[[], Pointer]]:
+def _seek_nth(base: Make, step: int, nth: int) -> Callable[[Kind], Make]:
     return lambda kind: _seek(base, step, kind, nth)
 
 
-def _seek_counted(
-    base: Callable[[], Pointer], step: int, count: Callable[[int], Count], plus: int
-) -> Callable[[Kind], Callable[[], Pointer]]:
+def _seek_counted(base: Make, step: int, count: Callable[[int], Count], plus: int) -> Callable[[Kind], Make]:
     return lambda kind: lambda: Seek(of=base(), step=1 if step > 0 else -1, kind=kind, nth=count(plus))
 
 
-def _counter(kind: Kind, since: Callable[[], Pointer] | None) -> Callable[[int], Count]:
+def _counter(kind: Kind, since: Make | None) -> Callable[[int], Count]:
     return lambda plus: Count(plus=plus, count=kind, since=None if since is None else since())

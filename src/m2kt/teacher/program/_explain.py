@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from m2kt.packet._pointers import Decision, Pointer, WriteCopy, WriteLiteral, WriteRule
 from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch, majority, row_numbers
-from m2kt.teacher.program._columns import Column, Columns
+from m2kt.teacher.program._candidates import Column, cheapest_first
+from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._evaluate import Evaluator, Looked
 from m2kt.teacher.program._tests import Questions
 from m2kt.teacher.program._traces import Rows, Search, Traces
@@ -291,7 +292,7 @@ class _Attempt:
         fits_C = (self.columns.names(stage)[:, rows] == self.written_N[rows]).all(1)
         if not fits_C.any():
             return None
-        fitting = sorted(np.flatnonzero(fits_C).tolist(), key=lambda c: columns[c].cost)
+        fitting = cheapest_first(np.flatnonzero(fits_C), self.columns.costs(stage))
         self.explainer.equal = [columns[c].pointer for c in fitting[:MAX_EQUAL_PLACES]]
         return WriteCopy(source=self.explainer.equal[0], lead=lead)
 
@@ -338,7 +339,7 @@ class _Attempt:
         fits_CN = self.columns.names(stage) == self.written_N
         share_C = fits_CN[:, rows].mean(1)
         unique: dict[bytes, int] = {}
-        for c in sorted(np.flatnonzero(share_C >= LEAST_FITTING).tolist(), key=lambda c: columns[c].cost):
+        for c in cheapest_first(np.flatnonzero(share_C >= LEAST_FITTING), self.columns.costs(stage)):
             unique.setdefault(np.packbits(fits_CN[c, rows]).tobytes(), c)
         chosen = list(unique.values())
         actions: list[Callable[[], Decision]] = [_copy_of(columns[c], lead) for c in chosen]
@@ -382,10 +383,10 @@ class _Attempt:
 
     def _arguments(self, rows: NDArray[np.intp], stage: int) -> list[int]:
         """Candidates that may be a rule's arguments on these rows, cheapest first; one of those that hold the same."""
-        columns, name_CN = self.columns.upto(stage), self.columns.names(stage)[:, rows]
+        name_CN = self.columns.names(stage)[:, rows]
         symbol_C = ((name_CN >= 0) & (name_CN < self.traces.n_symbols)).all(1) & (name_CN != name_CN[:, :1]).any(1)
         unique: dict[bytes, int] = {}
-        for c in sorted(np.flatnonzero(symbol_C).tolist(), key=lambda c: columns[c].cost):
+        for c in cheapest_first(np.flatnonzero(symbol_C), self.columns.costs(stage)):
             unique.setdefault(name_CN[c].tobytes(), c)
         return list(unique.values())[:MAX_ARGUMENTS]
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from m2kt.packet import Kind
 from m2kt.probes import MASK
+from m2kt.teacher.program._candidates import LEAST_FOUND
 from m2kt.teacher.program._traces import NONE, Ints, KindTables, Traces
 
 MAX_KINDS = 40  # of structure, and as many of symbols
 MAX_SET_CONTEXTS = 8  # surroundings in which one of several symbols is searched for
 MAX_SHIFT = 6  # units within which one piece of structure stands for another
 MAX_NAMED, MAX_NAMED_CLASS = 12, 4  # single symbols that are searched for, of classes so small
-LEAST_FOUND = 0.04  # share of rows on which a candidate must find a unit
 
 
 def kinds_of(traces: Traces) -> Kinds:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from m2kt.packet._pointers import Equal, Mask, Order, Question, Unit, Value
 from m2kt.probes import MASK
-from m2kt.teacher.program._columns import Column, Columns
+from m2kt.teacher.program._candidates import Column, cheapest_first
+from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._traces import NONE
 
 MAX_SYMBOLS = 40  # that may be asked for by name
@@ -22,14 +23,19 @@ MAX_COMPARED = 240
 MAX_ORDERED = 14
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class YesNo:
     """A question with the value that counts as yes."""
 
-    ask: Callable[[], Question]
+    make: Callable[[int], Question]
+    index: int
     value: Value
     cost: float
     sort: str
+
+    def ask(self) -> Question:
+        """The question itself."""
+        return self.make(self.index)
 
 
 class Questions:
@@ -41,12 +47,15 @@ class Questions:
         self._seen: dict[bytes, int] = {}
         every, name_CN = columns.upto(stage), columns.names(stage)
         unique: dict[bytes, int] = {}
-        for c in sorted(range(len(every)), key=lambda c: every[c].cost):
+        cost_C = columns.costs(stage)
+        for c in cheapest_first(np.arange(len(every)), cost_C):
             unique.setdefault(name_CN[c].tobytes(), c)
             if len(unique) >= MAX_COLUMNS:
                 break
         chosen = list(unique.values())
-        self.columns, self.name_CN = [every[c] for c in chosen], name_CN[chosen]
+        self.columns, self.cost_C, self.name_CN = [every[c] for c in chosen], cost_C[chosen], name_CN[chosen]
+        self.place_CN = columns.places(stage)[chosen]
+        self.n_near = len(columns.upto(0))
         traces = columns.search.traces
         self.n_symbols, self.structure = traces.n_symbols, traces.structure
         self.is_symbol_CN = (self.name_CN >= 0) & (self.name_CN < self.n_symbols)
@@ -69,17 +78,15 @@ class Questions:
                 chosen.append(q)
         return chosen
 
-    def _add_all(
-        self, is_CN: NDArray[np.bool_], ask: Callable[[Column], Callable[[], Question]], value: Value, extra: float
-    ) -> None:
+    def _add_all(self, is_CN: NDArray[np.bool_], ask: Callable[[Column], Question], value: Value, extra: float) -> None:
         """One question for each candidate whose answer varies."""
         sort = "unit" if ask is _ask_unit else "mask"
-        cost_C = [column.cost + extra for column in self.columns[: len(is_CN)]]
-        self._add(lambda c: ask(self.columns[c]), value, cost_C, is_CN, sort)
+        cost_C = self.cost_C[: len(is_CN)] + extra
+        self._add(lambda c: ask(self.columns[c]), value, cost_C.tolist(), is_CN, sort)
 
     def _add(
         self,
-        ask: Callable[[int], Callable[[], Question]],
+        ask: Callable[[int], Question],
         value: Value,
         cost_X: Sequence[float],
         answer_XN: NDArray[np.bool_],
@@ -92,10 +99,10 @@ class Questions:
             index = self._seen.get(key)
             if index is None:
                 self._seen[key] = len(self.list)
-                self.list.append(YesNo(ask(x), value, cost, sort))
+                self.list.append(YesNo(ask, x, value, cost, sort))
                 self._answers.append(answer_XN[x])
             elif cost < self.list[index].cost:
-                self.list[index] = YesNo(ask(x), value, cost, sort)
+                self.list[index] = YesNo(ask, x, value, cost, sort)
 
     def _masks(self) -> None:
         for c in np.unique(self.class_CN[self.is_symbol_CN]).tolist():
@@ -109,42 +116,40 @@ class Questions:
             self._add_all(self.name_CN[:MAX_NAMED] == number, _ask_unit, number, 1.0)
 
     def _equal(self) -> None:
-        columns = self.columns
-        ranked = sorted(range(len(columns)), key=lambda c: columns[c].cost)
-        holding_C = self.is_symbol_CN.mean(1) > 0.3
+        columns, cost_C = self.columns, self.cost_C
         unique: dict[bytes, int] = {}
-        for c in ranked:
-            if holding_C[c]:
-                unique.setdefault(self.name_CN[c].tobytes(), c)
+        for c in cheapest_first(np.flatnonzero(self.is_symbol_CN.mean(1) > 0.3), cost_C):
+            unique.setdefault(self.name_CN[c].tobytes(), c)
         chosen = np.array(list(unique.values())[:MAX_COMPARED], dtype=np.intp)
         for i, a in enumerate(chosen[:MAX_EQUAL].tolist()):
             others = chosen[i + 1 :]
             equal_CN = (self.name_CN[others] == self.name_CN[a]) & (self.name_CN[a] >= 0)
             compared = [columns[b] for b in others.tolist()]
-            cost_C = [columns[a].cost + b.cost + 1.5 for b in compared]
-            self._add(_equal_to(columns[a], compared), True, cost_C, equal_CN, "equal")
+            costs = (cost_C[a] + cost_C[others] + 1.5).tolist()
+            self._add(_equal_to(columns[a], compared), True, costs, equal_CN, "equal")
 
     def _order(self) -> None:
-        ranked = sorted(self.columns, key=lambda c: c.cost)[: MAX_ORDERED * 3]
-        place_CN = np.array([c.place_N for c in ranked], dtype=np.int32).reshape(len(ranked), -1)
-        for a in [c for c in ranked if c.stage == 0][:MAX_ORDERED]:
-            known_CN, sign_CN = (a.place_N >= 0) & (place_CN >= 0), np.sign(a.place_N - place_CN)
-            cost_C = [a.cost + b.cost + 0.5 for b in ranked]
+        ranked = cheapest_first(np.arange(len(self.columns)), self.cost_C)[: MAX_ORDERED * 3]
+        others, place_CN = [self.columns[c] for c in ranked], self.place_CN[ranked]
+        near = [c for c in ranked if self.columns[c].index < self.n_near]
+        for c in near[:MAX_ORDERED]:
+            known_CN, sign_CN = (self.place_CN[c] >= 0) & (place_CN >= 0), np.sign(self.place_CN[c] - place_CN)
+            costs = (self.cost_C[c] + self.cost_C[ranked] + 0.5).tolist()
             for value in (-1, 0, 1):
-                self._add(_order_to(a, ranked), value, cost_C, known_CN & (sign_CN == value), "order")
+                self._add(_order_to(self.columns[c], others), value, costs, known_CN & (sign_CN == value), "order")
 
 
-def _ask_mask(column: Column) -> Callable[[], Question]:
-    return lambda: Mask(at=column.pointer)
+def _ask_mask(column: Column) -> Question:
+    return Mask(at=column.pointer)
 
 
-def _ask_unit(column: Column) -> Callable[[], Question]:
-    return lambda: Unit(at=column.pointer)
+def _ask_unit(column: Column) -> Question:
+    return Unit(at=column.pointer)
 
 
-def _equal_to(a: Column, others: Sequence[Column]) -> Callable[[int], Callable[[], Question]]:
-    return lambda x: lambda: Equal(at=a.pointer, as_=others[x].pointer)
+def _equal_to(a: Column, others: Sequence[Column]) -> Callable[[int], Question]:
+    return lambda x: Equal(at=a.pointer, as_=others[x].pointer)
 
 
-def _order_to(a: Column, others: Sequence[Column]) -> Callable[[int], Callable[[], Question]]:
-    return lambda x: lambda: Order(at=a.pointer, as_=others[x].pointer)
+def _order_to(a: Column, others: Sequence[Column]) -> Callable[[int], Question]:
+    return lambda x: Order(at=a.pointer, as_=others[x].pointer)
