@@ -106,9 +106,8 @@ def test_every_candidate_stands_where_its_pointer_says(seed: int) -> None:
     traces, _, _ = _traces(rng, 30)
     every, _, _ = traces.rows()
     rows = Rows(every.trace_N[::3], every.here_N[::3])
-    columns = Columns(Search(traces, rows)).upto(4)
-    evaluator = Evaluator(Search(traces, rows))
-    stages = {column.stage for column in columns}
-    assert stages == {0, 1, 2, 3, 4}
+    candidates, evaluator = Columns(Search(traces, rows)), Evaluator(Search(traces, rows))
+    columns = candidates.upto(4)
+    assert all(len(candidates.upto(s)) < len(candidates.upto(s + 1)) for s in range(4))
     for column in rng.sample(columns, min(len(columns), 600)):
         assert np.array_equal(evaluator.place(column.pointer), column.place_N), column.pointer

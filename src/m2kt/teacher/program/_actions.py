@@ -19,7 +19,8 @@ from m2kt.teacher.program._traces import Ints, Rows, Search, Traces
 
 UNKNOWN_ROW = -1
 MOSTLY_KNOWN = 0.7  # share of rows that a known rule must have to be used again
-RANKED_KNOWN = 24  # rows on which all tuples of pointers are tried
+RANKED_KNOWN = 24  # rows on which tuples of pointers are tried
+FIRST_KNOWN = 6  # rows on which all of them are
 MAX_TUPLES = 40
 COMBINED = {2: 32, 3: 18}  # by arity: cheapest pointers of which every set is tried
 BEAM = 10
@@ -168,11 +169,14 @@ class KnownRule:
         if len(np.unique(written_N)) < 2 or not np.isin(written_N, self._outputs).mean() > MOSTLY_KNOWN:
             return None
         some = np.linspace(0, len(written_N) - 1, min(len(written_N), RANKED_KNOWN)).astype(np.intp)
+        first = some[:: max(1, len(some) // FIRST_KNOWN)]
         shape = [[-1 if i == a else 1 for i in range(self.arity)] for a in range(self.arity)]
-        found = self._look_up([name_CN[:, some].reshape(*shape[a], len(some)) for a in range(self.arity)])
+        found = self._look_up([name_CN[:, first].reshape(*shape[a], len(first)) for a in range(self.arity)])
+        left_TA = np.argwhere(((found == written_N[first]) | (found == UNKNOWN_ROW)).all(-1))
+        found = self._look_up([name_CN[left_TA[:, a]][:, some] for a in range(self.arity)])
         fits = ((found == written_N[some]) | (found == UNKNOWN_ROW)).all(-1)
         fits &= (found != UNKNOWN_ROW).mean(-1) > MOSTLY_KNOWN
-        tuples = [t for t in np.argwhere(fits).tolist() if len(set(t)) == self.arity]
+        tuples = [t for t in left_TA[fits].tolist() if len(set(t)) == self.arity]
         for chosen in sorted(tuples, key=lambda t: sum(columns[c].cost for c in t))[:MAX_TUPLES]:
             output_N = self._look_up([name_CN[c] for c in chosen])
             known_N = output_N != UNKNOWN_ROW
