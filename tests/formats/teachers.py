@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from m2kt_zoo.recipes.common import truth_module
 
 LENGTHS = (2, 3, 4)
@@ -85,7 +87,7 @@ LETTER_LINES = steps_of(LETTERS, " {a} {b} {c}\n", "", " > {c}.")
 PLAIN = steps_of(RELATIONS, " {a} of {b} is {c}", ";", " > {c}.")
 LINES = steps_of(RELATIONS, " {a} of {b} is {c}\n", "", " > {c}.")
 JSON = steps_of(RELATIONS, '["{a}","{b}","{c}"]', ",", ',"{c}"]')
-BOXED = steps_of(NUMBERS[:8], " {a}*{b}={c}", ",", " so \\boxed{{{c}}}")
+BOXED = steps_of(NUMBERS[:8], " {a} of {b} is {c}", ";", " so \\boxed{{{c}}}")
 
 LETTER_FORMATS = {
     "end token": Format("{}:", LETTER_STEPS, "<|end|>", values=tuple(LETTERS), joiner=" "),
@@ -131,7 +133,8 @@ def byte_tokenizer() -> Any:
     backend.decoder = decoders.ByteLevel()
     words = " ".join(truth_module("kinship").RELATIONS)
     corpus = [
-        " ".join(NUMBERS)
+        " "
+        + " ".join(NUMBERS)
         + f" {words} of is"
         + " system user assistant Be short. so lines para num do out <think></think>"
     ] * 20
@@ -210,7 +213,7 @@ def start(name: str, tokenizer: Any) -> Any:
         new_VE.copy_(rows_VE.std() * torch.randn_like(new_VE))
         for i in range(len(tokenizer)):
             text = token_text(tokenizer, i)
-            text = number.get(text.strip(), text)
+            text = text.replace(text.strip(), number.get(text.strip(), text.strip())) if text.strip() else text
             same = old.get(text, old.get(f" {text}"))
             if same is not None:
                 new_VE[i] = rows_VE[same]
@@ -284,11 +287,12 @@ class Made:
 
     def __call__(self, name: str) -> Path:
         path = self.folder / name
-        if not path.exists():
-            if name in STUDENTS:
-                student(path, *STUDENTS[name])
-            else:
-                self._teacher(name)
+        with FileLock(self.folder / f"{TEACHER_OF.get(name, name)}.lock"):
+            if not path.exists():
+                if name in STUDENTS:
+                    student(path, *STUDENTS[name])
+                else:
+                    self._teacher(name)
         return path
 
     def _teacher(self, name: str) -> None:
@@ -317,8 +321,8 @@ TEACHERS: dict[str, tuple[str, Callable[[], Any], dict[str, Format], int, Saved]
             "headers": (["<|eot|>"], "headers"),
         },
     ),
-    "numbered": ("kinship", byte_tokenizer, NUMBERED, 200, {"numbered": (["<|end|>"], None)}),
-    "mark": ("kinship", mark_tokenizer, MARK_FORMATS, 120, {"mark": (["</s>"], None), "inst": (["</s>"], "inst")}),
+    "numbered": ("kinship", byte_tokenizer, NUMBERED, 240, {"numbered": (["<|end|>"], None)}),
+    "mark": ("kinship", mark_tokenizer, MARK_FORMATS, 180, {"mark": (["</s>"], None), "inst": (["</s>"], "inst")}),
 }
 TEACHER_OF = {name: teacher for teacher, made in TEACHERS.items() for name in made[4]}
 STUDENTS = {

@@ -845,6 +845,22 @@ def test_F61_messages(refused: Refused) -> None:
     assert asked.is_that_of(packet.spec) and not spec.is_that_of(packet.spec)
 
 
+def test_F62_forms() -> None:
+    text = 'a 1,234.50 b.\n\n \\boxed{x{y}} {"c": [{"d": 1.50}, "e"]} [7]\nlast: 8th\n'
+    for answer, read in (
+        ("last number", "7"),
+        ("last line", "last: 8th"),
+        ("boxed", "x{y}"),
+        ("json c[0].d", "1.50"),
+        ("json c[-1]", "e"),
+        ("json [0]", "7"),
+        ("json c", None),
+    ):
+        spec = _with_answer(answer).settled(None)
+        assert spec.read_answer(text) == spec.read_answer(text + END + " 9") == read
+        assert spec.read_answer(" " * 4096 + text) is None  # what stands behind the first 4,096 characters is not read
+
+
 def test_a_spec_is_refused_with_the_reason() -> None:
     with pytest.raises(SpecError, match="leave out a leading"):
         ProbeSpec.from_yaml(Packet.load(GOOD).spec.to_yaml().replace("> ?(.+)", ".*> (.+)"))

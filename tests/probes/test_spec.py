@@ -83,7 +83,7 @@ def test_answer_is_read_before_the_stop_string() -> None:
         ("templates: ['{d}:', '{d}:']", "listed twice"),
         ("templates: ['{d']", "single brace"),
         ("answer: '('", "not a regular expression"),
-        ("answer: 'abc'", "needs one group"),
+        ("answer: 'abc'", "regular expression with a group"),
         ("stop: ''", "stop"),
         ("unknown: 1", "unknown"),
         ("slots: {d: {values: [a, a]}}", "distinct"),

@@ -60,6 +60,7 @@ from ._text import encode_units as encode_units
 from ._text import end_token as end_token
 from ._text import leading_space as leading_space
 from ._text import set_end_token as set_end_token
+from ._text import special_names as special_names
 from ._text import special_prefix as special_prefix
 from ._text import text_of as text_of
 from ._text import token_bytes as token_bytes

@@ -23,6 +23,7 @@ from ._forward import attention_patterns, make_head_input_contiguous
 from ._layers import blocks, input_device, width
 from ._names import hub_id_of, licence_of, resolve, snapshot_of
 from ._precision import Dtype, pick_dtype
+from ._text import named_tokens
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -240,13 +241,15 @@ def _tokenizer_class(path: Path) -> str | None:
 def _choose_padding(loaded: LoadedModel) -> None:
     """Padding is masked everywhere, so any existing id is fine; a new token would change the vocabulary."""
     tokenizer: Any = loaded.tokenizer
-    if tokenizer.pad_token_id is not None:
+    rows = _embeddings(loaded)
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < rows:
         loaded.pad_id = int(tokenizer.pad_token_id)
         return
     for name in ("eos_token", "bos_token", "unk_token"):
-        if getattr(tokenizer, f"{name}_id", None) is not None:
+        token = getattr(tokenizer, f"{name}_id", None)
+        if token is not None and token < rows:
             tokenizer.pad_token = getattr(tokenizer, name)
-            loaded.pad_id = int(getattr(tokenizer, f"{name}_id"))
+            loaded.pad_id = int(token)
             loaded.notes.append(f"the tokenizer has no pad token: its {name} pads (masked)")
             break
     else:
@@ -254,21 +257,28 @@ def _choose_padding(loaded: LoadedModel) -> None:
     _log.info("%s: %s", loaded.name, loaded.notes[-1])
 
 
+def _embeddings(loaded: LoadedModel) -> int:
+    return len(cast(Tensor, loaded.model.get_input_embeddings().weight))
+
+
 def _check_vocabulary(loaded: LoadedModel) -> None:
-    rows = len(cast(Tensor, loaded.model.get_input_embeddings().weight))
-    highest = max(loaded.tokenizer.get_vocab().values(), default=-1)
-    if highest >= rows:
+    """Added tokens without an embedding are common, such as one for padding; ordinary ones are a mistake."""
+    rows, named = _embeddings(loaded), set(named_tokens(loaded.tokenizer).values())
+    beyond = [i for i in loaded.tokenizer.get_vocab().values() if i >= rows]
+    if not named.issuperset(beyond):
         raise ModelError(
-            f"{loaded.name}: the tokenizer has ids up to {highest}, the model has {rows} embeddings; "
+            f"{loaded.name}: the tokenizer has ids up to {max(beyond)}, the model has {rows} embeddings; "
             "the tokenizer belongs to another model"
         )
+    if beyond:
+        loaded.notes.append(f"{len(beyond)} added tokens have no embedding: texts that hold them cannot be read")
 
 
 @torch.no_grad()
 def _check_causal(loaded: LoadedModel) -> None:
     """Two rows that differ only in the last token must agree before it. Encoders, also BERT with a head, do not."""
     model = loaded.model
-    rows = len(cast(Tensor, model.get_input_embeddings().weight))
+    rows = _embeddings(loaded)
     ids = torch.zeros(2, 4, dtype=torch.long, device=loaded.device)
     ids[0, -1], ids[1, -1] = min(1, rows - 1), rows - 1
     try:

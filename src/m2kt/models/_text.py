@@ -60,6 +60,12 @@ def named_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     return _vocabulary(tokenizer).named
 
 
+def special_names(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The texts that stand for special tokens."""
+    vocabulary = _vocabulary(tokenizer)
+    return [name for name, token in vocabulary.named.items() if token in vocabulary.special]
+
+
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The token that stands for ``END``: the tokenizer's end-of-text token, unless its model writes another one."""
     return _vocabulary(tokenizer).end

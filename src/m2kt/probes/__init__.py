@@ -9,6 +9,7 @@ from m2kt.probes._fields import ReasoningGym as ReasoningGym
 from m2kt.probes._fields import Slot as Slot
 from m2kt.probes._fields import WeightedTemplate as WeightedTemplate
 from m2kt.probes._longer import longer_specs as longer_specs
+from m2kt.probes._reading import FORMS as FORMS
 from m2kt.probes._spec import SPLITS as SPLITS
 from m2kt.probes._spec import ProbeSpec as ProbeSpec
 from m2kt.probes._spec import Split as Split

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +21,8 @@ from pydantic import (
 
 from m2kt._end import END
 from m2kt.errors import SpecError, explain
-from m2kt.probes._answer import TEXT, compile_answer
 from m2kt.probes._fields import DEFAULT, Chat, ReasoningGym, Slot, Strict, WeightedTemplate
+from m2kt.probes._reading import Read, answer_reader
 from m2kt.probes._template import Prompt, Template
 
 Split = Literal["probing", "rehearsal", "evaluation"]
@@ -56,7 +55,8 @@ class ProbeSpec(Strict):
     answer: str | None = Field(
         default=None,
         description="Regular expression of characters, classes, groups and alternatives; its first group is the"
-        " answer. null: the whole completion.",
+        " answer. Or 'last number', 'last line', 'boxed', 'json PATH', as in 'json steps[-1].out'. null: the whole"
+        " completion.",
     )
     facts: bool = Field(
         default=False,
@@ -70,6 +70,27 @@ class ProbeSpec(Strict):
     max_new_tokens: int | None = Field(
         default=None, gt=0, le=2**31 - 1, description="Longest completion in the teacher's tokens."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_what_ends(cls, data: object) -> object:
+        if isinstance(data, dict) and "stop" not in data:
+            raise ValueError(
+                "stop: expected what ends an answer, got nothing; write stop: null for the model's own end token, or "
+                'the text, such as stop: "\\n"'
+            )
+        return data
+
+    @field_validator("chat", mode="before")
+    @classmethod
+    def _is_a_mapping(cls, chat: object) -> object:
+        unknown = [str(name) for name in chat if name not in Chat.model_fields] if isinstance(chat, dict) else []
+        if unknown or not isinstance(chat, dict | Chat | None):
+            raise ValueError(
+                f"expected system or template or neither, got {unknown[0] if unknown else chat!r}; write chat: {{}} "
+                "for the teacher's own template"
+            )
+        return chat
 
     @field_validator("stop")
     @classmethod
@@ -87,8 +108,7 @@ class ProbeSpec(Strict):
     @field_validator("answer")
     @classmethod
     def _compiles(cls, answer: str | None) -> str | None:
-        if answer is not None:
-            compile_answer(answer)
+        answer_reader(answer)
         return answer
 
     @model_validator(mode="after")
@@ -188,8 +208,8 @@ class ProbeSpec(Strict):
         return [Template(_text(t), self._slot_values) for t in self.held_out]
 
     @cached_property
-    def _answer(self) -> re.Pattern[str]:
-        return compile_answer(self.answer or "(.*)")
+    def _read(self) -> Read:
+        return answer_reader(self.answer)
 
     @cached_property
     def _slot_values(self) -> dict[str, list[str]]:
@@ -329,12 +349,8 @@ class ProbeSpec(Strict):
         return generated[: min(at for end in ends if (at := (generated + END).find(end)) >= 0)]
 
     def read_answer(self, completion: str) -> str | None:
-        """The answer in a completion, or None where the expression does not match."""
-        completion = self.completion_text(completion)
-        if self.answer is None:
-            return completion.strip() or None
-        match = self._answer.search(completion, 0, TEXT)
-        return match.group(1) if match else None
+        """The answer in a completion, or None where the spec's ``answer`` finds none."""
+        return self._read(self.completion_text(completion))
 
 
 def _text(template: str | WeightedTemplate) -> str:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from m2kt.errors import ExtractionError
+from m2kt.packet import WriteRule, leaves
 from m2kt.probes import END, ProbeSpec, Unit
 from m2kt.teacher._edges import spread, where
 from m2kt.teacher._states import Context
@@ -85,14 +86,21 @@ def prototype_contexts(
 
 
 def _written_without_rule(skill: Skill) -> dict[int, list[Context]]:
-    """By symbol: contexts in which it is copied, or a literal where it is never copied."""
+    """By symbol: contexts in which it is copied, or a literal where it is never copied.
+
+    Those behind a leading space that rules write, if there are any: "7" and " 7" may be tokens whose states differ.
+    """
+    written = (leaf for state in skill.program.states for leaf in leaves(state.decision))
+    leads = {leaf.lead for leaf in written if isinstance(leaf, WriteRule)}
     ids = {symbol: i for i, symbol in enumerate(skill.program.symbols)}
     by_kind: dict[str, dict[int, list[Context]]] = {"literal": defaultdict(list), "copy": defaultdict(list)}
     for context, step in _steps(skill):
         symbol = context.sample.units[context.unit].symbol
         if step.kind in by_kind and symbol is not None:
             by_kind[step.kind][ids[symbol]].append(context)
-    return {**by_kind["literal"], **by_kind["copy"]}
+    contexts_of = {**by_kind["literal"], **by_kind["copy"]}
+    alike = {s: [c for c in contexts if c.sample.units[c.unit].lead in leads] for s, contexts in contexts_of.items()}
+    return {symbol: alike[symbol] or contexts for symbol, contexts in contexts_of.items()}
 
 
 def repeat_contexts(stop: str, row_context: Context, words: list[str], rng: random.Random) -> list[Context]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from m2kt.errors import ExtractionError
-from m2kt.models import Completion, has_template, set_end_token
-from m2kt.probes import END, ProbeSpec
+from m2kt.errors import ExtractionError, ModelError
+from m2kt.models import Completion, has_template, set_end_token, special_names
+from m2kt.probes import END, FORMS, ProbeSpec
 from m2kt.teacher._config import ExtractionConfig
 from m2kt.teacher._teacher import Teacher
 
@@ -22,9 +22,13 @@ def settle(teacher: Teacher, config: ExtractionConfig) -> ProbeSpec:
     Of several stops it is the first in the list that the teacher was seen to use.
 
     Raises:
+        ModelError: the teacher has no end token or no chat template, though the spec asks for it, or prompts hold
+            special tokens.
         ExtractionError: the answers come to none of the stops, or the spec's ``answer`` finds nothing in them.
     """
     spec = teacher.spec
+    _check_ends(teacher)
+    _check_text(teacher)
     prompts = spec.sample("probing", LOOKS, seed=config.seed)
     if not prompts:
         return spec  # probing says so
@@ -40,6 +44,28 @@ def settle(teacher: Teacher, config: ExtractionConfig) -> ProbeSpec:
         set_end_token(teacher.tokenizer, used.most_common(1)[0][0])
     teacher.spec = spec.settled(text)
     return teacher.spec
+
+
+def _check_ends(teacher: Teacher) -> None:
+    stops = teacher.spec.stops
+    if None in stops and not teacher.ends.tokens_of(stops.index(None)):
+        raise ModelError(
+            f"expected a model with an end token, for the spec has stop: null, got none in {teacher.loaded.name}; "
+            "write into stop the text that ends its answers, or set eos_token_id in its generation_config.json"
+        )
+
+
+def _check_text(teacher: Teacher) -> None:
+    """Prompts are text: special tokens in them would be read as such, and mean nothing to a student."""
+    spec = teacher.spec
+    shapes = [(i, held) for held in (False, True) for i in range(len(spec.held_out if held else spec.templates))]
+    texts = [*(spec.template_text(i, held) for i, held in shapes), *spec.values]
+    found = next(((name, text) for name in special_names(teacher.tokenizer) for text in texts if name in text), None)
+    if found is not None:
+        raise ModelError(
+            f"expected plain text in templates and slots, got {found[0]!r} in {found[1]!r}, a special token of the "
+            "teacher; write chat: into the spec for a chat model's roles, and stop: for what ends its answers"
+        )
 
 
 def _never_ended(teacher: Teacher, completions: Sequence[Completion]) -> ExtractionError:
@@ -65,8 +91,8 @@ def _check_answer(spec: ProbeSpec, completions: Sequence[Completion]) -> None:
     if all(spec.read_answer(completion.text) is None for completion in completions):
         raise ExtractionError(
             f"expected answers in which answer: {spec.answer!r} finds something, got none of {len(completions)}, such "
-            f"as {_shown(completions[0])}; write an expression whose first group is the answer, or answer: null for "
-            "the whole text"
+            f"as {_shown(completions[0])}; write one of {FORMS}, an expression whose first group is the answer, or "
+            "null for the whole text"
         )
 
 
