@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "spec": spec,
         "broken": "name: [",
         "wrong": spec + "\ncolour: red\n",
+        "endless": re.sub("stop: .*", "", spec),
+        "token": re.sub("stop: .*", "stop: null", spec),
+        "messages": spec + "\nchat: {}\n",
+        "word": re.sub("answer: .*", "answer: last word", spec),
         "settings": "colour: red\n",
         "magic": "detectors: [magic]\n",
         "patterns": "detectors: [patterns]\n",

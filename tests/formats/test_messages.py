@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from m2kt.errors import ExtractionError, M2KTError, ModelError, SpecError
-from m2kt.models import load_causal_lm
+from m2kt.models import load_causal_lm, set_end_token
 from m2kt.pipeline import extract
 from m2kt.probes import END, ProbeSpec
-from m2kt.student import StudentSettings
 from m2kt.student._preflight import check_fitness
 from m2kt.teacher import ExtractionConfig
 from tests.formats.teachers import BYTE_FORMATS, MARK_FORMATS, Made, spec_of
-from tests.packet.samples import sample_packet
+from tests.student.helpers import small_packet
 from tests.tiny import char_tokenizer, save_tiny
 
 CONFIG = ExtractionConfig(probes_per_template=60, scouted_per_template=60, checked_per_template=8, fidelity_prompts=12)
@@ -139,12 +139,25 @@ def test_extraction_says_at_once_what_to_write(mistake: str, made: Made) -> None
     assert [part for part in parts if part not in str(caught.value)] == [], str(caught.value)
 
 
+def ending_by_a_token() -> Any:
+    """A small packet, as of a teacher whose answers end by a token."""
+    packet = small_packet()
+    text = packet.program.model_dump_json(by_alias=True).replace('"\\n"', json.dumps(END))
+    program = packet.program.model_validate_json(text)
+    return replace(packet, program=program, spec=packet.spec.settled(None))
+
+
+def test_a_student_that_ends_by_text_of_an_answer_is_unfit(made: Made) -> None:
+    loaded = load_causal_lm(save_tiny(made.folder / "text-end", "gpt2", char_tokenizer()))
+    point = loaded.tokenizer.convert_tokens_to_ids(".")
+    set_end_token(loaded.tokenizer, point)
+    (reason,) = check_fitness(loaded, ending_by_a_token()).reasons
+    assert "ends by '.'" in reason and "expected an end token that is in no answer" in reason and "set eos" in reason
+    set_end_token(loaded.tokenizer, loaded.tokenizer.convert_tokens_to_ids("<pad>"))
+    assert check_fitness(loaded, ending_by_a_token()).fit
+
+
 def test_a_student_without_an_end_is_unfit(made: Made) -> None:
-    packet = sample_packet()
-    program = packet.program.model_validate_json(
-        packet.program.model_dump_json(by_alias=True).replace('"\\n"', json.dumps(END))
-    )
-    ending = packet.replace(program=program, spec=packet.spec.settled(None))
     loaded = load_causal_lm(save_tiny(made.folder / "no-end", "gpt2", char_tokenizer()))
-    reasons = " ".join(check_fitness(loaded, ending, StudentSettings()).reasons)
+    reasons = " ".join(check_fitness(loaded, ending_by_a_token()).reasons)
     assert "the tokenizer has no end token" in reasons and "set its eos_token" in reasons

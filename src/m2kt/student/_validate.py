@@ -25,12 +25,15 @@ from m2kt.models import (
     decoder,
     encode_prompt,
     encode_units,
+    end_token,
     record,
     text_of,
+    token_text,
     width,
     writing_problem,
 )
 from m2kt.packet import Concepts, Program, Trace
+from m2kt.probes import END
 from m2kt.student._batching import IGNORE, NO_BANK
 from m2kt.student._build import configure, layer_indices
 from m2kt.student._prepare import TrainingInputs
@@ -77,6 +80,10 @@ def validate(loaded: LoadedModel, inputs: TrainingInputs) -> list[FitnessCheck]:
     checks.append(check_literals(tokenizer, inputs.traces, tokenisation))
     if failed(checks):
         return checks
+    if program.stop == END:
+        checks.append(check_end(tokenizer, inputs.traces))
+        if failed(checks):
+            return checks
     max_tokens = context_length(model)
     read_layers, _ = layer_indices(inputs.settings, len(blocks(model)))
     checks += [
@@ -180,6 +187,20 @@ def check_literals(
                 problem_of[unit.text] = _encoding_problem(tokenizer, prefix)
     problems = [(text, problem) for text, problem in problem_of.items() if problem]
     return _round_trip("literals", "cannot write", len(problem_of), problems or [*tokenisation.problems.items()])
+
+
+def check_end(tokenizer: PreTrainedTokenizerBase, traces: Sequence[Trace]) -> FitnessCheck:
+    """The student's end token is no text of an answer: models without one of their own end by a newline."""
+    end = end_token(tokenizer)
+    text = "" if end is None else token_text(tokenizer, end)
+    held = sum(bool(text) and text in "".join(u.text for u in trace.units[trace.n_prompt :]) for trace in traces)
+    return FitnessCheck(
+        name="end",
+        fit=not held,
+        measured=f"this student ends by {text!r}, which {held} of {len(traces)} answers hold" if text else "a token",
+        needed="an end token that is in no answer",
+        advice="set eos_token_id in its generation_config.json to a token that is no text" if held else "",
+    )
 
 
 def _round_trip(name: str, verb: str, n: int, problems: Sequence[tuple[str, str]]) -> FitnessCheck:
