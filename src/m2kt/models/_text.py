@@ -6,7 +6,6 @@ offsets cover a leading space. The bytes of a token are read from the vocabulary
 
 from __future__ import annotations
 
-import json
 import re
 import weakref
 from bisect import bisect_left, bisect_right
@@ -20,6 +19,8 @@ from transformers import PreTrainedTokenizerBase
 
 from m2kt._end import END
 from m2kt.errors import ModelError
+
+from ._byte_level import byte_alphabet, decoder_types
 
 CACHED_TEXTS = 4096  # a tokenizer
 _ANCHORS = ("\n", "a", "0", ".", ";", "A", "|")
@@ -259,8 +260,8 @@ class _Vocabulary:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer_ref = weakref.ref(tokenizer)  # the cache must not keep its tokenizer alive
-        types = _decoder_types(tokenizer)
-        self._byte_level = _byte_alphabet() if "ByteLevel" in types else None
+        types = decoder_types(tokenizer)
+        self._byte_level = byte_alphabet() if "ByteLevel" in types else None
         self._byte_fallback = "ByteFallback" in types
         added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
         self.special = {int(i) for i in tokenizer.all_special_ids} | {i for i, t in added.items() if t.special}
@@ -382,20 +383,3 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> _Vocabulary:
     if vocabulary is None:
         vocabulary = _VOCABULARIES[tokenizer] = _Vocabulary(tokenizer)
     return vocabulary
-
-
-def _decoder_types(tokenizer: PreTrainedTokenizerBase) -> set[str]:
-    """Types of the decoder's components in the tokenizer's JSON."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return set()
-    decoder = json.loads(backend.to_str()).get("decoder") or {}
-    return {part["type"] for part in [decoder, *decoder.get("decoders", [])] if "type" in part}
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Byte of each printable character of byte-level BPE (the published GPT-2 table)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    table = {chr(b): b for b in printable}
-    unprintable = [b for b in range(256) if b not in set(printable)]
-    return table | {chr(256 + i): b for i, b in enumerate(unprintable)}
