@@ -61,7 +61,11 @@ class Case:
     taught: list[str]
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = ["headers"]  # of the same kinds as others
+PARAMS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def case(request: Any, made: Made) -> Case:
     name, how, chat, student = CASES[request.param]
     spec = spec_of(how, None, chat=chat)

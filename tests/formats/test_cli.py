@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -28,6 +29,7 @@ def run(*arguments: object) -> Any:
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_extract_ingest_and_evaluate(made: Made, tmp_path: Path) -> None:
     how = BYTE_FORMATS["chatml"]
     (tmp_path / "truth.py").write_text(f"TABLE = {operation(how.values)!r}\n{TRUTH}")

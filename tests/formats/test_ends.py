@@ -53,7 +53,11 @@ class Case:
     student: LoadedModel
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = ["a special token by its text"]  # of the same kinds as others
+PARAMS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def case(request: Any, made: Made) -> Case:
     from m2kt.pipeline import extract
 

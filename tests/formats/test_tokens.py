@@ -52,7 +52,11 @@ class Case:
     student: LoadedModel
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = ["word marks into merged digits"]  # of the same kinds as others
+PARAMS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def case(request: Any, made: Made, tmp_path_factory: pytest.TempPathFactory) -> Case:
     teacher, how, answer, student = CASES[request.param]
     spec = spec_of(how, None, answer=answer)
