@@ -16,14 +16,17 @@ from m2kt.models import (
     answer_ends,
     encode_chat,
     encode_prompt,
+    end_token,
     generate_greedy,
     load_causal_lm,
+    text_of,
     token_spans,
 )
 from m2kt.packet import Packet
 from m2kt.pipeline import extract
 from m2kt.probes import END, ProbeSpec
-from m2kt.student import StudentSettings, student_chat, train
+from m2kt.student import IGNORE, StudentSettings, labelled_tokens, student_chat, train
+from m2kt.student._preflight import check_fitness
 from m2kt.teacher import ExtractionConfig
 from m2kt_content import ContentAuditor, ContentConfig
 from tests.formats.teachers import (
@@ -160,6 +163,18 @@ def test_the_student_answers_in_its_own_template(case: Case) -> None:
     plain = [encode_prompt(case.student.tokenizer, prompt) for prompt in case.prompts]
     written = generate_greedy(case.student, plain, 160, answer_ends(case.student, None))
     assert [case.spec.completion_text(completion.text) for completion in written] == read
+
+
+def test_a_trained_reader_and_consolidation_see_the_same_rendering(case: Case, made: Made) -> None:
+    name = next(student for teacher, _, _, student in CASES.values() if case.teacher.name.endswith(teacher))
+    fresh = load_causal_lm(made(name))
+    assert check_fitness(fresh, case.packet, StudentSettings(depth="learned")).fit
+    chat, prompt = student_chat(fresh.tokenizer, case.packet.spec), case.prompts[0]
+    ((ids, labels),) = labelled_tokens(fresh, [(prompt, case.taught[0])], chat)
+    asked = encode_prompt(fresh.tokenizer, prompt, chat)
+    assert ids[: len(asked)] == asked and labels[: len(asked)] == [IGNORE] * len(asked)
+    assert labels[len(asked) :] == ids[len(asked) :] and ids[-1] == end_token(fresh.tokenizer)
+    assert text_of(fresh.tokenizer, ids[len(asked) :]) == case.taught[0].removesuffix(END)
 
 
 def test_a_conversation(case: Case) -> None:
