@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from m2kt.models import (
     text_of,
     token_spans,
 )
-from m2kt.packet import Packet
+from m2kt.packet import Packet, ProgramExecutor, decode_outputs, fixed_lookup
 from m2kt.pipeline import extract
-from m2kt.probes import END, ProbeSpec
+from m2kt.probes import END, Chat, ProbeSpec
 from m2kt.student import IGNORE, StudentSettings, labelled_tokens, student_chat, train
 from m2kt.student._preflight import check_fitness
 from m2kt.teacher import ExtractionConfig
@@ -39,6 +39,8 @@ from tests.formats.teachers import (
     mark_tokenizer,
     spec_of,
 )
+from tests.student.helpers import WORDS, Loaded, small_packet
+from tests.tiny import CHARACTERS, tiny_model
 
 CONFIG = ExtractionConfig(
     probes_per_template=150, scouted_per_template=600, checked_per_template=60, fidelity_prompts=90
@@ -117,6 +119,32 @@ def test_spans_leave_out_marks_and_name_special_tokens() -> None:
     ] == ["<s>", "[INST]", " son", " of", "</s>"]
     with pytest.raises(ModelError, match="cannot write"):
         token_spans(tokenizer, ids, "<s>[INST] aunt of</s>")
+
+
+def merging_tokenizer() -> Any:
+    """One token for each character, and one for a colon with a newline behind it."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {"<pad>": 0, "<unk>": 1, **{c: i + 2 for i, c in enumerate(CHARACTERS)}, ":\n": len(CHARACTERS) + 2}
+    backend = Tokenizer(models.BPE(vocabulary, [(":", "\n")], unk_token="<unk>"))
+    backend.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", unk_token="<unk>")
+
+
+def test_a_question_whose_last_token_goes_on_in_the_template_is_answered() -> None:
+    packet, tokenizer = small_packet(WORDS), merging_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n\n{% endfor %}>"
+    loaded = Loaded(tiny_model("llama", len(tokenizer)), tokenizer)
+    asked = replace(packet, spec=packet.spec.model_copy(update={"chat": Chat()}))
+    encoded = encode_prompt(tokenizer, "ant bee:", ChatFormat())
+    assert tokenizer.convert_tokens_to_ids(":\n") in encoded
+    assert check_fitness(loaded, asked).fit
+    loaded.model = train(loaded, asked, StudentSettings(), updates=40).model.eval()
+    execute = ProgramExecutor(packet.program)
+    lookup = fixed_lookup(decode_outputs(packet.program, packet.concepts), packet.program)
+    prompts = packet.spec.sample("evaluation", 8, seed=0)
+    assert ask(loaded, asked.spec, prompts) == [execute(prompt, lookup).completion for prompt in prompts]
 
 
 # -- what travels -----------------------------------------------------------------------------------------------------
