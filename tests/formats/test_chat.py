@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,14 @@ from m2kt.models import (
     answer_ends,
     encode_chat,
     encode_prompt,
-    end_token,
     generate_greedy,
     load_causal_lm,
-    text_of,
     token_spans,
 )
-from m2kt.packet import Packet, ProgramExecutor, decode_outputs, fixed_lookup
+from m2kt.packet import Packet
 from m2kt.pipeline import extract
-from m2kt.probes import END, Chat, ProbeSpec
-from m2kt.student import IGNORE, StudentSettings, labelled_tokens, student_chat, train
-from m2kt.student._preflight import check_fitness
+from m2kt.probes import END, ProbeSpec
+from m2kt.student import StudentSettings, student_chat, train
 from m2kt.teacher import ExtractionConfig
 from m2kt_content import ContentAuditor, ContentConfig
 from tests.formats.teachers import (
@@ -39,8 +36,6 @@ from tests.formats.teachers import (
     mark_tokenizer,
     spec_of,
 )
-from tests.student.helpers import WORDS, Loaded, small_packet
-from tests.tiny import CHARACTERS, tiny_model
 
 CONFIG = ExtractionConfig(
     probes_per_template=150, scouted_per_template=600, checked_per_template=60, fidelity_prompts=90
@@ -121,32 +116,6 @@ def test_spans_leave_out_marks_and_name_special_tokens() -> None:
         token_spans(tokenizer, ids, "<s>[INST] aunt of</s>")
 
 
-def merging_tokenizer() -> Any:
-    """One token for each character, and one for a colon with a newline behind it."""
-    from tokenizers import Tokenizer, decoders, models
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {"<pad>": 0, "<unk>": 1, **{c: i + 2 for i, c in enumerate(CHARACTERS)}, ":\n": len(CHARACTERS) + 2}
-    backend = Tokenizer(models.BPE(vocabulary, [(":", "\n")], unk_token="<unk>"))
-    backend.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", unk_token="<unk>")
-
-
-def test_a_question_whose_last_token_goes_on_in_the_template_is_answered() -> None:
-    packet, tokenizer = small_packet(WORDS), merging_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n\n{% endfor %}>"
-    loaded = Loaded(tiny_model("llama", len(tokenizer)), tokenizer)
-    asked = replace(packet, spec=packet.spec.model_copy(update={"chat": Chat()}))
-    encoded = encode_prompt(tokenizer, "ant bee:", ChatFormat())
-    assert tokenizer.convert_tokens_to_ids(":\n") in encoded
-    assert check_fitness(loaded, asked).fit
-    loaded.model = train(loaded, asked, StudentSettings(), updates=40).model.eval()
-    execute = ProgramExecutor(packet.program)
-    lookup = fixed_lookup(decode_outputs(packet.program, packet.concepts), packet.program)
-    prompts = packet.spec.sample("evaluation", 8, seed=0)
-    assert ask(loaded, asked.spec, prompts) == [execute(prompt, lookup).completion for prompt in prompts]
-
-
 # -- what travels -----------------------------------------------------------------------------------------------------
 def test_the_packet_holds_what_was_asked(case: Case, tmp_path: Path) -> None:
     case.packet.save(tmp_path / "packet")
@@ -191,18 +160,6 @@ def test_the_student_answers_in_its_own_template(case: Case) -> None:
     plain = [encode_prompt(case.student.tokenizer, prompt) for prompt in case.prompts]
     written = generate_greedy(case.student, plain, 160, answer_ends(case.student, None))
     assert [case.spec.completion_text(completion.text) for completion in written] == read
-
-
-def test_a_trained_reader_and_consolidation_see_the_same_rendering(case: Case, made: Made) -> None:
-    name = next(student for teacher, _, _, student in CASES.values() if case.teacher.name.endswith(teacher))
-    fresh = load_causal_lm(made(name))
-    assert check_fitness(fresh, case.packet, StudentSettings(depth="learned")).fit
-    chat, prompt = student_chat(fresh.tokenizer, case.packet.spec), case.prompts[0]
-    ((ids, labels),) = labelled_tokens(fresh, [(prompt, case.taught[0])], chat)
-    asked = encode_prompt(fresh.tokenizer, prompt, chat)
-    assert ids[: len(asked)] == asked and labels[: len(asked)] == [IGNORE] * len(asked)
-    assert labels[len(asked) :] == ids[len(asked) :] and ids[-1] == end_token(fresh.tokenizer)
-    assert text_of(fresh.tokenizer, ids[len(asked) :]) == case.taught[0].removesuffix(END)
 
 
 def test_a_conversation(case: Case) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import ValidationError
 
 from attacks.__main__ import ATTACKS
 from attacks._forge import GOOD, as_directory, edited, good, resign
@@ -34,6 +35,7 @@ from m2kt.packet import (
     Packet,
     Pointer,
     ProgramExecutor,
+    Relation,
     Same,
     Seek,
     Start,
@@ -467,6 +469,35 @@ def test_F36_leaves(refused: Refused) -> None:
 def test_F37_tests(refused: Refused) -> None:
     refused("program-cases-overlap", "program-case-empty", "program-case-beyond", "program-case-of-another-kind")
     refused("program-tests-deep", "program-cases-differ-by-space")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"finds": (0,)}, "a relation has 2 rows, but finds 1 values"),
+        ({"finds": (0, -1)}, "a relation has 2 rows, but finds 2 values"),
+        ({"rows": ((0, 1), (0, 1))}, "a relation has a row twice"),
+        ({"rows": ((0, 1), (1,))}, "a relation of 2 has rows of other lengths"),
+        ({"rows": ((0, 1), (1, 3))}, "a relation of 2 has rows of other lengths, or of symbols that do not exist"),
+        ({"finds": (0, 2)}, "a test expects what its question cannot find"),
+        ({}, None),
+    ],
+)
+def test_F37_relations(change: dict[str, object], message: str | None) -> None:
+    arguments = (Move(of=Here(), by=-1), Move(of=Here(), by=-2))
+    relation = Relation(of=arguments, rows=((0, 1), (1, 0)), finds=(0, 1)).model_copy(update=change)
+    cases = [Case(values=[found], then=WriteLiteral(text="x")) for found in (0, 1)]
+    packet = _with_states(sample_packet(), [State(after=("",), decision=Ask(ask=relation, cases=cases))])
+    if message is None:
+        packet.check()
+    else:
+        with pytest.raises(PacketError, match=message):
+            packet.check()
+
+
+def test_F37_a_relation_has_arguments() -> None:
+    with pytest.raises(ValidationError, match="of"):
+        Relation(of=(), rows=(), finds=())
 
 
 def test_F38_units() -> None:

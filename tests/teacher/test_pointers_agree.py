@@ -19,6 +19,7 @@ from m2kt.packet import (
     Pointer,
     ProgramExecutor,
     Question,
+    Relation,
     Same,
     Seek,
     Start,
@@ -86,6 +87,8 @@ def test_both_readers_find_the_same_place(seed: int) -> None:
     questions: list[Question] = []
     for a, b in zip(pointers[::2], pointers[1::2], strict=True):
         questions += [AskUnit(at=a), Mask(at=a), Equal(at=a, as_=b), Order(at=a, as_=b)]
+        related = [(x, y) for x in range(len(SYMBOLS)) for y in range(len(SYMBOLS)) if rng.random() < 0.7]
+        questions.append(Relation(of=(a, b), rows=tuple(related), finds=tuple(rng.randint(0, 2) for _ in related)))
     evaluator = Evaluator(Search(traces, rows))
     found = [evaluator.place(p) for p in pointers]
     machines, asks = [compile_pointer(p) for p in pointers], [_compile_question(q) for q in questions]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from m2kt.packet import WriteRule, leaves
+from m2kt.packet import Relation, Test, WriteRule, leaves
 from m2kt.probes import ProbeSpec, Slot
 from m2kt.teacher import ExtractionConfig, Skill, compare_rollouts, program_of, refusal
 from m2kt.teacher._contexts import concept_contexts, prototype_contexts
@@ -52,7 +52,7 @@ def columns(prompt: str, swap: bool = False) -> str:
     return ";".join(steps) + ">" + ((str(carry) + digits).lstrip("0") or "0") + "."
 
 
-@pytest.mark.xfail(strict=False, reason="the first digit of a sum without leading zeros becomes a table of its own")
+@pytest.mark.xfail(strict=False, reason="the last line, without leading zeros, needs more answers than this test asks")
 @pytest.mark.parametrize("swap", [False, True])
 def test_addition_is_one_column_shared_by_all_columns_and_lengths(swap: bool) -> None:
     templates = [f"{n * '{d}'}+{n * '{d}'}:" for n in (1, 2, 3, 6)]
@@ -62,6 +62,29 @@ def test_addition_is_one_column_shared_by_all_columns_and_lengths(swap: bool) ->
     coverage, agreed = agreement(probes, skill, lambda p: columns(p, swap))
     assert coverage >= 0.99 and agreed >= 0.99
     assert agreement(probes, skill, lambda p: columns(p, swap), held_out=True) == (1.0, 1.0)
+
+
+def borrowing(prompt: str) -> str:
+    """Schoolbook subtraction. Whether a column borrows is said in words, and is a function of three digits."""
+    a, b = prompt[:-1].split("-")
+    borrow, steps = 0, []
+    for x, y in zip(a[::-1], b[::-1], strict=True):
+        value = int(x) - int(y) - borrow
+        step = f" {x} less {y} less {borrow}"
+        borrow = int(value < 0)
+        steps.append(f"{step}{' is too little' if borrow else ''}: {value % 10} with {borrow}")
+    return ",".join(steps) + "."
+
+
+def test_what_structure_says_may_be_a_function_of_symbols() -> None:
+    templates = [f"{n * '{d}'}-{n * '{d}'}:" for n in (1, 2, 3, 6)]
+    probes = spec({"d": DIGITS}, templates[:3], templates[3:])
+    skill = learn(probes, borrowing)
+    asked = [s.decision.ask for s in skill.program.states if isinstance(s.decision, Test)]
+    relation = next(ask for ask in asked if isinstance(ask, Relation))
+    assert len(relation.of) == 3 and len(relation.rows) == 200
+    assert agreement(probes, skill, borrowing) == (1.0, 1.0)
+    assert agreement(probes, skill, borrowing, held_out=True) == (1.0, 1.0)
 
 
 def maximum(prompt: str) -> str:

@@ -11,7 +11,6 @@ and the bytes of tokens from the tokenizer's vocabulary. Three calls matter:
 from m2kt._libraries import quieten as quieten
 
 from ._chat import ChatFormat as ChatFormat
-from ._chat import cut_by_template as cut_by_template
 from ._chat import encode_chat as encode_chat
 from ._chat import encode_prompt as encode_prompt
 from ._chat import has_template as has_template

@@ -73,14 +73,6 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str, chat: ChatForma
     return plain_prompt(tokenizer, text) if chat is None else list(render(tokenizer, chat, text).ids)
 
 
-def cut_by_template(tokenizer: PreTrainedTokenizerBase, message: str, chat: ChatFormat) -> dict[int, bytes]:
-    """The token in which a message ends and the template goes on, if there is one, with the message's part of it."""
-    rendering = render(tokenizer, chat, message)
-    raw, end = rendering.text.encode(), rendering.start + len(message.encode())
-    spans = zip(rendering.ids, rendering.spans, strict=True)
-    return {token: raw[first:end] for token, (first, last) in spans if first < end < last}
-
-
 def encode_chat(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], n_prompt: int, chat: ChatFormat | None
 ) -> Encoded:

@@ -68,6 +68,7 @@ from m2kt.packet._pointers import Move as Move
 from m2kt.packet._pointers import Order as Order
 from m2kt.packet._pointers import Pointer as Pointer
 from m2kt.packet._pointers import Question as Question
+from m2kt.packet._pointers import Relation as Relation
 from m2kt.packet._pointers import Same as Same
 from m2kt.packet._pointers import Seek as Seek
 from m2kt.packet._pointers import Start as Start
@@ -77,6 +78,7 @@ from m2kt.packet._pointers import Value as Value
 from m2kt.packet._pointers import WriteCopy as WriteCopy
 from m2kt.packet._pointers import WriteLiteral as WriteLiteral
 from m2kt.packet._pointers import WriteRule as WriteRule
+from m2kt.packet._pointers import asked_pointers as asked_pointers
 from m2kt.packet._pointers import leaves as leaves
 from m2kt.packet._policy import TrustedKey as TrustedKey
 from m2kt.packet._policy import TrustPolicy as TrustPolicy

@@ -21,11 +21,13 @@ from ._pointers import (
     Order,
     Pointer,
     Question,
+    Relation,
     Seek,
     Test,
     Unit,
     WriteCopy,
     WriteLiteral,
+    asked_pointers,
 )
 from ._program import Program, state_name
 from ._trace import Rule
@@ -125,7 +127,7 @@ class _Checker:
                 self._cases(step, at)
                 pending += [case.then for case in step.cases]
                 pending += [] if step.otherwise is None else [step.otherwise]
-                found = [step.ask.at, *([] if isinstance(step.ask, Unit | Mask) else [step.ask.as_])]
+                found = list(asked_pointers(step.ask))
             else:
                 found = self._leaf(step, at)
             pointers += sum(self._pointer(pointer, at) for pointer in found)
@@ -154,8 +156,19 @@ class _Checker:
         values = [plain(value) if isinstance(value, str) else value for value in found]
         if len({(type(value), value) for value in values}) != len(values) or not all(c.values for c in test.cases):
             raise PacketError(f"{at}: a test's cases overlap, or one has no values")
+        if isinstance(test.ask, Relation):
+            self._relation(test.ask, at)
         if not all(self._may_be(test.ask, value) for value in values):
             raise PacketError(f"{at}: a test expects what its question cannot find: {values[:8]}")
+
+    def _relation(self, relation: Relation, at: str) -> None:
+        arity, n_symbols = len(relation.of), len(self.program.symbols)
+        if len(relation.finds) != len(relation.rows) or min(relation.finds, default=0) < 0:
+            raise PacketError(f"{at}: a relation has {len(relation.rows)} rows, but finds {len(relation.finds)} values")
+        if len(set(relation.rows)) != len(relation.rows):
+            raise PacketError(f"{at}: a relation has a row twice")
+        if any(len(row) != arity or not all(0 <= s < n_symbols for s in row) for row in relation.rows):
+            raise PacketError(f"{at}: a relation of {arity} has rows of other lengths, or of symbols that do not exist")
 
     def _may_be(self, question: Question, value: object) -> bool:
         if isinstance(question, Unit | Mask):
@@ -163,6 +176,8 @@ class _Checker:
             return known or value is None or isinstance(value, str)
         if isinstance(question, Order):
             return value is None or (type(value) is int and -1 <= value <= 1)
+        if isinstance(question, Relation):
+            return type(value) is int and value in question.finds
         return isinstance(value, bool)
 
     def _pointer(self, pointer: Pointer, at: str) -> int:

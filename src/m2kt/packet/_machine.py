@@ -27,6 +27,7 @@ from ._pointers import (
     Order,
     Pointer,
     Question,
+    Relation,
     Seek,
     Start,
     Test,
@@ -230,6 +231,8 @@ def _unit(tape: Tape, place: Place) -> str | int | None:
 
 
 def _compile_question(question: Question) -> Ask:
+    if isinstance(question, Relation):
+        return _compile_relation(question)
     find = compile_pointer(question.at)
     match question:
         case Mask():
@@ -257,6 +260,17 @@ def _compile_question(question: Question) -> Ask:
             return order
         case _:
             return lambda tape: _unit(tape, find(tape))
+
+
+def _compile_relation(relation: Relation) -> Ask:
+    finds = [compile_pointer(pointer) for pointer in relation.of]
+    table = dict(zip(relation.rows, relation.finds, strict=True))
+
+    def related(tape: Tape) -> Value:
+        names = tuple(_unit(tape, find(tape)) for find in finds)
+        return table.get(names)  # type: ignore[arg-type]  # structure is in no row
+
+    return related
 
 
 def compile_decision(decision: Decision) -> Decide:

@@ -132,7 +132,30 @@ class Order(_Model):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-Question = Annotated[Unit | Mask | Equal | Order, Field(discriminator="ask")]
+class Relation(_Model):
+    """How the symbols at some pointers stand to each other, by a table; null where it has no such row.
+
+    It is a rule whose output is a branch: which of two is larger, whether a sum has a second digit.
+    """
+
+    ask: Literal["relation"] = "relation"
+    of: tuple[Pointer, ...] = Field(min_length=1, description="The arguments.")
+    rows: tuple[tuple[int, ...], ...] = Field(description="Symbol ids of the arguments, by row.")
+    finds: tuple[int, ...] = Field(description="By row: which of the relation's values, a number from 0 on.")
+
+
+Question = Annotated[Unit | Mask | Equal | Order | Relation, Field(discriminator="ask")]
+
+
+def asked_pointers(question: Question) -> tuple[Pointer, ...]:
+    """The pointers of a question."""
+    match question:
+        case Relation():
+            return question.of
+        case Equal() | Order():
+            return (question.at, question.as_)
+        case _:
+            return (question.at,)
 
 
 class WriteLiteral(_Model):

@@ -14,13 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.packet import (
     Decision,
-    Equal,
-    Order,
     Packet,
     Pointer,
     ProgramExecutor,
     Test,
     Trace,
+    asked_pointers,
     compile_pointer,
     fixed_lookup,
     leaves,
@@ -134,8 +133,7 @@ def _tested_units(executor: ProgramExecutor, trace: Trace) -> list[set[int]]:
 
 
 def _asked(test: Test) -> list[Pointer]:
-    ask = test.ask
-    return [ask.at, ask.as_] if isinstance(ask, Equal | Order) else [ask.at]
+    return list(asked_pointers(test.ask))
 
 
 def _tests_before(decision: Decision, leaf: int) -> list[Test]:

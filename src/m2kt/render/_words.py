@@ -18,6 +18,7 @@ from m2kt.packet import (
     Pointer,
     Program,
     Question,
+    Relation,
     Same,
     Seek,
     Start,
@@ -110,6 +111,8 @@ def _kind_text(kind: Kind, program: Program) -> str:
 
 def question_text(question: Question, program: Program) -> str:
     """What a test asks."""
+    if isinstance(question, Relation):
+        return f"how do {' and '.join(pointer_text(p, program) for p in question.of)} stand to each other?"
     at = pointer_text(question.at, program)
     match question:
         case Mask():
@@ -132,6 +135,9 @@ def _value_text(question: Question, value: Value, program: Program) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(question, Relation):
+        like = next(row for row, found in zip(question.rows, question.finds, strict=True) if found == value)
+        return f"as {' and '.join(shown(program.symbols[symbol]) for symbol in like)}"
     if isinstance(question, Order):
         return {-1: "before", 0: "there", 1: "behind"}[int(value)]
     return shown(program.symbols[value]) if isinstance(value, int) else mask_text(value, program)

@@ -119,7 +119,7 @@ def _add_program(config: CALConfig, loaded: LoadedModel, inputs: TrainingInputs)
     config.leads = list(tokenisation.lead_forms)
     config.phases = tokenisation.longest_unit * len(config.leads)
     config.program, config.questions = program_data(program), grammar.data()
-    config.lexicon = lexicon(loaded.tokenizer, vocabulary, program, inputs.packet.spec, grammar).packed()
+    config.lexicon = lexicon(loaded.tokenizer, vocabulary, program, grammar).packed()
     config.gaps = turns_of_roles(loaded.tokenizer)
 
 

@@ -2,10 +2,10 @@
 
     program_of(oracle, spec, config)        # ask, explain, ask again: a Skill
 
-Files, each of which knows those above it: ``_traces`` (arrays and searches), ``_kinds`` (what
-searches stop at), ``_columns`` (candidate pointers), ``_tests`` (questions), ``_trees`` (control), ``_actions`` (copies
-and tables), ``_explain`` (one state), ``_looks`` (loops), ``_induce`` (all states), ``_cut`` (units), ``_skill`` (the
-loop).
+Files, each of which knows those above it: ``_traces`` (arrays and searches), ``_kinds`` (what searches stop at),
+``_candidates`` (their store), ``_columns`` (candidate pointers), ``_tests`` (questions), ``_trees`` (control),
+``_actions`` (copies and tables), ``_state`` (steps of one state), ``_explain`` (its explanation), ``_looks`` (loops),
+``_induce`` (all states), ``_cut`` (units), ``_skill`` (the loop).
 """
 
 from m2kt.teacher.program._induce import Induced as Induced

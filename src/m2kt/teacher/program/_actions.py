@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._pointers import Decision
+from m2kt.packet._pointers import Decision, Relation
 from m2kt.teacher.program._candidates import Column
 from m2kt.teacher.program._evaluate import Evaluator, Looked
 from m2kt.teacher.program._traces import Ints, Rows, Search, Traces
@@ -89,13 +89,21 @@ class Actions:
 
 
 class RuleSearch:
-    """The smallest set of pointers of which the written symbol is a function."""
+    """The smallest set of pointers of which an output, a symbol or a branch, is a function."""
 
-    def __init__(self, traces: Traces, rows: Rows, looked: Looked, columns: Sequence[Column], budget: int) -> None:
+    def __init__(
+        self,
+        traces: Traces,
+        rows: Rows,
+        looked: Looked,
+        columns: Sequence[Column],
+        budget: int,
+        output_N: Ints,
+    ) -> None:
         self.budget = budget  # rows that may contradict
         self.columns: list[Column] = []
         self.names: list[Ints] = []
-        self.written_N = traces.written(rows)
+        self.output_N = output_N
         evaluator = Evaluator(Search(traces, rows), looked)
         for column in columns:
             name_N = evaluator.unit(column.pointer)
@@ -103,9 +111,21 @@ class RuleSearch:
                 self.columns.append(column)
                 self.names.append(name_N)
 
+    def relation(self, max_arity: int) -> Relation | None:
+        """The table of the outputs as a question."""
+        found = self.find(max_arity)
+        if found is None:
+            return None
+        name_NA = np.stack([self.names[self.columns.index(column)] for column in found], 1)
+        row_N = row_numbers(name_NA)
+        first_R = np.unique(row_N, return_index=True)[1]
+        rows = [tuple(row) for row in name_NA[first_R].tolist()]
+        finds = tuple(majority(row_N, self.output_N).tolist())
+        return Relation(of=tuple(c.pointer for c in found), rows=tuple(rows), finds=finds)
+
     def find(self, max_arity: int) -> list[Column] | None:
         """The arguments, or None. Sets are ranked on some of the rows; those that fit are tried on all."""
-        n = len(self.written_N)
+        n = len(self.output_N)
         some = np.linspace(0, n - 1, min(n, RANKED_ROWS)).astype(np.intp)
         beam: list[tuple[int, ...]] = [()]
         seen: set[tuple[int, ...]] = set()
@@ -136,15 +156,15 @@ class RuleSearch:
 
     def _supported(self, n: int, size: int) -> bool:
         """Whether enough rows of the table were seen again to tell it from chance, and from a table of all rows."""
-        chance = float(np.unique(self.written_N, return_counts=True)[1].max() / n)
+        chance = float(np.unique(self.output_N, return_counts=True)[1].max() / n)
         bits = (n - size) * max(0.05, -np.log2(min(0.95, chance)))
         return n - size >= max(LEAST_REPEATED, LEAST_SHARE * size) and bits >= RULE_BITS
 
     def _contradictions(self, chosen: tuple[int, ...], rows: NDArray[np.intp]) -> tuple[int, int]:
         """Rows that differ from the commonest output of their arguments, and the number of arguments' values."""
-        row_N, written_N = row_numbers(np.stack([self.names[i][rows] for i in chosen], 1)), self.written_N[rows]
-        commonest_R = majority(row_N, written_N)
-        return int((commonest_R[row_N] != written_N).sum()), len(commonest_R)
+        row_N, output_N = row_numbers(np.stack([self.names[i][rows] for i in chosen], 1)), self.output_N[rows]
+        commonest_R = majority(row_N, output_N)
+        return int((commonest_R[row_N] != output_N).sum()), len(commonest_R)
 
 
 class KnownRule:

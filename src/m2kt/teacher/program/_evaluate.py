@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Answer, Back, Count, Here, Move, Pointer, Seek, Start, plain
-from m2kt.packet._pointers import Decision, Equal, Leaf, Mask, Order, Question, Test
+from m2kt.packet._pointers import Decision, Equal, Leaf, Mask, Order, Question, Relation, Test
 from m2kt.probes import MASK
 from m2kt.teacher.program._traces import NONE, Ints, Search
 
@@ -73,6 +73,10 @@ class Evaluator:
                 place_N, of_N = self.place(question.at), self.place(question.as_)
                 known_N = (place_N >= 0) & (of_N >= 0)
                 return np.asarray(~known_N if value is None else known_N & (np.sign(place_N - of_N) == value))
+            case Relation():
+                table = dict(zip(question.rows, question.finds, strict=True))
+                name_NA = np.stack([self.unit(pointer) for pointer in question.of], 1)
+                return np.array([table.get(tuple(row)) == value for row in name_NA.tolist()], dtype=bool)
             case Mask():
                 name_N = self.unit(question.at)
                 if isinstance(value, str) and value.startswith(MASK):

@@ -8,18 +8,18 @@ Letters: N rows, C columns, A arguments, S symbols, X actions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._pointers import Decision, Pointer, WriteCopy, WriteLiteral, WriteRule
-from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch, majority, row_numbers
+from m2kt.packet._pointers import Case, Decision, Pointer, Test, WriteCopy, WriteLiteral, WriteRule
+from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch
 from m2kt.teacher.program._candidates import Column, cheapest_first
 from m2kt.teacher.program._columns import Columns
-from m2kt.teacher.program._evaluate import Evaluator, Looked
+from m2kt.teacher.program._state import StateRows
 from m2kt.teacher.program._tests import Questions
-from m2kt.teacher.program._traces import Rows, Search, Traces
+from m2kt.teacher.program._traces import Ints, Search
 from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, write_tree
 
 SAMPLE = 280  # rows on which explanations are looked for; they are checked on all
@@ -33,6 +33,8 @@ LEAST_FITTING = 0.08  # share of rows that an action of a tree must fit
 MAX_EXTRA_LEAVES = 3  # of a light explanation, beside one for each mask
 MAX_ARITY = 4
 MAX_KNOWN_ARGUMENTS = 40  # of a rule that is known
+MAX_RELATED = 24  # columns of which a table may say what mask is written
+MAX_RELATED_ARITY = 3
 MAX_ARGUMENTS = 90  # columns that may be arguments
 PLAIN_COST = 3.0  # of a question, up to which farther pointers are not tried
 MAX_CONTROL_LEAVES = 48
@@ -46,63 +48,6 @@ class Explained:
 
     decision: Decision
     wrong: NDArray[np.intp]
-
-
-@dataclass
-class StateRows:
-    """All steps of one state."""
-
-    traces: Traces
-    rows: Rows
-    masks: list[str]  # written
-    looked: Looked = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.written_N = self.traces.written(self.rows)
-        self.lead_N = self.traces.lead_MU[self.rows.trace_N, self.rows.here_N]
-        self.labels = sorted(set(self.masks))
-        self.number = {m: i for i, m in enumerate(self.labels)}
-        self.label_N = np.array([self.number[m] for m in self.masks], dtype=np.int32)
-        self.is_symbol_L = [self._writes_symbol(i) for i in range(len(self.labels))]
-        self.all = Evaluator(Search(self.traces, self.rows), self.looked)
-
-    def _writes_symbol(self, label: int) -> bool:
-        index = int((self.label_N == label).argmax())
-        return bool(self.written_N[index] < self.traces.n_symbols)
-
-    def wrong(self, decision: Decision) -> NDArray[np.intp]:
-        """The rows for which a decision writes something else than the teacher."""
-        wrong: list[NDArray[np.intp]] = []
-        for leaf, rows in self.all.leaves(decision, np.arange(len(self.rows))):
-            if not len(rows):
-                continue
-            match leaf:
-                case None:
-                    wrong.append(rows)
-                case WriteLiteral():
-                    if leaf.symbol is None:
-                        fits_N = self.label_N[rows] == self.number.get(leaf.text, -1)
-                    else:
-                        fits_N = (self.written_N[rows] == leaf.symbol) & self._leads(leaf.lead, rows)
-                    wrong.append(rows[~fits_N])
-                case WriteCopy():
-                    name_N = self.all.unit(leaf.source)
-                    wrong.append(rows[(name_N[rows] != self.written_N[rows]) | ~self._leads(leaf.lead, rows)])
-                case WriteRule():
-                    wrong.append(rows[~self._rule_fits(leaf, rows)])
-        return np.sort(np.concatenate(wrong)) if wrong else np.empty(0, dtype=np.intp)
-
-    def _leads(self, lead: str, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Rows whose unit has this leading space."""
-        return self.lead_N[rows] == (lead == " ")  # type: ignore[no-any-return]
-
-    def _rule_fits(self, leaf: WriteRule, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        argument_NA = np.stack([self.all.unit(s)[rows] for s in leaf.sources], 1)
-        known_N = ((argument_NA >= 0) & (argument_NA < self.traces.n_symbols)).all(1)
-        written_N = self.written_N[rows]
-        fits_N = known_N & (written_N < self.traces.n_symbols)
-        row_N = row_numbers(argument_NA)
-        return np.asarray(fits_N & (majority(row_N, written_N)[row_N] == written_N))
 
 
 @dataclass
@@ -250,10 +195,25 @@ class _Attempt:
             limit = len(contents) if stage < 2 else len(contents) + MAX_EXTRA_LEAVES
             if heavy and stage > 1:
                 limit = MAX_CONTROL_LEAVES
+            if stage == 2:
+                related = self._related(contents)
+                if related is not None:
+                    return related
             tree = Grower(questions, leaf, entropy_saved(questions, onehot_NL), limit).grow(np.arange(len(self.rows)))
             if tree is not None and (stage > 1 or tree_cost(tree, questions) <= PLAIN_COST * (len(contents) - 1)):
                 return write_tree(tree, questions, contents.__getitem__)
         return None
+
+    def _related(self, contents: dict[int, Decision]) -> Decision | None:
+        """Which mask is written, by how some symbols stand to each other."""
+        upto, every = self.columns.upto(1), np.arange(len(self.state.rows))
+        if len(every) > RULE_ROWS:
+            every = self.explainer.rng.permutation(len(every))[:RULE_ROWS]
+        columns = [upto[c] for c in self._arguments(np.arange(len(self.rows)), 1)[:MAX_RELATED]]
+        found = self._table(every, columns, self.state.label_N[every]).relation(MAX_RELATED_ARITY)
+        if found is None:
+            return None
+        return Test(ask=found, cases=[Case(values=[v], then=contents[v]) for v in sorted(set(found.finds))])
 
     # -- content ----------------------------------------------------------------------------------------------------
     def _content(self, rows: NDArray[np.intp], lead: str, heavy: bool) -> Decision | None:
@@ -297,7 +257,14 @@ class _Attempt:
         return WriteCopy(source=self.explainer.equal[0], lead=lead)
 
     def _clauses(
-        self, rows: NDArray[np.intp], lead: str, stage: int, max_clauses: int, *, literals: bool, rule: int = 0
+        self,
+        rows: NDArray[np.intp],
+        lead: str,
+        stage: int,
+        max_clauses: int,
+        *,
+        literals: bool,
+        rule: int = 0,
     ) -> Decision | None:
         """A decision list: as long as no pointer is right on all rows left, ask what sets most of them apart.
 
@@ -360,15 +327,19 @@ class _Attempt:
         every = np.flatnonzero(self.state.label_N == label)
         if len(every) > RULE_ROWS:
             every = every[self.explainer.rng.permutation(len(every))[:RULE_ROWS]]
-        budget = int(self.explainer.budget * len(every))
-        looked = {s: [p[every] for p in places] for s, places in self.state.looked.items()}
         every_column = self.columns.upto(stage)
         columns = [every_column[c] for c in self._arguments(rows, stage)]
-        found = RuleSearch(self.traces, self.state.rows.take(every), looked, columns, budget).find(max_arity)
+        found = self._table(every, columns, self.state.written_N[every]).find(max_arity)
         if found is None:
             return None
         self.explainer.rules.append(len(found))
         return WriteRule(rule=len(self.explainer.rules) - 1, sources=[c.pointer for c in found], lead=lead)
+
+    def _table(self, every: NDArray[np.intp], columns: list[Column], output_N: Ints) -> RuleSearch:
+        """The search for the arguments of a table that has these outputs on these rows of the state."""
+        budget = int(self.explainer.budget * len(every))
+        looked = {s: [p[every] for p in places] for s, places in self.state.looked.items()}
+        return RuleSearch(self.traces, self.state.rows.take(every), looked, columns, budget, output_N)
 
     def _known(self, rows: NDArray[np.intp], lead: str) -> WriteRule | None:
         """A rule that explains another state."""

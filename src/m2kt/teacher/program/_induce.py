@@ -13,9 +13,10 @@ from m2kt.packet import Rule
 from m2kt.packet._pointers import Decision, Pointer, Test, WriteCopy, WriteRule, leaves
 from m2kt.packet._program import Program, State
 from m2kt.teacher.program._evaluate import Looked
-from m2kt.teacher.program._explain import Effort, Explained, Explainer, StateRows
+from m2kt.teacher.program._explain import Effort, Explained, Explainer
 from m2kt.teacher.program._kinds import kinds_of
 from m2kt.teacher.program._looks import Looks, Way, ways
+from m2kt.teacher.program._state import StateRows
 from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Traces
 
 MAX_SEARCHES = 30  # heavy ones, of one induction
