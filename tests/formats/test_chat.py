@@ -61,7 +61,7 @@ class Case:
     taught: list[str]
 
 
-SLOW = ["headers"]  # of the same kinds as others
+SLOW = ["headers", "inst"]  # of the same kinds as others
 PARAMS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
 
 

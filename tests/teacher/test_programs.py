@@ -39,29 +39,28 @@ def agreement(
     return found.coverage, found.agreement
 
 
-def columns(prompt: str, swap: bool = False) -> str:
-    """Schoolbook addition; with ``swap`` the digits 3 and 7 are exchanged in the written sums."""
+def swapped(prompt: str) -> str:
+    """Schoolbook addition with the digits 3 and 7 exchanged in the written sums."""
     a, b = prompt[:-1].split("+")
     carry, steps, digits = 0, [], ""
     for x, y in zip(a[::-1], b[::-1], strict=True):
         total = int(x) + int(y) + carry
         ones = str(total % 10)
-        ones = {"3": "7", "7": "3"}.get(ones, ones) if swap else ones
+        ones = {"3": "7", "7": "3"}.get(ones, ones)
         steps.append(f"{x}+{y}+{carry}={total // 10}{ones}")
         digits, carry = ones + digits, total // 10
     return ";".join(steps) + ">" + ((str(carry) + digits).lstrip("0") or "0") + "."
 
 
 @pytest.mark.xfail(strict=False, reason="the last line, without leading zeros, needs more answers than this test asks")
-@pytest.mark.parametrize("swap", [False, True])
-def test_addition_is_one_column_shared_by_all_columns_and_lengths(swap: bool) -> None:
+def test_addition_is_one_column_shared_by_all_columns_and_lengths() -> None:
     templates = [f"{n * '{d}'}+{n * '{d}'}:" for n in (1, 2, 3, 6)]
     probes = spec({"d": DIGITS}, templates[:3], templates[3:])
-    skill = learn(probes, lambda p: columns(p, swap))
+    skill = learn(probes, swapped)
     assert sorted((r.arity, len(r.rows)) for r in skill.program.rules) == [(3, 200), (3, 200)]
-    coverage, agreed = agreement(probes, skill, lambda p: columns(p, swap))
+    coverage, agreed = agreement(probes, skill, swapped)
     assert coverage >= 0.99 and agreed >= 0.99
-    assert agreement(probes, skill, lambda p: columns(p, swap), held_out=True) == (1.0, 1.0)
+    assert agreement(probes, skill, swapped, held_out=True) == (1.0, 1.0)
 
 
 def borrowing(prompt: str) -> str:
@@ -147,9 +146,9 @@ def test_going_on_and_ending_with_words_is_structure() -> None:
 
 
 @pytest.mark.xfail(strict=False, reason="slips become tables with more arguments")
-@pytest.mark.parametrize("rate", [0.005, 0.01])
-def test_rules_are_found_in_a_noisy_teacher(rate: float) -> None:
+def test_rules_are_found_in_a_noisy_teacher() -> None:
     """The program is that of the noiseless teacher: no table learns an error."""
+    rate = 0.01
     perfect = folding(table(LETTERS, 9))
     probes = spec({"x": LETTERS}, ["{x} {x} {x}:", "{x} {x} {x} {x}:"])
     skill = learn(probes, noisy(perfect, rate), slips=2 * rate)
