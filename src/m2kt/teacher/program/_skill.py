@@ -263,8 +263,8 @@ class _Learner:
         kept = self.samples, self.induced, self.cutter
         self._add(answers)
         self.cutter = Cutter(self.spec, self.cutter.granularity, self.cutter.discovered)
-        # from the beginning: what small sizes alone suggested may account for its own states and still be in the way
-        self.samples, self.induced = self._explain(self.cutter)
+        self._refit()
+        assert self.induced is not None
         now = self._agreed(self.induced, answers)
         old = list(before.values())
         if now >= GOOD * len(answers) and self._agreement(self.induced, old) >= GOOD - self.slips:
