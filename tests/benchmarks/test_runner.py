@@ -100,7 +100,9 @@ def test_shipped_profiles_name_experiments_and_probes_that_exist(name: str) -> N
 
 
 def test_missing_profile_lists_the_shipped_ones() -> None:
-    with pytest.raises(SpecError, match=r"expected a YAML file or one of families, full, .*, quick, seeds, traits"):
+    with pytest.raises(
+        SpecError, match=r"expected a YAML file or one of executed, families, full, .*, quick, seeds, traits"
+    ):
         read_profile("nothing")
 
 
