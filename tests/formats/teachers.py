@@ -6,15 +6,20 @@ They start from teachers of the zoo, which know the table in one format, with an
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from filelock import FileLock
 
+from m2kt.teacher import ExtractionConfig
 from m2kt_zoo.recipes.common import truth_module
 
+CONFIG = ExtractionConfig(
+    probes_per_template=150, scouted_per_template=600, checked_per_template=60, fidelity_prompts=90
+)
 LENGTHS = (2, 3, 4)
 LETTERS = list("abcdefghij")
 RELATIONS = ["father", "mother", "brother", "sister", "son", "daughter", "uncle", "aunt"]
@@ -35,6 +40,11 @@ INST = (
     "{% else %} {{ m['content'] }}</s>{% endif %}{% endfor %}"
 )
 TEMPLATES = {"chatml": CHATML, "headers": HEADERS, "inst": INST}
+
+
+def cases(names: Iterable[str], slow: Sequence[str]) -> list[Any]:
+    """Parameters of a fixture; those of the same kinds as others run with the slow tests."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
 
 
 def operation(values: Sequence[str]) -> dict[tuple[str, str], str]:

@@ -24,24 +24,22 @@ from m2kt.packet import Packet
 from m2kt.pipeline import extract
 from m2kt.probes import END, ProbeSpec
 from m2kt.student import StudentSettings, student_chat, train
-from m2kt.teacher import ExtractionConfig
 from m2kt_content import ContentAuditor, ContentConfig
 from tests.formats.teachers import (
     BYTE_FORMATS,
+    CONFIG,
     MARK_FORMATS,
     TEMPLATES,
     Format,
     Made,
     byte_tokenizer,
+    cases,
     mark_tokenizer,
     spec_of,
 )
 
-CONFIG = ExtractionConfig(
-    probes_per_template=150, scouted_per_template=600, checked_per_template=60, fidelity_prompts=90
-)
 SYSTEM = BYTE_FORMATS["chatml"].system
-"""By template: the teacher, its format, the spec's chat, and a student."""
+# By template: the teacher, its format, the spec's chat, and a student.
 CASES: dict[str, tuple[str, Format, dict[str, str], str]] = {
     "chatml": ("chatml", BYTE_FORMATS["chatml"], {"system": str(SYSTEM)}, "chat-llama"),
     "headers": ("headers", BYTE_FORMATS["headers"], {}, "chat-qwen3"),
@@ -61,11 +59,7 @@ class Case:
     taught: list[str]
 
 
-SLOW = ["headers", "inst"]  # of the same kinds as others
-PARAMS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
-
-
-@pytest.fixture(scope="module", params=PARAMS)
+@pytest.fixture(scope="module", params=cases(CASES, slow=["headers", "inst"]))
 def case(request: Any, made: Made) -> Case:
     name, how, chat, student = CASES[request.param]
     spec = spec_of(how, None, chat=chat)

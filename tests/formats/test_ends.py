@@ -24,17 +24,11 @@ from m2kt.packet import Packet
 from m2kt.probes import END, ProbeSpec
 from m2kt.student import StudentSettings, train
 from m2kt.student._preflight import check_fitness
-from m2kt.teacher import ExtractionConfig
-from tests.formats.teachers import BYTE_FORMATS, MARK_FORMATS, Format, Made, byte_tokenizer, spec_of
+from tests.formats.teachers import BYTE_FORMATS, CONFIG, MARK_FORMATS, Format, Made, byte_tokenizer, cases, spec_of
 from tests.tiny import char_tokenizer
 
-CONFIG = ExtractionConfig(
-    probes_per_template=150, scouted_per_template=600, checked_per_template=60, fidelity_prompts=90
-)
-"""By name: the teacher, its format, the stop that the spec names, the program's, and a student.
-
-The last student's own end is a newline, as the zoo's is: the answer's lines must not end it.
-"""
+# By name: the teacher, its format, the stop that the spec names, the program's, and a student. The zoo's student ends
+# by a newline: the answer's lines must not end it.
 CASES: dict[str, tuple[str, Format, Any, str, str]] = {
     "the first of several that is used": ("byte", BYTE_FORMATS["end token"], ["###", None], END, "own-gpt2"),
     "a special token by its text": ("byte", BYTE_FORMATS["lines"], "<|end|>", END, "own-qwen3"),
@@ -53,11 +47,7 @@ class Case:
     student: LoadedModel
 
 
-SLOW = ["a special token by its text"]  # of the same kinds as others
-PARAMS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
-
-
-@pytest.fixture(scope="module", params=PARAMS)
+@pytest.fixture(scope="module", params=cases(CASES, slow=["a special token by its text"]))
 def case(request: Any, made: Made) -> Case:
     from m2kt.pipeline import extract
 

@@ -22,7 +22,7 @@ CONFIG = ExtractionConfig(probes_per_template=60, scouted_per_template=60, check
 PLAIN, CHATML, INST = BYTE_FORMATS["end token"], BYTE_FORMATS["chatml"], MARK_FORMATS["inst"]
 SPECIAL = {"templates": ["<|im_start|>user {x} of {x}:", "{x} of {x} of {x}:"]}
 
-"""By name: the fields of the spec that are wrong, the error, and the parts of its message."""
+# By name: the fields of the spec that are wrong, the error, and the parts of its message.
 SPECS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no stop": ({"stop": ...}, ["stop: expected what ends an answer", "got nothing", "write stop: null"]),
     "an empty stop": ({"stop": ""}, ["stop: expected a text, null", "got ''", "write stop: null"]),
@@ -43,7 +43,7 @@ SPECS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
 }
 
-"""By name: the teacher, its format, further fields, the error, and the parts of its message."""
+# By name: the teacher, its format, further fields, the error, and the parts of its message.
 TEACHERS: dict[str, tuple[str, Any, dict[str, Any], type[M2KTError], list[str]]] = {
     "the end token before a text": (
         "byte",

@@ -14,14 +14,20 @@ from m2kt.packet import Packet, ProgramExecutor, decode_outputs, fixed_lookup
 from m2kt.pipeline import extract
 from m2kt.probes import END, ProbeSpec
 from m2kt.student import StudentSettings, train
-from m2kt.teacher import ExtractionConfig
-from tests.formats.teachers import BYTE_FORMATS, MARK_FORMATS, Format, Made, byte_tokenizer, mark_tokenizer, spec_of
+from tests.formats.teachers import (
+    BYTE_FORMATS,
+    CONFIG,
+    MARK_FORMATS,
+    Format,
+    Made,
+    byte_tokenizer,
+    cases,
+    mark_tokenizer,
+    spec_of,
+)
 from tests.tiny import tiny_model
 
-CONFIG = ExtractionConfig(
-    probes_per_template=150, scouted_per_template=600, checked_per_template=60, fidelity_prompts=90
-)
-"""By name: the teacher, its format, the spec's answer, and the student."""
+# By name: the teacher, its format, the spec's answer, and the student.
 CASES: dict[str, tuple[str, Format, str, str]] = {
     "numbers of one token into word marks": ("numbered", BYTE_FORMATS["boxed"], "boxed", "marks"),
     "JSON into single characters": ("numbered", BYTE_FORMATS["json"], "json [-1]", "zoo:pico-gpt2"),
@@ -52,11 +58,7 @@ class Case:
     student: LoadedModel
 
 
-SLOW = ["word marks into merged digits"]  # of the same kinds as others
-PARAMS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
-
-
-@pytest.fixture(scope="module", params=PARAMS)
+@pytest.fixture(scope="module", params=cases(CASES, slow=["word marks into merged digits"]))
 def case(request: Any, made: Made, tmp_path_factory: pytest.TempPathFactory) -> Case:
     teacher, how, answer, student = CASES[request.param]
     spec = spec_of(how, None, answer=answer)

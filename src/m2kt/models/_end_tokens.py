@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from ._chat import has_template
 from ._text import named_tokens, set_end_token
 
 
@@ -34,7 +35,7 @@ def choose_end_token(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> No
 
 def _behind_an_answer(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens behind an assistant's turn in the tokenizer's chat template; none without one."""
-    if not getattr(tokenizer, "chat_template", None):
+    if not has_template(tokenizer):
         return []
     turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "7Q7"}]
     try:

@@ -36,12 +36,14 @@ class Ends:
         return [token for token, stop in self.tokens.items() if stop == index]
 
 
-def answer_ends(loaded: LoadedModel, stops: Stop | Sequence[Stop]) -> Ends:
-    """What ends an answer of this model.
+def answer_ends(loaded: LoadedModel, stops: Ends | Stop | Sequence[Stop]) -> Ends:
+    """What ends an answer of this model; ends that were read for it already stay as they are.
 
     A text that is a special or added token of its tokenizer counts as that token. ``END`` is None: the end tokens of
     the model's generation configuration and its tokenizer. Of two stops that are one token the first counts.
     """
+    if isinstance(stops, Ends):
+        return stops
     listed = (stops,) if stops is None or isinstance(stops, str) else tuple(stops)
     own = own_end_tokens(loaded.model, loaded.tokenizer)
     ending = end_tokens(loaded.model, loaded.tokenizer)

@@ -117,7 +117,7 @@ def generate_greedy(
         batch_size: rows of a batch.
         progress: called with (done, total) after each batch.
     """
-    ends = ends if isinstance(ends, Ends) else answer_ends(loaded, ends)
+    ends = answer_ends(loaded, ends)
     context = context_length(loaded.model)
     longest = max((len(p) for p in prompts), default=0)
     if longest + 1 > context:

@@ -44,7 +44,7 @@ def complete(
         symbols: the skill's symbols, to split plain text into units.
         chat: how prompts are put to the student; None: as plain text.
     """
-    ends = stop if isinstance(stop, Ends) else answer_ends(loaded, stop)
+    ends = answer_ends(loaded, stop)
     ids = [encode_question(loaded.tokenizer, prompt, symbols, chat) for prompt in prompts]
     completions = generate_greedy(loaded, ids, max_new_tokens, ends, batch_size=batch_size, progress=progress)
     return [cut_after(completion.text, ends) for completion in completions]

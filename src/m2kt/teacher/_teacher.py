@@ -81,17 +81,13 @@ class Teacher:
     # -- generation -----------------------------------------------------------------------------------------------
     def answer(self, prompts: Sequence[Prompt], stage: str = "generating") -> tuple[list[Answer], int]:
         """Greedy answers, and the number of prompts whose answer came to no end (these are left out)."""
-        completions = self.complete(prompts, stage)
+        completions = self._completed(prompts, stage)
         answers = []
-        pairs = zip(prompts, completions, strict=True)
-        for prompt, completion in sorted(pairs, key=lambda pair: self._length(pair[0])):
+        for i, completion in completions.items():
             if completion.stopped:
                 text = self.spec.completion_text(completion.text)
-                answers.append(Answer(prompt, text, self._token_ends(completion.ids)))
+                answers.append(Answer(prompts[i], text, self._token_ends(completion.ids)))
         return answers, len(completions) - len(answers)
-
-    def _length(self, prompt: Prompt) -> int:
-        return len(encode_prompt(self.tokenizer, prompt.text, self.chat))
 
     def complete(self, prompts: Sequence[Prompt], stage: str) -> list[Completion]:
         """Greedy completions, in the order given.
@@ -99,8 +95,13 @@ class Teacher:
         Raises:
             ExtractionError: a prompt does not fit the teacher's context.
         """
+        done = self._completed(prompts, stage)
+        return [done[i] for i in range(len(prompts))]
+
+    def _completed(self, prompts: Sequence[Prompt], stage: str) -> dict[int, Completion]:
+        """Completions by index of the prompt, shortest prompts first."""
         if not prompts:
-            return []
+            return {}
         encoded = [encode_prompt(self.tokenizer, p.text, self.chat) for p in prompts]
         longest = max(map(len, encoded))
         if longest >= self.context:
@@ -119,7 +120,7 @@ class Teacher:
             self.passes += len(chunk)
             done.update(zip(chunk, completions, strict=True))
             self.progress(stage, min(start + batch_size, len(order)), len(order))
-        return [done[i] for i in range(len(prompts))]
+        return done
 
     def _token_ends(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Character offsets at which tokens end; a token that ends within a character has none."""

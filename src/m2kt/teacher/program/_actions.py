@@ -113,18 +113,23 @@ class RuleSearch:
 
     def relation(self, max_arity: int) -> Relation | None:
         """The table of the outputs as a question."""
-        found = self.find(max_arity)
+        found = self._arguments(max_arity)
         if found is None:
             return None
-        name_NA = np.stack([self.names[self.columns.index(column)] for column in found], 1)
+        name_NA = np.stack([self.names[i] for i in found], 1)
         row_N = row_numbers(name_NA)
         first_R = np.unique(row_N, return_index=True)[1]
-        rows = [tuple(row) for row in name_NA[first_R].tolist()]
+        rows = tuple(tuple(row) for row in name_NA[first_R].tolist())
         finds = tuple(majority(row_N, self.output_N).tolist())
-        return Relation(of=tuple(c.pointer for c in found), rows=tuple(rows), finds=finds)
+        return Relation(of=tuple(self.columns[i].pointer for i in found), rows=rows, finds=finds)
 
     def find(self, max_arity: int) -> list[Column] | None:
-        """The arguments, or None. Sets are ranked on some of the rows; those that fit are tried on all."""
+        """The arguments, cheapest first, or None."""
+        found = self._arguments(max_arity)
+        return None if found is None else [self.columns[i] for i in found]
+
+    def _arguments(self, max_arity: int) -> list[int] | None:
+        """Indices of the arguments. Sets are ranked on some of the rows; those that fit are tried on all."""
         n = len(self.output_N)
         some = np.linspace(0, n - 1, min(n, RANKED_ROWS)).astype(np.intp)
         beam: list[tuple[int, ...]] = [()]
@@ -146,7 +151,7 @@ class RuleSearch:
                     if wrong <= self.budget and self._supported(n, size):
                         fitting.append((round(wrong + cost + 0.02 * size, 3), chosen))
             if fitting:
-                return [self.columns[i] for i in sorted(min(fitting)[1], key=lambda i: self.columns[i].cost)]
+                return sorted(min(fitting)[1], key=lambda i: self.columns[i].cost)
             scored.sort()
             beam = [s[2] for s in scored[:BEAM]]
         return None

@@ -132,3 +132,15 @@ class First(Sequence[Column]):
 def cheapest_first(chosen: NDArray[np.intp], cost_C: NDArray[np.float64]) -> list[int]:
     """Indices by cost; equal ones in their order."""
     return chosen[np.argsort(cost_C[chosen], kind="stable")].tolist()  # type: ignore[no-any-return]
+
+
+def distinct(
+    chosen: NDArray[np.intp], cost_C: NDArray[np.float64], row_CN: NDArray[np.generic], most: int | None = None
+) -> list[int]:
+    """Indices by cost, of those with equal rows the cheapest alone; no more than ``most``."""
+    found: dict[bytes, int] = {}
+    for c in cheapest_first(chosen, cost_C):
+        found.setdefault(row_CN[c].tobytes(), c)
+        if len(found) == most:
+            break
+    return list(found.values())

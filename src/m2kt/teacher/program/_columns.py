@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start
 from m2kt.probes import MASK
-from m2kt.teacher.program._candidates import LEAST_FOUND, Batch, Candidates, Column, First, Make
+from m2kt.teacher.program._candidates import LEAST_FOUND, Batch, Candidates, Column, First, Make, distinct
 from m2kt.teacher.program._kinds import Kinds, kinds_of
 from m2kt.teacher.program._traces import NONE, Ints, Search
 
@@ -41,7 +41,7 @@ class Columns:
         self.search, self.looked = search, looked or {}
         self._found = Candidates(len(search.rows.here_N))
         self._ends: list[int] = []  # of each stage
-        self._names: dict[int, Ints] = {}
+        self._name_CN: Ints = np.empty((0, len(search.rows.here_N)), dtype=np.int32)  # of the candidates read so far
         self._build = [self._near, self._landmarks, self._counted, self._matched, self._matched_twice]
 
     def upto(self, stage: int) -> Sequence[Column]:
@@ -62,16 +62,13 @@ class Columns:
 
     def names(self, stage: int) -> Ints:
         """The unit that each candidate of the first stages finds (C, N); NONE where there is none."""
-        n = len(self.upto(stage))
-        if stage not in self._names:
-            known = [self._names[s] for s in range(stage - 1, -1, -1) if s in self._names][:1]
-            begun = len(known[0]) if known else 0
+        n, begun = len(self.upto(stage)), len(self._name_CN)
+        if begun < n:
             place_CN = self._found.place_CN[begun:n]
             seen_CN = (place_CN >= 0) & (place_CN < self._here)
-            trace_N = self.search.rows.trace_N
-            new_CN = np.where(seen_CN, self.search.traces.name_MU[trace_N, place_CN * seen_CN], NONE)
-            self._names[stage] = np.concatenate([*known, new_CN]) if known else new_CN
-        return self._names[stage]
+            found_CN = self.search.traces.name_MU[self.search.rows.trace_N, place_CN * seen_CN]
+            self._name_CN = np.concatenate([self._name_CN, np.where(seen_CN, found_CN, NONE)])
+        return self._name_CN[:n]
 
     # -- bases ------------------------------------------------------------------------------------------------------
     @cached_property
@@ -130,27 +127,19 @@ class Columns:
 
     # -- stages -----------------------------------------------------------------------------------------------------
     def _near(self) -> Iterator[Batch]:
-        yield Batch.one(Here, 1.0, self._here)
-        yield self._moved(Here, 1.0, self._here, [-k for k in range(1, NEAR + 1)], 0.12)
+        yield self._moved(Here, 1.0, self._here, range(0, -NEAR - 1, -1), 0.12)
         for state, arguments in self.looked.items():
             for argument, place_N in enumerate(arguments):
-                shifts = (1, 0, -1, 2, -2, 3, -3)
-                base_cost = 1.5 + (0.5 if state is None else 0.0) + 0.2 * argument
-                cost_X = [base_cost + 0.3 * abs(by - 1) for by in shifts]
-                yield self._moved(_back(state, argument), cost_X, place_N, shifts)
+                cost = 1.5 + (0.5 if state is None else 0.0) + 0.2 * argument
+                yield self._moved(_back(state, argument), cost, place_N, (1, 0, -1, 2, -2, 3, -3), 0.3, nearest=1)
         yield self._moved(Start, 1.8, self._start, range(4), 0.3)
         yield self._moved(Answer, 1.8, self._answer, (-3, -2, -1, 0, 1, 2), 0.3)
 
     def _moved(
-        self,
-        base: Make,
-        cost: float | Sequence[float],
-        place_N: Ints,
-        shifts: Sequence[int],
-        each: float = 0.2,
+        self, base: Make, cost: float, place_N: Ints, shifts: Sequence[int], each: float = 0.2, nearest: int = 0
     ) -> Batch:
-        """Units so far from a place; each further unit costs ``each`` more."""
-        cost_X = [cost + each * abs(by) for by in shifts] if isinstance(cost, float) else cost
+        """Units so far from a place; each unit farther from ``nearest`` costs ``each`` more."""
+        cost_X = [cost + each * abs(by - nearest) for by in shifts]
         place_XN = self.search.move(place_N, np.array(shifts, dtype=np.int32)[:, None])
         return Batch(lambda x: _move(base, shifts[x]), cost_X, place_XN)
 
@@ -255,11 +244,8 @@ class Columns:
         """
         columns, name_CN = self.upto(2), self.names(2)
         symbol_CN = (name_CN >= 0) & (name_CN < self.search.traces.n_symbols)
-        unique: dict[bytes, int] = {}
         varies_C = (symbol_CN.mean(1) > 0.5) & (name_CN != name_CN[:, :1]).any(1)
-        for c in sorted(np.flatnonzero(varies_C).tolist(), key=lambda c: columns[c].cost):
-            unique.setdefault(name_CN[c].tobytes(), c)
-        chosen = list(unique.values())
+        chosen = distinct(np.flatnonzero(varies_C), self.costs(2), name_CN)
         n_N = np.arange(name_CN.shape[1])
         near_C = [float(self._near_written_NS[n_N, name_CN[c] * symbol_CN[c]][symbol_CN[c]].mean()) for c in chosen]
         ranked = sorted(range(len(chosen)), key=lambda i: (-round(near_C[i], 2), columns[chosen[i]].cost))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from m2kt.packet._pointers import Case, Decision, Pointer, Test, WriteCopy, WriteLiteral, WriteRule
 from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch
-from m2kt.teacher.program._candidates import Column, cheapest_first
+from m2kt.teacher.program._candidates import Column, cheapest_first, distinct
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._state import StateRows
 from m2kt.teacher.program._tests import Questions
@@ -206,11 +206,10 @@ class _Attempt:
 
     def _related(self, contents: dict[int, Decision]) -> Decision | None:
         """Which mask is written, by how some symbols stand to each other."""
-        upto, every = self.columns.upto(1), np.arange(len(self.state.rows))
-        if len(every) > RULE_ROWS:
-            every = self.explainer.rng.permutation(len(every))[:RULE_ROWS]
+        upto = self.columns.upto(1)
         columns = [upto[c] for c in self._arguments(np.arange(len(self.rows)), 1)[:MAX_RELATED]]
-        found = self._table(every, columns, self.state.label_N[every]).relation(MAX_RELATED_ARITY)
+        every = np.arange(len(self.state.rows))
+        found = self._table(every, columns, self.state.label_N).relation(MAX_RELATED_ARITY)
         if found is None:
             return None
         return Test(ask=found, cases=[Case(values=[v], then=contents[v]) for v in sorted(set(found.finds))])
@@ -304,11 +303,9 @@ class _Attempt:
     def _actions(self, rows: NDArray[np.intp], stage: int, lead: str, literals: bool) -> Actions:
         columns = self.columns.upto(stage)
         fits_CN = self.columns.names(stage) == self.written_N
-        share_C = fits_CN[:, rows].mean(1)
-        unique: dict[bytes, int] = {}
-        for c in cheapest_first(np.flatnonzero(share_C >= LEAST_FITTING), self.columns.costs(stage)):
-            unique.setdefault(np.packbits(fits_CN[c, rows]).tobytes(), c)
-        chosen = list(unique.values())
+        fits_CR = fits_CN[:, rows]
+        fitting = np.flatnonzero(fits_CR.mean(1) >= LEAST_FITTING)
+        chosen = distinct(fitting, self.columns.costs(stage), fits_CR)
         actions: list[Callable[[], Decision]] = [_copy_of(columns[c], lead) for c in chosen]
         fits, costs = [fits_CN[c] for c in chosen], [columns[c].cost for c in chosen]
         symbols, counts = np.unique(self.written_N[rows], return_counts=True)
@@ -323,23 +320,22 @@ class _Attempt:
     # -- rules ------------------------------------------------------------------------------------------------------
     def _rule(self, rows: NDArray[np.intp], lead: str, stage: int, max_arity: int) -> WriteRule | None:
         """A table over the fewest pointers."""
-        label = int(self.label_N[rows[0]])
-        every = np.flatnonzero(self.state.label_N == label)
-        if len(every) > RULE_ROWS:
-            every = every[self.explainer.rng.permutation(len(every))[:RULE_ROWS]]
+        every = np.flatnonzero(self.state.label_N == self.label_N[rows[0]])
         every_column = self.columns.upto(stage)
         columns = [every_column[c] for c in self._arguments(rows, stage)]
-        found = self._table(every, columns, self.state.written_N[every]).find(max_arity)
+        found = self._table(every, columns, self.state.written_N).find(max_arity)
         if found is None:
             return None
         self.explainer.rules.append(len(found))
         return WriteRule(rule=len(self.explainer.rules) - 1, sources=[c.pointer for c in found], lead=lead)
 
     def _table(self, every: NDArray[np.intp], columns: list[Column], output_N: Ints) -> RuleSearch:
-        """The search for the arguments of a table that has these outputs on these rows of the state."""
+        """The search for the arguments of a table that has these outputs on rows of the state, or on some of them."""
+        if len(every) > RULE_ROWS:
+            every = every[self.explainer.rng.permutation(len(every))[:RULE_ROWS]]
         budget = int(self.explainer.budget * len(every))
         looked = {s: [p[every] for p in places] for s, places in self.state.looked.items()}
-        return RuleSearch(self.traces, self.state.rows.take(every), looked, columns, budget, output_N)
+        return RuleSearch(self.traces, self.state.rows.take(every), looked, columns, budget, output_N[every])
 
     def _known(self, rows: NDArray[np.intp], lead: str) -> WriteRule | None:
         """A rule that explains another state."""
@@ -356,10 +352,7 @@ class _Attempt:
         """Candidates that may be a rule's arguments on these rows, cheapest first; one of those that hold the same."""
         name_CN = self.columns.names(stage)[:, rows]
         symbol_C = ((name_CN >= 0) & (name_CN < self.traces.n_symbols)).all(1) & (name_CN != name_CN[:, :1]).any(1)
-        unique: dict[bytes, int] = {}
-        for c in cheapest_first(np.flatnonzero(symbol_C), self.columns.costs(stage)):
-            unique.setdefault(name_CN[c].tobytes(), c)
-        return list(unique.values())[:MAX_ARGUMENTS]
+        return distinct(np.flatnonzero(symbol_C), self.columns.costs(stage), name_CN, MAX_ARGUMENTS)
 
 
 def _copy_of(column: Column, lead: str) -> Callable[[], Decision]:

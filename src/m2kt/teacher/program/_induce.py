@@ -121,8 +121,7 @@ class Induction:
 
     def _waits(self, state: Open) -> bool:
         """Whether steps before a state that may be a loop are not explained yet: nobody knows where it begins."""
-        copies = self.traces.written(self.rows.take(state.index)) < self.traces.n_symbols
-        return self.looks.waits(state.index, copies)
+        return self.looks.waits(state.index, self.traces.copies(self.rows.take(state.index)))
 
     def _explain(self, state: Open) -> bool:
         """Explain a state simply, or as a loop. False: neither holds, or nobody knows yet where a loop begins."""
@@ -206,7 +205,7 @@ class Induction:
     def _loop(self, after: tuple[str, ...], index: NDArray[np.intp], allowed: int) -> bool:
         """Whether the steps go on from where the last one looked; then the state is explained."""
         state = self._state_rows(index)
-        copies = np.array(state.is_symbol_L)[state.label_N]
+        copies = self.traces.copies(state.rows)
         if not copies.any():
             return False
         kinds = kinds_of(self.traces)
@@ -248,7 +247,7 @@ class Induction:
         looked_N = None
         if '"at":"back"' in decision.model_dump_json():
             way = next(leaf.source for leaf in leaves(decision) if isinstance(leaf, WriteCopy))
-            looked_N = self.looks.along(way, index, np.array(state.is_symbol_L)[state.label_N])
+            looked_N = self.looks.along(way, index, self.traces.copies(state.rows))
             if looked_N is None:
                 return False
             state = self._state_rows(index, looked_N)

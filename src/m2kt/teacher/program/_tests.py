@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from m2kt.packet._pointers import Equal, Mask, Order, Question, Unit, Value
 from m2kt.probes import MASK
-from m2kt.teacher.program._candidates import Column, cheapest_first
+from m2kt.teacher.program._candidates import Column, cheapest_first, distinct
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._traces import NONE
 
@@ -46,13 +46,8 @@ class Questions:
         self._answers: list[NDArray[np.bool_]] = []
         self._seen: dict[bytes, int] = {}
         every, name_CN = columns.upto(stage), columns.names(stage)
-        unique: dict[bytes, int] = {}
         cost_C = columns.costs(stage)
-        for c in cheapest_first(np.arange(len(every)), cost_C):
-            unique.setdefault(name_CN[c].tobytes(), c)
-            if len(unique) >= MAX_COLUMNS:
-                break
-        chosen = list(unique.values())
+        chosen = distinct(np.arange(len(every)), cost_C, name_CN, MAX_COLUMNS)
         self.columns, self.cost_C, self.name_CN = [every[c] for c in chosen], cost_C[chosen], name_CN[chosen]
         self.place_CN = columns.places(stage)[chosen]
         self.n_near = len(columns.upto(0))
@@ -117,10 +112,8 @@ class Questions:
 
     def _equal(self) -> None:
         columns, cost_C = self.columns, self.cost_C
-        unique: dict[bytes, int] = {}
-        for c in cheapest_first(np.flatnonzero(self.is_symbol_CN.mean(1) > 0.3), cost_C):
-            unique.setdefault(self.name_CN[c].tobytes(), c)
-        chosen = np.array(list(unique.values())[:MAX_COMPARED], dtype=np.intp)
+        holding = np.flatnonzero(self.is_symbol_CN.mean(1) > 0.3)
+        chosen = np.array(distinct(holding, cost_C, self.name_CN, MAX_COMPARED), dtype=np.intp)
         for i, a in enumerate(chosen[:MAX_EQUAL].tolist()):
             others = chosen[i + 1 :]
             equal_CN = (self.name_CN[others] == self.name_CN[a]) & (self.name_CN[a] >= 0)

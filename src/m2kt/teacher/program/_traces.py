@@ -127,6 +127,10 @@ class Traces:
         """The unit that each row writes."""
         return self.name_MU[rows.trace_N, rows.here_N]
 
+    def copies(self, rows: Rows) -> Bools:
+        """Which rows write a symbol."""
+        return np.asarray(self.written(rows) < self.n_symbols)
+
     def at(self, rows: Rows, place_N: Ints) -> Ints:
         """The unit at a place of each row; NONE where none is written yet."""
         seen_N = (place_N >= 0) & (place_N < rows.here_N)
