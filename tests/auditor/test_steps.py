@@ -153,7 +153,7 @@ def test_argument_heads_that_attend_elsewhere(good: LoadedModel, packet: Packet)
 
 
 def test_a_reader_gated_off_by_its_context_whitelist(good: LoadedModel, packet: Packet) -> None:
-    matcher = good.model.base_model.state.matchers["default"]
+    matcher = good.model.base_model.reader().matcher
     trails = matcher.context_whitelist
     matcher.context_whitelist = frozenset(sorted(trails)[:1])
     steps, geometry = measure(good, packet)

@@ -103,7 +103,7 @@ def test_a_state_that_is_not_at_hand_is_found_again(student: Any) -> None:
         out = model.model(input_ids=torch.tensor([[token]]), use_cache=True, **({name: cache} if cache else {}))
         cache = out[name]
         parts.append(out.logits)
-        cal_model(model.model).reader().follower.clear()  # type: ignore[attr-defined]
+        cal_model(model.model).reader().matcher.clear()  # type: ignore[attr-defined]
     # a pass of one token after another has no end of the user's text, and this program needs none
     assert (torch.cat(parts, 1) - whole).abs().max() < 1e-3 * whole.abs().max()
 
@@ -159,6 +159,6 @@ def test_flagged_rows_are_not_written(student: Any) -> None:
     flagged = [k for k, row in enumerate(packet.program.rules[0].rows) if 0 in row]
     assert not reader._vectors()[flagged].any() and reader._vectors().any()
     ids = torch.tensor([encode_prompt(other.tokenizer, "ant bee: ant bee")])
-    model(input_ids=ids)
-    run = cal_model(model).last_run
-    assert run is not None and run.feature_BTX[0, -1, FollowFeature.CONTENT] in flagged
+    with cal_model(model).observed() as runs:
+        model(input_ids=ids)
+    assert runs[-1].feature_BTX[0, -1, FollowFeature.CONTENT] in flagged

@@ -79,11 +79,11 @@ def test_read_states_equals_a_full_pass_and_runs_no_later_block(family: str) -> 
     handle = blocks(model)[-1].register_forward_hook(lambda *_: last_block_calls.append(True))
     early = tuner.read_states(ids, torch.ones_like(ids))
     assert not last_block_calls
-    with torch.no_grad():
+    with torch.no_grad(), tuner.observed() as runs:
         model(input_ids=ids, use_cache=False)
     handle.remove()
     assert last_block_calls and early
-    assert all(torch.equal(h, tuner.last_run.states[i]) for i, h in early.items())
+    assert all(torch.equal(h, runs[-1].states[i]) for i, h in early.items())
 
 
 def test_traces_are_replayed_only_on_a_frozen_core() -> None:

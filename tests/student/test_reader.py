@@ -204,7 +204,7 @@ def test_a_randomised_bank_and_the_same_bank_loaded_give_the_same_logits() -> No
         setattr(supervision, name, getattr(supervision, name)[first])
     reader = tuner.reader()
     reader.selector.bias[reader.config.CONTINUE] = -1e4  # in rehearsal the labels say where units continue
-    with tuner.supervised(supervision):
+    with tuner.observed(supervision):
         drawn = adapted(input_ids=batch.token_BT[first], attention_mask=batch.mask_BT[first], use_cache=False).logits
     vector_XD = torch.cat([reader.pool_PD, reader.bank_KD])
     tuner.set_bank(vector_XD[supervision.bank_index_BK[0]], reader.anchor_SD, reader.has_anchor_S)

@@ -17,7 +17,7 @@ pytest.importorskip("beartype")
 
 HOOK = """
 from jaxtyping import TypeCheckError, install_import_hook
-CAL = ("cache", "context", "heads", "projector", "reader", "flat", "matcher", "model")
+CAL = ("cache", "context", "heads", "projector", "reader", "flat", "matcher", "model", "pass")
 MODULES = [f"m2kt.student.cal._{n}" for n in CAL]
 MODULES += [f"m2kt.models._{n}" for n in ("forward", "record")]
 MODULES += [f"m2kt.student.losses._{n}" for n in ("base", "geo", "struct", "reason", "safety", "off_domain")]

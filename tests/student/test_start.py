@@ -76,7 +76,7 @@ def test_the_start_chosen_has_the_smallest_teacher_forced_loss(family: str, monk
     for choice in [(gain, share) for gain in GAINS for share in UNEMBEDDING_SHARES]:
         targets.gain, targets.unembedding = choice
         start(reader, targets, inputs)
-        with tuner.supervised(batch.supervision):
+        with tuner.observed(batch.supervision):
             out = decoder(tuner.model)(input_ids=batch.token_BT, attention_mask=batch.mask_BT)
         logits_BTV = tuner.model.get_output_embeddings()(out.last_hidden_state)
         loss_BT = functional.cross_entropy(logits_BTV.flatten(0, 1), batch.label_BT.flatten(), reduction="none")

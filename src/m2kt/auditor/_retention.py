@@ -9,9 +9,8 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from m2kt._shapes import Float, Int
-from m2kt.auditor._traces import cal_reader
+from m2kt.auditor._traces import cal_reader, observed
 from m2kt.models import LoadedModel, encode_prompt, pad_batch
-from m2kt.student.cal import cal_model
 
 LINES_A_BATCH = 8
 
@@ -47,17 +46,16 @@ def measure_neutral(loaded: LoadedModel) -> Neutral:
         ids_BT, mask_BT = pad_batch(ids, loaded.pad_id, side="right", device=loaded.device)
         with loaded.peft_model.disable_adapter():
             base_BTV = _log_probabilities(loaded, ids_BT, mask_BT)
-        with_BTV = _log_probabilities(loaded, ids_BT, mask_BT)
+        with observed(loaded.model) as runs:
+            with_BTV = _log_probabilities(loaded, ids_BT, mask_BT)
         real_BT = mask_BT[:, 1:].bool()
         next_BT1 = ids_BT[:, 1:, None]
         before -= float(base_BTV[:, :-1].gather(-1, next_BT1)[..., 0][real_BT].sum())
         after -= float(with_BTV[:, :-1].gather(-1, next_BT1)[..., 0][real_BT].sum())
         kl_BT = (base_BTV.exp() * (base_BTV - with_BTV)).sum(-1)[:, :-1]
         divergence += float(kl_BT[real_BT].sum())
-        if reader is not None:
-            run = cal_model(loaded.model).last_run
-            assert run is not None, "a pass just ran"
-            null_mass += float(reader.null_mass(run)[:, :-1][real_BT].sum())
+        if reader is not None and runs:
+            null_mass += float(reader.null_mass(runs[-1])[:, :-1][real_BT].sum())
         tokens += int(real_BT.sum())
     mean_loss = torch.tensor([before / tokens, after / tokens])
     return Neutral(

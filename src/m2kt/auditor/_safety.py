@@ -49,10 +49,9 @@ def measure_safety(loaded: LoadedModel, packet: Packet, penalties: Mapping[int, 
     traces = [(t, concepts) for t, concepts in zip(drawn, used, strict=True) if t.complete and concepts][:TRACES]
     weights: list[torch.Tensor] = []
     for _, batch in teacher_forced(loaded, packet, [t for t, _ in traces]):
-        loaded.model(input_ids=batch.token_BT, attention_mask=batch.mask_BT, logits_to_keep=1)
-        run = cal_model(loaded.model).last_run
-        assert run is not None, "a pass just ran"
-        weight_BT = penalised_weight(run.outputs[-1], flagged, [penalties[k] for k in flagged])
+        with cal_model(loaded.model).observed() as runs:
+            loaded.model(input_ids=batch.token_BT, attention_mask=batch.mask_BT, logits_to_keep=1)
+        weight_BT = penalised_weight(runs[-1].outputs[-1], flagged, [penalties[k] for k in flagged])
         weights.append(weight_BT[batch.label_BT != IGNORE])
     weight_N = torch.cat(weights) if weights else torch.zeros(1)
     return Safety(

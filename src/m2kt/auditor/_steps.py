@@ -17,11 +17,11 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from m2kt._shapes import Bool
-from m2kt.auditor._traces import cal_reader, spans, structure_positions, teacher_forced
+from m2kt.auditor._traces import cal_reader, observed, spans, structure_positions, teacher_forced
 from m2kt.models import LoadedModel, next_token_logits
 from m2kt.packet import Packet, Trace, decodes_with_margin
-from m2kt.student import IGNORE, Batch, CALModel, EncodedTrace
-from m2kt.student.cal import ReaderBase, StructuredReader, cal_model
+from m2kt.student import IGNORE, Batch, EncodedTrace
+from m2kt.student.cal import ReaderBase, Run, StructuredReader
 from m2kt.student.losses import HALF_LOG_ATTENTION, edge_log_attention
 
 Stage = Literal["selected", "gathered", "retrieved", "written", "readable", "read_out"]
@@ -106,8 +106,9 @@ def measure_steps(
     steps: list[_Step] = []
     whole: list[_TraceMarks] = []
     for group, batch in teacher_forced(loaded, packet, usable):
-        read_out_BT = _read_out(loaded.model, batch)
-        stages = {} if reader is None else _stages(cal_model(loaded.model), reader, batch)
+        with observed(loaded.model) as runs:
+            read_out_BT = _read_out(loaded.model, batch)
+        stages = _stages(runs[-1], reader, batch) if reader is not None and runs else {}
         marks_BT = {stage: mark_BT.tolist() for stage, mark_BT in stages.items()}
         for b, item in enumerate(group):
             right_T: list[bool] = read_out_BT[b].tolist()
@@ -143,10 +144,8 @@ def _read_out(model: nn.Module, batch: Batch) -> Bool[Tensor, "B T"]:
     return right_BT
 
 
-def _stages(tuner: CALModel, reader: ReaderBase, batch: Batch) -> dict[Stage, Bool[Tensor, "B T"]]:
-    """What the reader did right in the last pass, for each stage; True where a stage does not apply."""
-    run = tuner.last_run
-    assert run is not None, "a pass just ran"
+def _stages(run: Run, reader: ReaderBase, batch: Batch) -> dict[Stage, Bool[Tensor, "B T"]]:
+    """What the reader did right in a pass, for each stage; True where a stage does not apply."""
     outputs, supervision = run.outputs[-1], batch.supervision
     concept_BT = supervision.concept_BT
     if outputs.concept_BT is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet, Trace
 from m2kt.student import IGNORE, NO_BANK, Batch, CALConfig, CALModel, EncodedTrace, Encoder, collate, student_chat
-from m2kt.student.cal import ReaderBase, cal_model
+from m2kt.student.cal import ReaderBase, Run, cal_model
 
 TRACES_A_BATCH = 16  # bounds the logits, B x T x V
 
@@ -27,6 +28,16 @@ def cal_reader(model: nn.Module) -> ReaderBase | None:
     """The reader of a student's active CAL; None for steering alone, another adapter, or no adapter."""
     config = cal_config(model)
     return None if config is None or config.reader == "none" else cal_model(model).reader()
+
+
+@contextmanager
+def observed(model: nn.Module) -> Iterator[list[Run]]:
+    """The passes in the context as the reader sees them; empty without a reader."""
+    if cal_reader(model) is None:
+        yield []
+        return
+    with cal_model(model).observed() as runs:
+        yield runs
 
 
 def teacher_forced(

@@ -141,6 +141,9 @@ class ProgramExecutor:
             self._last.add(state.after, i)
         self._cut = Segmenter(program.symbols)
 
+    def __reduce__(self) -> tuple[type[ProgramExecutor], tuple[Program, int]]:
+        return type(self), (self.program, self.max_units)  # what it compiles cannot be pickled
+
     def prompt_units(self, prompt: Prompt) -> list[Unit]:
         """The prompt in the program's units: slot values as they are, the text between them cut like an answer."""
         return prompt_units(prompt, self._cut, self.program.granularity)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from m2kt.models import cache_argument, decoder, special_prefix
-from m2kt.student.cal import CALConfig, CALModel, Run
+from m2kt.student.cal import CALConfig, CALModel
 from m2kt.student.losses import Outputs
 
 STUDENT_LINES = 16
@@ -123,8 +123,9 @@ class OffDomainPass:
             states = {layer: h[chosen] for layer, h in self.states.items()}
             outputs.log_none = reader.gating(self.tuner.reader_only_run(token_NT, None, states))
             return outputs
-        hidden_NTE = decoder(self.tuner.model)(input_ids=token_NT, use_cache=False).last_hidden_state
-        outputs.log_none = reader.gating(cast(Run, self.tuner.last_run))
+        with self.tuner.observed() as runs:
+            hidden_NTE = decoder(self.tuner.model)(input_ids=token_NT, use_cache=False).last_hidden_state
+        outputs.log_none = reader.gating(runs[-1])
         if self.logits_NTV is not None:
             logits_NTV = self.tuner.model.get_output_embeddings()(hidden_NTE)
             outputs.divergence = functional.kl_div(

@@ -68,7 +68,7 @@ def choose_start(tuner: CALModel, targets: StudentTargets, inputs: TrainingInput
         losses: list[float] = []
         for targets.gain, targets.unembedding in choices:
             start(reader, targets, inputs)
-            with tuner.supervised(batch.supervision):
+            with tuner.observed(batch.supervision):
                 out = decoder(tuner.model)(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
             logits_NV = tuner.model.get_output_embeddings()(out.last_hidden_state[answer_BT]).float()
             loss_N = functional.cross_entropy(logits_NV, batch.label_BT[answer_BT], reduction="none")

@@ -234,9 +234,9 @@ class Trainer:
     def _full_forward(self, item: ReplayItem, outputs: Outputs) -> Run | None:
         """The whole student, up to the logits of the answer."""
         batch = item.batch
-        with self.tuner.supervised(batch.supervision):
+        with self.tuner.observed(batch.supervision) as runs:
             out = self.backbone(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
-        run = self.tuner.last_run
+        run = runs[-1] if runs else None
         if "logits_NV" in self.needed:
             answer_BT = batch.label_BT != IGNORE
             outputs.logits_NV = self.head(out.last_hidden_state[answer_BT])
@@ -250,8 +250,7 @@ class Trainer:
         batch = item.batch
         if not item.states:
             item.states = self.tuner.read_states(batch.token_BT, batch.mask_BT)
-        with self.tuner.supervised(batch.supervision):
-            run = self.tuner.reader_only_run(batch.token_BT, batch.mask_BT, item.states)
+        run = self.tuner.reader_only_run(batch.token_BT, batch.mask_BT, item.states, batch.supervision)
         reader = cast(StructuredReader, self.tuner.reader())
         run.outputs.append(reader.look_up(run)[0])
         return run

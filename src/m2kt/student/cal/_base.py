@@ -7,6 +7,7 @@ P prototype samples, X other widths, Y content.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -20,10 +21,8 @@ from m2kt.student.cal._context import (
     Supervision,
     concatenate_states,
 )
-from m2kt.student.cal._heads import (
-    VersionedCache,
-)
 from m2kt.student.cal._matcher import TokenMatcher, UnitMatcher
+from m2kt.student.cal._memo import VersionedCache
 from m2kt.student.cal._projector import Projector
 
 
@@ -78,9 +77,9 @@ class ReaderBase(nn.Module, ABC):
         self._output_maps = VersionedCache(self._compute_output_maps, self._output_tensors)
         self.pool_PD: Tensor | None = None  # prototype samples; in rehearsal only, never saved
         self.noise = 0.0  # standard deviation of the noise on prototype samples, in units of their own
+        self.matcher = self._make_matcher()  # computes what this reader gets of each token
 
-    def matcher(self) -> TokenMatcher:
-        """What this reader gets of each token."""
+    def _make_matcher(self) -> TokenMatcher:
         return UnitMatcher(*self.config.alphabet, self.config.trails)
 
     def read(self, run: Run) -> Float[Tensor, "B T X"]:
@@ -97,9 +96,10 @@ class ReaderBase(nn.Module, ABC):
                 attribute.clear()
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Moves the reader, and keeps it in float32: vectors that differ little would be one in bf16."""
         self._clear_caches()
         apply: Any = super()._apply  # untyped in torch
-        return apply(fn, recurse)
+        return apply(lambda tensor: _without_rounding(tensor, fn), recurse)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._clear_caches()
@@ -194,3 +194,11 @@ class ReaderBase(nn.Module, ABC):
         for j, map_YE in enumerate(map_JYE):
             out_BTE = out_BTE + ((token_index_BT == j)[..., None] * held_BTY) @ map_YE
         return out_BTE
+
+
+def _without_rounding(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``fn`` makes of a tensor, but for a change of its dtype."""
+    moved = fn(tensor)
+    if not tensor.is_floating_point() or moved.dtype == torch.float32:
+        return moved
+    return tensor.to(moved.device, torch.float32)

@@ -35,6 +35,13 @@ def inference_mode_for(cache: Cache | None) -> AbstractContextManager[object]:
     return torch.inference_mode() if cache is not None and not torch.is_grad_enabled() else nullcontext()
 
 
+def exact_arithmetic(device: torch.device) -> AbstractContextManager[object]:
+    """No autocast: in bf16 vectors that differ little would be one, and values that readers keep would be rounded."""
+    if not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 def count_cached_tokens(cache: Cache | None) -> int:
     """Tokens of earlier passes. In a model without keys the readers' pseudo layers count them."""
     if cache is None:

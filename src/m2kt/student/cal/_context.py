@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 from transformers import DynamicCache
 
 from m2kt._shapes import Bool, Float, Int, Shaped
@@ -169,73 +167,60 @@ class Run:
         return held_BTY, token_index_BT
 
 
-class RunState:
-    """State that hooks write and readers read; one for each adapted model, shared by its adapters."""
+def begin_run(
+    matcher: TokenMatcher,
+    first_layer: int,
+    token_BT: Int[Tensor, "B T"],
+    mask: object,
+    supervision: Supervision | None,
+    cache: DynamicCache | None = None,
+    n_past: int = 0,
+) -> Run:
+    """Create the ``Run`` of one reader.
 
-    def __init__(self, n_blocks: int) -> None:
-        self.n_blocks = n_blocks
-        self.runs: dict[str, Run] = {}  # of the current pass, by adapter
-        self.supervision: Supervision | None = None
-        self.last: Run | None = None  # of the previous pass's first reader
-        self.handles: dict[int, RemovableHandle] = {}  # of the hooks that store states, by block index
-        self.matchers: dict[str, TokenMatcher] = {}  # by adapter
-        self.blocks: list[Any] = []  # ``ReadingBlock`` modules, collected once because every pass needs them
+    Args:
+        first_layer: of the reader's pseudo layers in the cache.
+        mask: two-dimensional attention mask over past and present tokens, or None.
+        n_past: ``count_cached_tokens`` before any reader of this pass appended to the cache.
 
-    def begin(
-        self,
-        adapter: str,
-        nth: int,
-        token_BT: Int[Tensor, "B T"],
-        mask: object,
-        cache: DynamicCache | None = None,
-        n_past: int = 0,
-    ) -> Run:
-        """Create the ``Run`` of one adapter's reader.
-
-        Args:
-            nth: index among the active readers; it determines the pseudo layers in the cache.
-            mask: two-dimensional attention mask over past and present tokens, or None.
-            n_past: ``count_cached_tokens`` before any reader of this pass appended to the cache.
-        """
-        matcher, first_layer = self.matchers[adapter], self.n_blocks + nth * len(Slot)
-        if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
-            raise CompatibilityError(
-                "expected a two-dimensional attention mask of shape (batch, tokens so far) for the concept reader, got "
-                + (f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__)
-            )
-        layer, past_BNX = None, None
-        if cache is not None:
-            layer = pseudo_layer(cache, first_layer + Slot.FEATURES)
-            if layer.get_seq_length() != n_past:
-                raise CompatibilityError(
-                    f"the cache has {n_past} tokens but the concept reader processed {layer.get_seq_length()} of them: "
-                    "a cache must be filled with the same adapters switched on all the time"
-                )
-            past_BNX = layer.keys[:, 0] if n_past else None
-        n = n_past + token_BT.shape[1]
-        if mask is None:
-            mask_BN = torch.ones_like(token_BT, dtype=torch.bool)
-            if past_BNX is not None:
-                mask_BN = torch.cat([past_BNX[..., TokenFeature.TOKEN] >= 0, mask_BN], 1)
-            real_BT = None
-        elif mask.shape[1] != n:
-            raise CompatibilityError(f"expected an attention mask over {n} tokens, got one over {mask.shape[1]}")
-        else:
-            mask_BN = mask.bool()
-            real_BT = mask_BN[:, n_past:]
-        features = matcher.features(token_BT, past_BNX, real_BT)
-        any_in_domain = matcher.has_content(features)
-        feature_BTX = all_BNX = as_tensor(features).to(token_BT.device)
-        if layer is not None:
-            all_BNX = layer.update(feature_BTX[:, None], feature_BTX[:, None, :, :0])[0][:, 0]
-        run = Run(
-            mask_BN=mask_BN,
-            all_BNX=all_BNX,
-            feature_BTX=feature_BTX,
-            any_in_domain=any_in_domain,
-            cache=cache,
-            first_layer=first_layer,
-            supervision=self.supervision,
+    Raises: CompatibilityError for a mask of another shape, or a cache that was filled without this reader.
+    """
+    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+        raise CompatibilityError(
+            "expected a two-dimensional attention mask of shape (batch, tokens so far) for the concept reader, got "
+            + (f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__)
         )
-        self.runs[adapter] = run
-        return run
+    layer, past_BNX = None, None
+    if cache is not None:
+        layer = pseudo_layer(cache, first_layer + Slot.FEATURES)
+        if layer.get_seq_length() != n_past:
+            raise CompatibilityError(
+                f"the cache has {n_past} tokens but the concept reader processed {layer.get_seq_length()} of them: "
+                "a cache must be filled with the same adapters switched on all the time"
+            )
+        past_BNX = layer.keys[:, 0] if n_past else None
+    n = n_past + token_BT.shape[1]
+    if mask is None:
+        mask_BN = torch.ones_like(token_BT, dtype=torch.bool)
+        if past_BNX is not None:
+            mask_BN = torch.cat([past_BNX[..., TokenFeature.TOKEN] >= 0, mask_BN], 1)
+        real_BT = None
+    elif mask.shape[1] != n:
+        raise CompatibilityError(f"expected an attention mask over {n} tokens, got one over {mask.shape[1]}")
+    else:
+        mask_BN = mask.bool()
+        real_BT = mask_BN[:, n_past:]
+    features = matcher.features(token_BT, past_BNX, real_BT)
+    any_in_domain = matcher.has_content(features)
+    feature_BTX = all_BNX = as_tensor(features).to(token_BT.device)
+    if layer is not None:
+        all_BNX = layer.update(feature_BTX[:, None], feature_BTX[:, None, :, :0])[0][:, 0]
+    return Run(
+        mask_BN=mask_BN,
+        all_BNX=all_BNX,
+        feature_BTX=feature_BTX,
+        any_in_domain=any_in_domain,
+        cache=cache,
+        first_layer=first_layer,
+        supervision=supervision,
+    )

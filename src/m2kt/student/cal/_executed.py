@@ -22,9 +22,11 @@ from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import ReaderOutputs, Run
 from m2kt.student.cal._follow import Skill
 from m2kt.student.cal._follower import Follower, FollowFeature
-from m2kt.student.cal._heads import VersionedCache
 from m2kt.student.cal._lexicon import Lexicon, as_bytes
+from m2kt.student.cal._memo import Memo, VersionedCache
 from m2kt.student.cal._question import QuestionGrammar
+
+_KEPT_LENGTHS = 1 << 14
 
 
 def skill_of(config: CALConfig) -> Skill:
@@ -44,15 +46,20 @@ def skill_of(config: CALConfig) -> Skill:
 class ExecutedReader(ReaderBase):
     """h_t + phi(what the program writes next)."""
 
+    matcher: Follower
+
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
-        self.follower = Follower(skill_of(config))
-        self.follower.skill.continues = self.continues
-        self._vectors = VersionedCache(self._compute_vectors, lambda: [*self._bank_tensors(), *self._output_tensors()])
-        self._lengths: dict[tuple[int, str], bool] = {}
+        self._vectors = VersionedCache(self._compute_vectors, self._all_tensors)
+        self._lengths: Memo[tuple[int, str], bool] = Memo(_KEPT_LENGTHS)
 
-    def matcher(self) -> Follower:
-        return self.follower
+    def _make_matcher(self) -> Follower:
+        skill = skill_of(self.config)
+        skill.continues = self.continues
+        return Follower(skill)
+
+    def _all_tensors(self) -> list[Tensor]:
+        return [*self._bank_tensors(), *self._output_tensors()]
 
     def set_bank(
         self,
@@ -62,19 +69,20 @@ class ExecutedReader(ReaderBase):
     ) -> None:
         super().set_bank(bank_KD, prototype_SD, has_prototype_S)
         self._lengths.clear()
-        self.follower.clear()
+        self.matcher.clear()
 
     @torch.no_grad()
     def continues(self, concept: int, part: str) -> bool:
         """Whether phi reads a concept as a symbol that goes on behind ``part``, not as the symbol that ends there."""
         key = concept, part
-        if key not in self._lengths:
+        longer = self._lengths.get(key)
+        if longer is None:
             forms = [as_bytes(symbol) for symbol in self.config.symbols]
             part = part if part in forms else part.removeprefix(" ")
             cosine_S = self.projector.cosines(self.bank_KD[concept : concept + 1], self.anchor_SD)[0].tolist()
             nearest = max((s for s, form in enumerate(forms) if form.startswith(part)), key=cosine_S.__getitem__)
-            self._lengths[key] = forms[nearest] != part
-        return self._lengths[key]
+            longer = self._lengths.put(key, forms[nearest] != part)
+        return longer
 
     def forward(self, h_BTE: Shaped[Tensor, "B T E"], run: Run) -> Shaped[Tensor, "B T E"]:
         """The residual stream, changed only where the program writes."""

@@ -6,7 +6,6 @@ crops carry the states along; a state that is not at hand is found again by read
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from m2kt._shapes import Bool, Int
 from m2kt.student.cal._follow import NOTHING, Following, Plan, Skill
 from m2kt.student.cal._matcher import Row, token_rows
+from m2kt.student.cal._memo import Memo
 
 _KEPT_STATES = 2048
 _START = 0
@@ -40,7 +40,7 @@ class Follower:
 
     def __init__(self, skill: Skill) -> None:
         self.skill = skill
-        self._states: OrderedDict[int, Following] = OrderedDict()
+        self._states: Memo[int, Following] = Memo(_KEPT_STATES)
 
     def clear(self) -> None:
         """Forget all states: what they depend on has changed."""
@@ -89,10 +89,7 @@ class Follower:
         key = hash((key, token, boundary))
         following = self._states.get(key)
         if following is None:
-            following = state.advance(token, boundary)
-            self._states[key] = following
-            if len(self._states) > _KEPT_STATES:
-                self._states.popitem(last=False)
+            following = self._states.put(key, state.advance(token, boundary))
         return key, following
 
     def _replay(self, past: list[list[int]]) -> Following:

@@ -11,9 +11,8 @@ W head width, P pairs of rotated dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,6 @@ from m2kt.student.cal._cache import Slot
 from m2kt.student.cal._context import Run
 from m2kt.student.cal._matcher import TokenFeature
 
-Value = TypeVar("Value")
 POSITIONS = slice(TokenFeature.POSITION, TokenFeature.ORDINAL + 1)
 """Token position and symbol position in the token features."""
 _BASE = 200.0  # of RoPE: the slowest rotation has a period of 2 pi * base tokens, far above a trace's length
@@ -77,40 +75,6 @@ def rotate(x_BHTW: Float[Tensor, "B H T W"], angle_B1TP: Shaped[Tensor, "_ 1 T _
         return (x_BHTW.view(torch.complex64) * angle_B1TP).view(torch.float32)
     z_BHTP = torch.view_as_complex(x_BHTW.view(*x_BHTW.shape[:-1], -1, 2))
     return torch.view_as_real(z_BHTP * angle_B1TP).view(x_BHTW.shape)
-
-
-class VersionedCache(Generic[Value]):
-    """Caches a value derived from tensors until one of them is modified in place; disabled while autograd is on.
-
-    Args:
-        compute: derives the value.
-        sources: returns the tensors that ``compute`` reads; after one is replaced, ``clear`` must be called. Both are
-            bound methods, so that a deep copy of the module derives the value from the copy's tensors.
-    """
-
-    def __init__(self, compute: Callable[[], Value], sources: Callable[[], Sequence[Tensor]]) -> None:
-        self._compute, self._sources = compute, sources
-        self.clear()
-
-    def clear(self) -> None:
-        """Recompute at the next call."""
-        self._tensors: Sequence[Tensor] | None = None
-        self._version = -1
-        self._value: Value | None = None
-
-    def __call__(self) -> Value:
-        """The value for the tensors' present contents."""
-        if torch.is_grad_enabled():
-            return self._compute()
-        if self._tensors is None:
-            self._tensors = self._sources()
-        try:
-            version = sum(t._version for t in self._tensors)  # versions only increase
-        except RuntimeError:  # inference tensors have no version
-            return self._compute()
-        if self._value is None or version != self._version:
-            self._version, self._value = version, self._compute()
-        return self._value
 
 
 def _split_heads(x_BTY: Tensor, width: int) -> Tensor:

@@ -11,10 +11,11 @@ from transformers.pytorch_utils import Conv1D
 
 from m2kt.errors import CompatibilityError
 from m2kt.student.cal._base import ReaderBase
+from m2kt.student.cal._cache import exact_arithmetic
 from m2kt.student.cal._config import CALConfig
-from m2kt.student.cal._context import RunState
 from m2kt.student.cal._executed import ExecutedReader
 from m2kt.student.cal._flat import FlatReader
+from m2kt.student.cal._pass import Installation, current_pass
 from m2kt.student.cal._reader import StructuredReader
 
 READERS: dict[str, type[ReaderBase]] = {
@@ -35,9 +36,10 @@ class SteeredLinear(nn.Module, CALLayer):
     other_param_names = ("cal_scale",)
     optimiser_groups: ClassVar[dict[str, str]] = {"": "steering"}
 
-    def __init__(self, base_layer: nn.Module, adapter_name: str, config: CALConfig) -> None:
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: CALConfig, installation: Installation) -> None:
         super().__init__()
         self.base_layer = base_layer
+        self._installation = installation
         if isinstance(base_layer, Conv1D):
             self.in_features, self.out_features = (int(n) for n in base_layer.weight.shape)
         elif isinstance(base_layer, nn.Linear):
@@ -58,20 +60,27 @@ class SteeredLinear(nn.Module, CALLayer):
         self.cal_A[adapter_name] = nn.Parameter(torch.randn(rank, self.in_features) / self.in_features**0.5)
         self.cal_B[adapter_name] = nn.Parameter(torch.zeros(self.out_features, rank))
         self.cal_scale[adapter_name] = config.steering_alpha / rank
-        device = self.base_layer.weight.device
-        self.cal_A[adapter_name].data = self.cal_A[adapter_name].data.to(device)
-        self.cal_B[adapter_name].data = self.cal_B[adapter_name].data.to(device)
+        for part in (self.cal_A, self.cal_B):
+            if not part[adapter_name].is_meta:  # there are no weights yet
+                part[adapter_name].data = part[adapter_name].data.to(self.base_layer.weight.device)
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """Switch all adapters on or off. Off, merged updates are subtracted here: a pass changes no weights."""
+        if not enabled:
+            self.unmerge()
+        super().enable_adapters(enabled)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if self.disable_adapters and self.merged:
-            self.unmerge()
         y: Tensor = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return y
-        for name in self.active_adapters:
+        under_way = current_pass(self._installation)
+        chosen = None if under_way is None else under_way.row_of_adapter
+        for name in self.active_adapters if chosen is None else chosen:
             if name in self.cal_A and name not in self.merged_adapters:
                 a, b = self.cal_A[name].to(x.dtype), (self.cal_B[name] * self.cal_scale[name]).to(x.dtype)
-                y = y + nn.functional.linear(nn.functional.linear(x, a), b).to(y.dtype)
+                steered = y + nn.functional.linear(nn.functional.linear(x, a), b).to(y.dtype)
+                y = steered if under_way is None else under_way.selected(name, steered, y)
         return y
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -109,7 +118,7 @@ class ReadingBlock(nn.Module, CALLayer):
     adapter_layer_names = ("cal_reader",)
 
     def __init__(
-        self, base_layer: nn.Module, adapter_name: str, config: CALConfig, width: int, state: RunState
+        self, base_layer: nn.Module, adapter_name: str, config: CALConfig, width: int, installation: Installation
     ) -> None:
         super().__init__()
         self.base_layer = base_layer
@@ -117,14 +126,17 @@ class ReadingBlock(nn.Module, CALLayer):
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
         self._active_adapter = adapter_name
-        self._state = [state]  # in a list: not a submodule
+        self._installation = installation
+        self._index = len(installation.blocks)  # replicas of a block have its index
         self.update_layer(adapter_name, config, width)
 
     def update_layer(self, adapter_name: str, config: CALConfig, width: int) -> None:
         """Add an adapter's reader."""
         parameter = next(self.base_layer.parameters(), None)
         device = parameter.device if parameter is not None else torch.device("cpu")
-        self.cal_reader[adapter_name] = READERS[config.reader](config, width).to(device)
+        reader = READERS[config.reader](config, width)
+        # parameters on no device get their values, and with them a device, when the adapter's weights are loaded
+        self.cal_reader[adapter_name] = reader._apply(lambda t: t if t.is_meta else t.to(device))
 
     def __getattr__(self, name: str) -> Any:
         # Models read attributes of their blocks, such as attention_type: they are delegated to the base block.
@@ -137,11 +149,12 @@ class ReadingBlock(nn.Module, CALLayer):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         out = self.base_layer(*args, **kwargs)
-        runs = self._state[0].runs
-        if self.disable_adapters or not runs:
+        under_way = current_pass(self._installation)
+        if under_way is None or not under_way.runs:
             return out
         h_BTE: Tensor = out[0] if isinstance(out, tuple) else out
-        for name in self.active_adapters:
-            if name in self.cal_reader and name in runs:
-                h_BTE = self.cal_reader[name](h_BTE, runs[name])
+        with exact_arithmetic(h_BTE.device):
+            for index, name, run in under_way.runs:
+                if index == self._index:
+                    h_BTE = under_way.selected(name, self.cal_reader[name](h_BTE, run), h_BTE)
         return (h_BTE, *out[1:]) if isinstance(out, tuple) else h_BTE

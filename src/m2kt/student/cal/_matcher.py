@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from functools import lru_cache
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from m2kt._shapes import Bool, Int
+from m2kt.student.cal._memo import Memo
 
 _PREFIX = -1  # a token sequence that is only the beginning of a unit
 N_LAST_UNITS = 4  # units that a reader gets at each position: the one that ends there and those before
@@ -44,9 +44,11 @@ _TOKEN, _POSITION, _ORDINAL, _IN_DOMAIN = map(
 )
 _UNITS_BUT_LAST = slice(int(TokenFeature.UNITS), TokenFeature.TYPES - 1)
 _TYPES_BUT_LAST = slice(int(TokenFeature.TYPES), N_FEATURES - 1)
-_CACHED_SUFFIXES = 1 << 14
+_KEPT_MATCHES = 1 << 14
+_Match = tuple[int, int, int, int]
 
 
+@runtime_checkable
 class TokenMatcher(Protocol):
     """Computes what a reader gets of each token from token ids alone; column 0 is ``TokenFeature.TOKEN``."""
 
@@ -106,7 +108,7 @@ class UnitMatcher:
         self._unit_of = {form: units.get(form, _PREFIX) for form in self._prefixes | units.keys()}
         no_units = (self.n_units,) * N_LAST_UNITS
         self._start: Row = (-1, self.n_symbols, -1, 0, 0, 0, *no_units, *map(self._literal_type, no_units))
-        self._match = lru_cache(_CACHED_SUFFIXES)(self._match_suffix)
+        self._matches: Memo[tuple[int, ...], _Match] = Memo(_KEPT_MATCHES)
 
     def __call__(
         self, token_BT: Int[Tensor, "B T"], past_BNX: Int[Tensor, "B N X"] | None = None
@@ -141,7 +143,9 @@ class UnitMatcher:
         for token in row:
             tokens.append(token)
             last = features[-1] if features else self._start
-            symbol, unit, length, unit_type = self._match(tuple(tokens[-self.longest :]))
+            suffix = tuple(tokens[-self.longest :])
+            match = self._matches.get(suffix) or self._matches.put(suffix, self._match_suffix(suffix))
+            symbol, unit, length, unit_type = match
             # earlier units are those before the first token of this unit, complete or not
             earlier = features[-length] if length <= len(features) else self._start
             types = (unit_type, *earlier[_TYPES_BUT_LAST])
@@ -160,7 +164,7 @@ class UnitMatcher:
             )
         return features[len(tail) :]
 
-    def _match_suffix(self, tokens: tuple[int, ...]) -> tuple[int, int, int, int]:
+    def _match_suffix(self, tokens: tuple[int, ...]) -> _Match:
         """Symbol and unit that end at the last token, the number of the unit's tokens, and its type."""
         literal, length, partial, end = self.n_units, 1, 0, len(tokens)
         for n in range(end, 0, -1):

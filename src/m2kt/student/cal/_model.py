@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from m2kt._shapes import Float, Int, Shaped
+from m2kt._shapes import Bool, Float, Int, Shaped
 from m2kt.errors import CompatibilityError
 from m2kt.models import (
     BlockOutput,
@@ -28,11 +28,20 @@ from m2kt.models import (
     run_until,
 )
 from m2kt.student.cal._base import ReaderBase
-from m2kt.student.cal._cache import count_cached_tokens, inference_mode_for
+from m2kt.student.cal._cache import Slot, count_cached_tokens, exact_arithmetic, inference_mode_for
 from m2kt.student.cal._compat import PREFIX, register_method
 from m2kt.student.cal._config import CALConfig
-from m2kt.student.cal._context import Run, RunState, Supervision
+from m2kt.student.cal._context import Run, Supervision, begin_run
 from m2kt.student.cal._layer import CALLayer, ReadingBlock, SteeredLinear
+from m2kt.student.cal._pass import (
+    BASE,
+    Installation,
+    begin_pass,
+    current_pass,
+    end_pass,
+    request_of,
+    requested,
+)
 
 
 class CALModel(BaseTuner):
@@ -79,20 +88,15 @@ class CALModel(BaseTuner):
         return plain in set(peft_config.reader_modules or ()) | set(peft_config.steered_modules or ())
 
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
-        if not hasattr(model, "_m2kt_cal_state"):
-            model._m2kt_cal_state = RunState(len(blocks(model)))  # type: ignore[assignment]
+        if not hasattr(model, "_m2kt_cal"):
+            model._m2kt_cal = Installation(len(blocks(model)))  # type: ignore[assignment]
             make_head_input_contiguous(model)  # the head is frozen now
 
     @property
-    def last_run(self) -> Run | None:
-        """The latest forward pass as its first reader saw it; None before the first pass or if no reader was active."""
-        return self.state.last
-
-    @property
-    def state(self) -> RunState:
-        """State that hooks and readers share."""
-        state: RunState = self.model._m2kt_cal_state
-        return state
+    def installation(self) -> Installation:
+        """What the adapters on the model share."""
+        installation: Installation = self.model._m2kt_cal
+        return installation
 
     def _create_and_replace(
         self,
@@ -109,15 +113,15 @@ class CALModel(BaseTuner):
             target.update_layer(adapter_name, peft_config)
         elif isinstance(target, ReadingBlock):
             target.update_layer(adapter_name, peft_config, self._width())
-            self._hook_read_blocks(adapter_name, peft_config, target)
+            self._hook_read_blocks(peft_config)
         else:
             new: nn.Module
             if current_key.replace(".base_layer", "") in (peft_config.reader_modules or ()):
-                new = ReadingBlock(target, adapter_name, peft_config, self._width(), self.state)
-                self.state.blocks.append(new)
-                self._hook_read_blocks(adapter_name, peft_config, new)
+                new = ReadingBlock(target, adapter_name, peft_config, self._width(), self.installation)
+                self.installation.blocks.append(new)
+                self._hook_read_blocks(peft_config)
             else:
-                new = SteeredLinear(target, adapter_name, peft_config)
+                new = SteeredLinear(target, adapter_name, peft_config, self.installation)
             if adapter_name not in self.active_adapters:
                 new.requires_grad_(False)
             setattr(parent, target_name, new)
@@ -146,7 +150,7 @@ class CALModel(BaseTuner):
         for name in self.readers():
             parent, _, child = name.rpartition(".")
             setattr(self.model.get_submodule(parent), child, self.model.get_submodule(name).base_layer)
-        self.state.blocks.clear()
+        self.installation.blocks.clear()
         for config in cast(dict[str, CALConfig], self.peft_config).values():
             config.reader, config.reader_modules = "none", []
 
@@ -154,9 +158,9 @@ class CALModel(BaseTuner):
         """The base model without hooks and shared state."""
         unload: Any = super()._unload_and_optionally_merge
         base: nn.Module = unload(*args, **kwargs)
-        for handle in (*getattr(base, "_m2kt_cal_hooks", ()), *self.state.handles.values()):
+        for handle in (*getattr(base, "_m2kt_cal_hooks", ()), *self.installation.handles.values()):
             handle.remove()
-        for name in ("_m2kt_cal_hooks", "_m2kt_cal_state"):
+        for name in ("_m2kt_cal_hooks", "_m2kt_cal"):
             if hasattr(base, name):
                 delattr(base, name)
         return base
@@ -172,22 +176,55 @@ class CALModel(BaseTuner):
 
     # ------------------------------------------------------------------------------------------ running
     def _post_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
-        state = self.state
+        installation = self.installation
         if not hasattr(model, "_m2kt_cal_hooks"):
             backbone = decoder(model)
             order = list(inspect.signature(backbone.forward).parameters)
-            begin = _BeginPass(state, order, cache_argument(model), cast(PreTrainedConfig, model.config))
+            begin = _BeginPass(installation, order, cache_argument(model), cast(PreTrainedConfig, model.config))
             hook = backbone.register_forward_pre_hook(begin, with_kwargs=True)
-            end = backbone.register_forward_hook(_EndPass(state), always_call=True)
+            end = backbone.register_forward_hook(_EndPass(installation), always_call=True)
             model._m2kt_cal_hooks = [hook, end]  # type: ignore[assignment]
 
-    def _hook_read_blocks(self, adapter_name: str, config: CALConfig, block: ReadingBlock) -> None:
+    def _hook_read_blocks(self, config: CALConfig) -> None:
         """Store the outputs of the blocks that an adapter reads, for the rest of the pass."""
-        state, stack = self.state, blocks(self.model)
-        state.matchers[adapter_name] = cast(ReaderBase, block.cal_reader[adapter_name]).matcher()
+        installation, stack = self.installation, blocks(self.model)
         for layer in config.read_layers:
-            if layer not in state.handles:
-                state.handles[layer] = _unwrap(stack[layer]).register_forward_hook(_StoreStates(state, layer))
+            if layer not in installation.handles:
+                hook = _StoreStates(installation, layer)
+                installation.handles[layer] = _unwrap(stack[layer]).register_forward_hook(hook)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(
+        self,
+        *_: object,
+        adapter_names: Sequence[str] | None = None,
+        num_beams: int | None = None,
+        num_return_sequences: int | None = None,
+        **__: object,
+    ) -> Iterator[None]:
+        """Called by peft around a pass or a generation, with its arguments.
+
+        Args:
+            adapter_names: the adapter of each row, ``__base__`` for none.
+
+        Raises: CompatibilityError for an adapter that is not there, in training, and while one is merged.
+        """
+        if adapter_names is None:
+            yield
+            return
+        unknown = sorted(set(adapter_names) - {BASE, *self.peft_config})
+        if unknown:
+            raise CompatibilityError(
+                f"adapter_names: expected {BASE} or one of {', '.join(self.peft_config)}, got {', '.join(unknown)}"
+            )
+        if self.training:
+            raise CompatibilityError("adapter_names: expected a model in evaluation mode; call model.eval() first")
+        if any(isinstance(module, SteeredLinear) and module.merged for module in self.modules()):
+            raise CompatibilityError("adapter_names: expected no merged adapter; call unmerge_adapter() first")
+        copies = max(num_beams or 1, num_return_sequences or 1)
+        request = replace(request_of(self.installation), adapter_of_row=tuple(adapter_names), copies=copies)
+        with requested(request):
+            yield
 
     # ------------------------------------------------------------------------------------------ for training
     def reader(self, adapter_name: str | None = None) -> ReaderBase:
@@ -214,30 +251,32 @@ class CALModel(BaseTuner):
         """States that the reader reads, by block, from a pass that ends at the last of these blocks."""
         config = cast(CALConfig, self.peft_config[self.active_adapters[0]])
         top = _unwrap(blocks(self.model)[max(config.read_layers)])
-        run_until(top, decoder(self.model), input_ids=token_BT, attention_mask=mask_BT, use_cache=False)
-        assert self.state.last is not None
-        return self.state.last.states
+        with self.observed() as runs:
+            run_until(top, decoder(self.model), input_ids=token_BT, attention_mask=mask_BT, use_cache=False)
+        return runs[-1].states
 
     def reader_only_run(
         self,
         token_BT: Int[Tensor, "B T"],
         mask_BT: Shaped[Tensor, "B T"] | None,
         states: dict[int, Tensor],
+        supervision: Supervision | None = None,
     ) -> Run:
         """The ``Run`` of a reader-only pass, on states that are known already."""
-        run = self.state.begin(self.active_adapters[0], 0, token_BT, mask_BT)
-        self.state.runs = {}
+        run = begin_run(self.reader().matcher, self.installation.n_blocks, token_BT, mask_BT, supervision)
         run.states = states
         return run
 
     @contextmanager
-    def supervised(self, supervision: Supervision) -> Iterator[None]:
-        """Passes in the context are supervised."""
-        self.state.supervision = supervision
-        try:
-            yield
-        finally:
-            self.state.supervision = None
+    def observed(self, supervision: Supervision | None = None) -> Iterator[list[Run]]:
+        """The passes in the context, as their first readers saw them; empty if no reader was active.
+
+        Args:
+            supervision: of the passes.
+        """
+        runs: list[Run] = []
+        with requested(replace(request_of(self.installation), supervision=supervision, finished=runs)):
+            yield runs
 
 
 def cal_model(model: nn.Module) -> CALModel:
@@ -258,27 +297,32 @@ def register() -> None:
     register_architectures()
 
 
-# Hooks are objects, not functions: those of a deep copy of the model then use the copy's state.
+# Hooks are objects, not functions: those of a deep copy of the model then use the copy's installation.
 
 
 @dataclass
 class _BeginPass:
-    """Creates the ``Run`` of every active reader."""
+    """Opens a pass, and creates the ``Run`` of every reader that is active in it."""
 
-    state: RunState
+    installation: Installation
     order: list[str]  # parameters of the backbone
     cache_argument: str
     config: PreTrainedConfig
 
     def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.state.runs = {}
-        names = [name for block in self.state.blocks for name in _active_readers(block)]
-        if not names:
+        opened = begin_pass(self.installation)
+        chosen = opened.request.adapter_of_row
+        readers = [(b, n) for b, block in enumerate(self.installation.blocks) for n in _readers(block, chosen)]
+        if not readers and chosen is None:
             return None
         bound = dict(zip(self.order, args, strict=False)) | kwargs
         token_BT = bound.get("input_ids")
         if token_BT is None:
             raise CompatibilityError("expected input_ids, got none: the concept reader cannot use inputs_embeds")
+        if chosen is not None:
+            opened.row_of_adapter = _rows(chosen, opened.request.copies, token_BT)
+        if not readers:
+            return None
         cache = bound.get(self.cache_argument)
         use_cache = bound.get("use_cache")
         if use_cache is None:
@@ -286,33 +330,38 @@ class _BeginPass:
         if cache is None and use_cache:
             cache = DynamicCache(config=self.config)  # the readers need it, too
             bound[self.cache_argument] = cache
-        n_past = count_cached_tokens(cache)
-        with inference_mode_for(cache):
-            for nth, name in enumerate(names):
-                self.state.begin(name, nth, token_BT, bound.get("attention_mask"), cache, n_past)
+        n_past, mask = count_cached_tokens(cache), bound.get("attention_mask")
+        with inference_mode_for(cache), exact_arithmetic(token_BT.device):
+            for nth, (index, name) in enumerate(readers):
+                matcher = cast(ReaderBase, self.installation.blocks[index].cal_reader[name]).matcher
+                first_layer = self.installation.n_blocks + nth * len(Slot)
+                run = begin_run(matcher, first_layer, token_BT, mask, opened.request.supervision, cache, n_past)
+                opened.runs.append((index, name, run))
         return (), bound
 
 
 @dataclass
 class _EndPass:
-    """Stores the first reader's ``Run`` as the last one."""
+    """Closes a pass."""
 
-    state: RunState
+    installation: Installation
 
     def __call__(self, *_: object) -> None:
-        self.state.last, self.state.runs = next(iter(self.state.runs.values()), None), {}
+        end_pass(self.installation)
 
 
 @dataclass
 class _StoreStates:
     """Stores a block's output for the rest of the pass."""
 
-    state: RunState
+    installation: Installation
     layer: int
 
     def __call__(self, _: nn.Module, __: object, output: BlockOutput) -> None:
-        for run in self.state.runs.values():
-            run.states[self.layer] = hidden_of(output)
+        under_way = current_pass(self.installation)
+        if under_way is not None:
+            for _index, _name, run in under_way.runs:
+                run.states[self.layer] = hidden_of(output)
 
 
 def _unwrap(module: nn.Module) -> nn.Module:
@@ -321,6 +370,22 @@ def _unwrap(module: nn.Module) -> nn.Module:
     return module
 
 
-def _active_readers(block: ReadingBlock) -> list[str]:
+def _readers(block: ReadingBlock, adapter_of_row: Sequence[str] | None) -> list[str]:
     """Adapters whose readers are active at a block."""
-    return [] if block.disable_adapters else [n for n in block.active_adapters if n in block.cal_reader]
+    if block.disable_adapters:
+        return []
+    names = block.active_adapters if adapter_of_row is None else sorted(set(adapter_of_row))
+    return [name for name in names if name in block.cal_reader]
+
+
+def _rows(adapter_of_row: Sequence[str], copies: int, token_BT: Int[Tensor, "B T"]) -> dict[str, Bool[Tensor, " B"]]:
+    """The rows of each adapter; generation repeats every row ``copies`` times."""
+    n_rows, n_names = token_BT.shape[0], len(adapter_of_row)
+    if n_rows not in (n_names, n_names * copies):
+        raise CompatibilityError(f"adapter_names: expected one for each of {n_rows} rows, got {n_names}")
+    each = n_rows // n_names
+    names = [name for name in adapter_of_row for _ in range(each)]
+    return {
+        name: torch.tensor([other == name for other in names], device=token_BT.device)
+        for name in sorted(set(names) - {BASE})
+    }

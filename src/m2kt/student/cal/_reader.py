@@ -33,10 +33,10 @@ from m2kt.student.cal._heads import (
     ArgumentHeads,
     ContextHeads,
     RotaryAngles,
-    VersionedCache,
     rotary_angles,
 )
 from m2kt.student.cal._matcher import N_LAST_UNITS, TokenFeature
+from m2kt.student.cal._memo import VersionedCache
 
 
 class DerivedWeights(NamedTuple):
