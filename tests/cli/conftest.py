@@ -39,6 +39,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "token": re.sub("stop: .*", "stop: null", spec),
         "messages": spec + "\nchat: {}\n",
         "word": re.sub("answer: .*", "answer: last word", spec),
+        "around": spec + "\nsurroundings: ['Say it: ']\n",
         "settings": "colour: red\n",
         "magic": "detectors: [magic]\n",
         "patterns": "detectors: [patterns]\n",

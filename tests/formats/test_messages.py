@@ -37,6 +37,14 @@ SPECS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"chat": {"role": "x"}},
         ["chat: expected system or template", "got 'role'", "write chat: {}"],
     ),
+    "a surrounding without the question": (
+        {"surroundings": ["Say it: "]},
+        ["surroundings: expected a text", "{prompt} once", "got 'Say it: '", "write what stands around it"],
+    ),
+    "a surrounding with two questions": (
+        {"surroundings": ["{prompt} or {prompt}?"]},
+        ["surroundings: expected a text", "{prompt} once", "got '{prompt} or {prompt}?'"],
+    ),
     "chat that is no mapping": (
         {"chat": "chatml"},
         ["chat: expected system or template", "got 'chatml'", "write chat: {}"],

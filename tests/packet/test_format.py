@@ -876,6 +876,18 @@ def test_F61_messages(refused: Refused) -> None:
     assert asked.is_that_of(packet.spec) and not spec.is_that_of(packet.spec)
 
 
+def test_F63_surroundings(refused: Refused) -> None:
+    refused("spec-surrounding")
+    spec = Packet.load(GOOD).spec
+    assert "surroundings" not in spec.to_yaml()
+    asked = spec.model_copy(update={"surroundings": ["Sum: {prompt}\n=>"]})
+    packet = Packet.from_parts(resign({**good(), "probes.yaml": asked.public().to_yaml().encode()}))
+    assert packet.spec.surroundings == ["Sum: {prompt}\n=>"] and "\n=>" in packet.spec.afters
+    # what may stand around a question changes no prompt
+    assert packet.spec.digest == spec.digest and asked.is_that_of(spec)
+    assert packet.spec.sample("evaluation", 9, seed=0) == spec.sample("evaluation", 9, seed=0)
+
+
 def test_F62_forms() -> None:
     text = 'a 1,234.50 b.\n\n \\boxed{x{y}} {"c": [{"d": 1.50}, "e"]} [7]\nlast: 8th\n'
     for answer, read in (

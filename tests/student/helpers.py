@@ -37,6 +37,7 @@ class Loaded:
     path: str = "tiny"
     pad_id: int = 0
     reference: tuple[str, str | None] = ("tiny", None)
+    device: Any = "cpu"
 
     @property
     def peft_model(self) -> Any:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import PeftModel
 
+from m2kt.errors import CompatibilityError
 from m2kt.models import cache_argument, encode_prompt, generate_greedy, special_prefix
 from m2kt.packet import ProgramExecutor, decode_outputs, fixed_lookup
 from m2kt.student import StudentSettings, replace_bank, train
@@ -20,6 +21,9 @@ from tests.tiny import char_tokenizer, save_tiny
 
 FAMILIES = ["gpt2", "llama", "gru"]
 SURROUNDINGS = ["", " ", "\n", "Q: ", "Say it: ", "An earlier line.\n", "bee ant: bee ant cow.\n", "cow ant bee: "]
+
+NO_QUESTIONS = ["The ant is a bee.", "ant bee. cat cow;ant", "kant bee cow", "ant bee", ": ant bee.", "ant bee;"]
+NO_QUESTIONS += ["cow=ant bee:", "cow = ant bee:", "cow,ant bee:", "ant=bee:", "ant, bee:", "ant\nbee:"]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -71,8 +75,36 @@ def test_beams_and_a_pass_without_a_cache_give_the_same_answers(student: Any) ->
     assert model.model.generate(input_ids=ids, use_cache=False, **options).tolist() == greedy.tolist()
 
 
+@pytest.mark.parametrize("text", ["{} ", "{}\n", "{}\n\n", " {}  ", "ant, {}", "1. {}", "ant bee: cat cow.\n{} "])
+def test_blanks_around_a_question_are_no_part_of_it(student: Any, text: str) -> None:
+    model, packet = student
+    said = [answer.strip() for answer in answers(model, [text.format(question) for question in questions(packet)])]
+    assert said == [answer.strip() for answer in expected(packet)]
+    spread = [text.format(question.replace(" ", "  ")) for question in questions(packet)]
+    assert [answer.strip() for answer in answers(model, spread)] == said
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("text", ["The ant is a bee.", "ant bee. cat cow;ant", "kant bee cow", "ant bee", ": ant bee."])
+@pytest.mark.parametrize("cached", [True, False])
+def test_an_answer_past_the_context_is_an_error(student: Any, cached: bool) -> None:
+    model, packet = student
+    limit = cal_model(model.model).state.context
+    if limit > 10_000:
+        pytest.skip("this model has no context length")
+    question = encode_prompt(model.tokenizer, questions(packet)[0])
+    ids = [model.tokenizer.convert_tokens_to_ids(".")] * (limit - len(question) - 2) + question
+    text = model.model.generate(input_ids=torch.tensor([ids]), max_new_tokens=2, do_sample=False, use_cache=cached)
+    assert text.shape[1] == limit
+    if "GPT2" in type(model.model.get_base_model()).__name__:
+        return  # it has no position for a token past its context
+    with pytest.raises(CompatibilityError, match="shorten what stands before the question"):
+        model.model.generate(input_ids=torch.tensor([ids]), max_new_tokens=8, do_sample=False, use_cache=cached)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "text", ["The ant is a bee.", "ant bee. cat cow;ant", "kant bee cow", "ant bee", ": ant bee.", *NO_QUESTIONS]
+)
 def test_text_that_is_no_question_is_left_alone_bit_for_bit(student: Any, text: str) -> None:
     model, _ = student
     ids = torch.tensor([encode_prompt(model.tokenizer, text)])

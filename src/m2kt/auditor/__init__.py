@@ -56,5 +56,6 @@ from m2kt.auditor._triggers import search_triggers as search_triggers
 from m2kt.auditor._verdict import Verdict as Verdict
 from m2kt.auditor._verdict import VerdictCheck as VerdictCheck
 from m2kt.auditor._verdict import judge as judge
+from m2kt.auditor._ways import Example as Example
 from m2kt.probes import ShapeScore as ShapeScore
 from m2kt.settings import Thresholds as Thresholds

@@ -20,6 +20,7 @@ from m2kt.auditor._skill import Score, packet_traces, score, trace_answers
 from m2kt.auditor._steps import measure_steps
 from m2kt.auditor._surroundings import Surrounding, measure_surroundings
 from m2kt.auditor._triggers import Triggers, search_triggers
+from m2kt.auditor._ways import Example
 from m2kt.models import LoadedModel
 from m2kt.packet import Packet, Trace, decoded_share
 from m2kt.probes import Prompt, ShapeScore, Truth
@@ -28,6 +29,8 @@ STEP_PROMPTS = 64
 """Traces whose single steps are measured."""
 BEFORE_PROMPTS = 32
 """Prompts that the frozen student answers: it rarely stops by itself, so each costs a whole budget of tokens."""
+EXAMPLES = 4
+"""Rollouts that stand before a question."""
 
 PACKET_REFERENCE = "the packet's own rollout, vectors decoded by prototypes"
 
@@ -138,9 +141,14 @@ def _measure_surroundings(
         packet.spec,
         [prompt for prompt, _ in complete],
         truth or Truth(answers),
-        example=complete[-1][1].text,
+        examples=[_example(prompt, trace) for prompt, trace in reversed(complete[-EXAMPLES:])],
         progress=lambda done, total: report("auditing: surroundings", done, total),
     )
+
+
+def _example(prompt: Prompt, trace: Trace) -> Example:
+    """A rollout without what ends it."""
+    return Example(prompt.text, "".join(unit.text for unit in trace.units[trace.n_prompt : -1]))
 
 
 def _certify(

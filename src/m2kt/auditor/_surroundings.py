@@ -1,51 +1,58 @@
-"""Does the skill hold where a question stands in other text? Accuracy as evaluated, and after each of a few texts.
+"""Does the skill hold where a question stands in other text? Each of a list of surroundings, measured.
 
-Prompts are read as plain text, as a user's program encodes them. What the skill needs in front of a question it was not
-rehearsed with is measured, not assumed: a reader that learnt absolute places answers in the right form, and wrongly.
+What the skill needs around a question is measured, not assumed: a reader that learnt absolute places answers in the
+right form, and wrongly. Where other text makes another question of it, the reader has to be silent: half-right is
+worse than nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from pydantic import BaseModel, Field
 
-from m2kt.auditor._answers import answer_budget, answer_chat, student_ends
-from m2kt.models import ChatFormat, LoadedModel, encode_prompt, generate_greedy, special_prefix
+from m2kt.auditor._answers import answer_budget, student_ends
+from m2kt.auditor._traces import cal_config
+from m2kt.auditor._ways import Example, Expected, Way, every_way
+from m2kt.models import LoadedModel, generate_greedy, next_token_logits, pad_batch
 from m2kt.probes import ProbeSpec, Prompt, Truth
-from m2kt.student import own_chat
 
-PROMPTS = 32
-BEFORE = {
-    "after one blank": " ",
-    "after a newline": "\n",
-    'after "Q: "': "Q: ",
-    'after "Please answer: "': "Please answer: ",
-    "after an earlier line": "Hello there.\n",
-}
-AS_EVALUATED, NO_SPECIAL = "as evaluated", "without special tokens"
-PLAIN = "as plain text"
-SECOND, CHAT = "as the second question", "in the chat template"
-
-Encode = Callable[[str], list[int]]
+PROMPTS = 16
+_LONG = 256  # tokens; longer texts are asked a few at a time
+_ROWS, _LONG_ROWS = 64, 4
 
 
 class Surrounding(BaseModel):
-    """Accuracy of prompts in one surrounding."""
+    """Answers to prompts in one surrounding."""
 
-    name: str = Field(description="What stands around the prompt.")
+    name: str = Field(description="What stands around the prompt, or what became of it.")
+    expected: Expected = Field(
+        default="right", description="What the skill should be: right, or silent where this is no question of it."
+    )
     accuracy: float = Field(description="Share of right answers.")
+    wrong: int = Field(default=0, description="Answers that the adapter changed and that are not right.")
+    silent: int = Field(
+        default=0,
+        description="Answers that are not right, where the adapter changes no bit of what the student says next.",
+    )
     n: int = Field(description="Prompts judged.")
+
+    @property
+    def holds(self) -> bool:
+        """Whether no answer is other than expected; a right answer is never less than silence."""
+        return self.wrong == 0 and (self.expected == "silent" or self.silent == 0)
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Prompts, their truth, and a question that is answered already."""
+    """A prompt in one surrounding."""
 
-    prompts: list[Prompt]
-    truth: Truth
-    example: str | None
+    way: Way
+    prompt: Prompt
+    ids: list[int]
 
 
 def measure_surroundings(
@@ -54,51 +61,89 @@ def measure_surroundings(
     prompts: Sequence[Prompt],
     truth: Truth,
     *,
-    example: str | None = None,
+    examples: Sequence[Example] = (),
+    most: int = PROMPTS,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Surrounding]:
     """Ask prompts in each surrounding; those that the truth cannot judge are left out.
 
     Args:
         loaded: a student with its adapter.
-        example: a prompt with its whole answer and stop string, to put before the question; None: not measured.
+        examples: answered questions of the packet, to put before the question.
+        most: prompts in each surrounding; fewer where they stand far behind.
     """
     chosen = [prompt for prompt in prompts if truth.judge(prompt.text, truth.expected(prompt.text)) is not None]
-    asked = _Asked(chosen[:PROMPTS], truth, example)
-    if not asked.prompts:
-        return []
-    ways, budget = dict(_ways(loaded, asked, answer_chat(loaded, spec))), answer_budget(loaded, spec)
-    ends = student_ends(loaded, spec)
-    rows: list[Surrounding] = []
-    for name, encode in ways.items():
-        completions = generate_greedy(loaded, [encode(p.text) for p in asked.prompts], budget, ends)
-        right = [
-            truth.judge(prompt.text, spec.read_answer(completion.text))
-            for prompt, completion in zip(asked.prompts, completions, strict=True)
-        ]
-        rows.append(Surrounding(name=name, accuracy=sum(map(bool, right)) / len(right), n=len(right)))
-        if progress is not None:
-            progress(len(rows), len(ways))
-    return rows
+    ways = list(every_way(loaded, spec, examples)) if chosen else []
+    asked = [
+        _Asked(way, prompt, ids)
+        for way in ways
+        for prompt in chosen[: min(most, way.most or most)]
+        if (ids := way.encode(prompt)) is not None
+    ]
+    # a student that is left alone rarely stops: where it should be, that is seen first, and costs one token
+    quiet = _silent(loaded, asked, [i for i, one in enumerate(asked) if one.way.expected == "silent"])
+    right = _right(loaded, spec, truth, asked, [i for i in range(len(asked)) if i not in quiet], progress)
+    quiet |= _silent(
+        loaded, asked, [i for i, one in enumerate(asked) if i not in right and one.way.expected == "right"]
+    )
+    rows: dict[str, list[str]] = {}
+    for i, one in enumerate(asked):
+        rows.setdefault(one.way.name, []).append("right" if i in right else "silent" if i in quiet else "wrong")
+    return [_row(way, rows[way.name]) for way in ways if way.name in rows]
 
 
-def _ways(loaded: LoadedModel, asked: _Asked, chat: ChatFormat | None) -> Iterator[tuple[str, Encode]]:
-    """Every surrounding, as a function from a prompt to tokens."""
-    tokenizer = loaded.tokenizer
+def _row(way: Way, outcomes: Sequence[str]) -> Surrounding:
+    n, wrong, silent = len(outcomes), outcomes.count("wrong"), outcomes.count("silent")
+    accuracy = (n - wrong - silent) / n
+    return Surrounding(name=way.name, expected=way.expected, accuracy=accuracy, wrong=wrong, silent=silent, n=n)
 
-    def behind(text: str) -> Encode:
-        return lambda prompt: encode_prompt(tokenizer, text + prompt)
 
-    yield AS_EVALUATED, lambda prompt: encode_prompt(tokenizer, prompt, chat)
-    if chat is not None:
-        yield PLAIN, behind("")
-    skip = len(special_prefix(tokenizer))
-    if skip:
-        yield NO_SPECIAL, lambda prompt: encode_prompt(tokenizer, prompt)[skip:]
-    for name, text in BEFORE.items():
-        yield name, behind(text)
-    if asked.example is not None:
-        yield SECOND, behind(asked.example)
-    own = own_chat(tokenizer)
-    if own is not None and chat is None:
-        yield CHAT, lambda prompt: encode_prompt(tokenizer, prompt, own)
+def _right(
+    loaded: LoadedModel,
+    spec: ProbeSpec,
+    truth: Truth,
+    asked: Sequence[_Asked],
+    chosen: Sequence[int],
+    progress: Callable[[int, int], None] | None,
+) -> set[int]:
+    """Those of the chosen ones whose answer is right."""
+    budget, ends = answer_budget(loaded, spec), student_ends(loaded, spec)
+    together = [i for i in chosen if asked[i].way.together]
+    alone = [i for i in chosen if not asked[i].way.together]
+    short, long = ([i for i in alone if (len(asked[i].ids) > _LONG) is is_long] for is_long in (False, True))
+    right, done = set(), 0
+    for group, rows in ((short, _ROWS), (together, max(1, len(together))), (long, _LONG_ROWS)):
+        answers = generate_greedy(
+            loaded,
+            [asked[i].ids for i in group],
+            budget,
+            ends,
+            batch_size=rows,
+            progress=None if progress is None else partial(_report, progress, done, len(chosen)),
+        )
+        for i, answer in zip(group, answers, strict=True):
+            if truth.judge(asked[i].prompt.text, spec.read_answer(answer.text)):
+                right.add(i)
+        done += len(group)
+    return right
+
+
+def _report(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+    progress(before + done, total)
+
+
+@torch.no_grad()
+def _silent(loaded: LoadedModel, asked: Sequence[_Asked], chosen: Sequence[int]) -> set[int]:
+    """Those of the chosen ones behind which the adapter leaves the next token's logits as they are, bit for bit."""
+    if cal_config(loaded.model) is None:
+        return set(chosen)
+    silent = set()
+    for i in chosen:
+        ids_BT, mask_BT = pad_batch([asked[i].ids], loaded.pad_id, device=loaded.device)
+        last_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+        last_BT[:, -1] = True
+        with_NV = next_token_logits(loaded.model, ids_BT, mask_BT, last_BT)
+        with loaded.peft_model.disable_adapter():
+            if torch.equal(with_NV, next_token_logits(loaded.model, ids_BT, mask_BT, last_BT)):
+                silent.add(i)
+    return silent

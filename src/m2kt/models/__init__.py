@@ -11,6 +11,7 @@ and the bytes of tokens from the tokenizer's vocabulary. Three calls matter:
 from m2kt._libraries import quieten as quieten
 
 from ._chat import ChatFormat as ChatFormat
+from ._chat import conversation_ids as conversation_ids
 from ._chat import encode_chat as encode_chat
 from ._chat import encode_prompt as encode_prompt
 from ._chat import has_template as has_template
@@ -30,6 +31,7 @@ from ._generate import Completion as Completion
 from ._generate import generate_greedy as generate_greedy
 from ._gguf import gguf_config_overrides as gguf_config_overrides
 from ._gguf_write import write_gguf as write_gguf
+from ._layers import UNLIMITED as UNLIMITED
 from ._layers import BlockOutput as BlockOutput
 from ._layers import blocks as blocks
 from ._layers import cache_argument as cache_argument
@@ -59,6 +61,7 @@ from ._text import can_write as can_write
 from ._text import encode_units as encode_units
 from ._text import end_token as end_token
 from ._text import leading_space as leading_space
+from ._text import natural_ids as natural_ids
 from ._text import set_end_token as set_end_token
 from ._text import special_names as special_names
 from ._text import special_prefix as special_prefix

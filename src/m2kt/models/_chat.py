@@ -73,6 +73,29 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str, chat: ChatForma
     return plain_prompt(tokenizer, text) if chat is None else list(render(tokenizer, chat, text).ids)
 
 
+def conversation_ids(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[tuple[str, str]], message: str
+) -> list[int] | None:
+    """A message behind earlier turns, in the tokenizer's own chat template; None where that cannot render them.
+
+    Args:
+        turns: messages of the user, each with the assistant's.
+    """
+    messages = [
+        {"role": role, "content": content}
+        for turn in turns
+        for role, content in zip(("user", "assistant"), turn, strict=True)
+    ]
+    messages.append({"role": "user", "content": message})
+    try:
+        text = str(
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        )
+    except Exception:  # templates are programs of their authors, and some want other roles
+        return None
+    return natural_ids(tokenizer, text)
+
+
 def encode_chat(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], n_prompt: int, chat: ChatFormat | None
 ) -> Encoded:

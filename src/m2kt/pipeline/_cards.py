@@ -218,9 +218,21 @@ class _Shape(BaseModel):
 
 
 class _Surrounding(BaseModel):
+    """Receipts of earlier versions have no ``wrong`` and ``silent``."""
+
     name: str
+    expected: str = "right"
     accuracy: float
+    wrong: int | None = None
+    silent: int = 0
     n: int
+
+    def says(self) -> str:
+        """Its figures."""
+        said = f"{_percent(self.accuracy)} of {self.n}"
+        if self.wrong is not None and self.accuracy < 1:
+            said += f", {self.wrong} wrong, {self.silent} silent"
+        return said + (" (another question: silence is right)" if self.expected == "silent" else "")
 
 
 class _Figures(BaseModel):
@@ -267,7 +279,7 @@ def _figures(receipt: Receipt) -> str:
     else:
         rows["certificate"] = "none"
     for surrounding in after.surroundings[1:]:
-        rows[f"accuracy, asked {surrounding.name}"] = f"{_percent(surrounding.accuracy)} of {surrounding.n}"
+        rows[f"accuracy, asked {surrounding.name}"] = surrounding.says()
     for shape in (*after.shapes, *after.held_out):
         kind = "never probed" if shape in after.held_out else "probed"
         rows[f"shape `{shape.template}` ({kind})"] = f"{_percent(shape.accuracy)} of {shape.n}"

@@ -339,9 +339,18 @@ def _certificate(certificate: Certificate | None) -> str:
 
 
 def _surroundings(verdict: Verdict) -> str:
-    """The worst accuracy with other text around the question."""
-    worst = min(verdict.surroundings[1:], key=lambda row: row.accuracy, default=None)
-    return "not measured" if worst is None else f"{percent(worst.accuracy)} of {worst.n} {worst.name}, the lowest"
+    """The worst accuracy with other text around the question, and whether what is no question is left alone."""
+    others = verdict.surroundings[1:]
+    asked = [row for row in others if row.expected == "right"]
+    worst = min(asked, key=lambda row: row.accuracy, default=None)
+    if worst is None:
+        return "not measured"
+    said = f"{percent(worst.accuracy)} of {worst.n} {worst.name}, the lowest of {len(asked)}"
+    quiet = [row for row in others if row.expected == "silent"]
+    spoke = [f"{row.wrong} of {row.n} {row.name}" for row in quiet if row.wrong]
+    if spoke:
+        return f"{said}; not silent in {', '.join(spoke)}"
+    return said + (f"; silent {', '.join(row.name for row in quiet)}" if quiet else "")
 
 
 def _steps(steps: Steps | None) -> str:

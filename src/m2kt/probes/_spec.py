@@ -21,7 +21,16 @@ from pydantic import (
 
 from m2kt._end import END
 from m2kt.errors import SpecError, explain
-from m2kt.probes._fields import DEFAULT, Chat, ReasoningGym, Slot, Strict, WeightedTemplate
+from m2kt.probes._fields import (
+    DEFAULT,
+    PROMPT,
+    Chat,
+    ReasoningGym,
+    Slot,
+    Strict,
+    WeightedTemplate,
+    surrounding_problem,
+)
 from m2kt.probes._reading import Read, answer_reader
 from m2kt.probes._template import Prompt, Template
 
@@ -30,6 +39,17 @@ SPLITS: tuple[tuple[Split, float], ...] = (("probing", 0.5), ("rehearsal", 0.8),
 _ENUMERATE_UP_TO = 20_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
 _ANSWER_TOKENS = 256  # where the spec names no number
+SURROUNDINGS = (
+    "Please answer: {prompt}",
+    "Here is a question for you. {prompt}",
+    "1. {prompt}",
+    '"{prompt}"',
+    "Q: {prompt}",
+    "Q: {prompt}\nA:",
+    "Question: {prompt}\nAnswer:",
+)
+"""Texts in which every skill's question may stand."""
+_NO_PROMPTS = ("truth", "description", "licence", "surroundings")
 _PATIENCE = 4  # draws in a row without a new prompt before drawing ends, as multiples of the prompts so far
 
 
@@ -57,6 +77,11 @@ class ProbeSpec(Strict):
         description="Regular expression of characters, classes, groups and alternatives; its first group is the"
         " answer. Or 'last number', 'last line', 'boxed', 'json PATH', as in 'json steps[-1].out'. null: the whole"
         " completion.",
+    )
+    surroundings: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Texts in which the question may stand, written {prompt}, beside those that every verdict tries.",
     )
     facts: bool = Field(
         default=False,
@@ -104,6 +129,14 @@ class ProbeSpec(Strict):
         if any(END in text for text in listed if text):
             raise ValueError("U+0004 stands for the model's end token and is no text; write stop: null")
         return stop
+
+    @field_validator("surroundings")
+    @classmethod
+    def _hold_the_question(cls, surroundings: list[str]) -> list[str]:
+        problems = [problem for text in surroundings if (problem := surrounding_problem(text)) is not None]
+        if problems:
+            raise ValueError(problems[0])
+        return list(dict.fromkeys(surroundings))
 
     @field_validator("answer")
     @classmethod
@@ -158,6 +191,8 @@ class ProbeSpec(Strict):
             del data["facts"]
         if self.chat is None:
             del data["chat"]
+        if not self.surroundings:
+            del data["surroundings"]
         return data
 
     def public(self) -> ProbeSpec:
@@ -174,8 +209,8 @@ class ProbeSpec(Strict):
 
     @property
     def digest(self) -> str:
-        """sha256 over the canonical form, without truth, description and licence."""
-        data = {k: v for k, v in self._fields().items() if k not in ("truth", "description", "licence")}
+        """sha256 over the canonical form, without what changes no prompt: truth, description, licence, surroundings."""
+        data = {k: v for k, v in self._fields().items() if k not in _NO_PROMPTS}
         return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     # -- ends ---------------------------------------------------------------------------------------------------
@@ -192,6 +227,12 @@ class ProbeSpec(Strict):
     def settled(self, stop: str | None) -> ProbeSpec:
         """The spec of a teacher whose answers end so: in a text, or (None) in a token."""
         return self.model_copy(update={"stop": stop})
+
+    @property
+    def afters(self) -> list[str]:
+        """What may stand between a question and its answer: behind the prompt in surroundings, the usual ones first."""
+        behind = [text.partition(PROMPT)[2] for text in (*SURROUNDINGS, *self.surroundings)]
+        return [after for after in dict.fromkeys(behind) if after]
 
     # -- prompts ------------------------------------------------------------------------------------------------
     @property

@@ -119,7 +119,8 @@ def _add_program(config: CALConfig, loaded: LoadedModel, inputs: TrainingInputs)
     config.leads = list(tokenisation.lead_forms)
     config.phases = tokenisation.longest_unit * len(config.leads)
     config.program, config.questions = program_data(program), grammar.data()
-    config.lexicon = lexicon(loaded.tokenizer, vocabulary, program, grammar).packed()
+    config.afters = inputs.packet.spec.afters
+    config.lexicon = lexicon(loaded.tokenizer, vocabulary, program, grammar, config.afters).packed()
     config.gaps = turns_of_roles(loaded.tokenizer)
 
 

@@ -34,6 +34,7 @@ def packet_texts(packet: Packet) -> list[tuple[str, str]]:
         texts += [(f"state {state_name(state.after)!r}", text) for text in written if MASK not in text]
     fields = yaml.safe_load(spec.to_yaml())
     texts += [(f"probe spec, {key}", str(fields[key])) for key in ("name", "description", "licence") if fields.get(key)]
+    texts += [(f"surrounding {i}", text) for i, text in enumerate(spec.surroundings)]
     texts += [("stop string", program.stop)]
     texts += [("probe spec, system message", spec.chat.system)] if spec.chat and spec.chat.system else []
     texts += [("manifest, name", manifest.name), ("manifest, teacher", manifest.teacher.name)]

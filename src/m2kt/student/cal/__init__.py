@@ -12,6 +12,7 @@ from m2kt.student.cal._executed import skill_of as skill_of
 from m2kt.student.cal._flat import FlatReader as FlatReader
 from m2kt.student.cal._follower import Follower as Follower
 from m2kt.student.cal._follower import FollowFeature as FollowFeature
+from m2kt.student.cal._gap import Gaps as Gaps
 from m2kt.student.cal._lexicon import Lexicon as Lexicon
 from m2kt.student.cal._lexicon import as_bytes as as_bytes
 from m2kt.student.cal._matcher import TokenFeature as TokenFeature

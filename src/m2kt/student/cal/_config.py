@@ -140,6 +140,10 @@ class CALConfig(PeftConfig):
         default_factory=list,
         metadata=_about("Tokens that may stand between a question and its answer: a chat's turn of roles."),
     )
+    afters: list[str] = field(
+        default_factory=list,
+        metadata=_about("Texts that may stand there, beside blanks, lines and what closes a quotation."),
+    )
     stop: str = field(
         default="", metadata=_about("What ends an answer: a text, or U+0004 for the student's own end token.")
     )

@@ -6,9 +6,10 @@ H heads, A arguments, M leaves of the program, X other widths, Y what a head or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -16,8 +17,12 @@ from transformers import DynamicCache
 
 from m2kt._shapes import Bool, Float, Int, Shaped
 from m2kt.errors import CompatibilityError
+from m2kt.models import UNLIMITED
 from m2kt.student.cal._cache import GrowableCacheLayer, Slot, pseudo_layer
-from m2kt.student.cal._matcher import TokenFeature, TokenMatcher, as_tensor
+from m2kt.student.cal._matcher import Row, TokenFeature, TokenMatcher, as_tensor
+
+Features = Sequence[Sequence[Row]]
+"""Features of each token, by row."""
 
 
 @dataclass
@@ -175,6 +180,7 @@ def begin_run(
     supervision: Supervision | None,
     cache: DynamicCache | None = None,
     n_past: int = 0,
+    context: int = UNLIMITED,
 ) -> Run:
     """Create the ``Run`` of one reader.
 
@@ -182,8 +188,10 @@ def begin_run(
         first_layer: of the reader's pseudo layers in the cache.
         mask: two-dimensional attention mask over past and present tokens, or None.
         n_past: ``count_cached_tokens`` before any reader of this pass appended to the cache.
+        context: tokens that the model can read.
 
-    Raises: CompatibilityError for a mask of another shape, or a cache that was filled without this reader.
+    Raises: CompatibilityError for a mask of another shape, a cache that was filled without this reader, or an answer
+    past the model's context.
     """
     if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
         raise CompatibilityError(
@@ -212,6 +220,8 @@ def begin_run(
         real_BT = mask_BN[:, n_past:]
     features = matcher.features(token_BT, past_BNX, real_BT)
     any_in_domain = matcher.has_content(features)
+    if any_in_domain and n > context:
+        _check_context(matcher.has_content, features, mask_BN, context)
     feature_BTX = all_BNX = as_tensor(features).to(token_BT.device)
     if layer is not None:
         all_BNX = layer.update(feature_BTX[:, None], feature_BTX[:, None, :, :0])[0][:, 0]
@@ -224,3 +234,17 @@ def begin_run(
         first_layer=first_layer,
         supervision=supervision,
     )
+
+
+def _check_context(
+    has_content: Callable[[Features], bool], features: Features, mask_BN: Bool[Tensor, "B N"], context: int
+) -> None:
+    """An answer past the model's context would be silently wrong. Raises CompatibilityError."""
+    for row, real_N in zip(features, mask_BN.tolist(), strict=True):
+        before = sum(real_N[: -len(row)])
+        position_T = accumulate(real_N[-len(row) :], initial=before)
+        if has_content([[new for new, at in zip(row, position_T, strict=False) if at >= context]]):
+            raise CompatibilityError(
+                f"expected a question and its answer within the {context} tokens of the model's context, got text that "
+                f"goes on to token {sum(real_N)}; shorten what stands before the question"
+            )

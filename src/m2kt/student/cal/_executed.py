@@ -40,6 +40,8 @@ def skill_of(config: CALConfig) -> Skill:
         leads=config.leads,
         longest=config.phases // len(config.leads),
         gaps=config.gaps,
+        afters=config.afters,
+        spellings=[tokens for forms in (*config.symbol_tokens, config.literal_tokens) for tokens in forms if tokens],
     )
 
 

@@ -5,8 +5,9 @@ States are never modified, so several continuations of one text (beams) share wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 from m2kt.packet import (
@@ -23,11 +24,13 @@ from m2kt.packet import (
 )
 from m2kt.packet import Run as ProgramRun
 from m2kt.probes import END, Unit
+from m2kt.student.cal._gap import Gap, Gaps, pieces
 from m2kt.student.cal._lexicon import Lexicon, as_bytes
 from m2kt.student.cal._question import Found, QuestionGrammar, QuestionReader, Scan
 
 NOTHING = -1
 _MAX_ANSWERS = 4  # readings of one text as question and answer
+_MAX_OPEN = 4  # questions that one text may have ended with
 Continues = Callable[[int, str], bool]
 """Whether the unit that a concept writes goes on behind these bytes, where they are a symbol and the beginning of
 another one."""
@@ -59,6 +62,8 @@ class Skill:
         leads: leading spaces of written symbols.
         longest: tokens of the longest unit.
         gaps: token sequences that may stand between a question and its answer, such as a chat's turn of roles.
+        afters: texts that may stand there, beside blanks and what closes a quotation.
+        spellings: the tokens of units, each with and without its leading space.
     """
 
     def __init__(
@@ -71,6 +76,8 @@ class Skill:
         leads: Sequence[str],
         longest: int,
         gaps: Sequence[Sequence[int]] = (),
+        afters: Sequence[str] = (),
+        spellings: Iterable[Sequence[int]] = (),
     ) -> None:
         self.program, self.lexicon = program, lexicon
         self.execute = ProgramExecutor(program)
@@ -80,11 +87,15 @@ class Skill:
         self.content_of_literal = {text: first_literal + i for i, text in enumerate(literals)}
         self.slot_of_lead = {lead: i * longest for i, lead in enumerate(leads)}
         self.longest = longest
-        self.gaps = [tuple(gap) for gap in gaps]
+        self.gaps, self.gap_of = [tuple(gap) for gap in gaps], Gaps(afters)
         self.forms = {lead: {as_bytes(lead + s): i for i, s in enumerate(program.symbols)} for lead in ("", " ")}
         self.beginnings = {
             lead: {form[:n] for form in forms for n in range(1, len(form))} for lead, forms in self.forms.items()
         }
+        self.cuts: dict[str, set[str]] = {}  # by the bytes of a unit, its beginnings of whole tokens
+        for tokens in spellings:
+            ends = list(accumulate(lexicon.text_of.get(token, "") for token in tokens))
+            self.cuts.setdefault(ends[-1], set()).update(ends[:-1])
         self.continues: Continues = lambda concept, part: False
 
     def goal(self, action: Action, tape: Tape) -> Goal:
@@ -111,6 +122,11 @@ class Skill:
         if part in beginnings and not (part in forms and not self._goes_on(goal, part)):
             return 0
         return next((n for n in range(len(part), 0, -1) if part[:n] in forms), -1)
+
+    def is_cut(self, goal: Goal, part: str) -> bool:
+        """Whether a unit that may be written has a token that ends behind ``part``."""
+        wholes = self.forms[goal.lead] if goal.exact is None else [goal.exact]
+        return any(part in self.cuts.get(whole, (part,)) for whole in wholes)
 
     def _goes_on(self, goal: Goal, part: str) -> bool:
         return goal.content < self.n_concepts and self.continues(goal.content, part)
@@ -174,6 +190,11 @@ class Answer:
         symbol = self.skill.forms[leaf.lead][raw]
         return TracedUnit(leaf.lead + self.skill.program.symbols[symbol], symbol, leaf.lead)
 
+    @property
+    def is_stranded(self) -> bool:
+        """Whether the tokens of the unit in progress are such as the student does not write it with."""
+        return bool(self.part) and not self.skill.is_cut(self.goal, self.part)
+
     def plan(self) -> Plan:
         """What to inject at the next token."""
         skill, content = self.skill, self.goal.content
@@ -190,7 +211,9 @@ class Following:
     scan: Scan
     answers: tuple[Answer, ...] = ()
     waiting: tuple[tuple[Found, tuple[int, ...]], ...] = ()
-    """Questions with what is missing of the gap before their answers."""
+    """Questions with what is missing of the turn of roles before their answers."""
+    open: tuple[tuple[Found, str], ...] = ()
+    """Questions with the bytes behind them, where these are the beginning of a gap."""
 
     @classmethod
     def start(cls, skill: Skill) -> Following:
@@ -211,32 +234,55 @@ class Following:
         skill = self.skill
         text = skill.lexicon.text_of.get(token)
         waiting = [(found, gap[1:]) for found, gap in self.waiting if gap[0] == token]
+        answers: list[Answer] = []
+        questions: list[tuple[Found, str]] = []
         if text is None:
-            scan, answers = Scan(skill.questions, skill.lexicon.end_of(token)), []
+            scan = Scan(skill.questions, self.scan.now.behind(skill.lexicon.end_of(token)))
         else:
             answers = [new for answer in self.answers if (new := answer.feed(text)) is not None]
             if answers and answers[0].rest is not None:
                 rest, answers, scan = answers[0].rest, [], Scan(skill.questions)
                 scan = scan.feed(rest) if rest else scan
+                questions = [(scan.found, "")] if scan.found is not None else []
+            elif text == END:
+                answers, scan = [], Scan(skill.questions)
             else:
                 answers = [answer for answer in answers if answer.rest is None]
-                scan = self.scan.feed(text) if text != END else Scan(skill.questions)
-        if scan.found is not None:
-            self._begin(scan.found, answers, boundary)
-            waiting += [(scan.found, gap) for gap in skill.gaps]
+                scan, questions = self._read(text)
+        questions.sort(key=lambda question: len(question[1]))  # what ends here goes before what ended earlier
+        gaps = [skill.gap_of(behind) for _, behind in questions]
+        for (found, behind), gap in zip(questions, gaps, strict=True):
+            if gap is Gap.WHOLE:
+                self._begin(found, answers, boundary and not behind)
+                waiting += [(found, turn) for turn in skill.gaps]
         for found in [found for found, gap in waiting if not gap]:
-            behind = Answer.behind(skill, NOTHING, found.units)
-            answers = answers if behind is None else [behind]
-        return Following(skill, scan, tuple(answers[:_MAX_ANSWERS]), tuple(w for w in waiting if w[1]))
+            answer = Answer.behind(skill, NOTHING, found.units)
+            answers = answers if answer is None else [answer]
+        still_open = [question for question, gap in zip(questions, gaps, strict=True) if gap is not Gap.OTHER]
+        still_waiting = tuple(w for w in waiting if w[1])
+        return Following(skill, scan, tuple(answers[:_MAX_ANSWERS]), still_waiting, tuple(still_open[:_MAX_OPEN]))
+
+    def _read(self, text: str) -> tuple[Scan, list[tuple[Found, str]]]:
+        """The scan behind a token's text, and the questions before its end, each with the bytes behind it."""
+        scan, questions = self.scan, list(self.open)
+        for piece in pieces(text):
+            scan = scan.feed(piece)
+            questions = [(found, behind + piece) for found, behind in questions]
+            if scan.found is not None:
+                questions.append((scan.found, ""))
+        return scan, questions
 
     def _begin(self, found: Found, answers: list[Answer], boundary: bool) -> None:
         """Add the answer to a question that ends here.
 
         A question that began within an answer is part of it. One that began before it reads the answer as more of the
-        question: that is right where the user's text ends here, and may be right where no unit is written yet.
+        question: that is right where the user's text ends here, and may be right where no unit is written yet. What
+        the student would not have written so (a blank in front of a unit that has it in its first token) is no part of
+        an answer, but of the gap before it.
         """
         if answers and found.begin > answers[0].begin:
             return
         behind = Answer.behind(self.skill, found.begin, found.units)
         if behind is not None:
-            answers.insert(0 if boundary else len(answers), behind)
+            first = boundary or (bool(answers) and answers[0].is_stranded)
+            answers.insert(0 if first else len(answers), behind)

@@ -12,8 +12,7 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 
-OTHER, LETTER, DIGIT = range(3)
-_KINDS = "olD"
+from m2kt.student.cal._before import KINDS, OTHER, kind_of
 
 
 def as_bytes(text: str) -> str:
@@ -26,18 +25,12 @@ def as_text(raw: str) -> str:
     return raw.encode("latin-1").decode("utf-8", errors="replace")
 
 
-def kind_of(text: str) -> int:
-    """What a text ends in: a letter, a digit, or anything else, which nothing included."""
-    last = text[-1:]
-    return LETTER if last.isalpha() else DIGIT if last.isdigit() else OTHER
-
-
 class Lexicon:
     """Text of the tokens that a skill's text may hold, and what every token ends in.
 
     Args:
         text_of: bytes by token id.
-        ends: by token id, ``OTHER``, ``LETTER`` or ``DIGIT``.
+        ends: by token id, its :func:`kind_of`.
     """
 
     def __init__(self, text_of: dict[int, str], ends: Sequence[int]) -> None:
@@ -54,7 +47,7 @@ class Lexicon:
     def packed(self) -> str:
         """As a string, for the adapter's configuration."""
         ids = sorted(self.text_of)
-        data = json.dumps([ids, [self.text_of[i] for i in ids], "".join(_KINDS[e] for e in self.ends)])
+        data = json.dumps([ids, [self.text_of[i] for i in ids], "".join(KINDS[e] for e in self.ends)])
         return base64.b64encode(zlib.compress(data.encode(), 9)).decode()
 
     @classmethod
@@ -63,7 +56,7 @@ class Lexicon:
         if not packed:
             return cls({}, [])
         ids, texts, ends = json.loads(zlib.decompress(base64.b64decode(packed)))
-        return cls(dict(zip(ids, texts, strict=True)), [_KINDS.index(e) for e in ends])
+        return cls(dict(zip(ids, texts, strict=True)), [KINDS.index(e) for e in ends])
 
     def end_of(self, token: int) -> int:
         """What a token ends in."""

@@ -21,6 +21,7 @@ from m2kt.models import (
     BlockOutput,
     blocks,
     cache_argument,
+    context_length,
     decoder,
     hidden_of,
     make_head_input_contiguous,
@@ -89,7 +90,7 @@ class CALModel(BaseTuner):
 
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         if not hasattr(model, "_m2kt_cal"):
-            model._m2kt_cal = Installation(len(blocks(model)))  # type: ignore[assignment]
+            model._m2kt_cal = Installation(len(blocks(model)), context_length(model))  # type: ignore[assignment]
             make_head_input_contiguous(model)  # the head is frozen now
 
     @property
@@ -335,7 +336,8 @@ class _BeginPass:
             for nth, (index, name) in enumerate(readers):
                 matcher = cast(ReaderBase, self.installation.blocks[index].cal_reader[name]).matcher
                 first_layer = self.installation.n_blocks + nth * len(Slot)
-                run = begin_run(matcher, first_layer, token_BT, mask, opened.request.supervision, cache, n_past)
+                supervision, context = opened.request.supervision, self.installation.context
+                run = begin_run(matcher, first_layer, token_BT, mask, supervision, cache, n_past, context)
                 opened.runs.append((index, name, run))
         return (), bound
 

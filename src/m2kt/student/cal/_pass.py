@@ -33,6 +33,7 @@ class Installation:
     """What the adapters of one model share; written when adapters are added or removed, never by a pass."""
 
     n_blocks: int  # decoder blocks, behind which the readers' pseudo layers are
+    context: int  # tokens that the model can read
     blocks: list[ReadingBlock] = field(default_factory=list)  # blocks with readers
     handles: dict[int, RemovableHandle] = field(default_factory=dict)  # of the hooks that store states, by block index
 

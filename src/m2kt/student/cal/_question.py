@@ -1,8 +1,8 @@
 """Where a question begins and ends in a text: a recogniser of the packet's prompts, of any size, anywhere.
 
 It knows which units follow each other in prompts, not how many there are; prompts of a new shape may have one pair of
-neighbours that it does not know. A question may begin wherever a word does, with or without a leading space before its
-first unit.
+neighbours that it does not know. More blanks than prompts have mean nothing. A question may begin wherever a word does,
+with or without a leading space before its first unit, but not in the middle of something that goes on to its left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import NamedTuple, TypedDict
 
 from m2kt.probes import MASK, Segmenter, Unit
-from m2kt.student.cal._lexicon import OTHER, kind_of
+from m2kt.student.cal._before import START, Before
 
 BEGIN, END = "^", "$"
 MAX_NEW_PAIRS = 1
@@ -87,14 +87,25 @@ class QuestionGrammar:
         return {second.removeprefix(" "): second for first, second in self.pairs if first == BEGIN}
 
 
+class Chain(NamedTuple):
+    """Units of a question, the last one first: hypotheses share what they have in common."""
+
+    unit: Unit
+    before: Chain | None
+
+
 class Hypothesis(NamedTuple):
     """A question may have begun at ``begin`` (units since the text began), and ``last`` is the mask read last."""
 
     begin: int
     last: str
     seen: frozenset[str]
+    units: Chain
+    size: int = 1
     new: int = 0
     """Pairs of neighbours that no probed prompt has."""
+    spaced: bool = False
+    """Whether blanks stand behind the last unit: any number of them is one."""
 
 
 class Found(NamedTuple):
@@ -102,6 +113,7 @@ class Found(NamedTuple):
 
     begin: int
     units: list[Unit]
+    """As prompts have them: blanks that the text has besides are left out."""
 
 
 class QuestionReader:
@@ -120,48 +132,67 @@ class QuestionReader:
             return unit.text
         return f"{unit.lead}{MASK}{self.class_of[unit.symbol]}"
 
-    def step(self, hypotheses: list[Hypothesis], unit: Unit, index: int, before: int) -> list[Hypothesis]:
-        """All hypotheses behind one more unit.
-
-        Args:
-            before: what the text before the unit ends in, see :func:`kind_of`.
-        """
-        grammar, mask = self.grammar, self.mask(unit)
-        following: list[Hypothesis] = []
-        for begin, last, seen, new in hypotheses:
-            new += (last, mask) not in grammar.pairs
-            if new <= MAX_NEW_PAIRS and mask in grammar.masks and not (mask in seen and mask in grammar.once):
-                following.append(Hypothesis(begin, mask, seen | {mask} if mask in grammar.required else seen, new))
+    def step(self, hypotheses: list[Hypothesis], unit: Unit, index: int, before: Before) -> list[Hypothesis]:
+        """All hypotheses behind one more unit."""
+        grammar = self.grammar
+        if not unit.text.strip(" ") and unit.text not in grammar.masks:
+            return [hypothesis._replace(spaced=True) for hypothesis in hypotheses]
+        following = [new for old in hypotheses if (new := self._continued(old, unit)) is not None]
+        mask = self.mask(unit)
         first = grammar.begins.get(mask.removeprefix(" "))
-        if first is not None and (before == OTHER or before != kind_of(unit.text[:1])):
-            following.append(Hypothesis(index, first, frozenset({first} & grammar.required)))
+        if first is not None and before.may_begin(unit):
+            seen = frozenset({first} & grammar.required)
+            following.append(Hypothesis(index, first, seen, Chain(_with_lead(unit, first.startswith(" ")), None)))
         if len(following) > _MAX_HYPOTHESES:
             following[1 : 1 - _MAX_HYPOTHESES] = []
         return following
 
-    def ended(self, hypotheses: list[Hypothesis], index: int) -> Hypothesis | None:
-        """Of the questions that may end before unit ``index``, the longest of those with the fewest new pairs."""
+    def _continued(self, hypothesis: Hypothesis, unit: Unit) -> Hypothesis | None:
+        """A hypothesis behind one more unit; None where no prompt goes on so."""
+        grammar, last = self.grammar, hypothesis.last
+        if hypothesis.spaced:
+            unit = _with_lead(unit, True)
+        mask = self.mask(unit)
+        if (last, mask) not in grammar.pairs and mask.startswith(" ") and (_is_mark(mask) or _is_mark(last)):
+            bare = _with_lead(unit, False)  # a blank beside a mark says nothing: "1 + 2" is "1+2"
+            if (last, self.mask(bare)) in grammar.pairs:
+                unit, mask = bare, self.mask(bare)
+        new = hypothesis.new + ((last, mask) not in grammar.pairs)
+        if new > MAX_NEW_PAIRS or mask not in grammar.masks or (mask in hypothesis.seen and mask in grammar.once):
+            return None
+        seen = hypothesis.seen | {mask} if mask in grammar.required else hypothesis.seen
+        return Hypothesis(hypothesis.begin, mask, seen, Chain(unit, hypothesis.units), hypothesis.size + 1, new)
+
+    def ended(self, hypotheses: list[Hypothesis]) -> Hypothesis | None:
+        """Of the questions that may end here, the longest of those with the fewest new pairs."""
         grammar = self.grammar
         whole = [
             hypothesis
             for hypothesis in hypotheses
             if (hypothesis.last, END) in grammar.pairs
-            and index - hypothesis.begin >= grammar.shortest
+            and not hypothesis.spaced
+            and hypothesis.size >= grammar.shortest
             and len(hypothesis.seen) == len(grammar.required)
         ]
         return min(whole, key=lambda hypothesis: hypothesis.new, default=None)
+
+    def behind(self, before: Before, unit: Unit, hypotheses: list[Hypothesis]) -> Before:
+        """What stands in front of the next unit."""
+        # behind a whole question another one may begin, though its end may look like a join ("1+2=")
+        ended = unit.symbol is None and self.ended(hypotheses) is not None
+        return START if ended else before.then(unit.text, unit.symbol is not None)
 
 
 class Scan:
     """The questions that may be under way at one point of a text. Never modified: ``feed`` returns the next one."""
 
-    __slots__ = ("before", "found", "hypotheses", "offset", "raw", "reader", "tail", "units")
+    __slots__ = ("before", "found", "hypotheses", "index", "now", "raw", "reader", "tail")
 
-    def __init__(self, reader: QuestionReader, before: int = OTHER) -> None:
+    def __init__(self, reader: QuestionReader, before: Before = START) -> None:
         self.reader = reader
-        self.before = before  # what the text before the first unit kept ends in
-        self.units: list[Unit] = []  # since the earliest question that may be under way
-        self.offset = 0  # units before those
+        self.before = before  # what stands in front of the units that are not taken over yet
+        self.now = before  # what stands in front of further text
+        self.index = 0  # units taken over
         self.hypotheses: list[Hypothesis] = []
         self.tail = ""  # text that may be the beginning of a unit
         self.raw = ""  # bytes that are the beginning of a character
@@ -170,9 +201,8 @@ class Scan:
     def feed(self, raw: str) -> Scan:
         """The scan behind some more bytes."""
         new = Scan(self.reader, self.before)
-        text, new.raw = _decode(self.raw + raw)
-        new.tail = self.tail + text
-        new.units, new.offset, new.hypotheses = self.units, self.offset, self.hypotheses
+        text, new.raw = decode(self.raw + raw)
+        new.tail, new.index, new.hypotheses = self.tail + text, self.index, self.hypotheses
         units = self.reader.cut.cut(new.tail)
         kept = new._commit(units)
         if not new.raw:
@@ -187,40 +217,45 @@ class Scan:
         while done < len(units) and end + len(units[done].text) <= settled:
             end += len(units[done].text)
             done += 1
-        if not done:
-            return 0
-        self.units = self.units + units[:done]
-        first = self.offset + len(self.units) - done
-        for i, unit in enumerate(units[:done]):
-            self.hypotheses = self.reader.step(self.hypotheses, unit, first + i, self.before)
-            self.before = kind_of(unit.text)
-        self.tail = self.tail[end:]
-        earliest = self.hypotheses[0].begin if self.hypotheses else self.offset + len(self.units)
-        self.units = self.units[earliest - self.offset :]
-        self.offset = earliest
+        self.hypotheses, self.before = self._read(units[:done])
+        self.index, self.tail = self.index + done, self.tail[end:]
         return done
+
+    def _read(self, units: list[Unit]) -> tuple[list[Hypothesis], Before]:
+        """Hypotheses behind these units, and what then stands in front of the next one."""
+        hypotheses, before, reader = self.hypotheses, self.before, self.reader
+        for i, unit in enumerate(units):
+            hypotheses = reader.step(hypotheses, unit, self.index + i, before)
+            before = reader.behind(before, unit, hypotheses)
+        return hypotheses, before
 
     def _find(self, rest: list[Unit]) -> None:
         """Read the rest of the text as if it ended here, and see whether a question does."""
-        hypotheses, before, index = self.hypotheses, self.before, self.offset + len(self.units)
-        for unit in rest:
-            hypotheses = self.reader.step(hypotheses, unit, index, before)
-            before, index = kind_of(unit.text), index + 1
-        ended = self.reader.ended(hypotheses, index)
+        hypotheses, self.now = self._read(rest)
+        ended = self.reader.ended(hypotheses)
         if ended is not None:
-            units = (self.units + rest)[ended.begin - self.offset :]
-            self.found = Found(ended.begin, [self._first(units[0]), *units[1:]])
-
-    def _first(self, unit: Unit) -> Unit:
-        """A question's first unit with the leading space that it has in prompts."""
-        mask = self.reader.grammar.begins[self.reader.mask(unit).removeprefix(" ")]
-        lead = " " if mask.startswith(" ") else ""
-        if unit.symbol is None:
-            return Unit(mask)
-        return Unit(lead + unit.symbol, unit.symbol, lead)
+            units: list[Unit] = []
+            chain: Chain | None = ended.units
+            while chain is not None:
+                units.append(chain.unit)
+                chain = chain.before
+            self.found = Found(ended.begin, units[::-1])
 
 
-def _decode(raw: str) -> tuple[str, str]:
+def _with_lead(unit: Unit, lead: bool) -> Unit:
+    """The unit with a leading space or without one."""
+    space = " " if lead else ""
+    if unit.symbol is None:
+        return Unit(space + unit.text.removeprefix(" "))
+    return Unit(space + unit.symbol, unit.symbol, space)
+
+
+def _is_mark(mask: str) -> bool:
+    """Whether a mask is structure without letters and digits, such as "+"."""
+    return MASK not in mask and bool(mask.strip(" ")) and not any(map(str.isalnum, mask))
+
+
+def decode(raw: str) -> tuple[str, str]:
     """The text of bytes, and the bytes at its end that are the beginning of a character."""
     if raw.isascii():
         return raw, ""
