@@ -16,8 +16,8 @@ from pydantic import BaseModel, Field
 
 from m2kt.auditor._answers import answer_budget, student_ends
 from m2kt.auditor._traces import cal_config
-from m2kt.auditor._ways import Example, Expected, Way, every_way
-from m2kt.models import LoadedModel, generate_greedy, next_token_logits, pad_batch
+from m2kt.auditor._ways import AS_EVALUATED, Example, Expected, Way, every_way
+from m2kt.models import LoadedModel, context_length, generate_greedy, next_token_logits, pad_batch
 from m2kt.probes import ProbeSpec, Prompt, Truth
 
 PROMPTS = 16
@@ -65,7 +65,7 @@ def measure_surroundings(
     most: int = PROMPTS,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Surrounding]:
-    """Ask prompts in each surrounding; those that the truth cannot judge are left out.
+    """Ask prompts in each surrounding; those that the truth cannot judge, or the context cannot hold, are left out.
 
     Args:
         loaded: a student with its adapter.
@@ -74,11 +74,12 @@ def measure_surroundings(
     """
     chosen = [prompt for prompt in prompts if truth.judge(prompt.text, truth.expected(prompt.text)) is not None]
     ways = list(every_way(loaded, spec, examples)) if chosen else []
+    room = context_length(loaded.model) - answer_budget(loaded, spec)
     asked = [
         _Asked(way, prompt, ids)
         for way in ways
         for prompt in chosen[: min(most, way.most or most)]
-        if (ids := way.encode(prompt)) is not None
+        if (ids := way.encode(prompt)) is not None and (len(ids) <= room or way.name == AS_EVALUATED)
     ]
     # a student that is left alone rarely stops: where it should be, that is seen first, and costs one token
     quiet = _silent(loaded, asked, [i for i, one in enumerate(asked) if one.way.expected == "silent"])
