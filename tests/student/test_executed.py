@@ -88,7 +88,7 @@ def test_blanks_around_a_question_are_no_part_of_it(student: Any, text: str) -> 
 @pytest.mark.parametrize("cached", [True, False])
 def test_an_answer_past_the_context_is_an_error(student: Any, cached: bool) -> None:
     model, packet = student
-    limit = cal_model(model.model).state.context
+    limit = cal_model(model.model).installation.context
     if limit > 10_000:
         pytest.skip("this model has no context length")
     question = encode_prompt(model.tokenizer, questions(packet)[0])
