@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,24 @@ def test_flagged_rows_are_not_written(student: Any) -> None:
     with cal_model(model).observed() as runs:
         model(input_ids=ids)
     assert runs[-1].feature_BTX[0, -1, FollowFeature.CONTENT] in flagged
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_answers_survive_another_dtype(student: Any, dtype: torch.dtype) -> None:
+    """The reader is exact in any: vectors that differ little would be one in bf16."""
+    model, packet = student
+    cast = replace(model, model=deepcopy(model.model).to(dtype))
+    reader = cal_model(cast.model).reader()
+    assert {t.dtype for t in reader.state_dict().values()} == {torch.float32}
+    original = cal_model(model.model).reader().state_dict()
+    assert all(torch.equal(tensor, original[name]) for name, tensor in reader.state_dict().items())
+    assert answers(cast, questions(packet)) == expected(packet)
+
+
+def test_answers_survive_autocast_and_leave_nothing_rounded(student: Any) -> None:
+    model, packet = student
+    fresh = replace(model, model=deepcopy(model.model))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert answers(fresh, questions(packet)) == expected(packet)
+    with torch.no_grad():
+        assert torch.equal(cal_model(fresh.model).reader()._vectors(), cal_model(model.model).reader()._vectors())  # type: ignore[operator]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
 import torch
@@ -23,6 +24,23 @@ READERS: dict[str, type[ReaderBase]] = {
     "structured": StructuredReader,
     "flat": FlatReader,
 }
+
+
+_OUTSIDE = ("base_model", "model", "base_layer", "cal_reader", "cal_A", "cal_B")
+
+
+def check_name(adapter: str, keys: Iterable[str]) -> None:
+    """Raises CompatibilityError for an adapter named as a module is: peft tells adapters' weights by the name.
+
+    Args:
+        keys: names of modules, parameters and buffers.
+    """
+    taken = {part for key in keys for part in key.split(".")}.union(_OUTSIDE)
+    if adapter in taken or "." in adapter:
+        raise CompatibilityError(
+            f"expected an adapter name without a dot that no module has, got {adapter!r}: peft would save it, or "
+            "the adapters beside it, without weights; choose another, such as 'skill'"
+        )
 
 
 class CALLayer(BaseTunerLayer):
@@ -135,6 +153,7 @@ class ReadingBlock(nn.Module, CALLayer):
         parameter = next(self.base_layer.parameters(), None)
         device = parameter.device if parameter is not None else torch.device("cpu")
         reader = READERS[config.reader](config, width)
+        check_name(adapter_name, reader.state_dict())
         # parameters on no device get their values, and with them a device, when the adapter's weights are loaded
         self.cal_reader[adapter_name] = reader._apply(lambda t: t if t.is_meta else t.to(device))
 

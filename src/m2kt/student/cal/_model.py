@@ -5,41 +5,36 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedConfig
+from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from m2kt._shapes import Bool, Float, Int, Shaped
+from m2kt._shapes import Float, Int, Shaped
 from m2kt.errors import CompatibilityError
 from m2kt.models import (
-    BlockOutput,
     blocks,
     cache_argument,
     context_length,
     decoder,
-    hidden_of,
     make_head_input_contiguous,
     register_architectures,
     run_until,
 )
 from m2kt.student.cal._base import ReaderBase
-from m2kt.student.cal._cache import Slot, count_cached_tokens, exact_arithmetic, inference_mode_for
 from m2kt.student.cal._compat import PREFIX, register_method
 from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import Run, Supervision, begin_run
-from m2kt.student.cal._layer import CALLayer, ReadingBlock, SteeredLinear
+from m2kt.student.cal._hooks import BeginPass, EndPass, StoreStates
+from m2kt.student.cal._layer import CALLayer, ReadingBlock, SteeredLinear, check_name
 from m2kt.student.cal._pass import (
     BASE,
     Installation,
-    begin_pass,
-    current_pass,
-    end_pass,
     request_of,
     requested,
 )
@@ -56,8 +51,8 @@ class CALModel(BaseTuner):
     def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: object) -> CALConfig:
         assert isinstance(peft_config, CALConfig)
         names = {id(module): name for name, module in self.model.named_modules()}
-        stack = [_unwrap(b) for b in blocks(self.model)]
-        wrapped = {id(_unwrap(m)): n for n, m in self.model.named_modules() if isinstance(m, ReadingBlock)}
+        stack = [unwrap(b) for b in blocks(self.model)]
+        wrapped = {id(unwrap(m)): n for n, m in self.model.named_modules() if isinstance(m, ReadingBlock)}
         names.update(wrapped)
         if peft_config.reader_modules is None:
             for layer in (*peft_config.read_layers, peft_config.write_layer):
@@ -110,6 +105,7 @@ class CALModel(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         assert isinstance(peft_config, CALConfig)
+        check_name(adapter_name, (*(peft_config.reader_modules or ()), *(peft_config.steered_modules or ())))
         if isinstance(target, SteeredLinear):
             target.update_layer(adapter_name, peft_config)
         elif isinstance(target, ReadingBlock):
@@ -166,6 +162,12 @@ class CALModel(BaseTuner):
                 delattr(base, name)
         return base
 
+    def add_weighted_adapter(self, *_: object, **__: object) -> None:
+        """Refused: readers are programs with vectors, not matrices that can be added."""
+        raise CompatibilityError(
+            "concept readers cannot be added up; make several adapters active: model.base_model.set_adapter([...])"
+        )
+
     # ------------------------------------------------------------------------------------------ saving
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
@@ -181,9 +183,9 @@ class CALModel(BaseTuner):
         if not hasattr(model, "_m2kt_cal_hooks"):
             backbone = decoder(model)
             order = list(inspect.signature(backbone.forward).parameters)
-            begin = _BeginPass(installation, order, cache_argument(model), cast(PreTrainedConfig, model.config))
+            begin = BeginPass(installation, order, cache_argument(model), cast(PreTrainedConfig, model.config))
             hook = backbone.register_forward_pre_hook(begin, with_kwargs=True)
-            end = backbone.register_forward_hook(_EndPass(installation), always_call=True)
+            end = backbone.register_forward_hook(EndPass(installation), always_call=True)
             model._m2kt_cal_hooks = [hook, end]  # type: ignore[assignment]
 
     def _hook_read_blocks(self, config: CALConfig) -> None:
@@ -191,8 +193,8 @@ class CALModel(BaseTuner):
         installation, stack = self.installation, blocks(self.model)
         for layer in config.read_layers:
             if layer not in installation.handles:
-                hook = _StoreStates(installation, layer)
-                installation.handles[layer] = _unwrap(stack[layer]).register_forward_hook(hook)
+                hook = StoreStates(installation, layer)
+                installation.handles[layer] = unwrap(stack[layer]).register_forward_hook(hook)
 
     @contextmanager
     def _enable_peft_forward_hooks(
@@ -251,7 +253,7 @@ class CALModel(BaseTuner):
     def read_states(self, token_BT: Int[Tensor, "B T"], mask_BT: Shaped[Tensor, "B T"]) -> dict[int, Tensor]:
         """States that the reader reads, by block, from a pass that ends at the last of these blocks."""
         config = cast(CALConfig, self.peft_config[self.active_adapters[0]])
-        top = _unwrap(blocks(self.model)[max(config.read_layers)])
+        top = unwrap(blocks(self.model)[max(config.read_layers)])
         with self.observed() as runs:
             run_until(top, decoder(self.model), input_ids=token_BT, attention_mask=mask_BT, use_cache=False)
         return runs[-1].states
@@ -298,96 +300,7 @@ def register() -> None:
     register_architectures()
 
 
-# Hooks are objects, not functions: those of a deep copy of the model then use the copy's installation.
-
-
-@dataclass
-class _BeginPass:
-    """Opens a pass, and creates the ``Run`` of every reader that is active in it."""
-
-    installation: Installation
-    order: list[str]  # parameters of the backbone
-    cache_argument: str
-    config: PreTrainedConfig
-
-    def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        opened = begin_pass(self.installation)
-        chosen = opened.request.adapter_of_row
-        readers = [(b, n) for b, block in enumerate(self.installation.blocks) for n in _readers(block, chosen)]
-        if not readers and chosen is None:
-            return None
-        bound = dict(zip(self.order, args, strict=False)) | kwargs
-        token_BT = bound.get("input_ids")
-        if token_BT is None:
-            raise CompatibilityError("expected input_ids, got none: the concept reader cannot use inputs_embeds")
-        if chosen is not None:
-            opened.row_of_adapter = _rows(chosen, opened.request.copies, token_BT)
-        if not readers:
-            return None
-        cache = bound.get(self.cache_argument)
-        use_cache = bound.get("use_cache")
-        if use_cache is None:
-            use_cache = getattr(self.config.get_text_config(), "use_cache", False)
-        if cache is None and use_cache:
-            cache = DynamicCache(config=self.config)  # the readers need it, too
-            bound[self.cache_argument] = cache
-        n_past, mask = count_cached_tokens(cache), bound.get("attention_mask")
-        with inference_mode_for(cache), exact_arithmetic(token_BT.device):
-            for nth, (index, name) in enumerate(readers):
-                matcher = cast(ReaderBase, self.installation.blocks[index].cal_reader[name]).matcher
-                first_layer = self.installation.n_blocks + nth * len(Slot)
-                supervision, context = opened.request.supervision, self.installation.context
-                run = begin_run(matcher, first_layer, token_BT, mask, supervision, cache, n_past, context)
-                opened.runs.append((index, name, run))
-        return (), bound
-
-
-@dataclass
-class _EndPass:
-    """Closes a pass."""
-
-    installation: Installation
-
-    def __call__(self, *_: object) -> None:
-        end_pass(self.installation)
-
-
-@dataclass
-class _StoreStates:
-    """Stores a block's output for the rest of the pass."""
-
-    installation: Installation
-    layer: int
-
-    def __call__(self, _: nn.Module, __: object, output: BlockOutput) -> None:
-        under_way = current_pass(self.installation)
-        if under_way is not None:
-            for _index, _name, run in under_way.runs:
-                run.states[self.layer] = hidden_of(output)
-
-
-def _unwrap(module: nn.Module) -> nn.Module:
+def unwrap(module: nn.Module) -> nn.Module:
     while isinstance(module, BaseTunerLayer):
         module = cast(nn.Module, module.base_layer)
     return module
-
-
-def _readers(block: ReadingBlock, adapter_of_row: Sequence[str] | None) -> list[str]:
-    """Adapters whose readers are active at a block."""
-    if block.disable_adapters:
-        return []
-    names = block.active_adapters if adapter_of_row is None else sorted(set(adapter_of_row))
-    return [name for name in names if name in block.cal_reader]
-
-
-def _rows(adapter_of_row: Sequence[str], copies: int, token_BT: Int[Tensor, "B T"]) -> dict[str, Bool[Tensor, " B"]]:
-    """The rows of each adapter; generation repeats every row ``copies`` times."""
-    n_rows, n_names = token_BT.shape[0], len(adapter_of_row)
-    if n_rows not in (n_names, n_names * copies):
-        raise CompatibilityError(f"adapter_names: expected one for each of {n_rows} rows, got {n_names}")
-    each = n_rows // n_names
-    names = [name for name in adapter_of_row for _ in range(each)]
-    return {
-        name: torch.tensor([other == name for other in names], device=token_BT.device)
-        for name in sorted(set(names) - {BASE})
-    }
