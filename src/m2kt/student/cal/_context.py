@@ -176,7 +176,7 @@ def begin_run(
     matcher: TokenMatcher,
     first_layer: int,
     token_BT: Int[Tensor, "B T"],
-    mask: object,
+    mask: Tensor | None,
     supervision: Supervision | None,
     cache: DynamicCache | None = None,
     n_past: int = 0,
@@ -193,11 +193,7 @@ def begin_run(
     Raises: CompatibilityError for a mask of another shape, a cache that was filled without this reader, or an answer
     past the model's context.
     """
-    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
-        raise CompatibilityError(
-            "expected a two-dimensional attention mask of shape (batch, tokens so far) for the concept reader, got "
-            + (f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__)
-        )
+    _check_mask(mask)
     layer, past_BNX = None, None
     if cache is not None:
         layer = pseudo_layer(cache, first_layer + Slot.FEATURES)
@@ -234,6 +230,14 @@ def begin_run(
         first_layer=first_layer,
         supervision=supervision,
     )
+
+
+def _check_mask(mask: object) -> None:
+    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+        raise CompatibilityError(
+            "expected a two-dimensional attention mask of shape (batch, tokens so far) for the concept reader, got "
+            + (f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__)
+        )
 
 
 def _check_context(
