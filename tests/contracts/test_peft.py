@@ -26,7 +26,7 @@ CELLS = {row[0]: dict(zip(KINDS, row[1:], strict=True)) for row in (
     [cell.strip() for cell in line.strip("|").split(" | ")] for line in TABLE.splitlines() if line.startswith("| ")
 )}  # fmt: skip
 SECONDS = {"a process started by spawn gets the model", "`torch.compile`"}
-"""Features that take seconds: one cell of each is tried by default."""
+"""Features that take seconds: one cell of each is tried by default, and none of LoRA's."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_table_has_every_feature() -> None:
 
 def cases() -> list[object]:
     every = [(feature, kind, family) for feature in FEATURES for kind in KINDS for family in FAMILIES]
-    slow = [case for case in every if case[0] in SECONDS and case[1:] != ("CAL", "gpt2")]
+    slow = [case for case in every if case[1] == "LoRA" or (case[0] in SECONDS and case[2] != "gpt2")]
     return [pytest.param(*case, marks=pytest.mark.slow if case in slow else ()) for case in every]
 
 

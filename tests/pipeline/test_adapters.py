@@ -26,6 +26,7 @@ from m2kt.models import load_causal_lm
 from m2kt.pipeline._adapters import (
     VERDICT,
     adapter_digest,
+    check_out,
     commit_adapter,
     read_adapter,
     rollback,
@@ -92,9 +93,7 @@ def test_a_full_disk_leaves_the_former_state(model: Any, tmp_path: Path) -> None
     with full_disk(4000), pytest.raises(StorageError, match="free some space"):
         commit_adapter(model, out, {}, digest)
     assert adapter_digest(out) == digest
-    assert {p.name for p in tmp_path.rglob("*") if p.is_dir()} == {"adapter", ".adapter.states"}, (
-        "a partial write was left behind"
-    )
+    assert [p.name for p in tmp_path.rglob("*") if p.is_dir()] == ["adapter"], "a partial write was left behind"
 
 
 def commit(path: Path, seed: int) -> str:
@@ -129,7 +128,7 @@ def test_every_committed_state_can_be_restored(tmp_path: Path) -> None:
 def test_a_changed_state_is_not_restored(tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     digests = [commit(out, seed) for seed in range(2)]
-    (state,) = (tmp_path / ".adapter.states").glob("000001-*")
+    (state,) = (out / ".states").glob("000001-*")
     (state / "adapter_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(StorageError, match="was changed since it was committed"):
         rollback(out)
@@ -147,10 +146,12 @@ def test_a_concurrent_commit_is_not_overwritten(model: Any, tmp_path: Path) -> N
 def test_two_processes_do_not_commit_at_once(model: Any, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     digest = commit(out, 0)
-    with open(tmp_path / ".adapter.states" / "lock", "w") as lock:
+    with open(tmp_path / ".adapter.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(StorageError, match="another process is writing"):
             commit_adapter(model, out, {}, digest)
+        with pytest.raises(StorageError, match="another process is writing"):
+            check_out(out)
     commit_adapter(model, out, {}, digest)
 
 
@@ -188,10 +189,68 @@ def test_a_killed_process_leaves_one_of_the_two_states(tmp_path: Path) -> None:
     for state in states(out):
         assert state.digest in digests
     commit(out, 7)
-    assert not list((tmp_path / ".adapter.states").glob("aside-*")), "the next commit removes temporary folders"
+    assert not list(tmp_path.glob(".adapter-aside-*")), "the next commit removes temporary folders"
 
 
 def test_a_folder_without_an_adapter_is_never_overwritten(model: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("...", encoding="utf-8")
     with pytest.raises(StorageError, match="expected an adapter or nothing"):
         read_adapter(tmp_path)
+
+
+def test_a_moved_or_copied_adapter_keeps_its_history(tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    digests = [commit(out, seed) for seed in range(3)]
+    moved, copied = tmp_path / "elsewhere" / "skill", tmp_path / "copy"
+    shutil.copytree(out, copied)
+    moved.parent.mkdir()
+    out.rename(moved)
+    for place in (moved, copied):
+        assert [state.digest for state in states(place)] == digests[:2]
+        assert rollback(place, "1").now == digests[0]
+        assert rollback(place).now == digests[2]
+        assert [state.digest for state in states(place)] == [digests[0], digests[1], digests[2], digests[0]]
+
+
+def test_the_history_that_earlier_versions_kept_beside_an_adapter_is_taken_over(tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    digests = [commit(out, seed) for seed in range(2)]
+    (out / ".states").rename(tmp_path / ".adapter.states")
+    (tmp_path / ".adapter.states" / "lock").touch()
+    assert [state.digest for state in states(out)] == digests[:1]
+    assert rollback(out).now == digests[0]
+    assert [state.digest for state in states(out)] == digests
+    assert not (tmp_path / ".adapter.states").exists()
+
+
+def test_hidden_files_are_no_part_of_an_adapter_and_stay(tmp_path: Path) -> None:
+    """Hubs and file managers leave some: they change no digest, and a commit or a rollback loses none."""
+    out = tmp_path / "adapter"
+    first = commit(out, 0)
+    (out / ".cache" / "huggingface").mkdir(parents=True)
+    (out / ".cache" / "huggingface" / "model.metadata").write_text("x", encoding="utf-8")
+    for name in (".gitattributes", ".DS_Store"):
+        (out / name).write_text("x", encoding="utf-8")
+    (out / ".git").symlink_to(tmp_path)
+    hidden = {".cache", ".gitattributes", ".DS_Store", ".git"}
+    assert adapter_digest(out) == first
+    second = commit(out, 1)
+    assert {p.name for p in out.iterdir()} >= hidden
+    assert rollback(out).now == first and adapter_digest(out) == first != second
+    assert {p.name for p in out.iterdir()} >= hidden
+    assert (out / ".cache" / "huggingface" / "model.metadata").read_text(encoding="utf-8") == "x"
+    assert (out / ".git").is_symlink() and not any(p.name.startswith(".") for p in (out / ".states").glob("*/*"))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    assert check_out(tmp_path / "new" / "adapter") is None
+    assert not list(tmp_path.iterdir())
+    digest = commit(tmp_path / "adapter", 0)
+    assert check_out(tmp_path / "adapter") == digest
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="expected a writable directory"):
+        check_out(tmp_path / "file" / "adapter")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(StorageError, match="expected an adapter or nothing"):
+        check_out(tmp_path / "other")

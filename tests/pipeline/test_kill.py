@@ -61,7 +61,7 @@ def test_ingest_killed_at_random_moments(tmp_path: Path) -> None:
     assert late < KILLS, "every process ended before its kill"
     assert start_ingest(packet, out, config, seed=KILLS + 1).wait() == 0
     assert adapter_digest(out) != former
-    assert not list((tmp_path / ".adapter.states").glob("aside-*"))
+    assert not list(tmp_path.glob(".adapter-aside-*"))
     print(f"{KILLS} kills over {duration:.1f} s: {committed} had committed, {late} had ended")
 
 

@@ -21,7 +21,7 @@ from ._digest import digest_of_model
 from ._end_tokens import choose_end_token
 from ._forward import attention_patterns, make_head_input_contiguous
 from ._layers import blocks, input_device, width
-from ._names import hub_id_of, licence_of, resolve, snapshot_of
+from ._names import copy_of_hub, hub_id_of, licence_of, resolve, snapshot_of
 from ._precision import Dtype, pick_dtype
 from ._text import named_tokens
 
@@ -77,8 +77,8 @@ class LoadedModel:
 
     @property
     def reference(self) -> tuple[str, str | None]:
-        """The base in an adapter's configuration: Hub id and commit if known, else the directory."""
-        return snapshot_of(self.path) or (str(self.path), None)
+        """The base in an adapter's configuration: the id (and commit, if known) of the Hub's files, or a directory."""
+        return snapshot_of(self.path) or (copy_of_hub(self.path) or str(self.path), None)
 
     @property
     def quantised(self) -> bool:

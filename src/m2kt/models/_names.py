@@ -112,6 +112,13 @@ def snapshot_of(path: Path) -> tuple[str, str] | None:
     return repository.removeprefix("models--").replace("--", "/"), path.name
 
 
+def copy_of_hub(path: Path) -> str | None:
+    """The Hub repository whose files a fetched model's directory holds unaltered; None if they came from elsewhere."""
+    mark = path / MARK_FILE
+    source = str(json.loads(mark.read_text(encoding="utf-8")).get("source")) if mark.is_file() else ""
+    return source.removeprefix("hub:") if source.startswith("hub:") else None
+
+
 def hub_id_of(name: str, path: Path) -> str | None:
     """The Hub repository of a model, if its name or directory tells."""
     snapshot = snapshot_of(path)

@@ -54,6 +54,7 @@ from m2kt.packet._manifest import SizeFidelity as SizeFidelity
 from m2kt.packet._manifest import TeacherCard as TeacherCard
 from m2kt.packet._manifest import library_versions as library_versions
 from m2kt.packet._packet import Packet as Packet
+from m2kt.packet._parts import check_target as check_target
 from m2kt.packet._pointers import Answer as Answer
 from m2kt.packet._pointers import Back as Back
 from m2kt.packet._pointers import Case as Case

@@ -85,7 +85,7 @@ def write_parts(path: Path, files: dict[str, bytes]) -> None:
     path = path.absolute() if not path.is_symlink() else path.resolve()
     for name, content in files.items():
         check_size(name, len(content), str(path))
-    _check_target(path)
+    check_target(path)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,8 @@ def _read_file(path: Path) -> bytes:
         return file.read(opened.st_size)
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
+    """Raises StorageError where ``path`` holds something other than a packet."""
     if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
         raise StorageError(f"{path} is a directory without a packet; choose another path")
     if path.is_file() and not (path.suffix == SUFFIX and zipfile.is_zipfile(path)):

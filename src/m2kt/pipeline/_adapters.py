@@ -1,14 +1,16 @@
 """Adapters on disk: a commit is complete or absent, and every committed state can be restored. Loads no torch.
 
-Beside an adapter ``A`` is ``.A.states``, with one directory per committed state that was replaced, in order. A new
-state is written aside, the current one is copied there, then both directories are exchanged in one system call. A
-kill at any moment leaves the old state or the new one at ``A``; the next commit removes temporary directories.
+In an adapter ``A`` is ``A/.states``, with one directory per committed state that was replaced, in order: its history
+moves with it. A new state is written beside ``A`` with that history and the current state, then both directories are
+exchanged in one system call. A kill at any moment leaves the old state or the new one at ``A``; the next commit removes
+temporary directories. What else is hidden in ``A`` (``.git``, ``.cache``, ``.DS_Store``) is carried along.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -35,7 +37,8 @@ RECEIPT = "receipt.json"
 CARD = "README.md"
 RECORDS = {VERDICT, RECEIPT}
 """Files of an adapter's directory that record how it was made: part of no state and no digest."""
-_ASIDE = "aside-"
+HISTORY = ".states"
+"""Directory of earlier states in an adapter's directory."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _RENAME_SWAP = 2  # sys/stdio.h of macOS
@@ -47,7 +50,7 @@ class State(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     number: int = Field(description="1 is the oldest.")
-    digest: str = Field(description="sha256 over all files but the verdict and the receipt.")
+    digest: str = Field(description="sha256 over all files but the verdict, the receipt and hidden ones.")
     packet: str | None = Field(description="Digest of its packet, as its verdict says.")
 
 
@@ -63,19 +66,20 @@ class Rollback(BaseModel):
 
 
 def adapter_digest(path: str | Path) -> str | None:
-    """sha256 over all files of an adapter's directory but its records; None where there is no adapter."""
+    """sha256 over all files of an adapter's directory but records and hidden ones; None where there is no adapter."""
     path = Path(path)
     if not (path / "adapter_config.json").is_file():
         return None
     total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name not in RECORDS):
+    files = (p for p in path.rglob("*") if p.is_file() and p.name not in RECORDS)
+    for file in sorted(p for p in files if not any(_hidden(part) for part in p.relative_to(path).parts)):
         total.update(f"{file.relative_to(path)}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return "sha256:" + total.hexdigest()
 
 
 def read_adapter(path: Path) -> str | None:
     """Digest of the adapter at ``path``. Raises StorageError where there is something else."""
-    occupied = path.is_file() or (path.is_dir() and any(path.iterdir()))
+    occupied = path.is_file() or (path.is_dir() and any(not _hidden(p.name) for p in path.iterdir()))
     if occupied and not (path / "adapter_config.json").is_file():
         raise StorageError(
             f"expected an adapter or nothing at {path}, got other files; nothing was overwritten: choose another path"
@@ -117,7 +121,7 @@ def commit_adapter(
 def states(path: str | Path) -> list[State]:
     """The states that :func:`rollback` can restore, oldest first."""
     found = []
-    for folder in sorted(_store(Path(path)).glob("[0-9]*-*")):
+    for folder in _folders(Path(path)):
         packet = None
         if (folder / VERDICT).is_file():
             packet = json.loads((folder / VERDICT).read_text(encoding="utf-8")).get("packet")
@@ -148,7 +152,7 @@ def rollback(path: str | Path, to: str | None = None) -> Rollback:
         count = "no" if not matching else "more than one"
         raise StorageError(f"expected one state {to or ''} of {path}, got {count}; there are: {listed}")
     state = matching[-1]
-    source = _folder(path, state.number)
+    source = next(folder for folder in _folders(path) if int(folder.name.split("-")[0]) == state.number)
     if not source.name.endswith(_hex(state.digest)[:16]):
         raise StorageError(
             f"{source} was changed since it was committed: it has the digest {state.digest}; choose another state"
@@ -163,8 +167,34 @@ def check_writable(path: str | Path) -> None:
     parent = Path(path).absolute().parent
     while not parent.exists():
         parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise StorageError(f"expected a writable directory for {path}, got {parent}; choose another path")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".m2kt-", dir=parent):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"expected a writable directory for {path}, got {parent} ({explain(error)}); choose another path"
+        ) from error
+
+
+def check_out(path: Path) -> str | None:
+    """Digest of the adapter at ``path``. Tries what a commit needs; called before long work.
+
+    Raises StorageError where a commit would fail now: nothing can be written, other files are there, another process
+    is writing, or the file system cannot exchange directories.
+    """
+    digest = read_adapter(path)
+    check_writable(path)
+    if digest is not None:
+        with (
+            _locked(path),
+            writing("the adapter", path),
+            tempfile.TemporaryDirectory(prefix=".m2kt-", dir=path.absolute().parent) as folder,
+        ):
+            a, b = Path(folder, "a"), Path(folder, "b")
+            a.mkdir()
+            b.mkdir()
+            _exchange(a, b)
+    return digest
 
 
 def use_umask(path: Path) -> None:
@@ -199,10 +229,12 @@ def writing(subject: str, path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, write: Callable[[Path], None], expected: str | None) -> None:
-    with writing("the adapter", path), _locked(path) as store:
-        for leftover in store.glob(f"{_ASIDE}*"):
+    path = path.absolute()
+    with writing("the adapter", path), _locked(path):
+        prefix = f".{path.name}-aside-"
+        for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
             shutil.rmtree(leftover)
-        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=store))
+        aside = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
         try:
             write(aside)
             use_umask(aside)
@@ -212,56 +244,78 @@ def _replace(path: Path, write: Callable[[Path], None], expected: str | None) ->
                 raise StorageError(
                     f"another process has changed {path}: expected {expected}, got {current}; run it again"
                 )
-            if current is not None:
-                _keep(path, current)
+            _carry(path, aside, current)
+            if path.is_dir() and any(path.iterdir()):
                 _exchange(aside, path)
             else:
                 if path.is_dir():
-                    path.rmdir()  # empty
+                    path.rmdir()
                 aside.rename(path)
             _sync_folder(path.parent)
+            shutil.rmtree(_former_store(path), ignore_errors=True)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _keep(path: Path, digest: str) -> None:
-    """Copies the current state to the earlier ones, unless a killed commit has done so already."""
-    store = _store(path)
-    folders = sorted(store.glob("[0-9]*-*"))
-    name = _hex(digest)[:16]
-    if folders and folders[-1].name.endswith(name):
+def _carry(path: Path, aside: Path, digest: str | None) -> None:
+    """Puts the history and all else that is hidden at ``path`` into ``aside``, and the current state as the latest."""
+    hidden = [p for p in path.iterdir() if _hidden(p.name) and p.name != HISTORY] if path.is_dir() else []
+    for entry in hidden:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, aside / entry.name, copy_function=_link, symlinks=True)
+        else:
+            _link(str(entry), str(aside / entry.name))
+    folders, history = _folders(path), aside / HISTORY
+    for folder in folders:
+        shutil.copytree(folder, history / folder.name, copy_function=_link)
+    if digest is None:
         return
-    number = 1 + (int(folders[-1].name.split("-")[0]) if folders else 0)
-    aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=store))
-    _copy(path, aside)
-    _sync(aside)
-    aside.rename(store / f"{number:06d}-{name}")
-    _sync_folder(store)
+    name = _hex(digest)[:16]
+    if not folders or not folders[-1].name.endswith(name):
+        number = 1 + (int(folders[-1].name.split("-")[0]) if folders else 0)
+        _copy(path, history / f"{number:06d}-{name}")
+        _sync(history / f"{number:06d}-{name}")
+    _sync_folder(history)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[Path]:
-    """The directory of earlier states, for one process at a time; the lock of a killed process is released."""
-    store = _store(path)
-    store.mkdir(parents=True, exist_ok=True)
+def _locked(path: Path) -> Iterator[None]:
+    """For one process at a time; the lock of a killed process is released."""
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(store / "lock", timeout=0):
-            yield store
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            yield
     except Timeout:
         raise StorageError(f"another process is writing to {path}; wait until it is done") from None
 
 
-def _store(path: Path) -> Path:
+def _folders(path: Path) -> list[Path]:
+    """The directories of earlier states, oldest first; earlier versions kept them beside the adapter."""
+    history = path / HISTORY
+    return sorted((history if history.is_dir() else _former_store(path)).glob("[0-9]*-*"))
+
+
+def _former_store(path: Path) -> Path:
     path = path.absolute()
     return path.with_name(f".{path.name}.states")
 
 
-def _folder(path: Path, number: int) -> Path:
-    return next(iter(_store(path).glob(f"{number:06d}-*")))
-
-
 def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, dirs_exist_ok=True)
+    """Copies an adapter's files, without what is hidden."""
+    shutil.copytree(source, target, dirs_exist_ok=True, ignore=lambda _, names: [n for n in names if _hidden(n)])
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under a second name; a copy where the file system cannot do that."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
 
 
 def _hex(digest: str) -> str:

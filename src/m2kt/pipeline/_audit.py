@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from m2kt.errors import SpecError, explain
 from m2kt.packet import VERDICT, Packet
+from m2kt.pipeline._adapters import check_writable
 from m2kt.pipeline._report import Progress, no_progress
 from m2kt.pipeline._results import AuditResult
 from m2kt.pipeline._statements import local_signer, write_statement
@@ -52,6 +53,8 @@ def audit(
     packet = open_packet(packet)
     trusted = None if against is None else open_packet(against)
     signer = None if statement is None else key or local_signer()
+    if statement is not None:
+        check_writable(statement)
     result = AuditResult(
         packet=packet.digest,
         against=None if trusted is None else trusted.digest,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from m2kt.errors import SpecError
 from m2kt.packet import EVALUATION, Packet
-from m2kt.pipeline._adapters import adapter_digest
+from m2kt.pipeline._adapters import adapter_digest, check_writable
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
 from m2kt.pipeline._report import Progress, no_progress
 from m2kt.pipeline._results import EvaluateResult
@@ -53,6 +53,8 @@ def evaluate(
     started, say = time.monotonic(), progress or no_progress
     about = _subject(packet, statement, adapter)
     key = key or local_signer() if about else None
+    if statement is not None:
+        check_writable(statement)
     spec, prompts, truth = _questions(probes, labelled, n, held_out, seed)
     loaded = load_causal_lm(model, device=device, dtype=dtype)
     loaded = loaded if adapter is None else with_adapter(loaded, adapter)

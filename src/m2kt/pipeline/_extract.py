@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2kt._home import check_home
 from m2kt.errors import SpecError
 from m2kt.packet import (
     PROTOTYPE_ROWS,
@@ -17,11 +16,13 @@ from m2kt.packet import (
     Packet,
     ShapeFidelity,
     TeacherCard,
+    check_target,
 )
 from m2kt.pipeline._adapters import check_writable
 from m2kt.pipeline._inputs import read_spec
 from m2kt.pipeline._report import Progress
 from m2kt.pipeline._results import Extraction
+from m2kt.pipeline._statements import local_signer
 from m2kt.probes import ProbeSpec
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def extract(
             f"expected either config or its settings, got config and {', '.join(settings)}; set them in the config"
         )
     if out is not None:
-        check_home()
+        local_signer()  # before the work: without a key the packet could not be signed
+        check_target(Path(out))
         check_writable(out)
     spec, _ = read_spec(probes)
     config = config or m2kt.teacher.ExtractionConfig(**settings)

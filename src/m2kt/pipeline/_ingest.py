@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from m2kt.errors import PacketError, SpecError
 from m2kt.packet import Packet, TrustPolicy, TrustVerdict
-from m2kt.pipeline._adapters import RECEIPT, adapter_digest, check_writable, commit_adapter, read_adapter
+from m2kt.pipeline._adapters import RECEIPT, adapter_digest, check_out, commit_adapter
 from m2kt.pipeline._cards import adapter_card
 from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
@@ -72,7 +72,6 @@ def ingest(
     packet = open_packet(packet, partial(say, "fetching the packet"))
     origin = check_origin(packet, trust)
     refuse_contradictions(packet)
-    check_writable(out)
     transfer = _Transfer.load(student, packet, settings, seed, probes, device, dtype, Path(out), say)
     candidate = transfer.train() if reuse is None else transfer.reuse(reuse)
     training_seconds = time.monotonic() - started
@@ -152,12 +151,12 @@ class _Transfer:
         out: Path,
         say: Progress,
     ) -> _Transfer:
-        """Audits the texts, reads the truth and the adapter at ``out``, then loads the student."""
+        """Reads the adapter at ``out``, audits the texts, reads the truth, then loads the student."""
         from m2kt.models import load_causal_lm
 
+        digest_before = check_out(out)
         auditor = settings.content_auditor()
         content = None if auditor is None else auditor.audit_packet(packet)
-        digest_before = read_adapter(out)
         truth = None if probes is None else truth_of(probes, packet)
         loaded = load_causal_lm(student, device=device, dtype=dtype)
         return cls(packet, loaded, settings, seed, content, truth, out, digest_before, say)

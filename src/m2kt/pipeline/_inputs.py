@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2kt.errors import CompatibilityError, SpecError
+from m2kt.errors import CompatibilityError, M2KTError, SpecError
+from m2kt.packet import RECEIPT as RECEIPT_KIND
+from m2kt.packet import read_statement, verify_statement
+from m2kt.pipeline._adapters import RECEIPT
 from m2kt.probes import ProbeSpec, Prompt, Truth
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from m2kt.models import LoadedModel
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_log = logging.getLogger(__name__)
 
 
 def read_spec(probes: str | Path | ProbeSpec) -> tuple[ProbeSpec, Path]:
@@ -44,20 +53,74 @@ def evaluation_prompts(
 
 
 def with_adapter(loaded: LoadedModel, adapter: str | Path) -> LoadedModel:
-    """``loaded`` with a saved adapter on it."""
+    """``loaded`` with a saved adapter on it.
+
+    Raises:
+        CompatibilityError: there is no adapter, its files are damaged or incomplete, or it was made for another model,
+            also one of the same shape.
+        PacketError: its receipt is damaged.
+    """
     from peft import PeftModel
 
     import m2kt.student  # noqa: F401  registers the adapter type with peft
 
-    if not (Path(adapter) / "adapter_config.json").is_file():
-        raise CompatibilityError(
-            f"expected an adapter directory, got {adapter} without adapter_config.json; name the output of m2kt ingest"
-        )
+    folder = Path(adapter)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise CompatibilityError(
+                f"expected an adapter directory, got {adapter} without {name}; name the output of m2kt ingest"
+            )
+    _check_student(loaded, folder)
     try:
         model = PeftModel.from_pretrained(loaded.model, str(adapter))
-    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        absent = _absent(model, folder / WEIGHTS)
+    except M2KTError:
+        raise
+    except Exception as error:  # safetensors, json, zlib and peft have error classes of their own
         raise CompatibilityError(
-            f"expected the base of the adapter {adapter}, got {loaded.name} ({error}); name its base"
+            f"expected an intact adapter whose base is {loaded.name}, got {adapter} ({_first_line(error)}); name its "
+            "base, or get its files again"
         ) from error
+    if absent:
+        raise CompatibilityError(
+            f"expected all weights of the adapter {adapter}, got none for {len(absent)}, such as {absent[0]}; get its "
+            "files again"
+        )
     model.eval()
     return replace(loaded, model=model)
+
+
+def _check_student(loaded: LoadedModel, folder: Path) -> None:
+    """Raises CompatibilityError where the adapter's receipt names another student."""
+    path = folder / RECEIPT
+    if not path.is_file():
+        return
+    predicate = verify_statement(read_statement(path), str(path), expected=RECEIPT_KIND).predicate
+    named = predicate.get("base_model")
+    if not isinstance(named, dict) or named.get("digest") == loaded.digest:
+        return
+    found = f"expected the student {named.get('name')} that {folder} was made for, {_short(named.get('digest'))}"
+    if not loaded.quantised:
+        raise CompatibilityError(
+            f"{found}, got {loaded.name}, {_short(loaded.digest)}: other weights, tokenizer or configuration; load the "
+            "student that its receipt names, or ingest its packet into this one"
+        )
+    loaded.notes.append(f"{found}: this one is quantised, and nobody has measured the adapter on it")
+    _log.warning("%s: %s", loaded.name, loaded.notes[-1])
+
+
+def _absent(model: PeftModel, weights: Path) -> list[str]:
+    """Weights of a model's adapter that are in no file: peft would go on with random ones."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        return sorted(set(get_peft_model_state_dict(model)) - set(file.keys()))
+
+
+def _short(digest: object) -> str:
+    return str(digest)[:19]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,7 +7,7 @@ P prototype samples, X other widths, Y content.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -101,9 +101,15 @@ class ReaderBase(nn.Module, ABC):
         apply: Any = super()._apply  # untyped in torch
         return apply(lambda tensor: _without_rounding(tensor, fn), recurse)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Tensor], prefix: str, meta: Any, strict: bool, *args: list[str]
+    ) -> None:
+        """Loads weights. Half of them are an error, also where peft would go on with random ones for the rest."""
         self._clear_caches()
-        super()._load_from_state_dict(*args, **kwargs)
+        absent = [name for name in self.state_dict() if prefix + name not in state_dict]
+        if absent and any(name.startswith(prefix) for name in state_dict):
+            args[-1].append(f"expected all weights of the concept reader, got none for {len(absent)}: {absent[0]}, ...")
+        super()._load_from_state_dict(state_dict, prefix, meta, strict, *args)
 
     def set_bank(
         self,

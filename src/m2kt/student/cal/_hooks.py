@@ -37,7 +37,8 @@ class BeginPass:
     def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         opened = begin_pass(self.installation)
         chosen = opened.request.adapter_of_row
-        readers = [(b, n) for b, block in enumerate(self.installation.blocks) for n in _readers(block, chosen)]
+        blocks = cast(list[ReadingBlock], self.installation.blocks)
+        readers = [(b, n) for b, block in enumerate(blocks) for n in _readers(block, chosen)]
         if not readers and chosen is None:
             return None
         bound = dict(zip(self.order, args, strict=False)) | kwargs
@@ -58,7 +59,7 @@ class BeginPass:
         n_past, mask = count_cached_tokens(cache), bound.get("attention_mask")
         with inference_mode_for(cache), exact_arithmetic(token_BT.device):
             for nth, (index, name) in enumerate(readers):
-                matcher = cast(ReaderBase, self.installation.blocks[index].cal_reader[name]).matcher
+                matcher = cast(ReaderBase, blocks[index].cal_reader[name]).matcher
                 first_layer = self.installation.n_blocks + nth * len(Slot)
                 supervision, context = opened.request.supervision, self.installation.context
                 run = begin_run(matcher, first_layer, token_BT, mask, supervision, cache, n_past, context)

@@ -11,18 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from m2kt._shapes import Bool
 from m2kt.errors import CompatibilityError
 from m2kt.student.cal._context import Run, Supervision
-
-if TYPE_CHECKING:
-    from m2kt.student.cal._layer import ReadingBlock
 
 BASE = "__base__"
 """The adapter name of rows without an adapter, as in peft."""
@@ -34,7 +30,7 @@ class Installation:
 
     n_blocks: int  # decoder blocks, behind which the readers' pseudo layers are
     context: int  # tokens that the model can read
-    blocks: list[ReadingBlock] = field(default_factory=list)  # blocks with readers
+    blocks: list[nn.Module] = field(default_factory=list)  # those with readers: ``ReadingBlock``
     handles: dict[int, RemovableHandle] = field(default_factory=dict)  # of the hooks that store states, by block index
 
 
