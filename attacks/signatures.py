@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from securesystemslib.signer import SSlibKey
+
+from m2kt.packet._envelope import PAYLOAD_TYPE, STATEMENT_TYPE
 from m2kt.packet._json import canonical_json
 from m2kt.packet._parts import CARD, MANIFEST, PROGRAM, SIGNATURE
-from m2kt.packet._sign import sign_files
+from m2kt.packet._sign import PREDICATE_TYPE, sign_files
 
 from ._forge import Parts, attacker, edited, good, parts_attack, replaced, resign
 
@@ -79,6 +84,28 @@ def _owner_key(statement: dict[str, Any]) -> None:
     statement["predicate"]["key"]["keyval"] = key["keyval"]
 
 
+def _without_private_key(parts: Parts) -> Parts:
+    """The neutral point of the curve is a public key for which (point, 0) signs any message."""
+    point = bytes([1]) + bytes(31)
+    key = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(point))
+    subjects = [
+        {"name": name, "digest": {"sha256": hashlib.sha256(parts[name]).hexdigest()}}
+        for name in sorted(parts.keys() - {SIGNATURE})
+    ]
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": subjects,
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {"packet": "hostile", "key": {"keyid": key.keyid, **key.to_dict()}},
+    }
+    envelope = {
+        "payload": base64.b64encode(canonical_json(statement)).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"keyid": key.keyid, "sig": base64.b64encode(point + bytes(32)).decode()}],
+    }
+    return parts | {SIGNATURE: canonical_json(envelope)}
+
+
 def _more(envelope: dict[str, Any]) -> None:
     envelope["signatures"].append({"keyid": "f" * 64, "sig": base64.b64encode(bytes(64)).decode()})
 
@@ -91,6 +118,7 @@ for name, tries, refusal, change in (
     ("signature-other-statement", "a digest changed within the signed statement", "does not verify", _statement(lambda s: s["subject"][0]["digest"].update(sha256="0" * 64))),
     ("signature-surrogate", "half a character in the signed statement, which no writer can write", "no in-toto statement", _statement_text('"hostile"', '"\\ud800"')),
     ("signature-owner-key", "the attacker's key below the owner's id", "does not verify", _statement(_owner_key)),
+    ("signature-without-key", "a public key for which anybody can sign", "small order", _without_private_key),
     ("signature-covers-less", "a signature that leaves out the card", "not covered", _covers_less),
     ("signature-covers-more", "a signature that covers a file that does not exist", "missing", _covers_more),
     ("signature-second", "a second signature without a public key", "public key", _by_attacker(_more)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from m2kt.errors import PacketError, SpecError, StorageError, TrustError
 from m2kt.packet import (
@@ -30,6 +31,7 @@ from m2kt.packet import (
     verify_statement,
 )
 from m2kt.packet._json import canonical_json
+from m2kt.packet._keys import is_weak, key_id, public_pem
 from tests.packet.samples import sample_packet
 from tests.packet.trusting import key, policy_file, trusted
 
@@ -172,12 +174,12 @@ class TestPolicyFile:
 
     def test_doubled_and_missing_fields(self, tmp_path: Path) -> None:
         tom = trusted("tom", "teacher")
-        path = policy_file(tmp_path / "t.yaml", tom, tom)
+        path = policy_file(tmp_path / "t.yaml", tom, trusted("tom", "teacher"))
         with pytest.raises(SpecError, match="listed twice"):
             TrustPolicy.from_file(path)
         path = policy_file(path, tom)
         path.write_text(path.read_text() + "thresholds: {teacher: 1}\n")
-        with pytest.raises(SpecError, match="occurs twice"):
+        with pytest.raises(SpecError, match="a key that is doubled"):
             TrustPolicy.from_file(path)
         with pytest.raises(SpecError, match="cannot use the trust policy"):
             TrustPolicy.from_file(tmp_path / "none.yaml")
@@ -336,3 +338,55 @@ class TestKeys:
     def test_no_such_key(self, packet: Path) -> None:
         with pytest.raises(StorageError, match="cannot read the signing key"):
             cosign(packet, "nobody")
+
+
+Y_OF_SMALL_ORDER = [0, 1, 2**255 - 20, 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826]
+Y_OF_SMALL_ORDER.append(2**255 - 19 - Y_OF_SMALL_ORDER[3])
+
+
+def _order_divides_eight(y: int) -> bool:
+    """Whether a point of the curve with this y coordinate, doubled three times, is the neutral one."""
+    p = 2**255 - 19
+    d = -121665 * pow(121666, -1, p) % p
+    x_squared = (y * y - 1) * pow(d * y * y + 1, -1, p) % p
+    x = pow(x_squared, (p + 3) // 8, p)
+    x = x if (x * x - x_squared) % p == 0 else x * pow(2, (p - 1) // 4, p) % p
+    assert (x * x - x_squared) % p == 0, "not on the curve"
+    for _ in range(3):
+        k = d * x * x * y * y % p
+        x, y = 2 * x * y * pow(1 + k, -1, p) % p, (y * y + x * x) * pow(1 - k, -1, p) % p
+    return (x, y) == (0, 1)
+
+
+@pytest.mark.parametrize("y", Y_OF_SMALL_ORDER)
+@pytest.mark.parametrize("sign", [0, 1])
+def test_a_key_that_anybody_can_sign_for_is_refused(y: int, sign: int) -> None:
+    assert _order_divides_eight(y)
+    assert is_weak((y | sign << 255).to_bytes(32, "little"))
+
+
+def test_keys_that_are_no_points_in_canonical_form_are_weak_and_ordinary_ones_are_not() -> None:
+    assert all(is_weak((2**255 - 19 + k).to_bytes(32, "little")) for k in range(19))
+    assert not any(is_weak(Ed25519PrivateKey.generate().public_key().public_bytes_raw()) for _ in range(100))
+
+
+def test_a_policy_does_not_list_a_weak_key(tmp_path: Path) -> None:
+    weak = Ed25519PublicKey.from_public_bytes(bytes([1]) + bytes(31))
+    entry = {**trusted("tom", "teacher"), "keyid": key_id(weak), "public_key": public_pem(weak)}
+    with pytest.raises(SpecError, match="anybody can sign"):
+        TrustPolicy.from_file(policy_file(tmp_path / "t.yaml", entry))
+
+
+def test_a_file_in_the_current_folder_is_not_taken_for_a_key_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sends a folder chooses the names in it."""
+    key("ada"), key("mallory")
+    folder = tmp_path / "received"
+    folder.mkdir()
+    for name in ("ada", "ed25519"):
+        (folder / name).write_bytes(key_path("mallory").read_bytes())
+    monkeypatch.chdir(folder)
+    assert key_path("ada") == key_path("mallory").with_name("ada.pem")
+    assert key_path("./ada") == Path("ada") and key_path("ada.pem") == Path("ada.pem")
+    assert show_key("ada").keyid != show_key("./ada").keyid == show_key("mallory").keyid

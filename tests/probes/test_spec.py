@@ -217,3 +217,49 @@ def test_any_template_text_is_parsed_or_refused(texts: list[str]) -> None:
         )
         read = shape.read(prompt.text, template=prompt.template, held_out=False)
         assert read is not None and read.text == prompt.text
+
+
+SPEC_HEAD = 'name: x\nslots: {x: {values: [a, b]}}\ntemplates: ["{x} {x}:"]\nstop: ";"\n'
+
+
+def _merged(depth: int) -> str:
+    """Nine merges of nine merges: 3 * 9^depth values."""
+    lines = ["m0: &m0 {a: 1, b: 1, c: 1}"]
+    lines += [f"m{i}: &m{i} {{<<: [{', '.join([f'*m{i - 1}'] * 9)}]}}" for i in range(1, depth + 1)]
+    return "\n".join(lines) + "\n"
+
+
+HOSTILE_YAML = {
+    "merge keys": _merged(8),
+    "aliases": "description: [&a [x], *a, *a]\n",
+    "brackets": "description: " + "[" * 100_000 + "\n",
+    "braces": "description: " + "{a: " * 100_000 + "\n",
+    "a doubled key": 'stop: "|"\n',
+    "a doubled key deeper": "slots2: {a: 1, a: 2}\n",
+    "a tag": "description: !!python/name:os.system x\n",
+    "two documents": "---\nname: y\n",
+    "many values": "description: [" + "x," * 300_000 + "]\n",
+}
+READERS = ["spec", "policy", "ingest", "settings", "audit"]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("hostile", HOSTILE_YAML)
+def test_hostile_yaml_of_local_files_is_refused_at_once(hostile: str, reader: str, tmp_path: Path) -> None:
+    from m2kt.packet import TrustPolicy
+    from m2kt.pipeline import IngestConfig
+    from m2kt.pipeline._audit import audit_texts
+    from m2kt.settings import StudentSettings
+
+    path = tmp_path / "file.yaml"
+    path.write_text(SPEC_HEAD + HOSTILE_YAML[hostile], encoding="utf-8")
+    read = {
+        "spec": lambda: ProbeSpec.from_file(path),
+        "policy": lambda: TrustPolicy.from_file(path),
+        "ingest": lambda: IngestConfig.from_file(path),
+        "settings": lambda: StudentSettings.from_file(path),
+        "audit": lambda: audit_texts([], config=path),
+    }[reader]
+    with pytest.raises(SpecError, match=r"anchor|nested|doubled|tag|document|no plain text") as raised:
+        read()
+    assert len(str(raised.value)) < 600

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from m2kt.render import (
     state_chart,
     summarise_graph,
 )
+from m2kt.render._map import MOST_NAMES, draw_packet_map
 from tests.packet.samples import sample_packet
 from tests.pages import check_page
 
@@ -203,3 +206,31 @@ def test_figures_share_no_id_and_labels_keep_their_halo() -> None:
     html = packet_page(_attended())
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids)) and sum(name.startswith("halo-") for name in ids) == 3
+
+
+def _with_symbols(names: list[str]) -> Packet:
+    packet = sample_packet(verbalised=False)
+    program, concepts = packet.program, packet.concepts
+    n, width = len(names), concepts.prototypes_SD.shape[1]
+    prototypes = np.random.default_rng(0).normal(size=(n, width)).astype(np.float32)
+    prototypes[: len(program.symbols)] = concepts.prototypes_SD
+    symbols = program.model_copy(update={"symbols": names, "classes": [0] * n})
+    count = np.ones(n, concepts.prototype_count_S.dtype)
+    return packet.replace(
+        program=symbols, concepts=replace(concepts, prototypes_SD=prototypes, prototype_count_S=count)
+    )
+
+
+def test_a_picture_of_many_symbols_names_some_and_says_so() -> None:
+    first = sample_packet().program.symbols
+    svg = draw_packet_map(_with_symbols([*first, *(f"s{i}" for i in range(1500))]))
+    assert svg.count("halo-") == MOST_NAMES and f"{MOST_NAMES} of {len(first) + 1500} are named" in svg
+
+
+@pytest.mark.parametrize("name", ["$\\frac{$", "$x$", "a$b", "\\", "$", "<b>&amp;", "\u200b"])
+def test_a_symbol_is_drawn_as_it_is(name: str) -> None:
+    """matplotlib would read what stands between two ``$`` as a formula."""
+    first = sample_packet().program.symbols
+    svg = draw_packet_map(_with_symbols([*first, name]))
+    assert svg.count("halo-") == len(first) + 1
+    ElementTree.fromstring(svg)

@@ -20,6 +20,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-
 from m2kt.errors import PacketError, explain
 
 from ._json import JSONObject, canonical_json, check_canonical, parse_json
+from ._keys import is_weak
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -149,6 +150,8 @@ def _verify(dsse: Dsse, keyid: str, key: JSONObject | None, where: str) -> None:
         )
     try:
         public_hex = str(key["keyval"]["public"] if key is not None else public)
+        if is_weak(bytes.fromhex(public_hex)):
+            raise ValueError(f"anybody can sign for the key {keyid}, a point of small order")
         parsed = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_hex)))
         if parsed.keyid != keyid or key not in (None, {"keyid": keyid, **parsed.to_dict()}):
             raise ValueError(f"the key id {keyid} does not belong to its key")

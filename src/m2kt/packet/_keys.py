@@ -30,6 +30,10 @@ LOCAL = "ed25519"
 PASSPHRASE = "M2KT_PASSPHRASE"
 """Environment variable with the passphrase of a locked key."""
 
+_FIELD = 2**255 - 19
+_OF_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER = {0, 1, _FIELD - 1, _OF_ORDER_8, _FIELD - _OF_ORDER_8}
+"""Of the eight points whose order divides eight, the y coordinates."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -46,12 +50,12 @@ class KeyInfo(BaseModel):
 
 
 def key_path(key: str | Path | None = None) -> Path:
-    """The file of a key given by path or by name; the local key by default."""
+    """The file of a key given by path or by name; the local key by default. A name has no ``/`` and no ``.pem``."""
     if key is None:
         return _folder() / f"{LOCAL}.pem"
-    if Path(key).is_file() or not _NAME.fullmatch(str(key)):
+    if isinstance(key, Path) or not _NAME.fullmatch(key) or Path(key).suffix == ".pem":
         return Path(key)
-    return _folder() / f"{key}.pem"
+    return _folder() / f"{key}.pem"  # also where a file of that name is at hand: whoever sent a folder chose its names
 
 
 def local_key(path: Path | None = None) -> Path:
@@ -124,7 +128,16 @@ def public_key(pem: str, where: str) -> Ed25519PublicKey:
         raise StorageError(f"{where}: expected a public key in PEM: {error}") from error
     if not isinstance(public, Ed25519PublicKey):
         raise StorageError(f"{where}: expected an Ed25519 public key, got {type(public).__name__}")
+    if is_weak(public.public_bytes_raw()):
+        raise StorageError(f"{where}: anybody can sign for this key (a point of small order); expected another")
     return public
+
+
+def is_weak(public: bytes) -> bool:
+    """Whether 32 bytes are a point of small order, for which signatures are made without a private key, or no canonical
+    encoding of a point."""
+    y = int.from_bytes(public, "little") & ~(1 << 255)
+    return y >= _FIELD or y in _SMALL_ORDER
 
 
 def public_pem(public: Ed25519PublicKey) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from m2kt._yaml import read_yaml_file
 from m2kt.errors import SpecError, StorageError, explain
 
 from ._keys import key_id, public_key
@@ -117,19 +116,8 @@ class TrustPolicy(_Strict):
         Raises:
             SpecError: unreadable, an unknown or doubled field, a key id that does not match its key.
         """
+        data = read_yaml_file(path, "the trust policy")
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            return cls.model_validate(yaml.load(text, _OnceLoader))
-        except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: of pydantic and of decoding
+            return cls.model_validate(data)
+        except ValueError as error:
             raise SpecError(f"cannot use the trust policy {path}: {explain(error)}") from error
-
-
-class _OnceLoader(yaml.SafeLoader):
-    """Refuses doubled keys. PyYAML keeps the last one: a second 'revoked' would cancel the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{name!r} occurs twice", node.start_mark)
-        return super().construct_mapping(node, deep)

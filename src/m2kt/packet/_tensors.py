@@ -21,6 +21,7 @@ MAX_HEADER_BYTES = 1 << 16
 MAX_TENSORS = 64
 MAX_AXES = 4
 MAX_AXIS = 2**31 - 1
+MAX_NUMBERS = 2**31
 # The order of tensors in a file: by type, which keeps them aligned, then by name.
 DTYPES = {
     "U64": "<u8",
@@ -116,6 +117,8 @@ def _read_entry(name: str, entry: object, where: str) -> tuple[str, tuple[int, .
         raise PacketError(
             f"{where}: {name} has shape {str(shape)[:60]}; expected 1 to {MAX_AXES} sizes up to {MAX_AXIS}"
         )
+    if prod(max(size, 1) for size in shape) > MAX_NUMBERS:  # a size of 0 must not hide what no array can have
+        raise PacketError(f"{where}: {name} has shape {str(shape)[:60]}; expected at most {MAX_NUMBERS} numbers")
     return kind, tuple(shape)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import JsonValue
 
+from m2kt._yaml import read_yaml_file
 from m2kt.errors import SpecError, explain
 from m2kt.packet import VERDICT, Packet
 from m2kt.pipeline._adapters import check_writable
@@ -89,18 +89,16 @@ def _auditor(config: Config | None, say: Callable[[str], None] | None) -> Conten
     from m2kt.auditor import content_auditor
 
     if isinstance(config, str | Path):
-        try:
-            config = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SpecError(f"cannot use the configuration {config}: {explain(error)}") from error
-        if not isinstance(config, dict):
-            raise SpecError(f"expected a mapping as the configuration, got {type(config).__name__}")
+        read = read_yaml_file(config, "the configuration") or {}
+        if not isinstance(read, dict):
+            raise SpecError(f"expected a mapping as the configuration, got {type(read).__name__}")
+        config = read
     return content_auditor(config or {}, say or (lambda line: None))
 
 
 def _read_texts(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # texts may hold other line separators
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"cannot read {path}: {explain(error)}") from error
     texts = []

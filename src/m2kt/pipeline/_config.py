@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from m2kt._yaml import read_yaml_file
 from m2kt.errors import SpecError, explain
 from m2kt.settings import Depth, StudentSettings, Thresholds
 
@@ -73,13 +73,13 @@ class IngestConfig(BaseModel):
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         try:
-            content = {} if path is None else yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            content = {} if path is None else read_yaml_file(path, "the configuration") or {}
             if not isinstance(content, dict):
                 raise SpecError(
                     f"cannot use the configuration {path}: expected a mapping, got {type(content).__name__}"
                 )
             return cls.model_validate(content | given)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        except ValidationError as error:
             raise SpecError(f"cannot use the configuration {path}: {explain(error)}") from error
 
     @classmethod

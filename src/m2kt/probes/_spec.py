@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from m2kt._end import END
+from m2kt._yaml import read_yaml
 from m2kt.errors import SpecError, explain
 from m2kt.probes._fields import (
     DEFAULT,
@@ -37,7 +38,6 @@ from m2kt.probes._template import Prompt, Template
 Split = Literal["probing", "rehearsal", "evaluation"]
 SPLITS: tuple[tuple[Split, float], ...] = (("probing", 0.5), ("rehearsal", 0.8), ("evaluation", 1.0))
 _ENUMERATE_UP_TO = 20_000
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
 _ANSWER_TOKENS = 256  # where the spec names no number
 SURROUNDINGS = (
     "Please answer: {prompt}",
@@ -158,10 +158,7 @@ class ProbeSpec(Strict):
     @classmethod
     def from_yaml(cls, text: str, source: str = "the probe spec") -> ProbeSpec:
         """Parse YAML. Raises SpecError that names the field."""
-        try:
-            data = yaml.load(text, Loader=_LOADER)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
-            raise SpecError(f"{source} is not YAML: {explain(error)}") from error
+        data = read_yaml(text, source)
         if not isinstance(data, dict):
             raise SpecError(
                 f"{source}: expected a mapping with name, slots, templates, stop; got {type(data).__name__}"

@@ -81,7 +81,7 @@ def read_labelled(path: str | Path) -> dict[str, str]:
     """Lines ``{"prompt": ..., "answer": ...}`` as a mapping. Raises SpecError with the line number."""
     labelled: dict[str, str] = {}
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # texts may hold other line separators
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"cannot read the labelled prompts {path}: {explain(error)}") from error
     for number, line in enumerate(lines, start=1):

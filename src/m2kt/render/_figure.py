@@ -20,6 +20,7 @@ MANY_POINTS = 1500  # beyond this a scatter is embedded as an image
 
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names come from packets: "$" is a character
     "svg.hashsalt": "m2kt",  # ids depend on the content alone
     "font.family": "sans-serif",
     "font.size": 12,

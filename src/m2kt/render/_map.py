@@ -16,6 +16,7 @@ from m2kt.render._theme import INK, MUTED, series, symbol_colours
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MOST_NAMES, MOST_RULES = 64, 12  # what a picture names: pairs of names are compared, and a reader sees no more
 Points = NDArray[np.float64]
 
 
@@ -75,8 +76,10 @@ def _means(
     vectors_KD: NDArray[np.floating], symbol_K: NDArray[np.integer], anchors_SD: NDArray[np.floating]
 ) -> NDArray[np.floating]:
     """A mean per output symbol, and the prototypes: every symbol has equal weight."""
-    means = [vectors_KD[symbol_K == s].mean(axis=0) for s in np.unique(symbol_K)]
-    return np.concatenate([np.stack(means), anchors_SD])
+    found_S, index_K = np.unique(symbol_K, return_inverse=True)
+    sum_SD = np.zeros((len(found_S), vectors_KD.shape[1]))
+    np.add.at(sum_SD, index_K, vectors_KD)
+    return np.concatenate([sum_SD / np.bincount(index_K)[:, None], anchors_SD])
 
 
 def draw_transfer_map(points: dict[str, Any]) -> str:
@@ -114,16 +117,25 @@ def _scatter(axes: Axes, xy: Points, colours: list[str]) -> None:
 
 
 def _by_rule(axes: Axes, xy: Points, rule_of: list[str]) -> None:
-    for i, name in enumerate(dict.fromkeys(rule_of)):
-        points = xy[[r == name for r in rule_of]]
-        colour = series(i)
+    names = list(dict.fromkeys(rule_of))
+    if len(names) > MOST_RULES:
+        others = f"{len(names) - MOST_RULES + 1} others"
+        named = set(names[: MOST_RULES - 1])
+        rule_of = [name if name in named else others for name in rule_of]
+        names = [*names[: MOST_RULES - 1], others]
+    rule_K = np.array(rule_of)
+    for i, name in enumerate(names):
+        points, colour = xy[rule_K == name], series(i)
         axes.scatter(points[:, 0], points[:, 1], s=26, alpha=0.75, linewidths=0, color=colour, label=name)
     axes.set_title("by rule")
     axes.legend(loc="best", handletextpad=0.1)
 
 
 def _labels(axes: Axes, xy: Points, names: list[str]) -> None:
-    """Names above points, moved vertically until none overlap."""
+    """Names above points, moved vertically until none overlap; only the first where there are many."""
+    if len(names) > MOST_NAMES:
+        axes.set_title(f"{axes.get_title(loc='left')}; {MOST_NAMES} of {len(names)} are named")
+        xy, names = xy[:MOST_NAMES], names[:MOST_NAMES]
     axes.figure.canvas.draw()  # fixes the limits, so that distances in pixels are known
     position = axes.transData.transform(xy) + np.array([0.0, 7.0])
     half = np.array([[3.6 * len(name) + 2, 7.0] for name in names])

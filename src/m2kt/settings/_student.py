@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from m2kt._yaml import read_yaml_file
 from m2kt.errors import SpecError, explain
 
 Depth = Literal["executed", "learned"]
@@ -197,10 +197,7 @@ class StudentSettings(_Part):
     @classmethod
     def from_file(cls, path: str | Path) -> StudentSettings:
         """Reads a YAML file."""
-        try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SpecError(f"cannot read the student settings {path}: {explain(error)}") from error
+        data = read_yaml_file(path, "the student settings") or {}
         try:
             return cls.model_validate(data)
         except ValidationError as error:
