@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.resources import files
 from itertools import cycle, islice
 from typing import Literal
 
@@ -19,8 +22,8 @@ from m2kt.models import (
     natural_ids,
     special_prefix,
 )
-from m2kt.probes import END, PROMPT, SURROUNDINGS, ProbeSpec, Prompt
-from m2kt.student import own_chat
+from m2kt.probes import END, PROMPT, SURROUNDINGS, Phrasing, ProbeSpec, Prompt
+from m2kt.student import other_sentence, own_chat
 
 AS_EVALUATED = "as evaluated"
 LONGER_TEXT = 300  # tokens in front of a question in the middle of a text
@@ -71,6 +74,7 @@ def every_way(loaded: LoadedModel, spec: ProbeSpec, examples: Sequence[Example])
         yield Way(name, _changed(change, asked), expected)
     if chat is not None:
         yield Way("as plain text", lambda prompt: encode_prompt(tokenizer, prompt.text))
+    yield from _other_words(spec, asked)
     yield from _special_tokens(loaded)
     yield from _turns(loaded, chat, examples)
     yield from _places(loaded, spec)
@@ -107,6 +111,30 @@ def _texts(
     yield "with commas", _with_commas, "silent"
     yield "with another separator", _with_another_separator, "silent"
     yield "in the other case", lambda prompt: _in_the_other_case(prompt, spec.values), "silent"
+
+
+def _other_words(spec: ProbeSpec, asked: Callable[[str], list[int]]) -> Iterator[Way]:
+    """The question in other words, and other questions with the same symbols."""
+    listed = spec.phrased()
+
+    def put(phrasings: Sequence[Phrasing], prompt: Prompt) -> list[int] | None:
+        texts = [text for phrasing in phrasings if (text := spec.put(prompt, phrasing)) is not None]
+        return asked(_drawn(texts, prompt)) if texts else None
+
+    def other(prompt: Prompt) -> list[int] | None:
+        groups = next((g for phrasing in listed if (g := spec.groups(prompt, phrasing)) is not None), None)
+        return None if groups is None else asked(other_sentence(_drawn(lines, prompt), groups))
+
+    if listed:
+        lines = files("m2kt.auditor").joinpath("other_questions.txt").read_text(encoding="utf-8").splitlines()
+        yield Way("in listed phrasings", partial(put, listed))
+        yield Way("in held-out phrasings", partial(put, spec.phrased(held_out=True)))
+        yield Way("in other questions with its symbols", other, "silent")
+
+
+def _drawn(texts: Sequence[str], prompt: Prompt) -> str:
+    """One of some texts, the same for a prompt in every run."""
+    return texts[zlib.crc32(prompt.text.encode()) % len(texts)]
 
 
 def _earlier(spec: ProbeSpec, examples: Sequence[Example]) -> dict[str, str]:

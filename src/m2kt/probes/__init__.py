@@ -4,7 +4,6 @@ Imports nothing but :mod:`m2kt.errors`; loads no torch.
 """
 
 from m2kt._end import END as END
-from m2kt.probes._fields import PROMPT as PROMPT
 from m2kt.probes._fields import Chat as Chat
 from m2kt.probes._fields import ReasoningGym as ReasoningGym
 from m2kt.probes._fields import Slot as Slot
@@ -12,7 +11,6 @@ from m2kt.probes._fields import WeightedTemplate as WeightedTemplate
 from m2kt.probes._longer import longer_specs as longer_specs
 from m2kt.probes._reading import FORMS as FORMS
 from m2kt.probes._spec import SPLITS as SPLITS
-from m2kt.probes._spec import SURROUNDINGS as SURROUNDINGS
 from m2kt.probes._spec import ProbeSpec as ProbeSpec
 from m2kt.probes._spec import Split as Split
 from m2kt.probes._template import Prompt as Prompt
@@ -24,3 +22,7 @@ from m2kt.probes._truth import read_labelled as read_labelled
 from m2kt.probes._units import MASK as MASK
 from m2kt.probes._units import Segmenter as Segmenter
 from m2kt.probes._units import Unit as Unit
+from m2kt.probes._wordings import MARKS as MARKS
+from m2kt.probes._wordings import PROMPT as PROMPT
+from m2kt.probes._wordings import SURROUNDINGS as SURROUNDINGS
+from m2kt.probes._wordings import Phrasing as Phrasing

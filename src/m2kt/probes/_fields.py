@@ -6,11 +6,7 @@ from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
-from m2kt._end import END
-
 DEFAULT = "default"
-PROMPT = "{prompt}"  # where the question stands in a surrounding
-MAX_SURROUNDING = 512  # characters
 
 
 class Strict(BaseModel):
@@ -73,13 +69,3 @@ class Chat(Strict):
     def jinja(self) -> str | None:
         """The template, if it is not the tokenizer's."""
         return None if self.template == DEFAULT else self.template
-
-
-def surrounding_problem(text: str) -> str | None:
-    """What is wrong with a surrounding, or None."""
-    if text.count(PROMPT) == 1 and text != PROMPT and END not in text and len(text) <= MAX_SURROUNDING:
-        return None
-    return (
-        f"expected a text of at most {MAX_SURROUNDING} characters with {PROMPT} once, where the question stands, got "
-        f'{text!r}; write what stands around it, such as "Q: {PROMPT}\\\\nA:"'
-    )

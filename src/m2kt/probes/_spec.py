@@ -22,38 +22,20 @@ from pydantic import (
 from m2kt._end import END
 from m2kt._yaml import read_yaml
 from m2kt.errors import SpecError, explain
-from m2kt.probes._fields import (
-    DEFAULT,
-    PROMPT,
-    Chat,
-    ReasoningGym,
-    Slot,
-    Strict,
-    WeightedTemplate,
-    surrounding_problem,
-)
+from m2kt.probes._fields import DEFAULT, Chat, ReasoningGym, Slot, WeightedTemplate
 from m2kt.probes._reading import Read, answer_reader
 from m2kt.probes._template import Prompt, Template
+from m2kt.probes._wordings import Phrasing, Shape, Wordings, read_phrasings
 
 Split = Literal["probing", "rehearsal", "evaluation"]
 SPLITS: tuple[tuple[Split, float], ...] = (("probing", 0.5), ("rehearsal", 0.8), ("evaluation", 1.0))
 _ENUMERATE_UP_TO = 20_000
 _ANSWER_TOKENS = 256  # where the spec names no number
-SURROUNDINGS = (
-    "Please answer: {prompt}",
-    "Here is a question for you. {prompt}",
-    "1. {prompt}",
-    '"{prompt}"',
-    "Q: {prompt}",
-    "Q: {prompt}\nA:",
-    "Question: {prompt}\nAnswer:",
-)
-"""Texts in which every skill's question may stand."""
-_NO_PROMPTS = ("truth", "description", "licence", "surroundings")
+_NO_PROMPTS = ("truth", "description", "licence", *Wordings.model_fields)
 _PATIENCE = 4  # draws in a row without a new prompt before drawing ends, as multiples of the prompts so far
 
 
-class ProbeSpec(Strict):
+class ProbeSpec(Wordings):
     """Unlabelled prompt templates, what ends an answer, and how an answer is read from a completion."""
 
     name: str = Field(description="Name of the skill.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -77,11 +59,6 @@ class ProbeSpec(Strict):
         description="Regular expression of characters, classes, groups and alternatives; its first group is the"
         " answer. Or 'last number', 'last line', 'boxed', 'json PATH', as in 'json steps[-1].out'. null: the whole"
         " completion.",
-    )
-    surroundings: list[str] = Field(
-        default_factory=list,
-        max_length=64,
-        description="Texts in which the question may stand, written {prompt}, beside those that every verdict tries.",
     )
     facts: bool = Field(
         default=False,
@@ -130,14 +107,6 @@ class ProbeSpec(Strict):
             raise ValueError("U+0004 stands for the model's end token and is no text; write stop: null")
         return stop
 
-    @field_validator("surroundings")
-    @classmethod
-    def _hold_the_question(cls, surroundings: list[str]) -> list[str]:
-        problems = [problem for text in surroundings if (problem := surrounding_problem(text)) is not None]
-        if problems:
-            raise ValueError(problems[0])
-        return list(dict.fromkeys(surroundings))
-
     @field_validator("answer")
     @classmethod
     def _compiles(cls, answer: str | None) -> str | None:
@@ -148,6 +117,7 @@ class ProbeSpec(Strict):
     def _templates_parse(self) -> ProbeSpec:
         try:
             texts = [t.text for t in (*self._shapes, *self._held_out_shapes)]
+            self.phrased(held_out=True), self.phrased()
         except SpecError as error:
             raise ValueError(str(error)) from error
         if len(set(texts)) != len(texts):
@@ -188,8 +158,9 @@ class ProbeSpec(Strict):
             del data["facts"]
         if self.chat is None:
             del data["chat"]
-        if not self.surroundings:
-            del data["surroundings"]
+        for name in Wordings.model_fields:
+            if not data[name]:
+                del data[name]
         return data
 
     def public(self) -> ProbeSpec:
@@ -206,7 +177,7 @@ class ProbeSpec(Strict):
 
     @property
     def digest(self) -> str:
-        """sha256 over the canonical form, without what changes no prompt: truth, description, licence, surroundings."""
+        """sha256 over the canonical form, without what changes no prompt: truth, licence, wordings."""
         data = {k: v for k, v in self._fields().items() if k not in _NO_PROMPTS}
         return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
@@ -224,12 +195,6 @@ class ProbeSpec(Strict):
     def settled(self, stop: str | None) -> ProbeSpec:
         """The spec of a teacher whose answers end so: in a text, or (None) in a token."""
         return self.model_copy(update={"stop": stop})
-
-    @property
-    def afters(self) -> list[str]:
-        """What may stand between a question and its answer: behind the prompt in surroundings, the usual ones first."""
-        behind = [text.partition(PROMPT)[2] for text in (*SURROUNDINGS, *self.surroundings)]
-        return [after for after in dict.fromkeys(behind) if after]
 
     # -- prompts ------------------------------------------------------------------------------------------------
     @property
@@ -252,6 +217,21 @@ class ProbeSpec(Strict):
     @cached_property
     def _slot_values(self) -> dict[str, list[str]]:
         return {name: slot.values for name, slot in self.slots.items()}
+
+    def phrased(self, held_out: bool = False) -> list[Phrasing]:
+        """The phrasings that students are fitted to, or those for evaluation alone."""
+        texts = self.unlisted_phrasings if held_out else self.listed_phrasings
+        return read_phrasings(texts, self._slot_values, [*self._shapes, *self._held_out_shapes])
+
+    def groups(self, prompt: Prompt, phrasing: Phrasing) -> list[str] | None:
+        """What stands in a prompt's groups of holes; None where the phrasing belongs to other templates."""
+        shape = Shape.of((self._held_out_shapes if prompt.held_out else self._shapes)[prompt.template])
+        return shape.values(prompt) if shape in phrasing.templates else None
+
+    def put(self, prompt: Prompt, phrasing: Phrasing) -> str | None:
+        """A prompt in other words; None where the phrasing belongs to other templates."""
+        groups = self.groups(prompt, phrasing)
+        return None if groups is None else phrasing.put(groups)
 
     @property
     def n_templates(self) -> int:

@@ -27,6 +27,7 @@ from m2kt.student._cost import Pass as Pass
 from m2kt.student._generate import complete as complete
 from m2kt.student._generate import cut_after as cut_after
 from m2kt.student._generate import encode_question as encode_question
+from m2kt.student._phrasings import other_sentence as other_sentence
 from m2kt.student._preflight import Preflight as Preflight
 from m2kt.student._preflight import check_fitness as check_fitness
 from m2kt.student._prepare import TrainingInputs as TrainingInputs

@@ -20,10 +20,11 @@ from m2kt.settings import StudentSettings
 from m2kt.student._calibrate import StudentTargets, student_targets
 from m2kt.student._chat import turns_of_roles
 from m2kt.student._compile import lexicon, program_data, question_grammar
+from m2kt.student._phrasings import READ_DEPTHS, load_phrase_map, phrase_map, phrasing_data
 from m2kt.student._prepare import TrainingInputs
 from m2kt.student._start import calibration_sequences, choose_start
 from m2kt.student._tokenisation import Tokenisation
-from m2kt.student.cal import CALConfig, CALModel, TokenFeature, UnitMatcher, cal_model
+from m2kt.student.cal import CALConfig, CALModel, ExecutedReader, TokenFeature, UnitMatcher, cal_model
 from m2kt.student.cal._config import RuleStructure
 
 
@@ -58,7 +59,7 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
         literals = {}
     config = CALConfig(
         task_type="CAUSAL_LM",
-        read_layers=[write_layer] if executed else read_layers,
+        read_layers=_read_layers(inputs, write_layer, n_blocks) if executed else read_layers,
         write_layer=write_layer,
         reader=settings.reader_kind,
         projector=settings.projector.kind,
@@ -102,6 +103,13 @@ def configure(loaded: LoadedModel, inputs: TrainingInputs) -> CALConfig:
     return config
 
 
+def _read_layers(inputs: TrainingInputs, write_layer: int, n_blocks: int) -> list[int]:
+    """An executed reader reads states only for phrasings."""
+    if not inputs.packet.spec.listed_phrasings:
+        return [write_layer]
+    return sorted({min(_block_index(depth, n_blocks), write_layer) for depth in READ_DEPTHS})
+
+
 def _rules(program: Program) -> list[RuleStructure]:
     """The tables' arguments, as a reader's configuration holds them."""
     return [
@@ -122,6 +130,7 @@ def _add_program(config: CALConfig, loaded: LoadedModel, inputs: TrainingInputs)
     config.afters = inputs.packet.spec.afters
     config.lexicon = lexicon(loaded.tokenizer, vocabulary, program, grammar, config.afters).packed()
     config.gaps = turns_of_roles(loaded.tokenizer)
+    config.phrasings = phrasing_data(inputs.packet)
 
 
 def context_whitelist(config: CALConfig, tokenisation: Tokenisation) -> list[list[int]]:
@@ -146,6 +155,7 @@ def build(loaded: LoadedModel, inputs: TrainingInputs) -> tuple[PeftModel, Stude
         prefix=len(special_prefix(loaded.tokenizer)),
         required=inputs.tokenisation.answer_tokens,
     )
+    fitted = None if config.phrasings is None else phrase_map(loaded, config, inputs.packet.spec)
     adapted = cast(PeftModel, get_peft_model(model, config))
     tuner = cal_model(adapted)
     if config.reader == "none":
@@ -159,6 +169,9 @@ def build(loaded: LoadedModel, inputs: TrainingInputs) -> tuple[PeftModel, Stude
     reader.projector.scale_D.copy_(sample_PD.std(0).clamp(min=1e-4 * float(sample_PD.std()) + 1e-8))
     reader.pool_PD = sample_PD.to(reader.mean_X.device)
     reader.noise = inputs.settings.rehearsal.noise
+    if fitted is not None:
+        load_phrase_map(cast(ExecutedReader, reader), fitted)
+        targets.n_tokens += fitted.n_tokens
     load_bank(tuner, inputs.packet)
     if inputs.settings.projector.start == "ridge":
         choose_start(tuner, targets, inputs)

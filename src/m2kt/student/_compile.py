@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from m2kt.models import end_token, tokens_bytes
 from m2kt.packet import Program, ProgramExecutor, WriteLiteral, leaves
-from m2kt.probes import END, MASK, ProbeSpec
+from m2kt.probes import END, MARKS, MASK, ProbeSpec
 from m2kt.student.cal import Gaps, Lexicon, QuestionGrammar
 
 PROMPTS = 400
@@ -46,7 +46,9 @@ def lexicon(
     structure = {mask for pair in grammar.pairs for mask in pair if MASK not in mask and len(mask.strip("^$")) > 0}
     written = {leaf.text for s in program.states for leaf in leaves(s.decision) if isinstance(leaf, WriteLiteral)}
     raw = tokens_bytes(tokenizer, range(vocabulary))
-    lexicon = Lexicon.of(raw, {*program.symbols, *structure, *written, program.stop, *Gaps(afters).texts} - {END})
+    lexicon = Lexicon.of(
+        raw, {*program.symbols, *structure, *written, program.stop, *Gaps(afters).texts, *MARKS} - {END}
+    )
     end = end_token(tokenizer)
     if program.stop == END and end is not None:
         lexicon.text_of[end] = END

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 from peft.config import PeftConfig
 
 from m2kt.student.cal._compat import CAL_TYPE
+from m2kt.student.cal._phrase import PhrasingData
 from m2kt.student.cal._question import QuestionData
 
 READERS = ("executed", "structured", "flat", "none")
@@ -143,6 +144,9 @@ class CALConfig(PeftConfig):
     afters: list[str] = field(
         default_factory=list,
         metadata=_about("Texts that may stand there, beside blanks, lines and what closes a quotation."),
+    )
+    phrasings: PhrasingData | None = field(
+        default=None, metadata=_about("Other words for questions, and when the student's states count as one of them.")
     )
     stop: str = field(
         default="", metadata=_about("What ends an answer: a text, or U+0004 for the student's own end token.")

@@ -11,18 +11,21 @@ N positions that are injected at.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from m2kt._shapes import Float, Int, Shaped
 from m2kt.packet import Program
 from m2kt.student.cal._base import ReaderBase
-from m2kt.student.cal._cache import inference_mode_for
+from m2kt.student.cal._cache import Slot, inference_mode_for
 from m2kt.student.cal._config import CALConfig
-from m2kt.student.cal._context import ReaderOutputs, Run
-from m2kt.student.cal._follow import Skill
-from m2kt.student.cal._follower import Follower, FollowFeature
+from m2kt.student.cal._context import ReaderOutputs, Run, concatenate_states
+from m2kt.student.cal._follow import NOTHING, Skill
+from m2kt.student.cal._follower import PENDING, Follower, FollowFeature
 from m2kt.student.cal._lexicon import Lexicon, as_bytes
+from m2kt.student.cal._matcher import as_tensor
 from m2kt.student.cal._memo import Memo, VersionedCache
 from m2kt.student.cal._question import QuestionGrammar
 
@@ -41,6 +44,7 @@ def skill_of(config: CALConfig) -> Skill:
         longest=config.phases // len(config.leads),
         gaps=config.gaps,
         afters=config.afters,
+        phrasings=config.phrasings,
         spellings=[tokens for forms in (*config.symbol_tokens, config.literal_tokens) for tokens in forms if tokens],
     )
 
@@ -49,11 +53,19 @@ class ExecutedReader(ReaderBase):
     """h_t + phi(what the program writes next)."""
 
     matcher: Follower
+    phrase_mean_X: Tensor
+    phrase_scale_X: Tensor
+    phrase_map_CX: Tensor
 
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
         self._vectors = VersionedCache(self._compute_vectors, self._all_tensors)
         self._lengths: Memo[tuple[int, str], bool] = Memo(_KEPT_LENGTHS)
+        n_columns = 0 if config.phrasings is None else 1 + max(r["column"] for r in config.phrasings["readings"])
+        if n_columns:
+            self.register_buffer("phrase_mean_X", torch.zeros(self.read_width))
+            self.register_buffer("phrase_scale_X", torch.ones(self.read_width))
+            self.register_buffer("phrase_map_CX", torch.zeros(n_columns, self.read_width + 1))
 
     def _make_matcher(self) -> Follower:
         skill = skill_of(self.config)
@@ -88,6 +100,9 @@ class ExecutedReader(ReaderBase):
 
     def forward(self, h_BTE: Shaped[Tensor, "B T E"], run: Run) -> Shaped[Tensor, "B T E"]:
         """The residual stream, changed only where the program writes."""
+        if run.supervision is None and self.config.phrasings is not None:
+            with inference_mode_for(run.cache):
+                self._read_phrases(run)
         content_BT, slot_BT = self.plan(run)
         if run.supervision is not None or run.cache is None or content_BT.shape[1] > 1:
             empty_BTC = self.bank_KD.new_zeros(*content_BT.shape, 0)
@@ -101,6 +116,39 @@ class ExecutedReader(ReaderBase):
         out_BTE = h_BTE.clone()
         out_BTE[b, t] = out_BTE[b, t] + written_NE.to(h_BTE.dtype)
         return out_BTE
+
+    @torch.no_grad()
+    def _read_phrases(self, run: Run) -> None:
+        """Let the student's states say which sentences are questions in other words, and follow the text anew."""
+        state_BNX = concatenate_states([run.states[i] for i in self.config.read_layers]).float()
+        n_tokens = state_BNX.shape[1]
+        if run.cache is not None:
+            state_BNX = run.cache_layer(Slot.STATES).update(state_BNX[:, None], state_BNX[:, None, :, :0])[0][:, 0]
+        n_past = state_BNX.shape[1] - n_tokens
+        while (pending_BT := run.feature_BTX[..., FollowFeature.PHRASE] == PENDING).any():
+            for b, t in pending_BT.nonzero().tolist():
+                key = int(run.feature_BTX[b, t, FollowFeature.HASH])
+                asked = self.matcher.asked(key)
+                frame_N = torch.tensor([n_past + t - back for back in asked.frame], device=state_BNX.device)
+                self.matcher.decide(key, self.column(state_BNX[b, frame_N].mean(0), list(asked.readings)))
+            past_BNX = run.all_BNX[:, :n_past] if n_past else None
+            features = self.matcher.features(run.feature_BTX[..., FollowFeature.TOKEN], past_BNX)
+            run.feature_BTX = as_tensor(features).to(state_BNX.device)
+            run.all_BNX[:, n_past:] = run.feature_BTX
+            if run.cache is not None:
+                run.cache_layer(Slot.FEATURES).keys[:, 0, n_past:] = run.feature_BTX
+            run.any_in_domain = self.matcher.has_content(features)
+
+    def column(self, state_X: Float[Tensor, " X"], columns: Sequence[int]) -> int:
+        """Which of the columns the mean state of a frame speaks for; ``NOTHING``: for none."""
+        assert self.config.phrasings is not None
+        score_C = self.phrase_map_CX @ nn.functional.pad(self.standardise(state_X), (0, 1), value=1.0)
+        best = max(columns, key=lambda column: float(score_C[column]))
+        return best if float(score_C[best]) > self.config.phrasings["threshold"] else NOTHING
+
+    def standardise(self, state_X: Float[Tensor, "*B X"]) -> Float[Tensor, "*B X"]:
+        """Mean states of frames, by those of other sentences."""
+        return ((state_X - self.phrase_mean_X) / self.phrase_scale_X).clamp(-5.0, 5.0)
 
     def plan(self, run: Run) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
         """Contents (-1: none) and heads of phi at each position: the labels in rehearsal, else what was followed."""

@@ -25,7 +25,8 @@ from m2kt.packet import (
 from m2kt.packet import Run as ProgramRun
 from m2kt.probes import END, Unit
 from m2kt.student.cal._gap import Gap, Gaps, pieces
-from m2kt.student.cal._lexicon import Lexicon, as_bytes
+from m2kt.student.cal._lexicon import Lexicon, as_bytes, as_text
+from m2kt.student.cal._phrase import EMPTY, Asked, Phrases, PhrasingData, Sentence, foreign_piece
 from m2kt.student.cal._question import Found, QuestionGrammar, QuestionReader, Scan
 
 NOTHING = -1
@@ -64,6 +65,7 @@ class Skill:
         gaps: token sequences that may stand between a question and its answer, such as a chat's turn of roles.
         afters: texts that may stand there, beside blanks and what closes a quotation.
         spellings: the tokens of units, each with and without its leading space.
+        phrasings: other words for its questions.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Skill:
         gaps: Sequence[Sequence[int]] = (),
         afters: Sequence[str] = (),
         spellings: Iterable[Sequence[int]] = (),
+        phrasings: PhrasingData | None = None,
     ) -> None:
         self.program, self.lexicon = program, lexicon
         self.execute = ProgramExecutor(program)
@@ -87,6 +90,7 @@ class Skill:
         self.content_of_literal = {text: first_literal + i for i, text in enumerate(literals)}
         self.slot_of_lead = {lead: i * longest for i, lead in enumerate(leads)}
         self.longest = longest
+        self.phrases = None if phrasings is None else Phrases(phrasings, self.questions)
         self.gaps, self.gap_of = [tuple(gap) for gap in gaps], Gaps(afters)
         self.forms = {lead: {as_bytes(lead + s): i for i, s in enumerate(program.symbols)} for lead in ("", " ")}
         self.beginnings = {
@@ -214,6 +218,9 @@ class Following:
     """Questions with what is missing of the turn of roles before their answers."""
     open: tuple[tuple[Found, str], ...] = ()
     """Questions with the bytes behind them, where these are the beginning of a gap."""
+    sentence: Sentence = EMPTY
+    asked: Asked | None = None
+    """What the sentence that ends here may ask in other words."""
 
     @classmethod
     def start(cls, skill: Skill) -> Following:
@@ -225,11 +232,12 @@ class Following:
         """What to inject at this token."""
         return self.answers[0].plan() if self.answers else Plan()
 
-    def advance(self, token: int, boundary: bool) -> Following:
+    def advance(self, token: int, boundary: bool, column: int = NOTHING) -> Following:
         """The point behind one more token.
 
         Args:
             boundary: a pass of several tokens ends here; in generation, that is where the user's text ends.
+            column: how the sentence that ends here is read, if it is a question in other words.
         """
         skill = self.skill
         text = skill.lexicon.text_of.get(token)
@@ -249,6 +257,11 @@ class Following:
             else:
                 answers = [answer for answer in answers if answer.rest is None]
                 scan, questions = self._read(text)
+        sentence, asked = self._sentence(token, text), None
+        if skill.phrases is not None and not answers and not any(not behind for _, behind in questions):
+            asked = skill.phrases.asked(sentence)
+            if asked is not None and column != NOTHING:
+                questions.append((asked.readings[column], as_bytes(asked.rest)))
         questions.sort(key=lambda question: len(question[1]))  # what ends here goes before what ended earlier
         gaps = [skill.gap_of(behind) for _, behind in questions]
         for (found, behind), gap in zip(questions, gaps, strict=True):
@@ -260,7 +273,16 @@ class Following:
             answers = answers if answer is None else [answer]
         still_open = [question for question, gap in zip(questions, gaps, strict=True) if gap is not Gap.OTHER]
         still_waiting = tuple(w for w in waiting if w[1])
-        return Following(skill, scan, tuple(answers[:_MAX_ANSWERS]), still_waiting, tuple(still_open[:_MAX_OPEN]))
+        still = tuple(answers[:_MAX_ANSWERS]), still_waiting, tuple(still_open[:_MAX_OPEN])
+        return Following(skill, scan, *still, sentence, asked)
+
+    def _sentence(self, token: int, text: str | None) -> Sentence:
+        """The sentence behind one more token."""
+        if self.skill.phrases is None:
+            return self.sentence
+        lexicon = self.skill.lexicon
+        piece = foreign_piece(lexicon.start_of(token), lexicon.end_of(token)) if text is None else as_text(text)
+        return self.sentence.then("\n" if text == END else piece)
 
     def _read(self, text: str) -> tuple[Scan, list[tuple[Found, str]]]:
         """The scan behind a token's text, and the questions before its end, each with the bytes behind it."""

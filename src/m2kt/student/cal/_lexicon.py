@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 
-from m2kt.student.cal._before import KINDS, OTHER, kind_of
+from m2kt.student.cal._before import KINDS, OTHER, kind_of, letter_or_digit
 
 
 def as_bytes(text: str) -> str:
@@ -31,10 +31,11 @@ class Lexicon:
     Args:
         text_of: bytes by token id.
         ends: by token id, its :func:`kind_of`.
+        starts: by token id, what it begins with.
     """
 
-    def __init__(self, text_of: dict[int, str], ends: Sequence[int]) -> None:
-        self.text_of, self.ends = text_of, ends
+    def __init__(self, text_of: dict[int, str], ends: Sequence[int], starts: Sequence[int] = ()) -> None:
+        self.text_of, self.ends, self.starts = text_of, ends, starts
 
     @classmethod
     def of(cls, token_bytes: Sequence[bytes], units: Iterable[str]) -> Lexicon:
@@ -42,12 +43,14 @@ class Lexicon:
         raw = [b.decode("latin-1") for b in token_bytes]
         stands = _Concatenations(map(as_bytes, units))
         ends = [kind_of(as_text(text)) for text in raw]
-        return cls({i: text for i, text in enumerate(raw) if text and text in stands}, ends)
+        starts = [letter_or_digit(as_text(text)[:1]) for text in raw]
+        return cls({i: text for i, text in enumerate(raw) if text and text in stands}, ends, starts)
 
     def packed(self) -> str:
         """As a string, for the adapter's configuration."""
         ids = sorted(self.text_of)
-        data = json.dumps([ids, [self.text_of[i] for i in ids], "".join(KINDS[e] for e in self.ends)])
+        kinds = ["".join(KINDS[kind] for kind in listed) for listed in (self.ends, self.starts)]
+        data = json.dumps([ids, [self.text_of[i] for i in ids], *kinds])
         return base64.b64encode(zlib.compress(data.encode(), 9)).decode()
 
     @classmethod
@@ -55,12 +58,16 @@ class Lexicon:
         """From :meth:`packed`; empty from an empty string."""
         if not packed:
             return cls({}, [])
-        ids, texts, ends = json.loads(zlib.decompress(base64.b64decode(packed)))
-        return cls(dict(zip(ids, texts, strict=True)), [KINDS.index(e) for e in ends])
+        ids, texts, *kinds = json.loads(zlib.decompress(base64.b64decode(packed)))
+        return cls(dict(zip(ids, texts, strict=True)), *([KINDS.index(kind) for kind in listed] for listed in kinds))
 
     def end_of(self, token: int) -> int:
         """What a token ends in."""
         return self.ends[token] if 0 <= token < len(self.ends) else OTHER
+
+    def start_of(self, token: int) -> int:
+        """What a token begins with: a letter, a digit, or anything else."""
+        return self.starts[token] if 0 <= token < len(self.starts) else OTHER
 
 
 class _Concatenations:
