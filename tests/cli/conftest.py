@@ -40,6 +40,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "messages": spec + "\nchat: {}\n",
         "word": re.sub("answer: .*", "answer: last word", spec),
         "around": spec + "\nsurroundings: ['Say it: ']\n",
+        "words": spec + "\nphrasings: ['What is it']\n",
         "settings": "colour: red\n",
         "magic": "detectors: [magic]\n",
         "patterns": "detectors: [patterns]\n",

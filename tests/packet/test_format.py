@@ -901,11 +901,13 @@ def test_F61_messages(refused: Refused) -> None:
 
 
 def test_F63_surroundings(refused: Refused) -> None:
-    refused("spec-surrounding")
+    refused("spec-surrounding", "spec-phrasing")
     spec = Packet.load(GOOD).spec
     assert "surroundings" not in spec.to_yaml()
-    asked = spec.model_copy(update={"surroundings": ["Sum: {prompt}\n=>"]})
+    put = ["What do {x} and {x} make?", "Add {x} to {x}."]
+    asked = spec.model_copy(update={"surroundings": ["Sum: {prompt}\n=>"], "phrasings": put})
     packet = Packet.from_parts(resign({**good(), "probes.yaml": asked.public().to_yaml().encode()}))
+    assert packet.spec.phrasings == put
     assert packet.spec.surroundings == ["Sum: {prompt}\n=>"] and "\n=>" in packet.spec.afters
     # what may stand around a question changes no prompt
     assert packet.spec.digest == spec.digest and asked.is_that_of(spec)

@@ -263,3 +263,51 @@ def test_hostile_yaml_of_local_files_is_refused_at_once(hostile: str, reader: st
     with pytest.raises(SpecError, match=r"anchor|nested|doubled|tag|document|no plain text") as raised:
         read()
     assert len(str(raised.value)) < 600
+
+
+def _worded(**fields: object) -> ProbeSpec:
+    text = 'name: minus\nslots: {n: {values: ["1", "2", "34"]}}\ntemplates: ["{a=n} - {b=n}:"]\nstop: "\\n"\n'
+    return ProbeSpec.model_validate({**yaml.safe_load(text), **fields})
+
+
+def test_phrasings_put_a_prompt_in_other_words() -> None:
+    spec = _worded(phrasings=["What is {a=n} minus {b=n}?", "Subtract {b=n} from {a=n}."])
+    prompt = next(p for p in spec.sample("evaluation", 9, seed=0) if p.units[0].symbol != p.units[2].symbol)
+    a, b = prompt.units[0].symbol, prompt.units[2].symbol
+    assert [spec.put(prompt, phrasing) for phrasing in spec.phrased()] == [
+        f"What is {a} minus {b}?",
+        f"Subtract {b} from {a}.",
+    ]
+    assert spec.digest == _worded().digest and ProbeSpec.from_yaml(spec.to_yaml()) == spec
+
+
+def test_holes_side_by_side_are_one_group_of_any_length() -> None:
+    spec = ProbeSpec.from_yaml(SPEC + 'phrasings: ["Add {d} and {d}."]\n')
+    sums = [p for p in spec.sample("evaluation", 40, seed=0) if "+" in p.text]
+    (phrasing,) = spec.phrased()
+    assert {spec.put(p, phrasing) for p in sums} == {"Add {} and {}.".format(*p.text[:-1].split("+")) for p in sums}
+    longer = spec.sample("evaluation", 1, seed=0, held_out=True)[0]
+    assert spec.put(longer, phrasing) == "Add {} and {}.".format(*longer.text[:-1].split("+"))
+
+
+def test_some_phrasings_are_held_out() -> None:
+    listed = [f"{word} {{a=n}} and {{b=n}}." for word in ("Take", "Use", "Read", "Give", "Keep", "Move", "Hold", "See")]
+    spec = _worded(phrasings=listed)
+    assert len(spec.listed_phrasings) == 6 and {*spec.listed_phrasings, *spec.unlisted_phrasings} == {*listed}
+    spec = _worded(phrasings=listed, held_out_phrasings=["And {a=n} with {b=n}?"])
+    assert spec.listed_phrasings == listed and len(spec.phrased(held_out=True)) == 1
+
+
+@pytest.mark.parametrize(
+    ("phrasing", "message"),
+    [
+        ("What is it?", "has no slot"),
+        ("What is {a=n} minus {b=n}", "ends with one of"),
+        ("What is {a=n} minus {c=n}?", "holes of a template"),
+        ("What is {a=n} and {a=n} and {b=n}?", "holes of a template"),
+        ("What is\n{a=n} minus {b=n}?", "one line"),
+    ],
+)
+def test_a_phrasing_that_puts_no_prompt_is_refused(phrasing: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _worded(phrasings=[phrasing])

@@ -20,7 +20,7 @@ from tests.tiny import CHARACTERS, char_tokenizer, tiny_model
 FAMILIES = ["neox", "llama"]  # random GPT-2s read a sentence at another position as another sentence
 LISTED = ["What do {x} and {x} make?", "Combine {x} with {x}.", "Put {x} on {x} and tell me what comes out."]
 SWAPPED = ["Of whom is {b=x} the second when {a=x} is the first?", "Before {b=x} comes {a=x}, so what is it?"]
-OTHER = ["Does ant like bee?", "The ant saw the bee.", "if ant: return bee.", "Where do ant and bee live?", "Ask cow or cat."]
+OTHER = ["Does ant like bee?", "The ant saw the bee.", "if ant: return bee.", "Where do ant and bee live?"]
 
 
 @dataclass

@@ -35,6 +35,7 @@ def packet_texts(packet: Packet) -> list[tuple[str, str]]:
     fields = yaml.safe_load(spec.to_yaml())
     texts += [(f"probe spec, {key}", str(fields[key])) for key in ("name", "description", "licence") if fields.get(key)]
     texts += [(f"surrounding {i}", text) for i, text in enumerate(spec.surroundings)]
+    texts += [(f"phrasing {i}", text) for i, text in enumerate((*spec.phrasings, *spec.held_out_phrasings))]
     texts += [("stop string", program.stop)]
     texts += [("probe spec, system message", spec.chat.system)] if spec.chat and spec.chat.system else []
     texts += [("manifest, name", manifest.name), ("manifest, teacher", manifest.teacher.name)]
