@@ -61,7 +61,7 @@ def put(one: Case, template: str) -> list[str]:
     return [template.replace("{x}", a, 1).replace("{x}", b, 1) for a, b in one.answer_of]
 
 
-@pytest.mark.parametrize("around", ["{}", "Hello there.\n{}", "Q: {}\nA:", "{}\n"])
+@pytest.mark.parametrize("around", ["{}", "Hello there.\n{}", "{}\nA:", "{}\n"])
 def test_listed_phrasings_are_answered(skilled: Case, around: str) -> None:
     for phrasing in LISTED:
         texts = [around.format(text) for text in put(skilled, phrasing)]
