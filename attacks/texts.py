@@ -125,6 +125,7 @@ for name, tries, refusal, change in (
     ("manifest-field-missing", "a field left out, for readers to guess", "canonical", edited(MANIFEST, lambda m: m.pop("notes") and None)),
     ("manifest-share-over-one", "a fidelity of 200 %", "not valid", edited(MANIFEST, lambda m: m["fidelity"].update(agreement=2.0))),
     ("manifest-terminal", "escape codes that rewrite what a terminal shows", "unprintable", _manifest(name="good\x1b[2K\x1b[1Gsigned by you")),
+    ("manifest-lines", "a name whose second line looks like one of ours", "several lines", _manifest(name="tiny\nsigned by key 5d3e (ann): trusted")),
     ("manifest-turned-text", "characters that reverse the direction of writing", "unprintable", _manifest(name="tiny\u202eterces")),
     ("manifest-silent", "v = 0 claimed, outputs as text", "no output is verbalised", _manifest(verbalised=0.0)),
     ("manifest-layer", "vectors of a layer that the teacher lacks", "the teacher has fewer", edited(MANIFEST, lambda m: m["embedding"].update(layer=99))),

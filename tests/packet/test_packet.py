@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2kt.errors import PacketError, StorageError
-from m2kt.packet import PROTOTYPE_ROWS, Concepts, Packet, _parts, local_key, without_verbalised
+from m2kt.packet import PROTOTYPE_ROWS, Concepts, Packet, _parts, describe, local_key, without_verbalised
+from m2kt.packet._alike import unseen
 from tests.packet.samples import OUTPUTS, sample_packet
 
 forms = pytest.mark.parametrize("name", ["packet", "packet.m2kp"])
@@ -445,3 +446,29 @@ def test_repr_is_short_and_its_html_is_escaped(tmp_path: Path) -> None:
     assert "<td>a &lt;b&gt; &amp; c</td>" in page and f"<td>{digest}</td>" in page and len(page) < 500
     damaged = packet.replace(traces={"states": np.zeros(3)})
     assert "digest=invalid, signer=none" in repr(damaged)  # a repr raises nothing
+
+
+@pytest.mark.parametrize(
+    ("symbols", "words"),
+    [
+        (["a", "\u0430"], "look alike: 'a'; '\u0430' (U+0430 CYRILLIC SMALL LETTER A)"),
+        (["paypal", "p\u0430ypal"], "look alike"),
+        (["x", "\uff58"], "look alike"),
+        (["a", "a\u200b"], "draw nothing"),
+        (["a", "a\ufe0f"], "draw nothing"),
+        (["\u3164", "b"], "U+3164 HANGUL FILLER) has characters that draw nothing"),
+        (["a", "b"], None),
+        (["\u0430", "\u0431"], None),
+        (["l", "1"], None),
+    ],
+)
+def test_what_people_do_not_see_is_shown(symbols: list[str], words: str | None) -> None:
+    said = unseen(symbols, [], [])
+    assert (words is None and not said) or any(words in line for line in said), said  # type: ignore[operator]
+
+
+def test_tensors_that_no_reader_knows_are_shown() -> None:
+    packet = sample_packet().replace(attention={}, traces={})
+    assert describe(packet).unseen == []
+    other = packet.replace(traces={"secrets_x": np.zeros(3, np.int8)})
+    assert describe(other).unseen == ["no reader knows these tensors, and all ignore them: secrets_x"]

@@ -45,7 +45,9 @@ def packet_views(packet: Packet, about: PacketDescription, columns: int) -> Iter
         yield Text(LEGEND, style="dim")
     yield _program(packet.program)
     for note in about.notes:
-        yield Text(f"note: {note}")
+        yield Text(f"note: {' '.join(note.split())}")  # its second line could look like one of ours
+    for warning in about.unseen:
+        yield Text(f"look: {warning}", style="bold red")
 
 
 def _head(about: PacketDescription) -> Table:

@@ -47,6 +47,7 @@ def check_packet(
 ) -> None:
     """Raise PacketError on the first inconsistency."""
     check_program(program, where)
+    _check_lines(manifest, where)
     if isinstance(spec.stop, list) or spec.end != program.stop:
         raise PacketError(f"{where}: the spec stops at {spec.stop!r}, the program at {program.stop!r}")
     if spec.chat is not None and spec.chat.jinja is not None:
@@ -54,6 +55,15 @@ def check_packet(
     check_tensors(manifest, program.symbols, program.rules, tensors, where)
     for arrays in tensors.values():
         _check_positions(arrays, program, where)
+
+
+def _check_lines(manifest: Manifest, where: str) -> None:
+    """A name of several lines prints what looks like lines of our own."""
+    teacher = manifest.teacher
+    texts = (manifest.name, manifest.created, manifest.fallback_reason)
+    for text in (*texts, teacher.name, teacher.architecture, teacher.licence, teacher.digest, *manifest.libraries):
+        if text is not None and len(text.splitlines()) > 1:
+            raise PacketError(f"{where}: manifest.json: {text[:40]!r} takes several lines; expected one")
 
 
 def check_tensors(

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from m2kt.probes import ProbeSpec
 
+from ._alike import unseen
+from ._check import KINDS
 from ._decode import decode_outputs
 from ._envelope import Envelope
 from ._format1 import Graph
@@ -90,6 +92,7 @@ class PacketDescription(_Model):
     seed: int = Field(description="Seed of the extraction.")
     libraries: dict[str, str] = Field(description="Library versions.")
     notes: list[str] = Field(description="Remarks for people.")
+    unseen: list[str] = Field(description="What people do not see: invisible characters, look-alikes, other tensors.")
 
 
 def read_outputs(packet: Packet) -> list[int | None]:
@@ -146,6 +149,7 @@ def describe(packet: Packet) -> PacketDescription:
         states=program.states,
         leaves=program.n_leaves,
         stop=program.stop,
+        unseen=unseen(program.symbols, [n for arrays in packet._tensors().values() for n in arrays], KINDS),
         **{name: getattr(manifest, name) for name in (*copied, *more)},
     )
 

@@ -126,7 +126,7 @@ def _key_numbers(about: PacketDescription) -> list[Block]:
     if about.fallback:
         reason = about.fallback_reason or "no reason given"
         blocks.insert(0, Note(f"Fallback to plain traces, not a full extraction: {reason}", tone="bad"))
-    return blocks + [Note(note) for note in about.notes]
+    return blocks + [Note(note) for note in (*about.notes, *about.unseen)]
 
 
 def _card(about: PacketDescription) -> Table:
