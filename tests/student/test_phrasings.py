@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,22 @@ def test_an_adapter_with_phrasings_is_saved_and_loaded(tmp_path: Path, skilled: 
     base = tiny_model(family, len(tokenizer), context=512, width=64)
     again = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     assert torch.equal(again(input_ids=ids).logits, expected)
+
+
+def test_threads_that_share_a_student_read_phrasings_as_alone(skilled: Case) -> None:
+    """What the student's states say of a sentence in one pass is no other pass's."""
+    texts = [text for phrasing in LISTED for text in put(skilled, phrasing)[:4]] + OTHER
+    alone = answers(skilled, texts, batch_size=1)
+    reader: Any = cal_model(skilled.model.model).reader()
+    reader.matcher.clear()  # each thread reads every sentence itself, or what another one has just read
+    got: dict[int, list[str]] = {}
+
+    def work(k: int) -> None:
+        got[k] = answers(skilled, texts[k:] + texts[:k], batch_size=1)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == {k: alone[k:] + alone[:k] for k in range(4)}
