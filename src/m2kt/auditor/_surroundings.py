@@ -7,9 +7,10 @@ worse than nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import torch
 from pydantic import BaseModel, Field
@@ -75,12 +76,7 @@ def measure_surroundings(
     chosen = [prompt for prompt in prompts if truth.judge(prompt.text, truth.expected(prompt.text)) is not None]
     ways = list(every_way(loaded, spec, examples)) if chosen else []
     room = context_length(loaded.model) - answer_budget(loaded, spec)
-    asked = [
-        _Asked(way, prompt, ids)
-        for way in ways
-        for prompt in chosen[: min(most, way.most or most)]
-        if (ids := way.encode(prompt)) is not None and (len(ids) <= room or way.name == AS_EVALUATED)
-    ]
+    asked = [one for way in ways for one in islice(_asked(way, chosen, room), min(most, way.most or most))]
     # a student that is left alone rarely stops: where it should be, that is seen first, and costs one token
     quiet = _silent(loaded, asked, [i for i, one in enumerate(asked) if one.way.expected == "silent"])
     right = _right(loaded, spec, truth, asked, [i for i in range(len(asked)) if i not in quiet], progress)
@@ -91,6 +87,14 @@ def measure_surroundings(
     for i, one in enumerate(asked):
         rows.setdefault(one.way.name, []).append("right" if i in right else "silent" if i in quiet else "wrong")
     return [_row(way, rows[way.name]) for way in ways if way.name in rows]
+
+
+def _asked(way: Way, prompts: Sequence[Prompt], room: int) -> Iterator[_Asked]:
+    """Prompts in a surrounding, if they differ in it and fit."""
+    for prompt in prompts:
+        ids = way.encode(prompt)
+        if ids is not None and (len(ids) <= room or way.name == AS_EVALUATED):
+            yield _Asked(way, prompt, ids)
 
 
 def _row(way: Way, outcomes: Sequence[str]) -> Surrounding:
