@@ -14,12 +14,23 @@ from numpy.typing import NDArray
 
 from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start
 from m2kt.probes import MASK
-from m2kt.teacher.program._candidates import LEAST_FOUND, Batch, Candidates, Column, First, Make, distinct
+from m2kt.teacher.program._candidates import (
+    LEAST_FOUND,
+    Batch,
+    Candidates,
+    Column,
+    First,
+    Make,
+    cheapest_first,
+    distinct,
+)
 from m2kt.teacher.program._kinds import Kinds, kinds_of
 from m2kt.teacher.program._traces import NONE, Ints, Search
 
 NEAR = 16  # units back from here that are candidates as they are
 STAGES = 5
+CHUNK = 400  # candidates that are read at once
+FIRST_ROWS = 8  # on which all candidates for a copy are read
 AROUND = 4  # units within which a key must stand from what is looked up
 MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
 MAX_KEYS = 36  # pointers whose unit is looked up
@@ -41,7 +52,6 @@ class Columns:
         self.search, self.looked = search, looked or {}
         self._found = Candidates(len(search.rows.here_N))
         self._ends: list[int] = []  # of each stage
-        self._name_CN: Ints = np.empty((0, len(search.rows.here_N)), dtype=np.int32)  # of the candidates read so far
         self._build = [self._near, self._landmarks, self._counted, self._matched, self._matched_twice]
 
     def upto(self, stage: int) -> Sequence[Column]:
@@ -60,15 +70,49 @@ class Columns:
         """Where each candidate of the first stages stands (C, N)."""
         return self._found.place_CN[: len(self.upto(stage))]
 
-    def names(self, stage: int) -> Ints:
-        """The unit that each candidate of the first stages finds (C, N); NONE where there is none."""
-        n, begun = len(self.upto(stage)), len(self._name_CN)
-        if begun < n:
-            place_CN = self._found.place_CN[begun:n]
-            seen_CN = (place_CN >= 0) & (place_CN < self._here)
-            found_CN = self.search.traces.name_MU[self.search.rows.trace_N, place_CN * seen_CN]
-            self._name_CN = np.concatenate([self._name_CN, np.where(seen_CN, found_CN, NONE)])
-        return self._name_CN[:n]
+    def units(self, chosen: Sequence[int] | NDArray[np.intp], rows: NDArray[np.intp] | None = None) -> Ints:
+        """The unit that each of some candidates finds on some rows (C, N); NONE where there is none."""
+        place_CN, here_N, trace_N = self._found.place_CN[chosen], self._here, self.search.rows.trace_N
+        if rows is not None:
+            place_CN, here_N, trace_N = place_CN[:, rows], here_N[rows], trace_N[rows]
+        seen_CN = (place_CN >= 0) & (place_CN < here_N)
+        return np.where(seen_CN, self.search.traces.name_MU[trace_N, place_CN * seen_CN], NONE).astype(np.int32)
+
+    def holding(self, stage: int, rows: NDArray[np.intp], written_N: Ints) -> list[int]:
+        """The candidates that find what is written on each of these rows, cheapest first."""
+        some = np.unique(np.linspace(0, len(rows) - 1, FIRST_ROWS).astype(np.intp))
+        left = np.arange(len(self.upto(stage)))
+        for part in (some, np.arange(len(rows))):
+            left = left[(self.units(left, rows[part]) == written_N[part]).all(1)]
+        return cheapest_first(left, self.costs(stage))
+
+    def distinct(
+        self, stage: int, most: int, rows: NDArray[np.intp] | None = None, *, symbols: bool = False
+    ) -> tuple[list[int], Ints]:
+        """The cheapest candidates that find different units on these rows, and the units (C, N).
+
+        Args:
+            symbols: of those alone that find symbols everywhere, and not the same one.
+        """
+        order = np.argsort(self.costs(stage), kind="stable")
+        found: dict[bytes, tuple[int, Ints]] = {}
+        for begin in range(0, len(order), CHUNK):
+            part = order[begin : begin + CHUNK]
+            for c, name_N in zip(part.tolist(), self.units(part, rows), strict=True):
+                if symbols and not self._varied_symbols(name_N):
+                    continue
+                found.setdefault(name_N.tobytes(), (c, name_N))
+                if len(found) == most:
+                    break
+            if len(found) == most:
+                break
+        name_CN = np.array([name_N for _, name_N in found.values()], dtype=np.int32)
+        n = len(self._here) if rows is None else len(rows)
+        return [c for c, _ in found.values()], name_CN.reshape(len(found), n)
+
+    def _varied_symbols(self, name_N: Ints) -> bool:
+        low, high = int(name_N.min()), int(name_N.max())
+        return 0 <= low < high < self.search.traces.n_symbols
 
     # -- bases ------------------------------------------------------------------------------------------------------
     @cached_property
@@ -242,7 +286,8 @@ class Columns:
 
         Of several that hold the same, the cheapest.
         """
-        columns, name_CN = self.upto(2), self.names(2)
+        columns = self.upto(2)
+        name_CN = self.units(np.arange(len(columns)))
         symbol_CN = (name_CN >= 0) & (name_CN < self.search.traces.n_symbols)
         varies_C = (symbol_CN.mean(1) > 0.5) & (name_CN != name_CN[:, :1]).any(1)
         chosen = distinct(np.flatnonzero(varies_C), self.costs(2), name_CN)

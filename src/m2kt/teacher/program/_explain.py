@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from m2kt.packet._pointers import Case, Decision, Pointer, Test, WriteCopy, WriteLiteral, WriteRule
 from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch
-from m2kt.teacher.program._candidates import Column, cheapest_first, distinct
+from m2kt.teacher.program._candidates import Column, distinct
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._state import StateRows
 from m2kt.teacher.program._tests import Questions
@@ -248,10 +248,9 @@ class _Attempt:
 
     def _copy(self, rows: NDArray[np.intp], stage: int, lead: str) -> WriteCopy | None:
         columns = self.columns.upto(stage)
-        fits_C = (self.columns.names(stage)[:, rows] == self.written_N[rows]).all(1)
-        if not fits_C.any():
+        fitting = self.columns.holding(stage, rows, self.written_N[rows])
+        if not fitting:
             return None
-        fitting = cheapest_first(np.flatnonzero(fits_C), self.columns.costs(stage))
         self.explainer.equal = [columns[c].pointer for c in fitting[:MAX_EQUAL_PLACES]]
         return WriteCopy(source=self.explainer.equal[0], lead=lead)
 
@@ -302,12 +301,11 @@ class _Attempt:
 
     def _actions(self, rows: NDArray[np.intp], stage: int, lead: str, literals: bool) -> Actions:
         columns = self.columns.upto(stage)
-        fits_CN = self.columns.names(stage) == self.written_N
-        fits_CR = fits_CN[:, rows]
+        fits_CR = self.columns.units(np.arange(len(columns)), rows) == self.written_N[rows]
         fitting = np.flatnonzero(fits_CR.mean(1) >= LEAST_FITTING)
         chosen = distinct(fitting, self.columns.costs(stage), fits_CR)
         actions: list[Callable[[], Decision]] = [_copy_of(columns[c], lead) for c in chosen]
-        fits, costs = [fits_CN[c] for c in chosen], [columns[c].cost for c in chosen]
+        fits, costs = list(self.columns.units(chosen) == self.written_N), [columns[c].cost for c in chosen]
         symbols, counts = np.unique(self.written_N[rows], return_counts=True)
         if literals and len(symbols) <= MAX_LITERALS:
             for symbol in symbols.tolist():
@@ -339,8 +337,8 @@ class _Attempt:
 
     def _known(self, rows: NDArray[np.intp], lead: str) -> WriteRule | None:
         """A rule that explains another state."""
-        chosen = self._arguments(rows, 2)[:MAX_KNOWN_ARGUMENTS]
-        every_column, name_CN = self.columns.upto(2), self.columns.names(2)[chosen][:, rows]
+        chosen, name_CN = self.columns.distinct(2, MAX_KNOWN_ARGUMENTS, rows, symbols=True)
+        every_column = self.columns.upto(2)
         columns = [every_column[c] for c in chosen]
         for number, table in self.explainer.tables.items():
             found = KnownRule(table).find(columns, name_CN, self.written_N[rows]) if len(columns) else None
@@ -350,9 +348,7 @@ class _Attempt:
 
     def _arguments(self, rows: NDArray[np.intp], stage: int) -> list[int]:
         """Candidates that may be a rule's arguments on these rows, cheapest first; one of those that hold the same."""
-        name_CN = self.columns.names(stage)[:, rows]
-        symbol_C = ((name_CN >= 0) & (name_CN < self.traces.n_symbols)).all(1) & (name_CN != name_CN[:, :1]).any(1)
-        return distinct(np.flatnonzero(symbol_C), self.columns.costs(stage), name_CN, MAX_ARGUMENTS)
+        return self.columns.distinct(stage, MAX_ARGUMENTS, rows, symbols=True)[0]
 
 
 def _copy_of(column: Column, lead: str) -> Callable[[], Decision]:

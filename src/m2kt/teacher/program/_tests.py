@@ -45,10 +45,9 @@ class Questions:
         self.list: list[YesNo] = []
         self._answers: list[NDArray[np.bool_]] = []
         self._seen: dict[bytes, int] = {}
-        every, name_CN = columns.upto(stage), columns.names(stage)
-        cost_C = columns.costs(stage)
-        chosen = distinct(np.arange(len(every)), cost_C, name_CN, MAX_COLUMNS)
-        self.columns, self.cost_C, self.name_CN = [every[c] for c in chosen], cost_C[chosen], name_CN[chosen]
+        every = columns.upto(stage)
+        chosen, self.name_CN = columns.distinct(stage, MAX_COLUMNS)
+        self.columns, self.cost_C = [every[c] for c in chosen], columns.costs(stage)[chosen]
         self.place_CN = columns.places(stage)[chosen]
         self.n_near = len(columns.upto(0))
         traces = columns.search.traces

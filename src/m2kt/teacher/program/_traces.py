@@ -233,6 +233,7 @@ class Search:
     traces: Traces
     rows: Rows
     _limits: dict[bool, Ints] = field(default_factory=dict)
+    _begins: tuple[KindTables, NDArray[np.intp], NDArray[np.intp]] | None = None
 
     def limit(self, looks_ahead: bool) -> Ints:
         """Places before it may be found: the unit behind must be written too where the kind asks for it."""
@@ -266,16 +267,23 @@ class Search:
 
     def seek_all(self, from_N: Ints, step: int, tables: KindTables, nth_N: Ints | int) -> Ints:
         """``seek`` for several kinds at once (K, N)."""
-        m_N = self.rows.trace_N
+        place_KNX, before_KNU = self._offsets(tables)
         limit_KN = self.rows.here_N[None] - tables.looks_ahead_K[:, None]
         start_KN = np.minimum(np.maximum(from_N, 0)[None], limit_KN)
-        k_K1 = np.arange(len(tables.kinds))[:, None]
-        rank_KN = tables.before_KMU[k_K1, m_N, start_KN].astype(np.int32)
+        rank_KN = tables.before_KMU.ravel().take(before_KNU + start_KN, mode="clip").astype(np.int32)
         rank_KN = rank_KN + nth_N if step > 0 else rank_KN - 1 - nth_N
         last = tables.place_KMX.shape[2] - 1
         good_KN = (rank_KN >= 0) & (rank_KN < last) & ((from_N >= 0) & (np.asarray(nth_N) >= 0))
-        place_KN = tables.place_KMX[k_K1, m_N, np.where(good_KN, rank_KN, last)]
+        place_KN = tables.place_KMX.ravel().take(place_KNX + np.where(good_KN, rank_KN, last), mode="clip")
         return np.where(good_KN & (place_KN < limit_KN), place_KN, NONE).astype(np.int32)
+
+    def _offsets(self, tables: KindTables) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Where each row begins in the two tables of each kind, as flat arrays (K, N)."""
+        if self._begins is None or self._begins[0] is not tables:
+            row_KN = np.arange(len(tables.kinds))[:, None] * len(self.traces.length_M) + self.rows.trace_N
+            row_KN = row_KN.astype(np.intp)
+            self._begins = tables, row_KN * tables.place_KMX.shape[2], row_KN * tables.before_KMU.shape[2]
+        return self._begins[1:]
 
     @cached_property
     def names_NU(self) -> Ints:
