@@ -139,7 +139,7 @@ class ProgramExecutor:
         self._last = _Suffix()
         for i, state in enumerate(program.states):
             self._last.add(state.after, i)
-        self._cut = Segmenter(program.symbols)
+        self._cut = Segmenter(program.symbols, apart=())
 
     def __reduce__(self) -> tuple[type[ProgramExecutor], tuple[Program, int]]:
         return type(self), (self.program, self.max_units)  # what it compiles cannot be pickled
@@ -236,12 +236,15 @@ class ProgramExecutor:
 
 
 def prompt_units(prompt: Prompt, cut: Segmenter, granularity: Granularity) -> list[Unit]:
-    """A prompt in units: slot values as they are, or everything cut finer where the program works on parts of them."""
-    if granularity != "values":
-        return cut.cut(prompt.text)
+    """A prompt in units: slot values, or the parts that the program works on, and the words of the text between."""
     units: list[Unit] = []
     for unit in prompt.units:
-        units += [unit] if unit.symbol is not None else cut.cut(unit.text)
+        if unit.symbol is None:
+            units += cut.cut(unit.text)
+        elif _is_apart(unit.symbol, granularity):
+            units += [cut.unit(character, "" if i else unit.lead) for i, character in enumerate(unit.symbol)]
+        else:
+            units.append(unit)
     return units
 
 
@@ -249,6 +252,10 @@ def finer_values(values: Sequence[str], granularity: Granularity) -> list[str]:
     """Slot values as a granularity's symbols: numbers as digits, or words as letters too."""
     parts: list[str] = []
     for value in values:
-        apart = (granularity != "values" and value.isdigit()) or (granularity == "letters" and value.isalpha())
-        parts += value if apart else [value]
+        parts += value if _is_apart(value, granularity) else [value]
     return list(dict.fromkeys(parts))
+
+
+def _is_apart(value: str, granularity: Granularity) -> bool:
+    """Whether a slot value is cut into its characters."""
+    return (granularity != "values" and value.isdigit()) or (granularity == "letters" and value.isalpha())

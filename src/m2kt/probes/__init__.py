@@ -20,8 +20,10 @@ from m2kt.probes._truth import Truth as Truth
 from m2kt.probes._truth import load_truth as load_truth
 from m2kt.probes._truth import read_labelled as read_labelled
 from m2kt.probes._units import MASK as MASK
+from m2kt.probes._units import Part as Part
 from m2kt.probes._units import Segmenter as Segmenter
 from m2kt.probes._units import Unit as Unit
+from m2kt.probes._units import single_parts as single_parts
 from m2kt.probes._wordings import MARKS as MARKS
 from m2kt.probes._wordings import PROMPT as PROMPT
 from m2kt.probes._wordings import SURROUNDINGS as SURROUNDINGS

@@ -8,9 +8,11 @@ is a unit that is no text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
+Part = Literal["letters", "digits"]
 MASK = "□"
 _ATOM = re.compile(r"[^\W\d_]+|\d+|\s|.", re.DOTALL)
 
@@ -32,17 +34,29 @@ class Unit:
 class Segmenter:
     """Segments text into units, given the slot values and the symbols discovered so far.
 
-    Where every slot value of letters (or of digits) is a single character, each letter (digit) is a unit of its own:
-    "abc" over the slot a..j is three symbols. Otherwise words and numbers are units.
+    Words and numbers are units. One that is no symbol and is made of symbols is cut into them where ``apart`` says so:
+    "abc" over the slot a..j is three symbols.
+
+    Args:
+        apart: which of words ("letters") and numbers ("digits") are cut; if None, those of which every slot value is a
+            single character.
+        whole: words and numbers that are structure, whatever they are made of.
     """
 
-    def __init__(self, values: Iterable[str], discovered: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        values: Iterable[str],
+        discovered: Iterable[str] = (),
+        *,
+        apart: Collection[Part] | None = None,
+        whole: Iterable[str] = (),
+    ) -> None:
         self.values = frozenset(values)
         self.discovered = frozenset(discovered)
         self.lexicon = self.values | self.discovered
+        self.whole = frozenset(whole)
+        self.apart = frozenset(single_parts(self.values) if apart is None else apart)
         self._units: dict[tuple[str, str], Unit] = {}  # many texts share few units
-        self._tiles_letters = _all_single(v for v in self.values if v.isalpha())
-        self._tiles_digits = _all_single(v for v in self.values if v.isdigit())
         # Values of several atoms ("New Zealand", "x1", "->") are matched first, longest first.
         compound = sorted((v for v in self.lexicon if len(_ATOM.findall(v)) > 1), key=len, reverse=True)
         self._compound = re.compile("|".join(_bounded(v) for v in compound)) if compound else None
@@ -73,8 +87,8 @@ class Segmenter:
         return atoms
 
     def _tiles(self, atom: str) -> bool:
-        single = self._tiles_letters if atom.isalpha() else self._tiles_digits if atom.isdigit() else False
-        return single and atom not in self.lexicon and all(c in self.lexicon for c in atom)
+        cut = "letters" in self.apart if atom.isalpha() else atom.isdigit() and "digits" in self.apart
+        return cut and atom not in self.lexicon and atom not in self.whole and all(c in self.lexicon for c in atom)
 
     def _join_leads(self, bodies: list[str]) -> list[Unit]:
         units: list[Unit] = []
@@ -121,9 +135,13 @@ class Segmenter:
         return joined
 
 
-def _all_single(values: Iterable[str]) -> bool:
-    listed = list(values)
-    return bool(listed) and all(len(v) == 1 for v in listed)
+def single_parts(values: Collection[str]) -> set[Part]:
+    """Of letters and digits: of which all values that consist of them are single characters."""
+    kinds: dict[Part, list[str]] = {
+        "letters": [v for v in values if v.isalpha()],
+        "digits": [v for v in values if v.isdigit()],
+    }
+    return {part for part, found in kinds.items() if found and all(len(v) == 1 for v in found)}
 
 
 def _bounded(value: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypedDict
 
-from m2kt.probes import MASK, Segmenter, Unit
+from m2kt.probes import MASK, Part, Segmenter, Unit, single_parts
 from m2kt.student.cal._before import START, Before
 
 BEGIN, END = "^", "$"
@@ -82,6 +82,17 @@ class QuestionGrammar:
         return frozenset(mask for pair in self.pairs for mask in pair)
 
     @cached_property
+    def words(self) -> frozenset[str]:
+        """Words and numbers that are structure."""
+        return frozenset(mask.strip() for mask in self.masks if MASK not in mask and mask.strip().isalnum())
+
+    def apart(self, symbols: Sequence[str], classes: Sequence[int]) -> set[Part]:
+        """Of letters and digits: those whose symbols stand side by side in prompts, with nothing between."""
+        joined = {second[len(MASK) :] for first, second in self.pairs if MASK in first and second.startswith(MASK)}
+        single = [s for s, c in zip(symbols, classes, strict=True) if len(s) == 1 and str(c) in joined]
+        return single_parts(single)
+
+    @cached_property
     def begins(self) -> dict[str, str]:
         """Masks of first units without their leading space, to the mask in prompts."""
         return {second.removeprefix(" "): second for first, second in self.pairs if first == BEGIN}
@@ -121,7 +132,7 @@ class QuestionReader:
 
     def __init__(self, grammar: QuestionGrammar, symbols: Sequence[str], classes: Sequence[int]) -> None:
         self.grammar = grammar
-        self.cut = Segmenter(symbols)
+        self.cut = Segmenter(symbols, apart=grammar.apart(symbols, classes), whole=grammar.words)
         self.class_of = dict(zip(symbols, classes, strict=True))
         # a symbol of several words may still grow: "New" is no unit yet if "New Zealand" may follow
         self.longest = max((len(s) + 1 for s in symbols if not (s.isalpha() or s.isdigit() or len(s) == 1)), default=0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from m2kt.packet import Granularity, finer_values, prompt_units
-from m2kt.probes import MASK, ProbeSpec, Prompt, Segmenter, Template, Unit
+from m2kt.probes import MASK, Part, ProbeSpec, Prompt, Segmenter, Template, Unit, single_parts
 from m2kt.teacher._oracle import Answer
 
+COMMON = 0.05  # share of answers that hold a word of structure
+LEAST_STRINGS = 4  # words that must be strings of letters for letters to be symbols
+MOSTLY_STRINGS = 0.9  # and their share of all new words
 WORD_LOOKAHEAD = 3  # units within which what follows two chosen words must have structure in common
 
 
@@ -34,11 +38,17 @@ class Sample:
 class Cutter:
     """Cuts prompts and answers into units, and finds symbols that the spec does not name."""
 
-    def __init__(self, spec: ProbeSpec, granularity: Granularity, discovered: Iterable[str] = ()) -> None:
+    def __init__(self, spec: ProbeSpec, granularity: Granularity, like: Cutter | None = None) -> None:
         self.spec, self.granularity = spec, granularity
         self.values = finer_values(spec.values, granularity)
-        self.discovered = list(dict.fromkeys(discovered))
-        self.segmenter = Segmenter(self.values, self.discovered)
+        self.discovered: list[str] = [] if like is None else list(like.discovered)
+        self.apart: set[Part] = single_parts(self.values) if like is None else set(like.apart)
+        self.whole: frozenset[str] | None = None if like is None else like.whole
+        self._set()
+
+    def _set(self) -> None:
+        self.segmenter = Segmenter(self.values, self.discovered, apart=self.apart, whole=self.whole or ())
+        self._of_prompts = Segmenter(self.values, self.discovered, apart=())
 
     @property
     def symbols(self) -> list[str]:
@@ -47,7 +57,7 @@ class Cutter:
 
     def cut(self, answer: Answer) -> Sample:
         """An answer's units."""
-        prompt = prompt_units(answer.prompt, self.segmenter, self.granularity)
+        prompt = prompt_units(answer.prompt, self._of_prompts, self.granularity)
         units = self.segmenter.coarsen(self.segmenter.cut(answer.completion), answer.token_ends)
         return Sample(answer.prompt, [*prompt, *units, Unit(self.spec.end)], len(prompt))
 
@@ -55,17 +65,33 @@ class Cutter:
         """All answers, cut again until no word among which the teacher chooses is structure."""
         facts = [self.spec.read_answer(a.completion) or "" for a in answers] if self.spec.facts else []
         self._discover(fact.strip() for fact in facts)
+        if self.whole is None:
+            self.whole = _structure_words(self.spec, answers)
+            self._set()
         while True:
             samples = [self.cut(answer) for answer in answers]
-            if not self._discover(sorted(_undeclared(samples, self.spec.end))):
+            new = sorted(_undeclared(samples, self.spec.end))
+            if not self._cut_apart(new) and not self._discover(new):
                 return samples
+
+    def _cut_apart(self, words: Iterable[str]) -> bool:
+        """Whether words among which the teacher chooses turn out to be strings of symbols; then they are cut apart."""
+        long = [word for word in words if len(word) > 1 and word.isalpha()]
+        single = {s for s in {*self.symbols, *words} if len(s) == 1 and s.isalpha()}
+        strings = [word for word in long if single.issuperset(word)]
+        if "letters" in self.apart or len(strings) < LEAST_STRINGS or len(strings) < MOSTLY_STRINGS * len(long):
+            return False
+        self.apart.add("letters")
+        self._discover(sorted({character for word in strings for character in word}))
+        self._set()
+        return True
 
     def _discover(self, words: Iterable[str]) -> bool:
         known = {*self.values, *self.discovered}
         new = [word for word in dict.fromkeys(words) if word and word not in known]
         if new:
             self.discovered += new
-            self.segmenter = Segmenter(self.values, self.discovered)
+            self._set()
         return bool(new)
 
     def classes(self, samples: Sequence[Sample]) -> list[int]:
@@ -109,6 +135,20 @@ class Cutter:
                     if not isinstance(part, str) and {before, after} - {MASK, ""}:
                         between.setdefault((before, after), set()).add(part.slot)
         return [names for names in between.values() if len(names) > 1]
+
+
+def _structure_words(spec: ProbeSpec, answers: Sequence[Answer]) -> frozenset[str]:
+    """Words of answers that are no strings of symbols: those of many answers among which the teacher never chooses."""
+    cut, samples = Segmenter(spec.values, apart=()), []
+    for answer in answers:
+        prompt = prompt_units(answer.prompt, cut, "values")
+        samples.append(Sample(answer.prompt, [*prompt, *cut.cut(answer.completion), Unit(spec.end)], len(prompt)))
+    chosen = {*_undeclared(samples, spec.end), *spec.values}
+    count: Counter[str] = Counter()
+    for sample in samples:
+        texts = {unit.text.strip() for unit in sample.units[sample.n_prompt :] if unit.symbol is None}
+        count.update(text for text in texts if len(text) > 1 and text.isalnum())
+    return frozenset(word for word, n in count.items() if n >= COMMON * len(samples) and word not in chosen)
 
 
 class _Node:

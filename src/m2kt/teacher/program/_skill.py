@@ -262,7 +262,7 @@ class _Learner:
         before = dict(self.answers)
         kept = self.samples, self.induced, self.cutter
         self._add(answers)
-        self.cutter = Cutter(self.spec, self.cutter.granularity, self.cutter.discovered)
+        self.cutter = Cutter(self.spec, self.cutter.granularity, self.cutter)
         self._refit()
         assert self.induced is not None
         now = self._agreed(self.induced, answers)
