@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,7 @@ BEAM = 10
 RANKED_ROWS = 500  # rows on which sets of arguments are ranked
 LEAST_REPEATED = 8  # rows of a table that must have been seen again
 LEAST_SHARE = 0.6  # and as a share of its rows
-RULE_BITS = 30.0  # by which a table must beat chance
-CHANCE_BITS = 8.0  # by which a clause must beat chance
+CHANCE_BITS = 8.0  # by which a clause or a table must beat the best of so many by chance
 COST_ROWS = 1.0  # rows that a clause must explain more for each unit of its cost
 
 
@@ -148,7 +148,7 @@ class RuleSearch:
             for wrong, cost, chosen in scored:
                 if wrong <= self.budget * len(some) / n:
                     wrong, size = self._contradictions(chosen, np.arange(n))
-                    if wrong <= self.budget and self._supported(n, size):
+                    if wrong <= self.budget and self._supported(n, size, arity):
                         fitting.append((round(wrong + cost + 0.02 * size, 3), chosen))
             if fitting:
                 return sorted(min(fitting)[1], key=lambda i: self.columns[i].cost)
@@ -159,11 +159,12 @@ class RuleSearch:
     def _cost(self, chosen: tuple[int, ...]) -> float:
         return sum(self.columns[i].cost for i in chosen)
 
-    def _supported(self, n: int, size: int) -> bool:
+    def _supported(self, n: int, size: int, arity: int) -> bool:
         """Whether enough rows of the table were seen again to tell it from chance, and from a table of all rows."""
-        chance = float(np.unique(self.output_N, return_counts=True)[1].max() / n)
-        bits = (n - size) * max(0.05, -np.log2(min(0.95, chance)))
-        return n - size >= max(LEAST_REPEATED, LEAST_SHARE * size) and bits >= RULE_BITS
+        share_O = np.unique(self.output_N, return_counts=True)[1] / n
+        bits = -n * float(share_O @ np.log2(share_O)) - size * np.log2(max(2, len(share_O)))
+        least = CHANCE_BITS + np.log2(comb(len(self.columns), arity))
+        return n - size >= max(LEAST_REPEATED, LEAST_SHARE * size) and bits >= least
 
     def _contradictions(self, chosen: tuple[int, ...], rows: NDArray[np.intp]) -> tuple[int, int]:
         """Rows that differ from the commonest output of their arguments, and the number of arguments' values."""
