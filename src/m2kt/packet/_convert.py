@@ -182,7 +182,7 @@ class _Shape:
 
 
 def _shapes(graph: old.Graph, spec: ProbeSpec) -> list[_Shape]:
-    cut, ids = Segmenter(graph.symbols), {s: i for i, s in enumerate(graph.symbols)}
+    cut, ids = Segmenter(graph.symbols, apart=()), {s: i for i, s in enumerate(graph.symbols)}
     values = {name: slot.values for name, slot in spec.slots.items()}
     shapes = []
     for i in range(spec.n_templates):

@@ -21,7 +21,7 @@ from ._program import Granularity, Program, State
 if TYPE_CHECKING:
     from ._packet import Packet
 
-OPTIONAL = {"public"}  # fields that canonical JSON leaves out
+OPTIONAL = {"public", "word"}  # fields that canonical JSON leaves out
 
 
 class _Model(BaseModel):

@@ -40,6 +40,7 @@ from ._trace import FailureKind
 
 Place = int | None
 Wanted = tuple[str | int | tuple[int, ...] | None, ...]
+"""Unit, unit before, unit behind, first or last of a word."""
 
 
 @dataclass(slots=True)
@@ -52,11 +53,23 @@ class Tape:
     looked: dict[str | None, tuple[int, ...]] = field(default_factory=dict)  # by state; None: the last that looked
     work: int = 0  # units that look-ups went past so far
     kinds: dict[Wanted, Standing] = field(default_factory=dict)  # for texts that only grow
+    touches: list[bool] = field(default_factory=list)  # whether a unit and the one before are symbols that touch
 
     def copy(self) -> Tape:
         """A tape that goes on by itself."""
         kinds = {key: standing.copy() for key, standing in self.kinds.items()}
-        return Tape(self.names.copy(), self.n_prompt, self.class_S, self.looked.copy(), self.work, kinds)
+        looked, touches = self.looked.copy(), self.touches.copy()
+        return Tape(self.names.copy(), self.n_prompt, self.class_S, looked, self.work, kinds, touches)
+
+    def append(self, name: str | int, lead: str) -> None:
+        """One unit more.
+
+        Args:
+            lead: the leading space of a symbol.
+        """
+        symbols = type(name) is int and bool(self.names) and type(self.names[-1]) is int
+        self.touches.append(symbols and not lead)
+        self.names.append(name)
 
 
 class Action(NamedTuple):
@@ -110,20 +123,23 @@ class Standing:
 
 def _standing(kind: Kind) -> Callable[[Tape], Standing]:
     own, before, after = (plain(x) if isinstance(x, str) else x for x in (kind.own, kind.before, kind.after))
-    key = (own, before, after)
+    word = kind.word
+    key = (own, before, after, word)
+    ahead = after is not None or word == "last"  # the unit behind must be known too
 
     def standing(tape: Tape) -> Standing:
         found = tape.kinds.get(key)
         if found is None:
             found = tape.kinds[key] = Standing()
         names, class_S = tape.names, tape.class_S
-        end = len(names) if after is None else len(names) - 1  # the unit behind must be known too
+        end = len(names) - ahead
         tape.work += 1 + max(0, end - found.seen)
         for x in range(found.seen, end):
             if (
                 fits(names[x], own, class_S)
                 and (before is None or (x > 0 and fits(names[x - 1], before, class_S)))
                 and (after is None or fits(names[x + 1], after, class_S))
+                and (word is None or not tape.touches[x if word == "first" else x + 1])
             ):
                 found.places.append(x)
                 found.of_name.setdefault(names[x], []).append(x)

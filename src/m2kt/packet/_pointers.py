@@ -26,6 +26,11 @@ class Kind(_Model):
     own: str | int | tuple[int, ...] | None = Field(description="The unit itself: mask, symbol id, or one of several.")
     before: str | int | None = Field(default=None, description="The unit before it.")
     after: str | int | None = Field(default=None, description="The unit behind it.")
+    word: Literal["first", "last"] | None = Field(
+        default=None,
+        exclude_if=lambda word: word is None,
+        description="Of symbols that touch, with no space between: the first of each run, or the last.",
+    )
 
 
 class Start(_Model):

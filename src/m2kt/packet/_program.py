@@ -150,7 +150,10 @@ class ProgramExecutor:
 
     def begin(self, units: Sequence[Unit | TracedUnit]) -> Run:
         """Behind a prompt's units."""
-        return Run(Tape([self._name(u) for u in units], len(units), self.program.classes))
+        tape = Tape(n_prompt=len(units), class_S=self.program.classes)
+        for unit in units:
+            tape.append(self._name(unit), unit.lead)
+        return Run(tape)
 
     def _name(self, unit: Unit | TracedUnit) -> str | int:
         if isinstance(unit, TracedUnit):
@@ -175,7 +178,7 @@ class ProgramExecutor:
 
     def wrote(self, run: Run, unit: TracedUnit | Unit, step: tuple[int, Action] | None) -> None:
         """Go on behind a unit, which need not be the one that ``step`` would write."""
-        run.tape.names.append(self._name(unit))
+        run.tape.append(self._name(unit), unit.lead)
         if step is not None and step[1].places:
             run.tape.looked[self._names[step[0]]] = run.tape.looked[None] = step[1].places
         run.after = (*run.after, self.mask(unit))[-self._longest :]

@@ -106,7 +106,8 @@ def _kind_text(kind: Kind, program: Program) -> str:
     several = kind.own if isinstance(kind.own, tuple) else () if kind.own is None else (kind.own,)
     text = " or ".join(map(name, several)) or "unit"
     text += "" if kind.before is None else f" behind {name(kind.before)}"
-    return text + ("" if kind.after is None else f" before {name(kind.after)}")
+    text += "" if kind.after is None else f" before {name(kind.after)}"
+    return text if kind.word is None else f"{text} that is the {kind.word} of a word"
 
 
 def question_text(question: Question, program: Program) -> str:

@@ -352,7 +352,7 @@ class Columns:
 
 
 def _kind_cost(kind: Kind) -> float:
-    around = (kind.before is not None) + (kind.after is not None)
+    around = (kind.before is not None) + (kind.after is not None) + (kind.word is not None)
     return 0.4 + 2.0 * isinstance(kind.own, int | tuple) + 0.6 * around
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,9 @@ class Kinds:
         """Kinds of symbols by what stands around them, commonest first; then single symbols, and sets of them."""
         kinds = self._symbol_kinds()
         contexts = [k for k in kinds if k.own == MASK][: MAX_SET_CONTEXTS + 1]
+        if self.traces.touches_MU.any():
+            ends: tuple[Literal["first", "last"], ...] = ("first", "last")
+            kinds[1:1] = [Kind(own=k.own, word=word) for word in ends for k in kinds if k.after is k.before is None]
         kinds += self.named
         kinds += [k.model_copy(update={"own": own}) for own in self.traces.written_sets for k in contexts]
         return KindTables.of(self.traces, kinds).kinds

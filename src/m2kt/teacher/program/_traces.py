@@ -103,6 +103,15 @@ class Traces:
         return Rows(np.array(trace, dtype=np.int32), np.array(here, dtype=np.int32)), before, written
 
     @cached_property
+    def touches_MU(self) -> Bools:
+        """Whether a unit and the one before are symbols that touch, with no space between (M, U)."""
+        is_symbol_MU = (self.name_MU >= 0) & (self.name_MU < self.n_symbols)
+        touches_MU = is_symbol_MU & ~self.lead_MU
+        touches_MU[:, 1:] &= is_symbol_MU[:, :-1]
+        touches_MU[:, 0] = False
+        return np.asarray(touches_MU)
+
+    @cached_property
     def written_sets(self) -> list[tuple[int, ...]]:
         """The symbols that one mask is followed by, where they are only some of their class.
 
@@ -185,6 +194,10 @@ class KindTable:
             after_MU = np.zeros_like(is_MU)
             after_MU[:, :-1] = traces.is_of(kind.after)[:, 1:]
             is_MU = is_MU & after_MU
+        if kind.word == "first":
+            is_MU = is_MU & ~traces.touches_MU
+        elif kind.word == "last":
+            is_MU = is_MU & ~np.pad(traces.touches_MU[:, 1:], ((0, 0), (0, 1)))
         count_M = is_MU.sum(1)
         place_MX = np.full((len(is_MU), int(count_M.max(initial=0)) + 1), NONE, dtype=np.int32)
         m_P, u_P = np.nonzero(is_MU)
@@ -192,7 +205,7 @@ class KindTable:
         place_MX[m_P, order_P] = u_P
         before_MU = np.zeros((is_MU.shape[0], is_MU.shape[1] + 1), dtype=np.int32)
         np.cumsum(is_MU, axis=1, out=before_MU[:, 1:])
-        return cls(is_MU, place_MX, before_MU, kind.after is not None)
+        return cls(is_MU, place_MX, before_MU, kind.after is not None or kind.word == "last")
 
 
 @dataclass
