@@ -33,6 +33,7 @@ CHUNK = 400  # candidates that are read at once
 FIRST_ROWS = 8  # on which all candidates for a copy are read
 AROUND = 4  # units within which a key must stand from what is looked up
 MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
+NEAR_COST = 0.08  # share of rows that a key must stand near more for each unit of its cost
 MAX_KEYS = 36  # pointers whose unit is looked up
 MAX_COUNTERS = 18
 MAX_MARKS = 12  # starting points of searches
@@ -293,7 +294,7 @@ class Columns:
         chosen = distinct(np.flatnonzero(varies_C), self.costs(2), name_CN)
         n_N = np.arange(name_CN.shape[1])
         near_C = [float(self._near_written_NS[n_N, name_CN[c] * symbol_CN[c]][symbol_CN[c]].mean()) for c in chosen]
-        ranked = sorted(range(len(chosen)), key=lambda i: (-round(near_C[i], 2), columns[chosen[i]].cost))
+        ranked = sorted(range(len(chosen)), key=lambda i: NEAR_COST * columns[chosen[i]].cost - near_C[i])
         picked = dict.fromkeys([*ranked[: MAX_KEYS - 8], *range(min(8, len(chosen)))])
         return [columns[chosen[i]] for i in picked]
 
