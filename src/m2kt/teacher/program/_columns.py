@@ -34,7 +34,7 @@ FIRST_ROWS = 8  # on which all candidates for a copy are read
 AROUND = 4  # units within which a key must stand from what is looked up
 MAX_PROMPT_MARKS = 6  # structure that stands once in every prompt
 NEAR_COST = 0.08  # share of rows that a key must stand near more for each unit of its cost
-MAX_KEYS = 36  # pointers whose unit is looked up
+MAX_KEYS, CHEAP_KEYS = 42, 18  # pointers whose unit is looked up; of these the cheapest
 MAX_COUNTERS = 18
 MAX_MARKS = 12  # starting points of searches
 MAX_ORIGINS = 8  # pieces of the answer's structure before which a look-up may begin
@@ -295,7 +295,7 @@ class Columns:
         n_N = np.arange(name_CN.shape[1])
         near_C = [float(self._near_written_NS[n_N, name_CN[c] * symbol_CN[c]][symbol_CN[c]].mean()) for c in chosen]
         ranked = sorted(range(len(chosen)), key=lambda i: NEAR_COST * columns[chosen[i]].cost - near_C[i])
-        picked = dict.fromkeys([*ranked[: MAX_KEYS - 8], *range(min(8, len(chosen)))])
+        picked = dict.fromkeys([*ranked[: MAX_KEYS - CHEAP_KEYS], *range(min(CHEAP_KEYS, len(chosen)))])
         return [columns[chosen[i]] for i in picked]
 
     def _matched(self) -> Iterator[Batch]:
