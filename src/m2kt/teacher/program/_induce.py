@@ -15,7 +15,7 @@ from m2kt.packet._program import Program, State
 from m2kt.teacher.program._evaluate import Looked
 from m2kt.teacher.program._explain import Effort, Explained, Explainer
 from m2kt.teacher.program._kinds import kinds_of
-from m2kt.teacher.program._looks import Looks, Way, ways
+from m2kt.teacher.program._looks import UNKNOWN, Looks, Way, ways
 from m2kt.teacher.program._state import StateRows
 from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Traces
 
@@ -56,6 +56,10 @@ class Open:
     """One that takes an exception for slips."""
     equal: list[Pointer] = field(default_factory=list)
     """Other places that hold what the explanation copies."""
+    waits: bool = False
+    """Steps before it were not explained yet when it was tried last: nobody knew where they looked."""
+    looked_N: Ints | None = None
+    """Where the last step before each row looked, once it is known and the explanation may use it."""
 
 
 @dataclass
@@ -100,7 +104,7 @@ class Induction:
         todo = [Open(after, index) for after, index in self._contexts(np.arange(len(self.rows)), FIRST_CONTEXT).items()]
         while todo:
             left = [state for state in todo if not self._explain(state)]
-            waiting = [state for state in left if not state.divided and self._waits(state)]
+            waiting = [state for state in left if state.waits]
             if len(waiting) == len(todo):
                 waiting = waiting[1:]  # they wait for each other
             kept = {state.after for state in waiting}
@@ -119,30 +123,37 @@ class Induction:
         looked: Looked = {} if looked_N is None else {None: [looked_N]}
         return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index], looked)
 
-    def _waits(self, state: Open) -> bool:
-        """Whether steps before a state that may be a loop are not explained yet: nobody knows where it begins."""
-        return self.looks.waits(state.index, self.traces.copies(self.rows.take(state.index)))
-
     def _explain(self, state: Open) -> bool:
-        """Explain a state simply, or as a loop. False: neither holds, or nobody knows yet where a loop begins."""
+        """Explain a state by itself, as a loop, or by where the last step looked. False: nothing holds, or it waits."""
         after, index = state.after, state.index
         allowed = int(self.budget * len(index))
+        state.waits = self.looks.waits(index)
+        known = self.known.get(after)
+        if known is not None and state.waits and _goes_back(known):
+            return False
         if not state.tried:
             state.tried = True
-            if after in self.known and self._keep(after, index, allowed):
+            if known is not None and self._keep(after, index, allowed):
                 return True
-            state.divided = after not in self.known and any(longer[-len(after) :] == after for longer in self.known)
+            state.divided = known is None and any(longer[-len(after) :] == after for longer in self.known)
+            state.waits &= not state.divided
             if state.divided:
                 return False
-            self._explain_simply(state)
-            if state.explained is not None and len(state.explained.wrong) <= allowed:
-                self._settle(state)
+            if self._explain_simply(state):
                 return True
-        return not self._waits(state) and self._loop(after, index, allowed)
+        if state.waits:
+            return False
+        if self._loop(after, index, allowed):
+            return True
+        before_N = self.looks.before()[index]
+        if (before_N == UNKNOWN).any() or (before_N == NONE).all():
+            return False
+        state.looked_N = before_N
+        return self._explain_simply(state)
 
-    def _explain_simply(self, state: Open) -> None:
+    def _explain_simply(self, state: Open) -> bool:
         """An explanation without a contradiction comes before a shorter one that takes some for slips."""
-        rows, allowed = self._state_rows(state.index), int(self.budget * len(state.index))
+        rows, allowed = self._state_rows(state.index, state.looked_N), int(self.budget * len(state.index))
         explainer = Explainer(rows, self.rules, 0.0, self.rng, None, self.effort, self.tables)
         explained = explainer.explain(heavy=False)
         if self.budget and (explained is None or len(explained.wrong)):
@@ -153,6 +164,10 @@ class Induction:
             if explained is not None and len(explained.wrong) <= allowed and explainer.systematic(explained.wrong):
                 state.doubtful, explained = explained, None  # an exception, unless nothing tells it from a slip
         state.explained, state.equal = explained, explainer.equal
+        holds = explained is not None and len(explained.wrong) <= allowed
+        if holds:
+            self._settle(state)
+        return holds
 
     def _resort(self, state: Open) -> list[Open]:
         """Split a state by the mask before; where no mask splits it, explain it at any price."""
@@ -161,7 +176,7 @@ class Induction:
             parts = self._contexts(index, size)
             if len(parts) > 1 or state.divided:
                 return [Open(longer, part) for longer, part in parts.items()]
-        rows = self._state_rows(index)
+        rows = self._state_rows(index, state.looked_N)
         explainer = Explainer(rows, self.rules, self.budget, self.rng, None, self.effort, self.tables)
         heavy = explainer.explain(heavy=True)
         if heavy is not None and (state.explained is None or len(heavy.wrong) < len(state.explained.wrong)):
@@ -177,7 +192,7 @@ class Induction:
         explained, index = state.explained, state.index
         wrong = len(index) if explained is None else len(explained.wrong)
         if explained is not None:
-            self._decide(state.after, index, explained.decision, None)
+            self._decide(state.after, index, explained.decision, state.looked_N)
             if isinstance(explained.decision, WriteCopy) and not wrong:
                 self.equal[state.after] = state.equal
         if wrong > int(self.budget * len(index)):
@@ -245,9 +260,11 @@ class Induction:
         """Whether a known decision still accounts for the steps; then it stays."""
         decision, state = self.known[after], self._state_rows(index)
         looked_N = None
-        if '"at":"back"' in decision.model_dump_json():
-            way = next(leaf.source for leaf in leaves(decision) if isinstance(leaf, WriteCopy))
-            looked_N = self.looks.along(way, index, self.traces.copies(state.rows))
+        if _goes_back(decision):
+            looked_N = self.looks.before()[index]
+            if (looked_N == UNKNOWN).any():
+                ways = [leaf.source for leaf in leaves(decision) if isinstance(leaf, WriteCopy)]
+                looked_N = self.looks.along(ways[0], index, self.traces.copies(state.rows)) if ways else None
             if looked_N is None:
                 return False
             state = self._state_rows(index, looked_N)
@@ -336,6 +353,11 @@ class Induction:
                 owner[rule], order[rule] = rule, tuple(range(arity))
                 known[rule] = says
         return owner, order
+
+
+def _goes_back(decision: Decision) -> bool:
+    """Whether a decision asks where the last step looked."""
+    return '"at":"back"' in decision.model_dump_json()
 
 
 def _count(table: Table, more: Table) -> None:

@@ -90,11 +90,10 @@ class Looks:
         last_N = last_N[last_N >= self._first_N[index]]
         return np.unique(last_N[self.own_N[last_N] != UNKNOWN])
 
-    def waits(self, index: NDArray[np.intp], copies: NDArray[np.bool_]) -> bool:
-        """Whether a step that looked last before one of the copies ``index``, and is none itself, is not explained."""
-        last_N, copied = self._last(), index[copies]
-        before = last_N[copied]
-        before = np.unique(before[before >= self._first_N[copied]])
+    def waits(self, index: NDArray[np.intp]) -> bool:
+        """Whether a step that looked last before one of the steps ``index``, and is none of them, is not explained."""
+        before = self._last()[index]
+        before = np.unique(before[before >= self._first_N[index]])
         return bool((self.own_N[np.setdiff1d(before, index)] == UNKNOWN).any())
 
     def loop(
