@@ -145,6 +145,7 @@ def single_parts(values: Collection[str]) -> set[Part]:
 
 
 def _bounded(value: str) -> str:
-    left = r"(?<![^\W_])" if value[0].isalnum() else ""
+    signed = value[0] in "-+" and value[1:].isdigit()  # "-3" is no value in "5-3"
+    left = r"(?<![^\W_])" if value[0].isalnum() else r"(?<![\w)\]])" if signed else ""
     right = r"(?![^\W_])" if value[-1].isalnum() else ""
     return left + re.escape(value) + right

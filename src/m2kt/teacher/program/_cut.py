@@ -71,7 +71,7 @@ class Cutter:
         while True:
             samples = [self.cut(answer) for answer in answers]
             new = sorted(_undeclared(samples, self.spec.end))
-            if not self._cut_apart(new) and not self._discover(new):
+            if not self._cut_apart(new) and not self._discover([*new, *sorted(_signed(samples))]):
                 return samples
 
     def _cut_apart(self, words: Iterable[str]) -> bool:
@@ -205,6 +205,20 @@ def _undeclared(samples: Sequence[Sample], stop: str) -> set[str]:
                 other_following = _structure_after(node.children[other], reach)
                 if any(a & b for a, b in zip(following, other_following, strict=True)):
                     new.add(body)
+    return new
+
+
+def _signed(samples: Sequence[Sample]) -> set[str]:
+    """Numbers with a sign: where the teacher writes a number or a minus, and behind the minus always a number."""
+    new: set[str] = set()
+    for node in _nodes(samples):
+        for minus in ("-", " -"):
+            signed = node.children.get(minus)
+            if signed is None or not any(mask.endswith(MASK) for mask in node.children if mask != minus):
+                continue
+            numbers = all(s.isdigit() for s in signed.symbols) and set(signed.children) == {MASK}
+            if numbers and MASK not in signed.children[MASK].children:
+                new |= {f"-{s}" for s in signed.symbols}
     return new
 
 
