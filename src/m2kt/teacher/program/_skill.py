@@ -131,6 +131,8 @@ class _Learner:
         self.reserved, self.slips, self.progress = reserved, config.slips, progress
         self.answers: dict[str, Answer] = {}
         self.cutter = Cutter(spec, "values")
+        self.finer: list[Granularity] = list(GRANULARITIES)  # not tried yet
+        self.tried: list[list[str]] = []  # the symbols of those tried
         self.samples: list[Sample] = []
         self.induced: Induced | None = None
         self.rounds: list[Round] = []
@@ -188,26 +190,25 @@ class _Learner:
 
     def _explain_at_best(self) -> None:
         """Slot values as they are; where that does not account for the answers, their digits, then their letters."""
-        best: tuple[float, Cutter, list[Sample], Induced] | None = None
-        tried: list[list[str]] = []
-        for granularity in GRANULARITIES:
-            cutter = Cutter(self.spec, granularity)
-            if cutter.values in tried:
+        share = -1.0
+        while self.finer and share < GOOD - self.slips:
+            cutter = Cutter(self.spec, self.finer.pop(0))
+            if cutter.values in self.tried:
                 continue
-            tried.append(cutter.values)
+            self.tried.append(cutter.values)
             samples, induced = self._explain(cutter)
-            share = self._agreement(induced, list(self.answers.values()))
-            if best is None or share > best[0]:
-                best = share, cutter, samples, induced
-            if share >= GOOD:
-                break
-        assert best is not None
-        _, self.cutter, self.samples, self.induced = best
+            if self.induced is not None and share < 0:
+                share = self._agreement(self.induced, list(self.answers.values()))
+            reached = self._agreement(induced, list(self.answers.values()))
+            if reached > share:
+                share, self.cutter, self.samples, self.induced = reached, cutter, samples, induced
 
     def _refit(self) -> None:
-        """Explain again; states that still account for everything stay."""
+        """Explain again; states that still account for everything stay. If that fails, try what is finer."""
         assert self.induced is not None
         self.samples, self.induced = self._explain(self.cutter, self.induced.program)
+        if self.finer and self._agreement(self.induced, list(self.answers.values())) < GOOD - self.slips:
+            self._explain_at_best()
 
     def _agreement(self, induced: Induced, answers: Sequence[Answer]) -> float:
         return self._agreed(induced, answers) / max(1, len(answers))
