@@ -71,7 +71,7 @@ class Cutter:
         while True:
             samples = [self.cut(answer) for answer in answers]
             new = sorted(_undeclared(samples, self.spec.end))
-            if not self._cut_apart(new) and not self._discover([*new, *sorted(_signed(samples))]):
+            if not self._cut_apart(new) and not self._discover([*new, *sorted(_signed(samples)), *sorted(set().union(*_numbers(samples)))]):
                 return samples
 
     def _cut_apart(self, words: Iterable[str]) -> bool:
@@ -117,6 +117,8 @@ class Cutter:
             join(part for value in slot.values for part in self._parts(value))
         for node in _nodes(samples):
             join(sorted(node.symbols))
+        for numbers in _numbers(samples):
+            join(sorted(numbers))
         number: dict[int, int] = {}
         return [number.setdefault(root(i), len(number)) for i in range(len(symbols))]
 
@@ -220,6 +222,21 @@ def _signed(samples: Sequence[Sample]) -> set[str]:
             if numbers and MASK not in signed.children[MASK].children:
                 new |= {f"-{s}" for s in signed.symbols}
     return new
+
+
+def _numbers(samples: Sequence[Sample]) -> list[set[str]]:
+    """Numbers that stand between the same units: such as a count, which what is written before may fix."""
+    between: dict[tuple[str, str], set[str]] = {}
+    for sample in samples:
+        texts = [MASK if _is_number(unit) else unit.mask for unit in sample.units]
+        for i in range(sample.n_prompt, len(texts) - 1):
+            if texts[i] == MASK:
+                between.setdefault((texts[i - 1], texts[i + 1]), set()).add(sample.units[i].text.strip())
+    return [numbers for numbers in between.values() if len(numbers) > 1]
+
+
+def _is_number(unit: Unit) -> bool:
+    return unit.text.strip().isdigit()
 
 
 def _structure_after(node: _Node, reach: int) -> list[set[str]]:
