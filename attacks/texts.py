@@ -66,12 +66,12 @@ def _apply(rule: int, arguments: int) -> dict[str, Any]:
     return {"do": "rule", "rule": rule, "sources": [START] * arguments, "lead": " "}
 
 
-def _seek(own: str | int | None = None, keys: int = 0) -> dict[str, Any]:
+def _seek(own: str | int | None = None, keys: int = 0, **kind: str | None) -> dict[str, Any]:
     return {
         "at": "seek",
         "of": START,
         "step": 1,
-        "kind": {"own": own, "before": None, "after": None},
+        "kind": {"own": own, "before": None, "after": None, **kind},
         "same": [{"offset": 0, "as": START}] * keys,
         "nth": {"plus": 0, "count": None, "since": None},
     }
@@ -143,6 +143,8 @@ for name, tries, refusal, change in (
     ("program-class-beyond", "a search for a class that does not exist", "looks for", _decision(_copy(_seek(own="□9")))),
     ("program-class-no-number", "a search for a class that is no number", "looks for", _decision(_copy(_seek(own="□x")))),
     ("program-class-behind-space", "the same behind a space, which is no part of the name", "looks for", _decision(_copy(_seek(own=" □x")))),
+    ("program-word", "a search for the middle of a word", "'first' or 'last'", _decision(_copy(_seek(own="□", word="middle")))),
+    ("program-word-null", "a field that is left out where it is null", "canonical", _decision(_copy(_seek(own="□", word=None)))),
     ("program-class-empty", "a search for empty text", "looks for", _decision(_copy(_seek(own="")))),
     ("program-classes-short", "fewer classes than symbols", "classes", _program(lambda p: p.update(classes=[0]))),
     ("program-classes-negative", "a negative class", "classes", _program(lambda p: p.update(classes=[0, 0, -1]))),

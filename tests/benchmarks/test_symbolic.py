@@ -34,6 +34,10 @@ QUICK = [
     "running sum modulo 10",
     "parity",
     "interleaving",
+    "last letter concatenation",
+    "last letter concatenation (unwritten)",
+    "tracking shuffled objects (3 objects)",
+    "run-length encoding",
 ]
 """Tasks whose extraction runs in make test; the rest: make bench-symbolic."""
 

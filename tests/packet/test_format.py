@@ -484,6 +484,7 @@ def test_F35_pointers(refused: Refused) -> None:
     refused("program-state-beyond", "program-pointers-deep", "program-many-pointers", "program-symbol-beyond")
     refused("program-symbol-negative", "program-class-beyond", "program-class-no-number", "program-class-empty")
     refused("program-class-behind-space")
+    refused("program-word", "program-word-null")
     kinds = {type(p) for s in Packet.load(GOOD).program.states for d in leaves(s.decision) for p in _pointers(d)}
     assert {kind.__name__ for kind in kinds} == {"Start", "Move", "Seek"}
 

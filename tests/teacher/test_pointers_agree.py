@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def _kind(rng: random.Random) -> Kind:
     wanted: list[str | int | None] = [MASK, f"{MASK}0", f"{MASK}1", *TEXT, 0, 3]
     some = [None, None, None, *wanted]
     own: list[str | int | tuple[int, ...] | None] = [*wanted, None, (0, 2), (1, 3, 4)]
-    return Kind(own=rng.choice(own), before=rng.choice(some), after=rng.choice(some))
+    word: Literal["first", "last"] | None = rng.choice([None, None, "first", "last"])
+    return Kind(own=rng.choice(own), before=rng.choice(some), after=rng.choice(some), word=word)
 
 
 def _pointer(rng: random.Random, depth: int = 3) -> Pointer:

@@ -71,7 +71,9 @@ class Cutter:
         while True:
             samples = [self.cut(answer) for answer in answers]
             new = sorted(_undeclared(samples, self.spec.end))
-            if not self._cut_apart(new) and not self._discover([*new, *sorted(_signed(samples)), *sorted(set().union(*_numbers(samples)))]):
+            if not self._cut_apart(new) and not self._discover(
+                [*new, *sorted(_signed(samples)), *sorted(set().union(*_numbers(samples)))]
+            ):
                 return samples
 
     def _cut_apart(self, words: Iterable[str]) -> bool:
@@ -141,16 +143,21 @@ class Cutter:
 
 def _structure_words(spec: ProbeSpec, answers: Sequence[Answer]) -> frozenset[str]:
     """Words of answers that are no strings of symbols: those of many answers among which the teacher never chooses."""
-    cut, samples = Segmenter(spec.values, apart=()), []
-    for answer in answers:
-        prompt = prompt_units(answer.prompt, cut, "values")
-        samples.append(Sample(answer.prompt, [*prompt, *cut.cut(answer.completion), Unit(spec.end)], len(prompt)))
-    chosen = {*_undeclared(samples, spec.end), *spec.values}
+    chosen: set[str] = set()
+    while True:
+        cut, samples = Segmenter(spec.values, chosen, apart=()), []
+        for answer in answers:
+            prompt = prompt_units(answer.prompt, cut, "values")
+            samples.append(Sample(answer.prompt, [*prompt, *cut.cut(answer.completion), Unit(spec.end)], len(prompt)))
+        more = _undeclared(samples, spec.end)
+        if not more:
+            break
+        chosen |= more
     count: Counter[str] = Counter()
     for sample in samples:
         texts = {unit.text.strip() for unit in sample.units[sample.n_prompt :] if unit.symbol is None}
         count.update(text for text in texts if len(text) > 1 and text.isalnum())
-    return frozenset(word for word, n in count.items() if n >= COMMON * len(samples) and word not in chosen)
+    return frozenset(word for word, n in count.items() if n >= COMMON * len(samples))
 
 
 class _Node:
