@@ -71,9 +71,8 @@ class Cutter:
         while True:
             samples = [self.cut(answer) for answer in answers]
             new = sorted(_undeclared(samples, self.spec.end))
-            if not self._cut_apart(new) and not self._discover(
-                [*new, *sorted(_signed(samples)), *sorted(set().union(*_numbers(samples)))]
-            ):
+            numbers = sorted(_signed(samples).union(*_numbers(samples)))
+            if not self._cut_apart(new) and not self._discover([*new, *numbers]):
                 return samples
 
     def _cut_apart(self, words: Iterable[str]) -> bool:
