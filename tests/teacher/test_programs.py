@@ -104,7 +104,7 @@ def test_a_choice_of_copies_stays_a_rule() -> None:
     assert agreement(probes, skill, maximum) == (1.0, 1.0)
 
 
-LARGER_TABLES = {"nested lists", "a state of five", "numbered steps"}  # right, with rows beyond the skill's: a counter's too
+LARGER_TABLES = {"nested lists", "a state of five", "numbered steps"}  # right, with more rows
 
 
 @pytest.mark.parametrize("name", FORMATS)
