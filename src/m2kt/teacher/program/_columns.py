@@ -38,6 +38,7 @@ MAX_KEYS, CHEAP_KEYS = 42, 18  # pointers whose unit is looked up; of these the 
 MAX_COUNTERS = 18
 MAX_MARKS = 12  # starting points of searches
 MAX_ORIGINS = 8  # pieces of the answer's structure before which a look-up may begin
+MAX_CELLS = 3  # symbols of a class behind what is looked up
 MAX_PAIRED = 14  # keys that are combined in twos
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 
@@ -328,10 +329,12 @@ class Columns:
                     yield from self._next_to(seek, cost, place_N)
 
     def _next_to(self, base: Make, cost: float, place_N: Ints) -> Iterator[Batch]:
-        """The next symbol of each class behind a place, and the last before it."""
+        """The next symbols of each class behind a place, as the cells of a row behind its name, and the last before it."""
         behind_N = self.search.move(place_N, 1)
         for kind in self.kinds.classes:
-            yield Batch.one(_seek(_move(base, 1), 1, kind, 0), cost + 0.7, self.search.seek(behind_N, 1, kind, 0))
+            for nth in range(MAX_CELLS):
+                cell_N = self.search.seek(behind_N, 1, kind, nth)
+                yield Batch.one(_seek(_move(base, 1), 1, kind, nth), cost + 0.7 + 0.2 * nth, cell_N)
             yield Batch.one(_seek(base, -1, kind, 0), cost + 0.8, self.search.seek(place_N, -1, kind, 0))
 
     def _matched_twice(self) -> Iterator[Batch]:
