@@ -329,7 +329,7 @@ class Columns:
                     yield from self._next_to(seek, cost, place_N)
 
     def _next_to(self, base: Make, cost: float, place_N: Ints) -> Iterator[Batch]:
-        """The next symbols of each class behind a place, as the cells of a row behind its name, and the last before it."""
+        """The next symbols of each class behind a place (cells of a row behind its name), and the last before it."""
         behind_N = self.search.move(place_N, 1)
         for kind in self.kinds.classes:
             for nth in range(MAX_CELLS):
