@@ -163,8 +163,9 @@ class Induction:
                 explained = explainer.explain_despite_slips()
             if explained is not None and len(explained.wrong) <= allowed and explainer.systematic(explained.wrong):
                 state.doubtful, explained = explained, None  # an exception, unless nothing tells it from a slip
-        state.explained, state.equal = explained, explainer.equal
-        holds = explained is not None and len(explained.wrong) <= allowed
+        if explained is not None and (state.explained is None or len(explained.wrong) < len(state.explained.wrong)):
+            state.explained, state.equal = explained, explainer.equal
+        holds = state.explained is not None and len(state.explained.wrong) <= allowed
         if holds:
             self._settle(state)
         return holds
