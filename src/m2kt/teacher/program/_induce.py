@@ -125,8 +125,7 @@ class Induction:
 
     def _explain(self, state: Open) -> bool:
         """Explain a state by itself, as a loop, or by where the last step looked. False: nothing holds, or it waits."""
-        after, index = state.after, state.index
-        allowed = int(self.budget * len(index))
+        after, index, allowed = state.after, state.index, int(self.budget * len(state.index))
         state.waits = self.looks.waits(index)
         known = self.known.get(after)
         if known is not None and state.waits and _goes_back(known):
