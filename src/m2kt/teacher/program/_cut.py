@@ -231,14 +231,19 @@ def _signed(samples: Sequence[Sample]) -> set[str]:
 
 
 def _numbers(samples: Sequence[Sample]) -> list[set[str]]:
-    """Numbers that stand between the same units: such as a count, which what is written before may fix."""
+    """Numbers that stand between the same units, and some of them between others too: a count that is used again.
+
+    What is written before a count may fix it, so that the teacher never chooses.
+    """
     between: dict[tuple[str, str], set[str]] = {}
     for sample in samples:
         texts = [MASK if _is_number(unit) else unit.mask for unit in sample.units]
         for i in range(sample.n_prompt, len(texts) - 1):
             if texts[i] == MASK:
                 between.setdefault((texts[i - 1], texts[i + 1]), set()).add(sample.units[i].text.strip())
-    return [numbers for numbers in between.values() if len(numbers) > 1]
+    groups = [numbers for numbers in between.values() if len(numbers) > 1]
+    places = Counter(number for numbers in groups for number in numbers)
+    return [numbers for numbers in groups if any(places[number] > 1 for number in numbers)]
 
 
 def _is_number(unit: Unit) -> bool:

@@ -208,11 +208,15 @@ class _Learner:
             if reached > share:
                 share, self.cutter, self.samples, self.induced = reached, cutter, samples, induced
 
-    def _refit(self) -> None:
-        """Explain again; states that still account for everything stay. If that fails, try what is finer."""
+    def _refit(self, *, finer: bool = True) -> None:
+        """Explain again; states that still account for everything stay.
+
+        Args:
+            finer: whether to try finer symbols if that fails.
+        """
         assert self.induced is not None
         self.samples, self.induced = self._explain(self.cutter, self.induced.program)
-        if self.finer and self._agreement(self.induced, list(self.answers.values())) < GOOD - self.slips:
+        if finer and self.finer and self._agreement(self.induced, list(self.answers.values())) < GOOD - self.slips:
             self._explain_at_best()
 
     def _agreement(self, induced: Induced, answers: Sequence[Answer]) -> float:
@@ -269,7 +273,7 @@ class _Learner:
         kept = self.samples, self.induced, self.cutter
         self._add(answers)
         self.cutter = Cutter(self.spec, self.cutter.granularity, self.cutter)
-        self._refit()
+        self._refit(finer=False)  # a teacher that breaks at this size is no reason to look at its letters
         assert self.induced is not None
         now = self._agreed(self.induced, answers)
         old = list(before.values())
