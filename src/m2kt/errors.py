@@ -35,6 +35,11 @@ def explain(error: Exception) -> str:
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _field(field: _FieldError) -> str:
     path, value = ".".join(map(str, field["loc"])), field["input"]
     given = f", got {value!r}" if isinstance(value, str | int | float) and len(repr(value)) < 80 else ""

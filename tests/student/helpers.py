@@ -10,10 +10,18 @@ import torch
 
 from m2kt.packet import Concepts, Move, Program, Rule, Start, State, WriteCopy, WriteLiteral, WriteRule
 from m2kt.probes import ProbeSpec
+from m2kt.student.cal import ExecutedReader, cal_model
 from tests.tiny import char_tokenizer, tiny_model
 
 LETTERS = ["a", "b", "c", "d"]
 WORDS = ["ant", "bee", "cat", "cow"]
+
+
+def executed_reader(model: torch.nn.Module) -> ExecutedReader:
+    """The reader of an adapted model, which runs a program."""
+    reader = cal_model(model).reader()
+    assert isinstance(reader, ExecutedReader)
+    return reader
 
 
 @dataclass

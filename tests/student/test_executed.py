@@ -17,7 +17,7 @@ from m2kt.models import cache_argument, encode_prompt, generate_greedy, special_
 from m2kt.packet import ProgramExecutor, decode_outputs, fixed_lookup
 from m2kt.student import StudentSettings, replace_bank, train
 from m2kt.student.cal import FollowFeature, cal_model
-from tests.student.helpers import WORDS, SmallPacket, loaded, small_packet
+from tests.student.helpers import WORDS, SmallPacket, executed_reader, loaded, small_packet
 from tests.tiny import char_tokenizer, save_tiny
 
 FAMILIES = ["gpt2", "llama", "gru"]
@@ -136,7 +136,7 @@ def test_a_state_that_is_not_at_hand_is_found_again(student: Any) -> None:
         out = model.model(input_ids=torch.tensor([[token]]), use_cache=True, **({name: cache} if cache else {}))
         cache = out[name]
         parts.append(out.logits)
-        cal_model(model.model).reader().matcher.clear()  # type: ignore[attr-defined]
+        executed_reader(model.model).matcher.clear()
     # a pass of one token after another has no end of the user's text, and this program needs none
     assert (torch.cat(parts, 1) - whole).abs().max() < 1e-3 * whole.abs().max()
 
@@ -188,7 +188,7 @@ def test_flagged_rows_are_not_written(student: Any) -> None:
     _, packet = student
     other = loaded("llama")
     model = train(other, packet, StudentSettings(flagged=["ant"]), updates=0).model.eval()
-    reader: Any = cal_model(model).reader()
+    reader = executed_reader(model)
     flagged = [k for k, row in enumerate(packet.program.rules[0].rows) if 0 in row]
     assert not reader._vectors()[flagged].any() and reader._vectors().any()
     ids = torch.tensor([encode_prompt(other.tokenizer, "ant bee: ant bee")])
@@ -215,4 +215,4 @@ def test_answers_survive_autocast_and_leave_nothing_rounded(student: Any) -> Non
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert answers(fresh, questions(packet)) == expected(packet)
     with torch.no_grad():
-        assert torch.equal(cal_model(fresh.model).reader()._vectors(), cal_model(model.model).reader()._vectors())  # type: ignore[operator]
+        assert torch.equal(executed_reader(fresh.model)._vectors(), executed_reader(model.model)._vectors())

@@ -14,8 +14,7 @@ import torch
 from m2kt.models import cache_argument, encode_prompt, generate_greedy
 from m2kt.packet import ProgramExecutor, decode_outputs, fixed_lookup
 from m2kt.student import StudentSettings, train
-from m2kt.student.cal import cal_model
-from tests.student.helpers import WORDS, Loaded, SmallPacket, small_packet
+from tests.student.helpers import WORDS, Loaded, SmallPacket, executed_reader, small_packet
 from tests.tiny import CHARACTERS, char_tokenizer, tiny_model
 
 FAMILIES = ["neox", "llama"]  # random GPT-2s read a sentence at another position as another sentence
@@ -95,7 +94,7 @@ def test_all_ways_of_reading_agree(skilled: Case) -> None:
     name = cache_argument(model)
     for cut in (5, ids.shape[1] - 1, ids.shape[1], ids.shape[1] + 3):
         first = model(input_ids=greedy[:, :cut], use_cache=True)
-        cal_model(model).reader().matcher.clear()  # type: ignore[attr-defined]
+        executed_reader(model).matcher.clear()
         second = model(input_ids=greedy[:, cut:], use_cache=True, **{name: first[name]})
         parts = torch.cat([first.logits, second.logits], 1)
         assert (parts - whole).abs().max() < 1e-3 * whole.abs().max(), cut
@@ -127,7 +126,7 @@ def test_threads_that_share_a_student_read_phrasings_as_alone(skilled: Case) -> 
     """What the student's states say of a sentence in one pass is no other pass's."""
     texts = [text for phrasing in LISTED for text in put(skilled, phrasing)[:4]] + OTHER
     alone = answers(skilled, texts, batch_size=1)
-    reader: Any = cal_model(skilled.model.model).reader()
+    reader = executed_reader(skilled.model.model)
     reader.matcher.clear()  # each thread reads every sentence itself, or what another one has just read
     got: dict[int, list[str]] = {}
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from m2kt._libraries import quiet_transformers
 from m2kt._plugins import ARCHITECTURES, plugins
-from m2kt.errors import ModelError
+from m2kt.errors import ModelError, first_line
 
 from ._digest import digest_of_model
 from ._end_tokens import choose_end_token
@@ -173,7 +173,7 @@ def _check_architecture(path: Path) -> None:
     try:
         config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
-        raise ModelError(f"{path}: transformers cannot read its configuration ({_first_line(error)})") from error
+        raise ModelError(f"{path}: transformers cannot read its configuration ({first_line(error)})") from error
     kind = raw.get("model_type")
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{path} is an encoder-decoder ({kind}); expected a causal, decoder-only language model")
@@ -196,7 +196,7 @@ def _read_model(path: Path, dtype: torch.dtype | Literal["auto"], device_map: An
                 output_loading_info=True,
             )
     except Exception as error:
-        raise ModelError(f"{path} cannot be loaded as a causal LM ({_first_line(error)})") from error
+        raise ModelError(f"{path} cannot be loaded as a causal LM ({first_line(error)})") from error
     missing = sorted(info.get("missing_keys", ()))
     if missing:
         raise ModelError(
@@ -227,7 +227,7 @@ def _read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         with quiet_transformers():
             tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
-        raise ModelError(f"the tokenizer in {path} cannot be loaded ({_first_line(error)})") from error
+        raise ModelError(f"the tokenizer in {path} cannot be loaded ({first_line(error)})") from error
     tokenizer.padding_side = "left"
     return tokenizer
 
@@ -284,7 +284,7 @@ def _check_causal(loaded: LoadedModel) -> None:
     try:
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
     except Exception as error:
-        raise ModelError(f"{loaded.name}: a forward pass on four tokens failed ({_first_line(error)})") from error
+        raise ModelError(f"{loaded.name}: a forward pass on four tokens failed ({first_line(error)})") from error
     if not torch.isfinite(logits).all():
         raise ModelError(f"{loaded.name} returns values that are not finite; check its weights and the dtype")
     scale = logits[:, :-1].std().item()
@@ -293,8 +293,3 @@ def _check_causal(loaded: LoadedModel) -> None:
         raise ModelError(f"{loaded.name} is not causal: earlier predictions change with later tokens")
     blocks(model)
     width(model)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

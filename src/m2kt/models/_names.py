@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from m2kt._home import m2kt_home
 from m2kt._plugins import missing
-from m2kt.errors import ModelError, SpecError, explain
+from m2kt.errors import ModelError, SpecError, explain, first_line
 
 from ._digest import MARK_FILE, digest_of_model, weight_files
 from ._gguf import converted
@@ -154,7 +154,7 @@ def _resolve_hub(hub_id: str) -> Path:
     try:
         return _checked(Path(snapshot_download(hub_id, allow_patterns=HUB_PATTERNS)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"{hub_id!r} is not a directory, and the Hub did not give it ({reason}); {advice}") from error
 
 

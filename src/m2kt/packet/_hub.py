@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from m2kt.errors import PacketError
+from m2kt.errors import PacketError, first_line
 
 from ._parts import GRAPH, PARTS, check_size, parts_of
 
@@ -28,7 +28,7 @@ def download(repo_id: str, revision: str | None, into: Path, *, token: str | Non
                 shutil.copyfile(snapshot / name, into / name)
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise PacketError(
-            f"{repo_id!r} is no local packet, and the Hub did not return it ({_reason(error)}); expected a packet "
+            f"{repo_id!r} is no local packet, and the Hub did not return it ({first_line(error)}); expected a packet "
             "directory, a .m2kp file, or the id of a repository with a packet"
         ) from error
 
@@ -58,10 +58,6 @@ def upload(
         )
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise PacketError(
-            f"the Hub refused the packet {repo_id!r} ({_reason(error)}); check its name and your token"
+            f"the Hub refused the packet {repo_id!r} ({first_line(error)}); check its name and your token"
         ) from error
     return str(commit.commit_url)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

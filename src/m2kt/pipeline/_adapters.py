@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 VERDICT = "m2kt-verdict.json"
+CONFIG = "adapter_config.json"
+"""The file that makes a directory an adapter."""
 RECEIPT = "receipt.json"
 CARD = "README.md"
 RECORDS = {VERDICT, RECEIPT}
@@ -68,7 +70,7 @@ class Rollback(BaseModel):
 def adapter_digest(path: str | Path) -> str | None:
     """sha256 over all files of an adapter's directory but records and hidden ones; None where there is no adapter."""
     path = Path(path)
-    if not (path / "adapter_config.json").is_file():
+    if not (path / CONFIG).is_file():
         return None
     total = hashlib.sha256()
     files = (p for p in path.rglob("*") if p.is_file() and p.name not in RECORDS)
@@ -80,7 +82,7 @@ def adapter_digest(path: str | Path) -> str | None:
 def read_adapter(path: Path) -> str | None:
     """Digest of the adapter at ``path``. Raises StorageError where there is something else."""
     occupied = path.is_file() or (path.is_dir() and any(not _hidden(p.name) for p in path.iterdir()))
-    if occupied and not (path / "adapter_config.json").is_file():
+    if occupied and not (path / CONFIG).is_file():
         raise StorageError(
             f"expected an adapter or nothing at {path}, got other files; nothing was overwritten: choose another path"
         )

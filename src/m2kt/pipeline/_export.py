@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from m2kt.errors import CompatibilityError, ModelError, SpecError
 from m2kt.packet import Statement
-from m2kt.pipeline._adapters import RECEIPT, adapter_digest
+from m2kt.pipeline._adapters import CONFIG, RECEIPT, adapter_digest
 from m2kt.pipeline._cards import exported_card
 from m2kt.pipeline._inputs import with_adapter
 from m2kt.pipeline._plain import GGUF_FILE, Form, check_empty, check_plain, write_plain
@@ -88,7 +88,7 @@ def export(
 
 def _adapter(source: str | Path, form: Form, needed: bool) -> Path | None:
     """The adapter's directory; None for a model. Raises where a model cannot be exported like this."""
-    if (Path(source) / "adapter_config.json").is_file():
+    if (Path(source) / CONFIG).is_file():
         return Path(source)
     if needed:
         raise SpecError(f"expected an adapter for --student and --without-reader, got {source}; leave them out")
@@ -114,7 +114,7 @@ def _receipt(adapter: Path | None, loaded: LoadedModel, digest: str | None) -> t
 
 
 def _base_of(adapter: Path) -> str:
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    config = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
     named = config.get("base_model_name_or_path")
     if not named:
         raise CompatibilityError(f"expected a base model in {adapter}/adapter_config.json, got none; use --student")

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2kt.errors import CompatibilityError, M2KTError, SpecError
+from m2kt.errors import CompatibilityError, M2KTError, SpecError, first_line
 from m2kt.packet import RECEIPT as RECEIPT_KIND
 from m2kt.packet import read_statement, verify_statement
-from m2kt.pipeline._adapters import RECEIPT
+from m2kt.pipeline._adapters import CONFIG, RECEIPT
 from m2kt.probes import ProbeSpec, Prompt, Truth
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from m2kt.models import LoadedModel
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +78,7 @@ def with_adapter(loaded: LoadedModel, adapter: str | Path) -> LoadedModel:
         raise
     except Exception as error:  # safetensors, json, zlib and peft have error classes of their own
         raise CompatibilityError(
-            f"expected an intact adapter whose base is {loaded.name}, got {adapter} ({_first_line(error)}); name its "
+            f"expected an intact adapter whose base is {loaded.name}, got {adapter} ({first_line(error)}); name its "
             "base, or get its files again"
         ) from error
     if absent:
@@ -120,7 +120,3 @@ def _absent(model: PeftModel, weights: Path) -> list[str]:
 
 def _short(digest: object) -> str:
     return str(digest)[:19]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -34,8 +34,8 @@ from m2kt.packet import (
     sign_statement,
     verify_statement,
 )
+from m2kt.pipeline._adapters import CONFIG, adapter_digest, use_umask
 from m2kt.pipeline._adapters import RECEIPT as RECEIPT_FILE
-from m2kt.pipeline._adapters import adapter_digest, use_umask
 from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._report import Result
 from m2kt.pipeline._results import EvaluateResult
@@ -222,7 +222,7 @@ def verify(
     path = local_packet(file)
     policy = TrustPolicy.from_file(trust) if isinstance(trust, str | Path) else trust
     at = at if at is None or at.tzinfo else at.replace(tzinfo=UTC)
-    if (path / "adapter_config.json").is_file():
+    if (path / CONFIG).is_file():
         return verify_adapter(path, policy, packet=packet, student=student, at=at)
     if packet is not None or student is not None:
         raise SpecError(f"--packet and --student need an adapter, got {file}; leave them out")
@@ -275,7 +275,7 @@ def read_receipt(folder: Path, digest: str | None) -> tuple[Statement, Receipt]:
         receipt = Receipt.model_validate(statement.predicate)
     except ValueError as error:
         raise PacketError(f"{path} is no receipt: {explain(error)}; get it again from its signer") from error
-    kind = "adapter" if (folder / "adapter_config.json").is_file() else "model"
+    kind = "adapter" if (folder / CONFIG).is_file() else "model"
     committed = receipt.after.get("adapter")
     committed = None if committed is None else str(committed)
     _require_same(f"the {kind} {folder}", digest, committed, str(path))

@@ -78,7 +78,8 @@ def phrase_map(loaded: LoadedModel, config: CALConfig, spec: ProbeSpec) -> Phras
     """
     assert config.phrasings is not None
     put, columns = list(_phrased(spec)), _columns(spec)
-    other = [text for text in _other_sentences(spec) if text not in {text for text, _ in put}]
+    listed = {text for text, _ in put}
+    other = [text for text in _other_sentences(spec) if text not in listed]
     frame_NX, kept, n_tokens = _frames(loaded, config, [*(text for text, _ in put), *other])
     label_N = torch.tensor([columns[kind] for _, kind in put] + [-1] * len(other))[kept]
     mean_X, scale_X = frame_NX[label_N < 0].mean(0), frame_NX[label_N < 0].std(0)
@@ -128,8 +129,9 @@ def _other_lines() -> list[str]:
 
 def _values(spec: ProbeSpec) -> Iterator[list[str]]:
     """What stands in the groups of rehearsal prompts that have phrasings."""
+    phrasings = spec.phrased()
     for prompt in spec.sample("rehearsal", PROMPTS, seed=1):
-        yield from (values for phrasing in spec.phrased() if (values := spec.groups(prompt, phrasing)) is not None)
+        yield from (values for phrasing in phrasings if (values := spec.groups(prompt, phrasing)) is not None)
 
 
 def other_sentence(line: str, groups: Sequence[str]) -> str:

@@ -85,6 +85,7 @@ class CALModel(BaseTuner):
 
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         if not hasattr(model, "_m2kt_cal"):
+            # to mypy a module's attributes are tensors and modules
             model._m2kt_cal = Installation(len(blocks(model)), context_length(model))  # type: ignore[assignment]
             make_head_input_contiguous(model)  # the head is frozen now
 

@@ -5,8 +5,9 @@ Letters: N rows, C candidates, X of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from m2kt.packet import Pointer
 from m2kt.teacher.program._traces import Ints
 
 LEAST_FOUND = 0.04  # share of rows on which a candidate must find a unit
+Row = TypeVar("Row", bound=np.generic)
 Make = Callable[[], Pointer]
 """Writes the pointer; most candidates are never written."""
 
@@ -138,9 +140,17 @@ def distinct(
     chosen: NDArray[np.intp], cost_C: NDArray[np.float64], row_CN: NDArray[np.generic], most: int | None = None
 ) -> list[int]:
     """Indices by cost, of those with equal rows the cheapest alone; no more than ``most``."""
-    found: dict[bytes, int] = {}
-    for c in cheapest_first(chosen, cost_C):
-        found.setdefault(row_CN[c].tobytes(), c)
-        if len(found) == most:
-            break
-    return list(found.values())
+    return [c for c, _ in unlike(((c, row_CN[c]) for c in cheapest_first(chosen, cost_C)), most)]
+
+
+def unlike(rows: Iterable[tuple[int, NDArray[Row]]], most: int | None = None) -> Iterator[tuple[int, NDArray[Row]]]:
+    """Rows with their indices, without those equal to an earlier one; no more than ``most``, and none read behind."""
+    seen: set[bytes] = set()
+    for c, row_N in rows:
+        key = row_N.tobytes()
+        if key in seen:
+            continue
+        seen.add(key)
+        yield c, row_N
+        if len(seen) == most:
+            return

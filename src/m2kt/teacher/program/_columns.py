@@ -23,6 +23,7 @@ from m2kt.teacher.program._candidates import (
     Make,
     cheapest_first,
     distinct,
+    unlike,
 )
 from m2kt.teacher.program._kinds import Kinds, kinds_of
 from m2kt.teacher.program._traces import NONE, Ints, Search
@@ -96,23 +97,20 @@ class Columns:
         Args:
             symbols: of those alone that find symbols everywhere, and not the same one.
         """
+        read = ((c, name_N) for c, name_N in self._cheapest_units(stage, rows) if not symbols or self._varies(name_N))
+        found = list(unlike(read, most))
+        n = len(self._here) if rows is None else len(rows)
+        return [c for c, _ in found], np.array([name_N for _, name_N in found], dtype=np.int32).reshape(len(found), n)
+
+    def _cheapest_units(self, stage: int, rows: NDArray[np.intp] | None) -> Iterator[tuple[int, Ints]]:
+        """Candidates by cost with the units that they find, read as far as they are asked for."""
         order = np.argsort(self.costs(stage), kind="stable")
-        found: dict[bytes, tuple[int, Ints]] = {}
         for begin in range(0, len(order), CHUNK):
             part = order[begin : begin + CHUNK]
-            for c, name_N in zip(part.tolist(), self.units(part, rows), strict=True):
-                if symbols and not self._varied_symbols(name_N):
-                    continue
-                found.setdefault(name_N.tobytes(), (c, name_N))
-                if len(found) == most:
-                    break
-            if len(found) == most:
-                break
-        name_CN = np.array([name_N for _, name_N in found.values()], dtype=np.int32)
-        n = len(self._here) if rows is None else len(rows)
-        return [c for c, _ in found.values()], name_CN.reshape(len(found), n)
+            yield from zip(part.tolist(), self.units(part, rows), strict=True)
 
-    def _varied_symbols(self, name_N: Ints) -> bool:
+    def _varies(self, name_N: Ints) -> bool:
+        """Whether symbols stand everywhere, and not the same one."""
         low, high = int(name_N.min()), int(name_N.max())
         return 0 <= low < high < self.search.traces.n_symbols
 

@@ -263,8 +263,8 @@ class Induction:
         if _goes_back(decision):
             looked_N = self.looks.before()[index]
             if (looked_N == UNKNOWN).any():
-                ways = [leaf.source for leaf in leaves(decision) if isinstance(leaf, WriteCopy)]
-                looked_N = self.looks.along(ways[0], index, self.traces.copies(state.rows)) if ways else None
+                copied = [leaf.source for leaf in leaves(decision) if isinstance(leaf, WriteCopy)]
+                looked_N = self.looks.along(copied[0], index, self.traces.copies(state.rows)) if copied else None
             if looked_N is None:
                 return False
             state = self._state_rows(index, looked_N)
