@@ -80,8 +80,8 @@ def named(answer: Callable[[list[str]], str], sizes: tuple[int, ...] = (1, 2, 3)
 
 
 def lasts(names: list[str]) -> str:
-    """Each last letter, then all of them as one word. "ends" has letters of the names alone."""
-    return "".join(f" {name} ends {name[-1]};" for name in names) + f" so {''.join(name[-1] for name in names)}."
+    """Each last letter, then all of them as one word. "has" is made of letters of the names, and is no such word."""
+    return "".join(f" {name} has {name[-1]};" for name in names) + f" so {''.join(name[-1] for name in names)}."
 
 
 def test_words_that_are_strings_of_symbols_are_cut_into_them() -> None:
@@ -100,7 +100,7 @@ def test_structure_made_of_letters_that_are_symbols_stays_whole(granularity: Gra
     cutter = Cutter(probes, granularity)
     for sample in cutter.cut_all(answers):
         texts = [unit.text.strip() for unit in sample.units]
-        assert texts[0] == "ten" and texts.count("ends") == len(sample.prompt.text[:-1].split()) - 1
+        assert texts[0] == "ten" and texts.count("has") == len(sample.prompt.text[:-1].split()) - 1
 
 
 def test_a_student_cuts_questions_as_the_program_does() -> None:
