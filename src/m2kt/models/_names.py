@@ -21,6 +21,8 @@ from ._gguf import converted
 FETCHED_NAMES = {
     "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "gemma-3-270m": "google/gemma-3-270m",
+    "qwen2.5-coder-0.5b-instruct": "Qwen/Qwen2.5-Coder-0.5B-Instruct",
+    "qwen2.5-coder-1.5b-instruct": "Qwen/Qwen2.5-Coder-1.5B-Instruct",
 }
 """Models that ``m2kt models get`` downloads, with their Hub repositories."""
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
