@@ -8,6 +8,7 @@ import itertools
 import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from urllib.parse import urljoin
 
 import httpx2
 
@@ -78,9 +79,20 @@ def read_page(answer: httpx2.Response, status: int = 200) -> Page:
     page.feed(answer.text)
     page.close()
     assert page._open == []
+    _resolve(page, str(answer.url))
     _check_policy(answer, page)
     _check_accessibility(page)
     return page
+
+
+def _resolve(page: Page, url: str) -> None:
+    """Make addresses absolute paths. As written they are relative, so that links work below a sub-path."""
+    for element in page.elements:
+        for name in ADDRESSES:
+            address = element.attributes.get(name)
+            if address is not None and not address.startswith(("#", "data:")):
+                assert not address.startswith("/") and "//" not in address.split("?")[0], (element.tag, address)
+                element.attributes[name] = urljoin(url, address).removeprefix(urljoin(url, "/")[:-1])
 
 
 def _check_policy(answer: httpx2.Response, page: Page) -> None:

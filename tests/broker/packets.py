@@ -15,6 +15,8 @@ from m2kt.packet import RECEIPT, Packet, sign_statement
 from tests.packet.samples import sample_packet
 from tests.packet.trusting import key
 
+STATEMENT = {"Content-Type": "application/vnd.in-toto+json"}
+
 
 @dataclass
 class ApiClient:
@@ -25,6 +27,7 @@ class ApiClient:
 
     def __call__(self, method: str, path: str, role: str | None = "publisher", **request: Any) -> httpx2.Response:
         headers = {
+            **(STATEMENT if method == "POST" and "content" in request else {}),
             **({"Authorization": f"Bearer {self.keys[role]}"} if role else {}),
             **request.pop("headers", {}),
         }

@@ -22,7 +22,7 @@ import yaml
 from deploy.requirements import MODEL_LIBRARIES, requirements
 from m2kt.packet import Packet
 from tests.broker.html import read_page
-from tests.broker.packets import receipt, sample
+from tests.broker.packets import STATEMENT, receipt, sample
 from tests.broker.services import ROOT, Postgres, answers, free_port, m2kt, wait_until
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -82,7 +82,7 @@ def check_that_the_page_shows_the_verdict(url: str, key: str) -> None:
     packet_url = f"{url}/v1/packets/{packet.digest}"
     published = httpx2.put(packet_url, content=packet.content, headers=headers)
     assert published.status_code == 201, published.text
-    reported = httpx2.post(f"{packet_url}/verdicts", content=receipt(packet.digest), headers=headers)
+    reported = httpx2.post(f"{packet_url}/verdicts", content=receipt(packet.digest), headers=headers | STATEMENT)
     assert reported.status_code == 201, reported.text
     page = read_page(
         httpx2.get(f"{url}/packets/{packet.digest}", headers={**headers, "accept": "text/html"}, timeout=60)

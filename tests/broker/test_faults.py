@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from m2kt_broker import Broker, BrokerSettings
-from tests.broker.packets import SamplePacket, receipt, sample
+from tests.broker.packets import STATEMENT, SamplePacket, receipt, sample
 from tests.broker.services import Server, postgres, wait_until
 from tests.broker.test_reindex import rows_of
 
@@ -63,7 +63,7 @@ class Uploaders:
                     answer = client.put(path, content=_in_chunks(packet.content))
                     if answer.status_code in (200, 201):
                         self.acknowledged[packet.digest] = packet
-                        answer = client.post(f"{path}/verdicts", content=receipt(packet.digest))
+                        answer = client.post(f"{path}/verdicts", content=receipt(packet.digest), headers=STATEMENT)
                         if answer.status_code in (200, 201):
                             self.reported.add(packet.digest)
                     self.refused += [answer.status_code] * (answer.status_code >= 300)

@@ -143,8 +143,8 @@ def test_control_characters_in_texts(place: str, text: str, request: pytest.Fixt
         for query in ("skill", "teacher", "licence", "verdict", "label", "cursor"):
             assert api("GET", f"/v1/packets?{query}={encoded}").status_code in (200, 422)
         assert api("GET", f"/v1/search?q={encoded}").status_code in (200, 422)
-        body = json.dumps({"state": "yanked", "reason": text}).encode()
-        refused = api("PUT", f"/v1/packets/{packet.digest}/state", content=body)
+        body, kind = json.dumps({"state": "yanked", "reason": text}).encode(), {"Content-Type": "application/json"}
+        refused = api("PUT", f"/v1/packets/{packet.digest}/state", content=body, headers=kind)
         assert refused.status_code == 422 and refused.headers["content-type"] == "application/problem+json"
         if "\ud800" not in text:  # a surrogate cannot be signed
             statement = receipt(packet.digest, base_model={"name": text})

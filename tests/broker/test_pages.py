@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import numpy as np
 import pytest
@@ -301,7 +301,7 @@ def test_json_clients_are_redirected_to_the_api(library: ApiClient) -> None:
     led = {"/": "/v1/packets", f"/packets/{digest}": f"/v1/packets/{digest}/record"}
     for path, api in led.items():
         answer = library("GET", path, "reader", headers={"accept": "application/json"}, follow_redirects=False)
-        assert (answer.status_code, answer.headers["location"]) == (303, api)
+        assert (answer.status_code, urljoin(path, answer.headers["location"])) == (303, api)
         assert library("GET", api, "reader").headers["content-type"] == "application/json"
 
 

@@ -29,6 +29,7 @@ Answer = TypeVar("Answer")
 
 URL, KEY = "M2KT_BROKER_URL", "M2KT_API_KEY"
 PACKET_TYPE = "application/vnd.m2kt.packet.v1+zip"
+STATEMENT_TYPE = "application/vnd.in-toto+json"
 PIECE = 1 << 18
 ByteProgress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -103,7 +104,8 @@ class BrokerClient:
 
     def add_statement(self, digest: str, envelope: bytes) -> StateAnswer:
         """Posts a signed receipt, verdict or evaluation."""
-        return self._json(StateAnswer, "POST", f"/v1/packets/{digest}/verdicts", content=envelope)
+        headers = {"Content-Type": STATEMENT_TYPE}
+        return self._json(StateAnswer, "POST", f"/v1/packets/{digest}/verdicts", content=envelope, headers=headers)
 
     def fetch(self, digest: str, into: Path, progress: ByteProgress | None = None) -> None:
         """Downloads a packet to ``into``; an interrupted download is resumed, and a current file is kept.

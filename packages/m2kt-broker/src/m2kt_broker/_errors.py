@@ -68,6 +68,12 @@ class TooLarge(RequestError):
     status, title = 413, "Too large"
 
 
+class UnexpectedType(RequestError):
+    """The body's media type is another than the route takes."""
+
+    status, title = 415, "Unexpected media type"
+
+
 class Unprocessable(RequestError):
     """The request is well-formed but invalid."""
 

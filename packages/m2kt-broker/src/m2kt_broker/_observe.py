@@ -9,14 +9,17 @@ import time
 import uuid
 
 import structlog
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import Processor
 
 from ._errors import problem
+from ._limits import METHODS
 from ._metrics import Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CLIENT_LEFT = 499
+"""Status in logs and metrics of a request whose client left before it was complete; nobody receives it."""
 log = structlog.get_logger("m2kt_broker")
 
 
@@ -82,6 +85,8 @@ class ObservabilityMiddleware:
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
                 await self._app(scope, counting_receive, counting_send)
+            except ClientDisconnect:
+                status = status or CLIENT_LEFT
             except Exception:
                 log.exception("unexpected error", method=request.method, path=request.url.path)
                 if status:  # the response has begun, so the connection must be closed
@@ -94,13 +99,14 @@ class ObservabilityMiddleware:
 
     def _report(self, request: Request, status: int, seconds: float, received: int, sent: int) -> None:
         route = getattr(request.scope.get("route"), "path", "none")
-        self._metrics.requests.labels(request.method, route, str(status)).inc()
-        self._metrics.seconds.labels(request.method, route).observe(seconds)
+        method = request.method if request.method in METHODS else "other"
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        self._metrics.seconds.labels(method, route).observe(seconds)
         self._metrics.received.inc(received)
         self._metrics.sent.inc(sent)
         log.info(
             "request",
-            method=request.method,
+            method=method,
             path=request.url.path,
             route=route,
             status=status,

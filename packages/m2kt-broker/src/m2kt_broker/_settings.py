@@ -22,6 +22,11 @@ class BrokerSettings(BaseModel):
         default=8, ge=1, description="Maximum number of concurrent uploads; further ones get status 429."
     )
     upload_seconds: int = Field(default=600, ge=1, description="Maximum duration of an upload in seconds.")
+    body_seconds: float = Field(default=30, gt=0, description="Maximum duration of any other body in seconds.")
+    header_seconds: float = Field(default=20, gt=0, description="Maximum duration of a request's headers in seconds.")
+    write_seconds: float = Field(default=60, gt=0, description="Seconds after which an answer that nobody takes ends.")
+    max_connections: int = Field(default=1000, ge=1, description="Maximum number of connections; more get status 503.")
+    url: str | None = Field(default=None, description="Address by which clients reach the broker, shown on pages.")
     drain_seconds: int = Field(default=30, ge=0, description="Seconds that a shutdown waits for requests in progress.")
 
     @property

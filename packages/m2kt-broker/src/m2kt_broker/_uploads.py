@@ -19,6 +19,8 @@ from ._settings import BrokerSettings
 
 MAX_STATEMENT_BYTES = 4 << 20
 """A receipt has a few thousand bytes."""
+MAX_JSON_BYTES = 2 << 20
+"""A vector of the greatest width has 1.5 MB as JSON."""
 T = TypeVar("T")
 
 
@@ -66,7 +68,7 @@ class UploadLimiter:
         return await anyio.to_thread.run_sync(function, limiter=self._verifications)
 
 
-async def read_body(request: Request, limit: int = MAX_STATEMENT_BYTES) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
     """Read a small request body into memory. Raises TooLarge."""
     check_length(request, limit)
     body = bytearray()

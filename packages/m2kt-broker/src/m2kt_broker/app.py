@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from . import _errors, pages
 from ._access import BEARER
+from ._limits import LimitsMiddleware, protocol
 from ._metrics import Metrics
 from ._observe import ObservabilityMiddleware, configure_logs
 from ._service import Broker
@@ -41,6 +42,7 @@ def create_app(settings: BrokerSettings) -> FastAPI:
         redoc_url=None,
     )
     app.state.metrics = Metrics()
+    app.add_middleware(LimitsMiddleware)
     app.add_middleware(ObservabilityMiddleware, metrics=app.state.metrics)
     _errors.install(app)
     app.include_router(health_router)
@@ -60,6 +62,8 @@ def serve(settings: BrokerSettings, host: str, port: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        http=protocol(settings.header_seconds, settings.write_seconds),
+        limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     uvicorn.Server(config).run()

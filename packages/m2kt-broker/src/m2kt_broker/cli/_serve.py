@@ -21,6 +21,9 @@ def command(
     trust: Trust = None,
     public: Annotated[bool, typer.Option("--public", help="Allow reading without an API key.")] = False,
     max_upload: Annotated[int, typer.Option(min=1, help="Maximum size of an upload in MiB.")] = 256,
+    url: Annotated[
+        str | None, typer.Option(help="Address by which clients reach the broker, shown on pages.", metavar="URL")
+    ] = None,
     uploads: Annotated[int, typer.Option(min=1, help="Maximum number of concurrent uploads.")] = 8,
 ) -> None:
     """Run the Knowledge Broker: store, find and revoke packets over HTTP.
@@ -36,6 +39,7 @@ def command(
         trust=trust,
         public=public,
         max_upload=max_upload << 20,
+        url=url,
         max_uploads_at_once=uploads,
     )
     serve(settings, host, port)

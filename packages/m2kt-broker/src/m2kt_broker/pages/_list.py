@@ -64,7 +64,7 @@ class ListQuery(BaseModel):
         """Address of the list with changed fields; its first page, unless ``after`` is given."""
         fields = self.model_dump(exclude_defaults=True) | {"after": None} | changes
         query = urlencode({name: value for name, value in fields.items() if value is not None})
-        return f"/?{query}" if query else "/"
+        return f"?{query}" if query else "./"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from html import unescape
 from importlib import metadata, resources
 from typing import TYPE_CHECKING
 
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from m2kt.render import percent, shown, stylesheet
@@ -37,8 +38,7 @@ HEADERS = {
 }
 _EMPTY_STYLE = "<style></style>"
 _TAG = re.compile(r"<[a-zA-Z][^<>]*>")  # escaped text and attributes contain no < or >
-_STYLE = re.compile(r'\sstyle="([^"]*)"')
-_CLASS = re.compile(r'\sclass="')
+_ATTRIBUTE = re.compile(r'\s+([^\s=/>"]+)(?:="([^"]*)")?')
 _SAFE_STYLE = re.compile(r"[\w\s#%.,:;()'/*+-]*")
 
 
@@ -58,15 +58,21 @@ def _environment() -> Environment:
     environment.filters["display"] = shown
     environment.globals |= {
         "version": metadata.version("m2kt"),
-        "style_sheet": f"/assets/{style_sheet_name()}",
-        "logo": "/assets/mark.svg",
+        "style_sheet": f"assets/{style_sheet_name()}",
+        "logo": "assets/mark.svg",
     }
     return environment
 
 
-def render(template: str, status_code: int = 200, /, **context: object) -> HTMLResponse:
+def root_of(request: Request) -> str:
+    """Relative address of the list page: links stay right below a sub-path that a proxy adds or removes."""
+    depth = request.url.path.removeprefix(request.scope.get("root_path", "")).count("/") - 1
+    return "../" * depth or "./"
+
+
+def render(request: Request, template: str, status_code: int = 200, /, **context: object) -> HTMLResponse:
     """Render a template as a response. ``q`` of the context is the content of the search field."""
-    html = _environment().get_template(template).render({"q": "", **context})
+    html = _environment().get_template(template).render({"q": "", "root": root_of(request), **context})
     html, rules = extract_styles(html)
     html = html.replace(_EMPTY_STYLE, f"<style>{rules}</style>", 1)
     digest = base64.b64encode(hashlib.sha256(rules.encode()).digest()).decode()
@@ -86,21 +92,37 @@ def extract_styles(html: str) -> tuple[str, str]:
     classes: dict[str, str] = {}
 
     def replace(tag: re.Match[str]) -> str:
-        attribute = _STYLE.search(tag[0])
+        attributes = _attributes(tag[0])
+        attribute = attributes.get("style")
         if attribute is None:
             return tag[0]
-        style = unescape(attribute[1]).strip().rstrip(";")
+        style = unescape(attribute[2] or "").strip().rstrip(";")
         if _SAFE_STYLE.fullmatch(style) is None:
             raise ValueError(f"expected a style of letters, digits and plain punctuation, got {style[:80]!r}")
         name = classes.setdefault(style, f"i{len(classes)}")
-        rest = tag[0].replace(attribute[0], "", 1)
-        if _CLASS.search(rest):
-            return _CLASS.sub(rf"\g<0>{name} ", rest, count=1)
-        return re.sub(r"(/?>)$", rf' class="{name}"\1', rest)
+        named = attributes.get("class")
+        if named is None:
+            return f'{tag[0][: attribute.start()]} class="{name}"{tag[0][attribute.end() :]}'
+        edits = {attribute: "", named: f' class="{name} {named[2] or ""}"'}
+        text = tag[0]
+        for match in sorted(edits, key=lambda match: -match.start()):
+            text = text[: match.start()] + edits[match] + text[match.end() :]
+        return text
 
     html = _TAG.sub(replace, html)
     # three times the class, so that the rule outranks the style sheet as an inline style would
     return html, "".join(f".{name}.{name}.{name}{{{style}}}" for style, name in classes.items())
+
+
+def _attributes(tag: str) -> dict[str, re.Match[str]]:
+    """The attributes of a tag by name, read from its beginning: what stands within a value is no attribute."""
+    start = re.match(r"<[a-zA-Z][^\s/>]*", tag)
+    found: dict[str, re.Match[str]] = {}
+    at = start.end() if start else 0
+    while (match := _ATTRIBUTE.match(tag, at)) is not None:
+        found.setdefault(match[1].lower(), match)
+        at = match.end()
+    return found
 
 
 @cache

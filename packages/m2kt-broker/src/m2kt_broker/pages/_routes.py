@@ -16,7 +16,7 @@ from .._service import Broker
 from ._detail import PacketContext, packet_context, statement_context
 from ._drawings import DrawingCache, DrawnSection
 from ._list import ListQuery, list_context
-from ._render import asset, render, style_sheet, style_sheet_name
+from ._render import asset, render, root_of, style_sheet, style_sheet_name
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 CHALLENGE = 'Basic realm="M2KT broker", charset="UTF-8"'
@@ -37,11 +37,11 @@ def list_page(
     owners: KeyOwners,
     _: Reader,
 ) -> Response:
-    if (redirect := _redirect_to_api(request, "/v1/packets")) is not None:
+    if (redirect := _redirect_to_api(request, "v1/packets")) is not None:
         return redirect
     with broker.database.read() as session:
         context = list_context(session, query, owners)
-    return render("list.html.j2", **vars(context))
+    return render(request, "list.html.j2", **vars(context))
 
 
 @router.head("/packets/{digest}")
@@ -49,7 +49,7 @@ def list_page(
 async def packet_page(
     request: Request, digest: DigestPath, broker: BrokerDependency, owners: KeyOwners, _: Reader
 ) -> Response:
-    if (redirect := _redirect_to_api(request, f"/v1/packets/{digest}/record")) is not None:
+    if (redirect := _redirect_to_api(request, f"v1/packets/{digest}/record")) is not None:
         return redirect
     context = await run_in_threadpool(_packet_context, broker, digest, owners)
     drawings: DrawingCache = request.app.state.drawings
@@ -58,10 +58,11 @@ async def packet_page(
         sections = await drawings.get(broker, context.packet.etag)
     return await run_in_threadpool(
         render,
+        request,
         "packet.html.j2",
         sections=[] if isinstance(sections, str) else sections,
         drawing_error=sections if isinstance(sections, str) else None,
-        broker_url=str(request.base_url).rstrip("/"),
+        broker_url=(broker.settings.url or str(request.base_url)).rstrip("/"),
         **vars(context),
     )
 
@@ -80,11 +81,11 @@ def statement_page(
     owners: KeyOwners,
     _: Reader,
 ) -> Response:
-    if (redirect := _redirect_to_api(request, f"/v1/statements/{statement}")) is not None:
+    if (redirect := _redirect_to_api(request, f"v1/statements/{statement}")) is not None:
         return redirect
     with broker.database.read() as session:
         context = statement_context(session, broker.statement_row(session, statement), owners)
-    return render("statement.html.j2", **vars(context))
+    return render(request, "statement.html.j2", **vars(context))
 
 
 @router.head("/assets/{name}")
@@ -101,7 +102,7 @@ def _redirect_to_api(request: Request, path: str) -> Response | None:
     """Redirect a client that accepts JSON and no HTML."""
     accept = request.headers.get("accept", "")
     if "json" in accept and "text/html" not in accept:
-        return RedirectResponse(path, 303, {"Vary": "Accept"})
+        return RedirectResponse(root_of(request) + path, 303, {"Vary": "Accept"})
     return None
 
 
@@ -119,6 +120,7 @@ def _with_page(handler: Handler) -> Handler:
         problem = json.loads(bytes(response.body))
         title = TITLES.get(response.status_code, problem["title"])
         page = render(
+            request,
             "problem.html.j2",
             response.status_code,
             status=response.status_code,

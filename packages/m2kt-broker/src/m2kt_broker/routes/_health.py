@@ -20,17 +20,20 @@ class Health(View):
     status: Literal["ok"] = "ok"
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Check that the process responds")
 def alive() -> Health:
     return Health()
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Check that database and store respond, and update a stale catalogue")
 def ready(broker: BrokerDependency) -> Health:
     broker.check()
     return Health()
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 def prometheus_metrics(request: Request, broker: BrokerDependency) -> Response:
     metrics: Metrics = request.app.state.metrics

@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from .._access import BrokerDependency, DigestPath, KeyOwners, Publisher, Reader
+from .._bodies import PublisherBody, described
 from .._errors import Gone, Unprocessable
 from .._ranges import etag_of, not_modified, requested_range
 from .._records import PlainText, State
 from .._service import Broker, Caller
-from .._uploads import UploadLimiter
+from .._uploads import MAX_JSON_BYTES, UploadLimiter
 from .._views import PacketList, PacketView, StatementView, View, packet_view, packet_views, statement_view
 from ..catalogue import Filters, PacketRow, find_packets
 
@@ -66,6 +67,7 @@ class ListQuery(BaseModel):
         return Filters(**self.model_dump(exclude={"limit", "cursor"}))
 
 
+@router.head("", include_in_schema=False)
 @router.get("", summary="List packets, newest first")
 def list_packets(
     query: Annotated[ListQuery, Query()], broker: BrokerDependency, owners: KeyOwners, _: Reader
@@ -99,7 +101,7 @@ def _publish(broker: Broker, digest: str, file: Path, caller: Caller, owners: Ma
     row, is_new = broker.publish(digest, file, caller)
     with broker.database.read() as session:
         view = packet_view(session, session.get_one(PacketRow, row.digest), owners)
-    headers = {"ETag": etag_of(row.blob), "Location": f"/v1/packets/{digest}"}
+    headers = {"ETag": etag_of(row.blob), "Location": digest}
     return JSONResponse(view.model_dump(mode="json"), 201 if is_new else 200, headers)
 
 
@@ -143,6 +145,7 @@ def download(digest: DigestPath, request: Request, broker: BrokerDependency, cal
     return StreamingResponse(broker.store.read("packets", row.blob, start, end), status, headers, MEDIA_TYPE)
 
 
+@router.head("/{digest}/record", include_in_schema=False)
 @router.get("/{digest}/record", summary="Everything about a packet except its tensors; also if it is revoked")
 def record(digest: DigestPath, broker: BrokerDependency, owners: KeyOwners, _: Reader) -> PacketRecord:
     with broker.database.read() as session:
@@ -155,9 +158,17 @@ def record(digest: DigestPath, broker: BrokerDependency, owners: KeyOwners, _: R
         )
 
 
-@router.put("/{digest}/state", summary="Yank a packet, list it again, or revoke it permanently")
+@router.put(
+    "/{digest}/state",
+    summary="Yank a packet, list it again, or revoke it permanently",
+    openapi_extra=described(NewState),
+)
 def set_state(
-    digest: DigestPath, new: NewState, broker: BrokerDependency, owners: KeyOwners, caller: Publisher
+    digest: DigestPath,
+    new: Annotated[NewState, Depends(PublisherBody(NewState, MAX_JSON_BYTES))],
+    broker: BrokerDependency,
+    owners: KeyOwners,
+    caller: Publisher,
 ) -> PacketView:
     broker.set_state(digest, new.state, new.reason, caller)
     with broker.database.read() as session:

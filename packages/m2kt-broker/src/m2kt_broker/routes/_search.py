@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 
 from .._access import SHA256, BrokerDependency, KeyOwners, Reader
+from .._bodies import ReaderBody, described
 from .._errors import NotFound
 from .._records import PlainText
+from .._uploads import MAX_JSON_BYTES
 from .._views import PacketView, StatementView, View, packet_views, statement_view
 from ..catalogue import (
     Filters,
@@ -88,6 +90,7 @@ class Lineage(View):
     lines: list[LineageLine]
 
 
+@router.head("", include_in_schema=False)
 @router.get("", summary="Find packets by part of the name of a symbol, rule, skill or teacher")
 def find_by_text(
     q: Annotated[PlainText, Query(min_length=1, max_length=200, description="The text; case does not matter.")],
@@ -107,8 +110,14 @@ def find_by_text(
         )
 
 
-@router.post("/vectors", summary="Find the concepts nearest to a vector in one teacher's space")
-def find_by_vector(query: VectorQuery, broker: BrokerDependency, _: Reader) -> NearList:
+@router.post(
+    "/vectors",
+    summary="Find the concepts nearest to a vector in one teacher's space",
+    openapi_extra=described(VectorQuery),
+)
+def find_by_vector(
+    query: Annotated[VectorQuery, Depends(ReaderBody(VectorQuery, MAX_JSON_BYTES))], broker: BrokerDependency, _: Reader
+) -> NearList:
     vector_D = np.asarray(query.vector, dtype=np.float32)
     with broker.database.read() as session:
         concepts = nearest_concepts(session, query.space, vector_D, query.limit)
@@ -120,6 +129,7 @@ def find_by_vector(query: VectorQuery, broker: BrokerDependency, _: Reader) -> N
     return NearList(near=[NearConceptView(**vars(concept)) for concept in concepts])
 
 
+@lineage_router.head("/{digest}", include_in_schema=False)
 @lineage_router.get("/{digest}", summary="Find packets by the digest of a teacher, a packet or an adapter")
 def lineage(
     digest: Annotated[str, Path(pattern=SHA256, description="Digest of a teacher, a packet or an adapter.")],

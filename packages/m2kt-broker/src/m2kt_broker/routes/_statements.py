@@ -9,7 +9,8 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from .._access import SHA256, BrokerDependency, DigestPath, KeyOwners, Publisher, Reader
-from .._uploads import read_body
+from .._bodies import JSON, read_within, require_type
+from .._uploads import MAX_STATEMENT_BYTES
 from .._views import StatementView, View, statement_view
 
 MEDIA_TYPE = "application/vnd.in-toto+json"
@@ -40,12 +41,14 @@ class StatementList(View):
 async def add_statement(
     digest: DigestPath, request: Request, response: Response, broker: BrokerDependency, caller: Publisher
 ) -> StatementDigest:
-    envelope = await read_body(request)
+    require_type(request, MEDIA_TYPE, JSON)
+    envelope = await read_within(request, MAX_STATEMENT_BYTES, broker.settings.body_seconds)
     statement, is_new = await run_in_threadpool(broker.add_statement, digest, envelope, caller)
     response.status_code = 201 if is_new else 200
     return StatementDigest(statement=statement)
 
 
+@router.head("/v1/packets/{digest}/verdicts", include_in_schema=False)
 @router.get("/v1/packets/{digest}/verdicts", summary="List the statements about a packet")
 def list_statements(digest: DigestPath, broker: BrokerDependency, owners: KeyOwners, _: Reader) -> StatementList:
     with broker.database.read() as session:
@@ -53,6 +56,7 @@ def list_statements(digest: DigestPath, broker: BrokerDependency, owners: KeyOwn
         return StatementList(statements=[statement_view(s, owners) for s in row.statements])
 
 
+@router.head("/v1/statements/{statement}", include_in_schema=False)
 @router.get(
     "/v1/statements/{statement}",
     summary="Download the signed envelope of a statement",
