@@ -35,6 +35,15 @@ def explain(error: Exception) -> str:
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
+def printable(text: str, limit: int | None = None) -> str:
+    """Text of somebody else for a terminal or a log: what does not print is escaped, and what exceeds ``limit`` is cut.
+
+    Control characters drive terminals, and bidirectional ones show a text in another order than it has.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return line if limit is None or len(line) <= limit else line[: limit - 3].rstrip() + "..."
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its class where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from m2kt._libraries import quieten
-from m2kt.errors import M2KTError
+from m2kt.errors import M2KTError, printable
 
 if TYPE_CHECKING:
     from m2kt.pipeline import Result
@@ -75,14 +75,14 @@ def stderr() -> Console:
 
 
 def say(*lines: str) -> None:
-    """Lines on stdout, as they are."""
+    """Lines on stdout; what does not print is escaped, line breaks stay."""
     for line in lines:
-        stdout().print(line, markup=False, highlight=False, soft_wrap=True)
+        stdout().print("\n".join(map(printable, line.split("\n"))), markup=False, highlight=False, soft_wrap=True)
 
 
 def note(line: str) -> None:
     """A line on stderr."""
-    stderr().print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+    stderr().print(printable(line), style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def show(result: Result, json_: bool, style: str = "bold") -> None:
@@ -93,7 +93,7 @@ def show(result: Result, json_: bool, style: str = "bold") -> None:
     stdout().print(Text(result.headline(), style=style), soft_wrap=True)
     table = Table(show_header=False)
     for name, value in result.table().items():
-        table.add_row(name, Text(value, overflow="fold"))
+        table.add_row(name, Text("\n".join(map(printable, value.split("\n"))), overflow="fold"))
     if table.row_count:
         stdout().print(table)
     say(*result.remarks())
@@ -110,7 +110,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except M2KTError as error:
             message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-            stderr().print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+            stderr().print(f"error: {printable(message)}", style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(error.exit_code) from None
 
     return run

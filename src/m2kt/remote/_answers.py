@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict, final
+from typing import Literal, final
 
 from pydantic import JsonValue
+from typing_extensions import TypedDict  # pydantic needs it below Python 3.12
 
 
 class SignerAnswer(TypedDict):

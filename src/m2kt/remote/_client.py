@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import httpx2
 from filelock import FileLock
 
-from m2kt.errors import BrokerError, SpecError, StorageError, explain
+from m2kt.errors import BrokerError, SpecError, StorageError, explain, printable
 
 from ._answers import (
     LineageAnswer,
@@ -24,6 +25,7 @@ from ._answers import (
     StateAnswer,
 )
 from ._http import check, patiently
+from ._replies import MAX_PACKET, Bounded, exact_etag, expect_packet, named_digest, parse_answer, read_bounded
 
 Answer = TypeVar("Answer")
 
@@ -44,13 +46,13 @@ class BrokerClient:
     """
 
     def __init__(self, url: str | None = None, key: str | None = None) -> None:
-        url = url or os.environ.get(URL)
-        if not url:
+        address = broker_url(url)
+        if address is None:
             raise SpecError(f"expected a broker's address in {URL}, got none; set it, such as http://127.0.0.1:8765")
-        key = key or os.environ.get(KEY)
+        key = _api_key(key or os.environ.get(KEY))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = httpx2.Timeout(60.0, connect=5.0)
-        self.url = url.rstrip("/")
+        self.url = address
         self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout)
 
     def __enter__(self) -> BrokerClient:
@@ -123,41 +125,52 @@ class BrokerClient:
 
     def _fetch(self, digest: str, into: Path, progress: ByteProgress | None) -> None:
         part = into.with_name(f"{into.name}.part")
-        current = f'"{digest_of(into)}"' if into.is_file() else None
-        etag = patiently(f"fetching {digest}", lambda: self._fetch_rest(digest, part, current, progress))
-        if etag == current:
+        current = digest_of(into) if into.is_file() else None
+        named = patiently(f"fetching {digest}", lambda: self._fetch_rest(digest, part, current, progress))
+        if not part.is_file():  # the broker says that the file is current
             return
-        part.with_name(f"{part.name}.etag").unlink()
+        _etag_file(part).unlink(missing_ok=True)
         received = digest_of(part)
-        if etag != f'"{received}"':
+        if named is not None and named != received:
             part.unlink()
-            raise BrokerError(f"expected {etag} for {digest}, got {received}: damaged in transfer; try again")
+            raise BrokerError(f"expected {named} for {digest}, got {received}: damaged in transfer; try again")
         part.replace(into)
 
-    def _fetch_rest(self, digest: str, part: Path, current: str | None, progress: ByteProgress | None) -> str:
-        """Resumes a partial file whose bytes have the ETag in the file beside it; returns the ETag."""
-        etag_file = part.with_name(f"{part.name}.etag")
+    def _fetch_rest(self, digest: str, part: Path, current: str | None, progress: ByteProgress | None) -> str | None:
+        """Resumes a partial file whose bytes have the ETag in the file beside it.
+
+        Returns the digest that the broker names, if any; the packet has a digest of its own. No partial file is left
+        where the current one is still right.
+        """
+        etag_file = _etag_file(part)
         done = part.stat().st_size if part.is_file() and etag_file.is_file() else 0
         headers = {"Range": f"bytes={done}-", "If-Range": etag_file.read_text()} if done else {}
+        headers["Accept-Encoding"] = "identity"
         if current is not None:
-            headers["If-None-Match"] = current
+            headers["If-None-Match"] = f'"{current}"'
         with self._http.stream("GET", f"/v1/packets/{digest}", headers=headers) as response:
-            if response.status_code == 416:  # the partial file is complete
-                return etag_file.read_text()
+            if done and response.status_code == 416:  # the partial file is complete
+                return etag_file.read_text().strip('"')
             check(response)
-            if response.status_code == 304 and current is not None:
+            named = named_digest(response)
+            if current is not None and (response.status_code == 304 or named == current):
+                part.unlink(missing_ok=True)
+                etag_file.unlink(missing_ok=True)
                 return current
-            etag = response.headers["etag"]
-            etag_file.write_text(etag)
+            expect_packet(response)
+            etag_file.unlink(missing_ok=True)
+            if (etag := exact_etag(response)) is not None:
+                etag_file.write_text(etag)
             done = done if response.status_code == 206 else 0
-            total = done + int(response.headers["content-length"])
+            length = response.headers.get("content-length", "")
+            total = done + int(length) if re.fullmatch(r"[0-9]{1,15}", length) else 0
+            bounded = Bounded(response, MAX_PACKET, done)
             with open(part, "ab" if done else "wb") as file:
                 for piece in response.iter_bytes():
-                    file.write(piece)
-                    done += len(piece)
+                    file.write(bounded.take(piece))
                     if progress is not None:
-                        progress(done, total)
-            return str(etag)
+                        progress(bounded.done, max(total, bounded.done))
+            return named
 
     def _json(
         self,
@@ -170,14 +183,44 @@ class BrokerClient:
         params: Mapping[str, str | int] | None = None,
         json: Mapping[str, object] | None = None,
     ) -> Answer:
-        """The answer, whose type is the broker's word: it is not validated."""
+        """The answer, validated."""
 
         def once() -> Answer:
             body = content() if callable(content) else content
-            response = self._http.request(method, path, content=body, headers=headers, params=params, json=json)
-            return cast(Answer, check(response).json())
+            with self._http.stream(method, path, content=body, headers=headers, params=params, json=json) as response:
+                return parse_answer(answer, read_bounded(check(response)), response)
 
         return patiently(f"{method} {self.url}{path}", once)
+
+
+def broker_url(url: str | None = None) -> str | None:
+    """A broker's address, by default that of ``M2KT_BROKER_URL``; None without one. Raises SpecError."""
+    given = (url or os.environ.get(URL) or "").strip()
+    if not given:
+        return None
+    try:
+        parsed = httpx2.URL(given)
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise SpecError(f"expected a broker's address such as http://127.0.0.1:8765, got {given[:100]!r}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query or parsed.fragment:
+        shown = printable(re.sub(r"//[^/@]*@", "//...@", given), 100)
+        raise SpecError(
+            f"expected a broker's address such as http://127.0.0.1:8765, got {shown!r}; "
+            f"begin it with http:// or https://, and put the key into {KEY}"
+        )
+    return given.rstrip("/")
+
+
+def _api_key(key: str | None) -> str | None:
+    """The key without outer white space. No error shows any of it: errors are logged and sent to others."""
+    key = None if key is None else key.strip()
+    if key and not re.fullmatch(r"[!-~]{1,500}", key):
+        raise SpecError(f"expected an API key of printable ASCII characters without spaces in {KEY}, got other ones")
+    return key or None
+
+
+def _etag_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.etag")
 
 
 def digest_of(path: Path) -> str:

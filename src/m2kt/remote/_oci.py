@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2kt._plugins import missing
-from m2kt.errors import BrokerError, SpecError, explain
+from m2kt.errors import BrokerError, SpecError, explain, printable
 
 if TYPE_CHECKING:
     import requests
@@ -50,6 +51,8 @@ class Layer:
     digest: str
     size: int
     media_type: str
+    manifest: bytes
+    """The manifest that names it."""
 
 
 class Repository:
@@ -107,16 +110,7 @@ class Repository:
             if answer.status_code == 404:
                 return None
             _expect(answer, (200,))
-            if separator == "@" and _sha256(answer.content) != reference:
-                raise BrokerError(
-                    f"expected {self.name}@{reference}, got a manifest with another digest; do not use this registry"
-                )
-            layers = answer.json().get("layers", [])
-            if len(layers) != 1:
-                raise BrokerError(
-                    f"expected one file in {self.name}{separator}{reference}, got {len(layers)}; name a packet"
-                )
-            return Layer(str(layers[0]["digest"]), int(layers[0]["size"]), str(layers[0]["mediaType"]))
+            return manifest_layer(answer.content, reference, f"{self.name}{separator}{reference}")
 
     def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Bytes of a file from ``start`` to before ``end``."""
@@ -163,6 +157,27 @@ class Repository:
             registry.session.request = functools.partial(registry.session.request, timeout=SECONDS)
             registry.auth.load_configs(registry.get_container(self.name))
         return self._threads.registry
+
+
+def manifest_layer(manifest: bytes, reference: str, where: str) -> Layer:
+    """The one file that a manifest names.
+
+    Raises:
+        BrokerError: it has another digest than ``reference`` pins, or is no manifest of one file.
+    """
+    if reference.startswith("sha256:") and _sha256(manifest) != reference:
+        raise BrokerError(f"expected {where}, got a manifest with another digest; do not use this registry")
+    try:
+        (layer,) = json.loads(manifest)["layers"]
+        digest, size, kind = str(layer["digest"]), int(layer["size"]), str(layer["mediaType"])
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest) or size < 0:
+            raise ValueError(f"the digest {digest!r}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = printable(explain(error), 100)
+        raise BrokerError(
+            f"expected a manifest of one file at {where}, got another ({reason}); name a packet"
+        ) from error
+    return Layer(digest, size, kind, manifest)
 
 
 def split(reference: str) -> tuple[str, str, str | None]:

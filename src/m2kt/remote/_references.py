@@ -14,7 +14,8 @@ from m2kt.packet import Packet
 from ._bucket import Bucket
 from ._cache import OFFLINE, cached, offline, refuse_remembered, remember_revoked
 from ._client import URL, BrokerClient, ByteProgress, digest_of
-from ._oci import PACKET_ARTEFACT, Repository, split
+from ._oci import PACKET_ARTEFACT, Repository, manifest_layer, split
+from ._replies import MAX_PACKET
 
 _REFERENCE = re.compile(r"([a-z0-9]+)://(.+)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -84,7 +85,7 @@ def _from_broker(digest: str, progress: ByteProgress) -> Path:
     refuse_remembered(digest)
     path = cached("m2kt", digest)
     if offline():
-        return _kept(path, f"m2kt://{digest}")
+        return _same(_kept(path, f"m2kt://{digest}"), digest)
     with BrokerClient() as broker:
         try:
             broker.fetch(digest, path, progress)
@@ -95,11 +96,7 @@ def _from_broker(digest: str, progress: ByteProgress) -> Path:
             if path.is_file() and error.status is None:
                 raise BrokerError(f"{error}; {OFFLINE}=1 uses the cached copy") from error
             raise
-    received = _checked(path).digest
-    if received != digest:
-        path.unlink()
-        raise PacketError(f"expected the packet {digest}, got {received}; do not use this broker")
-    return path
+    return _same(path, digest, "; do not use this broker")
 
 
 def _from_registry(name: str, progress: ByteProgress) -> Path:
@@ -107,8 +104,13 @@ def _from_registry(name: str, progress: ByteProgress) -> Path:
     if reference is None:
         raise SpecError(f"expected oci://{name}:TAG or oci://{name}@sha256:..., got oci://{name}; add a tag or digest")
     path = cached("oci", name)
+    manifest = path.with_suffix(".manifest")
     if offline():
-        return _kept(path, f"oci://{name}")
+        _kept(path, f"oci://{name}")
+        named = manifest_layer(_bytes(manifest), reference, f"oci://{name}").digest
+        if (kept := digest_of(path)) != named:
+            raise PacketError(f"expected the cached copy {named} of oci://{name}, got {kept}; delete {path}")
+        return path
     repository = Repository(name)
     layer = repository.layer(reference)
     if layer is None:
@@ -118,12 +120,14 @@ def _from_registry(name: str, progress: ByteProgress) -> Path:
             f"expected a packet ({PACKET_ARTEFACT.media_type}) at oci://{name}, got {layer.media_type}; name another"
         )
     if path.is_file() and digest_of(path) == layer.digest:
+        _write(manifest, iter([layer.manifest]), len(layer.manifest), lambda done, size: None)
         return path
-    _write(path, repository.read(layer.digest), layer.size, progress)
+    _write(path, repository.read(layer.digest), min(layer.size, MAX_PACKET), progress)
     if (received := digest_of(path)) != layer.digest:
         path.unlink()
         raise PacketError(f"expected {layer.digest} at oci://{name}, got {received}: damaged in transfer; try again")
     _checked(path)
+    _write(manifest, iter([layer.manifest]), len(layer.manifest), progress)
     return path
 
 
@@ -172,6 +176,19 @@ def _kept(path: Path, reference: str) -> Path:
     return path
 
 
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _same(path: Path, digest: str, advice: str = "; fetch it again") -> Path:
+    """The path, if the packet there has this digest; else it is removed. Raises PacketError."""
+    received = _checked(path).digest
+    if received != digest:
+        path.unlink()
+        raise PacketError(f"expected the packet {digest}, got {received}{advice}")
+    return path
+
+
 def _checked(path: Path) -> Packet:
     try:
         return Packet.load(path)
@@ -189,8 +206,10 @@ def _write(path: Path, pieces: Iterator[bytes], size: int, progress: ByteProgres
             try:
                 done = 0
                 for piece in pieces:
-                    file.write(piece)
                     done += len(piece)
+                    if done > size:
+                        raise BrokerError(f"expected {size:,} bytes for {path.name}, got more; do not use this source")
+                    file.write(piece)
                     progress(done, size)
                 file.close()
                 aside.replace(path)
