@@ -192,6 +192,7 @@ for name, tries, refusal, change in (
     ("spec-several-ends", "several stops, of which no program says which", "the spec stops at", replaced(SPEC, b"stop: ", b"stop:\n- null\n- ")),
     ("spec-surrounding", "a surrounding without the question", "with {prompt} once", _spec(b"surroundings: ['Say yes.']\n")),
     ("spec-phrasing", "a phrasing with other holes than any prompt", "holes of a template", _spec(b"phrasings: ['Is {x} one of {x}, {x} and {x}?']\n")),
+    ("spec-examples", "answers as text beside the rules", "the spec shows examples", _spec(b"examples: [{question: 'a b:', answer: ' a b c > c.'}]\n")),
     ("spec-chat-template", "a template that readers would run", "names a chat template", _spec(b"chat: {template: '{{ messages }}'}\n")),
     ("answer-nested", "an expression that takes 2^n steps", "allowed kind", _answer("(a+)+$")),
     ("answer-alternatives", "the same by alternatives", "allowed kind", _answer("(a|aa)+$")),

@@ -65,7 +65,7 @@ def ledger_of(packet: Packet, trained: Trained) -> Ledger:
     """The ledger of a transfer. Nothing but the packet reached the student side."""
     training = trained.ledger
     return Ledger(
-        labelled_examples=0,
+        labelled_examples=packet.manifest.ledger.labelled_examples,
         teacher_passes=packet.manifest.ledger.teacher_passes,
         teacher_tokens=packet.manifest.ledger.teacher_tokens_in_traces,
         concepts=packet.n_concepts,

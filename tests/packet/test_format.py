@@ -895,7 +895,7 @@ def test_F60_units() -> None:
 
 
 def test_F61_messages(refused: Refused) -> None:
-    refused("spec-chat-template")
+    refused("spec-chat-template", "spec-examples")
     spec = Packet.load(GOOD).spec
     assert "chat" not in spec.to_yaml() and "facts" not in spec.to_yaml()
     asked = spec.model_copy(update={"chat": Chat(system="Be short.", template="{{ messages }}")})

@@ -14,6 +14,7 @@ from m2kt.models import (
     encode_prompt,
     encode_units,
     generate_greedy,
+    show,
     special_prefix,
 )
 from m2kt.probes import ProbeSpec, Prompt
@@ -64,11 +65,14 @@ def student_ends(loaded: LoadedModel, spec: ProbeSpec) -> Ends:
 def answer_chat(loaded: LoadedModel, spec: ProbeSpec) -> ChatFormat | None:
     """How a spec's prompts are put to this model: in its own chat template, or in the spec's where no adapter is on.
 
-    None: as plain text.
+    None: as plain text. A model without an adapter is shown the spec's examples; an adapter has been given the skill.
     """
-    if spec.chat is not None and spec.chat.jinja is not None and cal_config(loaded.model) is None:
-        return ChatFormat(spec.chat.system, spec.chat.jinja)
-    return student_chat(loaded.tokenizer, spec)
+    chat = student_chat(loaded.tokenizer, spec)
+    if cal_config(loaded.model) is not None:
+        return chat
+    if spec.chat is not None and spec.chat.jinja is not None:
+        chat = ChatFormat(spec.chat.system, spec.chat.jinja)
+    return show(loaded.tokenizer, chat, spec.shown, answer_ends(loaded, spec.stops))
 
 
 def ask(

@@ -19,6 +19,7 @@ from ._digest import digest_of_model as digest_of_model
 from ._digest import digest_of_tokenizer as digest_of_tokenizer
 from ._ends import Ends as Ends
 from ._ends import answer_ends as answer_ends
+from ._examples import show as show
 from ._fetch import Fetched as Fetched
 from ._fetch import fetch as fetch
 from ._fetch import list_models as list_models

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from m2kt.errors import ModelError
 
-from ._text import Encoded, encode_behind, encode_units, natural_ids, plain_prompt, token_spans
+from ._text import Encoded, encode_behind, encode_units, natural_ids, plain_prompt, special_prefix, token_spans
 
 _MARK = "\ue0f1\ue0f2"  # a message that no template holds
 
@@ -28,6 +28,10 @@ class ChatFormat:
     """The system message before it."""
     template: str | None = None
     """A Jinja template; None: the tokenizer's own."""
+    turns: tuple[tuple[str, str], ...] = ()
+    """Questions with answers that stand before the message: earlier turns."""
+    plain: bool = False
+    """No roles at all: turns are lines of plain text, each as it stands, and the message follows them."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,11 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, message: str) -
                 f"expected a chat template that keeps the message {message!r}, got {text!r}; write another template "
                 "into chat: of the spec"
             )
+    prefix = special_prefix(tokenizer) if chat.plain else []  # templates write theirs
     ids = natural_ids(tokenizer, text)
     start = len(before.encode()) - len(message[:lead].encode())
-    return Rendering(text, ids, token_spans(tokenizer, ids, text), start)
+    spans = [*([(0, 0)] * len(prefix)), *token_spans(tokenizer, ids, text)]
+    return Rendering(text, [*prefix, *ids], spans, start)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str, chat: ChatFormat | None = None) -> list[int]:
@@ -81,12 +87,7 @@ def conversation_ids(
     Args:
         turns: messages of the user, each with the assistant's.
     """
-    messages = [
-        {"role": role, "content": content}
-        for turn in turns
-        for role, content in zip(("user", "assistant"), turn, strict=True)
-    ]
-    messages.append({"role": "user", "content": message})
+    messages = _as_messages(turns, message)
     try:
         text = str(
             tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
@@ -115,6 +116,11 @@ def encode_chat(
     return Encoded([*rendering.ids, *answer.ids], [*units, *(n_prompt + unit for unit in answer.unit_of_token)])
 
 
+def _as_messages(turns: Sequence[tuple[str, str]], message: str) -> list[dict[str, str]]:
+    roles = [(role, text) for turn in turns for role, text in zip(("user", "assistant"), turn, strict=True)]
+    return [{"role": role, "content": text} for role, text in [*roles, ("user", message)]]
+
+
 def _frame(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) -> tuple[str, str]:
     """What stands before and behind a message."""
     before, mark, after = _apply(tokenizer, chat, _MARK).partition(_MARK)
@@ -127,13 +133,15 @@ def _frame(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) -> tuple[str, s
 
 
 def _apply(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, message: str) -> str:
+    if chat.plain:
+        return "".join(question + answer for question, answer in chat.turns) + message
     if chat.template is None and not has_template(tokenizer):
         raise ModelError(
             "expected a model with a chat template, for the spec has chat:, got a tokenizer without one; write "
             "template: with a Jinja template under chat:, or leave chat: out and write the whole prompt into templates"
         )
     messages = [] if chat.system is None else [{"role": "system", "content": chat.system}]
-    messages.append({"role": "user", "content": message})
+    messages += _as_messages([*chat.turns], message)
     try:
         return str(
             tokenizer.apply_chat_template(
@@ -146,8 +154,9 @@ def _apply(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, message: str) -
         )
     except Exception as error:  # templates are programs of their authors
         reason = str(error).strip().splitlines()
+        roles = " and ".join(dict.fromkeys(m["role"] for m in messages))
         raise ModelError(
-            f"expected a chat template that renders {' and '.join(m['role'] for m in messages)}, got an error: "
+            f"expected a chat template that renders {roles}, got an error: "
             f"{reason[0] if reason else type(error).__name__}; "
             + ("leave system out of chat:" if chat.system is not None else "write another template into chat:")
         ) from error

@@ -52,6 +52,8 @@ def check_packet(
         raise PacketError(f"{where}: the spec stops at {spec.stop!r}, the program at {program.stop!r}")
     if spec.chat is not None and spec.chat.jinja is not None:
         raise PacketError(f"{where}: the spec names a chat template; expected 'default', for each model has its own")
+    if spec.examples:
+        raise PacketError(f"{where}: the spec shows examples; expected none, for they are answers as text")
     check_tensors(manifest, program.symbols, program.rules, tensors, where)
     for arrays in tensors.values():
         _check_positions(arrays, program, where)

@@ -165,7 +165,8 @@ def _imitate(
         readable=decoded_share(packet.program, packet.concepts),
         regression=measure_regression(tuned),
     )
-    return tuned, cast(dict[str, JsonValue], ledger), measurements
+    used = {**ledger, "labelled_examples": packet.manifest.ledger.labelled_examples}
+    return tuned, cast(dict[str, JsonValue], used), measurements
 
 
 def _write(tuned: LoadedModel, out: Path, draft: Draft, verdict: Verdict) -> str:

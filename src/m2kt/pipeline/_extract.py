@@ -134,6 +134,7 @@ def _pack(loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, e: Ext
             **{name: value for name, value in finite.items() if value == value},
         ),
         ledger=Ledger(
+            labelled_examples=len(e.spec.examples),
             teacher_passes=e.teacher_passes,
             teacher_tokens_in_traces=e.trace_tokens,
             concepts=e.program.n_concepts,

@@ -187,6 +187,7 @@ class _Transfer:
         manifest = self.packet.manifest
         ledger = {
             **training,
+            "labelled_examples": manifest.ledger.labelled_examples,  # shown to the teacher: a student sees none
             "teacher_passes": manifest.ledger.teacher_passes,
             "teacher_tokens_in_packet": manifest.ledger.teacher_tokens_in_traces,
             "concepts": self.packet.n_concepts,

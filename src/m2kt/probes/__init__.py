@@ -5,6 +5,7 @@ Imports nothing but :mod:`m2kt.errors`; loads no torch.
 
 from m2kt._end import END as END
 from m2kt.probes._fields import Chat as Chat
+from m2kt.probes._fields import Example as Example
 from m2kt.probes._fields import ReasoningGym as ReasoningGym
 from m2kt.probes._fields import Slot as Slot
 from m2kt.probes._fields import WeightedTemplate as WeightedTemplate

@@ -55,6 +55,13 @@ class ReasoningGym(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Example(Strict):
+    """A question with an answer as the teacher is to write it: a labelled example."""
+
+    question: str = Field(description="As a prompt, or like one.", min_length=1)
+    answer: str = Field(description="Steps and answer, without what ends them.", min_length=1)
+
+
 class Chat(Strict):
     """Prompts are a user's messages; each model puts its own chat template around them."""
 

@@ -22,7 +22,7 @@ from pydantic import (
 from m2kt._end import END
 from m2kt._yaml import read_yaml
 from m2kt.errors import SpecError, explain
-from m2kt.probes._fields import DEFAULT, Chat, ReasoningGym, Slot, WeightedTemplate
+from m2kt.probes._fields import DEFAULT, Chat, Example, ReasoningGym, Slot, WeightedTemplate
 from m2kt.probes._reading import Read, answer_reader
 from m2kt.probes._template import Prompt, Template
 from m2kt.probes._wordings import Phrasing, Shape, Wordings, read_phrasings
@@ -31,7 +31,7 @@ Split = Literal["probing", "rehearsal", "evaluation"]
 SPLITS: tuple[tuple[Split, float], ...] = (("probing", 0.5), ("rehearsal", 0.8), ("evaluation", 1.0))
 _ENUMERATE_UP_TO = 20_000
 _ANSWER_TOKENS = 256  # where the spec names no number
-_NO_PROMPTS = ("truth", "description", "licence", *Wordings.model_fields)
+_NO_PROMPTS = ("truth", "description", "licence", "examples", *Wordings.model_fields)
 _PATIENCE = 4  # draws in a row without a new prompt before drawing ends, as multiples of the prompts so far
 
 
@@ -53,6 +53,12 @@ class ProbeSpec(Wordings):
     )
     chat: Chat | None = Field(
         default=None, description="The prompts are a user's messages to a chat model; null: they are plain text."
+    )
+    examples: list[Example] = Field(
+        default_factory=list,
+        max_length=64,
+        description="What the teacher is shown before every question: earlier turns of a chat, or text before a plain"
+        " prompt. Labelled examples, which the ledger counts; no packet has them.",
     )
     answer: str | None = Field(
         default=None,
@@ -158,15 +164,15 @@ class ProbeSpec(Wordings):
             del data["facts"]
         if self.chat is None:
             del data["chat"]
-        for name in Wordings.model_fields:
+        for name in ("examples", *Wordings.model_fields):
             if not data[name]:
                 del data[name]
         return data
 
     def public(self) -> ProbeSpec:
-        """The spec as a packet carries it: without the truth, and without the teacher's chat template."""
+        """The spec as a packet carries it: without truth and examples, and without the teacher's chat template."""
         chat = self.chat and self.chat.model_copy(update={"template": DEFAULT})
-        return self.model_copy(update={"truth": None, "chat": chat})
+        return self.model_copy(update={"truth": None, "examples": [], "chat": chat})
 
     def is_that_of(self, packet_spec: ProbeSpec) -> bool:
         """Whether a packet's spec is this one, with the one end that the teacher's answers had."""
@@ -180,6 +186,11 @@ class ProbeSpec(Wordings):
         """sha256 over the canonical form, without what changes no prompt: truth, licence, wordings."""
         data = {k: v for k, v in self._fields().items() if k not in _NO_PROMPTS}
         return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        """The examples: questions with answers."""
+        return [(example.question, example.answer) for example in self.examples]
 
     # -- ends ---------------------------------------------------------------------------------------------------
     @property

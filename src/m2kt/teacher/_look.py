@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 from m2kt.errors import ExtractionError, ModelError
 from m2kt.models import Completion, has_template, set_end_token, special_names
@@ -59,12 +60,13 @@ def _check_text(teacher: Teacher) -> None:
     """Prompts are text: special tokens in them would be read as such, and mean nothing to a student."""
     spec = teacher.spec
     shapes = [(i, held) for held in (False, True) for i in range(len(spec.held_out if held else spec.templates))]
-    texts = [*(spec.template_text(i, held) for i, held in shapes), *spec.values]
+    texts = [*(spec.template_text(i, held) for i, held in shapes), *spec.values, *chain(*spec.shown)]
     found = next(((name, text) for name in special_names(teacher.tokenizer) for text in texts if name in text), None)
     if found is not None:
         raise ModelError(
-            f"expected plain text in templates and slots, got {found[0]!r} in {found[1]!r}, a special token of the "
-            "teacher; write chat: into the spec for a chat model's roles, and stop: for what ends its answers"
+            f"expected plain text in templates, slots and examples, got {found[0]!r} in {found[1]!r}, a special "
+            "token of the teacher; write chat: into the spec for a chat model's roles, and stop: for what ends its "
+            "answers"
         )
 
 

@@ -33,6 +33,7 @@ from m2kt.models import (
     leading_space,
     next_token_logits,
     pad_batch,
+    show,
     text_of,
     token_spans,
     tokens_bytes,
@@ -67,7 +68,8 @@ class Teacher:
         self.tokenizer = loaded.tokenizer
         self.spec = spec
         self.ends = answer_ends(loaded, spec.stops)
-        self.chat = None if spec.chat is None else ChatFormat(spec.chat.system, spec.chat.jinja)
+        chat = None if spec.chat is None else ChatFormat(spec.chat.system, spec.chat.jinja)
+        self.chat = show(self.tokenizer, chat, spec.shown, self.ends)
         self.passes = 0
         self.answer_budget = 0  # maximum number of new tokens of the last answers
         self.progress: Progress = progress or (lambda stage, done, total: None)
