@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from m2kt.cli._options import Json, Key, Trust
-from m2kt.cli._output import EXIT_CODES, print_json, reported, say, stdout
+from m2kt.cli._output import EXIT_CODES, note, print_json, reported, say, stdout
 from m2kt.errors import TrustError
 
 if TYPE_CHECKING:
@@ -148,9 +148,11 @@ def show(
 @reported
 def list_(json_: Json = False) -> None:
     """List all keys, without their private halves."""
-    from m2kt.packet import list_keys
+    from m2kt.packet import foreign_keys, list_keys
 
     known = list_keys()
+    for reason in foreign_keys():
+        note(f"left out: {reason}")
     if json_:
         print_json({"keys": [key.model_dump() for key in known]})
         return

@@ -29,6 +29,7 @@ from m2kt.packet._diff import diff_packets as diff_packets
 from m2kt.packet._json import canonical_json as canonical_json
 from m2kt.packet._keys import PASSPHRASE as PASSPHRASE
 from m2kt.packet._keys import KeyInfo as KeyInfo
+from m2kt.packet._keys import foreign_keys as foreign_keys
 from m2kt.packet._keys import is_locked as is_locked
 from m2kt.packet._keys import key_path as key_path
 from m2kt.packet._keys import list_keys as list_keys

@@ -10,6 +10,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -34,6 +35,9 @@ _FIELD = 2**255 - 19
 _OF_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
 _SMALL_ORDER = {0, 1, _FIELD - 1, _OF_ORDER_8, _FIELD - _OF_ORDER_8}
 """Of the eight points whose order divides eight, the y coordinates."""
+_LOCKED = re.compile(rb"^(-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED)", re.MULTILINE)
+"""Other lines may stand before it: openssl writes "Bag Attributes"."""
+MAX_KEY_BYTES = 64 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -91,24 +95,39 @@ def new_key(name: str, passphrase: str | None = None) -> KeyInfo:
 
 
 def show_key(key: str | Path | None = None) -> KeyInfo:
-    """Key id and public key of one key. Needs no passphrase where ``NAME.pub`` exists."""
+    """Key id and public key of one key.
+
+    Needs no passphrase where ``NAME.pub`` exists: that file of a locked key is believed until the key signs.
+    """
     path = key_path(key)
-    public_file, locked = path.with_suffix(".pub"), is_locked(path)
-    if public_file.is_file():
-        public = public_key(_read(public_file).decode(errors="replace"), str(public_file))
-    else:
-        public = _private(path, None).public_key()
+    locked, named = is_locked(path), _named_public(path)
+    public = named if locked and named is not None else _private(path, None).public_key()
     return KeyInfo(name=path.stem, path=str(path), keyid=key_id(public), public_key=public_pem(public), locked=locked)
 
 
 def list_keys() -> list[KeyInfo]:
-    """All keys under ``M2KT_HOME/keys``."""
-    return [show_key(path) for path in sorted(_folder().glob("*.pem"))]
+    """All keys under ``M2KT_HOME/keys``; what is no key of ours is left out."""
+    return [key for key in _listed().values() if isinstance(key, KeyInfo)]
+
+
+def foreign_keys() -> list[str]:
+    """Why files under ``M2KT_HOME/keys`` are no keys of ours, one reason for each."""
+    return [str(error) for error in _listed().values() if isinstance(error, StorageError)]
+
+
+def _listed() -> dict[Path, KeyInfo | StorageError]:
+    listed: dict[Path, KeyInfo | StorageError] = {}
+    for path in sorted(_folder().glob("*.pem")):
+        try:
+            listed[path] = show_key(path)
+        except StorageError as error:
+            listed[path] = error
+    return listed
 
 
 def is_locked(path: Path) -> bool:
     """Whether the key needs a passphrase."""
-    return b"ENCRYPTED" in _read(path).split(b"\n", 1)[0]
+    return _LOCKED.search(_read(path)) is not None
 
 
 def read_signer(path: Path, passphrase: str | None = None) -> CryptoSigner:
@@ -162,12 +181,24 @@ def _private(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
             raise StorageError(f"the signing key {path} is locked: expected its passphrase in {PASSPHRASE}")
     try:
         private = load_pem_private_key(content, password=secret.encode() if secret else None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         advice = "the passphrase is wrong; try again" if secret else "move it away, and a new one is created"
         raise StorageError(f"cannot read the signing key {path}: {explain(error)}; {advice}") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise StorageError(f"{path}: expected an Ed25519 private key, got {type(private).__name__}")
+    named = _named_public(path)
+    if named is not None and named.public_bytes_raw() != private.public_key().public_bytes_raw():
+        raise StorageError(
+            f"expected the public key of {path} in {path.with_suffix('.pub')}, got another; delete that file, and "
+            "trust no policy that was written from it"
+        )
     return private
+
+
+def _named_public(path: Path) -> Ed25519PublicKey | None:
+    """The public key beside a private one, which is another's where somebody exchanged it; None without one."""
+    file = path.with_suffix(".pub")
+    return public_key(_read(file).decode(errors="replace"), str(file)) if file.is_file() else None
 
 
 def _pem(private: Ed25519PrivateKey, passphrase: str | None) -> bytes:
@@ -181,7 +212,13 @@ def _not_written(path: Path, error: OSError) -> StorageError:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        if not path.is_file() and path.exists():
+            raise OSError(0, "it is no regular file")
+        with open(path, "rb") as file:
+            content = file.read(MAX_KEY_BYTES + 1)
+        if len(content) > MAX_KEY_BYTES:
+            raise OSError(0, f"it has more than {MAX_KEY_BYTES} bytes")
+        return content
     except OSError as error:
         raise StorageError(
             f"cannot read the signing key {path}: {explain(error)}; m2kt keys list shows all keys"

@@ -8,7 +8,7 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from m2kt._plugins import missing
 from m2kt.errors import BrokerError, SpecError, explain, printable
+
+from ._oci_auth import Login, Tokens, read_reply
 
 if TYPE_CHECKING:
     import requests
@@ -155,8 +157,15 @@ class Repository:
             self._threads.registry = _registry_class()(hostname=self._host, insecure=self._insecure)
             registry = self._threads.registry
             registry.session.request = functools.partial(registry.session.request, timeout=SECONDS)
-            registry.auth.load_configs(registry.get_container(self.name))
+            name = self.name.partition("/")[2]
+            registry.tokens = Tokens(registry.session, self._host, name, self._login(registry), self._insecure)
         return self._threads.registry
+
+    def _login(self, registry: Registry) -> Login:
+        """The login of docker's configuration, or of the helper that it names."""
+        registry.auth.load_configs(registry.get_container(self.name))
+        entry = registry.auth._auth_config.get("auths", {}).get(self._host, {})
+        return Login(getattr(registry.auth, "_basic_auth", None), entry.get("identitytoken") or None)
 
 
 def manifest_layer(manifest: bytes, reference: str, where: str) -> Layer:
@@ -190,18 +199,39 @@ def split(reference: str) -> tuple[str, str, str | None]:
 
 @functools.cache
 def _registry_class() -> type[Registry]:
-    """oras' registry without its retries, which sleep for minutes while the caller may hold a lock."""
+    """oras' registry with tokens that expire, bounded replies, and without retries that sleep while a lock is held."""
     try:
         from oras.provider import Registry
     except ModuleNotFoundError as error:
         raise missing("oci://", "oras", "m2kt-broker") from error
-    do_request: Callable[..., Any] = Registry.do_request.__wrapped__
 
-    class RegistryWithoutRetries(Registry):  # type: ignore[misc]
-        def do_request(self, *args: Any, **kwargs: Any) -> Any:
-            return do_request(self, *args, **kwargs)
+    class PatientRegistry(Registry):  # type: ignore[misc]
+        tokens: Tokens
 
-    return RegistryWithoutRetries
+        def do_request(
+            self,
+            url: str,
+            method: str = "GET",
+            data: Any = None,
+            headers: dict[str, str] | None = None,
+            json: Any = None,
+            stream: bool = False,
+        ) -> Any:
+            given = {k: v for k, v in (headers or {}).items() if k.casefold() != "authorization"}
+            for may_renew in (True, False):
+                sent = {**given, **self.tokens.header(method, url)}
+                answer = self.session.request(method, url, data=data, json=json, headers=sent, stream=True)
+                # a registry that knows the token and misses a right in it says 403, also with a challenge
+                if not (may_renew and answer.status_code in (401, 403) and self.tokens.renew(method, url, answer)):
+                    break
+                answer.close()
+                if hasattr(data, "seek"):
+                    data.seek(0)
+            if not stream:
+                read_reply(answer)
+            return answer
+
+    return PatientRegistry
 
 
 @contextmanager
@@ -217,7 +247,9 @@ def _as_file(source: Path | bytes) -> Iterator[Path]:
 
 def _expect(answer: requests.Response, statuses: tuple[int, ...]) -> None:
     if answer.status_code not in statuses:
-        raise ValueError(f"it answered {answer.status_code} {answer.text[:200]}")
+        if not answer._content_consumed:
+            read_reply(answer)
+        raise ValueError(f"it answered {answer.status_code} {printable(answer.text, 200)}")
 
 
 def _sha256(content: bytes) -> str:
