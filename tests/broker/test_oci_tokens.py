@@ -1,4 +1,4 @@
-"""Registries with tokens, as ghcr.io, Docker Hub, ACR and GitLab have them; and those that ask for what is not theirs."""
+"""Registries with tokens, as ghcr.io, Docker Hub, ACR and GitLab have them; and hostile ones."""
 
 from __future__ import annotations
 
