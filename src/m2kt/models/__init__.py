@@ -52,6 +52,9 @@ from ._names import resolve as resolve
 from ._names import zoo_dir as zoo_dir
 from ._precision import Dtype as Dtype
 from ._precision import computes_bf16 as computes_bf16
+from ._prefix import Prefix as Prefix
+from ._prefix import shared_prefix as shared_prefix
+from ._prefix import with_prefix as with_prefix
 from ._record import Recording as Recording
 from ._record import add_to_states as add_to_states
 from ._record import record as record

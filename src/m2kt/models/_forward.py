@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from m2kt._shapes import Bool, Float, Int, Shaped
 from m2kt.errors import ModelError
@@ -47,22 +48,28 @@ def forward_arguments(
     if attention_mask is not None:
         arguments["attention_mask"] = attention_mask
         if _takes(model, "position_ids"):
-            arguments["position_ids"] = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+            place_BT = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+            arguments["position_ids"] = place_BT[:, -input_ids.shape[1] :]  # the mask covers a cache too
     return arguments
 
 
 def next_token_logits(
     model: nn.Module,
     input_ids: Int[Tensor, "B T"],
-    attention_mask: Shaped[Tensor, "B T"] | None,
+    attention_mask: Shaped[Tensor, "B _"] | None,
     positions: Bool[Tensor, "B T"] | Int[Tensor, "B P"],
+    *,
+    past: Cache | None = None,
 ) -> Float[Tensor, "*_ V"]:
     """Next-token logits at selected positions, from the model's head (scaling and soft-capping included).
 
     Args:
+        past: the cache of tokens before ``input_ids``, which the mask covers too. The pass adds to it.
         positions: bool (B, T), gives (N, V) in row-major order; or integer (B, P), gives (B, P, V).
     """
-    arguments = forward_arguments(model, input_ids, attention_mask)
+    arguments: dict[str, Tensor | Cache] = {**forward_arguments(model, input_ids, attention_mask)}
+    if past is not None:
+        arguments["past_key_values"] = past
     positions = positions.to(input_ids.device)
     if _takes(model, "logits_to_keep"):
         logits: Tensor = model(**arguments, use_cache=False, logits_to_keep=positions).logits

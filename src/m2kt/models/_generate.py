@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import Cache, GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from m2kt._end import END
 from m2kt.errors import ModelError
@@ -22,6 +22,7 @@ from ._ends import Ends, answer_ends
 from ._forward import pad_batch
 from ._layers import context_length, input_device
 from ._load import LoadedModel
+from ._prefix import Prefix, with_prefix
 from ._text import text_of, token_bytes
 
 
@@ -102,6 +103,7 @@ def generate_greedy(
     ends: Ends | str | None,
     *,
     batch_size: int = 64,
+    prefix: Prefix | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Completion]:
     """Greedy completions of tokenised prompts, in the order given.
@@ -115,6 +117,8 @@ def generate_greedy(
         max_new_tokens: limit per row.
         ends: what ends an answer; a text alone, or None for the model's end tokens.
         batch_size: rows of a batch.
+        prefix: what the model computed for the tokens that the prompts begin with; batches in which one does not are
+            computed whole.
         progress: called with (done, total) after each batch.
     """
     ends = answer_ends(loaded, ends)
@@ -126,7 +130,7 @@ def generate_greedy(
     done: dict[int, Completion] = {}
     for first in range(0, len(order), batch_size):
         rows = order[first : first + batch_size]
-        batch = _generate_batch(loaded, [prompts[i] for i in rows], max_new_tokens, ends)
+        batch = _generate_batch(loaded, [prompts[i] for i in rows], max_new_tokens, ends, prefix)
         done.update(zip(rows, batch, strict=True))
         if progress is not None:
             progress(len(done), len(order))
@@ -134,10 +138,10 @@ def generate_greedy(
 
 
 def _generate_batch(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, ends: Ends
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, ends: Ends, prefix: Prefix | None
 ) -> list[Completion]:
     tokenizer, model = loaded.tokenizer, loaded.model
-    ids_BT, mask_BT = pad_batch(prompts, loaded.pad_id, device=input_device(model))
+    ids_BT, mask_BT, past = _padded(loaded, prompts, prefix)
     length = ids_BT.shape[1]
     stop = _StopTexts(tokenizer, ends.texts, length, len(prompts))
     config = GenerationConfig(
@@ -155,9 +159,23 @@ def _generate_batch(
             attention_mask=mask_BT,
             generation_config=config,
             stopping_criteria=StoppingCriteriaList([stop]),
+            **past,
         )
     found = zip(output_BT.tolist(), stop.end_B.tolist(), stop.stop_B.tolist(), strict=True)
     return [_completion(tokenizer, row[length:], end, index, ends) for row, end, index in found]
+
+
+def _padded(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], prefix: Prefix | None
+) -> tuple[Tensor, Tensor, dict[str, Cache]]:
+    """Ids and mask, padded on the left, or between a prefix and the rest; the prefix' cache as an argument."""
+    device = input_device(loaded.model)
+    if prefix is None or not all(map(prefix.begins, prompts)):
+        return *pad_batch(prompts, loaded.pad_id, device=device), {}
+    ids_BT, mask_BT = pad_batch([prompt[len(prefix.ids) :] for prompt in prompts], loaded.pad_id, device=device)
+    head_BT = torch.tensor(prefix.ids, device=device).expand(len(prompts), -1)
+    past = {"past_key_values": prefix.for_rows(len(prompts))}
+    return torch.cat([head_BT, ids_BT], dim=1), with_prefix(prefix, mask_BT), past
 
 
 @contextmanager

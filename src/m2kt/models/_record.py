@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from m2kt._shapes import Bool, Float, Int
 from m2kt.errors import ModelError
@@ -83,7 +84,7 @@ class _PassEnded(Exception):
     """Ends a forward pass early; caught by ``run_until``."""
 
 
-def run_until(block: nn.Module, model: nn.Module, **arguments: Tensor | bool | None) -> None:
+def run_until(block: nn.Module, model: nn.Module, **arguments: Tensor | Cache | bool | None) -> None:
     """A forward pass of ``model`` that ends after ``block`` and the hooks registered on it before."""
     handle = block.register_forward_hook(_end_pass)
     try:
@@ -99,7 +100,7 @@ def _end_pass(*_: object) -> None:
 
 
 def states_at(
-    model: nn.Module, layers: Iterable[int], *, select: Tensor | None = None, **arguments: Tensor | None
+    model: nn.Module, layers: Iterable[int], *, select: Tensor | None = None, **arguments: Tensor | Cache | None
 ) -> Recording:
     """What :func:`record` gets from one pass that ends at the deepest of the layers.
 

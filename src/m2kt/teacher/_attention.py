@@ -106,7 +106,8 @@ def _mean_patterns(
     for reading in readings:
         readings_of[reading.trace].append(reading)
     sum_MLH: NDArray[np.float32] | None = None
-    for chunk, ids_BT, mask_BT in teacher.batches(traces):
+    for batch in teacher.batches(traces, whole=True):
+        chunk, ids_BT, mask_BT = batch.rows, batch.ids_BT, batch.real_BT
         pattern_LBHTT = torch.stack([p.float() for p in attention_patterns(teacher.model, ids_BT, mask_BT)])
         if sum_MLH is None:
             sum_MLH = np.zeros((n_edges, pattern_LBHTT.shape[0], pattern_LBHTT.shape[2]), dtype=np.float32)
@@ -126,7 +127,8 @@ def _ablate(teacher: Teacher, traces: list[TokenisedTrace], readings: list[_Read
     causal_M = np.full(n_edges, -1, dtype=np.int8)
     items = [traces[reading.trace] for reading in readings]
     dtype = next(teacher.model.parameters()).dtype
-    for chunk, ids_BT, mask_BT in teacher.batches(items, logits=True):
+    for batch in teacher.batches(items, logits=True, whole=True):
+        chunk, ids_BT, mask_BT = batch.rows, batch.ids_BT, batch.real_BT
         n_tokens = ids_BT.shape[1]
         allowed_BTT = torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril()[None].repeat(len(chunk), 1, 1)
         allowed_BTT &= mask_BT.bool().cpu()[:, None, :] | torch.eye(n_tokens, dtype=torch.bool)[None]

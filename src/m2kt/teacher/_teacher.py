@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import Cache
 
 from m2kt.errors import ExtractionError
 from m2kt.models import (
@@ -23,6 +24,7 @@ from m2kt.models import (
     Completion,
     Encoded,
     LoadedModel,
+    Prefix,
     answer_ends,
     context_length,
     encode_chat,
@@ -33,10 +35,12 @@ from m2kt.models import (
     leading_space,
     next_token_logits,
     pad_batch,
+    shared_prefix,
     show,
     text_of,
     token_spans,
     tokens_bytes,
+    with_prefix,
 )
 from m2kt.probes import END, ProbeSpec, Prompt, Segmenter
 from m2kt.teacher._oracle import Answer, Forced
@@ -59,6 +63,34 @@ class TokenisedTrace:
     answer_start: int  # index of the token that predicts the answer's first token
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a forward pass, padded on the right."""
+
+    rows: list[int]
+    """Which traces."""
+    ids_BT: Tensor
+    """Their tokens, without those of the prefix."""
+    real_BT: Tensor
+    """1 where a token is no padding."""
+    prefix: Prefix | None
+    """What all of them begin with, computed before."""
+
+    @property
+    def skipped(self) -> int:
+        """Tokens of each trace that ``ids_BT`` leaves out."""
+        return 0 if self.prefix is None else len(self.prefix.ids)
+
+    @property
+    def mask(self) -> Tensor:
+        """The attention mask, of the prefix too."""
+        return self.real_BT if self.prefix is None else with_prefix(self.prefix, self.real_BT)
+
+    def past(self) -> Cache | None:
+        """A new cache of the prefix, for one pass."""
+        return None if self.prefix is None else self.prefix.for_rows(len(self.rows))
+
+
 class Teacher:
     """A loaded teacher with its probe spec; ``passes`` counts the sequences that it was given."""
 
@@ -77,6 +109,8 @@ class Teacher:
         self.context = context_length(self.model)
         pad_id = self.tokenizer.pad_token_id
         self.pad_id = int(pad_id) if isinstance(pad_id, int) else 0
+        self.prefix: Prefix | None = None  # what the first prompts that were asked have in common
+        self._asked = False
         self._traces: dict[tuple[tuple[str, ...], int], TokenisedTrace] = {}
         self._segmenter = Segmenter(spec.values)
 
@@ -111,6 +145,8 @@ class Teacher:
                 f"expected prompts of fewer than {self.context} tokens (the teacher's context), got one of {longest}; "
                 "shorten the templates"
             )
+        if not self._asked:
+            self.prefix, self._asked = shared_prefix(self.loaded, encoded), True
         budget = self.answer_budget = min(self.spec.answer_tokens, self.context - longest)
         done: dict[int, Completion] = {}
         batch_size = max(1, GENERATED_TOKENS // (longest + budget // 2))
@@ -118,7 +154,9 @@ class Teacher:
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             batch = [encoded[i] for i in chunk]
-            completions = generate_greedy(self.loaded, batch, budget, self.ends, batch_size=batch_size)
+            completions = generate_greedy(
+                self.loaded, batch, budget, self.ends, batch_size=batch_size, prefix=self.prefix
+            )
             self.passes += len(chunk)
             done.update(zip(chunk, completions, strict=True))
             self.progress(stage, min(start + batch_size, len(order)), len(order))
@@ -222,28 +260,32 @@ class Teacher:
 
     # -- forward passes -------------------------------------------------------------------------------------------
     def batches(
-        self, traces: Sequence[TokenisedTrace], *, logits: bool = False
-    ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """Right-padded batches of similar length: (indices into ``traces``, ids_BT, mask_BT).
+        self, traces: Sequence[TokenisedTrace], *, logits: bool = False, whole: bool = False
+    ) -> Iterator[Batch]:
+        """Right-padded batches of similar length, behind the shared prefix where all of a batch begin with it.
 
         Args:
             logits: batches for which logits are computed, which are smaller.
+            whole: without the prefix.
         """
         limit = TOKENS_PER_BATCH
         if logits:
             limit = min(limit, LOGITS_PER_BATCH // int(self.model.get_output_embeddings().weight.shape[0]))
-        order = sorted(range(len(traces)), key=lambda i: len(traces[i].ids))
-        start = 0
-        while start < len(order):
-            end = start
-            while end < len(order) and (end - start + 1) * len(traces[order[end]].ids) <= limit:
-                end += 1
-            chunk = order[start : max(end, start + 1)]
-            rows = [traces[i].ids for i in chunk]
-            ids_BT, mask_BT = pad_batch(rows, self.pad_id, side="right", device=self.device)
-            self.passes += len(chunk)
-            yield chunk, ids_BT, mask_BT
-            start += len(chunk)
+        prefix = None if whole else self.prefix
+        behind = [prefix is not None and self._is_behind(prefix, trace) for trace in traces]
+        for shared in (True, False):
+            chosen = prefix if shared else None
+            skipped = 0 if chosen is None else len(chosen.ids)
+            members = [i for i, is_behind in enumerate(behind) if is_behind == shared]
+            for chunk in _chunks(members, [len(trace.ids) for trace in traces], skipped, limit):
+                rows = [traces[i].ids[skipped:] for i in chunk]
+                ids_BT, mask_BT = pad_batch(rows, self.pad_id, side="right", device=self.device)
+                self.passes += len(chunk)
+                yield Batch(chunk, ids_BT, mask_BT, chosen)
+
+    def _is_behind(self, prefix: Prefix, trace: TokenisedTrace) -> bool:
+        """Whether a trace begins with the prefix and nothing within it is asked for."""
+        return prefix.begins(trace.ids) and trace.answer_start >= len(prefix.ids)
 
     @contextmanager
     def eager(self) -> Iterator[None]:
@@ -302,19 +344,35 @@ class Teacher:
         """``score`` of the logits (N, V) and next tokens (N,) at the ascending ``positions`` of each trace."""
         scores: list[NDArray[Scalar]] = [np.empty(0, dtype=dtype)] * len(traces)
         done = 0
-        for chunk, ids_BT, mask_BT in self.batches(traces, logits=True):
-            selected_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
-            for row, i in enumerate(chunk):
-                selected_BT[row, list(positions[i])] = True
-            next_N = ids_BT.roll(-1, dims=1)[selected_BT]
-            score_N = score(next_token_logits(self.model, ids_BT, mask_BT, selected_BT), next_N).cpu().numpy()
+        for batch in self.batches(traces, logits=True):
+            selected_BT = torch.zeros_like(batch.real_BT, dtype=torch.bool)
+            for row, i in enumerate(batch.rows):
+                selected_BT[row, [t - batch.skipped for t in positions[i]]] = True
+            next_N = batch.ids_BT.roll(-1, dims=1)[selected_BT]
+            logits_NV = next_token_logits(self.model, batch.ids_BT, batch.mask, selected_BT, past=batch.past())
+            score_N = score(logits_NV, next_N).cpu().numpy()
             start = 0
-            for i in chunk:
+            for i in batch.rows:
                 scores[i] = score_N[start : start + len(positions[i])]
                 start += len(positions[i])
-            done += len(chunk)
+            done += len(batch.rows)
             self.progress(stage, done, len(traces))
         return scores
+
+
+def _chunks(members: Sequence[int], lengths: Sequence[int], skipped: int, limit: int) -> Iterator[list[int]]:
+    """Members by length, in chunks whose padded tokens behind the skipped ones, and whose caches, fit the limits."""
+    order = sorted(members, key=lambda i: lengths[i])
+    start = 0
+    while start < len(order):
+        end = start
+        while end < len(order):
+            rows, longest = end - start + 1, lengths[order[end]]
+            if rows * (longest - skipped) > limit or (skipped and rows * longest > GENERATED_TOKENS):
+                break
+            end += 1
+        yield order[start : max(end, start + 1)]
+        start = max(end, start + 1)
 
 
 def _is_word(text: str) -> bool:
