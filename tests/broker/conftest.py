@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from m2kt.packet import local_key
 from m2kt_broker import Broker, BrokerSettings, create_app
 from tests.broker import services
 from tests.broker.packets import ApiClient
@@ -61,6 +62,14 @@ def api(tmp_path: Path) -> Iterator[ApiClient]:
     """A client of a broker with default settings."""
     with broker_api(BrokerSettings(data=tmp_path / "broker")) as api:
         yield api
+
+
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home with the keys of all tests, and an empty cache: samples are signed once, by the same local key."""
+    keys, home = local_key().parent, tmp_path / "home"
+    home.mkdir()
+    (home / "keys").symlink_to(keys)
+    monkeypatch.setenv("M2KT_HOME", str(home))
 
 
 class broker_api:

@@ -6,15 +6,18 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 from starlette.testclient import TestClient
 
-from m2kt.packet import RECEIPT, Packet, sign_statement
+from m2kt.packet import RECEIPT, Packet, PacketState, local_key, show_key, sign_notice, sign_statement
 from tests.packet.samples import sample_packet
-from tests.packet.trusting import key
+from tests.packet.trusting import EXPIRES, key
 
+_KEYS = tempfile.TemporaryDirectory()
+AUTHOR = local_key(Path(_KEYS.name) / "author.pem")
+"""The key behind samples and statements of no named signer; some samples are made before there is a home for tests."""
 STATEMENT = {"Content-Type": "application/vnd.in-toto+json"}
 
 
@@ -51,12 +54,23 @@ class SamplePacket:
         return path
 
 
+def _key(signer: str | None) -> Path:
+    return AUTHOR if signer is None else Path(key(signer).path)
+
+
+def author() -> dict[str, Any]:
+    """The entry of the samples' author in a trust policy."""
+    info = show_key(AUTHOR)
+    entry = {"keyid": info.keyid, "public_key": info.public_key, "owner": "us", "roles": ["teacher"]}
+    return {**entry, "expires": EXPIRES}
+
+
 @cache
 def sample(seed: int = 0, signer: str | None = None, width: int = 4, **manifest: Any) -> SamplePacket:
     """A small packet; each seed gives another one."""
     packet = sample_packet(seed=seed, width=width, **manifest)
     with tempfile.TemporaryDirectory() as folder:
-        file = packet.save(Path(folder) / "packet.m2kp", key=None if signer is None else Path(key(signer).path))
+        file = packet.save(Path(folder) / "packet.m2kp", key=_key(signer))
         return SamplePacket(Packet.load(file).digest, file.read_bytes())
 
 
@@ -70,7 +84,27 @@ def cosigned(packet: SamplePacket, signer: str) -> SamplePacket:
         return SamplePacket(packet.digest, file.read_bytes())
 
 
-def receipt(digest: str, verdict: str = "accepted", adapter: str | None = "sha256:" + "a" * 64, **fields: Any) -> bytes:
+def notice(digest: str, state: str, reason: str = "a test", signer: str | None = None) -> dict[str, Any]:
+    """A request that changes a packet's state by a signed notice, by default of the local key."""
+    envelope = sign_notice(digest, cast(PacketState, state), reason, _key(signer))
+    return {"content": envelope, "headers": STATEMENT}
+
+
+def recut(packet: SamplePacket, signer: str) -> SamplePacket:
+    """The same parts, signed by another author: the digest is the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = Packet.load(packet.at(Path(folder) / "packet.m2kp"))
+        file = loaded.replace().save(Path(folder) / "again.m2kp", key=Path(key(signer).path))
+        return SamplePacket(Packet.load(file).digest, file.read_bytes())
+
+
+def receipt(
+    digest: str,
+    verdict: str = "accepted",
+    adapter: str | None = "sha256:" + "a" * 64,
+    signer: str | None = None,
+    **fields: Any,
+) -> bytes:
     """A signed receipt with the fields that a broker reads."""
     predicate = {
         "base_model": {"name": "zoo:pico-llama", "digest": "sha256:" + "5" * 64},
@@ -79,4 +113,4 @@ def receipt(digest: str, verdict: str = "accepted", adapter: str | None = "sha25
         "verdict": verdict,
         **fields,
     }
-    return sign_statement(RECEIPT, digest, predicate)
+    return sign_statement(RECEIPT, digest, predicate, key=_key(signer))

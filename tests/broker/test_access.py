@@ -12,13 +12,12 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from m2kt_broker import BrokerSettings
 from tests.broker.conftest import broker_api
-from tests.broker.packets import ApiClient, receipt, sample
+from tests.broker.packets import ApiClient, notice, receipt, sample
 
 PACKET, VICTIM = sample(0), sample(1)
 FRESH = {role: sample(10 + i) for i, role in enumerate((None, "reader", "publisher", "admin"))}
 AT = f"/v1/packets/{PACKET.digest}"
 NEAR = {"space": "sha256:" + "0" * 64 + "/2", "vector": [1.0, 0.0, 0.0, 0.0]}
-YANK = {"state": "yanked", "reason": "a test"}
 
 # route, path, request, and the status for no key, a reader, a publisher and an admin
 MATRIX = [
@@ -33,7 +32,7 @@ MATRIX = [
     (
         "PUT /v1/packets/{digest}/state",
         f"/v1/packets/{VICTIM.digest}/state",
-        {"json": YANK},
+        {},
         (401, 403, 200, 200),
     ),
     ("GET /v1/packets/{digest}/verdicts", f"{AT}/verdicts", {}, (401, 200, 200, 200)),
@@ -82,6 +81,8 @@ def test_cell(
     api = populated
     if route == "PUT /v1/packets/{digest}":
         path, request_ = f"/v1/packets/{FRESH[role].digest}", {"content": FRESH[role].content}
+    elif route == "PUT /v1/packets/{digest}/state":
+        request_ = notice(VICTIM.digest, "yanked")
     elif route == "POST /v1/packets/{digest}/verdicts":
         request_ = {"content": receipt(PACKET.digest, note=str(role))}
     elif path is None:
@@ -112,7 +113,7 @@ def test_public_broker_allows_anonymous_reads_and_no_writes(tmp_path: Path) -> N
         assert api.publish(PACKET).status_code == 201
         assert api("GET", AT, None).status_code == 200
         assert api("PUT", f"/v1/packets/{VICTIM.digest}", None, content=VICTIM.content).status_code == 401
-        assert api("PUT", f"{AT}/state", None, json=YANK).status_code == 401
+        assert api("PUT", f"{AT}/state", None, **notice(PACKET.digest, "yanked")).status_code == 401
         assert api("GET", AT, None, headers={"Authorization": "Bearer m2kt_x_y"}).status_code == 401
 
 

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from m2kt.errors import BrokerError, PacketError, SpecError, TrustError
-from m2kt.packet import Packet
+from m2kt.packet import Packet, sign_notice
 from m2kt.remote import BrokerClient, Bucket, Repository, local_packet, open_packet, refuse_revoked
 from m2kt.remote import _http as http
+from tests.broker.conftest import empty_cache
 from tests.broker.packets import receipt, sample
 from tests.broker.services import Server
-from tests.packet.trusting import policy_file, trusted
+from tests.packet.trusting import key, policy_file, trusted
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +37,13 @@ def client(server: tuple[Server, str], tmp_path: Path, monkeypatch: pytest.Monke
     """A client of the broker with an empty cache."""
     monkeypatch.setenv("M2KT_BROKER_URL", server[0].url)
     monkeypatch.setenv("M2KT_API_KEY", server[1])
-    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
+    empty_cache(tmp_path, monkeypatch)
     with BrokerClient() as client:
         yield client
 
 
-def published(client: BrokerClient, tmp_path: Path, seed: int) -> str:
-    packet = sample(seed)
+def published(client: BrokerClient, tmp_path: Path, seed: int, signer: str | None = None) -> str:
+    packet = sample(seed, signer=signer)
     client.publish(packet.digest, packet.at(tmp_path / f"{seed}.m2kp"))
     return packet.digest
 
@@ -86,7 +87,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Fau
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
     Thread(target=listener.serve_forever, daemon=True).start()
     monkeypatch.setenv("M2KT_BROKER_URL", f"http://127.0.0.1:{listener.server_port}")
-    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
+    empty_cache(tmp_path, monkeypatch)
     yield Faulty
     listener.shutdown()
     listener.server_close()
@@ -151,16 +152,17 @@ def test_packet_with_another_digest_is_rejected(faulty: type[Faulty]) -> None:
 
 def test_offline_uses_the_cache(client: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = published(client, tmp_path, 2)
+    packet = Packet.load(tmp_path / "2.m2kp")
     local_packet(f"m2kt://{digest}")
     monkeypatch.setenv("M2KT_BROKER_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(http, "FIRST_WAIT", 0.0)
     with pytest.raises(BrokerError, match="M2KT_OFFLINE=1 uses the cached copy"):
         local_packet(f"m2kt://{digest}")
     with pytest.raises(BrokerError, match="M2KT_OFFLINE=1 goes on without"):
-        refuse_revoked(digest)
+        refuse_revoked(packet)
     monkeypatch.setenv("M2KT_OFFLINE", "1")
     assert open_packet(f"m2kt://{digest}").digest == digest
-    refuse_revoked(digest)
+    refuse_revoked(packet)
     with pytest.raises(BrokerError, match="cached copy"):
         local_packet(f"m2kt://{sample(3).digest}")
 
@@ -168,11 +170,11 @@ def test_offline_uses_the_cache(client: BrokerClient, tmp_path: Path, monkeypatc
 def test_revocation_is_enforced_and_remembered(
     client: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = published(client, tmp_path, 4)
+    digest = published(client, tmp_path, 4, "ann")
     file = tmp_path / "4.m2kp"
-    refuse_revoked(digest)
+    refuse_revoked(Packet.load(file))
     local_packet(f"m2kt://{digest}")
-    client.set_state(digest, "revoked", "poisoned rows")
+    client.set_state(digest, sign_notice(digest, "revoked", "poisoned rows", Path(key("ann").path)))
     with pytest.raises(TrustError, match="poisoned rows"):
         local_packet(f"m2kt://{digest}")
     from m2kt import pipeline
@@ -182,7 +184,7 @@ def test_revocation_is_enforced_and_remembered(
     with pytest.raises(TrustError, match="poisoned rows"):
         pipeline.preflight("no-such-student", file)
     monkeypatch.delenv("M2KT_BROKER_URL")
-    with pytest.raises(TrustError, match="poisoned rows"):
+    with pytest.raises(TrustError, match="by its author: poisoned rows"):
         pipeline.ingest("no-such-student", file, tmp_path / "out")
 
 
@@ -201,10 +203,10 @@ def test_client_commands(client: BrokerClient, tmp_path: Path) -> None:
     packet = sample(20, signer="tom")
     file, trust = packet.at(tmp_path / "p.m2kp"), policy_file(tmp_path / "t.yaml", trusted("tom", "teacher"))
     other_trust = policy_file(tmp_path / "s.yaml", trusted("eve", "teacher"))
-    statement = tmp_path / "receipt.json"
+    statement, author = tmp_path / "receipt.json", str(key("tom").path)
     statement.write_bytes(receipt(packet.digest))
     view = run("publish", str(file), "--statement", str(statement), "--json")
-    assert view["digest"] == packet.digest and view["verdicts"] == {"accepted": 1}
+    assert view["digest"] == packet.digest and view["uncounted"] == 1 and view["verdicts"] == {}
     assert packet.digest in {f["packet"]["digest"] for f in run("search", "tiny", "--json")["found"]}
     near = run("search", "--like", str(file), "--row", "3", "--json")["near"]
     assert (near[0]["packet"], near[0]["row"]) == (packet.digest, 3)
@@ -216,9 +218,10 @@ def test_client_commands(client: BrokerClient, tmp_path: Path) -> None:
     assert out.read_bytes() == packet.content
     run("inspect", f"m2kt://{packet.digest}", "--json")
     run("verify", f"m2kt://{packet.digest}", "--trust", str(trust))
-    assert "is yanked: old" in run("yank", packet.digest, "--reason", "old")
+    assert "is yanked: old" in run("yank", packet.digest, "--reason", "old", "--key", author)
     assert packet.digest not in {f["packet"]["digest"] for f in run("search", "tiny", "--json")["found"]}
-    run("yank", packet.digest, "--reason", "bad", "--revoke")
+    assert "only the author" in run("yank", packet.digest, "--reason", "bad", "--revoke", code=12)
+    run("yank", packet.digest, "--reason", "bad", "--revoke", "--key", author)
     assert "bad" in run("pull", packet.digest, "--out", str(tmp_path / "x"), code=11)
     assert "404" in run("lineage", "sha256:" + "9" * 64, code=12)
 

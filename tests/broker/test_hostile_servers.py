@@ -18,6 +18,7 @@ from m2kt.errors import BrokerError, M2KTError, PacketError, SpecError
 from m2kt.remote import BrokerClient, local_packet, open_packet, search
 from m2kt.remote import _http as http
 from m2kt_broker import digest_of
+from tests.broker.conftest import empty_cache
 from tests.broker.packets import sample
 from tests.broker.services import free_port, m2kt
 
@@ -46,7 +47,7 @@ def bomb(size: int) -> bytes:
 def hostile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[Answer], str]]:
     """A function that starts a server with this answer to every request, and returns its address."""
     monkeypatch.setattr(http, "FIRST_WAIT", 0.0)
-    monkeypatch.setenv("M2KT_HOME", str(tmp_path / "home"))
+    empty_cache(tmp_path, monkeypatch)
     servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Answer) -> str:
@@ -167,7 +168,7 @@ def test_malformed_answer_is_one_error(hostile: Callable[[Answer], str], reply: 
         lambda: BrokerClient().record(PACKET.digest),
         lambda: BrokerClient().lineage(PACKET.digest),
         lambda: BrokerClient().packets(),
-        lambda: BrokerClient().set_state(PACKET.digest, "yanked", "x"),
+        lambda: BrokerClient().set_state(PACKET.digest, b"{}"),
     ):
         with pytest.raises(BrokerError) as caught:
             call()

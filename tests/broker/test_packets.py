@@ -10,7 +10,7 @@ import pytest
 from m2kt.packet import Packet
 from m2kt_broker import BrokerSettings
 from tests.broker.conftest import broker_api
-from tests.broker.packets import ApiClient, cosigned, receipt, sample
+from tests.broker.packets import ApiClient, cosigned, notice, receipt, sample
 from tests.packet.trusting import policy_file, trusted
 
 
@@ -79,10 +79,12 @@ def test_signatures_can_be_added_but_not_removed(api: ApiClient) -> None:
     assert api.publish(packet).status_code == 201
     assert api.publish(both).status_code == 201
     assert api("GET", f"/v1/packets/{packet.digest}").content == both.content
-    stripped = api.publish(packet)
-    assert stripped.status_code == 409 and "lacks stored signatures" in stripped.json()["detail"]
+    stripped = api.publish(packet)  # nothing is lost, so nothing is refused
+    assert stripped.status_code == 200
+    third = api.publish(cosigned(packet, "tom"))
+    assert third.status_code == 201 and len(third.json()["signers"]) == 3
     record = api("GET", f"/v1/packets/{packet.digest}/record").json()
-    assert [s["writer"] for s in record["signers"]].count(True) == 1 and len(record["signers"]) == 2
+    assert [s["writer"] for s in record["signers"]].count(True) == 1 and len(record["signers"]) == 3
 
 
 def test_trust_policy_applies_to_uploads(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ def test_filters_and_pagination(api: ApiClient) -> None:
 
     assert digests() == [p.digest for p in reversed(packets)]
     assert digests(skill="skill-1") == [packets[3].digest, packets[1].digest]
-    assert digests(verdict="accepted") == [packets[0].digest]
+    assert digests(verdict="accepted") == []
     assert (
         digests(verdict="rejected") == digests(licence="MIT") == digests(fidelity="1.0") == digests(teacher="x") == []
     )
@@ -131,7 +133,7 @@ def test_yanked_packet_is_hidden_and_revoked_packet_is_not_served(api: ApiClient
     path = f"/v1/packets/{packet.digest}"
 
     def state(name: str, role: str = "publisher") -> int:
-        return api("PUT", f"{path}/state", role, json={"state": name, "reason": "poisoned rows"}).status_code
+        return api("PUT", f"{path}/state", role, **notice(packet.digest, name, "poisoned rows")).status_code
 
     def listed() -> int:
         return len(api("GET", "/v1/packets").json()["packets"])
@@ -150,15 +152,6 @@ def test_yanked_packet_is_hidden_and_revoked_packet_is_not_served(api: ApiClient
     assert api.publish(cosigned(packet, "ada")).status_code == 410
 
 
-def test_only_publisher_and_admins_change_the_state(api: ApiClient) -> None:
-    packet = sample()
-    api.publish(packet, "admin")
-    yank = {"json": {"state": "yanked", "reason": "a mistake"}}
-    refused = api("PUT", f"/v1/packets/{packet.digest}/state", "publisher", **yank)
-    assert refused.status_code == 403 and "a admin" in refused.json()["detail"]
-    assert api("PUT", f"/v1/packets/{packet.digest}/state", "admin", **yank).status_code == 200
-
-
 def test_statements_are_verified_and_listed(api: ApiClient) -> None:
     packet, other = sample(), sample(1)
     api.publish(packet)
@@ -171,7 +164,7 @@ def test_statements_are_verified_and_listed(api: ApiClient) -> None:
     assert [(s["verdict"], s["student"], s["accuracy"]) for s in statements] == [("accepted", "zoo:pico-llama", 0.98)]
     name = added.json()["statement"]
     assert api("GET", f"/v1/statements/{name}", "reader").content == envelope
-    assert api("GET", "/v1/packets").json()["packets"][0]["verdicts"] == {"accepted": 1}
+    assert api("GET", "/v1/packets").json()["packets"][0]["uncounted"] == 1
     foreign = api("POST", path, content=receipt(other.digest))
     assert foreign.status_code == 422 and "is about the packet" in foreign.json()["detail"]
     forged = api("POST", path, content=envelope.replace(b"MDAwMDAw", b"MDAwMDAx", 1)[:-20] + b"\n")
@@ -208,7 +201,7 @@ def test_search_by_text_and_by_vector(api: ApiClient, tmp_path: Path) -> None:
     assert len(api("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"]) == 10
     nowhere = {"space": "sha256:9/1", "vector": vector}
     assert api("POST", "/v1/search/vectors", json=nowhere).status_code == 404
-    api("PUT", f"/v1/packets/{packets[1].digest}/state", json={"state": "yanked", "reason": "old"})
+    api("PUT", f"/v1/packets/{packets[1].digest}/state", **notice(packets[1].digest, "yanked"))
     near = api("POST", "/v1/search/vectors", json={"space": space, "vector": vector}).json()["near"]
     assert packets[1].digest not in {n["packet"] for n in near}
 

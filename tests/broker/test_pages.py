@@ -17,8 +17,8 @@ from m2kt_broker import BrokerSettings
 from m2kt_broker.pages import _drawings, _list
 from m2kt_broker.pages._text import short_digest
 from tests.broker.conftest import broker_api
-from tests.broker.html import Page, read_page
-from tests.broker.packets import ApiClient, SamplePacket, cosigned, receipt, sample
+from tests.broker.html import Element, Page, read_page
+from tests.broker.packets import ApiClient, SamplePacket, author, cosigned, notice, receipt, sample
 from tests.packet.samples import sample_packet
 from tests.packet.trusting import key, policy_file, trusted
 
@@ -45,6 +45,10 @@ def by_ada() -> SamplePacket:
     return sample(50, signer="ada")
 
 
+def table_rows(page: Page) -> list[Element]:
+    return page.all("tr")
+
+
 def other() -> SamplePacket:
     return sample(51, name="other-skill")
 
@@ -52,14 +56,18 @@ def other() -> SamplePacket:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiClient]:
     """A broker with 23 packets: one signed by ada, one with another skill, one with two receipts."""
-    with broker_api(BrokerSettings(data=tmp_path_factory.mktemp("library") / "broker")) as api:
+    folder = tmp_path_factory.mktemp("library")
+    owners = [author(), trusted("ada", "teacher"), trusted("tom", "auditor")]
+    policy = policy_file(folder / "trust.yaml", *owners)
+    with broker_api(BrokerSettings(data=folder / "broker", trust=policy)) as api:
         for seed in range(20):
             api.publish(sample(seed))
         for packet in (by_ada(), other(), sample(52)):
             api.publish(packet, role="admin")
         add = f"/v1/packets/{sample(52).digest}/verdicts"
+        api("POST", add, content=receipt(sample(52).digest, signer="tom"))
+        api("POST", add, content=receipt(sample(52).digest, "rejected", signer="tom", reasons=["accuracy 0.1 < 0.8"]))
         api("POST", add, content=receipt(sample(52).digest))
-        api("POST", add, content=receipt(sample(52).digest, "rejected", reasons=["accuracy 0.1 < 0.8"]))
         yield api
 
 
@@ -186,6 +194,9 @@ def test_packet_page_shows_statements_and_lineage(library: ApiClient) -> None:
         and "98.0 %" in table_text
     )
     assert "uploaded by a publisher" in table_text
+    ticks = [" ".join(row.text.split()) for row in table_rows(page) if "✓" in row.text or "✕" in row.text]
+    assert len(ticks) == 2 and all("tom" in tick and "does not count" not in tick for tick in ticks)
+    assert table_text.count("does not count: no auditor of this service") == 1
     (lineage,) = page.all("ol", class_="lineage")
     assert [w for w in ("Teacher", "Packet", "Adapter") if w in lineage.text] == [
         "Teacher",
@@ -219,8 +230,8 @@ def test_signers_have_the_owners_of_the_trust_policy(tmp_path: Path) -> None:
 def test_yanked_and_revoked_packets_are_marked(api: ApiClient, state: str) -> None:
     api.publish(sample(0))
     api("POST", f"/v1/packets/{sample(0).digest}/verdicts", content=receipt(sample(0).digest))
-    change = {"state": state, "reason": "rows <i>were</i> poisoned"}
-    assert api("PUT", f"/v1/packets/{sample(0).digest}/state", json=change).status_code == 200
+    change = notice(sample(0).digest, state, "rows <i>were</i> poisoned")
+    assert api("PUT", f"/v1/packets/{sample(0).digest}/state", **change).status_code == 200
     page = packet_page(api, sample(0))
     (banner,) = page.all("div", class_="banner")
     assert state in banner.attributes["class"] and "rows <i>were</i> poisoned" in banner.text
@@ -328,7 +339,7 @@ def test_texts_of_a_packet_are_escaped(api: ApiClient) -> None:
     assert api.publish(hostile).status_code == 201
     statement = receipt(hostile.digest, adapter=MARKUP, base_model={"name": MARKUP, "digest": MARKUP}, reasons=[MARKUP])
     name = api("POST", f"/v1/packets/{hostile.digest}/verdicts", content=statement).json()["statement"]
-    api("PUT", f"/v1/packets/{hostile.digest}/state", json={"state": "yanked", "reason": MARKUP + "\u202e"})
+    api("PUT", f"/v1/packets/{hostile.digest}/state", **notice(hostile.digest, "yanked", MARKUP))
     pages = [
         "/?state=any",
         f"/packets/{hostile.digest}",

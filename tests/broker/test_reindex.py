@@ -15,7 +15,7 @@ from m2kt_broker import Broker, BrokerSettings, Caller, parse_record
 from m2kt_broker.catalogue import Base
 from m2kt_broker.stores import read_all
 from tests.broker import services
-from tests.broker.packets import SamplePacket, cosigned, receipt, sample
+from tests.broker.packets import SamplePacket, cosigned, notice, receipt, recut, sample
 
 ANN, BOB = Caller("ann", "publisher"), Caller("bob", "admin")
 PLACES = ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.registry])]
@@ -63,10 +63,16 @@ def fill(broker: Broker, tmp_path: Path) -> None:
     publish(broker, cosigned(packets[0], "ada"), tmp_path, BOB)
     for verdict in ("accepted", "rejected"):
         broker.add_statement(packets[1].digest, receipt(packets[1].digest, verdict), ANN)
-    broker.set_state(packets[1].digest, "yanked", "old", ANN)
-    broker.set_state(packets[1].digest, "listed", "new again", BOB)
-    broker.set_state(packets[2].digest, "yanked", "worse", ANN)
-    broker.set_state(packets[3].digest, "revoked", "poisoned", BOB)
+    publish(broker, recut(packets[0], "eve"), tmp_path)
+    publish(broker, recut(packets[2], "eve"), tmp_path)
+    for packet, state, signer in (
+        (1, "yanked", None),
+        (1, "listed", "tom"),
+        (2, "yanked", None),
+        (3, "revoked", "tom"),
+    ):
+        change = notice(packets[packet].digest, state, signer=signer)["content"]
+        broker.set_state(packets[packet].digest, change, ANN if signer is None else BOB)
 
 
 def test_reindex_restores_every_row(settings: BrokerSettings, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from m2kt.cli._options import Json, PacketReference, Trust
+from m2kt.cli._options import Json, Key, PacketReference, Trust
 from m2kt.cli._output import note, print_json, reported, say, stdout, working
+from m2kt.cli._trust import signer_of
 
 if TYPE_CHECKING:
     from m2kt.remote import LineageAnswer, NearAnswer, SearchAnswer
@@ -103,15 +104,17 @@ def yank(
         bool, typer.Option("--revoke", help="For ever: its bytes are refused, and ingest refuses it.")
     ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="List a yanked packet again.")] = False,
+    key: Key = "ed25519",
     json_: Json = False,
 ) -> None:
     """Hide a packet from lists and searches; its digest still opens it, with the reason.
 
-    Allowed to its publisher and to every admin. Exit 12: the broker refused or did not answer.
+    The notice is signed by --key, which is its author's; an admin of the broker may use any. Exit 12: the
+    broker refused or did not answer.
     """
     from m2kt import remote
 
-    packet = remote.yank(digest, reason, revoke=revoke, undo=undo)
+    packet = remote.yank(digest, reason, revoke=revoke, undo=undo, key=signer_of(key))
     if json_:
         print_json(packet)
     else:

@@ -54,6 +54,11 @@ from m2kt.packet._manifest import ShapeFidelity as ShapeFidelity
 from m2kt.packet._manifest import SizeFidelity as SizeFidelity
 from m2kt.packet._manifest import TeacherCard as TeacherCard
 from m2kt.packet._manifest import library_versions as library_versions
+from m2kt.packet._notice import Notice as Notice
+from m2kt.packet._notice import PacketState as PacketState
+from m2kt.packet._notice import SignedNotice as SignedNotice
+from m2kt.packet._notice import read_notice as read_notice
+from m2kt.packet._notice import sign_notice as sign_notice
 from m2kt.packet._packet import Packet as Packet
 from m2kt.packet._parts import check_target as check_target
 from m2kt.packet._pointers import Answer as Answer
@@ -97,7 +102,9 @@ from m2kt.packet._program import prompt_units as prompt_units
 from m2kt.packet._program import state_name as state_name
 from m2kt.packet._sign import Signature as Signature
 from m2kt.packet._sign import cosign as cosign
+from m2kt.packet._sign import merge_signatures as merge_signatures
 from m2kt.packet._statement import EVALUATION as EVALUATION
+from m2kt.packet._statement import NOTICE as NOTICE
 from m2kt.packet._statement import RECEIPT as RECEIPT
 from m2kt.packet._statement import VERDICT as VERDICT
 from m2kt.packet._statement import Statement as Statement

@@ -91,6 +91,22 @@ def add_signature(content: bytes, signer: CryptoSigner, where: str) -> bytes:
     return _signed(Dsse.from_dict(json.loads(content)), signer, sealed.writer)
 
 
+def merge_envelopes(first: bytes, second: bytes, where: str) -> bytes | None:
+    """One statement with the signatures of both envelopes; None where they hold different statements.
+
+    Raises:
+        PacketError: a signature is invalid, or they are more than allowed together.
+    """
+    unseal(first, where), unseal(second, where)
+    dsse, other = Dsse.from_dict(json.loads(first)), Dsse.from_dict(json.loads(second))
+    if dsse.payload != other.payload:
+        return None
+    dsse.signatures = {**other.signatures, **dsse.signatures}
+    if len(dsse.signatures) > MAX_SIGNATURES:
+        raise PacketError(f"{where} would have more than the {MAX_SIGNATURES} signatures allowed")
+    return canonical_json(_sorted(dsse))
+
+
 def unseal(content: bytes, where: str, *, expected: str | None = None) -> Sealed:
     """Open an envelope and verify every signature in it.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from m2kt.errors import PacketError
 
-from ._envelope import add_signature, seal, unseal
+from ._envelope import add_signature, merge_envelopes, seal, unseal
 from ._json import JSONObject
 from ._keys import key_path, local_key, read_signer
 from ._parts import SIGNATURE, read_parts, write_parts
@@ -62,6 +62,22 @@ def verify_files(files: dict[str, bytes], signature: bytes, where: str) -> Signa
                 f"got {digest[:16]}...; get the packet again"
             )
     return Signature(sealed.writer, dict(sealed.predicate["key"]), sealed.keyids)
+
+
+def merge_signatures(path: Path, other: Path) -> tuple[str, ...]:
+    """Add the signatures of the packet at ``other`` to that at ``path``, where both sign the same statement.
+
+    Returns the ids of all signers of the packet, which is written only where some are new.
+
+    Raises:
+        PacketError: a signature is invalid, or they are more than allowed together.
+    """
+    parts = read_parts(path)
+    merged = merge_envelopes(parts[SIGNATURE], read_parts(other)[SIGNATURE], f"{path}: {SIGNATURE}")
+    if merged is not None and merged != parts[SIGNATURE]:
+        parts[SIGNATURE] = merged
+        write_parts(path, parts)
+    return unseal(parts[SIGNATURE], f"{path}: {SIGNATURE}").keyids
 
 
 def cosign(path: str | Path, key: str | Path | None = None, passphrase: str | None = None) -> Signature:

@@ -1,4 +1,4 @@
-"""Signed statements about a packet: evaluations, verdicts, receipts. Each names the packet by its digest."""
+"""Signed statements about a packet: evaluations, verdicts, receipts, notices. Each names the packet by its digest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ._keys import local_key, read_signer
 EVALUATION = "urn:m2kt:evaluation:v1"
 VERDICT = "urn:m2kt:verdict:v1"
 RECEIPT = "urn:m2kt:receipt:v1"
-STATEMENTS = (EVALUATION, VERDICT, RECEIPT)
+NOTICE = "urn:m2kt:notice:v1"
+STATEMENTS = (EVALUATION, VERDICT, RECEIPT, NOTICE)
 MAX_STATEMENT_BYTES = 16 << 20
 
 _SHA256 = "sha256:"

@@ -51,7 +51,7 @@ class Draft:
 
 def check_origin(packet: Packet, trust: str | Path | TrustPolicy | None) -> TrustVerdict | None:
     """Raises TrustError for a packet that was revoked or that the policy does not accept; None without a policy."""
-    refuse_revoked(packet.digest)
+    refuse_revoked(packet)
     if trust is None:
         return None
     policy = trust if isinstance(trust, TrustPolicy) else TrustPolicy.from_file(trust)

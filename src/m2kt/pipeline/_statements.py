@@ -19,6 +19,7 @@ from m2kt.packet import (
     EVALUATION,
     RECEIPT,
     VERDICT,
+    Notice,
     Packet,
     Statement,
     TrustPolicy,
@@ -130,6 +131,7 @@ def schemas() -> dict[str, dict[str, JsonValue]]:
         "evaluation": Evaluation,
         "verdict": PacketVerdict,
         "receipt": Receipt,
+        "notice": Notice,
     }
     written = {name: model.model_json_schema(mode="serialization") for name, model in predicates.items()}
     return {**written, "ingest-config": IngestConfig.model_json_schema()}

@@ -38,6 +38,8 @@ class PacketAnswer(TypedDict):
     publisher: str
     signers: list[SignerAnswer]
     verdicts: dict[str, int]
+    auditors: list[str]
+    uncounted: int
 
 
 class StatementAnswer(TypedDict):
@@ -48,6 +50,7 @@ class StatementAnswer(TypedDict):
     at: str
     by: str
     verdict: str | None
+    counts: bool
     student: str | None
     student_digest: str | None
     adapter: str | None
@@ -61,6 +64,8 @@ class RecordAnswer(PacketAnswer):
     manifest: dict[str, JsonValue]
     card: str
     statements: list[StatementAnswer]
+    authors: list[str]
+    state_envelope: str | None
 
 
 class ListAnswer(TypedDict):

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 from m2kt._home import m2kt_home
-from m2kt.errors import StorageError, TrustError, explain
+from m2kt.errors import PacketError, StorageError, TrustError, explain
+from m2kt.packet import Packet, read_notice
 
 OFFLINE = "M2KT_OFFLINE"
 """Environment variable: 1 uses cached packets alone and sends no request."""
@@ -33,23 +34,55 @@ def cached(kind: str, name: str) -> Path:
     return m2kt_home() / "packets" / f"{kind}-{readable}-{hashlib.sha256(name.encode()).hexdigest()[:16]}.m2kp"
 
 
-def remember_revoked(digest: str, broker: str, reason: str) -> None:
-    """Records a revocation: from now on this machine refuses the packet."""
-    path = _record(digest)
+def remember_revoked(digest: str, broker: str, envelope: bytes) -> None:
+    """Records a signed revocation. Each has a file of its own, so that none replaces another."""
+    path = _records(digest) / f"{hashlib.sha256(envelope).hexdigest()[:16]}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"packet": digest, "broker": broker, "reason": reason}))
+        path.write_text(json.dumps({"packet": digest, "broker": broker, "envelope": envelope.decode()}))
     except OSError as error:
         raise StorageError(f"cannot write {path}: {explain(error)}; set M2KT_HOME to another directory") from error
 
 
-def refuse_remembered(digest: str) -> None:
-    """Raises TrustError for a packet with a recorded revocation."""
-    path = _record(digest)
-    if path.is_file():
-        record = json.loads(path.read_text())
-        raise TrustError(f"{digest} was revoked at {record['broker']}: {record['reason']}; do not use it")
+def refuse_remembered(packet: Packet, broker: str | None) -> None:
+    """Raises TrustError for a packet with a recorded revocation that counts.
+
+    That of its author counts for ever, wherever the packet comes from. That of another (an admin of a broker) counts
+    for users of that broker: whoever runs a broker may refuse a packet there, and nowhere else.
+
+    Args:
+        broker: the address of the broker in use, if any.
+    """
+    author = None if packet.signature is None else packet.signature.keyid
+    for record, path in _read_records(packet.digest):
+        envelope = record.get("envelope")
+        if envelope is None:  # of an earlier release, which kept the broker's word alone
+            raise TrustError(
+                f"{packet.digest} was revoked at {record.get('broker')}: {record.get('reason')}; do not use it"
+            )
+        try:
+            signed = read_notice(envelope.encode(), str(path), packet.digest)
+        except PacketError as error:
+            raise StorageError(f"expected a signed revocation in {path}: {error}; restore or delete it") from error
+        is_authors = author in signed.keyids
+        if is_authors or record.get("broker") == broker:
+            whose = "by its author" if is_authors else f"at {record.get('broker')} by {signed.keyids[0][:12]}"
+            raise TrustError(f"{packet.digest} was revoked {whose}: {signed.notice.reason}; do not use it")
 
 
-def _record(digest: str) -> Path:
-    return m2kt_home() / "revoked" / f"{digest.removeprefix('sha256:')}.json"
+def _records(digest: str) -> Path:
+    return m2kt_home() / "revoked" / digest.removeprefix("sha256:")
+
+
+def _read_records(digest: str) -> list[tuple[dict[str, str], Path]]:
+    folder = _records(digest)
+    paths = [*sorted(folder.glob("*.json")), folder.with_name(f"{folder.name}.json")]
+    records = []
+    for path in paths:
+        if path.is_file():
+            try:
+                record = json.loads(path.read_text())
+            except (OSError, ValueError) as error:
+                raise StorageError(f"cannot read {path}: {explain(error)}; restore or delete it") from error
+            records.append((record if isinstance(record, dict) else {}, path))
+    return records

@@ -99,10 +99,10 @@ class BrokerClient:
         """Lineage of a teacher, a packet or an adapter."""
         return self._json(LineageAnswer, "GET", f"/v1/lineage/{digest}")
 
-    def set_state(self, digest: str, state: str, reason: str) -> PacketAnswer:
-        """Yanks a packet, lists it again, or revokes it."""
-        body = {"state": state, "reason": reason}
-        return self._json(PacketAnswer, "PUT", f"/v1/packets/{digest}/state", json=body)
+    def set_state(self, digest: str, notice: bytes) -> PacketAnswer:
+        """Yanks a packet, lists it again, or revokes it, by a signed notice."""
+        headers = {"Content-Type": STATEMENT_TYPE}
+        return self._json(PacketAnswer, "PUT", f"/v1/packets/{digest}/state", content=notice, headers=headers)
 
     def add_statement(self, digest: str, envelope: bytes) -> StateAnswer:
         """Posts a signed receipt, verdict or evaluation."""

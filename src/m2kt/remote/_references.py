@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from m2kt.errors import BrokerError, PacketError, SpecError, StorageError, TrustError, explain
-from m2kt.packet import Packet
+from m2kt.packet import Packet, read_notice
 
+from ._answers import RecordAnswer
 from ._bucket import Bucket
 from ._cache import OFFLINE, cached, offline, refuse_remembered, remember_revoked
-from ._client import URL, BrokerClient, ByteProgress, digest_of
+from ._client import BrokerClient, ByteProgress, broker_url, digest_of
 from ._oci import PACKET_ARTEFACT, Repository, manifest_layer, split
 from ._replies import MAX_PACKET
 
@@ -29,7 +29,12 @@ def is_reference(packet: str | Path) -> bool:
 
 def open_packet(packet: str | Path | Packet, progress: ByteProgress | None = None) -> Packet:
     """A verified packet, of a path or a reference. Raises what :func:`local_packet` and :meth:`Packet.load` raise."""
-    return packet if isinstance(packet, Packet) else Packet.load(local_packet(packet, progress))
+    if isinstance(packet, Packet):
+        return packet
+    loaded = Packet.load(local_packet(packet, progress))
+    if is_reference(packet):
+        refuse_remembered(loaded, broker_url())
+    return loaded
 
 
 def local_packet(packet: str | Path, progress: ByteProgress | None = None) -> Path:
@@ -53,50 +58,62 @@ def local_packet(packet: str | Path, progress: ByteProgress | None = None) -> Pa
     return _SOURCES[scheme](rest, progress or (lambda done, size: None))
 
 
-def refuse_revoked(digest: str) -> None:
+def refuse_revoked(packet: Packet) -> None:
     """Asks the broker at ``M2KT_BROKER_URL``, if it is set, and the recorded revocations.
 
     Raises:
         TrustError: the packet is revoked.
         BrokerError: the broker does not answer, and ``M2KT_OFFLINE`` is not set.
     """
-    refuse_remembered(digest)
-    if not os.environ.get(URL) or offline():
+    refuse_remembered(packet, broker_url())
+    if broker_url() is None or offline():
         return
     with BrokerClient() as broker:
         try:
-            record = broker.record(digest)
+            record = broker.record(packet.digest)
         except BrokerError as error:
             if error.status == 404:  # the broker does not have the packet, so it cannot have revoked it
                 return
             raise BrokerError(
-                f"cannot ask whether {digest} was revoked: {error}; {OFFLINE}=1 goes on without",
+                f"cannot ask whether {packet.digest} was revoked: {error}; {OFFLINE}=1 goes on without",
                 error.status,
             ) from error
-    if record["state"] == "revoked":
-        reason = record["state_reason"] or "no reason given"
-        remember_revoked(digest, broker.url, reason)
-        raise TrustError(f"{digest} was revoked at {broker.url}: {reason}; do not use it")
+        _heed(broker, record, packet.digest)
+
+
+def _heed(broker: BrokerClient, record: RecordAnswer, digest: str) -> None:
+    """Raises TrustError where a broker says that a packet is revoked, and records the notice if it is signed."""
+    if record["state"] != "revoked":
+        return
+    reason, envelope = record["state_reason"] or "no reason given", record["state_envelope"]
+    try:
+        signed = None if envelope is None else read_notice(envelope.encode(), "the notice", digest)
+    except PacketError:
+        signed = None
+    if envelope is None or signed is None or signed.notice.state != "revoked":
+        raise TrustError(f"{digest} was revoked at {broker.url}, without a signed notice: {reason}; do not use it")
+    remember_revoked(digest, broker.url, envelope.encode())
+    raise TrustError(f"{digest} was revoked at {broker.url}: {signed.notice.reason}; do not use it")
 
 
 def _from_broker(digest: str, progress: ByteProgress) -> Path:
     if not _DIGEST.fullmatch(digest):
         raise SpecError(f"expected m2kt://sha256:<64 hex digits>, got m2kt://{digest}; m2kt search shows digests")
-    refuse_remembered(digest)
     path = cached("m2kt", digest)
     if offline():
-        return _same(_kept(path, f"m2kt://{digest}"), digest)
+        refuse_remembered(_same(_kept(path, f"m2kt://{digest}"), digest), broker_url())
+        return path
     with BrokerClient() as broker:
         try:
             broker.fetch(digest, path, progress)
         except BrokerError as error:
             if error.status == 410:
-                remember_revoked(digest, broker.url, str(error))
-                raise TrustError(f"{error}") from error
+                _heed(broker, broker.record(digest), digest)
             if path.is_file() and error.status is None:
                 raise BrokerError(f"{error}; {OFFLINE}=1 uses the cached copy") from error
             raise
-    return _same(path, digest, "; do not use this broker")
+    refuse_remembered(_same(path, digest, "; do not use this broker"), broker_url())
+    return path
 
 
 def _from_registry(name: str, progress: ByteProgress) -> Path:
@@ -180,13 +197,13 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
-def _same(path: Path, digest: str, advice: str = "; fetch it again") -> Path:
-    """The path, if the packet there has this digest; else it is removed. Raises PacketError."""
-    received = _checked(path).digest
-    if received != digest:
+def _same(path: Path, digest: str, advice: str = "; fetch it again") -> Packet:
+    """The packet at ``path``, if it has this digest; else the file is removed. Raises PacketError."""
+    packet = _checked(path)
+    if packet.digest != digest:
         path.unlink()
-        raise PacketError(f"expected the packet {digest}, got {received}{advice}")
-    return path
+        raise PacketError(f"expected the packet {digest}, got {packet.digest}{advice}")
+    return packet
 
 
 def _checked(path: Path) -> Packet:

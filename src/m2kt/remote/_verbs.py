@@ -5,15 +5,27 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.errors import SpecError
-from m2kt.packet import Packet, TrustPolicy, judge_packet, read_statement, verify_statement
+from m2kt.packet import (
+    Packet,
+    PacketState,
+    TrustPolicy,
+    judge_packet,
+    read_statement,
+    sign_notice,
+    verify_statement,
+)
 
 from ._answers import LineageAnswer, NearAnswer, PacketAnswer, RecordAnswer, SearchAnswer
 from ._client import BrokerClient, ByteProgress
 from ._references import is_reference, open_packet
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 
 class Pulled(BaseModel):
@@ -103,19 +115,27 @@ def search(
         return broker.near(packet.space, [float(x) for x in packet.concepts.vectors_KD[row]], limit)
 
 
-def yank(digest: str, reason: str, *, revoke: bool = False, undo: bool = False) -> PacketAnswer:
+def yank(
+    digest: str,
+    reason: str,
+    *,
+    revoke: bool = False,
+    undo: bool = False,
+    key: Path | CryptoSigner | None = None,
+) -> PacketAnswer:
     """Hides a packet from lists and searches; its digest still opens it.
 
     Args:
         reason: shown to everybody who asks for the packet.
-        revoke: for ever: its bytes are refused, and ingest refuses it.
+        revoke: for ever: its bytes are refused, and clients that have seen it refuse the packet wherever it comes from.
         undo: list a yanked packet again.
+        key: the author's key, which signs the notice; by default the local one.
     """
     if revoke and undo:
         raise SpecError("expected at most one of --revoke and --undo, got both; a revocation cannot be undone")
-    state = "revoked" if revoke else "listed" if undo else "yanked"
+    state: PacketState = "revoked" if revoke else "listed" if undo else "yanked"
     with BrokerClient() as broker:
-        return broker.set_state(digest, state, reason)
+        return broker.set_state(digest, sign_notice(digest, state, reason, key))
 
 
 def lineage(digest: str) -> LineageAnswer:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._records import digest_of as digest_of
     from ._records import parse_record as parse_record
+    from ._rights import Caller as Caller
     from ._service import Broker as Broker
-    from ._service import Caller as Caller
     from ._settings import BrokerSettings as BrokerSettings
     from .app import create_app as create_app
     from .app import serve as serve
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Broker": "._service",
     "BrokerSettings": "._settings",
-    "Caller": "._service",
+    "Caller": "._rights",
     "create_app": ".app",
     "digest_of": "._records",
     "parse_record": "._records",

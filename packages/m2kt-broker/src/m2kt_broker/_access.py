@@ -12,7 +12,9 @@ from sqlalchemy import select
 
 from ._errors import Forbidden, Unauthenticated
 from ._records import Role
-from ._service import Broker, Caller, key_digest
+from ._rights import Caller
+from ._service import Broker, key_digest
+from ._trusted import Trusted
 from .catalogue import KeyRow
 
 RANKS: dict[Role, int] = {"reader": 1, "publisher": 2, "admin": 3}
@@ -33,12 +35,12 @@ async def _broker(request: Request) -> Broker:
 BrokerDependency = Annotated[Broker, Depends(_broker)]
 
 
-async def _owners(broker: BrokerDependency) -> dict[str, str]:
-    return {} if broker.policy is None else {key.keyid: key.owner for key in broker.policy.keys}
+async def _trusted(broker: BrokerDependency) -> Trusted:
+    return broker.trusted
 
 
-KeyOwners = Annotated[dict[str, str], Depends(_owners)]
-"""Owner of each signing key in the trust policy, by key id."""
+TrustedKeys = Annotated[Trusted, Depends(_trusted)]
+"""Owners of signing keys, and whose verdicts count, by the trust policy now."""
 
 
 def _authenticate(request: Request) -> Caller | None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from m2kt.errors import explain
 
-from ._access import Publisher, Reader
+from ._access import Reader
 from ._errors import UnexpectedType, Unprocessable, UploadTimeout
 from ._records import is_plain
 from ._uploads import read_body
@@ -52,13 +52,6 @@ class ReaderBody(_JsonBody[Model]):
     """A dependency: a body of a caller that may read."""
 
     async def __call__(self, request: Request, _: Reader) -> Model:
-        return await self.parse(request)
-
-
-class PublisherBody(_JsonBody[Model]):
-    """A dependency: a body of a caller that may publish."""
-
-    async def __call__(self, request: Request, _: Publisher) -> Model:
         return await self.parse(request)
 
 

@@ -38,6 +38,12 @@ class Forbidden(RequestError):
     status, title = 403, "Forbidden"
 
 
+class QuotaExceeded(RequestError):
+    """The API key has stored as much as one key may."""
+
+    status, title = 403, "Quota exceeded"
+
+
 class NotFound(RequestError):
     """The catalogue has no such entry."""
 

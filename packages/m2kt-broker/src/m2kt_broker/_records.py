@@ -74,6 +74,8 @@ class StateChanged(_Record):
     packet: Digest
     state: State
     reason: str
+    envelope: str | None = Field(default=None, description="The signed notice; records of earlier releases have none.")
+    by_admin: bool = Field(default=True, description="Whether an admin caused it, and not the packet's author.")
 
 
 class KeyCreated(_Record):

@@ -11,57 +11,59 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from m2kt.errors import PacketError, StorageError, explain
-from m2kt.packet import Packet, TrustPolicy, judge_packet, verify_statement
+from m2kt.packet import (
+    NOTICE,
+    Packet,
+    TrustPolicy,
+    judge_packet,
+    merge_signatures,
+    read_notice,
+    verify_statement,
+)
 
-from ._errors import Conflict, Forbidden, Gone, NotFound, Unprocessable
+from ._errors import Conflict, Gone, NotFound, Unprocessable
 from ._records import (
     KeyCreated,
     KeyEnded,
     PacketPublished,
     Record,
     Role,
-    State,
     StateChanged,
     StatementAdded,
     digest_of,
     is_plain,
     parse_record,
 )
+from ._rights import Caller, check_notice, check_quota, check_signatures, check_statements
 from ._settings import BrokerSettings
-from .catalogue import RECORD_ORDER, Base, Database, KeyRow, PacketRow, RecordRow, StatementRow, apply
+from ._trusted import Trusted
+from ._views import KeyEntry
+from .catalogue import (
+    RECORD_ORDER,
+    Base,
+    Database,
+    FormRow,
+    KeyRow,
+    PacketRow,
+    RecordRow,
+    StatementRow,
+    apply,
+    authors_of,
+    best_form,
+    is_banned,
+    is_withdrawn,
+)
 from .stores import KINDS, Store, file_digest, open_store, read_all
 
 log = structlog.get_logger("m2kt_broker")
-MAX_STATEMENTS = 1000
-"""Maximum number of statements about one packet, because the packet's record lists them all."""
-
-
-@dataclass(frozen=True)
-class Caller:
-    """The name and the role of an API key."""
-
-    name: str
-    role: Role
-
-
-class KeyEntry(TypedDict):
-    """An API key as ``m2kt broker keys list`` prints it."""
-
-    id: str
-    name: str
-    role: str
-    created_at: str
-    ended_at: str | None
 
 
 class Broker:
@@ -105,14 +107,16 @@ class Broker:
     def publish(self, digest: str, file: Path, caller: Caller) -> tuple[PacketRow, bool]:
         """Verify and store a packet. Returns its row, and whether the upload added anything.
 
+        Signatures of the stored form by the same author are kept: an upload can add some and remove none.
+
         Args:
             file: the single-file form; a directory store may move it.
 
         Raises:
             Unprocessable: the file is no valid packet, or a packet with another digest.
             TrustError: the trust policy rejects the packet.
-            Conflict: the file lacks signatures of the stored form.
-            Gone: the packet is revoked.
+            Forbidden, Conflict, QuotaExceeded: the slots for signatures or the quota of the API key are taken.
+            Gone: its author or an admin revoked the packet.
         """
         packet = load_packet(file)
         if packet.digest != digest:
@@ -122,57 +126,90 @@ class Broker:
             verdict = judge_packet(packet, self.policy)
             verdict.require("the packet")
             trusted = verdict.trusted
-        blob, size = file_digest(file), file.stat().st_size
+        assert packet.signature is not None
+        author, keyids = packet.signature.keyid, packet.signature.keyids
         with self.database.read() as session:
-            if (row := self._published_row(session, packet, digest, blob)) is not None:
+            row = session.get(PacketRow, digest)
+            stored = self._stored_form(row, author)
+            blob = file_digest(file)
+            if stored is not None and blob != stored.blob:
+                keyids = self._merge(file, stored)
+                blob = file_digest(file)
+            if row is not None and stored is not None and blob == stored.blob:
                 return row, False
+            size = file.stat().st_size
+            check_signatures(row, author, keyids, caller, self.trusted)
+            check_quota(session, self.settings, caller, size)
+        packet = load_packet(file)  # with the signatures of the stored form
         labels = {"title": f"{packet.manifest.name}.m2kp", "packet": digest}
         self.store.put("packets", blob, file, labels)
         record = PacketPublished(by=caller.name, packet=digest, blob=blob, size=size, trusted=trusted)
         with self._write_session() as session:
-            if (row := self._published_row(session, packet, digest, blob)) is not None:
+            row = session.get(PacketRow, digest)
+            stored = self._stored_form(row, author)
+            if row is not None and stored is not None and stored.blob == blob:
                 return row, False
+            check_signatures(row, author, keyids, caller, self.trusted)
+            check_quota(session, self.settings, caller, size)
             self._add_record(session, record, packet)
             return session.get_one(PacketRow, digest), True
 
     def add_statement(self, digest: str, envelope: bytes, caller: Caller) -> tuple[str, bool]:
-        """Verify and store a signed statement about a packet. Returns its digest, and whether it is new."""
+        """Verify and store a signed statement about a packet. Returns its digest, and whether it is new.
+
+        Raises:
+            Unprocessable: it does not verify, is about another packet, or is a notice.
+            Conflict, QuotaExceeded: the slots of the packet or of the API key are taken.
+        """
         try:
             statement = verify_statement(envelope, packet=digest)
         except PacketError as error:
             raise Unprocessable(str(error)) from error
+        if statement.predicate_type == NOTICE:
+            raise Unprocessable(f"expected a receipt, verdict or evaluation, got a notice; put it to {digest}/state")
         name = digest_of(envelope)
         with self._write_session() as session:
             self.packet_row(session, digest)
             if session.get(StatementRow, name) is not None:
                 return name, False
-            count = select(func.count()).where(StatementRow.packet == digest)
-            if (session.scalar(count) or 0) >= MAX_STATEMENTS:
-                raise Conflict(f"{digest} already has {MAX_STATEMENTS} statements, the maximum for one packet")
+            check_statements(session, self.settings, digest, statement.keyids, caller, self.trusted)
+            check_quota(session, self.settings, caller, len(envelope))
             self._add_record(
                 session,
                 StatementAdded(by=caller.name, packet=statement.packet, envelope=envelope.decode()),
             )
             return name, True
 
-    def set_state(self, digest: str, state: State, reason: str, caller: Caller) -> PacketRow:
-        """List, yank or revoke a packet.
+    def set_state(self, digest: str, envelope: bytes, caller: Caller) -> PacketRow:
+        """List, yank or revoke a packet by a signed notice.
 
         Raises:
-            Forbidden: the caller is neither the packet's publisher nor an admin.
-            Conflict: the packet is revoked, and another state is requested.
+            Unprocessable: it is no notice about this packet, or does not verify.
+            Forbidden: no author of the packet signed it, and the caller is no admin.
+            Conflict: the packet is revoked, or the notice is older than another of its signer.
         """
+        try:
+            signed = read_notice(envelope, "the notice", digest)
+        except PacketError as error:
+            raise Unprocessable(str(error)) from error
+        state, reason = signed.notice.state, signed.notice.reason
         with self._write_session() as session:
             row = self.packet_row(session, digest)
-            if caller.role != "admin" and caller.name != row.publisher:
-                raise Forbidden(
-                    f"{digest} was published by {row.publisher}; only {row.publisher} or an admin may change its state"
-                )
+            by_admin = check_notice(row, signed, caller)
             if row.state == "revoked" and state != "revoked":
                 raise Conflict(f"{digest} is revoked permanently; publish another packet")
-            if (row.state, row.state_reason) != (state, reason) and row.state != "revoked":
-                record = StateChanged(by=caller.name, packet=digest, state=state, reason=reason)
-                self._add_record(session, record)
+            if any(n.envelope == envelope.decode() for n in row.notices):
+                return row
+            check_quota(session, self.settings, caller, len(envelope))
+            record = StateChanged(
+                by=caller.name,
+                packet=digest,
+                state=state,
+                reason=reason,
+                envelope=envelope.decode(),
+                by_admin=by_admin,
+            )
+            self._add_record(session, record)
             return row
 
     def create_key(self, name: str, role: Role, by: str) -> tuple[KeyCreated, str]:
@@ -218,13 +255,28 @@ class Broker:
             raise NotFound(f"there is no statement {digest}")
         return row
 
+    def served_form(self, row: PacketRow, author: str | None) -> tuple[str, int]:
+        """Digest and size of the form that is served, or of that by an author. Raises NotFound or Gone."""
+        if author is None:
+            return row.blob, row.size
+        form = self._stored_form(row, author)
+        if form is None:
+            raise NotFound(f"{row.digest} has no author {author}; its record names all")
+        return form.blob, form.size
+
     def stored_packet(self, blob: str) -> Packet:
         """Load a packet from the store, by the digest of its single-file form."""
+        with self.stored_file(blob) as file:
+            return load_packet(file)
+
+    @contextmanager
+    def stored_file(self, blob: str) -> Iterator[Path]:
+        """A packet of the store as a temporary file."""
         with tempfile.NamedTemporaryFile(suffix=".m2kp") as file:
             for chunk in self.store.read("packets", blob):
                 file.write(chunk)
             file.flush()
-            return load_packet(Path(file.name))
+            yield Path(file.name)
 
     def update_catalogue(self) -> int:
         """Add the records that the catalogue lacks. Returns their number.
@@ -292,23 +344,26 @@ class Broker:
                 self.catalogue_is_stale = self.catalogue_is_stale or "record stored" in session.info
                 raise
 
-    def _published_row(self, session: Session, packet: Packet, digest: str, blob: str) -> PacketRow | None:
-        """The packet's row where the catalogue has the same bytes; None where the upload adds something."""
-        row = session.get(PacketRow, digest)
+    @property
+    def trusted(self) -> Trusted:
+        """What the trust policy says now."""
+        return Trusted.by(self.policy)
+
+    def _stored_form(self, row: PacketRow | None, author: str) -> FormRow | None:
+        """The stored form of a packet by this author. Raises Gone where he, or an admin, revoked the packet."""
         if row is None:
             return None
-        if row.state == "revoked":
-            raise Gone(f"{digest} was revoked at {row.state_at}: {row.state_reason}")
-        if row.blob == blob:
-            return row
-        assert packet.signature is not None
-        missing = sorted({s.keyid for s in row.signers} - set(packet.signature.keyids))
-        if missing:
-            raise Conflict(
-                f"the upload of {digest} lacks stored signatures: {', '.join(missing)}; "
-                "pull the packet and add your signature to it"
-            )
-        return None
+        if is_banned(row) or is_withdrawn(row, author):
+            raise Gone(f"{row.digest} was revoked at {row.state_at}: {row.state_reason}")
+        return best_form(row, author) if author in authors_of(row) else None
+
+    def _merge(self, file: Path, form: FormRow) -> tuple[str, ...]:
+        """Add the signatures of a stored form to the uploaded file. Returns all signers."""
+        with self.stored_file(form.blob) as stored:
+            try:
+                return merge_signatures(file, stored)
+            except PacketError as error:
+                raise Conflict(str(error).replace(str(file), "the packet")) from error
 
     def _add_record(self, session: Session, record: Record, packet: Packet | None = None) -> None:
         content = record.to_bytes()

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from ._records import State
-from .catalogue import PacketRow, StatementRow, verdict_counts
+from ._trusted import Trusted
+from .catalogue import PacketRow, StatementRow, Verdicts, verdict_counts
+
+
+class KeyEntry(TypedDict):
+    """An API key as ``m2kt broker keys list`` prints it."""
+
+    id: str
+    name: str
+    role: str
+    created_at: str
+    ended_at: str | None
 
 
 class View(BaseModel):
@@ -46,7 +58,11 @@ class PacketView(View):
     published_at: str
     publisher: str
     signers: list[SignerView]
-    verdicts: dict[str, int] = Field(description="Number of statements for each verdict.")
+    verdicts: dict[str, int] = Field(
+        description="Number of statements for each verdict, of those that auditors of the trust policy signed."
+    )
+    auditors: list[str] = Field(description="Owners of the keys behind these verdicts.")
+    uncounted: int = Field(description="Number of statements with a verdict that does not count.")
 
 
 class StatementView(View):
@@ -57,6 +73,7 @@ class StatementView(View):
     at: str
     by: str = Field(description="Name of the API key that uploaded it.")
     verdict: str | None
+    counts: bool = Field(description="Whether auditors of the trust policy signed it.")
     student: str | None
     student_digest: str | None
     adapter: str | None = Field(description="Digest of the adapter that an ingestion wrote.")
@@ -71,22 +88,22 @@ class PacketList(View):
     next: str | None = Field(description="Cursor of the next page; null on the last page.")
 
 
-def packet_views(session: Session, rows: Sequence[PacketRow], owners: Mapping[str, str]) -> list[PacketView]:
+def packet_views(session: Session, rows: Sequence[PacketRow], trusted: Trusted) -> list[PacketView]:
     """Views of several packets; one query counts the verdicts of all.
 
     Args:
-        owners: owner of each signing key in the trust policy, by key id.
+        trusted: owners of signing keys, and whose verdicts count.
     """
-    counts = verdict_counts(session, [row.digest for row in rows])
-    return [_packet_view(row, counts[row.digest], owners) for row in rows]
+    verdicts = verdict_counts(session, [row.digest for row in rows], trusted)
+    return [_packet_view(row, verdicts[row.digest], trusted) for row in rows]
 
 
-def packet_view(session: Session, row: PacketRow, owners: Mapping[str, str]) -> PacketView:
+def packet_view(session: Session, row: PacketRow, trusted: Trusted) -> PacketView:
     """View of one packet."""
-    return packet_views(session, [row], owners)[0]
+    return packet_views(session, [row], trusted)[0]
 
 
-def _packet_view(row: PacketRow, verdicts: dict[str, int], owners: Mapping[str, str]) -> PacketView:
+def _packet_view(row: PacketRow, verdicts: Verdicts, trusted: Trusted) -> PacketView:
     return PacketView(
         digest=row.digest,
         skill=row.skill,
@@ -105,12 +122,14 @@ def _packet_view(row: PacketRow, verdicts: dict[str, int], owners: Mapping[str, 
         state_at=row.state_at,
         published_at=row.published_at,
         publisher=row.publisher,
-        signers=[SignerView(keyid=s.keyid, writer=s.writer, owner=owners.get(s.keyid)) for s in row.signers],
-        verdicts=verdicts,
+        signers=[SignerView(keyid=s.keyid, writer=s.writer, owner=trusted.owners.get(s.keyid)) for s in row.signers],
+        verdicts=verdicts.counted,
+        auditors=sorted({trusted.owners[keyid] for keyid in verdicts.auditors}),
+        uncounted=verdicts.uncounted,
     )
 
 
-def statement_view(row: StatementRow, owners: Mapping[str, str]) -> StatementView:
+def statement_view(row: StatementRow, trusted: Trusted) -> StatementView:
     """View of one statement."""
     return StatementView(
         digest=row.digest,
@@ -118,9 +137,10 @@ def statement_view(row: StatementRow, owners: Mapping[str, str]) -> StatementVie
         at=row.at,
         by=row.by,
         verdict=row.verdict,
+        counts=trusted.counts(row.keyids),
         student=row.student,
         student_digest=row.student_digest,
         adapter=row.adapter,
         accuracy=row.accuracy,
-        signers=[SignerView(keyid=k, writer=False, owner=owners.get(k)) for k in row.keyids],
+        signers=[SignerView(keyid=k, writer=False, owner=trusted.owners.get(k)) for k in row.keyids],
     )

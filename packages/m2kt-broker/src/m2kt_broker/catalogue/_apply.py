@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from m2kt.packet import Packet, Statement, verify_statement
+from m2kt.packet import Packet, Statement, read_notice, verify_statement
 
 from .._records import KeyCreated, KeyEnded, PacketPublished, Record, StateChanged, StatementAdded, digest_of
-from ._entries import label_rows, packet_row, signer_rows, statement_row, vectors_row
-from ._models import KeyRow, PacketRow, RecordRow, SignerRow, StatementRow
+from ._entries import form_row, label_rows, packet_row, statement_row, vectors_row
+from ._models import FormRow, KeyRow, NoticeRow, PacketRow, RecordRow, StatementRow, StatementSignerRow
+from ._settle import settle
 
 RECORD_ORDER = ("key-made", "key-ended", "published", "stated", "noticed")
 """A record refers only to records of earlier kinds, so the clocks of several servers need not agree."""
@@ -33,7 +33,7 @@ def apply(session: Session, record: Record, digest: str, load: Callable[[str], P
             statement = verify_statement(envelope, packet=record.packet)
             _apply_statement(session, record, statement, digest_of(envelope))
         case StateChanged():
-            _apply_state(session, record)
+            _apply_state(session, record, digest)
         case KeyCreated():
             session.add(
                 KeyRow(
@@ -46,28 +46,38 @@ def apply(session: Session, record: Record, digest: str, load: Callable[[str], P
             )
         case KeyEnded():
             _apply_key_end(session, record)
-    session.add(RecordRow(digest=digest, kind=record.kind, at=record.at))
+    session.add(RecordRow(digest=digest, kind=record.kind, at=record.at, by=record.by, size=added_bytes(record)))
     session.flush()
+
+
+def added_bytes(record: Record) -> int:
+    """Bytes that a record added to the store, with what it names."""
+    match record:
+        case PacketPublished():
+            return record.size
+        case StatementAdded():
+            return len(record.envelope)
+        case StateChanged():
+            return len(record.envelope or "")
+        case _:
+            return 0
 
 
 def _apply_packet(session: Session, record: PacketPublished, packet: Packet) -> None:
     row = session.get(PacketRow, record.packet)
     if row is None:
-        session.add(packet_row(packet, record))
+        row = packet_row(packet, record)
+        session.add(row)
         session.flush()
         session.add_all(label_rows(packet, record.packet))
         session.add(vectors_row(packet, record.packet))
-        return
-    if record.at < row.published_at:
-        row.published_at, row.publisher = record.at, record.by
-    signers = signer_rows(packet, record.packet)
-    # keep the form with the most signatures; the digest breaks ties, so that the order of records does not matter
-    if (len(signers), record.blob) > (len(row.signers), row.blob):
-        session.execute(delete(SignerRow).where(SignerRow.packet == record.packet))
-        session.add_all(signers)
-        row.blob, row.size = record.blob, record.size
-        session.flush()
-        session.expire(row, ["signers"])
+    form = session.get(FormRow, record.blob)
+    if form is None:
+        session.add(form_row(packet, record))
+    elif record.at < form.at:
+        form.at, form.by = record.at, record.by
+    session.flush()
+    settle(session, row)
 
 
 def _apply_statement(session: Session, record: StatementAdded, statement: Statement, digest: str) -> None:
@@ -75,20 +85,35 @@ def _apply_statement(session: Session, record: StatementAdded, statement: Statem
     row = session.get(StatementRow, digest)
     if row is None:
         session.add(statement_row(statement, digest, record.envelope, record.at, record.by))
+        session.flush()
+        session.add_all(StatementSignerRow(statement=digest, keyid=keyid) for keyid in set(statement.keyids))
     elif record.at < row.at:
         row.at, row.by = record.at, record.by
 
 
-def _apply_state(session: Session, record: StateChanged) -> None:
+def _apply_state(session: Session, record: StateChanged, digest: str) -> None:
     row = session.get_one(PacketRow, record.packet)
-    old, new = (row.state, row.state_at or ""), (record.state, record.at)
-    if "revoked" in (old[0], new[0]):  # the earliest revocation is permanent
-        replaces = new[0] == "revoked" and (old[0] != "revoked" or new[1] < old[1])
-    else:
-        replaces = (new[1], new[0]) > (old[1], old[0])
-    if replaces:
-        row.state, row.state_reason = record.state, record.reason
-        row.state_at, row.state_by = record.at, record.by
+    keyids: list[str] = []
+    stated_at = record.at
+    if record.envelope is not None:
+        signed = read_notice(record.envelope.encode(), "a notice", record.packet)
+        keyids, stated_at = sorted(signed.keyids), signed.notice.at.isoformat()
+    session.add(
+        NoticeRow(
+            record=digest,
+            packet=record.packet,
+            state=record.state,
+            reason=record.reason,
+            at=record.at,
+            by=record.by,
+            by_admin=record.by_admin,
+            keyids=keyids,
+            stated_at=stated_at,
+            envelope=record.envelope,
+        )
+    )
+    session.flush()
+    settle(session, row)
 
 
 def _apply_key_end(session: Session, record: KeyEnded) -> None:

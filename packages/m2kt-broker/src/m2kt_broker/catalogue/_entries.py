@@ -14,11 +14,11 @@ import numpy as np
 from m2kt.packet import Packet, Statement
 
 from .._records import PacketPublished, is_plain
-from ._models import MAX_SPACE, MAX_TEXT, LabelRow, PacketRow, SignerRow, StatementRow, VectorsRow
+from ._models import MAX_SPACE, MAX_TEXT, FormRow, LabelRow, PacketRow, StatementRow, VectorsRow
 
 
 def packet_row(packet: Packet, record: PacketPublished) -> PacketRow:
-    """The row of a packet with the rows of its signers."""
+    """The row of a packet, before its forms are known."""
     manifest, fidelity = packet.manifest, packet.manifest.fidelity
     measured = fidelity.agreement is not None and fidelity.coverage is not None
     return PacketRow(
@@ -41,15 +41,21 @@ def packet_row(packet: Packet, record: PacketPublished) -> PacketRow:
         fidelity=(fidelity.agreement or 0.0) * (fidelity.coverage or 0.0) if measured else None,
         manifest=manifest.model_dump(mode="json"),
         card=packet.card,
-        signers=signer_rows(packet, record.packet),
     )
 
 
-def signer_rows(packet: Packet, digest: str) -> list[SignerRow]:
-    """The rows of a packet's signers; a loaded packet has at least one."""
+def form_row(packet: Packet, record: PacketPublished) -> FormRow:
+    """The row of one single-file form; a loaded packet has at least one signer."""
     assert packet.signature is not None
-    author = packet.signature.keyid
-    return [SignerRow(packet=digest, keyid=k, writer=k == author) for k in sorted(packet.signature.keyids)]
+    return FormRow(
+        blob=record.blob,
+        packet=record.packet,
+        author=packet.signature.keyid,
+        keyids=sorted(packet.signature.keyids),
+        size=record.size,
+        at=record.at,
+        by=record.by,
+    )
 
 
 def label_rows(packet: Packet, digest: str) -> list[LabelRow]:

@@ -48,6 +48,8 @@ class RecordRow(Base):
     digest: Mapped[str] = mapped_column(String(71), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
     at: Mapped[str] = mapped_column(String(40))
+    by: Mapped[str] = mapped_column(String(128), index=True, doc="Name of the API key, for its quota.")
+    size: Mapped[int] = mapped_column(BigInteger, doc="Bytes that it added to the store.")
 
 
 class PacketRow(Base):
@@ -64,6 +66,7 @@ class PacketRow(Base):
     state_reason: Mapped[str | None] = mapped_column(Text)
     state_at: Mapped[str | None] = mapped_column(String(40))
     state_by: Mapped[str | None] = mapped_column(String(128))
+    state_envelope: Mapped[str | None] = mapped_column(Text, doc="The signed notice behind the state.")
     skill: Mapped[str] = mapped_column(String(MAX_TEXT), index=True)
     description: Mapped[str] = mapped_column(Text)
     teacher: Mapped[str] = mapped_column(String(MAX_TEXT), index=True)
@@ -81,11 +84,44 @@ class PacketRow(Base):
     card: Mapped[str] = mapped_column(Text)
 
     signers: Mapped[list[SignerRow]] = relationship(order_by="SignerRow.keyid", lazy="selectin")
+    forms: Mapped[list[FormRow]] = relationship(order_by="FormRow.at, FormRow.blob")
+    notices: Mapped[list[NoticeRow]] = relationship(order_by="NoticeRow.at, NoticeRow.record")
     statements: Mapped[list[StatementRow]] = relationship(order_by="StatementRow.at, StatementRow.digest")
 
 
+class FormRow(Base):
+    """A stored single-file form of a packet: one author's statement about the same parts, and signatures of others."""
+
+    __tablename__ = "forms"
+
+    blob: Mapped[str] = mapped_column(String(71), primary_key=True, doc="Digest of the single-file form.")
+    packet: Mapped[str] = mapped_column(ForeignKey("packets.digest"), index=True)
+    author: Mapped[str] = mapped_column(String(64), doc="Id of the key that made the signed statement.")
+    keyids: Mapped[list[str]] = mapped_column(doc="Ids of all signers.")
+    size: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[str] = mapped_column(String(40))
+    by: Mapped[str] = mapped_column(String(128))
+
+
+class NoticeRow(Base):
+    """A change of a packet's state, by one of its authors or by an admin."""
+
+    __tablename__ = "notices"
+
+    record: Mapped[str] = mapped_column(String(71), primary_key=True)
+    packet: Mapped[str] = mapped_column(ForeignKey("packets.digest"), index=True)
+    state: Mapped[State] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    at: Mapped[str] = mapped_column(String(40))
+    by: Mapped[str] = mapped_column(String(128))
+    by_admin: Mapped[bool] = mapped_column()
+    keyids: Mapped[list[str]] = mapped_column()
+    stated_at: Mapped[str] = mapped_column(String(40), doc="Time in the notice itself.")
+    envelope: Mapped[str | None] = mapped_column(Text)
+
+
 class SignerRow(Base):
-    """A key that signed a packet."""
+    """A key that signed the form of a packet that is served."""
 
     __tablename__ = "signers"
 
@@ -134,6 +170,15 @@ class StatementRow(Base):
     adapter: Mapped[str | None] = mapped_column(String(MAX_TEXT), doc="Digest of the adapter that an ingestion wrote.")
     accuracy: Mapped[float | None] = mapped_column(Float)
     envelope: Mapped[str] = mapped_column(Text, deferred=True)
+
+
+class StatementSignerRow(Base):
+    """A key that signed a statement."""
+
+    __tablename__ = "statement_signers"
+
+    statement: Mapped[str] = mapped_column(ForeignKey("statements.digest"), primary_key=True)
+    keyid: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
 
 
 class KeyRow(Base):

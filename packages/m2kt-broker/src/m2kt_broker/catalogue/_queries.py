@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, func, or_, select, tuple_
+from sqlalchemy import Select, case, false, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from m2kt.packet import RECEIPT
 
-from ._models import LabelRow, PacketRow, SignerRow, StatementRow, VectorsRow
+from .._trusted import Trusted
+from ._models import LabelRow, PacketRow, SignerRow, StatementRow, StatementSignerRow, VectorsRow
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
@@ -42,11 +43,24 @@ class Filters:
     fidelity: float | None = None
     """Minimum fidelity."""
     verdict: str | None = None
-    """Verdict of at least one statement."""
+    """Verdict of at least one statement that counts."""
+    trusted: Trusted = field(default_factory=Trusted)
+    """Whose verdicts count."""
     state: str | None = "listed"
     """None: any state."""
     label: str | None = None
     """Part of at least one label; case does not matter."""
+
+
+@dataclass
+class Verdicts:
+    """Statements about a packet that have a verdict."""
+
+    counted: dict[str, int] = field(default_factory=dict)
+    """Number of those that count, by verdict."""
+    auditors: list[str] = field(default_factory=list)
+    """Key ids behind these."""
+    uncounted: int = 0
 
 
 def find_packets(
@@ -78,18 +92,48 @@ def receipts_of(session: Session, packet: str) -> list[StatementRow]:
     return list(session.scalars(query.order_by(StatementRow.at, StatementRow.digest)))
 
 
-def verdict_counts(session: Session, packets: list[str]) -> dict[str, dict[str, int]]:
-    """The number of statements with each verdict, by packet."""
+def verdict_counts(session: Session, packets: list[str], trusted: Trusted) -> dict[str, Verdicts]:
+    """Statements with a verdict, by packet: those that count and the others."""
+    counts = {digest: Verdicts() for digest in packets}
+    columns = (StatementRow.packet, StatementRow.verdict, StatementRow.digest.in_(_counted(trusted)))
     query = (
-        select(StatementRow.packet, StatementRow.verdict, func.count())
+        select(*columns, func.count())
         .where(StatementRow.packet.in_(packets), StatementRow.verdict.is_not(None))
-        .group_by(StatementRow.packet, StatementRow.verdict)
+        .group_by(*columns)
         .order_by(StatementRow.packet, StatementRow.verdict)
     )
-    counts: dict[str, dict[str, int]] = {digest: {} for digest in packets}
-    for packet, verdict, count in session.execute(query):
-        counts[packet][str(verdict)] = count
+    for packet, verdict, is_counted, count in session.execute(query):
+        if is_counted:
+            counts[packet].counted[str(verdict)] = count
+        else:
+            counts[packet].uncounted += count
+    signers = (
+        select(StatementRow.packet, StatementSignerRow.keyid)
+        .join(StatementSignerRow, StatementSignerRow.statement == StatementRow.digest)
+        .where(
+            StatementRow.packet.in_(packets),
+            StatementRow.verdict.is_not(None),
+            StatementRow.digest.in_(_counted(trusted)),
+            StatementSignerRow.keyid.in_(trusted.auditors),
+        )
+        .distinct()
+    )
+    for packet, keyid in session.execute(signers):
+        counts[packet].auditors.append(keyid)
     return counts
+
+
+def _counted(trusted: Trusted) -> Select[str]:
+    """Digests of the statements that count: signed by as many auditors as the trust policy asks for."""
+    signed = select(StatementSignerRow.statement)
+    if not trusted.auditors:
+        return signed.where(false())
+    holder = case(dict(trusted.auditors), value=StatementSignerRow.keyid)
+    return (
+        signed.where(StatementSignerRow.keyid.in_(trusted.auditors))
+        .group_by(StatementSignerRow.statement)
+        .having(func.count(func.distinct(holder)) >= trusted.threshold)
+    )
 
 
 def packets_in_lineage(session: Session, digest: str, limit: int) -> list[PacketRow]:
@@ -154,7 +198,8 @@ def _filtered(query: Select[T], filters: Filters) -> Select[T]:
     if filters.fidelity is not None:
         query = query.where(PacketRow.fidelity >= filters.fidelity)
     if filters.verdict is not None:
-        query = query.where(PacketRow.statements.any(StatementRow.verdict == filters.verdict))
+        given = StatementRow.verdict == filters.verdict
+        query = query.where(PacketRow.statements.any(given & StatementRow.digest.in_(_counted(filters.trusted))))
     if filters.label is not None:
         contains = LabelRow.folded.contains(filters.label.casefold(), autoescape=True)
         query = query.where(PacketRow.digest.in_(select(LabelRow.packet).where(contains)))

@@ -21,6 +21,7 @@ def command(
     trust: Trust = None,
     public: Annotated[bool, typer.Option("--public", help="Allow reading without an API key.")] = False,
     max_upload: Annotated[int, typer.Option(min=1, help="Maximum size of an upload in MiB.")] = 256,
+    quota: Annotated[int, typer.Option(min=1, help="Maximum size of what one API key stores, in GiB.")] = 20,
     url: Annotated[
         str | None, typer.Option(help="Address by which clients reach the broker, shown on pages.", metavar="URL")
     ] = None,
@@ -39,6 +40,7 @@ def command(
         trust=trust,
         public=public,
         max_upload=max_upload << 20,
+        quota_bytes=quota << 30,
         url=url,
         max_uploads_at_once=uploads,
     )

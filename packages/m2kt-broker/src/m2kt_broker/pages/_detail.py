@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -12,6 +11,7 @@ from sqlalchemy.orm import Session
 from m2kt.packet import EVALUATION, RECEIPT, VERDICT, Manifest
 from m2kt.render import Block, Note, Tile, Tiles, blocks_html, fidelity_table, ledger_table, percent
 
+from .._trusted import Trusted
 from .._views import PacketView, StatementView, packet_view, statement_view
 from ..catalogue import PacketRow, StatementRow, predicate_of
 from ._text import card_html, file_size
@@ -27,7 +27,7 @@ IS_GOOD = {"accepted": True, "clean": True, "rejected": False, "unclean": False}
 
 @dataclass(frozen=True)
 class StatementSummary:
-    """A statement with its short name and whether its verdict is favourable."""
+    """A statement with its short name and whether its verdict is favourable; None where it does not count."""
 
     view: StatementView
     kind: str
@@ -67,7 +67,7 @@ class StatementContext:
     is_cut: bool
 
 
-def packet_context(session: Session, row: PacketRow, owners: Mapping[str, str]) -> PacketContext:
+def packet_context(session: Session, row: PacketRow, trusted: Trusted) -> PacketContext:
     """The packet with its newest statements."""
     manifest = Manifest.model_validate(row.manifest)
     newest_first = (
@@ -78,10 +78,10 @@ def packet_context(session: Session, row: PacketRow, owners: Mapping[str, str]) 
     statement_count = select(func.count()).where(StatementRow.packet == row.digest)
     teacher_packets = select(func.count()).where(PacketRow.teacher_digest == row.teacher_digest)
     statements = [
-        statement_summary(statement, owners) for statement in session.scalars(newest_first.limit(MAX_STATEMENTS))
+        statement_summary(statement, trusted) for statement in session.scalars(newest_first.limit(MAX_STATEMENTS))
     ]
     return PacketContext(
-        packet=packet_view(session, row, owners),
+        packet=packet_view(session, row, trusted),
         manifest=manifest,
         state_by=row.state_by,
         statements=statements,
@@ -95,14 +95,14 @@ def packet_context(session: Session, row: PacketRow, owners: Mapping[str, str]) 
     )
 
 
-def statement_context(session: Session, row: StatementRow, owners: Mapping[str, str]) -> StatementContext:
+def statement_context(session: Session, row: StatementRow, trusted: Trusted) -> StatementContext:
     """The statement with its predicate as JSON. Fields of the untrusted predicate are checked for their type."""
     predicate = predicate_of(row)
     text = json.dumps(predicate, indent=2, ensure_ascii=False)
     before, reasons = predicate.get("before"), predicate.get("reasons")
     accuracy = before.get("accuracy") if isinstance(before, dict) else None
     return StatementContext(
-        statement=statement_summary(row, owners),
+        statement=statement_summary(row, trusted),
         type=row.kind,
         digest=row.packet,
         skill=session.get_one(PacketRow, row.packet).skill,
@@ -113,10 +113,11 @@ def statement_context(session: Session, row: StatementRow, owners: Mapping[str, 
     )
 
 
-def statement_summary(row: StatementRow, owners: Mapping[str, str]) -> StatementSummary:
+def statement_summary(row: StatementRow, trusted: Trusted) -> StatementSummary:
     """Summary of one statement."""
     kind = KINDS.get(row.kind, "statement")
-    return StatementSummary(statement_view(row, owners), kind, IS_GOOD.get(row.verdict or ""))
+    view = statement_view(row, trusted)
+    return StatementSummary(view, kind, IS_GOOD.get(row.verdict or "") if view.counts else None)
 
 
 def _overview(manifest: Manifest, stored_bytes: int) -> list[Block]:

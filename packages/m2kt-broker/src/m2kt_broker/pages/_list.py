@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import urlencode
@@ -13,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from .._access import SHA256
+from .._trusted import Trusted
 from .._views import PacketView, packet_views
 from ..catalogue import (
     Filters,
@@ -55,10 +55,10 @@ class ListQuery(BaseModel):
     ] = "listed"
     after: Annotated[Annotated[str, Field(pattern=SHA256)] | None, EmptyToNone] = None
 
-    def filters(self) -> Filters:
+    def filters(self, trusted: Trusted) -> Filters:
         """The filters without the pagination."""
         fields = self.model_dump(exclude={"q", "state", "after"})
-        return Filters(**fields, label=self.q, state=None if self.state == "any" else self.state)
+        return Filters(**fields, label=self.q, state=None if self.state == "any" else self.state, trusted=trusted)
 
     def link(self, **changes: str | None) -> str:
         """Address of the list with changed fields; its first page, unless ``after`` is given."""
@@ -105,7 +105,7 @@ class ListContext:
     """Whether the catalogue has no packet at all."""
 
 
-def list_context(session: Session, query: ListQuery, owners: Mapping[str, str]) -> ListContext:
+def list_context(session: Session, query: ListQuery, trusted: Trusted) -> ListContext:
     """Run the query. A search for a digest finds the packets of its lineage."""
     if query.q is not None and re.fullmatch(SHA256, query.q):
         rows, position = packets_in_lineage(session, query.q, MAX_LINEAGE), None
@@ -113,24 +113,24 @@ def list_context(session: Session, query: ListQuery, owners: Mapping[str, str]) 
     else:
         last = None if query.after is None else session.get(PacketRow, query.after)
         after = None if last is None else (last.published_at, last.digest)
-        rows, position = find_packets(session, query.filters(), PAGE_SIZE, after)
-        total = count_packets(session, query.filters())
+        rows, position = find_packets(session, query.filters(trusted), PAGE_SIZE, after)
+        total = count_packets(session, query.filters(trusted))
     labels = {} if query.q is None else matching_labels(session, [row.digest for row in rows], query.q)
     return ListContext(
         query=query,
         q=query.q or "",
-        packets=packet_views(session, rows, owners),
+        packets=packet_views(session, rows, trusted),
         labels=labels,
         total=total,
         next=None if position is None else query.link(after=position[1]),
         first=None if query.after is None else query.link(),
-        fields=_filter_fields(session, query, owners),
-        active_filters=_active_filters(query, owners),
+        fields=_filter_fields(session, query, trusted),
+        active_filters=_active_filters(query, trusted),
         is_empty=total == 0 and session.scalar(select(PacketRow.digest).limit(1)) is None,
     )
 
 
-def _filter_fields(session: Session, query: ListQuery, owners: Mapping[str, str]) -> list[FilterField]:
+def _filter_fields(session: Session, query: ListQuery, trusted: Trusted) -> list[FilterField]:
     def column_field(
         name: str, label: str, column: InstrumentedAttribute[str] | InstrumentedAttribute[str | None]
     ) -> FilterField:
@@ -138,11 +138,11 @@ def _filter_fields(session: Session, query: ListQuery, owners: Mapping[str, str]
         values = [str(value) for value in session.scalars(distinct.limit(MAX_OPTIONS + 1))]
         current = getattr(query, name) or ""
         shown = [*values[:MAX_OPTIONS], *([current] if current and current not in values else [])]
-        options = [(value, _value_label(name, value, owners)) for value in shown]
+        options = [(value, _value_label(name, value, trusted)) for value in shown]
         return FilterField(name, label, current, options, is_text=len(values) > MAX_OPTIONS)
 
     fidelities = sorted({*FIDELITIES, *([] if query.fidelity is None else [query.fidelity])})
-    minima = [(str(f), _value_label("fidelity", str(f), owners)) for f in fidelities]
+    minima = [(str(f), _value_label("fidelity", str(f), trusted)) for f in fidelities]
     verdicts = dict.fromkeys([*VERDICTS, *([query.verdict] if query.verdict else [])])
     fidelity = "" if query.fidelity is None else str(query.fidelity)
     return [
@@ -156,23 +156,23 @@ def _filter_fields(session: Session, query: ListQuery, owners: Mapping[str, str]
     ]
 
 
-def _active_filters(query: ListQuery, owners: Mapping[str, str]) -> list[ActiveFilter]:
+def _active_filters(query: ListQuery, trusted: Trusted) -> list[ActiveFilter]:
     fields = query.model_dump(exclude_defaults=True, exclude={"after"})
     return [
         ActiveFilter(
             FILTER_NAMES.get(name, name),
-            _value_label(name, str(value), owners),
+            _value_label(name, str(value), trusted),
             query.link(**{name: None}),
         )
         for name, value in fields.items()
     ]
 
 
-def _value_label(name: str, value: str, owners: Mapping[str, str]) -> str:
+def _value_label(name: str, value: str, trusted: Trusted) -> str:
     if name == "fidelity":
         return f"≥ {100 * float(value):g} %"
     if name == "signer":
-        return f"{owners[value]} ({short_digest(value)})" if value in owners else short_digest(value)
+        return f"{trusted.owners[value]} ({short_digest(value)})" if value in trusted.owners else short_digest(value)
     if value.startswith("sha256:"):
         return short_digest(value)
     return one_line(value, 60)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from .._access import SHA256, BrokerDependency, DigestPath, KeyOwners, Reader
+from .._access import SHA256, BrokerDependency, DigestPath, Reader, TrustedKeys
 from .._errors import NotFound
 from .._service import Broker
+from .._trusted import Trusted
 from ._detail import PacketContext, packet_context, statement_context
 from ._drawings import DrawingCache, DrawnSection
 from ._list import ListQuery, list_context
@@ -34,24 +35,24 @@ def list_page(
     request: Request,
     query: Annotated[ListQuery, Query()],
     broker: BrokerDependency,
-    owners: KeyOwners,
+    trusted: TrustedKeys,
     _: Reader,
 ) -> Response:
     if (redirect := _redirect_to_api(request, "v1/packets")) is not None:
         return redirect
     with broker.database.read() as session:
-        context = list_context(session, query, owners)
+        context = list_context(session, query, trusted)
     return render(request, "list.html.j2", **vars(context))
 
 
 @router.head("/packets/{digest}")
 @router.get("/packets/{digest}")
 async def packet_page(
-    request: Request, digest: DigestPath, broker: BrokerDependency, owners: KeyOwners, _: Reader
+    request: Request, digest: DigestPath, broker: BrokerDependency, trusted: TrustedKeys, _: Reader
 ) -> Response:
     if (redirect := _redirect_to_api(request, f"v1/packets/{digest}/record")) is not None:
         return redirect
-    context = await run_in_threadpool(_packet_context, broker, digest, owners)
+    context = await run_in_threadpool(_packet_context, broker, digest, trusted)
     drawings: DrawingCache = request.app.state.drawings
     sections: list[DrawnSection] | str = []
     if context.packet.state != "revoked":
@@ -67,9 +68,9 @@ async def packet_page(
     )
 
 
-def _packet_context(broker: Broker, digest: str, owners: Mapping[str, str]) -> PacketContext:
+def _packet_context(broker: Broker, digest: str, trusted: Trusted) -> PacketContext:
     with broker.database.read() as session:
-        return packet_context(session, broker.packet_row(session, digest), owners)
+        return packet_context(session, broker.packet_row(session, digest), trusted)
 
 
 @router.head("/statements/{statement}")
@@ -78,13 +79,13 @@ def statement_page(
     request: Request,
     statement: Annotated[str, Path(pattern=SHA256)],
     broker: BrokerDependency,
-    owners: KeyOwners,
+    trusted: TrustedKeys,
     _: Reader,
 ) -> Response:
     if (redirect := _redirect_to_api(request, f"v1/statements/{statement}")) is not None:
         return redirect
     with broker.database.read() as session:
-        context = statement_context(session, broker.statement_row(session, statement), owners)
+        context = statement_context(session, broker.statement_row(session, statement), trusted)
     return render(request, "statement.html.j2", **vars(context))
 
 

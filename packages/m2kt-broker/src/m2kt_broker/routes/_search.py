@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 
-from .._access import SHA256, BrokerDependency, KeyOwners, Reader
+from .._access import SHA256, BrokerDependency, Reader, TrustedKeys
 from .._bodies import ReaderBody, described
 from .._errors import NotFound
 from .._records import PlainText
@@ -95,7 +95,7 @@ class Lineage(View):
 def find_by_text(
     q: Annotated[PlainText, Query(min_length=1, max_length=200, description="The text; case does not matter.")],
     broker: BrokerDependency,
-    owners: KeyOwners,
+    trusted: TrustedKeys,
     _: Reader,
     limit: Annotated[int, Query(ge=1, le=200, description="Maximum number of packets.")] = 50,
 ) -> MatchList:
@@ -105,7 +105,7 @@ def find_by_text(
         return MatchList(
             found=[
                 Match(packet=view, labels=[Label(kind=x.kind, text=x.text) for x in labels[view.digest]])
-                for view in packet_views(session, rows, owners)
+                for view in packet_views(session, rows, trusted)
             ]
         )
 
@@ -134,7 +134,7 @@ def find_by_vector(
 def lineage(
     digest: Annotated[str, Path(pattern=SHA256, description="Digest of a teacher, a packet or an adapter.")],
     broker: BrokerDependency,
-    owners: KeyOwners,
+    trusted: TrustedKeys,
     _: Reader,
 ) -> Lineage:
     with broker.database.read() as session:
@@ -146,8 +146,8 @@ def lineage(
             lines=[
                 LineageLine(
                     packet=view,
-                    receipts=[statement_view(s, owners) for s in receipts_of(session, view.digest)],
+                    receipts=[statement_view(s, trusted) for s in receipts_of(session, view.digest)],
                 )
-                for view in packet_views(session, rows, owners)
+                for view in packet_views(session, rows, trusted)
             ],
         )

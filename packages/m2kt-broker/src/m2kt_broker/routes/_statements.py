@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from .._access import SHA256, BrokerDependency, DigestPath, KeyOwners, Publisher, Reader
+from .._access import SHA256, BrokerDependency, DigestPath, Publisher, Reader, TrustedKeys
 from .._bodies import JSON, read_within, require_type
 from .._uploads import MAX_STATEMENT_BYTES
 from .._views import StatementView, View, statement_view
@@ -50,10 +50,10 @@ async def add_statement(
 
 @router.head("/v1/packets/{digest}/verdicts", include_in_schema=False)
 @router.get("/v1/packets/{digest}/verdicts", summary="List the statements about a packet")
-def list_statements(digest: DigestPath, broker: BrokerDependency, owners: KeyOwners, _: Reader) -> StatementList:
+def list_statements(digest: DigestPath, broker: BrokerDependency, trusted: TrustedKeys, _: Reader) -> StatementList:
     with broker.database.read() as session:
         row = broker.packet_row(session, digest)
-        return StatementList(statements=[statement_view(s, owners) for s in row.statements])
+        return StatementList(statements=[statement_view(s, trusted) for s in row.statements])
 
 
 @router.head("/v1/statements/{statement}", include_in_schema=False)
