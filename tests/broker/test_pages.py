@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode, urljoin
@@ -17,6 +18,7 @@ from m2kt_broker import BrokerSettings
 from m2kt_broker.pages import _drawings, _list
 from m2kt_broker.pages._text import short_digest
 from tests.broker.conftest import broker_api
+from tests.broker.drawing_faults import FAULTS
 from tests.broker.html import Element, Page, read_page
 from tests.broker.packets import ApiClient, SamplePacket, author, cosigned, notice, receipt, sample
 from tests.packet.samples import sample_packet
@@ -272,16 +274,22 @@ def test_implausible_numbers_are_drawn_within_bounds(api: ApiClient) -> None:
     assert "cannot be drawn" not in page.text and len(page.all("svg")) == 5
 
 
-def test_failed_drawing_leaves_the_record(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(_drawings, "summarise_graph", fails)
-    api.publish(sample(0))
-    page = packet_page(api, sample(0))
-    assert "unexpected error" in page.text and "3,700" in page.text
-    monkeypatch.undo()
-    assert packet_page(api, sample(0)).all("svg", class_="graph")  # the next request draws again
+@pytest.mark.parametrize("fault", FAULTS)
+def test_failed_drawing_leaves_the_record_and_other_pages(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with broker_api(BrokerSettings(data=tmp_path / "broker", draw_seconds=2)) as api:
+        for seed in (0, 1):
+            api.publish(sample(seed))
+        monkeypatch.setattr(_drawings, "draw", FAULTS[fault])
+        began = time.monotonic()
+        page = packet_page(api, sample(0))
+        assert time.monotonic() - began < 8
+        assert "cannot be drawn" in page.text and "3,700" in page.text and page.all("section", id="card")
+        monkeypatch.undo()
+        assert packet_page(api, sample(1)).all("svg", class_="graph")
+        again = packet_page(api, sample(0))  # what took all time is not tried again, what failed otherwise is
+        assert bool(again.all("svg", class_="graph")) is (fault == "crash")
 
 
 def test_errors_are_pages_for_browsers_and_problems_for_clients(api: ApiClient) -> None:

@@ -26,6 +26,7 @@ class BrokerSettings(BaseModel):
     header_seconds: float = Field(default=20, gt=0, description="Maximum duration of a request's headers in seconds.")
     write_seconds: float = Field(default=60, gt=0, description="Seconds after which an answer that nobody takes ends.")
     max_connections: int = Field(default=1000, ge=1, description="Maximum number of connections; more get status 503.")
+    draw_seconds: float = Field(default=20, gt=0, description="Maximum duration of drawing a packet's page in seconds.")
     quota_bytes: int = Field(default=20 << 30, ge=1, description="Maximum size of what one API key stores, in bytes.")
     quota_records: int = Field(default=20_000, ge=1, description="Maximum number of additions by one API key.")
     quota_statements: int = Field(default=100, ge=1, description="Statements of one API key about one packet.")

@@ -14,7 +14,7 @@ from m2kt.render import Block, Note, Tile, Tiles, blocks_html, fidelity_table, l
 from .._trusted import Trusted
 from .._views import PacketView, StatementView, packet_view, statement_view
 from ..catalogue import PacketRow, StatementRow, predicate_of
-from ._text import card_html, file_size
+from ._text import MAX_CARD, escape_invisible, file_size
 
 MAX_STATEMENTS = 50
 MAX_PREDICATE = 200_000
@@ -49,7 +49,8 @@ class PacketContext:
     overview: str
     fidelity: str
     ledger: str
-    card: str
+    card_text: str
+    """The card as it is, for a page without a drawing."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def packet_context(session: Session, row: PacketRow, trusted: Trusted) -> Packet
         overview=blocks_html(_overview(manifest, row.size)),
         fidelity=blocks_html([fidelity_table(manifest.fidelity)]),
         ledger=blocks_html([ledger_table(manifest.ledger)]),
-        card=card_html(row.card),
+        card_text=escape_invisible(row.card[:MAX_CARD]),
     )
 
 

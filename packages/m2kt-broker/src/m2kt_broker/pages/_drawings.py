@@ -1,37 +1,29 @@
-"""Figures of a packet: rules, concept map, program, traces, attention. Drawn by :mod:`m2kt.render`, and cached."""
+"""Figures of a packet: rules, concept map, program, traces, attention; and its card. Drawn elsewhere, and cached."""
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import cast
 
 import anyio
 import structlog
 from anyio.to_thread import run_sync
 
 from m2kt.errors import M2KTError
-from m2kt.packet import describe
-from m2kt.render import (
-    CHART,
-    attention_blocks,
-    blocks_html,
-    graph_blocks,
-    map_blocks,
-    program_blocks,
-    rule_blocks,
-    summarise_graph,
-)
 
 from .._service import Broker
+from ._draw import Answer, draw
 
 log = structlog.get_logger("m2kt_broker")
 MAX_CACHED = 64
-GRAPH_LEGEND = (
-    "The most frequent trace of each shape. Boxes are symbols, plain text is structure, numbers are units. Arcs above "
-    "are the arguments of rules, arcs below are copies, dotted arcs lead to the unit that decides a branch. Thicker "
-    "arcs have more of the teacher's attention; dashed arcs have no effect when cut; faint arcs were not tested."
-)
-ATTENTION_LEGEND = "The teacher's attention from a step to the units that it reads."
+MAX_DRAWN = 32 << 20
+"""Bytes of one packet's figures."""
+AT_ONCE = 2
+_processes = multiprocessing.get_context("forkserver")  # libraries are imported once, and a drawing is a fork of it
+_processes.set_forkserver_preload([draw.__module__, "matplotlib.figure", "matplotlib.backends.backend_svg"])
 
 
 @dataclass(frozen=True)
@@ -44,38 +36,73 @@ class DrawnSection:
     html: str
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """The figures of a packet and its card, or the reason why there are none."""
+
+    sections: tuple[DrawnSection, ...] = ()
+    card: str = ""
+    reason: str | None = None
+
+
 class DrawingCache:
-    """Drawn sections by the digest of the packet's single-file form. The least recently used are dropped."""
+    """Drawings by the digest of the packet's single-file form. The least recently used are dropped."""
 
     def __init__(self) -> None:
-        self._sections: OrderedDict[str, list[DrawnSection]] = OrderedDict()
-        # matplotlib is not thread-safe; a request that waits for the limiter occupies no thread
-        self._limiter = anyio.CapacityLimiter(1)
+        self._drawings: OrderedDict[str, Drawing] = OrderedDict()
+        self._limiter = anyio.CapacityLimiter(AT_ONCE)  # a request that waits for it occupies no thread
 
-    async def get(self, broker: Broker, blob: str) -> list[DrawnSection] | str:
-        """The sections, or the reason why the packet cannot be drawn."""
-        if blob not in self._sections:
+    async def get(self, broker: Broker, blob: str) -> Drawing:
+        """The drawing, after ``draw_seconds`` of waiting and as many of drawing at most."""
+        seconds = broker.settings.draw_seconds
+        if blob not in self._drawings:
+            with anyio.move_on_after(seconds) as waiting:
+                await self._limiter.acquire_on_behalf_of(waiting)
+            if waiting.cancelled_caught:
+                return Drawing(reason="other packets are being drawn; reload the page in a while")
             try:
-                await run_sync(self._draw, broker, blob, limiter=self._limiter)
-            except M2KTError as error:
-                return str(error)
-            except Exception:  # the record stays readable, whatever the packet's numbers do to a figure
-                log.exception("drawing failed", packet=blob)
-                return "drawing failed with an unexpected error; the server's log has the traceback"
-        self._sections.move_to_end(blob)
-        return self._sections[blob]
+                drawing, is_final = await run_sync(self._draw, broker, blob, seconds)
+            finally:
+                self._limiter.release_on_behalf_of(waiting)
+            if not is_final:
+                return drawing
+            self._drawings[blob] = drawing
+            while len(self._drawings) > MAX_CACHED:
+                self._drawings.popitem(last=False)
+        self._drawings.move_to_end(blob)
+        return self._drawings[blob]
 
-    def _draw(self, broker: Broker, blob: str) -> None:
-        if blob in self._sections:
-            return
-        packet = broker.stored_packet(blob)
-        graph = graph_blocks(summarise_graph(packet))
-        self._sections[blob] = [
-            DrawnSection("Concepts", "concepts", "", blocks_html(rule_blocks(describe(packet)))),
-            DrawnSection("Concept map", "map", "", blocks_html(map_blocks(packet))),
-            DrawnSection("Program", "program", CHART, blocks_html(program_blocks(packet))),
-            DrawnSection("Traces", "graph", GRAPH_LEGEND, blocks_html(graph)),
-            DrawnSection("Attention", "attention", ATTENTION_LEGEND, blocks_html(attention_blocks(packet))),
-        ]
-        while len(self._sections) > MAX_CACHED:
-            self._sections.popitem(last=False)
+    def _draw(self, broker: Broker, blob: str, seconds: float) -> tuple[Drawing, bool]:
+        """A drawing, and whether another attempt would give the same."""
+        if blob in self._drawings:
+            return self._drawings[blob], True
+        try:
+            with broker.stored_file(blob) as file:
+                answer = _drawn(str(file), seconds)
+        except M2KTError as error:
+            return Drawing(reason=str(error)), False
+        if answer is None:
+            log.warning("drawing ended", packet=blob, seconds=seconds)
+            return Drawing(reason=f"drawing took more than {seconds:g} s, or more memory than allowed"), True
+        if "sections" in answer:
+            return Drawing(tuple(DrawnSection(*section) for section in answer["sections"]), answer["card"]), True
+        if "error" in answer:
+            return Drawing(reason=answer["error"]), False
+        log.error("drawing failed", packet=blob, exception=answer["crash"])
+        return Drawing(reason="drawing failed with an unexpected error; the server's log has the traceback"), False
+
+
+def _drawn(path: str, seconds: float) -> Answer | None:
+    """The answer of a process that draws the packet at ``path``; None where it ended, or was ended for its time."""
+    receiver, sender = _processes.Pipe(duplex=False)
+    process = _processes.Process(target=draw, args=(path, seconds, sender), daemon=True)
+    with receiver:
+        process.start()
+        sender.close()
+        try:
+            return cast(Answer, json.loads(receiver.recv_bytes(MAX_DRAWN))) if receiver.poll(seconds) else None
+        except (EOFError, OSError, ValueError):
+            return None
+        finally:
+            process.kill()
+            process.join()

@@ -15,7 +15,7 @@ from .._errors import NotFound
 from .._service import Broker
 from .._trusted import Trusted
 from ._detail import PacketContext, packet_context, statement_context
-from ._drawings import DrawingCache, DrawnSection
+from ._drawings import Drawing, DrawingCache
 from ._list import ListQuery, list_context
 from ._render import asset, render, root_of, style_sheet, style_sheet_name
 
@@ -54,15 +54,16 @@ async def packet_page(
         return redirect
     context = await run_in_threadpool(_packet_context, broker, digest, trusted)
     drawings: DrawingCache = request.app.state.drawings
-    sections: list[DrawnSection] | str = []
+    drawing = Drawing()
     if context.packet.state != "revoked":
-        sections = await drawings.get(broker, context.packet.etag)
+        drawing = await drawings.get(broker, context.packet.etag)
     return await run_in_threadpool(
         render,
         request,
         "packet.html.j2",
-        sections=[] if isinstance(sections, str) else sections,
-        drawing_error=sections if isinstance(sections, str) else None,
+        sections=drawing.sections,
+        drawing_error=drawing.reason,
+        card=drawing.card,
         broker_url=(broker.settings.url or str(request.base_url)).rstrip("/"),
         **vars(context),
     )
