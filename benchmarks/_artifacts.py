@@ -131,7 +131,7 @@ class ArtifactCache:
         """The teacher's greedy completions, up to and with the stop string if it was written."""
         from m2kt.auditor import ask
 
-        path = self.folder / "answers" / f"{_key(self._digest(teacher), spec.digest)}.json"
+        path = self.folder / "answers" / f"{_key(self._digest(teacher), spec.digest, *spec.shown)}.json"
         with _locked(path):
             answers: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
             new = [p for p in prompts if p not in answers]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from m2kt.models import LoadedModel, generate_greedy, load_causal_lm, shared_prefix
+from m2kt.models import LoadedModel, encode_prompt, generate_greedy, load_causal_lm, shared_prefix
 from m2kt.probes import Example, ProbeSpec
 from m2kt.teacher._states import FINAL_NORM, Context, record_contexts
 from m2kt.teacher._teacher import Teacher
@@ -59,7 +59,7 @@ def test_a_teacher_asks_behind_it(family: str, tmp_path: Path) -> None:
     spec = ProbeSpec(
         name="x",
         slots={"x": {"values": list("abc")}},
-        templates=["{x} {x}:", "{x} {x} {x}:"],
+        templates=["of {x} {x}:", "of {x} {x} {x}:"],
         examples=[Example(question="a b:", answer=" b a c b > c."), Example(question="c a:", answer=" c c a > a.")],
         stop="\n",
         max_new_tokens=4,
@@ -67,12 +67,17 @@ def test_a_teacher_asks_behind_it(family: str, tmp_path: Path) -> None:
     teacher = Teacher(_loaded(family, tmp_path), spec)
     prompts = spec.sample("probing", 6, seed=0)
     teacher.complete(prompts, "")
-    assert (teacher.prefix is None) == (family in WHOLE)
+    longest, frame = (
+        encode_prompt(teacher.tokenizer, "of ", teacher.chat),
+        encode_prompt(teacher.tokenizer, "", teacher.chat),
+    )
+    assert [list(prefix.ids) for prefix in teacher.prefixes] == ([] if family in WHOLE else [longest, frame])
     whole = Teacher(teacher.loaded, spec)  # which has been asked nothing
     texts = [([u.text for u in p.units] + [" a", " b", ".", "\n"], len(p.units)) for p in prompts]
     traces = [teacher.tokenise(units, n) for units, n in texts]
     other = Teacher(teacher.loaded, spec.model_copy(update={"examples": []})).tokenise(*texts[0])
-    traces.insert(2, other)
+    framed = teacher.tokenise(["b", " of", " b", ".", "\n"], 2)
+    traces[2:2] = [other, framed]
     for a, b in zip(teacher.choices(traces, ""), whole.choices(traces, ""), strict=True):
         assert np.array_equal(a, b)
     units = [teacher._segmenter.cut("".join(t)) for t, _ in texts]

@@ -14,6 +14,7 @@ from m2kt.models import (
     encode_prompt,
     encode_units,
     generate_greedy,
+    shared_prefix,
     show,
     special_prefix,
 )
@@ -104,5 +105,6 @@ def ask(
         )
     texts = [prompt if isinstance(prompt, str) else prompt.text for prompt in prompts]
     ids = [encode_prompt(loaded.tokenizer, text, chat) for text in texts]
-    answers = generate_greedy(loaded, ids, budget, ends, batch_size=batch_size, progress=progress)
+    prefix = shared_prefix(loaded, ids) if config is None else None  # a reader reads the whole pass
+    answers = generate_greedy(loaded, ids, budget, ends, batch_size=batch_size, prefix=prefix, progress=progress)
     return [cut_after(answer.text, ends) for answer in answers]

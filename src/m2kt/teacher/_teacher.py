@@ -49,6 +49,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
 TOKENS_PER_BATCH = 4_096  # larger batches do not fit a processor's caches and allocate memory anew
 GENERATED_TOKENS = 16_384  # tokens in key-value caches at once; a step computes one token of each row
+ANY_MESSAGE = "?"  # begins as no prompt does
 LOGITS_PER_BATCH = 2**28  # tokens x V; a large vocabulary would otherwise need gigabytes
 
 
@@ -109,7 +110,7 @@ class Teacher:
         self.context = context_length(self.model)
         pad_id = self.tokenizer.pad_token_id
         self.pad_id = int(pad_id) if isinstance(pad_id, int) else 0
-        self.prefix: Prefix | None = None  # what the first prompts that were asked have in common
+        self.prefixes: list[Prefix] = []  # of the first prompts that were asked, longest first
         self._asked = False
         self._traces: dict[tuple[tuple[str, ...], int], TokenisedTrace] = {}
         self._segmenter = Segmenter(spec.values)
@@ -146,7 +147,7 @@ class Teacher:
                 "shorten the templates"
             )
         if not self._asked:
-            self.prefix, self._asked = shared_prefix(self.loaded, encoded), True
+            self.prefixes, self._asked = self._shared(encoded), True
         budget = self.answer_budget = min(self.spec.answer_tokens, self.context - longest)
         done: dict[int, Completion] = {}
         batch_size = max(1, GENERATED_TOKENS // (longest + budget // 2))
@@ -155,12 +156,18 @@ class Teacher:
             chunk = order[start : start + batch_size]
             batch = [encoded[i] for i in chunk]
             completions = generate_greedy(
-                self.loaded, batch, budget, self.ends, batch_size=batch_size, prefix=self.prefix
+                self.loaded, batch, budget, self.ends, batch_size=batch_size, prefix=next(iter(self.prefixes), None)
             )
             self.passes += len(chunk)
             done.update(zip(chunk, completions, strict=True))
             self.progress(stage, min(start + batch_size, len(order)), len(order))
         return done
+
+    def _shared(self, prompts: Sequence[Sequence[int]]) -> list[Prefix]:
+        """What prompts begin with, and what any message does: a template's head is no part of every context."""
+        frame = [prompts[0], encode_prompt(self.tokenizer, ANY_MESSAGE, self.chat)]
+        found = (shared_prefix(self.loaded, sequences) for sequences in (prompts, frame))
+        return list({prefix.ids: prefix for prefix in found if prefix is not None}.values())
 
     def _token_ends(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Character offsets at which tokens end; a token that ends within a character has none."""
@@ -262,26 +269,25 @@ class Teacher:
     def batches(
         self, traces: Sequence[TokenisedTrace], *, logits: bool = False, whole: bool = False
     ) -> Iterator[Batch]:
-        """Right-padded batches of similar length, behind the shared prefix where all of a batch begin with it.
+        """Right-padded batches of similar length, each behind the longest prefix that all of it begin with.
 
         Args:
             logits: batches for which logits are computed, which are smaller.
-            whole: without the prefix.
+            whole: without prefixes.
         """
         limit = TOKENS_PER_BATCH
         if logits:
             limit = min(limit, LOGITS_PER_BATCH // int(self.model.get_output_embeddings().weight.shape[0]))
-        prefix = None if whole else self.prefix
-        behind = [prefix is not None and self._is_behind(prefix, trace) for trace in traces]
-        for shared in (True, False):
-            chosen = prefix if shared else None
-            skipped = 0 if chosen is None else len(chosen.ids)
-            members = [i for i, is_behind in enumerate(behind) if is_behind == shared]
+        prefixes = [] if whole else self.prefixes
+        behind = [next((x for x in prefixes if self._is_behind(x, trace)), None) for trace in traces]
+        for prefix in (*prefixes, None):
+            skipped = 0 if prefix is None else len(prefix.ids)
+            members = [i for i, found in enumerate(behind) if found is prefix]
             for chunk in _chunks(members, [len(trace.ids) for trace in traces], skipped, limit):
                 rows = [traces[i].ids[skipped:] for i in chunk]
                 ids_BT, mask_BT = pad_batch(rows, self.pad_id, side="right", device=self.device)
                 self.passes += len(chunk)
-                yield Batch(chunk, ids_BT, mask_BT, chosen)
+                yield Batch(chunk, ids_BT, mask_BT, prefix)
 
     def _is_behind(self, prefix: Prefix, trace: TokenisedTrace) -> bool:
         """Whether a trace begins with the prefix and nothing within it is asked for."""
