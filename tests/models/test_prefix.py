@@ -11,6 +11,8 @@ import torch
 
 from m2kt.models import LoadedModel, encode_prompt, generate_greedy, load_causal_lm, shared_prefix
 from m2kt.probes import Example, ProbeSpec
+from m2kt.teacher._attention import measure_attention
+from m2kt.teacher._edges import Edge, Use
 from m2kt.teacher._states import FINAL_NORM, Context, record_contexts
 from m2kt.teacher._teacher import Teacher
 from m2kt.teacher.program._cut import Sample
@@ -88,3 +90,8 @@ def test_a_teacher_asks_behind_it(family: str, tmp_path: Path) -> None:
     for layers in ([1, 2], [1, FINAL_NORM]):
         a, b = (record_contexts(t, contexts, layers, "") for t in (teacher, whole))
         torch.testing.assert_close(torch.tensor(a), torch.tensor(b), atol=1e-5, rtol=1e-4)
+    edges = [Edge(0, 0, i, -1, [Use(context, i, (i, 1))]) for i, context in enumerate(contexts[:3])]
+    a, b = (measure_attention(t, edges, [0.0] * 3) for t in (teacher, whole))
+    assert a.note is None and a.causal_M.tolist() == b.causal_M.tolist()
+    torch.testing.assert_close(torch.tensor(a.weight_MLH), torch.tensor(b.weight_MLH), atol=1e-5, rtol=1e-4)
+    assert a.weight_MLH.sum() > 0

@@ -67,9 +67,7 @@ def next_token_logits(
         past: the cache of tokens before ``input_ids``, which the mask covers too. The pass adds to it.
         positions: bool (B, T), gives (N, V) in row-major order; or integer (B, P), gives (B, P, V).
     """
-    arguments: dict[str, Tensor | Cache] = {**forward_arguments(model, input_ids, attention_mask)}
-    if past is not None:
-        arguments["past_key_values"] = past
+    arguments = _behind(past, forward_arguments(model, input_ids, attention_mask))
     positions = positions.to(input_ids.device)
     if _takes(model, "logits_to_keep"):
         logits: Tensor = model(**arguments, use_cache=False, logits_to_keep=positions).logits
@@ -83,14 +81,21 @@ def next_token_logits(
 
 
 def attention_patterns(
-    model: nn.Module, input_ids: Int[Tensor, "B T"], attention_mask: Shaped[Tensor, "B T"] | None
-) -> tuple[Float[Tensor, "B _ T T"], ...]:
-    """Attention patterns of the layers that have attention.
+    model: nn.Module,
+    input_ids: Int[Tensor, "B T"],
+    attention_mask: Shaped[Tensor, "B _"] | None,
+    *,
+    past: Cache | None = None,
+) -> tuple[Float[Tensor, "B _ T _"], ...]:
+    """Attention patterns of the layers that have attention, by key; keys of a cache come first.
+
+    Args:
+        past: the cache of tokens before ``input_ids``, which the mask covers too. The pass adds to it.
 
     Raises:
         ModelError: the model returned none, as sdpa and flash kernels do.
     """
-    arguments = forward_arguments(model, input_ids, attention_mask)
+    arguments = _behind(past, forward_arguments(model, input_ids, attention_mask))
     output = model(**arguments, output_attentions=True, use_cache=False)
     patterns = tuple(a for a in (getattr(output, "attentions", None) or ()) if a is not None)
     if not patterns:
@@ -114,6 +119,10 @@ def make_head_input_contiguous(model: nn.Module) -> None:
 
 def _contiguous_input(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (args[0].contiguous(), *args[1:]) if args else args
+
+
+def _behind(past: Cache | None, arguments: dict[str, Tensor]) -> dict[str, Tensor | Cache]:
+    return {**arguments} if past is None else {**arguments, "past_key_values": past}
 
 
 def _takes(model: nn.Module, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 An edge runs from the position that predicts a step to a unit that the step reads. It is causal if ablating it (no
 attention from that position to any unit that holds the same symbol by copying, in all layers) changes the step on a
-sample. Letters: M edges, L layers, H heads, B batch, T tokens. Names of arrays are those in attention.safetensors.
+sample. Letters: M edges, L layers, H heads, B batch, T tokens, S keys. Arrays are named as in attention.safetensors.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from transformers import Cache
 
+from m2kt._shapes import Float
 from m2kt.errors import ModelError
 from m2kt.models import attention_patterns, blocks
 from m2kt.teacher._edges import Edge, Use
-from m2kt.teacher._teacher import Teacher, TokenisedTrace
+from m2kt.teacher._teacher import Batch, Teacher, TokenisedTrace
 
 USES_PER_EDGE = 6
 EDGE_COLUMNS = ("state", "leaf", "argument", "rule")
@@ -106,16 +109,16 @@ def _mean_patterns(
     for reading in readings:
         readings_of[reading.trace].append(reading)
     sum_MLH: NDArray[np.float32] | None = None
-    for batch in teacher.batches(traces, whole=True):
-        chunk, ids_BT, mask_BT = batch.rows, batch.ids_BT, batch.real_BT
-        pattern_LBHTT = torch.stack([p.float() for p in attention_patterns(teacher.model, ids_BT, mask_BT)])
+    for batch in teacher.batches(traces):
+        patterns = attention_patterns(teacher.model, batch.ids_BT, batch.mask, past=batch.past())
+        pattern_LBHTS = torch.stack([p.float() for p in patterns])  # S: keys, those of the prefix first
         if sum_MLH is None:
-            sum_MLH = np.zeros((n_edges, pattern_LBHTT.shape[0], pattern_LBHTT.shape[2]), dtype=np.float32)
-        for row, i in enumerate(chunk):
+            sum_MLH = np.zeros((n_edges, pattern_LBHTS.shape[0], pattern_LBHTS.shape[2]), dtype=np.float32)
+        for row, i in enumerate(batch.rows):
             for reading in readings_of[i]:
-                t = traces[i].content[reading.use.context.unit][0] - 1
+                t = traces[i].content[reading.use.context.unit][0] - 1 - batch.skipped
                 read_tokens = [x for unit in reading.use.held for x in traces[i].tokens_of_unit[unit]]
-                sum_MLH[reading.edge] += pattern_LBHTT[:, row, :, t][:, :, read_tokens].sum(-1).cpu().numpy()
+                sum_MLH[reading.edge] += pattern_LBHTS[:, row, :, t][:, :, read_tokens].sum(-1).cpu().numpy()
     if sum_MLH is not None:
         sum_MLH /= np.bincount([r.edge for r in readings], minlength=n_edges)[:, None, None]
     return sum_MLH
@@ -127,27 +130,38 @@ def _ablate(teacher: Teacher, traces: list[TokenisedTrace], readings: list[_Read
     causal_M = np.full(n_edges, -1, dtype=np.int8)
     items = [traces[reading.trace] for reading in readings]
     dtype = next(teacher.model.parameters()).dtype
-    for batch in teacher.batches(items, logits=True, whole=True):
-        chunk, ids_BT, mask_BT = batch.rows, batch.ids_BT, batch.real_BT
-        n_tokens = ids_BT.shape[1]
-        allowed_BTT = torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril()[None].repeat(len(chunk), 1, 1)
-        allowed_BTT &= mask_BT.bool().cpu()[:, None, :] | torch.eye(n_tokens, dtype=torch.bool)[None]
-        for row, i in enumerate(chunk):
-            use = readings[i].use
-            for t in items[i].content[use.context.unit]:
-                keys = [x for unit in use.held for x in items[i].tokens_of_unit[unit] if x < t - 1]
-                allowed_BTT[row, t - 1, keys] = False
-        bias_BTT = torch.zeros(allowed_BTT.shape, dtype=dtype).masked_fill(~allowed_BTT, torch.finfo(dtype).min)
+    for batch in teacher.batches(items, logits=True):
+        bias_BTS = _bias(batch, items, readings, dtype)
+        arguments: dict[str, Tensor | Cache] = {"input_ids": batch.ids_BT, "attention_mask": bias_BTS[:, None]}
+        past = batch.past()
+        if past is not None:
+            arguments["past_key_values"] = past
         try:
-            logits = teacher.model(
-                input_ids=ids_BT, attention_mask=bias_BTT[:, None].to(ids_BT.device), use_cache=False
-            ).logits
+            logits = teacher.model(**arguments, use_cache=False).logits
         except (RuntimeError, ValueError, TypeError, IndexError):
             return causal_M  # this architecture takes no mask per position; its edges stay at -1
         choice_BT = logits.argmax(-1).cpu()
-        for row, i in enumerate(chunk):
+        for row, i in enumerate(batch.rows):
             reading = readings[i]
             content = items[i].content[reading.use.context.unit]
-            changed = any(int(choice_BT[row, t - 1]) != items[i].ids[t] for t in content)
+            changed = any(int(choice_BT[row, t - 1 - batch.skipped]) != items[i].ids[t] for t in content)
             causal_M[reading.edge] = max(int(causal_M[reading.edge]), int(changed))
     return causal_M
+
+
+def _bias(
+    batch: Batch, items: Sequence[TokenisedTrace], readings: Sequence[_Reading], dtype: torch.dtype
+) -> Float[Tensor, "B T S"]:
+    """What is added to attention scores: causal, without padding, and without what each row's reading reads."""
+    n_rows, n_tokens = batch.ids_BT.shape
+    allowed_BTT = torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril()[None].repeat(n_rows, 1, 1)
+    allowed_BTT &= batch.real_BT.bool().cpu()[:, None, :] | torch.eye(n_tokens, dtype=torch.bool)[None]
+    before_BTS = torch.ones(n_rows, n_tokens, batch.skipped, dtype=torch.bool)
+    allowed_BTS = torch.cat([before_BTS, allowed_BTT], dim=2)
+    for row, i in enumerate(batch.rows):
+        use = readings[i].use
+        for t in items[i].content[use.context.unit]:
+            keys = [x for unit in use.held for x in items[i].tokens_of_unit[unit] if x < t - 1]
+            allowed_BTS[row, t - 1 - batch.skipped, keys] = False
+    bias_BTS = torch.zeros(allowed_BTS.shape, dtype=dtype)
+    return bias_BTS.masked_fill(~allowed_BTS, torch.finfo(dtype).min).to(batch.ids_BT.device)

@@ -266,21 +266,17 @@ class Teacher:
         return TokenisedTrace(encoded.ids, units, tokens_of_unit, content, first_answer_token - 1)
 
     # -- forward passes -------------------------------------------------------------------------------------------
-    def batches(
-        self, traces: Sequence[TokenisedTrace], *, logits: bool = False, whole: bool = False
-    ) -> Iterator[Batch]:
+    def batches(self, traces: Sequence[TokenisedTrace], *, logits: bool = False) -> Iterator[Batch]:
         """Right-padded batches of similar length, each behind the longest prefix that all of it begin with.
 
         Args:
             logits: batches for which logits are computed, which are smaller.
-            whole: without prefixes.
         """
         limit = TOKENS_PER_BATCH
         if logits:
             limit = min(limit, LOGITS_PER_BATCH // int(self.model.get_output_embeddings().weight.shape[0]))
-        prefixes = [] if whole else self.prefixes
-        behind = [next((x for x in prefixes if self._is_behind(x, trace)), None) for trace in traces]
-        for prefix in (*prefixes, None):
+        behind = [next((x for x in self.prefixes if self._is_behind(x, trace)), None) for trace in traces]
+        for prefix in (*self.prefixes, None):
             skipped = 0 if prefix is None else len(prefix.ids)
             members = [i for i, found in enumerate(behind) if found is prefix]
             for chunk in _chunks(members, [len(trace.ids) for trace in traces], skipped, limit):
