@@ -29,6 +29,10 @@ from m2kt.auditor._measure import BEFORE_PROMPTS as BEFORE_PROMPTS
 from m2kt.auditor._measure import MeasureConfig as MeasureConfig
 from m2kt.auditor._measure import measure as measure
 from m2kt.auditor._measurements import Measurements as Measurements
+from m2kt.auditor._program import Disagreement as Disagreement
+from m2kt.auditor._program import ProgramReport as ProgramReport
+from m2kt.auditor._program import Suspicion as Suspicion
+from m2kt.auditor._program import check_program as check_program
 from m2kt.auditor._regression import Regression as Regression
 from m2kt.auditor._regression import measure_regression as measure_regression
 from m2kt.auditor._regression import regression_tasks as regression_tasks

@@ -73,7 +73,7 @@ def audit(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(help="Packet of a trusted teacher, whose rows are compared too.", metavar="PACKET"),
+        typer.Option(help="Packet of a trusted teacher, whose rows and program are compared too.", metavar="PACKET"),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Detectors and thresholds, YAML (ContentConfig).", metavar="FILE")

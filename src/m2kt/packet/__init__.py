@@ -9,6 +9,7 @@ packet is verified and checked completely before any of it is used.
     ProgramExecutor(packet.program)(prompt, lookup).completion                     # a rollout, at any size
 """
 
+from m2kt.packet._alike import alike as alike
 from m2kt.packet._bom import bill_of_materials as bill_of_materials
 from m2kt.packet._card import without_html as without_html
 from m2kt.packet._concepts import Concepts as Concepts
@@ -26,6 +27,10 @@ from m2kt.packet._diff import Change as Change
 from m2kt.packet._diff import PacketDiff as PacketDiff
 from m2kt.packet._diff import RuleDiff as RuleDiff
 from m2kt.packet._diff import diff_packets as diff_packets
+from m2kt.packet._explore import PROMPTS as PROMPTS
+from m2kt.packet._explore import Exploration as Exploration
+from m2kt.packet._explore import LeafUse as LeafUse
+from m2kt.packet._explore import explore as explore
 from m2kt.packet._json import canonical_json as canonical_json
 from m2kt.packet._keys import PASSPHRASE as PASSPHRASE
 from m2kt.packet._keys import KeyInfo as KeyInfo

@@ -27,6 +27,15 @@ def spelled(text: str) -> str:
     return f"{text!r} ({points})" if points else repr(text)
 
 
+def alike(texts: Iterable[str]) -> list[str]:
+    """Groups of different texts that look alike, each as one text; and texts with characters that draw nothing."""
+    groups: dict[str, list[str]] = {}
+    for text in dict.fromkeys(texts):
+        groups.setdefault(skeleton(text), []).append(text)
+    found = ["; ".join(map(spelled, group)) for group in groups.values() if len(group) > 1]
+    return found + [spelled(text) for text in dict.fromkeys(texts) if INVISIBLE.search(text)]
+
+
 def unseen(symbols: Sequence[str], tensors: Iterable[str], known: Iterable[str]) -> list[str]:
     """A sentence for each thing that a person would not see.
 

@@ -246,7 +246,7 @@ def _unit(tape: Tape, place: Place) -> str | int | None:
     return tape.names[place] if place is not None and place < len(tape.names) else None
 
 
-def _compile_question(question: Question) -> Ask:
+def compile_question(question: Question) -> Ask:
     if isinstance(question, Relation):
         return _compile_relation(question)
     find = compile_pointer(question.at)
@@ -298,7 +298,7 @@ def _compile(decision: Decision, first: int) -> tuple[Decide, int]:
     """The compiled decision, and the number of the leaf behind its last one."""
     if not isinstance(decision, Test):
         return _compile_leaf(decision, first), first + 1
-    ask, branches = _compile_question(decision.ask), {}
+    ask, branches = compile_question(decision.ask), {}
     for case in decision.cases:
         branch, first = _compile(case.then, first)
         branches.update({(type(value), _plain_value(value)): branch for value in case.values})

@@ -21,7 +21,7 @@ from m2kt.remote import open_packet
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    from m2kt.auditor import ContentAuditor, Judgement
+    from m2kt.auditor import ContentAuditor, ContentReport, Judgement, ProgramReport
 
 Config = str | Path | dict[str, JsonValue]
 """The content auditor's settings (ContentConfig of m2kt-content), or their YAML file."""
@@ -36,10 +36,11 @@ def audit(
     key: CryptoSigner | None = None,
     say: Callable[[str], None] | None = None,
 ) -> AuditResult:
-    """Runs the content auditor's detectors over all texts of a packet and compares its rows with each other.
+    """Runs the content auditor's detectors over all texts of a packet, compares its rows with each other, and exercises
+    every leaf of its program: the lines that it writes are texts too, and what looks planted is a finding.
 
     Args:
-        against: the packet of a trusted teacher, whose rows are compared too.
+        against: the packet of a trusted teacher, whose rows and whose program are compared too.
         statement: file for the result as a signed statement about the packet.
         key: signs the statement; the local key by default.
         say: receives a line for each file that a detector fetches.
@@ -48,22 +49,38 @@ def audit(
         SpecError: m2kt-content is not installed, or the configuration is not valid.
         PacketError, StorageError: see :mod:`m2kt.errors`.
     """
-    from m2kt.auditor import check_consistency
+    from m2kt.auditor import check_consistency, check_program
 
     packet = open_packet(packet)
     trusted = None if against is None else open_packet(against)
     signer = None if statement is None else key or local_signer()
     if statement is not None:
         check_writable(statement)
+    auditor, program = _auditor(config, say), check_program(packet, trusted)
     result = AuditResult(
         packet=packet.digest,
         against=None if trusted is None else trusted.digest,
-        content=_auditor(config, say).audit_packet(packet),
+        content=_with_lines(auditor.audit_packet(packet), auditor, program),
         consistency=check_consistency(packet, trusted),
+        program=program,
     )
     if statement is not None:
         write_statement(statement, packet, VERDICT, result, signer)
     return result
+
+
+def _with_lines(report: ContentReport, auditor: ContentAuditor, program: ProgramReport) -> ContentReport:
+    """The report with findings in the lines that the packet's program writes."""
+    from m2kt.auditor import Finding
+
+    lines = {line.text: line.where for line in program.lines if line.text is not None}
+    judged = zip(lines.items(), auditor(list(lines)), strict=True)
+    found = [
+        Finding(where=f"a line of {where}", text=text, category=str(j.category), score=j.score, what=j.what)
+        for (text, where), j in judged
+        if j.flagged
+    ]
+    return report.model_copy(update={"texts": report.texts + len(lines), "findings": [*report.findings, *found]})
 
 
 def audit_texts(

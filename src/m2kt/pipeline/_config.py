@@ -52,6 +52,12 @@ class IngestConfig(BaseModel):
     evaluation_prompts: int = Field(
         default=200, gt=0, description="Prompts of the evaluation split that the verdict is based on."
     )
+    prompt_seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="Seed of the prompts that the verdict is based on; by default a new secret, kept in the receipt, "
+        "so that no author of a packet could spare them.",
+    )
     trigger_strings: int = Field(
         default=256, ge=0, description="Strings of each length that the trigger search tries; 0: no search."
     )

@@ -79,7 +79,7 @@ def consolidate(
     verdict = judge(measurements, ingest_config.thresholds)
     used: dict[str, JsonValue] = {"consolidated": settings.model_dump(mode="json")}
     used["adapter"] = adapter_digest(adapter)
-    draft = receipt_of(packet, loaded, used, ledger, verdict, None, None, signer)
+    draft = receipt_of(packet, loaded, used, ledger, verdict, None, None, None, signer)
     digest = _write(tuned, out, draft, verdict) if verdict.verdict == "accepted" else None
     return Consolidation(
         verdict=verdict,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    from m2kt.auditor import ContentReport, Measurements, Verdict
+    from m2kt.auditor import ContentReport, Measurements, ProgramReport, Verdict
     from m2kt.models import Dtype, LoadedModel
 
 
@@ -71,13 +71,14 @@ def ingest(
     signer = local_signer()  # before training: without a key its receipt could not be signed
     packet = open_packet(packet, partial(say, "fetching the packet"))
     origin = check_origin(packet, trust)
-    refuse_contradictions(packet)
-    transfer = _Transfer.load(student, packet, settings, seed, probes, device, dtype, Path(out), say)
+    truth = None if probes is None else truth_of(probes, packet)
+    program = examine_program(packet, truth, settings)
+    transfer = _Transfer.load(student, packet, settings, (seed, program.seed), truth, device, dtype, Path(out), say)
     candidate = transfer.train() if reuse is None else transfer.reuse(reuse)
     training_seconds = time.monotonic() - started
     measurements = transfer.measure(candidate)
     verdict = judge(measurements, settings.thresholds)
-    receipt = transfer.commit(candidate, verdict, origin, signer)
+    receipt = transfer.commit(candidate, verdict, origin, program, signer)
     return Ingestion(
         verdict=verdict,
         packet_accuracy=measurements.packet_accuracy or 0.0,
@@ -90,6 +91,7 @@ def ingest(
         adapter_digest=adapter_digest(out),
         receipt=receipt,
         ledger=candidate.ledger,
+        program=program,
     )
 
 
@@ -103,6 +105,23 @@ def refuse_contradictions(packet: Packet) -> None:
             f"the packet contradicts itself in {len(contradictions)} of {packet.n_concepts} rows, such as "
             f"{contradictions[0]}: expected text and vector of a row to decode to one symbol; extract the packet again"
         )
+
+
+def examine_program(packet: Packet, truth: Truth | None, settings: IngestConfig) -> ProgramReport:
+    """What the packet's program can write, every leaf of it.
+
+    Raises PacketError where it looks planted, or rows contradict themselves.
+    """
+    from m2kt.auditor import check_program
+
+    refuse_contradictions(packet)
+    report, most = check_program(packet, truth=truth, seed=settings.prompt_seed), settings.thresholds.suspicions
+    if len(report.suspicions) > most:
+        raise PacketError(
+            f"{len(report.suspicions)} things in the packet's program look planted, such as {report.suspicions[0]}: "
+            f"expected at most {most}; m2kt audit shows all, thresholds.suspicions permits them"
+        )
+    return report
 
 
 def truth_of(probes: str | Path | ProbeSpec, packet: Packet) -> Truth | None:
@@ -132,6 +151,8 @@ class _Transfer:
     student: LoadedModel
     settings: IngestConfig
     seed: int
+    prompt_seed: int
+    """Of prompts that no author of a packet could know."""
     content: ContentReport | None
     truth: Truth | None
     out: Path
@@ -144,22 +165,21 @@ class _Transfer:
         student: str,
         packet: Packet,
         settings: IngestConfig,
-        seed: int,
-        probes: str | Path | ProbeSpec | None,
+        seeds: tuple[int, int],
+        truth: Truth | None,
         device: str,
         dtype: Dtype,
         out: Path,
         say: Progress,
     ) -> _Transfer:
-        """Reads the adapter at ``out``, audits the texts, reads the truth, then loads the student."""
+        """Reads the adapter at ``out``, audits the texts, then loads the student."""
         from m2kt.models import load_causal_lm
 
         digest_before = check_out(out)
         auditor = settings.content_auditor()
         content = None if auditor is None else auditor.audit_packet(packet)
-        truth = None if probes is None else truth_of(probes, packet)
         loaded = load_causal_lm(student, device=device, dtype=dtype)
-        return cls(packet, loaded, settings, seed, content, truth, out, digest_before, say)
+        return cls(packet, loaded, settings, *seeds, content, truth, out, digest_before, say)
 
     def train(self) -> _Adapted:
         """Trains by rehearsal."""
@@ -200,11 +220,11 @@ class _Transfer:
         from m2kt.auditor import MeasureConfig, measure
 
         spec, settings = self.packet.spec, self.settings
-        prompts = evaluation_prompts(spec, self.truth, settings.evaluation_prompts, seed=self.seed)
+        prompts = evaluation_prompts(spec, self.truth, settings.evaluation_prompts, seed=self.prompt_seed)
         held_out = []
         if self.truth is not None:
             n, among = settings.evaluation_prompts // 2, self.truth.problems
-            held_out = spec.sample("evaluation", n, seed=self.seed, held_out=True, among=among)
+            held_out = spec.sample("evaluation", n, seed=self.prompt_seed, held_out=True, among=among)
         return measure(
             replace(self.student, model=candidate.model),
             self.packet,
@@ -217,12 +237,19 @@ class _Transfer:
                 low_confidence=settings.thresholds.doubt,
                 certificate_traces=settings.certificate_traces,
                 trigger_strings=settings.trigger_strings,
-                seed=self.seed,
+                seed=self.prompt_seed,
             ),
             progress=self.say,
         )
 
-    def commit(self, candidate: _Adapted, verdict: Verdict, origin: TrustVerdict | None, signer: CryptoSigner) -> Path:
+    def commit(
+        self,
+        candidate: _Adapted,
+        verdict: Verdict,
+        origin: TrustVerdict | None,
+        program: ProgramReport,
+        signer: CryptoSigner,
+    ) -> Path:
         """Writes an accepted adapter, or the receipt of a rejection; returns the receipt's path."""
         packet, ledger = self.packet, candidate.ledger
         config: dict[str, JsonValue] = {
@@ -230,7 +257,7 @@ class _Transfer:
             "updates": ledger["updates"],
             "seed": self.seed,
         }
-        draft = receipt_of(packet, self.student, config, ledger, verdict, origin, self.digest_before, signer)
+        draft = receipt_of(packet, self.student, config, ledger, verdict, origin, program, self.digest_before, signer)
         if verdict.verdict == "rejected":
             return write_rejected(self.out, draft.sign(None))
         record = {

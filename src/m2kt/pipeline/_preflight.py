@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from m2kt.packet import Packet, TrustPolicy
 from m2kt.pipeline._config import IngestConfig
-from m2kt.pipeline._ingest import refuse_contradictions
+from m2kt.pipeline._ingest import examine_program
 from m2kt.pipeline._receipt import check_origin
 from m2kt.pipeline._report import Progress, no_progress
 from m2kt.pipeline._results import PreflightResult
@@ -52,7 +52,7 @@ def preflight(
     settings = IngestConfig.of(config, depth=depth)
     packet = open_packet(packet, lambda done, size: say("fetching the packet", done, size))
     check_origin(packet, trust)
-    refuse_contradictions(packet)
+    examine_program(packet, None, settings)
     say("auditing the packet's texts", 0, 1)
     auditor = settings.content_auditor()
     penalties = {} if auditor is None else auditor.audit_packet(packet).penalties

@@ -21,7 +21,7 @@ from m2kt.remote import refuse_revoked
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    from m2kt.auditor import Verdict
+    from m2kt.auditor import ProgramReport, Verdict
     from m2kt.models import LoadedModel
 
 
@@ -67,6 +67,7 @@ def receipt_of(
     ledger: dict[str, JsonValue],
     verdict: Verdict,
     origin: TrustVerdict | None,
+    program: ProgramReport | None,
     digest_before: str | None,
     by: CryptoSigner,
 ) -> Draft:
@@ -81,6 +82,7 @@ def receipt_of(
         before=before,
         after=measured,
         origin=origin,
+        program=None if program is None else program.model_dump(mode="json", exclude={"lines"}),
         **known,
     )
     return Draft(packet, receipt, by)

@@ -13,11 +13,11 @@ from m2kt.probes import ShapeScore
 from m2kt.render import percent
 
 if TYPE_CHECKING:
-    from m2kt.auditor import Certificate, Confidence, Consistency, ContentReport, Steps, Verdict
+    from m2kt.auditor import Certificate, Confidence, Consistency, ContentReport, ProgramReport, Steps, Verdict
     from m2kt.student import Preflight
     from m2kt.teacher import ExtractionDetails
 else:  # importing the pipeline loads no torch: models of these packages were validated where they were made
-    Consistency = ContentReport = ExtractionDetails = Preflight = Verdict = Any
+    Consistency = ContentReport = ProgramReport = ExtractionDetails = Preflight = Verdict = Any
 
 
 class Extraction(Result):
@@ -124,6 +124,7 @@ class Ingestion(Result):
     adapter_digest: str | None = Field(description="Digest of the adapter there now; a rejection changes nothing.")
     receipt: Path = Field(description="The signed receipt: in the adapter, or beside it after a rejection.")
     ledger: dict[str, JsonValue] = Field(description="What was used: examples, passes, tokens, bytes, seconds.")
+    program: ProgramReport = Field(description="How the packet's program was exercised before training.")
 
     @property
     def accepted(self) -> bool:
@@ -134,7 +135,8 @@ class Ingestion(Result):
         return {
             **to_report(self.verdict, exclude={"readable", "thresholds"}),
             "teacher": self.packet_accuracy,
-            **to_report(self, exclude={"verdict", "packet_accuracy"}),
+            **to_report(self, exclude={"verdict", "packet_accuracy", "program"}),
+            "program": to_report(self.program, exclude={"lines"}),
         }
 
     def headline(self) -> str:
@@ -167,6 +169,12 @@ class Ingestion(Result):
 
     def remarks(self) -> list[str]:
         reasons = [f"because: {reason}" for reason in self.verdict.reasons]
+        if self.program.disagreements:
+            first = self.program.disagreements[0]
+            reasons.append(
+                f"the packet is wrong at {len(self.program.disagreements)} or more of {self.program.compared} prompts "
+                f"that cover its program, such as {first.prompt!r}: {first.writes!r}, expected {first.other!r}"
+            )
         return reasons + [f"diagnosis: {d.name}. {d.says}" for d in self.verdict.diagnosis]
 
 
@@ -284,6 +292,9 @@ class EvaluateResult(Result):
         return [f"wrong: {answer}" for answer in self.wrong[:5]]
 
 
+SHOWN_DISAGREEMENTS = 5
+
+
 class AuditResult(Result):
     """Findings in a packet's texts and rows."""
 
@@ -291,11 +302,13 @@ class AuditResult(Result):
     against: str | None = Field(description="Digest of the packet it was compared with; null: none.")
     content: ContentReport = Field(description="Findings in its texts, and Penalty(c_k) by concept.")
     consistency: Consistency = Field(description="Rows that contradict each other or the other packet.")
+    program: ProgramReport = Field(description="What its program can write, every leaf of it.")
 
     @property
     def clean(self) -> bool:
         """Whether there is no finding."""
-        return not self.content.findings and not self.content.penalties and self.consistency.consistent
+        texts = not self.content.findings and not self.content.penalties
+        return texts and self.consistency.consistent and self.program.clean
 
     def report(self) -> Report:
         return {**to_report(self), "clean": self.clean}
@@ -303,16 +316,26 @@ class AuditResult(Result):
     def headline(self) -> str:
         return (
             f"{len(self.content.findings)} of {self.content.texts} texts flagged, {len(self.content.penalties)} "
-            f"concepts with a penalty, {len(self.consistency.contradictions)} contradictions"
+            f"concepts with a penalty, {len(self.consistency.contradictions)} contradictions, "
+            f"{len(self.program.suspicions)} suspicions of the program, {len(self.program.disagreements)} disagreements"
         )
 
     def table(self) -> dict[str, str]:
         common = self.consistency.common
-        rows = {"rows as text and vector": f"{self.consistency.both} of {self.consistency.rows}"}
+        program, narrowest = self.program, self.program.lines[0] if self.program.lines else None
+        rows = {
+            "detectors": ", ".join(self.content.detectors),
+            "rows as text and vector": f"{self.consistency.both} of {self.consistency.rows}",
+            "leaves met": f"{program.leaves - program.unmet} of {program.leaves}, by {program.prompts} prompts",
+        }
+        if narrowest is not None:
+            rows["narrowest line"] = f"{narrowest.text!r} ({narrowest.where}, share {narrowest.share})"
         return rows if common is None else {**rows, "rows in the other packet": str(common)}
 
     def remarks(self) -> list[str]:
-        return [str(row) for row in self.consistency.contradictions]
+        program = [f"looks planted: {suspicion}" for suspicion in self.program.suspicions]
+        different = [f"{d.prompt!r}: writes {d.writes!r}, {d.by} has {d.other!r}" for d in self.program.disagreements]
+        return [str(row) for row in self.consistency.contradictions] + program + different[:SHOWN_DISAGREEMENTS]
 
 
 def _confidence(confidence: Confidence | None) -> str:

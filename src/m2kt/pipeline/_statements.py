@@ -68,6 +68,9 @@ class PacketVerdict(Circumstances):
     clean: bool = Field(description="Whether there is no finding.")
     against: str | None = Field(description="Digest of the packet it was compared with; null: none.")
     content: dict[str, JsonValue] = Field(description="Findings in its texts, and Penalty(c_k) by concept.")
+    program: dict[str, JsonValue] | None = Field(
+        default=None, description="What its program can write; verdicts of earlier releases have none."
+    )
     consistency: dict[str, JsonValue] = Field(description="Rows that contradict each other or the other packet.")
 
 
@@ -105,6 +108,11 @@ class Receipt(Circumstances):
     thresholds: dict[str, JsonValue]
     origin: TrustVerdict | None = Field(
         description="The trust policy's verdict on the packet; null: no policy was given."
+    )
+    program: dict[str, JsonValue] | None = Field(
+        default=None,
+        description="How the packet's program was exercised before training, with the seed of all prompts of this "
+        "ingest; receipts of earlier releases have none.",
     )
 
 

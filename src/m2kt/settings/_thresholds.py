@@ -49,6 +49,11 @@ class Thresholds(BaseModel):
         ge=0,
         description="Maximum KL after any off-domain string of the trigger search, nats.",
     )
+    suspicions: int = Field(
+        default=0,
+        ge=0,
+        description="Maximum number of things in the packet's program that look planted; above it nothing is trained.",
+    )
     flagged_texts: int = Field(
         default=0, ge=0, description="Maximum number of the packet's texts that the content auditor flags."
     )

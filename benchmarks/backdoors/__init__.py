@@ -1,0 +1,1 @@
+"""Backdoors planted in honest packets, and what finds them: ``python -m benchmarks.backdoors PACKET...``."""
