@@ -46,9 +46,15 @@ def signer_of(key: str) -> CryptoSigner:
 def sign(
     packet: Annotated[Path, typer.Argument(help="Packet directory or .m2kp file.")],
     key: Key = "ed25519",
+    release: Annotated[
+        int | None, typer.Option(min=1, help="Sign anew as this release; readers then refuse earlier ones.")
+    ] = None,
+    expires: Annotated[
+        datetime | None, typer.Option(help="With --release: from then on readers expect a newer one; UTC.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Add a signature to a packet. Its digest and parts stay as they are.
+    """Add a signature to a packet, or sign it anew as a release. Its digest and parts stay as they are.
 
     A locked key asks for its passphrase, or takes it from M2KT_PASSPHRASE. Exit 7: the packet is damaged, or
     signed by this key already. Exit 9: the key cannot be used.
@@ -56,7 +62,7 @@ def sign(
     from m2kt import pipeline
 
     path = pipeline.key_file(key)
-    signed = pipeline.sign(packet, path, passphrase_of(path))
+    signed = pipeline.sign(packet, path, passphrase_of(path), release=release, expires=expires)
     if json_:
         print_json(signed)
     else:

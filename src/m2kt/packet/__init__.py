@@ -105,9 +105,11 @@ from m2kt.packet._program import State as State
 from m2kt.packet._program import finer_values as finer_values
 from m2kt.packet._program import prompt_units as prompt_units
 from m2kt.packet._program import state_name as state_name
+from m2kt.packet._sign import Release as Release
 from m2kt.packet._sign import Signature as Signature
 from m2kt.packet._sign import cosign as cosign
 from m2kt.packet._sign import merge_signatures as merge_signatures
+from m2kt.packet._sign import sign_release as sign_release
 from m2kt.packet._statement import EVALUATION as EVALUATION
 from m2kt.packet._statement import NOTICE as NOTICE
 from m2kt.packet._statement import RECEIPT as RECEIPT

@@ -10,7 +10,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2kt.errors import PacketError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from m2kt.errors import PacketError, explain
 
 from ._envelope import add_signature, merge_envelopes, seal, unseal
 from ._json import JSONObject
@@ -18,6 +20,17 @@ from ._keys import key_path, local_key, read_signer
 from ._parts import SIGNATURE, read_parts, write_parts
 
 PREDICATE_TYPE = "urn:m2kt:packet:v1"
+
+
+class Release(BaseModel):
+    """Which of an author's packets of one name this is; signed with it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int = Field(ge=1, lt=1 << 53, description="Greater than that of every release before.")
+    expires: AwareDatetime | None = Field(
+        default=None, description="From then on a reader expects a newer release, or this one signed again."
+    )
 
 
 @dataclass(frozen=True)
@@ -30,13 +43,22 @@ class Signature:
     """The writer's key, as securesystemslib describes keys."""
     keyids: tuple[str, ...] = ()
     """Ids of all signers, the writer included."""
+    release: Release | None = None
 
 
-def sign_files(files: dict[str, bytes], name: str, key: Path | None = None) -> bytes:
+def sign_files(
+    files: dict[str, bytes],
+    name: str,
+    key: Path | None = None,
+    release: Release | None = None,
+    passphrase: str | None = None,
+) -> bytes:
     """The bytes of ``signature.json`` over all ``files``."""
-    signer = read_signer(local_key(key))
+    signer = read_signer(local_key(key), passphrase)
     public = signer.public_key
-    predicate = {"packet": name, "key": {"keyid": public.keyid, **public.to_dict()}}
+    predicate: JSONObject = {"packet": name, "key": {"keyid": public.keyid, **public.to_dict()}}
+    if release is not None:
+        predicate["release"] = release.model_dump(mode="json")
     subjects = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     return seal(PREDICATE_TYPE, subjects, predicate, signer)
 
@@ -61,7 +83,38 @@ def verify_files(files: dict[str, bytes], signature: bytes, where: str) -> Signa
                 f"{where}: {file} was edited after signing: expected sha256 {sealed.subjects[file][:16]}..., "
                 f"got {digest[:16]}...; get the packet again"
             )
-    return Signature(sealed.writer, dict(sealed.predicate["key"]), sealed.keyids)
+    try:
+        release = sealed.predicate.get("release")
+        numbered = None if release is None else Release.model_validate(release)
+    except ValueError as error:
+        raise PacketError(f"{where}: {SIGNATURE} names no valid release: {explain(error)}") from error
+    return Signature(sealed.writer, dict(sealed.predicate["key"]), sealed.keyids, numbered)
+
+
+def sign_release(
+    path: str | Path, release: Release, key: str | Path | None = None, passphrase: str | None = None
+) -> Signature:
+    """Sign a packet anew as a numbered release; its digest and parts stay, and signatures of others are dropped.
+
+    Raises:
+        PacketError: the packet is damaged, the key is not its author's, or it is a later release already.
+        StorageError: the key cannot be used.
+    """
+    path = Path(path)
+    parts = read_parts(path)
+    files = {name: content for name, content in parts.items() if name != SIGNATURE}
+    before = verify_files(files, parts[SIGNATURE], str(path))
+    file = key_path(key) if key is not None else local_key()
+    signer = read_signer(file, passphrase).public_key.keyid
+    if signer != before.keyid:
+        raise PacketError(f"{path} is the packet of {before.keyid}: expected that key, got {signer}")
+    if before.release is not None and release.number < before.release.number:
+        raise PacketError(f"{path} is release {before.release.number}: expected no lower number, got {release.number}")
+    name = str(unseal(parts[SIGNATURE], str(path)).predicate["packet"])
+    parts[SIGNATURE] = sign_files(files, name, file, release, passphrase)
+    signature = verify_files(files, parts[SIGNATURE], str(path))
+    write_parts(path, parts)
+    return signature
 
 
 def merge_signatures(path: Path, other: Path) -> tuple[str, ...]:

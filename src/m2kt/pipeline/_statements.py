@@ -21,6 +21,7 @@ from m2kt.packet import (
     VERDICT,
     Notice,
     Packet,
+    Release,
     Statement,
     TrustPolicy,
     TrustVerdict,
@@ -32,6 +33,7 @@ from m2kt.packet import (
     local_key,
     read_signer,
     read_statement,
+    sign_release,
     sign_statement,
     verify_statement,
 )
@@ -151,20 +153,40 @@ def local_signer() -> CryptoSigner:
     return read_signer(local_key())
 
 
-def sign(packet: str | Path, key: str | Path = "ed25519", passphrase: str | None = None) -> Signed:
-    """Adds a signature to a packet; its digest and parts stay as they are.
+def sign(
+    packet: str | Path,
+    key: str | Path = "ed25519",
+    passphrase: str | None = None,
+    *,
+    release: int | None = None,
+    expires: datetime | None = None,
+) -> Signed:
+    """Adds a signature to a packet, or signs it anew as a numbered release; its digest and parts stay as they are.
 
     Args:
         packet: directory or ``.m2kp`` file, which is verified first.
         key: name of a key or its PEM file; the local key is created on first use.
         passphrase: of a locked key; by default of ``M2KT_PASSPHRASE``.
+        release: number of the release; the key must be the author's, and signatures of others are dropped.
+        expires: from then on readers expect a newer release, or this one signed again; UTC if it names no time zone.
 
     Raises:
-        PacketError: the packet is damaged, or this key has signed it already.
+        PacketError: the packet is damaged, this key has signed it already, or is not its author's.
+        SpecError: ``expires`` without ``release``, or no valid number.
         StorageError: the key cannot be used.
     """
     digest = Packet.load(packet).digest
-    signature = cosign(packet, key_file(key), passphrase)
+    if release is None and expires is not None:
+        raise SpecError("expected --release with --expires, got --expires alone; give both")
+    if release is None:
+        signature = cosign(packet, key_file(key), passphrase)
+    else:
+        zoned = expires if expires is None or expires.tzinfo else expires.replace(tzinfo=UTC)
+        try:
+            numbered = Release(number=release, expires=zoned)
+        except ValueError as error:
+            raise SpecError(f"expected a release number from 1 on, got {release}: {explain(error)}") from error
+        signature = sign_release(packet, numbered, key_file(key), passphrase)
     return Signed(packet=str(packet), digest=digest, signers=list(signature.keyids))
 
 

@@ -15,10 +15,12 @@ from ._bucket import Bucket
 from ._cache import OFFLINE, cached, offline, refuse_remembered, remember_revoked
 from ._client import BrokerClient, ByteProgress, broker_url, digest_of
 from ._oci import PACKET_ARTEFACT, Repository, manifest_layer, split
+from ._releases import accept_release
 from ._replies import MAX_PACKET
 
 _REFERENCE = re.compile(r"([a-z0-9]+)://(.+)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PINNED = re.compile(r"@(sha256:[0-9a-f]{64}|[0-9a-f]{40})$")
 _HUB = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -45,7 +47,7 @@ def local_packet(packet: str | Path, progress: ByteProgress | None = None) -> Pa
 
     Raises:
         SpecError: an unknown scheme, or a malformed reference.
-        TrustError: the packet was revoked.
+        TrustError: the packet was revoked, or is older than what a tag, branch or key stood for before.
         BrokerError, PacketError, StorageError: it cannot be fetched, or does not verify.
     """
     match = _REFERENCE.fullmatch(packet) if isinstance(packet, str) else None
@@ -55,7 +57,10 @@ def local_packet(packet: str | Path, progress: ByteProgress | None = None) -> Pa
     if scheme not in _SOURCES:
         known = ", ".join(f"{name}://" for name in _SOURCES)
         raise SpecError(f"expected a path or one of {known}, got {packet!r}; choose one of these schemes")
-    return _SOURCES[scheme](rest, progress or (lambda done, size: None))
+    path = _SOURCES[scheme](rest, progress or (lambda done, size: None))
+    if scheme != "m2kt" and not _PINNED.search(rest):
+        accept_release(Packet.load(path), f"{scheme}://{rest}")
+    return path
 
 
 def refuse_revoked(packet: Packet) -> None:

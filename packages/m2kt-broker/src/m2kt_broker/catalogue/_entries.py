@@ -52,6 +52,7 @@ def form_row(packet: Packet, record: PacketPublished) -> FormRow:
         packet=record.packet,
         author=packet.signature.keyid,
         keyids=sorted(packet.signature.keyids),
+        release=0 if packet.signature.release is None else packet.signature.release.number,
         size=record.size,
         at=record.at,
         by=record.by,

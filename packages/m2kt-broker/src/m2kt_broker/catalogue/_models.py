@@ -98,6 +98,7 @@ class FormRow(Base):
     packet: Mapped[str] = mapped_column(ForeignKey("packets.digest"), index=True)
     author: Mapped[str] = mapped_column(String(64), doc="Id of the key that made the signed statement.")
     keyids: Mapped[list[str]] = mapped_column(doc="Ids of all signers.")
+    release: Mapped[int] = mapped_column(BigInteger, doc="Number of the author's release; 0: none.")
     size: Mapped[int] = mapped_column(BigInteger)
     at: Mapped[str] = mapped_column(String(40))
     by: Mapped[str] = mapped_column(String(128))

@@ -28,8 +28,10 @@ def is_banned(row: PacketRow) -> bool:
 
 
 def best_form(row: PacketRow, author: str) -> FormRow:
-    """The form of an author with the most signatures; the digest breaks ties, so that no order of records matters."""
-    return max((f for f in row.forms if f.author == author), key=lambda form: (len(form.keyids), form.blob))
+    """The form of an author's last release with the most signatures; no order of records matters."""
+    return max(
+        (f for f in row.forms if f.author == author), key=lambda form: (form.release, len(form.keyids), form.blob)
+    )
 
 
 def settle(session: Session, row: PacketRow) -> None:
