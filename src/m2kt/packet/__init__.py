@@ -118,6 +118,7 @@ from m2kt.packet._statement import Statement as Statement
 from m2kt.packet._statement import read_statement as read_statement
 from m2kt.packet._statement import sign_statement as sign_statement
 from m2kt.packet._statement import verify_statement as verify_statement
+from m2kt.packet._texts import carried_texts as carried_texts
 from m2kt.packet._trace import FailureKind as FailureKind
 from m2kt.packet._trace import HasRules as HasRules
 from m2kt.packet._trace import OutputLookup as OutputLookup

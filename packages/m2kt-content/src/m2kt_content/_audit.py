@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pydantic import ValidationError
 
 from m2kt.auditor import ContentReport, Finding, Judgement
 from m2kt.errors import SpecError, explain
 from m2kt.models import fetch
-from m2kt.packet import Packet
+from m2kt.packet import Packet, carried_texts
 
 from ._config import ContentConfig
 from ._detectors import DETECTORS, Score
@@ -65,20 +65,42 @@ class ContentAuditor:
         )
 
     def audit_packet(self, packet: Packet) -> ContentReport:
-        """Findings in all texts of a packet, and Penalty(c_k) by concept."""
+        """Findings in all texts of a packet, and Penalty(c_k) by concept.
+
+        All detectors read what people and models read; patterns read every text in the packet's bytes besides.
+        """
         texts = packet_texts(packet)
         judgements = dict(zip((text for _, text in texts), self([text for _, text in texts]), strict=True))
         score = {text: judgement.score for text, judgement in judgements.items() if judgement.flagged}
+        read = {text for _, text in texts}
+        others = [(part, text) for part, text in carried_texts(packet) if text.strip() and text not in read]
         return ContentReport(
             detectors=self.config.detectors,
-            texts=len(texts),
+            texts=len(texts) + len({text for _, text in others}),
             findings=[
-                Finding(where=part, text=text, category=j.category, score=j.score, what=j.what)
-                for part, text in texts
-                if (j := judgements[text]).flagged and j.category is not None
+                *(
+                    Finding(where=part, text=text, category=j.category, score=j.score, what=j.what)
+                    for part, text in texts
+                    if (j := judgements[text]).flagged and j.category is not None
+                ),
+                *self._patterns_in(others),
             ],
             penalties=concept_penalties(packet, score, self.config.threshold),
         )
+
+    def _patterns_in(self, texts: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+        """Findings of the patterns alone; the other detectors were calibrated on what people write."""
+        detect, seen = self.detectors.get("patterns"), set()
+        if detect is None:
+            return
+        for part, text in texts:
+            if text not in seen:
+                seen.add(text)
+                judgement = self._judgement("patterns", detect([text])[0])
+                if judgement.flagged and judgement.category is not None:
+                    yield Finding(
+                        where=part, text=text, category=judgement.category, score=judgement.score, what=judgement.what
+                    )
 
 
 def make_auditor(config: Mapping[str, object], say: Callable[[str], None]) -> ContentAuditor:
