@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from m2kt.pipeline import Extraction as Extraction
     from m2kt.pipeline import IngestConfig as IngestConfig
     from m2kt.pipeline import Ingestion as Ingestion
+    from m2kt.pipeline import attest as attest
     from m2kt.pipeline import audit as audit
     from m2kt.pipeline import consolidate as consolidate
     from m2kt.pipeline import demo as demo
@@ -63,6 +64,7 @@ _NAMES = {
         "Extraction",
         "IngestConfig",
         "Ingestion",
+        "attest",
         "audit",
         "consolidate",
         "demo",

@@ -21,7 +21,7 @@ from m2kt.cli._output import working as working
 from m2kt.cli._packets import audit, diff, inspect
 from m2kt.cli._plugins import add_plugins
 from m2kt.cli._transfer import consolidate, demo, evaluate, export, extract, ingest, preflight, rollback
-from m2kt.cli._trust import keys, sign, verify
+from m2kt.cli._trust import attest, keys, sign, verify
 
 app = typer.Typer(
     name="m2kt",
@@ -38,6 +38,7 @@ for _verb in (
     diff,
     audit,
     sign,
+    attest,
     verify,
     preflight,
     ingest,

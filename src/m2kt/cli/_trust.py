@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,36 @@ def sign(
         print_json(signed)
     else:
         say(f"{signed.packet} ({signed.digest}) is signed by", *signed.signers)
+
+
+class FormName(StrEnum):
+    """A predicate of in-toto."""
+
+    test_result = "test-result"
+    svr = "svr"
+
+
+@reported
+def attest(
+    statement: Annotated[Path, typer.Argument(help="A receipt, or the statement of an audit.", metavar="FILE")],
+    out: Annotated[Path, typer.Option("--out", help="File of the attestation.", metavar="FILE")],
+    form: Annotated[
+        FormName, typer.Option("--form", help="What passed and failed, or the properties that were verified.")
+    ] = FormName.test_result,
+    key: Key = "ed25519",
+    json_: Json = False,
+) -> None:
+    """Write a receipt or an audit's verdict as an in-toto attestation, for tools that know these predicates.
+
+    Exit 7: the statement does not verify. Exit 9: the key cannot be used, or the file not be written.
+    """
+    from m2kt import pipeline
+
+    attested = pipeline.attest(statement, out, form=form.value, key=signer_of(key))
+    if json_:
+        print_json(attested)
+    else:
+        say(f"{attested.path}: {attested.predicate_type}, {'passed' if attested.passed else 'failed'}")
 
 
 @reported

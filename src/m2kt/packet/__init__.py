@@ -113,6 +113,8 @@ from m2kt.packet._sign import sign_release as sign_release
 from m2kt.packet._statement import EVALUATION as EVALUATION
 from m2kt.packet._statement import NOTICE as NOTICE
 from m2kt.packet._statement import RECEIPT as RECEIPT
+from m2kt.packet._statement import SVR as SVR
+from m2kt.packet._statement import TEST_RESULT as TEST_RESULT
 from m2kt.packet._statement import VERDICT as VERDICT
 from m2kt.packet._statement import Statement as Statement
 from m2kt.packet._statement import read_statement as read_statement

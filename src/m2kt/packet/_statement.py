@@ -17,7 +17,9 @@ EVALUATION = "urn:m2kt:evaluation:v1"
 VERDICT = "urn:m2kt:verdict:v1"
 RECEIPT = "urn:m2kt:receipt:v1"
 NOTICE = "urn:m2kt:notice:v1"
-STATEMENTS = (EVALUATION, VERDICT, RECEIPT, NOTICE)
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+SVR = "https://in-toto.io/attestation/svr/v0.1"
+STATEMENTS = (EVALUATION, VERDICT, RECEIPT, NOTICE, TEST_RESULT, SVR)
 MAX_STATEMENT_BYTES = 16 << 20
 
 _SHA256 = "sha256:"

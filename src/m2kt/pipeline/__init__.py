@@ -9,6 +9,8 @@ from m2kt.pipeline._adapters import State as State
 from m2kt.pipeline._adapters import adapter_digest as adapter_digest
 from m2kt.pipeline._adapters import rollback as rollback
 from m2kt.pipeline._adapters import states as states
+from m2kt.pipeline._attest import Attestation as Attestation
+from m2kt.pipeline._attest import attest as attest
 from m2kt.pipeline._audit import audit as audit
 from m2kt.pipeline._audit import audit_texts as audit_texts
 from m2kt.pipeline._config import DEFAULT_UPDATES as DEFAULT_UPDATES
