@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import typer
 
 from m2kt.auditor import ask, packet_answers
+from m2kt.errors import M2KTError
 from m2kt.models import load_causal_lm
 from m2kt.packet import Packet, noise, shuffled
 from m2kt.pipeline import extract, read_spec
 from m2kt.probes import ProbeSpec, Prompt, load_truth
-from m2kt.student import StudentSettings, replace_bank, train
+from m2kt.student import StudentSettings, train
 from m2kt.teacher import ExtractionConfig
 
 PROBES = 120
 """A template. The default is 300; rules of ten to thirty rows are all seen with fewer, and the teacher is slow."""
-EVALUATED = 200
+EVALUATED = 100
+BEFORE = 32  # prompts of the student without a packet, which never stops
 
 Numbers = dict[str, float | int | str | None]
 
@@ -66,7 +68,7 @@ def answers_of(teacher: str, spec: ProbeSpec, prompts: Sequence[Prompt], file: P
 
 def moved(
     teacher: str, spec_file: Path, student: str, seeds: Sequence[int], folder: Path, probes: int = PROBES
-) -> list[Numbers]:
+) -> Iterator[Numbers]:
     """Rows of numbers: teacher and packet, then the frozen student, with the packet by seed, and the controls."""
     folder.mkdir(parents=True, exist_ok=True)
     spec, base = read_spec(spec_file)
@@ -77,46 +79,35 @@ def moved(
     taught = answers_of(teacher, spec, prompts, folder / f"{spec.name}.answers.json")
     rolled = packet_answers(packet, prompts)
     right = {p.text: truth.expected(p.text) for p in prompts}
-    rows: list[Numbers] = [
-        {"what": "packet", **said},
-        {
-            "what": "answers",
-            "n": len(prompts),
-            "teacher": _share(taught, right),
-            "packet": _share(rolled, right),
-            "same": _share(rolled, taught),
-        },
-    ]
-    return rows + _in_student(packet, spec, student, seeds, prompts, right, taught)
+    yield {"what": "packet", **said}
+    yield {
+        "what": "answers",
+        "n": len(prompts),
+        "teacher_right": _share(taught, right),
+        "packet_right": _share(rolled, right),
+        "packet_as_teacher": _share(rolled, taught),
+    }
+    variants = [(f"packet, seed {seed}", packet, seed) for seed in seeds]
+    variants += [(f.__name__, f(packet, seeds[0]), seeds[0]) for f in (shuffled, noise)]
+    for what, variant, seed in [("no packet", None, 0), *variants]:
+        some = prompts if variant else prompts[:BEFORE]
+        try:
+            answers = _in_student(variant, packet.spec, student, seed, some)
+        except M2KTError as error:
+            yield {"what": what, "refused": str(error)}
+            continue
+        yield {"what": what, "n": len(some), "right": _share(answers, right), "as_teacher": _share(answers, taught)}
 
 
 def _in_student(
-    packet: Packet,
-    spec: ProbeSpec,
-    student: str,
-    seeds: Sequence[int],
-    prompts: Sequence[Prompt],
-    right: dict[str, str | None],
-    taught: dict[str, str | None],
-) -> list[Numbers]:
-    asked = packet.spec.model_copy(update={"max_new_tokens": spec.max_new_tokens})
+    packet: Packet | None, spec: ProbeSpec, student: str, seed: int, prompts: Sequence[Prompt]
+) -> dict[str, str | None]:
+    """Answers of the frozen student, with a packet or without."""
     loaded = load_causal_lm(student)
-    rows: list[Numbers] = []
-
-    def measured(what: str, model: object, some: Sequence[Prompt] = prompts) -> None:
-        answers = ask(replace(loaded, model=model), asked, some)  # type: ignore[arg-type]
-        read = {p.text: asked.read_answer(a) for p, a in zip(some, answers, strict=True)}
-        rows.append({"what": what, "n": len(read), "right": _share(read, right), "as_teacher": _share(read, taught)})
-
-    measured("no packet", loaded.model, prompts[:64])
-    for seed in seeds:
-        loaded = load_causal_lm(student)
-        adapted = train(loaded, packet, StudentSettings(), updates=60, seed=seed).model.eval()
-        measured(f"packet, seed {seed}", adapted)
-        if seed == seeds[0]:
-            for name, other in (("shuffled", shuffled(packet, seed)), ("noise", noise(packet, seed))):
-                measured(name, replace_bank(adapted, other))
-    return rows
+    if packet is not None:
+        adapted = train(loaded, packet, StudentSettings(), updates=0, seed=seed).model.eval()
+        loaded = replace(loaded, model=adapted)
+    return {p.text: spec.read_answer(a) for p, a in zip(prompts, ask(loaded, spec, prompts), strict=True)}
 
 
 def _share(answers: dict[str, str | None], reference: dict[str, str | None]) -> float:

@@ -12,7 +12,15 @@ from m2kt.models import decoder, special_prefix
 from m2kt.student import StudentSettings, collate, prepare, student_targets
 from m2kt.student._build import build
 from m2kt.student._calibrate import final_gain
-from m2kt.student._start import GAINS, MAX_LOSS_WEIGHT, UNEMBEDDING_SHARES, choose_start, start
+from m2kt.student._start import (
+    GAINS,
+    MAX_LOSS_WEIGHT,
+    UNEMBEDDING_SHARES,
+    _literals,
+    _mend_literals,
+    choose_start,
+    start,
+)
 from m2kt.student.cal import cal_model
 from tests.student.helpers import WORDS, loaded, small_packet
 
@@ -88,3 +96,29 @@ def test_the_start_chosen_has_the_smallest_teacher_forced_loss(family: str, monk
     targets.gain, targets.unembedding = chosen
     start(reader, targets, inputs)
     assert torch.equal(reader.projector.head_JFE, head_JFE)
+
+
+@torch.no_grad()
+def test_a_literal_that_is_not_written_has_the_choice_that_writes_it() -> None:
+    student = loaded("llama")
+    inputs = prepare(student, small_packet(WORDS), StudentSettings())
+    adapted, targets = build(student, inputs)
+    reader = cal_model(adapted).reader()
+    literals = _literals(reader, inputs.tokenisation)
+    one = next(row for row, tokens in enumerate(literals) if tokens)
+    choices = {(4.0, 0.3): 0.01, (4.0, 0.15): 3.9, (8.0, 0.0): 9.0}
+    targets.gain, targets.unembedding = 4.0, 0.15
+    start(reader, targets, inputs)
+    before_UJE = reader.literal_UJE.clone()
+    losses = {choice: dict.fromkeys(literals[one], loss) for choice, loss in choices.items()}
+    _mend_literals(reader, targets, inputs, losses)
+    after_UJE = reader.literal_UJE.clone()
+    assert (targets.gain, targets.unembedding) == (4.0, 0.15)
+    shared = [row for row, tokens in enumerate(literals) if set(tokens) & set(literals[one])]
+    for row in range(len(literals)):
+        assert torch.equal(after_UJE[row], before_UJE[row]) == (row not in shared), literals[row]
+    targets.gain, targets.unembedding = 4.0, 0.3
+    start(reader, targets, inputs)
+    assert torch.equal(reader.literal_UJE[one], after_UJE[one])
+    _mend_literals(reader, targets, inputs, {choice: dict.fromkeys(literals[one], 0.5) for choice in choices})
+    assert torch.equal(reader.literal_UJE[one], after_UJE[one])  # what is written stays

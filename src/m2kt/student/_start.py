@@ -30,7 +30,11 @@ CALIBRATION_ROUNDS = 12
 START_TRACES = 8
 GAINS = (4.0, 8.0)
 UNEMBEDDING_SHARES = (0.0, 0.15, 0.3, 0.5, 1.0)
+UNWRITTEN = 0.7  # loss of a token above which another one is likelier
 MAX_LOSS_WEIGHT = 0.1  # of the largest token loss beside the mean: one unreadable literal spoils every trace
+
+Choice = tuple[float, float]
+"""Gain, and share of the unembedding."""
 
 
 def calibration_sequences(rehearsal: Rehearsal, config: CALConfig, tokenisation: Tokenisation) -> list[list[int]]:
@@ -53,6 +57,9 @@ def calibration_sequences(rehearsal: Rehearsal, config: CALConfig, tokenisation:
 def choose_start(tuner: CALModel, targets: StudentTargets, inputs: TrainingInputs) -> None:
     """Start phi with the gain and unembedding share of the smallest teacher-forced loss.
 
+    A literal that the student would not write with these has those of its own smallest loss: the end of an answer may
+    compete with a newline that stands behind every line but the last.
+
     ``targets`` receives the choice, its loss, and the tokens that this took.
     """
     reader, projector = tuner.reader(), inputs.settings.projector
@@ -66,6 +73,7 @@ def choose_start(tuner: CALModel, targets: StudentTargets, inputs: TrainingInput
         batch = collate(traces, reader.mean_X.device, teacher_forced_B=torch.ones(len(traces), dtype=torch.bool))
         answer_BT = batch.label_BT != IGNORE
         losses: list[float] = []
+        loss_of_tokens: list[dict[int, float]] = []
         for targets.gain, targets.unembedding in choices:
             start(reader, targets, inputs)
             with tuner.observed(batch.supervision):
@@ -73,18 +81,49 @@ def choose_start(tuner: CALModel, targets: StudentTargets, inputs: TrainingInput
             logits_NV = tuner.model.get_output_embeddings()(out.last_hidden_state[answer_BT]).float()
             loss_N = functional.cross_entropy(logits_NV, batch.label_BT[answer_BT], reduction="none")
             losses.append(float(loss_N.mean() + MAX_LOSS_WEIGHT * loss_N.max()))
+            loss_of_tokens.append(_mean_by_token(loss_N, batch.label_BT[answer_BT]))
         best = int(np.argmin(losses))
         targets.start_loss = losses[best]
         targets.n_tokens += len(choices) * int(batch.mask_BT.sum())
     targets.gain, targets.unembedding = choices[best]
     start(reader, targets, inputs)
+    if len(choices) > 1:
+        _mend_literals(reader, targets, inputs, dict(zip(choices, loss_of_tokens, strict=True)))
+
+
+def _mean_by_token(loss_N: Tensor, token_N: Tensor) -> dict[int, float]:
+    return {token: float(loss_N[token_N == token].mean()) for token in set(token_N.tolist())}
+
+
+def _mend_literals(
+    reader: ReaderBase, targets: StudentTargets, inputs: TrainingInputs, losses: dict[Choice, dict[int, float]]
+) -> None:
+    """Give literals that are not written the target of another gain and share.
+
+    Args:
+        losses: by gain and share, the mean teacher-forced loss of each token.
+    """
+    chosen = targets.gain, targets.unembedding
+    for row, tokens in enumerate(_literals(reader, inputs.tokenisation)):
+        worst = {choice: max((loss.get(t, 0.0) for t in tokens), default=0.0) for choice, loss in losses.items()}
+        other = min(worst, key=worst.__getitem__)
+        if worst[chosen] > UNWRITTEN > worst[other]:
+            targets.gain, targets.unembedding = other
+            target_UJE, _ = unit_targets(targets.by_token, [Counter([tokens])], reader.config.phases)
+            reader.literal_UJE[row] = target_UJE[0].to(reader.literal_UJE)
+    targets.gain, targets.unembedding = chosen
+
+
+def _literals(reader: ReaderBase, tokenisation: Tokenisation) -> list[tuple[int, ...]]:
+    """The tokens of each literal, in the order of its vectors."""
+    executed = reader.config.reader == "executed"
+    return [tuple(tokens) for tokens in (tokenisation.literal_units if executed else tokenisation.literals).values()]
 
 
 @torch.no_grad()
 def start(reader: ReaderBase, targets: StudentTargets, inputs: TrainingInputs) -> None:
     """Set phi, literal vectors and fallback vectors to the student targets in closed form."""
     tokenisation, unit_length = inputs.tokenisation, reader.config.phases
-    executed = reader.config.reader == "executed"
     target_SJE, known_SJ = phi_targets(targets.by_token, tokenisation, reader.config)
     symbol_P = symbol_of_sample(inputs)
     assert reader.pool_PD is not None
@@ -93,8 +132,7 @@ def start(reader: ReaderBase, targets: StudentTargets, inputs: TrainingInputs) -
     )
     reader.spare_SJE.copy_(target_SJE)
     if reader.literal_UJE.shape[0]:
-        literals = tokenisation.literal_units if executed else tokenisation.literals
-        forms = [Counter([tokens]) for tokens in literals.values()]
+        forms = [Counter([tokens]) for tokens in _literals(reader, tokenisation)]
         literal_UJE, _ = unit_targets(targets.by_token, forms, unit_length)
         reader.literal_UJE.copy_(literal_UJE)
 
