@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from m2kt._shapes import Int
+from m2kt._shapes import Float, Int
 from m2kt.models import decoder
-from m2kt.student._batching import IGNORE, collate
+from m2kt.student._batching import IGNORE, Batch, collate
 from m2kt.student._calibrate import StudentTargets
 from m2kt.student._prepare import TrainingInputs
 from m2kt.student._rehearsal import Rehearsal
@@ -30,6 +30,7 @@ CALIBRATION_ROUNDS = 12
 START_TRACES = 8
 GAINS = (4.0, 8.0)
 UNEMBEDDING_SHARES = (0.0, 0.15, 0.3, 0.5, 1.0)
+FOR_LITERALS = ((2.0, 0.3), (2.0, 0.4), (4.0, 0.2), (4.0, 0.25))  # tried as well where a literal is not written
 UNWRITTEN = 0.7  # loss of a token above which another one is likelier
 MAX_LOSS_WEIGHT = 0.1  # of the largest token loss beside the mean: one unreadable literal spoils every trace
 
@@ -66,29 +67,45 @@ def choose_start(tuner: CALModel, targets: StudentTargets, inputs: TrainingInput
     gains = GAINS if projector.gain is None else (projector.gain,)
     shares = UNEMBEDDING_SHARES if projector.unembedding is None else (projector.unembedding,)
     choices = [(gain, share) for gain in gains for share in shares]
-    best = 0
-    if len(choices) > 1:
-        draws = inputs.rehearsal.draw(START_TRACES)
-        traces = [inputs.rehearsal.encode(*draw, reader.config) for draw in draws]
-        batch = collate(traces, reader.mean_X.device, teacher_forced_B=torch.ones(len(traces), dtype=torch.bool))
-        answer_BT = batch.label_BT != IGNORE
-        losses: list[float] = []
-        loss_of_tokens: list[dict[int, float]] = []
-        for targets.gain, targets.unembedding in choices:
-            start(reader, targets, inputs)
-            with tuner.observed(batch.supervision):
-                out = decoder(tuner.model)(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
-            logits_NV = tuner.model.get_output_embeddings()(out.last_hidden_state[answer_BT]).float()
-            loss_N = functional.cross_entropy(logits_NV, batch.label_BT[answer_BT], reduction="none")
-            losses.append(float(loss_N.mean() + MAX_LOSS_WEIGHT * loss_N.max()))
-            loss_of_tokens.append(_mean_by_token(loss_N, batch.label_BT[answer_BT]))
-        best = int(np.argmin(losses))
-        targets.start_loss = losses[best]
-        targets.n_tokens += len(choices) * int(batch.mask_BT.sum())
-    targets.gain, targets.unembedding = choices[best]
+    if len(choices) == 1:
+        targets.gain, targets.unembedding = choices[0]
+        start(reader, targets, inputs)
+        return
+    draws = inputs.rehearsal.draw(START_TRACES)
+    traces = [inputs.rehearsal.encode(*draw, reader.config) for draw in draws]
+    batch = collate(traces, reader.mean_X.device, teacher_forced_B=torch.ones(len(traces), dtype=torch.bool))
+    label_N = batch.label_BT[batch.label_BT != IGNORE]
+    loss_of = {choice: _losses(tuner, targets, inputs, batch, choice) for choice in choices}
+    overall = {choice: float(loss_N.mean() + MAX_LOSS_WEIGHT * loss_N.max()) for choice, loss_N in loss_of.items()}
+    best = min(choices, key=overall.__getitem__)
+    targets.start_loss = overall[best]
+    unwritten = _unwritten(reader, inputs, _mean_by_token(loss_of[best], label_N))
+    if unwritten:
+        loss_of |= {choice: _losses(tuner, targets, inputs, batch, choice) for choice in FOR_LITERALS}
+    targets.n_tokens += len(loss_of) * int(batch.mask_BT.sum())
+    targets.gain, targets.unembedding = best
     start(reader, targets, inputs)
-    if len(choices) > 1:
-        _mend_literals(reader, targets, inputs, dict(zip(choices, loss_of_tokens, strict=True)))
+    if unwritten:
+        _mend_literals(reader, targets, inputs, {c: _mean_by_token(loss_N, label_N) for c, loss_N in loss_of.items()})
+
+
+def _losses(
+    tuner: CALModel, targets: StudentTargets, inputs: TrainingInputs, batch: Batch, choice: Choice
+) -> Float[Tensor, " N"]:
+    """The teacher-forced loss of each answer token with phi started by a gain and share."""
+    targets.gain, targets.unembedding = choice
+    start(tuner.reader(), targets, inputs)
+    with tuner.observed(batch.supervision):
+        out = decoder(tuner.model)(input_ids=batch.token_BT, attention_mask=batch.mask_BT, use_cache=False)
+    answer_BT = batch.label_BT != IGNORE
+    logits_NV = tuner.model.get_output_embeddings()(out.last_hidden_state[answer_BT]).float()
+    loss_N: Tensor = functional.cross_entropy(logits_NV, batch.label_BT[answer_BT], reduction="none")
+    return loss_N
+
+
+def _unwritten(reader: ReaderBase, inputs: TrainingInputs, loss: dict[int, float]) -> bool:
+    """Whether any literal has a token that the student would not write."""
+    return any(loss.get(t, 0.0) > UNWRITTEN for tokens in _literals(reader, inputs.tokenisation) for t in tokens)
 
 
 def _mean_by_token(loss_N: Tensor, token_N: Tensor) -> dict[int, float]:
