@@ -22,6 +22,7 @@ from m2kt.settings import StudentSettings
 STUDENT = "zoo:pico-gpt2"
 N = 6
 UNTRAINED = IngestConfig(
+    prompt_seed=0,
     updates=0,
     student=StudentSettings(depth="learned"),
     evaluation_prompts=N,

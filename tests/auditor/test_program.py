@@ -58,6 +58,7 @@ def test_every_kind_of_backdoor_is_found(kind: str, honest: Packet, other: Packe
         assert report.suspicions, "found without a comparison"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GUARDS)
 def test_a_guard_on_the_question_hides_no_leaf(kind: str, honest: Packet) -> None:
     packet = planted(honest, kind)

@@ -156,7 +156,7 @@ ANSWERS: dict[str, Answer] = {
     "wrong-type": lambda h: send(h, b'{"found": "x"}'),
     "deep": lambda h: send(h, b'{"found": ' + b"[" * 200_000),
     "not-utf8": lambda h: send(h, b'{"found": "\xff"}'),
-    "bomb": lambda h: send(h, bomb(80 << 20), Content_Encoding="gzip"),
+    "bomb": lambda h: send(h, bomb(40 << 20), Content_Encoding="gzip"),
 }
 
 

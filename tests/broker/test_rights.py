@@ -60,7 +60,9 @@ OWNERSHIP = [
 ]
 
 
-@pytest.mark.parametrize("change", ["yanked", "listed", "revoked"])
+@pytest.mark.parametrize(
+    "change", ["revoked", *(pytest.param(x, marks=pytest.mark.slow) for x in ("yanked", "listed"))]
+)
 @pytest.mark.parametrize(("role", "signer", "status"), OWNERSHIP)
 def test_the_author_owns_a_packet_whoever_uploaded_it(
     api: ApiClient, role: str | None, signer: str, status: int, change: str

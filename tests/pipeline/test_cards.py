@@ -17,6 +17,7 @@ from m2kt.pipeline._statements import read_receipt
 from m2kt.settings import Thresholds
 
 ACCEPT_ANY = IngestConfig(  # accepts any adapter: these tests read its card
+    prompt_seed=0,
     updates=1,
     evaluation_prompts=4,
     certificate_traces=20,

@@ -11,7 +11,7 @@ import pytest
 from m2kt.pipeline import IngestConfig, evaluate, extract, ingest
 
 TOKENIZER = "packages/m2kt-zoo/src/m2kt_zoo/pico-gpt2"
-CONFIG = IngestConfig(evaluation_prompts=100)
+CONFIG = IngestConfig(evaluation_prompts=100, prompt_seed=0)  # the same prompts in every run
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from m2kt.settings import StudentSettings, Thresholds
 from tests.packet.trusting import policy_file
 
 ACCEPT_ANY = IngestConfig(  # accepts any adapter: these tests read its receipt
+    prompt_seed=0,
     updates=1,
     evaluation_prompts=4,
     certificate_traces=0,

@@ -115,7 +115,8 @@ def examine_program(packet: Packet, truth: Truth | None, settings: IngestConfig)
     from m2kt.auditor import check_program
 
     refuse_contradictions(packet)
-    report, most = check_program(packet, truth=truth, seed=settings.prompt_seed), settings.thresholds.suspicions
+    most, prompts = settings.thresholds.suspicions, settings.evaluation_prompts
+    report = check_program(packet, truth=truth, seed=settings.prompt_seed, prompts=prompts)
     if len(report.suspicions) > most:
         raise PacketError(
             f"{len(report.suspicions)} things in the packet's program look planted, such as {report.suspicions[0]}: "
