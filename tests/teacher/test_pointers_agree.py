@@ -24,6 +24,7 @@ from m2kt.packet import (
     Same,
     Seek,
     Start,
+    Tally,
     compile_pointer,
 )
 from m2kt.packet import Unit as AskUnit
@@ -88,7 +89,13 @@ def test_both_readers_find_the_same_place(seed: int) -> None:
     pointers = [_pointer(rng) for _ in range(40)]
     questions: list[Question] = []
     for a, b in zip(pointers[::2], pointers[1::2], strict=True):
-        questions += [AskUnit(at=a), Mask(at=a), Equal(at=a, as_=b), Order(at=a, as_=b)]
+        questions += [
+            AskUnit(at=a),
+            Mask(at=a),
+            Equal(at=a, as_=b),
+            Order(at=a, as_=b),
+            Tally(count=_kind(rng), since=a),
+        ]
         related = [(x, y) for x in range(len(SYMBOLS)) for y in range(len(SYMBOLS)) if rng.random() < 0.7]
         questions.append(Relation(of=(a, b), rows=tuple(related), finds=tuple(rng.randint(0, 2) for _ in related)))
     evaluator = Evaluator(Search(traces, rows))

@@ -84,6 +84,7 @@ from m2kt.packet._pointers import Relation as Relation
 from m2kt.packet._pointers import Same as Same
 from m2kt.packet._pointers import Seek as Seek
 from m2kt.packet._pointers import Start as Start
+from m2kt.packet._pointers import Tally as Tally
 from m2kt.packet._pointers import Test as Test
 from m2kt.packet._pointers import Unit as Unit
 from m2kt.packet._pointers import Value as Value

@@ -23,6 +23,7 @@ from ._pointers import (
     Question,
     Relation,
     Seek,
+    Tally,
     Test,
     Unit,
     WriteCopy,
@@ -158,6 +159,8 @@ class _Checker:
             raise PacketError(f"{at}: a test's cases overlap, or one has no values")
         if isinstance(test.ask, Relation):
             self._relation(test.ask, at)
+        if isinstance(test.ask, Tally):
+            self._kind(test.ask.count, at)
         if not all(self._may_be(test.ask, value) for value in values):
             raise PacketError(f"{at}: a test expects what its question cannot find: {values[:8]}")
 
@@ -178,6 +181,8 @@ class _Checker:
             return value is None or (type(value) is int and -1 <= value <= 1)
         if isinstance(question, Relation):
             return type(value) is int and value in question.finds
+        if isinstance(question, Tally):
+            return value is None or (type(value) is int and value >= 0)
         return isinstance(value, bool)
 
     def _pointer(self, pointer: Pointer, at: str) -> int:

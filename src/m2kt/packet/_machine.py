@@ -30,6 +30,7 @@ from ._pointers import (
     Relation,
     Seek,
     Start,
+    Tally,
     Test,
     Value,
     WriteCopy,
@@ -249,6 +250,8 @@ def _unit(tape: Tape, place: Place) -> str | int | None:
 def compile_question(question: Question) -> Ask:
     if isinstance(question, Relation):
         return _compile_relation(question)
+    if isinstance(question, Tally):
+        return compile_count(Count(count=question.count, since=question.since))
     find = compile_pointer(question.at)
     match question:
         case Mask():

@@ -149,7 +149,15 @@ class Relation(_Model):
     finds: tuple[int, ...] = Field(description="By row: which of the relation's values, a number from 0 on.")
 
 
-Question = Annotated[Unit | Mask | Equal | Order | Relation, Field(discriminator="ask")]
+class Tally(_Model):
+    """How many units of a kind stand since a place, a number from 0 on; null where there is no such place."""
+
+    ask: Literal["tally"] = "tally"
+    count: Kind = Field(description="What is counted.")
+    since: Pointer = Field(description="From where on.")
+
+
+Question = Annotated[Unit | Mask | Equal | Order | Relation | Tally, Field(discriminator="ask")]
 
 
 def asked_pointers(question: Question) -> tuple[Pointer, ...]:
@@ -157,6 +165,8 @@ def asked_pointers(question: Question) -> tuple[Pointer, ...]:
     match question:
         case Relation():
             return question.of
+        case Tally():
+            return (question.since,)
         case Equal() | Order():
             return (question.at, question.as_)
         case _:

@@ -22,6 +22,7 @@ from m2kt.packet import (
     Same,
     Seek,
     Start,
+    Tally,
     Value,
     WriteCopy,
     WriteLiteral,
@@ -114,6 +115,9 @@ def question_text(question: Question, program: Program) -> str:
     """What a test asks."""
     if isinstance(question, Relation):
         return f"how do {' and '.join(pointer_text(p, program) for p in question.of)} stand to each other?"
+    if isinstance(question, Tally):
+        since = pointer_text(question.since, program)
+        return f"how many {_kind_text(question.count, program)} stand since {since}?"
     at = pointer_text(question.at, program)
     match question:
         case Mask():
@@ -141,6 +145,8 @@ def _value_text(question: Question, value: Value, program: Program) -> str:
         return f"as {' and '.join(shown(program.symbols[symbol]) for symbol in like)}"
     if isinstance(question, Order):
         return {-1: "before", 0: "there", 1: "behind"}[int(value)]
+    if isinstance(question, Tally):
+        return str(value)
     return shown(program.symbols[value]) if isinstance(value, int) else mask_text(value, program)
 
 

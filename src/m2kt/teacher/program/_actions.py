@@ -51,6 +51,19 @@ def majority(row_N: NDArray[np.intp], output_N: Ints) -> Ints:
     return (count_RO.argmax(1) + low).astype(np.int32)  # type: ignore[no-any-return]
 
 
+def is_no_chance(output_N: Ints, size: int, n_tried: int) -> bool:
+    """Whether enough rows of a table were seen again to tell it from chance, and from a table of all rows.
+
+    Args:
+        size: rows of the table.
+        n_tried: tables among which it was found.
+    """
+    n = len(output_N)
+    share_O = np.unique(output_N, return_counts=True)[1] / n
+    bits = -n * float(share_O @ np.log2(share_O)) - size * np.log2(max(2, len(share_O)))
+    return n - size >= max(LEAST_REPEATED, LEAST_SHARE * size) and bits >= CHANCE_BITS + np.log2(n_tried)
+
+
 @dataclass
 class Actions:
     """Copies and literals, and the rows that each is right on. Letters: X actions, Q questions, R rows left."""
@@ -148,7 +161,7 @@ class RuleSearch:
             for wrong, cost, chosen in scored:
                 if wrong <= self.budget * len(some) / n:
                     wrong, size = self._contradictions(chosen, np.arange(n))
-                    if wrong <= self.budget and self._supported(n, size, arity):
+                    if wrong <= self.budget and is_no_chance(self.output_N, size, comb(len(self.columns), arity)):
                         fitting.append((round(wrong + cost + 0.02 * size, 3), chosen))
             if fitting:
                 return sorted(min(fitting)[1], key=lambda i: self.columns[i].cost)
@@ -158,13 +171,6 @@ class RuleSearch:
 
     def _cost(self, chosen: tuple[int, ...]) -> float:
         return sum(self.columns[i].cost for i in chosen)
-
-    def _supported(self, n: int, size: int, arity: int) -> bool:
-        """Whether enough rows of the table were seen again to tell it from chance, and from a table of all rows."""
-        share_O = np.unique(self.output_N, return_counts=True)[1] / n
-        bits = -n * float(share_O @ np.log2(share_O)) - size * np.log2(max(2, len(share_O)))
-        least = CHANCE_BITS + np.log2(comb(len(self.columns), arity))
-        return n - size >= max(LEAST_REPEATED, LEAST_SHARE * size) and bits >= least
 
     def _contradictions(self, chosen: tuple[int, ...], rows: NDArray[np.intp]) -> tuple[int, int]:
         """Rows that differ from the commonest output of their arguments, and the number of arguments' values."""

@@ -7,12 +7,13 @@ Letters: N rows, C columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start
+from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start, Tally
 from m2kt.probes import MASK
 from m2kt.teacher.program._candidates import (
     LEAST_FOUND,
@@ -42,6 +43,24 @@ MAX_ORIGINS = 8  # pieces of the answer's structure before which a look-up may b
 MAX_CELLS = 3  # symbols of a class behind what is looked up
 MAX_PAIRED = 14  # keys that are combined in twos
 SHIFTS = (-3, -2, -1, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Counter:
+    """How many units of a kind stand since a mark, by row."""
+
+    kind: Kind
+    since: Make
+    cost: float
+    number_N: Ints
+
+    def count(self, plus: int) -> Count:
+        """The counter as a search uses it."""
+        return Count(plus=plus, count=self.kind, since=None if self.since is Answer else self.since())
+
+    def tally(self) -> Tally:
+        """The counter as a question."""
+        return Tally(count=self.kind, since=self.since())
 
 
 class Columns:
@@ -234,35 +253,34 @@ class Columns:
         return bases
 
     @cached_property
-    def _counters(self) -> list[tuple[Callable[[int], Count], float, Ints]]:
-        """Counters that vary over the rows."""
-        found: dict[bytes, tuple[Callable[[int], Count], float, Ints]] = {}
+    def counters(self) -> list[Counter]:
+        """Counters that vary over the rows, cheapest first; one of those that differ by a constant."""
+        found: dict[bytes, Counter] = {}
         kinds = [*self.kinds.structures, *self.kinds.symbols]
         for base, base_cost, base_N in self._marks:
-            if base is Here or base is Start:
-                continue
-            for kind in kinds:
+            for kind in kinds if base is not Here else ():
                 number_N = self.search.count(kind, base_N)
                 usable_N = number_N >= 0
                 if not usable_N.any() or number_N[usable_N].min() == number_N[usable_N].max():
                     continue
                 cost = 1.0 + _kind_cost(kind) + (base_cost if base is not Answer else 0.0)
                 key = (number_N - number_N[usable_N][0]).tobytes() if usable_N.all() else number_N.tobytes()
-                if key not in found or cost < found[key][1]:
-                    found[key] = (_counter(kind, None if base is Answer else base), cost, number_N)
-        return sorted(found.values(), key=lambda f: f[1])[:MAX_COUNTERS]
+                if key not in found or cost < found[key].cost:
+                    found[key] = Counter(kind, base, cost, number_N)
+        return sorted(found.values(), key=lambda f: f.cost)
 
     def _counted(self) -> Iterator[Batch]:
         bases = [mark for mark in self._marks if mark[0] is not Here]
-        for count, count_cost, number_N in self._counters:
+        counters = [counter for counter in self.counters if counter.since is not Start][:MAX_COUNTERS]
+        for counter in counters:
             for base, base_cost, base_N in bases:
                 for step in (1, -1):
                     if step < 0 and base is Start:
                         continue
                     for plus in (0, 1, -1):
-                        seek = _seek_counted(base, step, count, plus)
-                        cost = base_cost + 2.0 + count_cost + 0.3 * abs(plus)
-                        yield self._beside(seek, cost, (-1, 1, -2, 2), (base_N, step, number_N + plus))
+                        seek = _seek_counted(base, step, counter, plus)
+                        cost = base_cost + 2.0 + counter.cost + 0.3 * abs(plus)
+                        yield self._beside(seek, cost, (-1, 1, -2, 2), (base_N, step, counter.number_N + plus))
 
     @cached_property
     def _near_written_NS(self) -> NDArray[np.bool_]:
@@ -382,9 +400,5 @@ def _seek_nth(base: Make, step: int, nth: int) -> Callable[[Kind], Make]:
     return lambda kind: _seek(base, step, kind, nth)
 
 
-def _seek_counted(base: Make, step: int, count: Callable[[int], Count], plus: int) -> Callable[[Kind], Make]:
-    return lambda kind: lambda: Seek(of=base(), step=1 if step > 0 else -1, kind=kind, nth=count(plus))
-
-
-def _counter(kind: Kind, since: Make | None) -> Callable[[int], Count]:
-    return lambda plus: Count(plus=plus, count=kind, since=None if since is None else since())
+def _seek_counted(base: Make, step: int, counter: Counter, plus: int) -> Callable[[Kind], Make]:
+    return lambda kind: lambda: Seek(of=base(), step=1 if step > 0 else -1, kind=kind, nth=counter.count(plus))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Answer, Back, Count, Here, Move, Pointer, Seek, Start, plain
-from m2kt.packet._pointers import Decision, Equal, Leaf, Mask, Order, Question, Relation, Test
+from m2kt.packet._pointers import Decision, Equal, Leaf, Mask, Order, Question, Relation, Tally, Test
 from m2kt.probes import MASK
 from m2kt.teacher.program._traces import NONE, Ints, Search
 
@@ -77,6 +77,9 @@ class Evaluator:
                 table = dict(zip(question.rows, question.finds, strict=True))
                 name_NA = np.stack([self.unit(pointer) for pointer in question.of], 1)
                 return np.array([table.get(tuple(row)) == value for row in name_NA.tolist()], dtype=bool)
+            case Tally():
+                number_N = self.search.count(question.count, self.place(question.since))
+                return np.asarray(number_N < 0 if value is None else number_N == value)
             case Mask():
                 name_N = self.unit(question.at)
                 if isinstance(value, str) and value.startswith(MASK):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._pointers import Case, Decision, Pointer, Test, WriteCopy, WriteLiteral, WriteRule
-from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch
+from m2kt.packet._pointers import Case, Decision, Pointer, Test, Value, WriteCopy, WriteLiteral, WriteRule
+from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch, is_no_chance, majority, row_numbers
 from m2kt.teacher.program._candidates import Column, distinct
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._state import StateRows
@@ -30,6 +31,7 @@ MAX_EQUAL_PLACES = 24
 MAX_ASKED = 240  # questions of a sort that a clause may ask, cheapest first
 MAX_LITERALS = 12
 LEAST_FITTING = 0.08  # share of rows that an action of a tree must fit
+MAX_BY_PLACE = 3  # masks that are told apart without a counter
 MAX_EXTRA_LEAVES = 3  # of a light explanation, beside one for each mask
 MAX_ARITY = 4
 MAX_KNOWN_ARGUMENTS = 40  # of a rule that is known
@@ -190,6 +192,11 @@ class _Attempt:
             label = int(self.label_N[rows[0]])
             return label if (self.label_N[rows] == label).all() else None
 
+        every = np.arange(len(self.rows))
+        if len(contents) > MAX_BY_PLACE:
+            tallied = self._tallied(every, self.label_N, contents.__getitem__)
+            if tallied is not None:
+                return tallied
         for stage in (1, 2, 3) if heavy else (1, 2):
             questions = self.questions(stage)
             limit = len(contents) if stage < 2 else len(contents) + MAX_EXTRA_LEAVES
@@ -199,7 +206,7 @@ class _Attempt:
                 related = self._related(contents)
                 if related is not None:
                     return related
-            tree = Grower(questions, leaf, entropy_saved(questions, onehot_NL), limit).grow(np.arange(len(self.rows)))
+            tree = Grower(questions, leaf, entropy_saved(questions, onehot_NL), limit).grow(every)
             if tree is not None and (stage > 1 or tree_cost(tree, questions) <= PLAIN_COST * (len(contents) - 1)):
                 return write_tree(tree, questions, contents.__getitem__)
         return None
@@ -214,6 +221,22 @@ class _Attempt:
             return None
         return Test(ask=found, cases=[Case(values=[v], then=contents[v]) for v in sorted(set(found.finds))])
 
+    def _tallied(self, rows: NDArray[np.intp], found_N: Ints, leaf: Callable[[int], Decision]) -> Test | None:
+        """A decision by how many units of a kind stand somewhere, for the numbers that were seen and for no other."""
+        counters = self.columns.counters
+        for counter in counters:
+            number_N, output_N = counter.number_N[rows], found_N[rows]
+            row_N = row_numbers(number_N[:, None])
+            commonest_R = majority(row_N, output_N)
+            if number_N.min() < 0 or (commonest_R[row_N] != output_N).any():
+                continue
+            if is_no_chance(output_N, len(commonest_R), len(counters)):
+                cases: dict[int, list[Value]] = {}
+                for number, output in zip(np.unique(number_N).tolist(), commonest_R.tolist(), strict=True):
+                    cases.setdefault(output, []).append(number)
+                return Test(ask=counter.tally(), cases=[Case(values=v, then=leaf(o)) for o, v in cases.items()])
+        return None
+
     # -- content ----------------------------------------------------------------------------------------------------
     def _content(self, rows: NDArray[np.intp], lead: str, heavy: bool) -> Decision | None:
         """What symbol is written on these rows."""
@@ -222,7 +245,7 @@ class _Attempt:
         written_N = self.written_N[rows]
         symbol = int(written_N[0])
         if (written_N == symbol).all() and len(rows) >= 5:
-            return WriteLiteral(text=lead + self.traces.symbols[symbol], symbol=symbol, lead=lead)
+            return self._literal(lead, symbol)
         for stage in (0, 1, 2):
             copy = self._copy(rows, stage, lead)
             if copy is not None:
@@ -233,6 +256,7 @@ class _Attempt:
             or self._rule(rows, lead, 2, 2)
             or self._clauses(rows, lead, 2, 2, literals=False)
             or self._rule(rows, lead, 2, 3)
+            or self._tallied(rows, self.written_N, lambda symbol: self._literal(lead, symbol))
         )
         if light is not None or not heavy:
             return light
@@ -309,11 +333,14 @@ class _Attempt:
         symbols, counts = np.unique(self.written_N[rows], return_counts=True)
         if literals and len(symbols) <= MAX_LITERALS:
             for symbol in symbols.tolist():
-                actions.append(_literal_of(lead, self.traces.symbols[symbol], symbol))
+                actions.append(partial(self._literal, lead, symbol))
                 fits.append(self.written_N == symbol)
                 costs.append(3.0)
         fits_XN = np.array(fits, dtype=bool).reshape(len(fits), len(self.written_N))
         return Actions(actions, fits_XN, np.array(costs), float(counts.max() / counts.sum()))
+
+    def _literal(self, lead: str, symbol: int) -> WriteLiteral:
+        return WriteLiteral(text=lead + self.traces.symbols[symbol], symbol=symbol, lead=lead)
 
     # -- rules ------------------------------------------------------------------------------------------------------
     def _rule(self, rows: NDArray[np.intp], lead: str, stage: int, max_arity: int) -> WriteRule | None:
@@ -353,7 +380,3 @@ class _Attempt:
 
 def _copy_of(column: Column, lead: str) -> Callable[[], Decision]:
     return lambda: WriteCopy(source=column.pointer, lead=lead)
-
-
-def _literal_of(lead: str, text: str, symbol: int) -> Callable[[], Decision]:
-    return lambda: WriteLiteral(text=lead + text, symbol=symbol, lead=lead)

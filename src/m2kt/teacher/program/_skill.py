@@ -32,8 +32,10 @@ from m2kt.teacher.program._induce import Induced, Induction, Resisted
 from m2kt.teacher.program._traces import Traces
 
 PER_LONGER_SIZE = 24  # prompts asked of each size that was not probed
+SCOUTED_LONGER = 96  # prompts of each, of which those are asked behind which the program does not come to an end
 GRANULARITIES: tuple[Granularity, ...] = ("values", "digits", "letters")
 FACT_REPEATS = 12
+MAX_SCOUTS = 5  # batches of new prompts of one round
 GOOD = 0.99  # share of answers from which on nothing finer is tried
 
 
@@ -235,7 +237,7 @@ class _Learner:
         """Ask at sizes that were not probed. Where the teacher disagrees, its answers join, if all can be explained."""
         unseen = False  # whether answers joined that no refit has seen
         for spec in longer_specs(self.spec):
-            prompts = self._longer_prompts(spec)
+            prompts = self._longer_prompts(spec, PER_LONGER_SIZE, self.config.seed)
             answers = self._answers_if_short(prompts)
             if len(answers) < max(4, 0.5 * len(prompts)):
                 break
@@ -252,11 +254,24 @@ class _Learner:
             self.confirmed.append(Confirmed(spec.template_text(0), n_units, len(answers), agreed, trusted))
             if not trusted:
                 break
+            unseen = not self._fill(spec) and unseen
         if unseen:
             self._refit()
 
-    def _longer_prompts(self, spec: ProbeSpec) -> list[Prompt]:
-        n, seed = PER_LONGER_SIZE, self.config.seed
+    def _fill(self, spec: ProbeSpec) -> bool:
+        """Ask about what the program has not seen at a size where it holds: rows of tables, numbers of things.
+
+        Returns:
+            Whether answers joined, and all were explained again.
+        """
+        assert self.induced is not None
+        prompts = self._longer_prompts(spec, SCOUTED_LONGER, self.config.seed + 1)
+        traces = roll_out_all(self.induced.program, self.induced.outputs, prompts)
+        stuck = [p for p, t in zip(prompts, traces, strict=True) if not t.complete]
+        answers = self._answers_if_short(stuck[:PER_LONGER_SIZE])
+        return bool(answers) and self._learn_from(answers, 0)[1]
+
+    def _longer_prompts(self, spec: ProbeSpec, n: int, seed: int) -> list[Prompt]:
         prompts = spec.sample("probing", n, seed=seed) + spec.sample("probing", n // 3, seed=seed, skewed=True)
         return self._unseen(prompts)
 
@@ -288,13 +303,12 @@ class _Learner:
         """Roll out new prompts; ask the teacher those that do not end, and some of the others."""
         config, spec = self.config, self.spec
         assert self.induced is not None
-        seed, n = config.seed + 1000 * number, config.scouted_per_template * spec.n_templates
-        prompts = spec.sample("probing", n, seed=seed) + spec.sample("probing", n // 2, seed=seed, skewed=True)
-        prompts = self._unseen(prompts)
-        traces = roll_out_all(self.induced.program, self.induced.outputs, prompts)
-        uncovered = [p for p, t in zip(prompts, traces, strict=True) if not t.complete]
-        covered = [(p, t) for p, t in zip(prompts, traces, strict=True) if t.complete]
-        limit = config.checked_per_template * spec.n_templates
+        seed, limit = config.seed + 1000 * number, config.checked_per_template * spec.n_templates
+        covered, uncovered = self._scout(seed)
+        rate = len(uncovered) / max(1, len(covered) + len(uncovered))
+        for more in range(1, MAX_SCOUTS):  # rolling out is cheap: what is rare is searched for
+            if 0 < len(uncovered) < limit:
+                uncovered += [p for p in self._scout(seed + more)[1] if p not in uncovered]
         rng = np.random.default_rng(seed)
         # Rare ways through the program are checked first: a wrong test shows there.
         ways = [frozenset(zip(t.path, t.leaf, strict=True)) for _, t in covered]
@@ -310,7 +324,17 @@ class _Learner:
         if new or wrong:
             self._add([*new, *(answers if wrong else [])])
             self._refit()
-        return Round(number, len(uncovered) / max(1, len(prompts)), len(checked), len(wrong))
+        return Round(number, rate, len(checked), len(wrong))
+
+    def _scout(self, seed: int) -> tuple[list[tuple[Prompt, Trace]], list[Prompt]]:
+        """New prompts: those behind which the program comes to an end, and the others."""
+        assert self.induced is not None
+        n = self.config.scouted_per_template * self.spec.n_templates
+        prompts = self.spec.sample("probing", n, seed=seed)
+        prompts = self._unseen(prompts + self.spec.sample("probing", n // 2, seed=seed, skewed=True))
+        traces = roll_out_all(self.induced.program, self.induced.outputs, prompts)
+        both = list(zip(prompts, traces, strict=True))
+        return [(p, t) for p, t in both if t.complete], [p for p, t in both if not t.complete]
 
     # -- the result -------------------------------------------------------------------------------------------------
     def _skill(self) -> Skill:
