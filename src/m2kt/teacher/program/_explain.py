@@ -19,6 +19,7 @@ from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch, is_no_
 from m2kt.teacher.program._candidates import Column, distinct
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._state import StateRows
+from m2kt.teacher.program._switch import Switch
 from m2kt.teacher.program._tests import Questions
 from m2kt.teacher.program._traces import Ints, Search
 from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, write_tree
@@ -42,6 +43,8 @@ PLAIN_COST = 3.0  # of a question, up to which farther pointers are not tried
 MAX_CONTROL_LEAVES = 48
 MAX_CLAUSES = 12
 RULE_ROWS = 4000  # rows on which arguments are looked for
+SWITCH_REPAIRS = 6
+SWITCH_ROWS = 1500  # rows on which it is learnt which of a few places is copied
 
 
 @dataclass
@@ -255,6 +258,7 @@ class _Attempt:
             or self._known(rows, lead)
             or self._rule(rows, lead, 2, 2)
             or self._clauses(rows, lead, 2, 2, literals=False)
+            or self._switched(rows, lead)
             or self._rule(rows, lead, 2, 3)
             or self._tallied(rows, self.written_N, lambda symbol: self._literal(lead, symbol))
         )
@@ -338,6 +342,18 @@ class _Attempt:
                 costs.append(3.0)
         fits_XN = np.array(fits, dtype=bool).reshape(len(fits), len(self.written_N))
         return Actions(actions, fits_XN, np.array(costs), float(counts.max() / counts.sum()))
+
+    def _switched(self, rows: NDArray[np.intp], lead: str) -> Decision | None:
+        """One of a few places, by what tells when each is meant."""
+        every = np.flatnonzero(self.state.label_N == self.label_N[rows[0]])
+        some = np.union1d(self.explainer.rng.permutation(every)[:SWITCH_ROWS], self.chosen[rows])
+        for _ in range(SWITCH_REPAIRS):
+            found = Switch(self.state, self.columns, rows, some, lead).find(self.written_N[rows])
+            wrong = np.empty(0, dtype=np.intp) if found is None else np.intersect1d(self.state.wrong(found), every)
+            if not len(wrong):
+                return found
+            some = np.union1d(some, wrong[self.explainer.rng.permutation(len(wrong))[:SWITCH_ROWS]])
+        return None
 
     def _literal(self, lead: str, symbol: int) -> WriteLiteral:
         return WriteLiteral(text=lead + self.traces.symbols[symbol], symbol=symbol, lead=lead)

@@ -1,0 +1,297 @@
+"""Which of a few places is copied, where each is right on some steps only and on every step one of them.
+
+So is a line written that is another one with a change: before it the same unit, behind it the one before or after. A
+step on which several places are right does not say which was meant, and counts for none of them.
+Letters: N rows, A places that may be copied, C candidates, Q questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2kt.packet._pointers import Case, Decision, Equal, Mask, Order, Question, Relation, Test, Unit, Value, WriteCopy
+from m2kt.probes import MASK
+from m2kt.teacher.program._actions import CHANCE_BITS, RuleSearch
+from m2kt.teacher.program._candidates import Column, distinct
+from m2kt.teacher.program._columns import Columns
+from m2kt.teacher.program._evaluate import Evaluator
+from m2kt.teacher.program._state import StateRows
+from m2kt.teacher.program._traces import NONE, Ints, Search
+
+LEAST_COPIED = 0.12  # share of the steps that a place must be right on
+COST_SHARE = 0.01  # and more of them for each unit of its cost
+MAX_BEST, MAX_COVERS, MAX_GROWN = 8, 60, 6
+ASKED_NEAR, ASKED_MARKS, ASKED_ORDER = 14, 60, 200  # cheapest candidates that are asked about
+ARGUMENTS = 16  # of these, those that may be arguments of a table
+MAX_SYMBOLS = 12  # that are asked for by name at one place
+MAX_DEPTH, MAX_TRIED = 4, 5
+LEAST_TOLD = 4  # steps on which a place is the only one that is right
+MAX_ARITY = 2
+Bools = NDArray[np.bool_]
+
+
+def covers(fits_CR: Bools, cost_C: NDArray[np.float64]) -> list[tuple[int, ...]]:
+    """Two or three candidates of which one is right on every row, cheap ones first."""
+    net_C = fits_CR.mean(1) - COST_SHARE * cost_C
+    best = [c for c in np.argsort(-net_C, kind="stable")[:MAX_BEST].tolist() if net_C[c] > 0]
+    found: dict[tuple[int, ...], float] = {}
+
+    def complete(chosen: tuple[int, ...], left_R: Bools) -> None:
+        for c in np.flatnonzero(fits_CR[:, left_R].all(1)).tolist():
+            cover = tuple(sorted({*chosen, c}))
+            found[cover] = float(cost_C[list(cover)].sum()) + 4.0 * len(cover)
+
+    for a in best:
+        left_R = ~fits_CR[a]
+        complete((a,), left_R)
+        gain_C = fits_CR[:, left_R].mean(1) - COST_SHARE * cost_C
+        for b in np.argsort(-gain_C, kind="stable")[:MAX_BEST].tolist():
+            if fits_CR[b, left_R].any():
+                complete((a, b), left_R & ~fits_CR[b])
+    return sorted(found, key=lambda cover: (found[cover], cover))[:MAX_COVERS]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    make: Callable[[], Question]
+    value: Value
+    cost: float
+
+
+class Switch:
+    """The search of one mask's steps.
+
+    Args:
+        columns: the candidates of a sample.
+        sample: the sample's rows that write the mask.
+        every: the state's rows on which the decision is learnt.
+    """
+
+    def __init__(
+        self,
+        state: StateRows,
+        columns: Columns,
+        sample: NDArray[np.intp],
+        every: NDArray[np.intp],
+        lead: str,
+    ) -> None:
+        self.state, self.columns, self.lead = state, columns, lead
+        self.sample = sample
+        self.every = every
+        self.rows = state.rows.take(self.every)
+        self.looked = {s: [p[self.every] for p in places] for s, places in state.looked.items()}
+        self.evaluator = Evaluator(Search(state.traces, self.rows), self.looked)
+        self.written_N = state.written_N[self.every]
+
+    def find(self, written_R: Ints) -> Decision | None:
+        """The decision; None where no few places are right, or nothing tells when each is meant."""
+        upto, cost_C = self.columns.upto(2), self.columns.costs(2)
+        fits_CR = self.columns.units(np.arange(len(upto)), self.sample) == written_R
+        usable = distinct(np.flatnonzero(fits_CR.mean(1) >= LEAST_COPIED), cost_C, fits_CR)
+        n_grown = 0
+        for cover in covers(fits_CR[usable], cost_C[usable]):
+            self.copied = [upto[usable[c]] for c in cover]
+            self.fits_AN = np.stack([self.evaluator.unit(c.pointer) == self.written_N for c in self.copied])
+            if not self.fits_AN.any(0).all():
+                continue
+            self._ask()
+            found = self._grow(np.arange(len(self.every)), tuple(range(len(self.copied))), MAX_DEPTH)
+            n_grown += 1
+            if found is not None or n_grown == MAX_GROWN:
+                return found
+        return None
+
+    # -- questions --------------------------------------------------------------------------------------------------
+    def _ask(self) -> None:
+        upto = self.columns.upto(2)
+
+        def cheapest(stage: int, most: int) -> list[Column]:
+            return [upto[c] for c in self.columns.distinct(stage, most)[0]]
+
+        near, marks = cheapest(0, ASKED_NEAR), cheapest(1, ASKED_MARKS)
+        self.arguments = _once([*self.copied, *near[:ARGUMENTS], *marks[:ARGUMENTS]])
+        asked = _once([*self.copied, *near, *marks])
+        self._seen: dict[bytes, int] = {}
+        self.list: list[_Asked] = []
+        self._answers: list[Bools] = []
+        names = [self.evaluator.unit(c.pointer) for c in asked]
+        for column, name_N in zip(asked, names, strict=True):
+            self._single(column, name_N)
+        for a, name_N in zip(asked[: len(self.copied) + len(near)], names, strict=False):
+            for b, other_N in zip(asked, names, strict=True):
+                if a is not b:
+                    cost = a.cost + b.cost + 1.5
+                    self._add(_equal(a, b), True, cost, (name_N >= 0) & (name_N == other_N))
+        ordered = _once([*self.copied, *cheapest(2, ASKED_ORDER)])
+        places = [self.evaluator.place(c.pointer) for c in ordered]
+        for a, place_N in zip(self.copied, places, strict=False):
+            for b, other_N in zip(ordered, places, strict=True):
+                known_N, sign_N = (place_N >= 0) & (other_N >= 0), np.sign(place_N - other_N)
+                for value in (-1, 0, 1) if a is not b else ():
+                    self._add(_order(a, b), value, a.cost + b.cost + 0.5, known_N & (sign_N == value))
+        self.answer_QN = np.array(self._answers, dtype=bool).reshape(len(self._answers), len(self.every))
+        self.cost_Q = np.array([q.cost for q in self.list])
+
+    def _single(self, column: Column, name_N: Ints) -> None:
+        traces = self.state.traces
+        symbol_N = (name_N >= 0) & (name_N < traces.n_symbols)
+        class_N = np.where(symbol_N, traces.class_S[name_N * symbol_N], NONE)
+        self._add(_mask(column), None, column.cost, name_N < 0)
+        for c in np.unique(class_N[symbol_N]).tolist():
+            self._add(_mask(column), f"{MASK}{c}", column.cost, class_N == c)
+        for number in np.unique(name_N[name_N >= traces.n_symbols]).tolist():
+            self._add(_mask(column), traces.structure[number - traces.n_symbols], column.cost + 0.2, name_N == number)
+        symbols = np.unique(name_N[symbol_N]).tolist()
+        for symbol in symbols if len(symbols) <= MAX_SYMBOLS else ():
+            self._add(_unit(column), symbol, column.cost + 1.0, name_N == symbol)
+
+    def _add(self, make: Callable[[], Question], value: Value, cost: float, answer_N: Bools) -> None:
+        if not answer_N.any() or answer_N.all():
+            return
+        index = self._seen.setdefault(np.packbits(answer_N).tobytes(), len(self.list))
+        if index == len(self.list):
+            self.list.append(_Asked(make, value, cost))
+            self._answers.append(answer_N)
+        elif cost < self.list[index].cost:
+            self.list[index] = _Asked(make, value, cost)
+
+    # -- the tree ---------------------------------------------------------------------------------------------------
+    def _grow(self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int) -> Decision | None:
+        """Which place is copied on these rows."""
+        fits_AR = self.fits_AN[list(places)][:, rows]
+        right = [a for a, fits_R in zip(places, fits_AR, strict=True) if fits_R.all()]
+        if right:
+            return WriteCopy(source=min((self.copied[a] for a in right), key=lambda c: c.cost).pointer, lead=self.lead)
+        if depth == 0 or not fits_AR.any(0).all():
+            return None
+        told = []
+        for i, a in enumerate(places):
+            alone_R = fits_AR[i] & ~np.delete(fits_AR, i, 0).any(0)
+            if alone_R.sum() >= LEAST_TOLD:
+                told.append((a, alone_R, ~fits_AR[i]))
+        for a, alone_R, not_R in told:
+            found = self._apart(rows, places, depth, a, alone_R, not_R)
+            if found is not None:
+                return found
+        for a, alone_R, not_R in told:
+            found = self._related(rows, places, depth, a, alone_R, not_R)
+            if found is not None:
+                return found
+        return self._split(rows, places, depth, [alone_R for _, alone_R, _ in told])
+
+    def _apart(
+        self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int, a: int, alone_R: Bools, not_R: Bools
+    ) -> Decision | None:
+        """One question that tells when a place is meant."""
+        if not _bits(alone_R, not_R) >= CHANCE_BITS + np.log2(max(2, len(self.list))):
+            return None
+        answer_QR = self.answer_QN[:, rows]
+        yes_Q = ~(answer_QR[:, not_R].any(1) | ~answer_QR[:, alone_R].all(1))
+        no_Q = ~(answer_QR[:, alone_R].any(1) | ~answer_QR[:, not_R].all(1))
+        telling = np.flatnonzero(yes_Q | no_Q)
+        for q in telling[np.argsort(self.cost_Q[telling], kind="stable")][:MAX_TRIED].tolist():
+            inside_R = answer_QR[q] if yes_Q[q] else ~answer_QR[q]
+            this = self._grow(rows[inside_R], (a,), 0)
+            others = self._grow(rows[~inside_R], tuple(p for p in places if p != a), depth - 1)
+            if this is not None and others is not None:
+                return self._test(q, *((this, others) if yes_Q[q] else (others, this)))
+        return None
+
+    def _related(
+        self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int, a: int, alone_R: Bools, not_R: Bools
+    ) -> Decision | None:
+        """A table over a few symbols that tells when a place is meant."""
+        told_R = alone_R | not_R
+        chosen, label_N = rows[told_R], alone_R[told_R].astype(np.int32)
+        looked = {s: [p[chosen] for p in where] for s, where in self.looked.items()}
+        search = RuleSearch(self.state.traces, self.rows.take(chosen), looked, self.arguments, 0, label_N)
+        relation = search.relation(MAX_ARITY)
+        if relation is None:
+            return None
+        name_RA = np.stack([self.evaluator.unit(pointer)[rows] for pointer in relation.of], 1)
+        symbol_RA = (name_RA >= 0) & (name_RA < self.state.traces.n_symbols)
+        table, left_R = dict(zip(relation.rows, relation.finds, strict=True)), symbol_RA.all(1)
+        for row in map(tuple, name_RA[left_R].tolist()):
+            table.setdefault(row, 1)  # several are right there
+        meant_R = left_R.copy()
+        meant_R[left_R] = [table[row] == 1 for row in map(tuple, name_RA[left_R].tolist())]
+        this = self._grow(rows[meant_R], (a,), 0)
+        others = self._grow(rows[left_R & ~meant_R], tuple(p for p in places if p != a), depth - 1)
+        if this is None or others is None:
+            return None
+        known = sorted(table)
+        ask = Relation(of=relation.of, rows=tuple(known), finds=tuple(table[row] for row in known))
+        found: Decision = Test(ask=ask, cases=[Case(values=[0], then=others), Case(values=[1], then=this)])
+        before_R = np.ones(len(rows), dtype=bool)
+        for pointer, symbol_R, name_R in zip(relation.of, symbol_RA.T, name_RA.T, strict=True):
+            lacking_R = before_R & ~symbol_R
+            before_R &= symbol_R
+            if lacking_R.any():
+                without = self._grow(rows[lacking_R], places, depth - 1)
+                if without is None:
+                    return None
+                classes = np.unique(self.state.traces.class_S[name_R[symbol_R]]).tolist()
+                cases = [Case(values=[f"{MASK}{c}" for c in classes], then=found)]
+                found = Test(ask=Mask(at=pointer), cases=cases, otherwise=without)
+        return found
+
+    def _split(
+        self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int, alone: Sequence[Bools]
+    ) -> Decision | None:
+        """A question after which less is open."""
+        if len(alone) < 2 or not len(self.list):
+            return None
+        label_LR = np.stack(alone).astype(np.float32)
+        answer_QR = self.answer_QN[:, rows].astype(np.float32)
+        yes_QL = answer_QR @ label_LR.T
+        all_L = label_LR.sum(1)
+        saved_Q = _entropy(all_L[None])[0] - _entropy(yes_QL) - _entropy(all_L - yes_QL) - self.cost_Q
+        for q in np.argsort(-saved_Q, kind="stable")[:MAX_TRIED].tolist():
+            if saved_Q[q] <= 0:
+                break
+            inside_R = answer_QR[q] > 0
+            yes = self._grow(rows[inside_R], places, depth - 1) if 0 < inside_R.sum() < len(rows) else None
+            no = None if yes is None else self._grow(rows[~inside_R], places, depth - 1)
+            if yes is not None and no is not None:
+                return self._test(q, yes, no)
+        return None
+
+    def _test(self, q: int, yes: Decision, no: Decision) -> Decision:
+        asked = self.list[q]
+        return Test(ask=asked.make(), cases=[Case(values=[asked.value], then=yes)], otherwise=no)
+
+
+def _once(columns: Sequence[Column]) -> list[Column]:
+    return list({column.index: column for column in columns}.values())
+
+
+def _bits(alone_R: Bools, not_R: Bools) -> float:
+    """What it takes to say by chance when a place is meant."""
+    return float(_entropy(np.array([[alone_R.sum(), not_R.sum()]], dtype=np.float64))[0])
+
+
+def _entropy(count_XL: NDArray[np.floating]) -> NDArray[np.float64]:
+    total_X = count_XL.sum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bits_XL = np.where(count_XL > 0, count_XL * (np.log2(total_X)[..., None] - np.log2(count_XL)), 0.0)
+    return bits_XL.sum(-1)  # type: ignore[no-any-return]
+
+
+def _mask(column: Column) -> Callable[[], Question]:
+    return lambda: Mask(at=column.pointer)
+
+
+def _unit(column: Column) -> Callable[[], Question]:
+    return lambda: Unit(at=column.pointer)
+
+
+def _equal(a: Column, b: Column) -> Callable[[], Question]:
+    return lambda: Equal(at=a.pointer, as_=b.pointer)
+
+
+def _order(a: Column, b: Column) -> Callable[[], Question]:
+    return lambda: Order(at=a.pointer, as_=b.pointer)
