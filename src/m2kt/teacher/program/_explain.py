@@ -209,10 +209,14 @@ class _Attempt:
                 related = self._related(contents)
                 if related is not None:
                     return related
+            if stage == 3:
+                labelled = self._labelled(contents)
+                if labelled is not None:
+                    return labelled
             tree = Grower(questions, leaf, entropy_saved(questions, onehot_NL), limit).grow(every)
             if tree is not None and (stage > 1 or tree_cost(tree, questions) <= PLAIN_COST * (len(contents) - 1)):
                 return write_tree(tree, questions, contents.__getitem__)
-        return None
+        return None if heavy else self._labelled(contents)
 
     def _related(self, contents: dict[int, Decision]) -> Decision | None:
         """Which mask is written, by how some symbols stand to each other."""
@@ -346,13 +350,47 @@ class _Attempt:
     def _switched(self, rows: NDArray[np.intp], lead: str) -> Decision | None:
         """One of a few places, by what tells when each is meant."""
         every = np.flatnonzero(self.state.label_N == self.label_N[rows[0]])
-        some = np.union1d(self.explainer.rng.permutation(every)[:SWITCH_ROWS], self.chosen[rows])
+        return self._learnt(
+            every,
+            self.chosen[rows],
+            lambda some: Switch(self.state, self.columns, some).copied(rows, lead, self.explainer.rules),
+            lambda found: np.intersect1d(self.state.wrong(found), every),
+        )
+
+    def _labelled(self, contents: dict[int, Decision]) -> Decision | None:
+        """Which mask is written, by questions and tables."""
+        stand_ins: dict[int, Decision] = {label: WriteLiteral(text=f"{label}") for label in contents}
+
+        def wrong(found: Decision) -> NDArray[np.intp]:
+            missed = []
+            for leaf, rows in self.state.all.leaves(found, np.arange(len(self.state.rows))):
+                label = int(leaf.text) if isinstance(leaf, WriteLiteral) else -1
+                missed.append(rows[self.state.label_N[rows] != label])
+            return np.concatenate(missed)
+
+        found = self._learnt(
+            np.arange(len(self.state.rows)),
+            self.chosen,
+            lambda some: Switch(self.state, self.columns, some).labelled(stand_ins),
+            wrong,
+        )
+        return None if found is None else _replaced(found, contents)
+
+    def _learnt(
+        self,
+        every: NDArray[np.intp],
+        sample: NDArray[np.intp],
+        learn: Callable[[NDArray[np.intp]], Decision | None],
+        wrong: Callable[[Decision], NDArray[np.intp]],
+    ) -> Decision | None:
+        """What is learnt on some of these rows, and on those that it gets wrong, until there are none."""
+        some = np.union1d(self.explainer.rng.permutation(every)[:SWITCH_ROWS], sample)
         for _ in range(SWITCH_REPAIRS):
-            found = Switch(self.state, self.columns, rows, some, lead).find(self.written_N[rows])
-            wrong = np.empty(0, dtype=np.intp) if found is None else np.intersect1d(self.state.wrong(found), every)
-            if not len(wrong):
+            found = learn(some)
+            missed = np.empty(0, dtype=np.intp) if found is None else wrong(found)
+            if not len(missed):
                 return found
-            some = np.union1d(some, wrong[self.explainer.rng.permutation(len(wrong))[:SWITCH_ROWS]])
+            some = np.union1d(some, missed[self.explainer.rng.permutation(len(missed))[:SWITCH_ROWS]])
         return None
 
     def _literal(self, lead: str, symbol: int) -> WriteLiteral:
@@ -392,6 +430,16 @@ class _Attempt:
     def _arguments(self, rows: NDArray[np.intp], stage: int) -> list[int]:
         """Candidates that may be a rule's arguments on these rows, cheapest first; one of those that hold the same."""
         return self.columns.distinct(stage, MAX_ARGUMENTS, rows, symbols=True)[0]
+
+
+def _replaced(decision: Decision, contents: dict[int, Decision]) -> Decision:
+    """The decision with contents for stand-ins."""
+    if isinstance(decision, Test):
+        cases = [case.model_copy(update={"then": _replaced(case.then, contents)}) for case in decision.cases]
+        otherwise = None if decision.otherwise is None else _replaced(decision.otherwise, contents)
+        return decision.model_copy(update={"cases": cases, "otherwise": otherwise})
+    assert isinstance(decision, WriteLiteral)
+    return contents[int(decision.text)]
 
 
 def _copy_of(column: Column, lead: str) -> Callable[[], Decision]:

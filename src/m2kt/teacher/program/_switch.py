@@ -13,7 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._pointers import Case, Decision, Equal, Mask, Order, Question, Relation, Test, Unit, Value, WriteCopy
+from m2kt.packet._pointers import (
+    Case,
+    Decision,
+    Equal,
+    Mask,
+    Order,
+    Question,
+    Relation,
+    Test,
+    Unit,
+    Value,
+    WriteCopy,
+    WriteRule,
+)
 from m2kt.probes import MASK
 from m2kt.teacher.program._actions import CHANCE_BITS, RuleSearch
 from m2kt.teacher.program._candidates import Column, distinct
@@ -30,7 +43,8 @@ ARGUMENTS = 16  # of these, those that may be arguments of a table
 MAX_SYMBOLS = 12  # that are asked for by name at one place
 MAX_DEPTH, MAX_TRIED = 4, 5
 LEAST_TOLD = 4  # steps on which a place is the only one that is right
-MAX_ARITY = 2
+MAX_ARITY, MAX_RULE_ARITY = 2, 3
+MAX_COPIED = 2  # places beside a table
 Bools = NDArray[np.bool_]
 
 
@@ -42,7 +56,7 @@ def covers(fits_CR: Bools, cost_C: NDArray[np.float64]) -> list[tuple[int, ...]]
 
     def complete(chosen: tuple[int, ...], left_R: Bools) -> None:
         for c in np.flatnonzero(fits_CR[:, left_R].all(1)).tolist():
-            cover = tuple(sorted({*chosen, c}))
+            cover = tuple(sorted({*chosen, c}, key=lambda i: (cost_C[i], i)))
             found[cover] = float(cost_C[list(cover)].sum()) + 4.0 * len(cover)
 
     for a in best:
@@ -55,6 +69,19 @@ def covers(fits_CR: Bools, cost_C: NDArray[np.float64]) -> list[tuple[int, ...]]
     return sorted(found, key=lambda cover: (found[cover], cover))[:MAX_COVERS]
 
 
+def _covering(fits_CR: Bools, cost_C: NDArray[np.float64]) -> list[int]:
+    """The candidates that are right on most rows: each on most that those before it are not."""
+    chosen: list[int] = []
+    left_R = np.ones(fits_CR.shape[1], dtype=bool)
+    while left_R.any() and len(chosen) < MAX_COPIED:
+        c = int((fits_CR[:, left_R].sum(1) / fits_CR.shape[1] - COST_SHARE * cost_C).argmax())
+        if c in chosen:
+            break
+        chosen.append(c)
+        left_R &= ~fits_CR[c]
+    return chosen
+
+
 @dataclass(frozen=True)
 class _Asked:
     make: Callable[[], Question]
@@ -63,77 +90,115 @@ class _Asked:
 
 
 class Switch:
-    """The search of one mask's steps.
+    """The search for what tells when each of a few things is done.
 
     Args:
         columns: the candidates of a sample.
-        sample: the sample's rows that write the mask.
         every: the state's rows on which the decision is learnt.
     """
 
-    def __init__(
-        self,
-        state: StateRows,
-        columns: Columns,
-        sample: NDArray[np.intp],
-        every: NDArray[np.intp],
-        lead: str,
-    ) -> None:
-        self.state, self.columns, self.lead = state, columns, lead
-        self.sample = sample
-        self.every = every
-        self.rows = state.rows.take(self.every)
-        self.looked = {s: [p[self.every] for p in places] for s, places in state.looked.items()}
+    def __init__(self, state: StateRows, columns: Columns, every: NDArray[np.intp]) -> None:
+        self.state, self.columns, self.n_rows = state, columns, len(every)
+        self.rows = state.rows.take(every)
+        self.looked = {s: [p[every] for p in places] for s, places in state.looked.items()}
         self.evaluator = Evaluator(Search(state.traces, self.rows), self.looked)
-        self.written_N = state.written_N[self.every]
+        self.written_N, self.label_N = state.written_N[every], state.label_N[every]
 
-    def find(self, written_R: Ints) -> Decision | None:
-        """The decision; None where no few places are right, or nothing tells when each is meant."""
+    def copied(self, sample: NDArray[np.intp], lead: str, rules: list[int]) -> Decision | None:
+        """Which of a few places is copied; None where no few are right, or nothing tells when each is meant.
+
+        Args:
+            sample: rows of the columns that write the mask.
+            rules: the arity of each rule so far; where nothing is copied a new one may be.
+        """
         upto, cost_C = self.columns.upto(2), self.columns.costs(2)
-        fits_CR = self.columns.units(np.arange(len(upto)), self.sample) == written_R
+        search = self.columns.search
+        fits_CR = self.columns.units(np.arange(len(upto)), sample) == search.traces.written(search.rows)[sample]
         usable = distinct(np.flatnonzero(fits_CR.mean(1) >= LEAST_COPIED), cost_C, fits_CR)
+        if not usable:
+            return None
         n_grown = 0
         for cover in covers(fits_CR[usable], cost_C[usable]):
-            self.copied = [upto[usable[c]] for c in cover]
-            self.fits_AN = np.stack([self.evaluator.unit(c.pointer) == self.written_N for c in self.copied])
-            if not self.fits_AN.any(0).all():
-                continue
-            self._ask()
-            found = self._grow(np.arange(len(self.every)), tuple(range(len(self.copied))), MAX_DEPTH)
-            n_grown += 1
-            if found is not None or n_grown == MAX_GROWN:
+            places = [upto[usable[c]] for c in cover]
+            fits_AN = np.stack([self.evaluator.unit(c.pointer) == self.written_N for c in places])
+            if fits_AN.any(0).all():
+                copies: list[Decision] = [WriteCopy(source=c.pointer, lead=lead) for c in places]
+                found, n_grown = self._choose(copies, fits_AN, places), n_grown + 1
+                if found is not None or n_grown == MAX_GROWN:
+                    return found
+        best = [upto[usable[c]] for c in _covering(fits_CR[usable], cost_C[usable])]
+        for n in range(1, len(best) + 1):
+            found = self._with_rule(best[:n], lead, rules)
+            if found is not None:
                 return found
         return None
 
+    def _with_rule(self, places: list[Column], lead: str, rules: list[int]) -> Decision | None:
+        """A few places are copied; where none of them is right, it is a table."""
+        fits_AN = np.stack([self.evaluator.unit(c.pointer) == self.written_N for c in places])
+        left = np.flatnonzero(~fits_AN.any(0))
+        upto = self.columns.upto(1)
+        arguments = _once([*places, *(upto[c] for c in self.columns.distinct(1, ASKED_MARKS)[0])])
+        looked = {s: [p[left] for p in where] for s, where in self.looked.items()}
+        search = RuleSearch(self.state.traces, self.rows.take(left), looked, arguments, 0, self.written_N[left])
+        sources = search.find(MAX_RULE_ARITY) if len(left) else None
+        if sources is None:
+            return None
+        name_NA = np.stack([self.evaluator.unit(c.pointer) for c in sources], 1)
+        table = dict(zip(map(tuple, name_NA[left].tolist()), self.written_N[left].tolist(), strict=True))
+        said_N = np.array([table.get(row, NONE) for row in map(tuple, name_NA.tolist())])
+        rule = WriteRule(rule=len(rules), sources=[c.pointer for c in sources], lead=lead)
+        actions: list[Decision] = [*(WriteCopy(source=c.pointer, lead=lead) for c in places), rule]
+        found = self._choose(actions, np.concatenate([fits_AN, [said_N == self.written_N]]), places)
+        if found is not None:
+            rules.append(len(sources))
+        return found
+
+    def labelled(self, contents: dict[int, Decision]) -> Decision | None:
+        """Which mask is written."""
+        fits_AN = np.stack([self.label_N == label for label in contents])
+        return self._choose(list(contents.values()), fits_AN, [])
+
+    def _choose(self, actions: list[Decision], fits_AN: Bools, about: list[Column]) -> Decision | None:
+        """Which action is done.
+
+        Args:
+            fits_AN: where each is right.
+            about: places that are asked about first.
+        """
+        self.actions, self.fits_AN = actions, fits_AN
+        self._ask(about)
+        return self._grow(np.arange(self.n_rows), tuple(range(len(actions))), MAX_DEPTH)
+
     # -- questions --------------------------------------------------------------------------------------------------
-    def _ask(self) -> None:
+    def _ask(self, about: list[Column]) -> None:
         upto = self.columns.upto(2)
 
         def cheapest(stage: int, most: int) -> list[Column]:
             return [upto[c] for c in self.columns.distinct(stage, most)[0]]
 
         near, marks = cheapest(0, ASKED_NEAR), cheapest(1, ASKED_MARKS)
-        self.arguments = _once([*self.copied, *near[:ARGUMENTS], *marks[:ARGUMENTS]])
-        asked = _once([*self.copied, *near, *marks])
+        self.arguments = _once([*about, *near[:ARGUMENTS], *marks[:ARGUMENTS]])
+        asked = _once([*about, *near, *marks])
         self._seen: dict[bytes, int] = {}
         self.list: list[_Asked] = []
         self._answers: list[Bools] = []
         names = [self.evaluator.unit(c.pointer) for c in asked]
         for column, name_N in zip(asked, names, strict=True):
             self._single(column, name_N)
-        for a, name_N in zip(asked[: len(self.copied) + len(near)], names, strict=False):
+        for a, name_N in zip(asked[: len(about) + len(near)], names, strict=False):
             for b, other_N in zip(asked, names, strict=True):
                 if a is not b:
                     cost = a.cost + b.cost + 1.5
                     self._add(_equal(a, b), True, cost, (name_N >= 0) & (name_N == other_N))
-        ordered = _once([*self.copied, *cheapest(2, ASKED_ORDER)])
+        ordered = _once([*about, *cheapest(2, ASKED_ORDER)])
         places = [self.evaluator.place(c.pointer) for c in ordered]
-        for a, place_N in zip(self.copied, places, strict=False):
+        for a, place_N in zip(about, places, strict=False):
             for b, other_N in zip(ordered, places, strict=True):
                 known_N, sign_N = (place_N >= 0) & (other_N >= 0), np.sign(place_N - other_N)
                 for value in (-1, 0, 1) if a is not b else ():
                     self._add(_order(a, b), value, a.cost + b.cost + 0.5, known_N & (sign_N == value))
-        self.answer_QN = np.array(self._answers, dtype=bool).reshape(len(self._answers), len(self.every))
+        self.answer_QN = np.array(self._answers, dtype=bool).reshape(len(self._answers), self.n_rows)
         self.cost_Q = np.array([q.cost for q in self.list])
 
     def _single(self, column: Column, name_N: Ints) -> None:
@@ -161,11 +226,11 @@ class Switch:
 
     # -- the tree ---------------------------------------------------------------------------------------------------
     def _grow(self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int) -> Decision | None:
-        """Which place is copied on these rows."""
+        """Which action is done on these rows."""
         fits_AR = self.fits_AN[list(places)][:, rows]
         right = [a for a, fits_R in zip(places, fits_AR, strict=True) if fits_R.all()]
         if right:
-            return WriteCopy(source=min((self.copied[a] for a in right), key=lambda c: c.cost).pointer, lead=self.lead)
+            return self.actions[right[0]]  # the cheapest: they come by cost
         if depth == 0 or not fits_AR.any(0).all():
             return None
         told = []
@@ -186,7 +251,7 @@ class Switch:
     def _apart(
         self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int, a: int, alone_R: Bools, not_R: Bools
     ) -> Decision | None:
-        """One question that tells when a place is meant."""
+        """One question that tells when an action is done."""
         if not _bits(alone_R, not_R) >= CHANCE_BITS + np.log2(max(2, len(self.list))):
             return None
         answer_QR = self.answer_QN[:, rows]
@@ -204,7 +269,7 @@ class Switch:
     def _related(
         self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int, a: int, alone_R: Bools, not_R: Bools
     ) -> Decision | None:
-        """A table over a few symbols that tells when a place is meant."""
+        """A table over a few symbols that tells when an action is done."""
         told_R = alone_R | not_R
         chosen, label_N = rows[told_R], alone_R[told_R].astype(np.int32)
         looked = {s: [p[chosen] for p in where] for s, where in self.looked.items()}
