@@ -38,6 +38,7 @@ QUICK = [
     "last letter concatenation (unwritten)",
     "tracking shuffled objects (3 objects)",
     "run-length encoding",
+    "valid parentheses",
 ]
 """Tasks whose extraction runs in make test; the rest: make bench-symbolic."""
 

@@ -25,6 +25,7 @@ from attacks.__main__ import ATTACKS
 from attacks._forge import GOOD, as_directory, edited, good, resign
 from m2kt.errors import PacketError, SpecError
 from m2kt.packet import (
+    Answer,
     Case,
     Count,
     Equal,
@@ -40,7 +41,9 @@ from m2kt.packet import (
     Seek,
     Start,
     State,
+    Tally,
     Trace,
+    Value,
     WriteLiteral,
     WriteRule,
     fixed_lookup,
@@ -51,7 +54,7 @@ from m2kt.packet._describe import schemas
 from m2kt.packet._json import canonical_json
 from m2kt.packet._parts import LIMITS, PARTS, SPEC, TENSORS, read_zip, zip_bytes
 from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
-from m2kt.probes import END, Chat, ProbeSpec, Prompt, Segmenter, Template, _answer
+from m2kt.probes import END, MASK, Chat, ProbeSpec, Prompt, Segmenter, Template, _answer
 from tests.packet.samples import OUTPUTS, sample_packet, whole_packet
 from tests.packet.work import MOST_CALLS, count_calls, count_search_steps
 
@@ -519,6 +522,28 @@ def test_F37_relations(change: dict[str, object], message: str | None) -> None:
     relation = Relation(of=arguments, rows=((0, 1), (1, 0)), finds=(0, 1)).model_copy(update=change)
     cases = [Case(values=[found], then=WriteLiteral(text="x")) for found in (0, 1)]
     packet = _with_states(sample_packet(), [State(after=("",), decision=Ask(ask=relation, cases=cases))])
+    if message is None:
+        packet.check()
+    else:
+        with pytest.raises(PacketError, match=message):
+            packet.check()
+
+
+@pytest.mark.parametrize(
+    ("own", "values", "message"),
+    [
+        (MASK, [0, 3], None),
+        (MASK, [None], None),
+        (MASK, [-1], "a test expects what its question cannot find"),
+        (MASK, [True], "a test expects what its question cannot find"),
+        (MASK, [0, 0], "a test's cases overlap"),
+        (99, [0], "looks for 99; expected a symbol id"),
+    ],
+)
+def test_F37_tallies(own: str | int, values: list[Value], message: str | None) -> None:
+    cases = [Case(values=values, then=WriteLiteral(text="x"))]
+    ask = Tally(count=Kind(own=own), since=Answer())
+    packet = _with_states(sample_packet(), [State(after=("",), decision=Ask(ask=ask, cases=cases))])
     if message is None:
         packet.check()
     else:

@@ -87,6 +87,47 @@ def test_what_structure_says_may_be_a_function_of_symbols() -> None:
         assert coverage >= 0.9 and agreed == 1.0
 
 
+ORDER = "hbejaidgcf"
+
+
+def inserting(prompt: str) -> str:
+    """Each item goes before the first one that is behind it in an order of its own."""
+    done: list[str] = []
+    out = ""
+    for item in prompt[len("sort ") : -1].split():
+        at = next(
+            (i for i, other in enumerate(done) if "hbejaidgcf".index(other) > "hbejaidgcf".index(item)), len(done)
+        )
+        done.insert(at, item)
+        out += f" put {item}: {' '.join(done)};"
+    return f"{out} so {' '.join(done)}."
+
+
+def test_a_line_is_copied_with_one_item_put_in() -> None:
+    """Items may be equal; the order is in no source. Twelve items are twice what was probed."""
+    templates = [f"sort {' '.join(n * ['{x}'])}:" for n in (2, 3, 4, 5, 6, 12)]
+    probes = spec({"x": list("abcdefghij")}, templates[:5], templates[5:])
+    skill = learn(probes, inserting, slips=0.0)
+    assert sum(len(rule.rows) for rule in skill.program.rules) <= 100
+    assert agreement(probes, skill, inserting) == (1.0, 1.0)
+    assert agreement(probes, skill, inserting, held_out=True) == (1.0, 1.0)
+
+
+def counting(prompt: str) -> str:
+    number = len(prompt[len("count ") : -1].split())
+    return f" there are {number} items, and {number} is {'odd' if number % 2 else 'even'}."
+
+
+def test_a_number_of_things_that_was_never_seen_ends_the_rollout() -> None:
+    """Eleven things are asked about; between the sizes that are, and beyond, a count is not guessed."""
+    templates = [f"count {' '.join(n * ['{x}'])}:" for n in (2, 3, 4, 5, 11, 16, 40)]
+    for held_out, expected in ((templates[4:5], (1.0, 1.0)), (templates[5:], (0.0, 0.0))):
+        probes = spec({"x": list("abcdef")}, templates[:4], held_out)
+        skill = learn(probes, counting, slips=0.0)
+        assert agreement(probes, skill, counting) == (1.0, 1.0)
+        assert agreement(probes, skill, counting, held_out=True) == expected
+
+
 def maximum(prompt: str) -> str:
     values = prompt[len("max ") : -1].split()
     best, out = values[0], ""

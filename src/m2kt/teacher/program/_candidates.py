@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Pointer
+from m2kt.packet import Answer, Count, Kind, Pointer, Tally
 from m2kt.teacher.program._traces import Ints
 
 LEAST_FOUND = 0.04  # share of rows on which a candidate must find a unit
@@ -33,6 +33,24 @@ class Batch:
     def one(cls, make: Make, cost: float, place_N: Ints) -> Batch:
         """A batch of one."""
         return cls(lambda x: make, [cost], place_N[None])
+
+
+@dataclass(frozen=True)
+class Counter:
+    """How many units of a kind stand since a mark, by row."""
+
+    kind: Kind
+    since: Make
+    cost: float
+    number_N: Ints
+
+    def count(self, plus: int) -> Count:
+        """The counter as a search uses it."""
+        return Count(plus=plus, count=self.kind, since=None if self.since is Answer else self.since())
+
+    def tally(self) -> Tally:
+        """The counter as a question."""
+        return Tally(count=self.kind, since=self.since())
 
 
 class Column:

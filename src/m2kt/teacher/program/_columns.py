@@ -7,19 +7,19 @@ Letters: N rows, C columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start, Tally
+from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start
 from m2kt.probes import MASK
 from m2kt.teacher.program._candidates import (
     LEAST_FOUND,
     Batch,
     Candidates,
     Column,
+    Counter,
     First,
     Make,
     cheapest_first,
@@ -43,24 +43,6 @@ MAX_ORIGINS = 8  # pieces of the answer's structure before which a look-up may b
 MAX_CELLS = 3  # symbols of a class behind what is looked up
 MAX_PAIRED = 14  # keys that are combined in twos
 SHIFTS = (-3, -2, -1, 1, 2, 3)
-
-
-@dataclass(frozen=True)
-class Counter:
-    """How many units of a kind stand since a mark, by row."""
-
-    kind: Kind
-    since: Make
-    cost: float
-    number_N: Ints
-
-    def count(self, plus: int) -> Count:
-        """The counter as a search uses it."""
-        return Count(plus=plus, count=self.kind, since=None if self.since is Answer else self.since())
-
-    def tally(self) -> Tally:
-        """The counter as a question."""
-        return Tally(count=self.kind, since=self.since())
 
 
 class Columns:

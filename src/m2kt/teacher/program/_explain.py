@@ -19,7 +19,7 @@ from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch, is_no_
 from m2kt.teacher.program._candidates import Column, distinct
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._state import StateRows
-from m2kt.teacher.program._switch import Switch
+from m2kt.teacher.program._switch import which_copied, which_mask
 from m2kt.teacher.program._tests import Questions
 from m2kt.teacher.program._traces import Ints, Search
 from m2kt.teacher.program._trees import Grower, entropy_saved, join, tree_cost, write_tree
@@ -43,8 +43,6 @@ PLAIN_COST = 3.0  # of a question, up to which farther pointers are not tried
 MAX_CONTROL_LEAVES = 48
 MAX_CLAUSES = 12
 RULE_ROWS = 4000  # rows on which arguments are looked for
-SWITCH_REPAIRS = 6
-SWITCH_ROWS = 1500  # rows on which it is learnt which of a few places is copied
 
 
 @dataclass
@@ -131,7 +129,7 @@ class Explainer:
         others = np.setdiff1d(np.arange(len(self.state.rows)), wrong)
         some = others[self.rng.permutation(len(others))[:SAMPLE]]
         rows = self.state.rows.take(np.concatenate([wrong, some]))
-        answer_QN = Questions(Columns(Search(self.state.traces, rows)), 1).answer_QN
+        answer_QN = Questions.of(Columns(Search(self.state.traces, rows)), 1).answer_QN
         n_wrong_Q = answer_QN[:, : len(wrong)].sum(1)
         n_other_Q = answer_QN[:, len(wrong) :].sum(1) * (len(others) / max(1, len(some)))
         return bool(((n_wrong_Q >= 0.6 * len(wrong)) & (n_wrong_Q >= n_other_Q)).any())
@@ -166,7 +164,7 @@ class _Attempt:
     def questions(self, stage: int) -> Questions:
         """The questions about the columns of the first stages."""
         if stage not in self._questions:
-            self._questions[stage] = Questions(self.columns, stage)
+            self._questions[stage] = Questions.of(self.columns, stage)
         return self._questions[stage]
 
     def decide(self, heavy: bool) -> Decision | None:
@@ -210,13 +208,13 @@ class _Attempt:
                 if related is not None:
                     return related
             if stage == 3:
-                labelled = self._labelled(contents)
+                labelled = which_mask(self.state, self.columns, self.chosen, contents, self.explainer.rng)
                 if labelled is not None:
                     return labelled
             tree = Grower(questions, leaf, entropy_saved(questions, onehot_NL), limit).grow(every)
             if tree is not None and (stage > 1 or tree_cost(tree, questions) <= PLAIN_COST * (len(contents) - 1)):
                 return write_tree(tree, questions, contents.__getitem__)
-        return None if heavy else self._labelled(contents)
+        return None if heavy else which_mask(self.state, self.columns, self.chosen, contents, self.explainer.rng)
 
     def _related(self, contents: dict[int, Decision]) -> Decision | None:
         """Which mask is written, by how some symbols stand to each other."""
@@ -349,49 +347,7 @@ class _Attempt:
 
     def _switched(self, rows: NDArray[np.intp], lead: str) -> Decision | None:
         """One of a few places, by what tells when each is meant."""
-        every = np.flatnonzero(self.state.label_N == self.label_N[rows[0]])
-        return self._learnt(
-            every,
-            self.chosen[rows],
-            lambda some: Switch(self.state, self.columns, some).copied(rows, lead, self.explainer.rules),
-            lambda found: np.intersect1d(self.state.wrong(found), every),
-        )
-
-    def _labelled(self, contents: dict[int, Decision]) -> Decision | None:
-        """Which mask is written, by questions and tables."""
-        stand_ins: dict[int, Decision] = {label: WriteLiteral(text=f"{label}") for label in contents}
-
-        def wrong(found: Decision) -> NDArray[np.intp]:
-            missed = []
-            for leaf, rows in self.state.all.leaves(found, np.arange(len(self.state.rows))):
-                label = int(leaf.text) if isinstance(leaf, WriteLiteral) else -1
-                missed.append(rows[self.state.label_N[rows] != label])
-            return np.concatenate(missed)
-
-        found = self._learnt(
-            np.arange(len(self.state.rows)),
-            self.chosen,
-            lambda some: Switch(self.state, self.columns, some).labelled(stand_ins),
-            wrong,
-        )
-        return None if found is None else _replaced(found, contents)
-
-    def _learnt(
-        self,
-        every: NDArray[np.intp],
-        sample: NDArray[np.intp],
-        learn: Callable[[NDArray[np.intp]], Decision | None],
-        wrong: Callable[[Decision], NDArray[np.intp]],
-    ) -> Decision | None:
-        """What is learnt on some of these rows, and on those that it gets wrong, until there are none."""
-        some = np.union1d(self.explainer.rng.permutation(every)[:SWITCH_ROWS], sample)
-        for _ in range(SWITCH_REPAIRS):
-            found = learn(some)
-            missed = np.empty(0, dtype=np.intp) if found is None else wrong(found)
-            if not len(missed):
-                return found
-            some = np.union1d(some, missed[self.explainer.rng.permutation(len(missed))[:SWITCH_ROWS]])
-        return None
+        return which_copied(self.state, self.columns, self.chosen, rows, lead, self.explainer.rules, self.explainer.rng)
 
     def _literal(self, lead: str, symbol: int) -> WriteLiteral:
         return WriteLiteral(text=lead + self.traces.symbols[symbol], symbol=symbol, lead=lead)
@@ -430,16 +386,6 @@ class _Attempt:
     def _arguments(self, rows: NDArray[np.intp], stage: int) -> list[int]:
         """Candidates that may be a rule's arguments on these rows, cheapest first; one of those that hold the same."""
         return self.columns.distinct(stage, MAX_ARGUMENTS, rows, symbols=True)[0]
-
-
-def _replaced(decision: Decision, contents: dict[int, Decision]) -> Decision:
-    """The decision with contents for stand-ins."""
-    if isinstance(decision, Test):
-        cases = [case.model_copy(update={"then": _replaced(case.then, contents)}) for case in decision.cases]
-        otherwise = None if decision.otherwise is None else _replaced(decision.otherwise, contents)
-        return decision.model_copy(update={"cases": cases, "otherwise": otherwise})
-    assert isinstance(decision, WriteLiteral)
-    return contents[int(decision.text)]
 
 
 def _copy_of(column: Column, lead: str) -> Callable[[], Decision]:

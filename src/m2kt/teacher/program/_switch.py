@@ -8,44 +8,113 @@ Letters: N rows, A places that may be copied, C candidates, Q questions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._pointers import (
-    Case,
-    Decision,
-    Equal,
-    Mask,
-    Order,
-    Question,
-    Relation,
-    Test,
-    Unit,
-    Value,
-    WriteCopy,
-    WriteRule,
-)
+from m2kt.packet._pointers import Case, Decision, Mask, Relation, Test, WriteCopy, WriteLiteral, WriteRule
 from m2kt.probes import MASK
 from m2kt.teacher.program._actions import CHANCE_BITS, RuleSearch
 from m2kt.teacher.program._candidates import Column, distinct
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._evaluate import Evaluator
 from m2kt.teacher.program._state import StateRows
-from m2kt.teacher.program._traces import NONE, Ints, Search
+from m2kt.teacher.program._tests import Questions
+from m2kt.teacher.program._traces import NONE, Search
+from m2kt.teacher.program._trees import entropy_bits, join
 
 LEAST_COPIED = 0.12  # share of the steps that a place must be right on
 COST_SHARE = 0.01  # and more of them for each unit of its cost
+MOST_ROWS, MAX_REPAIRS = 1500, 6  # on which a decision is learnt, and times that rows which it gets wrong join them
 MAX_BEST, MAX_COVERS, MAX_GROWN = 8, 60, 6
 ASKED_NEAR, ASKED_MARKS, ASKED_ORDER = 14, 60, 200  # cheapest candidates that are asked about
 ARGUMENTS = 16  # of these, those that may be arguments of a table
-MAX_SYMBOLS = 12  # that are asked for by name at one place
 MAX_DEPTH, MAX_TRIED = 4, 5
 LEAST_TOLD = 4  # steps on which a place is the only one that is right
 MAX_ARITY, MAX_RULE_ARITY = 2, 3
 MAX_COPIED = 2  # places beside a table
 Bools = NDArray[np.bool_]
+
+
+def which_copied(
+    state: StateRows,
+    columns: Columns,
+    chosen: NDArray[np.intp],
+    sample: NDArray[np.intp],
+    lead: str,
+    rules: list[int],
+    rng: np.random.Generator,
+) -> Decision | None:
+    """Which of a few places is copied; None where no few are right, or nothing tells when each is meant.
+
+    Args:
+        columns: the candidates of a sample.
+        chosen: the sample: rows of the state.
+        sample: of these, those that write the mask.
+        rules: the arity of each rule so far; where nothing is copied a new one may be.
+    """
+    every = np.flatnonzero(state.label_N == state.label_N[chosen[sample[0]]])
+    return _learnt(
+        every,
+        chosen[sample],
+        rng,
+        lambda some: Switch(state, columns, some).copied(sample, lead, rules),
+        lambda found: np.intersect1d(state.wrong(found), every),
+    )
+
+
+def which_mask(
+    state: StateRows,
+    columns: Columns,
+    chosen: NDArray[np.intp],
+    contents: dict[int, Decision],
+    rng: np.random.Generator,
+) -> Decision | None:
+    """Which mask is written, where it takes questions and tables together; None where nothing tells.
+
+    Args:
+        contents: the decision behind each label.
+    """
+    stand_ins: dict[int, Decision] = {label: WriteLiteral(text=f"{label}") for label in contents}
+    every = np.arange(len(state.rows))
+
+    def wrong(found: Decision) -> NDArray[np.intp]:
+        missed = []
+        for leaf, rows in state.all.leaves(found, every):
+            label = int(leaf.text) if isinstance(leaf, WriteLiteral) else -1
+            missed.append(rows[state.label_N[rows] != label])
+        return np.concatenate(missed)
+
+    found = _learnt(every, chosen, rng, lambda some: Switch(state, columns, some).labelled(stand_ins), wrong)
+    return None if found is None else _replaced(found, contents)
+
+
+def _learnt(
+    every: NDArray[np.intp],
+    sample: NDArray[np.intp],
+    rng: np.random.Generator,
+    learn: Callable[[NDArray[np.intp]], Decision | None],
+    wrong: Callable[[Decision], NDArray[np.intp]],
+) -> Decision | None:
+    """What is learnt on some of these rows, and on those that it gets wrong, until there are none."""
+    some = np.union1d(rng.permutation(every)[:MOST_ROWS], sample)
+    for _ in range(MAX_REPAIRS):
+        found = learn(some)
+        missed = np.empty(0, dtype=np.intp) if found is None else wrong(found)
+        if not len(missed):
+            return found
+        some = np.union1d(some, missed[rng.permutation(len(missed))[:MOST_ROWS]])
+    return None
+
+
+def _replaced(decision: Decision, contents: dict[int, Decision]) -> Decision:
+    """The decision with contents for stand-ins."""
+    if isinstance(decision, Test):
+        cases = [case.model_copy(update={"then": _replaced(case.then, contents)}) for case in decision.cases]
+        otherwise = None if decision.otherwise is None else _replaced(decision.otherwise, contents)
+        return decision.model_copy(update={"cases": cases, "otherwise": otherwise})
+    assert isinstance(decision, WriteLiteral)
+    return contents[int(decision.text)]
 
 
 def covers(fits_CR: Bools, cost_C: NDArray[np.float64]) -> list[tuple[int, ...]]:
@@ -82,13 +151,6 @@ def _covering(fits_CR: Bools, cost_C: NDArray[np.float64]) -> list[int]:
     return chosen
 
 
-@dataclass(frozen=True)
-class _Asked:
-    make: Callable[[], Question]
-    value: Value
-    cost: float
-
-
 class Switch:
     """The search for what tells when each of a few things is done.
 
@@ -105,12 +167,7 @@ class Switch:
         self.written_N, self.label_N = state.written_N[every], state.label_N[every]
 
     def copied(self, sample: NDArray[np.intp], lead: str, rules: list[int]) -> Decision | None:
-        """Which of a few places is copied; None where no few are right, or nothing tells when each is meant.
-
-        Args:
-            sample: rows of the columns that write the mask.
-            rules: the arity of each rule so far; where nothing is copied a new one may be.
-        """
+        """Which of a few places is copied, or what else is written."""
         upto, cost_C = self.columns.upto(2), self.columns.costs(2)
         search = self.columns.search
         fits_CR = self.columns.units(np.arange(len(upto)), sample) == search.traces.written(search.rows)[sample]
@@ -170,8 +227,8 @@ class Switch:
         self._ask(about)
         return self._grow(np.arange(self.n_rows), tuple(range(len(actions))), MAX_DEPTH)
 
-    # -- questions --------------------------------------------------------------------------------------------------
     def _ask(self, about: list[Column]) -> None:
+        """The questions: about places that may be copied, near units, and others by cost."""
         upto = self.columns.upto(2)
 
         def cheapest(stage: int, most: int) -> list[Column]:
@@ -179,50 +236,12 @@ class Switch:
 
         near, marks = cheapest(0, ASKED_NEAR), cheapest(1, ASKED_MARKS)
         self.arguments = _once([*about, *near[:ARGUMENTS], *marks[:ARGUMENTS]])
-        asked = _once([*about, *near, *marks])
-        self._seen: dict[bytes, int] = {}
-        self.list: list[_Asked] = []
-        self._answers: list[Bools] = []
-        names = [self.evaluator.unit(c.pointer) for c in asked]
-        for column, name_N in zip(asked, names, strict=True):
-            self._single(column, name_N)
-        for a, name_N in zip(asked[: len(about) + len(near)], names, strict=False):
-            for b, other_N in zip(asked, names, strict=True):
-                if a is not b:
-                    cost = a.cost + b.cost + 1.5
-                    self._add(_equal(a, b), True, cost, (name_N >= 0) & (name_N == other_N))
-        ordered = _once([*about, *cheapest(2, ASKED_ORDER)])
-        places = [self.evaluator.place(c.pointer) for c in ordered]
-        for a, place_N in zip(about, places, strict=False):
-            for b, other_N in zip(ordered, places, strict=True):
-                known_N, sign_N = (place_N >= 0) & (other_N >= 0), np.sign(place_N - other_N)
-                for value in (-1, 0, 1) if a is not b else ():
-                    self._add(_order(a, b), value, a.cost + b.cost + 0.5, known_N & (sign_N == value))
-        self.answer_QN = np.array(self._answers, dtype=bool).reshape(len(self._answers), self.n_rows)
-        self.cost_Q = np.array([q.cost for q in self.list])
-
-    def _single(self, column: Column, name_N: Ints) -> None:
-        traces = self.state.traces
-        symbol_N = (name_N >= 0) & (name_N < traces.n_symbols)
-        class_N = np.where(symbol_N, traces.class_S[name_N * symbol_N], NONE)
-        self._add(_mask(column), None, column.cost, name_N < 0)
-        for c in np.unique(class_N[symbol_N]).tolist():
-            self._add(_mask(column), f"{MASK}{c}", column.cost, class_N == c)
-        for number in np.unique(name_N[name_N >= traces.n_symbols]).tolist():
-            self._add(_mask(column), traces.structure[number - traces.n_symbols], column.cost + 0.2, name_N == number)
-        symbols = np.unique(name_N[symbol_N]).tolist()
-        for symbol in symbols if len(symbols) <= MAX_SYMBOLS else ():
-            self._add(_unit(column), symbol, column.cost + 1.0, name_N == symbol)
-
-    def _add(self, make: Callable[[], Question], value: Value, cost: float, answer_N: Bools) -> None:
-        if not answer_N.any() or answer_N.all():
-            return
-        index = self._seen.setdefault(np.packbits(answer_N).tobytes(), len(self.list))
-        if index == len(self.list):
-            self.list.append(_Asked(make, value, cost))
-            self._answers.append(answer_N)
-        elif cost < self.list[index].cost:
-            self.list[index] = _Asked(make, value, cost)
+        asked = _once([*about, *near, *marks, *(cheapest(2, ASKED_ORDER) if about else [])])
+        name_CN = np.stack([self.evaluator.unit(c.pointer) for c in asked])
+        place_CN = np.stack([self.evaluator.place(c.pointer) for c in asked])
+        traces, n_near = self.state.traces, len(self.columns.upto(0))
+        self.questions = Questions(traces, asked, name_CN, place_CN, n_near, range(len(about)))
+        self.answer_QN = self.questions.answer_QN > 0
 
     # -- the tree ---------------------------------------------------------------------------------------------------
     def _grow(self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int) -> Decision | None:
@@ -252,13 +271,13 @@ class Switch:
         self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int, a: int, alone_R: Bools, not_R: Bools
     ) -> Decision | None:
         """One question that tells when an action is done."""
-        if not _bits(alone_R, not_R) >= CHANCE_BITS + np.log2(max(2, len(self.list))):
+        if not _bits(alone_R, not_R) >= CHANCE_BITS + np.log2(max(2, len(self.questions.list))):
             return None
         answer_QR = self.answer_QN[:, rows]
-        yes_Q = ~(answer_QR[:, not_R].any(1) | ~answer_QR[:, alone_R].all(1))
-        no_Q = ~(answer_QR[:, alone_R].any(1) | ~answer_QR[:, not_R].all(1))
+        yes_Q: Bools = np.asarray(~answer_QR[:, not_R].any(1) & answer_QR[:, alone_R].all(1))
+        no_Q: Bools = np.asarray(~answer_QR[:, alone_R].any(1) & answer_QR[:, not_R].all(1))
         telling = np.flatnonzero(yes_Q | no_Q)
-        for q in telling[np.argsort(self.cost_Q[telling], kind="stable")][:MAX_TRIED].tolist():
+        for q in telling[np.argsort(self.questions.cost_Q[telling], kind="stable")][:MAX_TRIED].tolist():
             inside_R = answer_QR[q] if yes_Q[q] else ~answer_QR[q]
             this = self._grow(rows[inside_R], (a,), 0)
             others = self._grow(rows[~inside_R], tuple(p for p in places if p != a), depth - 1)
@@ -278,12 +297,12 @@ class Switch:
         if relation is None:
             return None
         name_RA = np.stack([self.evaluator.unit(pointer)[rows] for pointer in relation.of], 1)
-        symbol_RA = (name_RA >= 0) & (name_RA < self.state.traces.n_symbols)
-        table, left_R = dict(zip(relation.rows, relation.finds, strict=True)), symbol_RA.all(1)
-        for row in map(tuple, name_RA[left_R].tolist()):
+        symbol_RA: Bools = np.asarray((name_RA >= 0) & (name_RA < self.state.traces.n_symbols))
+        table, left_R = dict(zip(relation.rows, relation.finds, strict=True)), np.asarray(symbol_RA.all(1))
+        for row in map(tuple, name_RA[np.flatnonzero(left_R)].tolist()):
             table.setdefault(row, 1)  # several are right there
         meant_R = left_R.copy()
-        meant_R[left_R] = [table[row] == 1 for row in map(tuple, name_RA[left_R].tolist())]
+        meant_R[left_R] = [table[row] == 1 for row in map(tuple, name_RA[np.flatnonzero(left_R)].tolist())]
         this = self._grow(rows[meant_R], (a,), 0)
         others = self._grow(rows[left_R & ~meant_R], tuple(p for p in places if p != a), depth - 1)
         if this is None or others is None:
@@ -308,13 +327,15 @@ class Switch:
         self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int, alone: Sequence[Bools]
     ) -> Decision | None:
         """A question after which less is open."""
-        if len(alone) < 2 or not len(self.list):
+        if len(alone) < 2 or not len(self.questions.list):
             return None
         label_LR = np.stack(alone).astype(np.float32)
         answer_QR = self.answer_QN[:, rows].astype(np.float32)
         yes_QL = answer_QR @ label_LR.T
         all_L = label_LR.sum(1)
-        saved_Q = _entropy(all_L[None])[0] - _entropy(yes_QL) - _entropy(all_L - yes_QL) - self.cost_Q
+        saved_Q = (
+            entropy_bits(all_L[None])[0] - entropy_bits(yes_QL) - entropy_bits(all_L - yes_QL) - self.questions.cost_Q
+        )
         for q in np.argsort(-saved_Q, kind="stable")[:MAX_TRIED].tolist():
             if saved_Q[q] <= 0:
                 break
@@ -326,8 +347,7 @@ class Switch:
         return None
 
     def _test(self, q: int, yes: Decision, no: Decision) -> Decision:
-        asked = self.list[q]
-        return Test(ask=asked.make(), cases=[Case(values=[asked.value], then=yes)], otherwise=no)
+        return join(self.questions, q, yes, no)
 
 
 def _once(columns: Sequence[Column]) -> list[Column]:
@@ -336,27 +356,4 @@ def _once(columns: Sequence[Column]) -> list[Column]:
 
 def _bits(alone_R: Bools, not_R: Bools) -> float:
     """What it takes to say by chance when a place is meant."""
-    return float(_entropy(np.array([[alone_R.sum(), not_R.sum()]], dtype=np.float64))[0])
-
-
-def _entropy(count_XL: NDArray[np.floating]) -> NDArray[np.float64]:
-    total_X = count_XL.sum(-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bits_XL = np.where(count_XL > 0, count_XL * (np.log2(total_X)[..., None] - np.log2(count_XL)), 0.0)
-    return bits_XL.sum(-1)  # type: ignore[no-any-return]
-
-
-def _mask(column: Column) -> Callable[[], Question]:
-    return lambda: Mask(at=column.pointer)
-
-
-def _unit(column: Column) -> Callable[[], Question]:
-    return lambda: Unit(at=column.pointer)
-
-
-def _equal(a: Column, b: Column) -> Callable[[], Question]:
-    return lambda: Equal(at=a.pointer, as_=b.pointer)
-
-
-def _order(a: Column, b: Column) -> Callable[[], Question]:
-    return lambda: Order(at=a.pointer, as_=b.pointer)
+    return float(entropy_bits(np.array([[alone_R.sum(), not_R.sum()]], dtype=np.float32))[0])

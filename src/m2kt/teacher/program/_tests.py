@@ -13,7 +13,7 @@ from m2kt.packet._pointers import Equal, Mask, Order, Question, Unit, Value
 from m2kt.probes import MASK
 from m2kt.teacher.program._candidates import Column, cheapest_first, distinct
 from m2kt.teacher.program._columns import Columns
-from m2kt.teacher.program._traces import NONE
+from m2kt.teacher.program._traces import NONE, Ints, Traces
 
 MAX_SYMBOLS = 40  # that may be asked for by name
 MAX_COLUMNS = 600  # candidates that are asked about, cheapest first
@@ -39,18 +39,29 @@ class YesNo:
 
 
 class Questions:
-    """All questions over the candidates of the first stages, with their answers on every row."""
+    """All questions over some candidates, with their answers on every row.
 
-    def __init__(self, columns: Columns, stage: int) -> None:
+    Args:
+        name_CN: the unit that each finds.
+        place_CN: where each stands.
+        n_near: candidates before this one are near.
+        about: those that are compared with all others.
+    """
+
+    def __init__(
+        self,
+        traces: Traces,
+        columns: list[Column],
+        name_CN: Ints,
+        place_CN: Ints,
+        n_near: int,
+        about: Sequence[int] = (),
+    ) -> None:
         self.list: list[YesNo] = []
         self._answers: list[NDArray[np.bool_]] = []
         self._seen: dict[bytes, int] = {}
-        every = columns.upto(stage)
-        chosen, self.name_CN = columns.distinct(stage, MAX_COLUMNS)
-        self.columns, self.cost_C = [every[c] for c in chosen], columns.costs(stage)[chosen]
-        self.place_CN = columns.places(stage)[chosen]
-        self.n_near = len(columns.upto(0))
-        traces = columns.search.traces
+        self.columns, self.cost_C = columns, np.array([column.cost for column in columns])
+        self.name_CN, self.place_CN, self.n_near, self.about = name_CN, place_CN, n_near, list(about)
         self.n_symbols, self.structure = traces.n_symbols, traces.structure
         self.is_symbol_CN = (self.name_CN >= 0) & (self.name_CN < self.n_symbols)
         self.class_CN = np.where(self.is_symbol_CN, traces.class_S[self.name_CN * self.is_symbol_CN], NONE)
@@ -60,6 +71,14 @@ class Questions:
         self._order()
         self.answer_QN = np.array(self._answers, dtype=np.float32).reshape(len(self._answers), self.name_CN.shape[1])
         self.cost_Q = np.array([q.cost for q in self.list])
+
+    @classmethod
+    def of(cls, columns: Columns, stage: int) -> Questions:
+        """Those over the candidates of the first stages."""
+        every = columns.upto(stage)
+        chosen, name_CN = columns.distinct(stage, MAX_COLUMNS)
+        place_CN, n_near = columns.places(stage)[chosen], len(columns.upto(0))
+        return cls(columns.search.traces, [every[c] for c in chosen], name_CN, place_CN, n_near)
 
     def cheapest(self, most: int) -> list[int]:
         """The cheapest questions of each sort."""
@@ -113,8 +132,8 @@ class Questions:
         columns, cost_C = self.columns, self.cost_C
         holding = np.flatnonzero(self.is_symbol_CN.mean(1) > 0.3)
         chosen = np.array(distinct(holding, cost_C, self.name_CN, MAX_COMPARED), dtype=np.intp)
-        for i, a in enumerate(chosen[:MAX_EQUAL].tolist()):
-            others = chosen[i + 1 :]
+        for i, a in enumerate([*self.about, *chosen[:MAX_EQUAL].tolist()]):
+            others = chosen[chosen != a] if i < len(self.about) else chosen[i - len(self.about) + 1 :]
             equal_CN = (self.name_CN[others] == self.name_CN[a]) & (self.name_CN[a] >= 0)
             compared = [columns[b] for b in others.tolist()]
             costs = (cost_C[a] + cost_C[others] + 1.5).tolist()
@@ -122,9 +141,16 @@ class Questions:
 
     def _order(self) -> None:
         ranked = cheapest_first(np.arange(len(self.columns)), self.cost_C)[: MAX_ORDERED * 3]
-        others, place_CN = [self.columns[c] for c in ranked], self.place_CN[ranked]
         near = [c for c in ranked if self.columns[c].index < self.n_near]
         for c in near[:MAX_ORDERED]:
+            self._ordered(c, ranked)
+        for c in self.about:
+            self._ordered(c, [other for other in range(len(self.columns)) if other != c])
+
+    def _ordered(self, c: int, ranked: list[int]) -> None:
+        """Where one stands from others."""
+        others, place_CN = [self.columns[c] for c in ranked], self.place_CN[ranked]
+        if ranked:
             known_CN, sign_CN = (self.place_CN[c] >= 0) & (place_CN >= 0), np.sign(self.place_CN[c] - place_CN)
             costs = (self.cost_C[c] + self.cost_C[ranked] + 0.5).tolist()
             for value in (-1, 0, 1):
