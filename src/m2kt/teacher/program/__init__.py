@@ -4,8 +4,8 @@
 
 Files, each of which knows those above it: ``_traces`` (arrays and searches), ``_kinds`` (what searches stop at),
 ``_candidates`` (their store), ``_columns`` (candidate pointers), ``_tests`` (questions), ``_trees`` (control),
-``_actions`` (copies and tables), ``_state`` (steps of one state), ``_switch`` (which of a few places), ``_explain`` (its explanation),
-``_looks`` (loops), ``_induce`` (all states), ``_cut`` (units), ``_skill`` (the loop).
+``_actions`` (copies and tables), ``_state`` (steps of one state), ``_switch`` (which of a few places),
+``_explain`` (the explanation), ``_looks`` (loops), ``_induce`` (all states), ``_cut`` (units), ``_skill`` (the loop).
 """
 
 from m2kt.teacher.program._induce import Induced as Induced

@@ -56,12 +56,12 @@ class Columns:
         self.search, self.looked = search, looked or {}
         self._found = Candidates(len(search.rows.here_N))
         self._ends: list[int] = []  # of each stage
-        self._build = [self._near, self._landmarks, self._counted, self._matched, self._matched_twice]
 
     def upto(self, stage: int) -> Sequence[Column]:
         """All candidates of the first stages."""
+        build = self._near, self._landmarks, self._counted, self._matched, self._matched_twice
         while len(self._ends) <= stage:
-            for batch in self._build[len(self._ends)]():
+            for batch in build[len(self._ends)]():
                 self._found.add(batch)
             self._ends.append(self._found.complete())
         return First(self._found, self._ends[stage])

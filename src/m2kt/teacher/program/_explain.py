@@ -260,7 +260,7 @@ class _Attempt:
             or self._known(rows, lead)
             or self._rule(rows, lead, 2, 2)
             or self._clauses(rows, lead, 2, 2, literals=False)
-            or self._switched(rows, lead)
+            or self._switched(rows, lead, None)
             or self._rule(rows, lead, 2, 3)
             or self._tallied(rows, self.written_N, lambda symbol: self._literal(lead, symbol))
         )
@@ -268,6 +268,7 @@ class _Attempt:
             return light
         return (
             self._copy(rows, 3, lead)
+            or self._switched(rows, lead, self.explainer.rules)
             or self._clauses(rows, lead, 3, 4, literals=False)
             or self._clauses(rows, lead, 2, 3, literals=False, rule=3)
             or self._copy(rows, 4, lead)
@@ -345,9 +346,9 @@ class _Attempt:
         fits_XN = np.array(fits, dtype=bool).reshape(len(fits), len(self.written_N))
         return Actions(actions, fits_XN, np.array(costs), float(counts.max() / counts.sum()))
 
-    def _switched(self, rows: NDArray[np.intp], lead: str) -> Decision | None:
-        """One of a few places, by what tells when each is meant."""
-        return which_copied(self.state, self.columns, self.chosen, rows, lead, self.explainer.rules, self.explainer.rng)
+    def _switched(self, rows: NDArray[np.intp], lead: str, rules: list[int] | None) -> Decision | None:
+        """One of a few places, by what tells when each is meant; with rules, a new one beside them."""
+        return which_copied(self.state, self.columns, self.chosen, rows, lead, rules, self.explainer.rng)
 
     def _literal(self, lead: str, symbol: int) -> WriteLiteral:
         return WriteLiteral(text=lead + self.traces.symbols[symbol], symbol=symbol, lead=lead)

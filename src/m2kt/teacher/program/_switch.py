@@ -25,7 +25,7 @@ from m2kt.teacher.program._trees import entropy_bits, join
 
 LEAST_COPIED = 0.12  # share of the steps that a place must be right on
 COST_SHARE = 0.01  # and more of them for each unit of its cost
-MOST_ROWS, MAX_REPAIRS = 1500, 6  # on which a decision is learnt, and times that rows which it gets wrong join them
+MOST_ROWS, MORE_ROWS, MAX_REPAIRS = 1500, 250, 6  # on which a decision is learnt; those it gets wrong join, so often
 MAX_BEST, MAX_COVERS, MAX_GROWN = 8, 60, 6
 ASKED_NEAR, ASKED_MARKS, ASKED_ORDER = 14, 60, 200  # cheapest candidates that are asked about
 ARGUMENTS = 16  # of these, those that may be arguments of a table
@@ -42,7 +42,7 @@ def which_copied(
     chosen: NDArray[np.intp],
     sample: NDArray[np.intp],
     lead: str,
-    rules: list[int],
+    rules: list[int] | None,
     rng: np.random.Generator,
 ) -> Decision | None:
     """Which of a few places is copied; None where no few are right, or nothing tells when each is meant.
@@ -51,7 +51,8 @@ def which_copied(
         columns: the candidates of a sample.
         chosen: the sample: rows of the state.
         sample: of these, those that write the mask.
-        rules: the arity of each rule so far; where nothing is copied a new one may be.
+        rules: the arity of each rule so far: on steps where no place is right a new one is applied. None: one is right
+            on every step.
     """
     every = np.flatnonzero(state.label_N == state.label_N[chosen[sample[0]]])
     return _learnt(
@@ -103,7 +104,7 @@ def _learnt(
         missed = np.empty(0, dtype=np.intp) if found is None else wrong(found)
         if not len(missed):
             return found
-        some = np.union1d(some, missed[rng.permutation(len(missed))[:MOST_ROWS]])
+        some = np.union1d(some, missed[rng.permutation(len(missed))[:MORE_ROWS]])
     return None
 
 
@@ -166,7 +167,7 @@ class Switch:
         self.evaluator = Evaluator(Search(state.traces, self.rows), self.looked)
         self.written_N, self.label_N = state.written_N[every], state.label_N[every]
 
-    def copied(self, sample: NDArray[np.intp], lead: str, rules: list[int]) -> Decision | None:
+    def copied(self, sample: NDArray[np.intp], lead: str, rules: list[int] | None) -> Decision | None:
         """Which of a few places is copied, or what else is written."""
         upto, cost_C = self.columns.upto(2), self.columns.costs(2)
         search = self.columns.search
@@ -174,6 +175,10 @@ class Switch:
         usable = distinct(np.flatnonzero(fits_CR.mean(1) >= LEAST_COPIED), cost_C, fits_CR)
         if not usable:
             return None
+        if rules is not None:
+            best = [upto[usable[c]] for c in _covering(fits_CR[usable], cost_C[usable])]
+            beside = (self._with_rule(best[:n], lead, rules) for n in range(1, len(best) + 1))
+            return next((found for found in beside if found is not None), None)
         n_grown = 0
         for cover in covers(fits_CR[usable], cost_C[usable]):
             places = [upto[usable[c]] for c in cover]
@@ -183,11 +188,6 @@ class Switch:
                 found, n_grown = self._choose(copies, fits_AN, places), n_grown + 1
                 if found is not None or n_grown == MAX_GROWN:
                     return found
-        best = [upto[usable[c]] for c in _covering(fits_CR[usable], cost_C[usable])]
-        for n in range(1, len(best) + 1):
-            found = self._with_rule(best[:n], lead, rules)
-            if found is not None:
-                return found
         return None
 
     def _with_rule(self, places: list[Column], lead: str, rules: list[int]) -> Decision | None:

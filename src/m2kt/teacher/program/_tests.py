@@ -94,8 +94,8 @@ class Questions:
     def _add_all(self, is_CN: NDArray[np.bool_], ask: Callable[[Column], Question], value: Value, extra: float) -> None:
         """One question for each candidate whose answer varies."""
         sort = "unit" if ask is _ask_unit else "mask"
-        cost_C = self.cost_C[: len(is_CN)] + extra
-        self._add(lambda c: ask(self.columns[c]), value, cost_C.tolist(), is_CN, sort)
+        cost_C, columns = self.cost_C[: len(is_CN)] + extra, self.columns
+        self._add(lambda c: ask(columns[c]), value, cost_C.tolist(), is_CN, sort)
 
     def _add(
         self,
