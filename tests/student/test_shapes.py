@@ -39,6 +39,7 @@ model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_token
 print("done")
 """
 WRONG = """
+from m2kt.errors import ModelError
 from m2kt.models import add_to_states, next_token_logits
 from m2kt.student.cal import Projector, UnitMatcher, ridge
 projector = Projector("anchored", 6, 8, 1, 4, n_symbols=3)
@@ -55,7 +56,7 @@ student = loaded("llama")
 for name, call in calls.items():
     try:
         call()
-    except TypeCheckError:
+    except (TypeCheckError, ModelError):
         continue
     raise SystemExit(f"{name} is not refused")
 print("done")

@@ -28,7 +28,7 @@ from m2kt.packet import (
     compile_pointer,
 )
 from m2kt.packet import Unit as AskUnit
-from m2kt.packet._machine import _compile_question
+from m2kt.packet._machine import compile_question
 from m2kt.packet._program import Program
 from m2kt.probes import MASK, Segmenter, Unit
 from m2kt.teacher.program._columns import Columns
@@ -100,7 +100,7 @@ def test_both_readers_find_the_same_place(seed: int) -> None:
         questions.append(Relation(of=(a, b), rows=tuple(related), finds=tuple(rng.randint(0, 2) for _ in related)))
     evaluator = Evaluator(Search(traces, rows))
     found = [evaluator.place(p) for p in pointers]
-    machines, asks = [compile_pointer(p) for p in pointers], [_compile_question(q) for q in questions]
+    machines, asks = [compile_pointer(p) for p in pointers], [compile_question(q) for q in questions]
     for row, (m, here) in enumerate(zip(rows.trace_N.tolist(), rows.here_N.tolist(), strict=True)):
         run = executor.begin(units[m][: n_prompts[m]])
         for unit in units[m][n_prompts[m] : here]:

@@ -122,6 +122,13 @@ def _contiguous_input(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Ten
 
 
 def _behind(past: Cache | None, arguments: dict[str, Tensor]) -> dict[str, Tensor | Cache]:
+    mask_BT = arguments.get("attention_mask")
+    n_past, n_tokens = 0 if past is None else past.get_seq_length(), arguments["input_ids"].shape[1]
+    if mask_BT is not None and mask_BT.shape[1] != n_past + n_tokens:
+        raise ModelError(
+            f"expected a mask of {n_past + n_tokens} tokens ({n_past} of the cache, {n_tokens} given), "
+            f"got {mask_BT.shape[1]}"
+        )
     return {**arguments} if past is None else {**arguments, "past_key_values": past}
 
 
