@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -29,7 +30,9 @@ from m2kt.packet import (
     WriteCopy,
     WriteLiteral,
     fixed_lookup,
+    leaves,
     read_outputs,
+    with_leaves,
 )
 from m2kt.probes import Prompt
 
@@ -198,24 +201,17 @@ def _executor(packet: Packet) -> Callable[[Prompt], Trace]:
 def _replace_leaf(program: Program, state: int, number: int, change: Callable[[Leaf], Decision]) -> Program:
     """The program with one leaf changed; behind a foreign text the answer ends."""
     written: list[str] = []
+    numbers = count()
 
-    def changed(decision: Decision, first: int) -> tuple[Decision, int]:
-        if not isinstance(decision, Test):
-            if first == number:
-                decision = change(decision)
-                written.extend(_foreign_texts(decision))
-            return decision, first + 1
-        cases = []
-        for case in decision.cases:
-            then, first = changed(case.then, first)
-            cases.append(Case(values=case.values, then=then))
-        otherwise = decision.otherwise
-        if otherwise is not None:
-            otherwise, first = changed(otherwise, first)
-        return Test(ask=decision.ask, cases=cases, otherwise=otherwise), first
+    def changed(leaf: Leaf) -> Decision:
+        if next(numbers) != number:
+            return leaf
+        decision = change(leaf)
+        written.extend(_foreign_texts(decision))
+        return decision
 
     states = list(program.states)
-    states[state] = State(after=states[state].after, decision=changed(states[state].decision, 0)[0])
+    states[state] = State(after=states[state].after, decision=with_leaves(states[state].decision, changed))
     known = {s.after for s in states}
     end = WriteLiteral(text=program.stop)
     states += [State(after=(text,), decision=end) for text in written if (text,) not in known and text != program.stop]
@@ -223,10 +219,7 @@ def _replace_leaf(program: Program, state: int, number: int, change: Callable[[L
 
 
 def _foreign_texts(decision: Decision) -> list[str]:
-    if isinstance(decision, Test):
-        parts = [case.then for case in decision.cases] + ([decision.otherwise] if decision.otherwise else [])
-        return [text for part in parts for text in _foreign_texts(part)]
-    return [decision.text] if isinstance(decision, WriteLiteral) and decision.symbol is None else []
+    return [leaf.text for leaf in leaves(decision) if isinstance(leaf, WriteLiteral) and leaf.symbol is None]
 
 
 def _other_vector(packet: Packet, kind: str, rng: random.Random) -> Packet | None:

@@ -93,6 +93,7 @@ from m2kt.packet._pointers import WriteLiteral as WriteLiteral
 from m2kt.packet._pointers import WriteRule as WriteRule
 from m2kt.packet._pointers import asked_pointers as asked_pointers
 from m2kt.packet._pointers import leaves as leaves
+from m2kt.packet._pointers import with_leaves as with_leaves
 from m2kt.packet._policy import TrustedKey as TrustedKey
 from m2kt.packet._policy import TrustPolicy as TrustPolicy
 from m2kt.packet._program import MAX_UNITS as MAX_UNITS

@@ -7,7 +7,7 @@ step looked, and goes on from there. None holds an absolute index, so the same p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -230,3 +230,12 @@ def leaves(decision: Decision) -> Iterator[Leaf]:
             yield from leaves(decision.otherwise)
     else:
         yield decision
+
+
+def with_leaves(decision: Decision, change: Callable[[Leaf], Decision]) -> Decision:
+    """The decision with another one in place of each leaf; ``change`` gets them in the order of ``leaves``."""
+    if not isinstance(decision, Test):
+        return change(decision)
+    cases = [case.model_copy(update={"then": with_leaves(case.then, change)}) for case in decision.cases]
+    otherwise = None if decision.otherwise is None else with_leaves(decision.otherwise, change)
+    return decision.model_copy(update={"cases": cases, "otherwise": otherwise})

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Rule
-from m2kt.packet._pointers import Decision, Pointer, Test, WriteCopy, WriteRule, leaves
+from m2kt.packet._pointers import Decision, Leaf, Pointer, WriteCopy, WriteRule, leaves, with_leaves
 from m2kt.packet._program import Program, State
 from m2kt.teacher.program._evaluate import Looked
 from m2kt.teacher.program._explain import Effort, Explained, Explainer
@@ -286,7 +286,8 @@ class Induction:
         uses: Counter[int] = Counter()
         states = []
         for after, decision in self.decisions.items():
-            states.append(State(after=after, decision=_rewrite(decision, owner, order, number, uses)))
+            renumbered = with_leaves(decision, lambda leaf: _renumbered(leaf, owner, order, number, uses))
+            states.append(State(after=after, decision=renumbered))
         rules: list[Rule] = []
         outputs: list[int] = []
         for old in used:
@@ -379,22 +380,12 @@ def _agreeing_order(says: dict[tuple[int, ...], int], table: dict[tuple[int, ...
     return None
 
 
-def _rewrite(
-    decision: Decision,
-    owner: dict[int, int],
-    order: dict[int, tuple[int, ...]],
-    number: dict[int, int],
-    uses: Counter[int],
-) -> Decision:
-    if isinstance(decision, Test):
-        cases = [c.model_copy(update={"then": _rewrite(c.then, owner, order, number, uses)}) for c in decision.cases]
-        otherwise = decision.otherwise
-        if otherwise is not None:
-            otherwise = _rewrite(otherwise, owner, order, number, uses)
-        return decision.model_copy(update={"cases": cases, "otherwise": otherwise})
-    if isinstance(decision, WriteRule) and decision.rule in owner:
-        new = number[owner[decision.rule]]
-        uses[new] += 1
-        sources = [decision.sources[i] for i in order[decision.rule]]
-        return decision.model_copy(update={"rule": new, "sources": sources})
-    return decision
+def _renumbered(
+    leaf: Leaf, owner: dict[int, int], order: dict[int, tuple[int, ...]], number: dict[int, int], uses: Counter[int]
+) -> Leaf:
+    """A leaf with its rule's new number and order of arguments."""
+    if not isinstance(leaf, WriteRule) or leaf.rule not in owner:
+        return leaf
+    new = number[owner[leaf.rule]]
+    uses[new] += 1
+    return leaf.model_copy(update={"rule": new, "sources": [leaf.sources[i] for i in order[leaf.rule]]})

@@ -157,9 +157,7 @@ class _Learner:
     # -- asking -----------------------------------------------------------------------------------------------------
     def _probe(self) -> None:
         spec, n = self.spec, self.config.probes_per_template * self.spec.n_templates
-        prompts = spec.sample("probing", n, seed=self.config.seed)
-        prompts += spec.sample("probing", n // 2, seed=self.config.seed, skewed=True)
-        prompts = self._unseen(prompts)
+        prompts = self._new_prompts(spec, n, n // 2, self.config.seed)
         answers, unstopped = self.oracle.answer(prompts, "probing")
         if unstopped > self.config.unstopped * len(prompts):
             raise ExtractionError(
@@ -170,6 +168,10 @@ class _Learner:
         if not answers:
             raise ExtractionError("expected prompts in the spec's probing split, got none; give its slots more values")
         self._add(answers)
+
+    def _new_prompts(self, spec: ProbeSpec, n: int, n_skewed: int, seed: int) -> list[Prompt]:
+        prompts = spec.sample("probing", n, seed=seed)
+        return self._unseen(prompts + spec.sample("probing", n_skewed, seed=seed, skewed=True))
 
     def _unseen(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         fresh = {p.text: p for p in prompts if p.text not in self.answers and p.text not in self.reserved}
@@ -237,7 +239,7 @@ class _Learner:
         """Ask at sizes that were not probed. Where the teacher disagrees, its answers join, if all can be explained."""
         unseen = False  # whether answers joined that no refit has seen
         for spec in longer_specs(self.spec):
-            prompts = self._longer_prompts(spec, PER_LONGER_SIZE, self.config.seed)
+            prompts = self._new_prompts(spec, PER_LONGER_SIZE, PER_LONGER_SIZE // 3, self.config.seed)
             answers = self._answers_if_short(prompts)
             if len(answers) < max(4, 0.5 * len(prompts)):
                 break
@@ -264,16 +266,10 @@ class _Learner:
         Returns:
             Whether answers joined, and all were explained again.
         """
-        assert self.induced is not None
-        prompts = self._longer_prompts(spec, SCOUTED_LONGER, self.config.seed + 1)
-        traces = roll_out_all(self.induced.program, self.induced.outputs, prompts)
-        stuck = [p for p, t in zip(prompts, traces, strict=True) if not t.complete]
+        n = SCOUTED_LONGER
+        stuck = self._rolled_out(self._new_prompts(spec, n, n // 3, self.config.seed + 1))[1]
         answers = self._answers_if_short(stuck[:PER_LONGER_SIZE])
         return bool(answers) and self._learn_from(answers, 0)[1]
-
-    def _longer_prompts(self, spec: ProbeSpec, n: int, seed: int) -> list[Prompt]:
-        prompts = spec.sample("probing", n, seed=seed) + spec.sample("probing", n // 3, seed=seed, skewed=True)
-        return self._unseen(prompts)
 
     def _answers_if_short(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """The teacher's answers; none where the prompts exceed its context."""
@@ -327,11 +323,13 @@ class _Learner:
         return Round(number, rate, len(checked), len(wrong))
 
     def _scout(self, seed: int) -> tuple[list[tuple[Prompt, Trace]], list[Prompt]]:
-        """New prompts: those behind which the program comes to an end, and the others."""
-        assert self.induced is not None
+        """New prompts of the probed sizes, rolled out."""
         n = self.config.scouted_per_template * self.spec.n_templates
-        prompts = self.spec.sample("probing", n, seed=seed)
-        prompts = self._unseen(prompts + self.spec.sample("probing", n // 2, seed=seed, skewed=True))
+        return self._rolled_out(self._new_prompts(self.spec, n, n // 2, seed))
+
+    def _rolled_out(self, prompts: Sequence[Prompt]) -> tuple[list[tuple[Prompt, Trace]], list[Prompt]]:
+        """Prompts behind which the program comes to an end, and the others."""
+        assert self.induced is not None
         traces = roll_out_all(self.induced.program, self.induced.outputs, prompts)
         both = list(zip(prompts, traces, strict=True))
         return [(p, t) for p, t in both if t.complete], [p for p, t in both if not t.complete]

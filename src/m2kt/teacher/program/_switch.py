@@ -8,11 +8,12 @@ Letters: N rows, A places that may be copied, C candidates, Q questions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._pointers import Case, Decision, Mask, Relation, Test, WriteCopy, WriteLiteral, WriteRule
+from m2kt.packet._pointers import Case, Decision, Mask, Relation, Test, WriteCopy, WriteLiteral, WriteRule, with_leaves
 from m2kt.probes import MASK
 from m2kt.teacher.program._actions import CHANCE_BITS, RuleSearch
 from m2kt.teacher.program._candidates import Column, distinct
@@ -87,7 +88,8 @@ def which_mask(
         return np.concatenate(missed)
 
     found = _learnt(every, chosen, rng, lambda some: Switch(state, columns, some).labelled(stand_ins), wrong)
-    return None if found is None else _replaced(found, contents)
+    # Every leaf is a stand-in's.
+    return None if found is None else with_leaves(found, lambda leaf: contents[int(cast(WriteLiteral, leaf).text)])
 
 
 def _learnt(
@@ -106,16 +108,6 @@ def _learnt(
             return found
         some = np.union1d(some, missed[rng.permutation(len(missed))[:MORE_ROWS]])
     return None
-
-
-def _replaced(decision: Decision, contents: dict[int, Decision]) -> Decision:
-    """The decision with contents for stand-ins."""
-    if isinstance(decision, Test):
-        cases = [case.model_copy(update={"then": _replaced(case.then, contents)}) for case in decision.cases]
-        otherwise = None if decision.otherwise is None else _replaced(decision.otherwise, contents)
-        return decision.model_copy(update={"cases": cases, "otherwise": otherwise})
-    assert isinstance(decision, WriteLiteral)
-    return contents[int(decision.text)]
 
 
 def covers(fits_CR: Bools, cost_C: NDArray[np.float64]) -> list[tuple[int, ...]]:
@@ -162,6 +154,7 @@ class Switch:
 
     def __init__(self, state: StateRows, columns: Columns, every: NDArray[np.intp]) -> None:
         self.state, self.columns, self.n_rows = state, columns, len(every)
+        self._cheap: dict[int, list[Column]] = {}
         self.rows = state.rows.take(every)
         self.looked = {s: [p[every] for p in places] for s, places in state.looked.items()}
         self.evaluator = Evaluator(Search(state.traces, self.rows), self.looked)
@@ -194,8 +187,7 @@ class Switch:
         """A few places are copied; where none of them is right, it is a table."""
         fits_AN = np.stack([self.evaluator.unit(c.pointer) == self.written_N for c in places])
         left = np.flatnonzero(~fits_AN.any(0))
-        upto = self.columns.upto(1)
-        arguments = _once([*places, *(upto[c] for c in self.columns.distinct(1, ASKED_MARKS)[0])])
+        arguments = _once([*places, *self._cheapest(1, ASKED_MARKS)])
         looked = {s: [p[left] for p in where] for s, where in self.looked.items()}
         search = RuleSearch(self.state.traces, self.rows.take(left), looked, arguments, 0, self.written_N[left])
         sources = search.find(MAX_RULE_ARITY) if len(left) else None
@@ -229,19 +221,21 @@ class Switch:
 
     def _ask(self, about: list[Column]) -> None:
         """The questions: about places that may be copied, near units, and others by cost."""
-        upto = self.columns.upto(2)
-
-        def cheapest(stage: int, most: int) -> list[Column]:
-            return [upto[c] for c in self.columns.distinct(stage, most)[0]]
-
-        near, marks = cheapest(0, ASKED_NEAR), cheapest(1, ASKED_MARKS)
+        near, marks = self._cheapest(0, ASKED_NEAR), self._cheapest(1, ASKED_MARKS)
         self.arguments = _once([*about, *near[:ARGUMENTS], *marks[:ARGUMENTS]])
-        asked = _once([*about, *near, *marks, *(cheapest(2, ASKED_ORDER) if about else [])])
+        asked = _once([*about, *near, *marks, *(self._cheapest(2, ASKED_ORDER) if about else [])])
         name_CN = np.stack([self.evaluator.unit(c.pointer) for c in asked])
         place_CN = np.stack([self.evaluator.place(c.pointer) for c in asked])
         traces, n_near = self.state.traces, len(self.columns.upto(0))
         self.questions = Questions(traces, asked, name_CN, place_CN, n_near, range(len(about)))
         self.answer_QN = self.questions.answer_QN > 0
+
+    def _cheapest(self, stage: int, most: int) -> list[Column]:
+        """Candidates of the first stages by cost, of those that find the same units one."""
+        if stage not in self._cheap:
+            upto = self.columns.upto(2)
+            self._cheap[stage] = [upto[c] for c in self.columns.distinct(stage, most)[0]]
+        return self._cheap[stage]
 
     # -- the tree ---------------------------------------------------------------------------------------------------
     def _grow(self, rows: NDArray[np.intp], places: tuple[int, ...], depth: int) -> Decision | None:
@@ -282,7 +276,7 @@ class Switch:
             this = self._grow(rows[inside_R], (a,), 0)
             others = self._grow(rows[~inside_R], tuple(p for p in places if p != a), depth - 1)
             if this is not None and others is not None:
-                return self._test(q, *((this, others) if yes_Q[q] else (others, this)))
+                return join(self.questions, q, *((this, others) if yes_Q[q] else (others, this)))
         return None
 
     def _related(
@@ -343,11 +337,8 @@ class Switch:
             yes = self._grow(rows[inside_R], places, depth - 1) if 0 < inside_R.sum() < len(rows) else None
             no = None if yes is None else self._grow(rows[~inside_R], places, depth - 1)
             if yes is not None and no is not None:
-                return self._test(q, yes, no)
+                return join(self.questions, q, yes, no)
         return None
-
-    def _test(self, q: int, yes: Decision, no: Decision) -> Decision:
-        return join(self.questions, q, yes, no)
 
 
 def _once(columns: Sequence[Column]) -> list[Column]:
