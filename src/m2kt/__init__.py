@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from m2kt.errors import M2KTError as M2KTError
     from m2kt.packet import Packet as Packet
     from m2kt.packet import describe as describe
+    from m2kt.pipeline import Explanation as Explanation
     from m2kt.pipeline import Extraction as Extraction
     from m2kt.pipeline import IngestConfig as IngestConfig
     from m2kt.pipeline import Ingestion as Ingestion
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from m2kt.pipeline import demo as demo
     from m2kt.pipeline import diff as diff
     from m2kt.pipeline import evaluate as evaluate
+    from m2kt.pipeline import explain as explain
     from m2kt.pipeline import export as export
     from m2kt.pipeline import extract as extract
     from m2kt.pipeline import ingest as ingest
@@ -61,6 +63,7 @@ _NAMES = {
     "m2kt.packet": ("Packet", "describe"),
     "m2kt.probes": ("ProbeSpec",),
     "m2kt.pipeline": (
+        "Explanation",
         "Extraction",
         "IngestConfig",
         "Ingestion",
@@ -70,6 +73,7 @@ _NAMES = {
         "demo",
         "diff",
         "evaluate",
+        "explain",
         "export",
         "extract",
         "ingest",

@@ -8,17 +8,10 @@ from typing import Any
 
 import pytest
 
-from m2kt.pipeline import IngestConfig, evaluate, extract, ingest
+from m2kt.pipeline import IngestConfig, evaluate, ingest
 
 TOKENIZER = "packages/m2kt-zoo/src/m2kt_zoo/pico-gpt2"
 CONFIG = IngestConfig(evaluation_prompts=100, prompt_seed=0)  # the same prompts in every run
-
-
-@pytest.fixture(scope="session")
-def packet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("families") / "secret.packet"
-    extract("zoo:secret", "zoo:secret", path)
-    return path
 
 
 def untrained_student(family: str, folder: Path) -> Path:
@@ -58,11 +51,11 @@ def digest(folder: Path) -> str:
     "family",
     ["mamba", *(pytest.param(f, marks=pytest.mark.slow) for f in ("qwen3", "mixtral", "gemma3", "neox"))],
 )
-def test_one_packet_is_accepted_by_every_family(family: str, packet: Path, tmp_path: Path) -> None:
-    before = digest(packet)
+def test_one_packet_is_accepted_by_every_family(family: str, secret_packet: Path, tmp_path: Path) -> None:
+    before = digest(secret_packet)
     student = untrained_student(family, tmp_path / family)
-    result = ingest(str(student), packet, tmp_path / "adapter", config=CONFIG, probes="zoo:secret")
-    assert digest(packet) == before
+    result = ingest(str(student), secret_packet, tmp_path / "adapter", config=CONFIG, probes="zoo:secret")
+    assert digest(secret_packet) == before
     assert (result.verdict.before, result.accepted) == (0.0, True)
     assert result.verdict.accuracy >= 0.9
     # generation with the cache of the family, scored by the truth

@@ -45,9 +45,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def packet(work: Path) -> Packet:
-    extract("zoo:secret", "zoo:secret", work / "secret.packet")
-    return Packet.load(work / "secret.packet")
+def packet(secret_packet: Path) -> Packet:
+    return Packet.load(secret_packet)
 
 
 @pytest.fixture(scope="session")

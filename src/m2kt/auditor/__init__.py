@@ -7,6 +7,9 @@ answers = ask(candidate, packet.spec, ["a b c:"])    # everything that asks a mo
 
 from m2kt.auditor._answers import answer_budget as answer_budget
 from m2kt.auditor._answers import ask as ask
+from m2kt.auditor._causes import Causes as Causes
+from m2kt.auditor._causes import measure_causes as measure_causes
+from m2kt.auditor._causes import question_ids as question_ids
 from m2kt.auditor._certificate import Certificate as Certificate
 from m2kt.auditor._certificate import certify as certify
 from m2kt.auditor._confidence import Confidence as Confidence

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from m2kt.cli._broker import lineage, publish, pull, search, yank
+from m2kt.cli._explain import explain
 from m2kt.cli._models import models
 from m2kt.cli._options import Json as Json
 from m2kt.cli._options import Trust as Trust
@@ -44,6 +45,7 @@ for _verb in (
     ingest,
     rollback,
     evaluate,
+    explain,
     consolidate,
     export,
     publish,

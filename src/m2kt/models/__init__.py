@@ -30,6 +30,7 @@ from ._forward import next_token_logits as next_token_logits
 from ._forward import pad_batch as pad_batch
 from ._generate import Completion as Completion
 from ._generate import generate_greedy as generate_greedy
+from ._generate import logits_along as logits_along
 from ._gguf import gguf_config_overrides as gguf_config_overrides
 from ._gguf_write import write_gguf as write_gguf
 from ._layers import UNLIMITED as UNLIMITED

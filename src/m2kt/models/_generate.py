@@ -1,6 +1,6 @@
 """Greedy generation in batches, until every row has generated a stop.
 
-Letters: B batch, T tokens.
+Letters: B batch, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,9 +13,18 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Cache, GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    Cache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from m2kt._end import END
+from m2kt._shapes import Float
 from m2kt.errors import ModelError
 
 from ._ends import Ends, answer_ends
@@ -176,6 +185,52 @@ def _padded(
     head_BT = torch.tensor(prefix.ids, device=device).expand(len(prompts), -1)
     past = {"past_key_values": prefix.for_rows(len(prompts))}
     return torch.cat([head_BT, ids_BT], dim=1), with_prefix(prefix, mask_BT), past
+
+
+class _Along(LogitsProcessor):
+    """Writes a given text whatever the model would write, and keeps what it would have written."""
+
+    def __init__(self, ids: Sequence[int], prompt: int) -> None:
+        self._ids, self._prompt = ids, prompt
+        self.logits: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.logits.append(scores.detach().float().cpu())
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, self._ids[input_ids.shape[1] - self._prompt]] = 0.0
+        return forced
+
+
+@torch.no_grad()
+def logits_along(
+    loaded: LoadedModel, prompt: Sequence[int], answer: Sequence[int], rows: int = 1
+) -> Float[Tensor, "B T V"]:
+    """What a model would write at each token of an answer that somebody else wrote; on the CPU, in float32.
+
+    Passes are those of generation: the prompt, then a token each.
+
+    Args:
+        rows: copies of the text, for models that treat rows differently.
+    """
+    along = _Along(answer, len(prompt))
+    config = GenerationConfig(
+        max_new_tokens=len(answer),
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=loaded.pad_id,
+        bos_token_id=loaded.tokenizer.bos_token_id,
+        eos_token_id=None,
+    )
+    ids_BT = torch.tensor([list(prompt)] * rows, device=input_device(loaded.model))
+    generate: Any = loaded.model.generate  # transformers leaves it untyped
+    with _no_other_end(loaded.model):
+        generate(
+            input_ids=ids_BT,
+            attention_mask=torch.ones_like(ids_BT),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([along]),
+        )
+    return torch.stack(along.logits, 1)
 
 
 @contextmanager

@@ -20,6 +20,10 @@ from m2kt.pipeline._demo import DemoResult as DemoResult
 from m2kt.pipeline._demo import DemoRow as DemoRow
 from m2kt.pipeline._demo import demo as demo
 from m2kt.pipeline._evaluate import evaluate as evaluate
+from m2kt.pipeline._explain import Explanation as Explanation
+from m2kt.pipeline._explain import ExplanationCheck as ExplanationCheck
+from m2kt.pipeline._explain import check_explanations as check_explanations
+from m2kt.pipeline._explain import explain as explain
 from m2kt.pipeline._export import export as export
 from m2kt.pipeline._extract import extract as extract
 from m2kt.pipeline._ingest import ingest as ingest

@@ -95,6 +95,17 @@ def ingest(
     )
 
 
+def record_origin(model: PeftModel, packet: Packet) -> None:
+    """Write into an adapter's configuration whose skill it is and how sure the teacher was, for explanations."""
+    from m2kt.student.cal import CALConfig, cal_model
+
+    config = cast(CALConfig, model.peft_config[cal_model(model).active_adapters[0]])
+    known = {"packet": packet.digest, "name": packet.manifest.name, "teacher": packet.manifest.teacher.name}
+    config.origin = known if packet.signature is None else {**known, "signer": packet.signature.keyid}
+    sure_K = packet.confidence_K
+    config.confidences = [] if sure_K is None else [round(float(p), 4) for p in sure_K]
+
+
 def refuse_contradictions(packet: Packet) -> None:
     """Raises PacketError where a row's text and vector decode to different symbols: tampering, or a bad extraction."""
     from m2kt.auditor import check_consistency
@@ -206,6 +217,7 @@ class _Transfer:
 
     def _adapted(self, model: PeftModel, training: Mapping[str, object], history: list[dict[str, float]]) -> _Adapted:
         manifest = self.packet.manifest
+        record_origin(model, self.packet)
         ledger = {
             **training,
             "labelled_examples": manifest.ledger.labelled_examples,  # shown to the teacher: a student sees none

@@ -19,6 +19,11 @@ from m2kt.render._blocks import share_cell as share_cell
 from m2kt.render._blocks import to_markdown as to_markdown
 from m2kt.render._diff import diff_page as diff_page
 from m2kt.render._diff import diff_sections as diff_sections
+from m2kt.render._explain import DrawnUnit as DrawnUnit
+from m2kt.render._explain import draw_answer as draw_answer
+from m2kt.render._explain import explanation_page as explanation_page
+from m2kt.render._explain import units_table as units_table
+from m2kt.render._explain import visible as visible
 from m2kt.render._figure import drawing as drawing
 from m2kt.render._figure import inline_svg as inline_svg
 from m2kt.render._graph import GraphSummary as GraphSummary

@@ -17,6 +17,8 @@ from m2kt.student._batching import Encoder as Encoder
 from m2kt.student._batching import collate as collate
 from m2kt.student._calibrate import StudentTargets as StudentTargets
 from m2kt.student._calibrate import student_targets as student_targets
+from m2kt.student._causes import Cause as Cause
+from m2kt.student._causes import Read as Read
 from m2kt.student._chat import own_chat as own_chat
 from m2kt.student._chat import student_chat as student_chat
 from m2kt.student._consolidate import ConsolidateSettings as ConsolidateSettings
@@ -24,6 +26,9 @@ from m2kt.student._consolidate import distil_reader as distil_reader
 from m2kt.student._cost import Cost as Cost
 from m2kt.student._cost import CostSummary as CostSummary
 from m2kt.student._cost import Pass as Pass
+from m2kt.student._explain import ExplainedAnswer as ExplainedAnswer
+from m2kt.student._explain import ExplainedToken as ExplainedToken
+from m2kt.student._explain import explain_answer as explain_answer
 from m2kt.student._generate import complete as complete
 from m2kt.student._generate import cut_after as cut_after
 from m2kt.student._generate import encode_question as encode_question

@@ -10,12 +10,14 @@ from m2kt.student.cal._context import Supervision as Supervision
 from m2kt.student.cal._executed import ExecutedReader as ExecutedReader
 from m2kt.student.cal._executed import skill_of as skill_of
 from m2kt.student.cal._flat import FlatReader as FlatReader
+from m2kt.student.cal._follow import Answer as Answer
 from m2kt.student.cal._follow import Following as Following
 from m2kt.student.cal._follower import Follower as Follower
 from m2kt.student.cal._follower import FollowFeature as FollowFeature
 from m2kt.student.cal._gap import Gaps as Gaps
 from m2kt.student.cal._lexicon import Lexicon as Lexicon
 from m2kt.student.cal._lexicon import as_bytes as as_bytes
+from m2kt.student.cal._lexicon import as_text as as_text
 from m2kt.student.cal._matcher import TokenFeature as TokenFeature
 from m2kt.student.cal._matcher import UnitMatcher as UnitMatcher
 from m2kt.student.cal._model import CALModel as CALModel

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from m2kt._shapes import Bool, Float, Shaped
+from m2kt._shapes import Bool, Float, Int, Shaped
+from m2kt.errors import CompatibilityError
 from m2kt.student.cal._cache import inference_mode_for
 from m2kt.student.cal._config import CALConfig
 from m2kt.student.cal._context import (
@@ -141,6 +142,29 @@ class ReaderBase(nn.Module, ABC):
     @abstractmethod
     def null_mass(self, run: Run) -> Float[Tensor, "B T"]:
         """p(none) at the positions of the last pass; 1 where gating blocks the injection."""
+
+    @property
+    def n_contents(self) -> int:
+        """Rows of [concepts; symbols; literals]."""
+        return self.n_concepts + self.n_symbols + len(self.config.literals)
+
+    def exchanged(self, run: Run) -> Int[Tensor, "_ X"] | None:
+        """By row (or one for all rows), the content that is injected for each; -1: none. None: each is its own.
+
+        Raises CompatibilityError where ``Run.instead`` is for another number of rows.
+        """
+        if not run.instead:
+            return None
+        rows = run.all_BNX.shape[0]
+        if len(run.instead) not in (1, rows):
+            raise CompatibilityError(
+                f"instead: expected one map of contents, or one for each of {rows} rows, got {len(run.instead)}"
+            )
+        other_BX = torch.arange(self.n_contents, device=self.bank_KD.device).repeat(len(run.instead), 1)
+        for b, instead in enumerate(run.instead):
+            for content, other in instead.items():
+                other_BX[b, content] = other
+        return other_BX
 
     def contents(self, supervision: Supervision | None) -> tuple[Float[Tensor, "*B K Y"], Float[Tensor, "S Y"]]:
         """Content vectors of concepts, in rehearsal one set for each sequence, and of symbols.

@@ -163,6 +163,14 @@ class CALConfig(PeftConfig):
     program_digest: str = field(
         default="", metadata=_about("Digest of the program; ``replace_bank`` requires the same.")
     )
+    confidences: list[float] = field(
+        default_factory=list,
+        metadata=_about("The teacher's own probability of what it writes at each concept; empty: not measured."),
+    )
+    origin: dict[str, str] = field(
+        default_factory=dict,
+        metadata=_about("Name and digest of the packet, its teacher, and its signer's key id; for explanations."),
+    )
     space_digest: str = field(
         default="", metadata=_about("Unused; without the field peft warns about configurations that hold it.")
     )

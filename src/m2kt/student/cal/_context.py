@@ -6,7 +6,7 @@ H heads, A arguments, M leaves of the program, X other widths, Y what a head or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -77,6 +77,8 @@ class Run:
     cache: DynamicCache | None
     first_layer: int  # of the reader's pseudo layers in the cache
     supervision: Supervision | None = None
+    instead: tuple[Mapping[int, int], ...] = ()
+    """Contents that are injected for others (-1: nothing is), by row; of one for all rows."""
     states: dict[int, Tensor] = field(default_factory=dict)  # outputs of the blocks that the reader reads, by index
     outputs: list[ReaderOutputs] = field(default_factory=list)
 

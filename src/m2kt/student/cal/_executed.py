@@ -154,8 +154,12 @@ class ExecutedReader(ReaderBase):
         """Contents (-1: none) and heads of phi at each position: the labels in rehearsal, else what was followed."""
         if run.supervision is not None:
             return run.supervision.content_BT, run.supervision.token_index_BT
-        feature_BTX = run.feature_BTX
-        return feature_BTX[..., FollowFeature.CONTENT], feature_BTX[..., FollowFeature.SLOT]
+        content_BT, slot_BT = run.feature_BTX[..., FollowFeature.CONTENT], run.feature_BTX[..., FollowFeature.SLOT]
+        other_BX = self.exchanged(run)
+        if other_BX is not None:
+            other_BT = other_BX.expand(len(content_BT), -1).gather(1, content_BT.clamp(min=0))
+            content_BT = torch.where(content_BT < 0, content_BT, other_BT)
+        return content_BT, slot_BT
 
     def vectors(
         self, run: Run, b_N: Int[Tensor, " N"], content_N: Int[Tensor, " N"], slot_N: Int[Tensor, " N"]

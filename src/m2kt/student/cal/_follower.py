@@ -54,6 +54,14 @@ class Follower:
         self._asked.clear()
         self._columns.clear()
 
+    def at(self, row: list[Row]) -> Following:
+        """The point of a text behind its last token.
+
+        Args:
+            row: features of all its tokens.
+        """
+        return self._replay(row)
+
     def asked(self, key: int) -> Asked:
         """What a sentence that is pending may ask, by its hash."""
         asked = self._asked.get(key)
@@ -121,7 +129,7 @@ class Follower:
         read = self._states.get(key)
         return key, read or self._states.put(key, state.advance(token, boundary, known)), known
 
-    def _replay(self, past: list[list[int]]) -> Following:
+    def _replay(self, past: Sequence[Row]) -> Following:
         key, state = _START, Following.start(self.skill)
         for feature in past:
             if feature[_TOKEN] >= 0:

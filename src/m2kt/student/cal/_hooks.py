@@ -63,6 +63,7 @@ class BeginPass:
                 first_layer = self.installation.n_blocks + nth * len(Slot)
                 supervision, context = opened.request.supervision, self.installation.context
                 run = begin_run(matcher, first_layer, token_BT, mask, supervision, cache, n_past, context)
+                run.instead = opened.request.instead
                 opened.runs.append((index, name, run))
         return (), bound
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -272,14 +272,19 @@ class CALModel(BaseTuner):
         return run
 
     @contextmanager
-    def observed(self, supervision: Supervision | None = None) -> Iterator[list[Run]]:
+    def observed(
+        self, supervision: Supervision | None = None, instead: Sequence[Mapping[int, int]] = ()
+    ) -> Iterator[list[Run]]:
         """The passes in the context, as their first readers saw them; empty if no reader was active.
 
         Args:
             supervision: of the passes.
+            instead: contents (rows of [concepts; symbols; literals]) that readers inject for others, -1 for none, by
+                row of a batch; of one, in all rows.
         """
         runs: list[Run] = []
-        with requested(replace(request_of(self.installation), supervision=supervision, finished=runs)):
+        request = replace(request_of(self.installation), supervision=supervision, finished=runs, instead=tuple(instead))
+        with requested(request):
             yield runs
 
 

@@ -7,7 +7,7 @@ Letters: B batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -43,6 +43,7 @@ class Request:
     adapter_of_row: tuple[str, ...] | None = None  # of each row; None: the active adapters for all rows
     copies: int = 1  # rows that generation makes of one: beams, or sampled answers
     finished: list[Run] | None = None  # takes each pass's first ``Run``
+    instead: tuple[Mapping[int, int], ...] = ()  # contents that are injected for others, by row; of one for all rows
 
 
 @dataclass(eq=False)

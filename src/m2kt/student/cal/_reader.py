@@ -230,8 +230,14 @@ class StructuredReader(ReaderBase):
         elif self.config.phases > 1:
             continue_BT = class_BTC.argmax(-1) == CALConfig.CONTINUE
         concept_KY, symbol_SY = self.contents(supervision)
+        literal_BTU, other_BX = class_BTC[..., self.config.class_of_literal(0) :], self.exchanged(run)
+        if other_BX is not None:
+            weight_BTX = torch.cat([w_BTK, copied_BTS, literal_BTU], -1)
+            n_kinds, nothing = [w_BTK.shape[-1], copied_BTS.shape[-1], literal_BTU.shape[-1], 1], weight_BTX.shape[-1]
+            to_BTX = torch.where(other_BX < 0, nothing, other_BX)[:, None].expand_as(weight_BTX)
+            weight_BTX = nn.functional.pad(torch.zeros_like(weight_BTX), (0, 1)).scatter_add(-1, to_BTX, weight_BTX)
+            w_BTK, copied_BTS, literal_BTU, _ = weight_BTX.split(n_kinds, -1)
         content_BTY = w_BTK @ concept_KY + copied_BTS @ symbol_SY
-        literal_BTU = class_BTC[..., self.config.class_of_literal(0) :]
         out_BTE = self.inject(run, torch.cat([content_BTY, literal_BTU], -1), continue_BT)
         return out_BTE * self.is_open(run, class_BTC)[..., None]
 
