@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from m2kt.pipeline import extract as extract
     from m2kt.pipeline import ingest as ingest
     from m2kt.pipeline import inspect as inspect
+    from m2kt.pipeline import merge as merge
     from m2kt.pipeline import preflight as preflight
     from m2kt.pipeline import rollback as rollback
     from m2kt.pipeline import sign as sign
+    from m2kt.pipeline import unmerge as unmerge
     from m2kt.pipeline import verify as verify
     from m2kt.probes import ProbeSpec as ProbeSpec
     from m2kt.remote import lineage as lineage
@@ -78,9 +80,11 @@ _NAMES = {
         "extract",
         "ingest",
         "inspect",
+        "merge",
         "preflight",
         "rollback",
         "sign",
+        "unmerge",
         "verify",
     ),
     "m2kt.remote": ("lineage", "publish", "pull", "search", "yank"),

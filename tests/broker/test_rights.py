@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import m2kt
 from m2kt.errors import TrustError
 from m2kt.packet import NOTICE, Packet, sign_statement
 from m2kt.remote import refuse_revoked
@@ -18,6 +19,7 @@ from m2kt_broker import BrokerSettings
 from m2kt_broker._rights import MAX_ADDED_SIGNATURES, MAX_UNCOUNTED_STATEMENTS
 from tests.broker.conftest import broker_api
 from tests.broker.packets import ApiClient, SamplePacket, author, cosigned, notice, receipt, recut, sample
+from tests.merging.teaching import taught
 from tests.packet.trusting import key, policy_file, trusted
 
 
@@ -260,3 +262,17 @@ def test_a_notice_of_the_future_is_the_last_one(api: ApiClient) -> None:
     envelope = sign_statement(NOTICE, packet.digest, predicate, key=Path(key("ann").path))
     request = {"content": envelope, "headers": {"Content-Type": "application/json"}}
     assert api("PUT", at(packet, "/state"), "ann", **request).status_code == 422
+
+
+def test_a_revoked_packet_marks_each_packet_that_holds_it(api: ApiClient, tmp_path: Path) -> None:
+    taught_here = [taught(tmp_path, teacher=name, key=Path(key("ann").path)) for name in ("x", "y", "z")]
+    whole = m2kt.merge(*taught_here, out=tmp_path / "m.m2kp", key=Path(key("ann").path)).packet
+    rest = m2kt.merge(*taught_here[:2], out=tmp_path / "rest.m2kp", key=Path(key("ann").path)).packet
+    samples = [SamplePacket(packet.digest, packet.file_bytes()) for packet in (*taught_here, whole, rest)]
+    for packet in samples:
+        assert api.publish(packet).status_code == 201
+    assert not shown(api, samples[3])["revoked_sources"]
+    assert state(api, samples[2], "ann", "revoked", "ann") == 200
+    assert shown(api, samples[3])["revoked_sources"] == [samples[2].digest]
+    assert not shown(api, samples[4])["revoked_sources"]
+    assert samples[2].digest in api("GET", f"/packets/{samples[3].digest}", "reader").text

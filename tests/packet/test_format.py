@@ -52,7 +52,7 @@ from m2kt.packet import (
 from m2kt.packet import Test as Ask
 from m2kt.packet._describe import schemas
 from m2kt.packet._json import canonical_json
-from m2kt.packet._parts import LIMITS, PARTS, SPEC, TENSORS, read_zip, zip_bytes
+from m2kt.packet._parts import LIMITS, PARTS, SPEC, TENSORS, read_parts, read_zip, zip_bytes
 from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
 from m2kt.probes import END, MASK, Chat, ProbeSpec, Prompt, Segmenter, Template, _answer
 from tests.packet.samples import OUTPUTS, sample_packet, whole_packet
@@ -965,3 +965,39 @@ def test_F62_forms() -> None:
 def test_a_spec_is_refused_with_the_reason() -> None:
     with pytest.raises(SpecError, match="leave out a leading"):
         ProbeSpec.from_yaml(Packet.load(GOOD).spec.to_yaml().replace("> ?(.+)", ".*> (.+)"))
+
+
+# -- merged packets ---------------------------------------------------------------------------------------------------
+def test_F64_merged(tmp_path: Path) -> None:
+    packet = _merged(tmp_path)
+    names = {"supporters_KN", "origin_K", "dissent_QD", "packets_x", "confidence_K"}
+    assert packet.traces.keys() == names and "merged" not in json.loads(good()["manifest.json"])
+    for name in names - {"confidence_K"}:
+        with pytest.raises(PacketError, match=name):
+            packet.replace(traces={n: a for n, a in packet.traces.items() if n != name}).check()
+        with pytest.raises(PacketError):
+            packet.replace(traces={**packet.traces, name: packet.traces[name][1:]}).check()
+    for name, value in (("supporters_KN", 4), ("origin_K", 2), ("origin_K", -1)):
+        array = packet.traces[name].astype(np.int32)
+        array.flat[0] = value
+        with pytest.raises(PacketError, match=name):
+            packet.replace(traces={**packet.traces, name: array}).check()
+
+
+def test_F65_materials(tmp_path: Path) -> None:
+    packet = _merged(tmp_path)
+    parts = dict(read_parts(packet.save(tmp_path / "merged.m2kp")))
+    predicate = json.loads(base64.b64decode(json.loads(parts["signature.json"])["payload"]))["predicate"]
+    sources = packet.sources
+    assert [f"sha256:{m['digest']['sha256']}" for m in predicate["materials"]] == [s.digest for s in sources]
+    assert predicate["materials"][0]["annotations"]["signers"] == [sources[0].signature.keyid]  # type: ignore[union-attr]
+    with pytest.raises(PacketError, match="packets that it was merged from"):
+        Packet.from_parts(resign(parts))  # which signs no materials
+
+
+def _merged(folder: Path) -> Packet:
+    from m2kt.merging import Options, merge_packets
+    from tests.merging.teaching import TRUE, taught
+
+    packets = [taught(folder, {**TRUE, (0, 0): z}, teacher=f"t{z}") for z in (0, 1)]
+    return Packet.load(merge_packets(packets, Options("vote")).save(folder / "m.m2kp"))

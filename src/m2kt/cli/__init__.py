@@ -10,6 +10,7 @@ import typer
 
 from m2kt.cli._broker import lineage, publish, pull, search, yank
 from m2kt.cli._explain import explain
+from m2kt.cli._merging import merge, unmerge
 from m2kt.cli._models import models
 from m2kt.cli._options import Json as Json
 from m2kt.cli._options import Trust as Trust
@@ -37,6 +38,8 @@ for _verb in (
     extract,
     inspect,
     diff,
+    merge,
+    unmerge,
     audit,
     sign,
     attest,

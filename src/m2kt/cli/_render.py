@@ -17,6 +17,7 @@ from m2kt.render import (
     Grid,
     Note,
     Section,
+    merged_blocks,
     output_text,
     percent,
     rule_grids,
@@ -39,6 +40,8 @@ def packet_views(packet: Packet, about: PacketDescription, columns: int) -> Iter
     yield _head(about)
     yield _fidelity(about)
     yield Text("Symbols: ", style="bold").append(" ".join(map(shown, about.symbols)), style="not bold")
+    if about.merged is not None:
+        yield from section_views([Section("Merged from", merged_blocks(about.merged))])
     for rule in about.rules:
         yield _rule(rule, columns)
     if about.rules:

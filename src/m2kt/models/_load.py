@@ -21,7 +21,7 @@ from ._digest import digest_of_model
 from ._end_tokens import choose_end_token
 from ._forward import attention_patterns, make_head_input_contiguous
 from ._layers import blocks, input_device, width
-from ._names import copy_of_hub, hub_id_of, licence_of, resolve, snapshot_of
+from ._names import base_of, copy_of_hub, hub_id_of, licence_of, resolve, snapshot_of
 from ._precision import Dtype, pick_dtype
 from ._text import named_tokens
 
@@ -69,6 +69,11 @@ class LoadedModel:
     def licence(self) -> str | None:
         """The licence that the model directory states."""
         return licence_of(self.path)
+
+    @property
+    def base(self) -> str | None:
+        """The model that it was tuned from, as its model card says."""
+        return base_of(self.path)
 
     @property
     def hub_id(self) -> str | None:

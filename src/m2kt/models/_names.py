@@ -97,13 +97,23 @@ def licence_of(path: Path) -> str | None:
     mark = path / MARK_FILE
     if mark.is_file():
         return str(json.loads(mark.read_text(encoding="utf-8")).get("licence"))
+    return _stated(path, "licen[sc]e")
+
+
+def base_of(path: Path) -> str | None:
+    """The model that a directory's model was tuned from, as the front matter of its README says."""
+    return _stated(path, "base_model")
+
+
+def _stated(path: Path, field: str) -> str | None:
+    """A field of the front matter of a model's README; of a list the first entry."""
     readme = path / "README.md"
-    if readme.is_file():
-        text = readme.read_text(encoding="utf-8", errors="replace")
-        front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
-        match = re.search(r"^licen[sc]e:\s*['\"]?([^'\"\n]+)", front, re.MULTILINE)
-        return match.group(1).strip() if match else None
-    return None
+    if not readme.is_file():
+        return None
+    text = readme.read_text(encoding="utf-8", errors="replace")
+    front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
+    match = re.search(rf"^{field}:[ \t]*(?:\n\s*-\s*)?['\"]?([^'\"\n]+)", front, re.MULTILINE)
+    return match.group(1).strip() if match else None
 
 
 def snapshot_of(path: Path) -> tuple[str, str] | None:

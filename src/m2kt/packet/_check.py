@@ -14,6 +14,7 @@ from ._check_program import check_program
 from ._concepts import DTYPE_KINDS as CONCEPT_KINDS
 from ._json import check_printable
 from ._manifest import Manifest
+from ._merged import DISSENT, ORIGIN, PACKETS, SUPPORTERS, check_merged
 from ._parts import TENSORS
 from ._pointers import leaves
 from ._program import Program
@@ -30,6 +31,10 @@ KINDS = {  # name on disk of a tensor with a fixed meaning, to the allowed kinds
     "where_M3": "iu",
     "states_MD": "f",
     "confidence_K": "f",
+    PACKETS: "iu",
+    SUPPORTERS: "iu",
+    ORIGIN: "iu",
+    DISSENT: "f",
 }
 NOT_NEGATIVE = {"support_K", "anchor_count_S", "spread_scale_Kr", "weight_MLH"}
 PROBABILITIES = {"confidence_K"}
@@ -57,6 +62,7 @@ def check_packet(
     check_tensors(manifest, program.symbols, program.rules, tensors, where)
     for arrays in tensors.values():
         _check_positions(arrays, program, where)
+    check_merged(manifest.merged, program.n_concepts, tensors["traces.safetensors"], where)
 
 
 def _check_lines(manifest: Manifest, where: str) -> None:

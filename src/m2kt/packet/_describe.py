@@ -11,6 +11,7 @@ from m2kt.probes import ProbeSpec
 from ._alike import unseen
 from ._check import KINDS
 from ._decode import decode_outputs
+from ._describe_merged import MergedDescription, describe_merged, supporters
 from ._envelope import Envelope
 from ._format1 import Graph
 from ._json import JSONObject
@@ -21,7 +22,7 @@ from ._program import Granularity, Program, State
 if TYPE_CHECKING:
     from ._packet import Packet
 
-OPTIONAL = {"public", "word"}  # fields that canonical JSON leaves out
+OPTIONAL = {"public", "word", "merged", "base"}  # fields that canonical JSON leaves out
 
 
 class _Model(BaseModel):
@@ -37,6 +38,9 @@ class RowDescription(_Model):
     support: int = Field(description="Contexts in the vector's mean.")
     confidence: float | None = Field(
         description="The teacher's probability of what it writes at this row; null: not measured."
+    )
+    supporters: list[int] | None = Field(
+        default=None, description="Of a merged packet: indices of the sources that hold this output."
     )
 
 
@@ -92,6 +96,7 @@ class PacketDescription(_Model):
     seed: int = Field(description="Seed of the extraction.")
     libraries: dict[str, str] = Field(description="Library versions.")
     notes: list[str] = Field(description="Remarks for people.")
+    merged: MergedDescription | None = Field(description="The packets that it was merged from; null: it was extracted.")
     unseen: list[str] = Field(description="What people do not see: invisible characters, look-alikes, other tensors.")
 
 
@@ -112,6 +117,7 @@ def describe(packet: Packet) -> PacketDescription:
     """Everything that ``m2kt inspect`` shows."""
     program, manifest, concepts = packet.program, packet.manifest, packet.concepts
     decoded, confidence_K = read_outputs(packet), packet.confidence_K
+    held_by = supporters(packet)
 
     def symbol(index: int | None) -> str | None:
         return None if index is None else program.symbols[index]
@@ -130,6 +136,7 @@ def describe(packet: Packet) -> PacketDescription:
                     decoded=symbol(decoded[k]),
                     support=int(concepts.support_K[k]),
                     confidence=None if confidence_K is None else round(float(confidence_K[k]), 4),
+                    supporters=None if held_by is None else held_by[k],
                 )
                 for i, (k, row) in enumerate(zip(rule.concepts, rule.rows, strict=True))
             ],
@@ -149,6 +156,7 @@ def describe(packet: Packet) -> PacketDescription:
         states=program.states,
         leaves=program.n_leaves,
         stop=program.stop,
+        merged=describe_merged(packet, decoded),
         unseen=unseen(program.symbols, [n for arrays in packet._tensors().values() for n in arrays], KINDS),
         **{name: getattr(manifest, name) for name in (*copied, *more)},
     )

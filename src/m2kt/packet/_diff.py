@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ._describe import read_outputs
+from ._describe_merged import ConflictDescription, describe_merged, supporters
 from ._json import JSONObject
 from ._packet import Packet
 from ._pointers import Decision, Test, WriteCopy, WriteLiteral, WriteRule
@@ -39,6 +40,10 @@ class RowChange(_Model):
     arguments: list[str] = Field(description="Symbols, in the first packet's order.")
     a: str | None = Field(description="Output in the first packet; null: not decodable.")
     b: str | None = Field(description="Output in the second packet.")
+    supporters_a: list[str] | None = Field(
+        default=None, description="If the first packet was merged: digests of the packets that hold its output."
+    )
+    supporters_b: list[str] | None = Field(default=None, description="Likewise of the second.")
 
 
 class RuleDiff(_Model):
@@ -82,6 +87,8 @@ class PacketDiff(_Model):
     rules_removed: list[str] = Field(description="Unmatched rules of the first.")
     same_space: bool = Field(description="Vectors of one teacher and layer, which can be compared.")
     program: ProgramDiff = Field(description="States and their decisions.")
+    conflicts_a: list[ConflictDescription] = Field(description="Rows that the first packet's sources dispute.")
+    conflicts_b: list[ConflictDescription] = Field(description="Rows that the second packet's sources dispute.")
 
 
 def diff_packets(a: Packet, b: Packet) -> PacketDiff:
@@ -107,7 +114,14 @@ def diff_packets(a: Packet, b: Packet) -> PacketDiff:
         rules_removed=[r.name for i, r in enumerate(a.program.rules) if i not in matched_a],
         same_space=same_space,
         program=_program(a.program, b.program, pairs),
+        conflicts_a=_conflicts(a),
+        conflicts_b=_conflicts(b),
     )
+
+
+def _conflicts(packet: Packet) -> list[ConflictDescription]:
+    merged = describe_merged(packet, read_outputs(packet))
+    return [] if merged is None else merged.conflicts
 
 
 class _Side:
@@ -117,6 +131,10 @@ class _Side:
         self.program = packet.program
         self.vectors_KD = packet.concepts.vectors_KD.astype(np.float64)
         symbols, outputs = packet.program.symbols, read_outputs(packet)
+        merged, held_by = packet.manifest.merged, supporters(packet)
+        self.supporters_K: list[list[str]] | None = None
+        if merged is not None and held_by is not None:
+            self.supporters_K = [[merged.sources[i].digest for i in row] for row in held_by]
         self.written_K = [None if o is None else symbols[o] for o in outputs]
         self.rows: list[dict[tuple[str, ...], int]] = [
             {tuple(symbols[x] for x in row): rule.offset + i for i, row in enumerate(rule.rows)}
@@ -172,7 +190,13 @@ def _rule(left: _Side, right: _Side, i: int, j: int, order: tuple[int, ...], sam
         added=[list(k) for k in rows_b if k not in rows_a],
         removed=[list(k) for k in rows_a if k not in rows_b],
         changed=[
-            RowChange(arguments=list(k), a=left.written_K[rows_a[k]], b=right.written_K[rows_b[k]])
+            RowChange(
+                arguments=list(k),
+                a=left.written_K[rows_a[k]],
+                b=right.written_K[rows_b[k]],
+                supporters_a=left.supporters_K and left.supporters_K[rows_a[k]],
+                supporters_b=right.supporters_K and right.supporters_K[rows_b[k]],
+            )
             for k in common
             if left.written_K[rows_a[k]] != right.written_K[rows_b[k]]
         ],

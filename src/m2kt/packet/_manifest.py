@@ -11,6 +11,7 @@ from m2kt.errors import PacketError, explain
 
 from ._json import JSONObject, check_canonical, parse_json
 from ._json import canonical_json as canonical_json
+from ._merged import Merged
 
 FORMAT_VERSION = 2
 VERSIONS = (1, FORMAT_VERSION)
@@ -40,6 +41,11 @@ class TeacherCard(_Model):
     width: int = Field(ge=1, description="D, width of the hidden states and of the concept vectors.")
     layers: int = Field(ge=1, description="Number of decoder blocks.")
     licence: str | None = Field(default=None, description="Licence of the teacher's weights, where known.")
+    base: str | None = Field(
+        default=None,
+        exclude_if=lambda base: base is None,
+        description="The model that the teacher was tuned from, as its model card says. Left out where it says none.",
+    )
 
 
 class Embedding(_Model):
@@ -144,6 +150,11 @@ class Manifest(_Model):
     fallback: bool = Field(default=False, description="True: no program was found; the packet holds plain traces.")
     fallback_reason: str | None = Field(default=None, description="Why no program was found.")
     notes: list[str] = Field(default_factory=list, description="Remarks for people.")
+    merged: Merged | None = Field(
+        default=None,
+        exclude_if=lambda merged: merged is None,
+        description="The packets that this one was merged from. Left out where it was extracted from one teacher.",
+    )
     files: dict[str, str] = Field(
         default_factory=dict,
         description="sha256 of every part except this manifest and the signature; set when the packet is saved.",

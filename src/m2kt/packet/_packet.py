@@ -18,9 +18,22 @@ from ._check import check_card, check_packet, check_tensors
 from ._concepts import Concepts
 from ._convert import check_nodes, convert, convert_tensors
 from ._format1 import check_against_spec, check_graph, parse_graph
-from ._json import canonical_json, check_printable_data, one_line
+from ._json import JSONObject, canonical_json, check_printable_data, one_line
 from ._manifest import FORMAT_VERSION, Manifest, parse_manifest
-from ._parts import CARD, GRAPH, MANIFEST, PROGRAM, SIGNATURE, SPEC, TENSORS, check_size, read_parts, write_parts
+from ._merged import PACKETS, check_sources, parts_within
+from ._parts import (
+    CARD,
+    GRAPH,
+    MANIFEST,
+    PROGRAM,
+    SIGNATURE,
+    SPEC,
+    TENSORS,
+    check_size,
+    read_parts,
+    write_parts,
+    zip_bytes,
+)
 from ._program import Program, parse_program
 from ._sign import Signature, sign_files, verify_files
 from ._tensors import Array, Arrays, read_arrays, write_arrays
@@ -75,6 +88,12 @@ class Packet:
         manifest = parse_manifest(parts[MANIFEST], where)
         if verify:
             _check_digests(manifest, parts, where)
+            named = () if manifest.merged is None else tuple(source.digest for source in manifest.merged.sources)
+            if signature is not None and signature.materials != named:
+                raise PacketError(
+                    f"{where}: {SIGNATURE} names {len(signature.materials)} packets that it was merged from, the "
+                    f"manifest {len(named)}, or others; get the packet again"
+                )
         check_card(parts[CARD], f"{where}: {CARD}")
         skill = GRAPH if manifest.format_version == 1 else PROGRAM
         if (GRAPH in parts, PROGRAM in parts) != (skill == GRAPH, skill == PROGRAM):
@@ -91,6 +110,8 @@ class Packet:
             concepts = Concepts.from_arrays(arrays, where)
         packet = cls(manifest, program, spec, concepts, attention, traces, signature, parts)
         packet.check(where)
+        if verify:
+            check_sources(manifest.merged, traces, where)
         if verify:
             _check_ledger(packet, where)
         return packet
@@ -158,6 +179,17 @@ class Packet:
             saved = self.save(Path(folder) / "packet", key=key)
             return upload(saved, repo_id, private=private, token=token, message=commit_message, branch=branch)
 
+    def file_bytes(self) -> bytes:
+        """The single-file form of a signed packet.
+
+        Raises:
+            PacketError: it has no verified signature, or was changed since it was loaded.
+        """
+        parts = self._current_parts()
+        if self.signature is None or SIGNATURE not in parts:
+            raise PacketError(f"{self!r} is not signed, or was changed since it was loaded; save it and load it again")
+        return zip_bytes(parts)
+
     def replace(self, **changes: Any) -> Packet:
         """A variant with some fields replaced, unsigned until it is saved. Arrays are not copied."""
         return dataclasses.replace(self, **changes, signature=None, _parts=None)
@@ -198,6 +230,23 @@ class Packet:
     def confidence_K(self) -> Array | None:
         """The teacher's probability of what it writes at each row, mean over contexts; None: not measured."""
         return self.traces.get("confidence_K")
+
+    @property
+    def sources(self) -> list[Packet]:
+        """The packets that it was merged from, each verified; none where it was extracted from a teacher."""
+        merged = self.manifest.merged
+        if merged is None:
+            return []
+        packets = [
+            Packet.from_parts(parts, f"the packet {source.digest} in it")
+            for source, parts in zip(merged.sources, parts_within(merged, self.traces[PACKETS]), strict=True)
+        ]
+        for packet, source in zip(packets, merged.sources, strict=True):
+            if packet.manifest.merged is not None:
+                raise PacketError(f"the packet {source.digest} in it was merged itself; expected extracted ones")
+            if packet.digest != source.digest:
+                raise PacketError(f"the packet in it has the digest {packet.digest}, expected {source.digest}")
+        return packets
 
     @property
     def digest(self) -> str:
@@ -263,7 +312,22 @@ class Packet:
         if key is None and SIGNATURE in parts:
             return parts
         unsigned = {name: content for name, content in parts.items() if name != SIGNATURE}
-        return {**unsigned, SIGNATURE: sign_files(unsigned, self.manifest.name, key)}
+        signature = sign_files(unsigned, self.manifest.name, key, materials=_materials(self.manifest))
+        return {**unsigned, SIGNATURE: signature}
+
+
+def _materials(manifest: Manifest) -> list[JSONObject]:
+    """The packets that one was merged from, as in-toto describes resources."""
+    sources = [] if manifest.merged is None else manifest.merged.sources
+    return [
+        {
+            "name": source.name,
+            "digest": {"sha256": source.digest.removeprefix("sha256:")},
+            "mediaType": "application/vnd.m2kt.packet",
+            "annotations": {"signers": list(source.signers), "file": source.sha256},
+        }
+        for source in sources
+    ]
 
 
 def _payload_size(parts: dict[str, bytes]) -> int:

@@ -7,6 +7,7 @@ payload; the packet's digest is that of its manifest and does not change.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class Signature:
     keyids: tuple[str, ...] = ()
     """Ids of all signers, the writer included."""
     release: Release | None = None
+    materials: tuple[str, ...] = ()
+    """Digests of the packets that it was merged from."""
 
 
 def sign_files(
@@ -52,13 +55,20 @@ def sign_files(
     key: Path | None = None,
     release: Release | None = None,
     passphrase: str | None = None,
+    materials: Sequence[JSONObject] = (),
 ) -> bytes:
-    """The bytes of ``signature.json`` over all ``files``."""
+    """The bytes of ``signature.json`` over all ``files``.
+
+    Args:
+        materials: what the packet was made of, as in-toto's resource descriptors.
+    """
     signer = read_signer(local_key(key), passphrase)
     public = signer.public_key
     predicate: JSONObject = {"packet": name, "key": {"keyid": public.keyid, **public.to_dict()}}
     if release is not None:
         predicate["release"] = release.model_dump(mode="json")
+    if materials:
+        predicate["materials"] = list(materials)
     subjects = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     return seal(PREDICATE_TYPE, subjects, predicate, signer)
 
@@ -88,7 +98,11 @@ def verify_files(files: dict[str, bytes], signature: bytes, where: str) -> Signa
         numbered = None if release is None else Release.model_validate(release)
     except ValueError as error:
         raise PacketError(f"{where}: {SIGNATURE} names no valid release: {explain(error)}") from error
-    return Signature(sealed.writer, dict(sealed.predicate["key"]), sealed.keyids, numbered)
+    try:
+        materials = tuple(f"sha256:{m['digest']['sha256']}" for m in sealed.predicate.get("materials", []))
+    except (KeyError, TypeError) as error:
+        raise PacketError(f"{where}: {SIGNATURE} names no valid materials: {explain(error)}") from error
+    return Signature(sealed.writer, dict(sealed.predicate["key"]), sealed.keyids, numbered, materials)
 
 
 def sign_release(
@@ -110,8 +124,9 @@ def sign_release(
         raise PacketError(f"{path} is the packet of {before.keyid}: expected that key, got {signer}")
     if before.release is not None and release.number < before.release.number:
         raise PacketError(f"{path} is release {before.release.number}: expected no lower number, got {release.number}")
-    name = str(unseal(parts[SIGNATURE], str(path)).predicate["packet"])
-    parts[SIGNATURE] = sign_files(files, name, file, release, passphrase)
+    signed = unseal(parts[SIGNATURE], str(path)).predicate
+    materials = signed.get("materials", ())
+    parts[SIGNATURE] = sign_files(files, str(signed["packet"]), file, release, passphrase, materials)
     signature = verify_files(files, parts[SIGNATURE], str(path))
     write_parts(path, parts)
     return signature

@@ -73,7 +73,28 @@ def judge_packet(packet: Packet, policy: TrustPolicy | None, *, at: datetime | N
             reasons.append(f"its teacher {teacher.digest} is not among the teachers that the policy allows")
         if policy.licences is not None and teacher.licence not in policy.licences:
             reasons.append(f"its teacher's licence is {teacher.licence}, expected one of {policy.licences}")
+        reasons += _of_sources(packet, policy)
     return _judge(PREDICATE_TYPE, packet.digest, signature.keyids, policy, thresholds, reasons, at)
+
+
+def _of_sources(packet: Packet, policy: TrustPolicy) -> list[str]:
+    """Why packets that one was merged from make it untrusted: who may not be used alone may not be used within."""
+    merged, reasons = packet.manifest.merged, []
+    revoked_keys = {revoked.keyid for revoked in policy.revoked.keys}
+    for source in () if merged is None else merged.sources:
+        holds = f"it holds {source.digest}"
+        reasons += [
+            f"{holds}, which was revoked at {revoked.time.isoformat()}: {revoked.reason}"
+            for revoked in policy.revoked.packets
+            if revoked.digest == source.digest
+        ]
+        if source.signers[0] in revoked_keys:
+            reasons.append(f"{holds}, whose author's key {source.signers[0][:12]} is revoked")
+        if policy.teachers is not None and source.teacher_digest not in policy.teachers:
+            reasons.append(f"{holds} of the teacher {source.teacher_digest}, which the policy does not allow")
+        if policy.licences is not None and source.licence not in policy.licences:
+            reasons.append(f"{holds} of a teacher with the licence {source.licence}, expected {policy.licences}")
+    return reasons
 
 
 def judge_statement(statement: Statement, policy: TrustPolicy | None, *, at: datetime | None = None) -> TrustVerdict:

@@ -46,6 +46,8 @@ def without_verbalised(packet: Packet, teacher_tokens: int) -> Packet:
             f"the vector of {rows} rows is the prototype of their output, which at v = 0 would be the answer; "
             "extract the packet at v = 0 instead"
         )
+    if any(source.manifest.verbalised for source in packet.sources):
+        raise PacketError("packets that this one was merged from hold outputs as text; merge them at v = 0 instead")
     rules = [rule.model_copy(update={"outputs": [None] * len(rule.rows)}) for rule in packet.program.rules]
     ledger = packet.manifest.ledger
     left = max(0, ledger.teacher_tokens_in_traces - teacher_tokens)

@@ -33,6 +33,9 @@ from m2kt.pipeline._inputs import with_adapter as with_adapter
 from m2kt.pipeline._inspect import Inspection as Inspection
 from m2kt.pipeline._inspect import diff as diff
 from m2kt.pipeline._inspect import inspect as inspect
+from m2kt.pipeline._merge import Merging as Merging
+from m2kt.pipeline._merge import merge as merge
+from m2kt.pipeline._merge import unmerge as unmerge
 from m2kt.pipeline._preflight import preflight as preflight
 from m2kt.pipeline._report import Progress as Progress
 from m2kt.pipeline._report import Report as Report

@@ -95,6 +95,7 @@ def _teacher_card(loaded: LoadedModel) -> TeacherCard:
         width=width(loaded.model),
         layers=len(blocks(loaded.model)),
         licence=loaded.licence,
+        base=loaded.base,
     )
 
 

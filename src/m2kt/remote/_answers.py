@@ -34,6 +34,7 @@ class PacketAnswer(TypedDict):
     state: Literal["listed", "yanked", "revoked"]
     state_reason: str | None
     state_at: str | None
+    revoked_sources: list[str]
     published_at: str
     publisher: str
     signers: list[SignerAnswer]

@@ -54,20 +54,27 @@ def refuse_remembered(packet: Packet, broker: str | None) -> None:
         broker: the address of the broker in use, if any.
     """
     author = None if packet.signature is None else packet.signature.keyid
-    for record, path in _read_records(packet.digest):
+    _refuse_remembered(packet.digest, author, broker)
+    for source in () if packet.manifest.merged is None else packet.manifest.merged.sources:
+        try:
+            _refuse_remembered(source.digest, source.signers[0], broker)
+        except TrustError as error:
+            raise TrustError(f"{packet.digest} holds a packet that is revoked: {error}") from error
+
+
+def _refuse_remembered(digest: str, author: str | None, broker: str | None) -> None:
+    for record, path in _read_records(digest):
         envelope = record.get("envelope")
         if envelope is None:  # of an earlier release, which kept the broker's word alone
-            raise TrustError(
-                f"{packet.digest} was revoked at {record.get('broker')}: {record.get('reason')}; do not use it"
-            )
+            raise TrustError(f"{digest} was revoked at {record.get('broker')}: {record.get('reason')}; do not use it")
         try:
-            signed = read_notice(envelope.encode(), str(path), packet.digest)
+            signed = read_notice(envelope.encode(), str(path), digest)
         except PacketError as error:
             raise StorageError(f"expected a signed revocation in {path}: {error}; restore or delete it") from error
         is_authors = author in signed.keyids
         if is_authors or record.get("broker") == broker:
             whose = "by its author" if is_authors else f"at {record.get('broker')} by {signed.keyids[0][:12]}"
-            raise TrustError(f"{packet.digest} was revoked {whose}: {signed.notice.reason}; do not use it")
+            raise TrustError(f"{digest} was revoked {whose}: {signed.notice.reason}; do not use it")
 
 
 def _records(digest: str) -> Path:

@@ -64,26 +64,27 @@ def local_packet(packet: str | Path, progress: ByteProgress | None = None) -> Pa
 
 
 def refuse_revoked(packet: Packet) -> None:
-    """Asks the broker at ``M2KT_BROKER_URL``, if it is set, and the recorded revocations.
+    """Asks the broker at ``M2KT_BROKER_URL``, if it is set, and the recorded revocations, also of merged packets.
 
     Raises:
-        TrustError: the packet is revoked.
+        TrustError: the packet is revoked, or one that it was merged from.
         BrokerError: the broker does not answer, and ``M2KT_OFFLINE`` is not set.
     """
     refuse_remembered(packet, broker_url())
     if broker_url() is None or offline():
         return
+    merged = packet.manifest.merged
     with BrokerClient() as broker:
-        try:
-            record = broker.record(packet.digest)
-        except BrokerError as error:
-            if error.status == 404:  # the broker does not have the packet, so it cannot have revoked it
-                return
-            raise BrokerError(
-                f"cannot ask whether {packet.digest} was revoked: {error}; {OFFLINE}=1 goes on without",
-                error.status,
-            ) from error
-        _heed(broker, record, packet.digest)
+        for digest in (packet.digest, *(source.digest for source in (() if merged is None else merged.sources))):
+            try:
+                record = broker.record(digest)
+            except BrokerError as error:
+                if error.status == 404:  # the broker does not have the packet, so it cannot have revoked it
+                    continue
+                raise BrokerError(
+                    f"cannot ask whether {digest} was revoked: {error}; {OFFLINE}=1 goes on without", error.status
+                ) from error
+            _heed(broker, record, digest)
 
 
 def _heed(broker: BrokerClient, record: RecordAnswer, digest: str) -> None:

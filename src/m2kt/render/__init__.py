@@ -29,6 +29,7 @@ from m2kt.render._figure import inline_svg as inline_svg
 from m2kt.render._graph import GraphSummary as GraphSummary
 from m2kt.render._graph import summarise_graph as summarise_graph
 from m2kt.render._map import draw_transfer_map as draw_transfer_map
+from m2kt.render._merged import merged_blocks as merged_blocks
 from m2kt.render._packet import CHART as CHART
 from m2kt.render._packet import READING as READING
 from m2kt.render._packet import fidelity_table as fidelity_table

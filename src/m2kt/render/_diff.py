@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from m2kt.packet import Change, PacketDiff, RuleDiff
 from m2kt.render._blocks import Block, Cell, Note, Section, Table
+from m2kt.render._merged import conflict_blocks
 from m2kt.render._page import page
 from m2kt.render._text import shown
 
@@ -26,6 +27,11 @@ def diff_sections(diff: PacketDiff) -> list[Section]:
         Section("Rules", _rules(diff)),
         Section("States", _states(diff)),
         Section("Fidelity", _changes(diff.fidelity)),
+        Section(
+            "Conflicts",
+            conflict_blocks(diff.conflicts_a, "among the sources of A")
+            + conflict_blocks(diff.conflicts_b, "among the sources of B"),
+        ),
     ]
     return [section for section in sections if section.blocks]
 

@@ -29,6 +29,7 @@ from m2kt.render._blocks import (
 )
 from m2kt.render._graph import GraphSummary, draw_template, summarise_graph
 from m2kt.render._map import draw_packet_map
+from m2kt.render._merged import merged_blocks
 from m2kt.render._page import page
 from m2kt.render._states import draw_states
 from m2kt.render._text import (
@@ -60,6 +61,7 @@ def packet_page(packet: Packet) -> str:
         Section("At a glance", _key_numbers(about)),
         Section("Card", [_card(about)]),
         Section("Fidelity", [fidelity_table(about.fidelity)], "Measured on prompts never used for extraction."),
+        *([Section("Merged from", merged_blocks(about.merged))] if about.merged else []),
         Section("Rules", rule_blocks(about)),
         Section("Concept map", map_blocks(packet)),
         Section("Program", program_blocks(packet), CHART),

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from ._records import State
 from ._trusted import Trusted
-from .catalogue import PacketRow, StatementRow, Verdicts, verdict_counts
+from .catalogue import PacketRow, StatementRow, Verdicts, revoked_among, sources_of, verdict_counts
 
 
 class KeyEntry(TypedDict):
@@ -55,6 +55,9 @@ class PacketView(View):
     state: State
     state_reason: str | None
     state_at: str | None
+    revoked_sources: list[str] = Field(
+        description="Digests of packets that it was merged from and that are revoked: do not use it, unmerge them."
+    )
     published_at: str
     publisher: str
     signers: list[SignerView]
@@ -95,7 +98,10 @@ def packet_views(session: Session, rows: Sequence[PacketRow], trusted: Trusted) 
         trusted: owners of signing keys, and whose verdicts count.
     """
     verdicts = verdict_counts(session, [row.digest for row in rows], trusted)
-    return [_packet_view(row, verdicts[row.digest], trusted) for row in rows]
+    revoked = revoked_among(session, {digest for row in rows for digest in sources_of(row)})
+    return [
+        _packet_view(row, verdicts[row.digest], [d for d in sources_of(row) if d in revoked], trusted) for row in rows
+    ]
 
 
 def packet_view(session: Session, row: PacketRow, trusted: Trusted) -> PacketView:
@@ -103,7 +109,7 @@ def packet_view(session: Session, row: PacketRow, trusted: Trusted) -> PacketVie
     return packet_views(session, [row], trusted)[0]
 
 
-def _packet_view(row: PacketRow, verdicts: Verdicts, trusted: Trusted) -> PacketView:
+def _packet_view(row: PacketRow, verdicts: Verdicts, revoked_sources: list[str], trusted: Trusted) -> PacketView:
     return PacketView(
         digest=row.digest,
         skill=row.skill,
@@ -120,6 +126,7 @@ def _packet_view(row: PacketRow, verdicts: Verdicts, trusted: Trusted) -> Packet
         state=row.state,
         state_reason=row.state_reason,
         state_at=row.state_at,
+        revoked_sources=revoked_sources,
         published_at=row.published_at,
         publisher=row.publisher,
         signers=[SignerView(keyid=s.keyid, writer=s.writer, owner=trusted.owners.get(s.keyid)) for s in row.signers],

@@ -23,6 +23,8 @@ from ._queries import matching_labels as matching_labels
 from ._queries import nearest_concepts as nearest_concepts
 from ._queries import packets_in_lineage as packets_in_lineage
 from ._queries import receipts_of as receipts_of
+from ._queries import revoked_among as revoked_among
+from ._queries import sources_of as sources_of
 from ._queries import verdict_counts as verdict_counts
 from ._settle import authors_of as authors_of
 from ._settle import best_form as best_form

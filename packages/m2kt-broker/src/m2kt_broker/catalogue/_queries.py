@@ -86,6 +86,20 @@ def count_packets(session: Session, filters: Filters) -> int:
     return session.scalar(_filtered(select(func.count(PacketRow.digest)), filters)) or 0
 
 
+def sources_of(row: PacketRow) -> list[str]:
+    """Digests of the packets that one was merged from."""
+    merged = row.manifest.get("merged")
+    return [] if merged is None else [str(source["digest"]) for source in merged["sources"]]
+
+
+def revoked_among(session: Session, digests: set[str]) -> set[str]:
+    """Those of these packets that are revoked here."""
+    if not digests:
+        return set()
+    query = select(PacketRow.digest).where(PacketRow.digest.in_(digests), PacketRow.state == "revoked")
+    return set(session.scalars(query))
+
+
 def receipts_of(session: Session, packet: str) -> list[StatementRow]:
     """Receipts of ingestions of a packet, oldest first."""
     query = select(StatementRow).where(StatementRow.packet == packet, StatementRow.kind == RECEIPT)

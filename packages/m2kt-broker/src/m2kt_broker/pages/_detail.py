@@ -70,7 +70,7 @@ class StatementContext:
 
 def packet_context(session: Session, row: PacketRow, trusted: Trusted) -> PacketContext:
     """The packet with its newest statements."""
-    manifest = Manifest.model_validate(row.manifest)
+    manifest, packet = Manifest.model_validate(row.manifest), packet_view(session, row, trusted)
     newest_first = (
         select(StatementRow)
         .where(StatementRow.packet == row.digest)
@@ -82,14 +82,14 @@ def packet_context(session: Session, row: PacketRow, trusted: Trusted) -> Packet
         statement_summary(statement, trusted) for statement in session.scalars(newest_first.limit(MAX_STATEMENTS))
     ]
     return PacketContext(
-        packet=packet_view(session, row, trusted),
+        packet=packet,
         manifest=manifest,
         state_by=row.state_by,
         statements=statements,
         statement_count=session.scalar(statement_count) or 0,
         adapters=[s.view for s in statements if s.view.adapter is not None],
         other_packets=(session.scalar(teacher_packets) or 1) - 1,
-        overview=blocks_html(_overview(manifest, row.size)),
+        overview=blocks_html(_overview(manifest, row.size, packet.revoked_sources)),
         fidelity=blocks_html([fidelity_table(manifest.fidelity)]),
         ledger=blocks_html([ledger_table(manifest.ledger)]),
         card_text=escape_invisible(row.card[:MAX_CARD]),
@@ -121,7 +121,7 @@ def statement_summary(row: StatementRow, trusted: Trusted) -> StatementSummary:
     return StatementSummary(view, kind, IS_GOOD.get(row.verdict or "") if view.counts else None)
 
 
-def _overview(manifest: Manifest, stored_bytes: int) -> list[Block]:
+def _overview(manifest: Manifest, stored_bytes: int, revoked: list[str]) -> list[Block]:
     fidelity = manifest.fidelity
     tiles = Tiles(
         [
@@ -133,7 +133,8 @@ def _overview(manifest: Manifest, stored_bytes: int) -> list[Block]:
             Tile("Size", file_size(stored_bytes), "as a single file"),
         ]
     )
-    notes = [Note(note) for note in manifest.notes]
+    notes = [Note(f"It holds the packet {digest}, which is revoked: do not use it", tone="bad") for digest in revoked]
+    notes += [Note(note) for note in manifest.notes]
     if manifest.fallback:
         reason = manifest.fallback_reason or "no reason given"
         notes.insert(0, Note(f"Fallback to plain traces, not a full extraction: {reason}", tone="bad"))
