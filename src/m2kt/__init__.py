@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from m2kt.pipeline import explain as explain
     from m2kt.pipeline import export as export
     from m2kt.pipeline import extract as extract
+    from m2kt.pipeline import forget as forget
     from m2kt.pipeline import ingest as ingest
     from m2kt.pipeline import inspect as inspect
     from m2kt.pipeline import merge as merge
@@ -78,6 +79,7 @@ _NAMES = {
         "explain",
         "export",
         "extract",
+        "forget",
         "ingest",
         "inspect",
         "merge",

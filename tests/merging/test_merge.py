@@ -31,7 +31,7 @@ from tests.merging.teaching import ROWS, SYMBOLS, TRUE, Row, table_of, taught
 from tests.packet.trusting import policy_file, trusted
 
 Make = Callable[..., Packet]
-few = settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

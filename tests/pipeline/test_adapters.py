@@ -158,13 +158,13 @@ def test_two_processes_do_not_commit_at_once(model: Any, tmp_path: Path) -> None
 COMMITTING = """
 import sys
 from pathlib import Path
-from m2kt.pipeline._adapters import _replace, adapter_digest
+from m2kt.pipeline._adapters import replace_adapter, adapter_digest
 import shutil
 out, sources = Path(sys.argv[1]), [Path(p) for p in sys.argv[2:]]
 print("ready", flush=True)
 while True:
     for source in sources:
-        _replace(out, lambda aside: shutil.copytree(source, aside, dirs_exist_ok=True), adapter_digest(out))
+        replace_adapter(out, lambda aside: shutil.copytree(source, aside, dirs_exist_ok=True), adapter_digest(out))
 """
 
 

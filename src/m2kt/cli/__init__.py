@@ -10,6 +10,7 @@ import typer
 
 from m2kt.cli._broker import lineage, publish, pull, search, yank
 from m2kt.cli._explain import explain
+from m2kt.cli._forget import forget
 from m2kt.cli._merging import merge, unmerge
 from m2kt.cli._models import models
 from m2kt.cli._options import Json as Json
@@ -47,6 +48,7 @@ for _verb in (
     preflight,
     ingest,
     rollback,
+    forget,
     evaluate,
     explain,
     consolidate,

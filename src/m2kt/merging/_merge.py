@@ -91,8 +91,8 @@ def _join(packets: list[Packet], options: Options) -> Joint:
         program = translate(packet, symbols, classes, slots)
         joint.space.grow(len(symbols))
         ids = [symbols.index(symbol) for symbol in packet.program.symbols]
-        mapping, fit = enter(joint.space, packet, ids, packet.space == first.space)
         source = _own_source(packet, program)
+        mapping, fit = enter(joint.space, packet, ids, source.output_K, packet.space == first.space)
         moved = _moved(joint.space, packet, source, mapping)
         if moved > MAX_MOVED * max(1, packet.n_concepts):
             raise PacketError(

@@ -1,7 +1,8 @@
 """One space: a linear map from a source's vectors to those of the packet whose space is used.
 
 It is fitted where both know what a vector means: each prototype sample of the source shall go to the other teacher's
-prototype of the same symbol (ridge regression, cross-validated over samples). A symbol of the source alone gets a
+prototype of the same symbol, and each vector of a row to that of the symbol it decodes to (ridge regression,
+cross-validated over samples and rows). A symbol of the source alone gets a
 direction that no prototype there uses. A map that confuses symbols is refused.
 
 P prototype samples, S symbols of the merged packet, D width of the source, E width of the merged space.
@@ -9,20 +10,21 @@ P prototype samples, S symbols of the merged packet, D width of the source, E wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.errors import PacketError
-from m2kt.packet import Concepts, NearestPrototype, Packet, SpaceFit
+from m2kt.packet import Concepts, NearestPrototype, Packet, SpaceFit, decodes_with_margin
 
 Floats = NDArray[np.floating]
 Matrix = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MAX_ERROR = 0.02
-"""Share of left-out samples that may decode to another symbol."""
+"""Share of left-out samples and rows that may decode to another symbol."""
 MAX_MOVED = 0.01
 """Share of rows that may decode to another symbol than in their own space."""
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
@@ -85,11 +87,14 @@ class Space:
         self.count_S = np.pad(self.count_S, (0, more))
 
 
-def enter(space: Space, source: Packet, symbol_ids: list[int], is_same: bool) -> tuple[Mapping, SpaceFit]:
+def enter(
+    space: Space, source: Packet, symbol_ids: list[int], output_K: Sequence[int | None], is_same: bool
+) -> tuple[Mapping, SpaceFit]:
     """Fit a source's map, and add the prototypes of the symbols that it alone has.
 
     Args:
         symbol_ids: by symbol of the source, its id in the space.
+        output_K: the symbol that each of its rows decodes to, by its id in the space.
         is_same: the source's teacher and layer are those of the space.
 
     Raises:
@@ -116,14 +121,16 @@ def enter(space: Space, source: Packet, symbol_ids: list[int], is_same: bool) ->
             return exact, SpaceFit(
                 method="same", shared_symbols=len(shared), new_symbols=len(new), error=error, residual=0.0, moved=0
             )
-    x_PD = concepts.prototype_samples_PD.astype(np.float64)
-    y_PE = targets_SE[label_P].astype(np.float64)
+    readable = [k for k, clear in enumerate(_readable(source)) if clear and output_K[k] in mine]
+    x_PD = np.concatenate([concepts.prototype_samples_PD, concepts.vectors_KD[readable]]).astype(np.float64)
+    told_P = np.concatenate([label_P, np.array([output_K[k] for k in readable], dtype=np.int64)])
+    y_PE = targets_SE[told_P].astype(np.float64)
     trial = Space(targets_SE, space.count_S, space.samples_PE, space.symbol_P)
-    fits = [(*_cross_validate(trial, x_PD, y_PE, label_P, ridge), ridge) for ridge in RIDGES]
+    fits = [(*_cross_validate(trial, x_PD, y_PE, told_P, ridge), ridge) for ridge in RIDGES]
     error, residual, ridge = min(fits)
     if error > MAX_ERROR:
         raise PacketError(
-            f"the vectors of {who} cannot be brought into one space: {error:.1%} of its left-out prototype samples "
+            f"the vectors of {who} cannot be brought into one space: {error:.1%} of its left-out samples and rows "
             f"decode to another symbol, expected at most {MAX_ERROR:.0%}; extract it with more samples, or merge fewer"
         )
     mapping = _fit(x_PD, y_PE, ridge)
@@ -131,6 +138,11 @@ def enter(space: Space, source: Packet, symbol_ids: list[int], is_same: bool) ->
     return mapping, SpaceFit(
         method="ridge", shared_symbols=len(shared), new_symbols=len(new), error=error, residual=residual, moved=0
     )
+
+
+def _readable(source: Packet) -> NDArray[np.bool_]:
+    """Rows whose vectors decode with a margin."""
+    return decodes_with_margin(source.concepts) if source.n_concepts else np.zeros(0, dtype=bool)
 
 
 def _with_new(space: Space, new: list[int], who: str) -> Floats:

@@ -39,12 +39,14 @@ class SpaceFit(_Model):
     """How a source's vectors came into the merged packet's space."""
 
     method: Literal["same", "ridge"] = Field(
-        description="same: it is the source's own space; ridge: a linear map, fitted on prototype samples."
+        description="same: it is the source's own space; ridge: a linear map, fitted on prototype samples and rows."
     )
     shared_symbols: int = Field(ge=0, description="Symbols with prototypes in both spaces, on which the map is fitted.")
     new_symbols: int = Field(ge=0, description="Symbols of the source alone, which got a direction of their own.")
     error: float = Field(
-        ge=0, le=1, description="Cross-validated: share of left-out prototype samples that decode to another symbol."
+        ge=0,
+        le=1,
+        description="Cross-validated: share of left-out prototype samples and rows that decode to another symbol.",
     )
     residual: float = Field(ge=0, description="Cross-validated: error of the mapped samples by their deviation.")
     moved: int = Field(ge=0, description="Rows that decode to another symbol than in their own space.")

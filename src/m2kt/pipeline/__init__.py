@@ -26,6 +26,8 @@ from m2kt.pipeline._explain import check_explanations as check_explanations
 from m2kt.pipeline._explain import explain as explain
 from m2kt.pipeline._export import export as export
 from m2kt.pipeline._extract import extract as extract
+from m2kt.pipeline._forget import Forgetting as Forgetting
+from m2kt.pipeline._forget import forget as forget
 from m2kt.pipeline._ingest import ingest as ingest
 from m2kt.pipeline._inputs import evaluation_prompts as evaluation_prompts
 from m2kt.pipeline._inputs import read_spec as read_spec

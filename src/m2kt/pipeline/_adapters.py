@@ -117,7 +117,7 @@ def commit_adapter(
         if receipt is not None:
             (aside / RECEIPT).write_bytes(receipt(adapter_digest(aside)))
 
-    _replace(path, write, expected)
+    replace_adapter(path, write, expected)
 
 
 def states(path: str | Path) -> list[State]:
@@ -159,7 +159,7 @@ def rollback(path: str | Path, to: str | None = None) -> Rollback:
         raise StorageError(
             f"{source} was changed since it was committed: it has the digest {state.digest}; choose another state"
         )
-    _replace(path, lambda aside: _copy(source, aside), before)
+    replace_adapter(path, lambda aside: _copy(source, aside), before)
     assert adapter_digest(path) == state.digest
     return Rollback(state=state.number, before=before, now=state.digest, packet=state.packet)
 
@@ -230,7 +230,13 @@ def writing(subject: str, path: Path) -> Iterator[None]:
         raise
 
 
-def _replace(path: Path, write: Callable[[Path], None], expected: str | None) -> None:
+def replace_adapter(path: Path, write: Callable[[Path], None], expected: str | None) -> None:
+    """Writes a state beside an adapter, with its history and the current state, and exchanges both.
+
+    Args:
+        write: writes the new state's files into a directory.
+        expected: digest of the adapter there when the work began.
+    """
     path = path.absolute()
     with writing("the adapter", path), _locked(path):
         prefix = f".{path.name}-aside-"

@@ -116,6 +116,10 @@ class Receipt(Circumstances):
         description="How the packet's program was exercised before training, with the seed of all prompts of this "
         "ingest; receipts of earlier releases have none.",
     )
+    forgotten: list[str] = Field(
+        default_factory=list, description="Rows and symbols that m2kt forget removed after the verdict."
+    )
+    refusal: str | None = Field(default=None, description="What is written where one of them is needed.")
 
 
 PREDICATES: dict[str, type[Circumstances]] = {

@@ -29,6 +29,7 @@ from m2kt.student._cost import Pass as Pass
 from m2kt.student._explain import ExplainedAnswer as ExplainedAnswer
 from m2kt.student._explain import ExplainedToken as ExplainedToken
 from m2kt.student._explain import explain_answer as explain_answer
+from m2kt.student._forget import refusal_vectors as refusal_vectors
 from m2kt.student._generate import complete as complete
 from m2kt.student._generate import cut_after as cut_after
 from m2kt.student._generate import encode_question as encode_question

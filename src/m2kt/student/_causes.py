@@ -119,7 +119,10 @@ class CauseFinder:
         index = content - config.n_concepts
         if index < len(config.symbols):
             return Cause("copy", content, writes=config.symbols[index])
-        return Cause("literal", content, writes=config.literals[index - len(config.symbols)])
+        index -= len(config.symbols)
+        if index >= len(config.literals):
+            return Cause("literal", content, writes="the refusal of what was forgotten")
+        return Cause("literal", content, writes=config.literals[index])
 
     def rival(self, content: int) -> int | None:
         """Another content of the same kind (for a concept: of the same rule) that stands for another symbol."""

@@ -145,8 +145,8 @@ class ReaderBase(nn.Module, ABC):
 
     @property
     def n_contents(self) -> int:
-        """Rows of [concepts; symbols; literals]."""
-        return self.n_concepts + self.n_symbols + len(self.config.literals)
+        """Rows of [concepts; symbols; literals], and tokens of a refusal."""
+        return self.n_concepts + self.n_symbols + len(self.config.literals) + len(self.config.refusal)
 
     def exchanged(self, run: Run) -> Int[Tensor, "_ X"] | None:
         """By row (or one for all rows), the content that is injected for each; -1: none. None: each is its own.

@@ -156,6 +156,14 @@ class CALConfig(PeftConfig):
     penalties: list[float] = field(
         default_factory=list, metadata=_about("Penalty(c_k) of each flagged concept, 0 to 1; empty: 1.")
     )
+    forgotten: list[int] = field(
+        default_factory=list,
+        metadata=_about("Removed contents, rows of [concepts; symbols]: an answer that needs one ends there."),
+    )
+    refusal: list[int] = field(
+        default_factory=list,
+        metadata=_about("Tokens that are written there instead; empty: the student goes on by itself."),
+    )
     answer_tokens: int = field(
         default=0,
         metadata=_about("Tokens of the longest answer that was rehearsed; 0 in adapters of 0.1.0."),

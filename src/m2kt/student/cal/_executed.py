@@ -45,6 +45,8 @@ def skill_of(config: CALConfig) -> Skill:
         gaps=config.gaps,
         afters=config.afters,
         phrasings=config.phrasings,
+        forgotten=config.forgotten,
+        refusal=config.refusal,
         spellings=[tokens for forms in (*config.symbol_tokens, config.literal_tokens) for tokens in forms if tokens],
     )
 
@@ -56,11 +58,14 @@ class ExecutedReader(ReaderBase):
     phrase_mean_X: Tensor
     phrase_scale_X: Tensor
     phrase_map_CX: Tensor
+    refusal_NE: Tensor
 
     def __init__(self, config: CALConfig, student_width: int) -> None:
         super().__init__(config, student_width)
         self._vectors = VersionedCache(self._compute_vectors, self._all_tensors)
         self._lengths: Memo[tuple[int, str], bool] = Memo(_KEPT_LENGTHS)
+        if config.refusal:
+            self.register_buffer("refusal_NE", torch.zeros(len(config.refusal), student_width))
         n_columns = 0 if config.phrasings is None else 1 + max(r["column"] for r in config.phrasings["readings"])
         if n_columns:
             self.register_buffer("phrase_mean_X", torch.zeros(self.read_width))
@@ -73,7 +78,8 @@ class ExecutedReader(ReaderBase):
         return Follower(skill)
 
     def _all_tensors(self) -> list[Tensor]:
-        return [*self._bank_tensors(), *self._output_tensors()]
+        refusal = [self.refusal_NE] if self.config.refusal else []
+        return [*self._bank_tensors(), *self._output_tensors(), *refusal]
 
     def set_bank(
         self,
@@ -193,10 +199,13 @@ class ExecutedReader(ReaderBase):
         return torch.cat([nn.functional.pad(symbol_SY, (0, n_literals)), literal_UY])
 
     def _compute_vectors(self) -> Float[Tensor, "X J E"]:
-        """All vectors to add, by content and head; those of flagged concepts are zero."""
+        """All vectors to add, by content and head, then those of a refusal; those of flagged concepts are zero."""
         map_JYE, concept_KY = self._output_maps(), self._concept_contents(self.bank_KD) * self.allowed_K[:, None]
         concept_KY = nn.functional.pad(concept_KY, (0, map_JYE.shape[1] - concept_KY.shape[1]))
-        return torch.einsum("xy,jye->xje", torch.cat([concept_KY, self._other_contents()]), map_JYE)
+        vector_XJE = torch.einsum("xy,jye->xje", torch.cat([concept_KY, self._other_contents()]), map_JYE)
+        if not self.config.refusal:
+            return vector_XJE
+        return torch.cat([vector_XJE, self.refusal_NE[:, None].expand(-1, vector_XJE.shape[1], -1)])
 
     def write(self, run: Run) -> None:
         raise NotImplementedError("the executed reader adds at single positions")

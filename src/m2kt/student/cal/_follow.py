@@ -66,6 +66,8 @@ class Skill:
         afters: texts that may stand there, beside blanks and what closes a quotation.
         spellings: the tokens of units, each with and without its leading space.
         phrasings: other words for its questions.
+        forgotten: contents that were removed.
+        refusal: tokens that stand where one of them is needed; none: the program ends there.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Skill:
         afters: Sequence[str] = (),
         spellings: Iterable[Sequence[int]] = (),
         phrasings: PhrasingData | None = None,
+        forgotten: Iterable[int] = (),
+        refusal: Sequence[int] = (),
     ) -> None:
         self.program, self.lexicon = program, lexicon
         self.execute = ProgramExecutor(program)
@@ -90,6 +94,8 @@ class Skill:
         self.content_of_literal = {text: first_literal + i for i, text in enumerate(literals)}
         self.slot_of_lead = {lead: i * longest for i, lead in enumerate(leads)}
         self.longest = longest
+        self.forgotten, self.refusal = frozenset(forgotten), tuple(refusal)
+        self.first_refusal = first_literal + len(literals)
         self.phrases = None if phrasings is None else Phrases(phrasings, self.questions)
         self.gaps, self.gap_of = [tuple(gap) for gap in gaps], Gaps(afters)
         self.forms = {lead: {as_bytes(lead + s): i for i, s in enumerate(program.symbols)} for lead in ("", " ")}
@@ -139,7 +145,7 @@ class Skill:
 class Answer:
     """An answer under way behind one question."""
 
-    __slots__ = ("begin", "goal", "index", "part", "rest", "run", "skill", "step")
+    __slots__ = ("begin", "goal", "index", "part", "refused", "rest", "run", "skill", "step")
 
     def __init__(self, skill: Skill, begin: int, run: ProgramRun) -> None:
         self.skill, self.begin, self.run = skill, begin, run
@@ -147,6 +153,7 @@ class Answer:
         self.rest: str | None = None  # what stands behind the stop, once that is written
         self.step: tuple[int, Action] | None = None
         self.goal = Goal(NOTHING, "", None)
+        self.refused: int | None = None  # tokens of the refusal so far, where something forgotten is needed
 
     @classmethod
     def behind(cls, skill: Skill, begin: int, units: Sequence[Unit]) -> Answer | None:
@@ -162,7 +169,24 @@ class Answer:
             self.goal = self.skill.goal(self.step[1], tape)
         except Stuck:
             return None
+        if self.goal.content in self.skill.forgotten:
+            self.refused = 0
+            return self if self.skill.refusal else None
         return self
+
+    def refuse(self, token: int) -> Answer | None:
+        """The refusal behind one more token; None where that is another."""
+        skill, done = self.skill, self.refused
+        assert done is not None
+        if token != skill.refusal[done]:
+            return None
+        new = Answer(skill, self.begin, self.run)
+        new.refused = done + 1
+        if new.refused == len(skill.refusal):
+            new.refused, stop = None, skill.program.stop
+            new.step = -1, Action(WriteLiteral(text=stop), 0, ())
+            new.goal = Goal(skill.content_of_literal.get(stop, NOTHING), "", as_bytes(stop))
+        return new
 
     def feed(self, text: str) -> Answer | None:
         """The answer behind one more token; None where the text is not what the program writes."""
@@ -202,6 +226,8 @@ class Answer:
     def plan(self) -> Plan:
         """What to inject at the next token."""
         skill, content = self.skill, self.goal.content
+        if self.refused is not None:
+            return Plan(skill.first_refusal + self.refused, 0)
         literal = content >= skill.n_concepts + skill.n_symbols
         first = 0 if literal else skill.slot_of_lead.get(self.goal.lead, 0)
         return Plan(content, first + min(self.index, skill.longest - 1))
@@ -246,8 +272,10 @@ class Following:
         questions: list[tuple[Found, str]] = []
         if text is None:
             scan = Scan(skill.questions, self.scan.now.behind(skill.lexicon.end_of(token)))
+            answers = self._refusals(token)
         else:
-            answers = [new for answer in self.answers if (new := answer.feed(text)) is not None]
+            fed = [answer.feed(text) for answer in self.answers if answer.refused is None]
+            answers = [*self._refusals(token), *(new for new in fed if new is not None)]
             if answers and answers[0].rest is not None:
                 rest, answers, scan = answers[0].rest, [], Scan(skill.questions)
                 scan = scan.feed(rest) if rest else scan
@@ -275,6 +303,11 @@ class Following:
         still_waiting = tuple(w for w in waiting if w[1])
         still = tuple(answers[:_MAX_ANSWERS]), still_waiting, tuple(still_open[:_MAX_OPEN])
         return Following(skill, scan, *still, sentence, asked)
+
+    def _refusals(self, token: int) -> list[Answer]:
+        """The answers that are refused, behind one more token."""
+        refused = [answer.refuse(token) for answer in self.answers if answer.refused is not None]
+        return [answer for answer in refused if answer is not None]
 
     def _sentence(self, token: int, text: str | None) -> Sentence:
         """The sentence behind one more token."""

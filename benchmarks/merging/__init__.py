@@ -1,0 +1,1 @@
+"""Several teachers of one table: planted conflicts, halves, architectures (``python -m benchmarks.merging``)."""

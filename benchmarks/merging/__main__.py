@@ -1,0 +1,38 @@
+"""``python -m benchmarks.merging --work DIR [--out FILE.json] [conflicts|students ...]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.merging.conflicts import RATES, conflicts
+from benchmarks.merging.students import students
+
+
+def say(line: str) -> None:
+    """A line on stdout, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Print the tables, and write them as JSON."""
+    parser = argparse.ArgumentParser(prog="benchmarks.merging", description=__doc__)
+    parser.add_argument("what", nargs="*", default=["conflicts", "students"], help="conflicts, students")
+    parser.add_argument("--work", type=Path, required=True, help="Teachers and packets are kept here.")
+    parser.add_argument("--out", type=Path, help="A JSON file for the numbers.")
+    parser.add_argument("--rates", type=float, nargs="*", default=list(RATES), help="Shares of altered rows.")
+    arguments = parser.parse_args()
+    results: dict[str, object] = {}
+    if "conflicts" in arguments.what:
+        results["conflicts"] = conflicts(arguments.work, say, arguments.rates)
+    if "students" in arguments.what:
+        results["students"] = students(arguments.work, say)
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
