@@ -1,4 +1,4 @@
-"""``python -m benchmarks.merging --work DIR [--out FILE.json] [conflicts|students ...]``."""
+"""``python -m benchmarks.merging --work DIR [--out FILE.json] [conflicts|students|composition ...]``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.merging.composition import composition
 from benchmarks.merging.conflicts import RATES, conflicts
 from benchmarks.merging.students import students
 
@@ -20,9 +21,10 @@ def say(line: str) -> None:
 def main() -> None:
     """Print the tables, and write them as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.merging", description=__doc__)
-    parser.add_argument("what", nargs="*", default=["conflicts", "students"], help="conflicts, students")
+    parser.add_argument("what", nargs="*", default=["conflicts", "students"], help="conflicts, students, composition")
     parser.add_argument("--work", type=Path, required=True, help="Teachers and packets are kept here.")
     parser.add_argument("--out", type=Path, help="A JSON file for the numbers.")
+    parser.add_argument("--student", default="zoo:pico-llama", help="Of composition.")
     parser.add_argument("--rates", type=float, nargs="*", default=list(RATES), help="Shares of altered rows.")
     arguments = parser.parse_args()
     results: dict[str, object] = {}
@@ -30,6 +32,8 @@ def main() -> None:
         results["conflicts"] = conflicts(arguments.work, say, arguments.rates)
     if "students" in arguments.what:
         results["students"] = students(arguments.work, say)
+    if "composition" in arguments.what:
+        results["composition"] = composition(arguments.work, say, arguments.student)
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from m2kt.pipeline import attest as attest
     from m2kt.pipeline import audit as audit
     from m2kt.pipeline import consolidate as consolidate
+    from m2kt.pipeline import decrypt as decrypt
     from m2kt.pipeline import demo as demo
     from m2kt.pipeline import diff as diff
+    from m2kt.pipeline import encrypt as encrypt
     from m2kt.pipeline import evaluate as evaluate
     from m2kt.pipeline import explain as explain
     from m2kt.pipeline import export as export
@@ -73,8 +75,10 @@ _NAMES = {
         "attest",
         "audit",
         "consolidate",
+        "decrypt",
         "demo",
         "diff",
+        "encrypt",
         "evaluate",
         "explain",
         "export",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from m2kt.cli._broker import lineage, publish, pull, search, yank
+from m2kt.cli._encrypt import decrypt, encrypt
 from m2kt.cli._explain import explain
 from m2kt.cli._forget import forget
 from m2kt.cli._merging import merge, unmerge
@@ -45,6 +46,8 @@ for _verb in (
     sign,
     attest,
     verify,
+    encrypt,
+    decrypt,
     preflight,
     ingest,
     rollback,

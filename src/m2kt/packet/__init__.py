@@ -30,6 +30,10 @@ from m2kt.packet._diff import Change as Change
 from m2kt.packet._diff import PacketDiff as PacketDiff
 from m2kt.packet._diff import RuleDiff as RuleDiff
 from m2kt.packet._diff import diff_packets as diff_packets
+from m2kt.packet._encrypt import ENCRYPTED_SUFFIX as ENCRYPTED_SUFFIX
+from m2kt.packet._encrypt import encrypt as encrypt
+from m2kt.packet._encrypt import identity_file as identity_file
+from m2kt.packet._encrypt import local_recipient as local_recipient
 from m2kt.packet._explore import PROMPTS as PROMPTS
 from m2kt.packet._explore import Exploration as Exploration
 from m2kt.packet._explore import LeafUse as LeafUse

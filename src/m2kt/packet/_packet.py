@@ -17,6 +17,7 @@ from ._card import write_card
 from ._check import check_card, check_packet, check_tensors
 from ._concepts import Concepts
 from ._convert import check_nodes, convert, convert_tensors
+from ._encrypt import ENCRYPTED_SUFFIX, read_encrypted
 from ._format1 import check_against_spec, check_graph, parse_graph
 from ._json import JSONObject, canonical_json, check_printable_data, one_line
 from ._manifest import FORMAT_VERSION, Manifest, parse_manifest
@@ -64,7 +65,7 @@ class Packet:
         """Read a packet, directory or single file, and verify and check all of it.
 
         Args:
-            path: a packet directory or a ``.m2kp`` file.
+            path: a packet directory, a ``.m2kp`` file, or an encrypted one (``.age``) for this user.
             verify: False skips digests and signature, to inspect a damaged packet; all other checks are made.
 
         Raises:
@@ -72,7 +73,9 @@ class Packet:
         """
         where = str(path)
         try:
-            return cls.from_parts(read_parts(Path(path)), where, verify=verify)
+            encrypted = Path(path).suffix == ENCRYPTED_SUFFIX
+            parts = read_encrypted(Path(path)) if encrypted else read_parts(Path(path))
+            return cls.from_parts(parts, where, verify=verify)
         except PacketError as error:  # it may quote untrusted text: one short printable line
             raise PacketError(one_line(str(error))) from error
 

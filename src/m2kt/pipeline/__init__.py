@@ -19,6 +19,9 @@ from m2kt.pipeline._consolidate import consolidate as consolidate
 from m2kt.pipeline._demo import DemoResult as DemoResult
 from m2kt.pipeline._demo import DemoRow as DemoRow
 from m2kt.pipeline._demo import demo as demo
+from m2kt.pipeline._encrypt import Encrypted as Encrypted
+from m2kt.pipeline._encrypt import decrypt as decrypt
+from m2kt.pipeline._encrypt import encrypt as encrypt
 from m2kt.pipeline._evaluate import evaluate as evaluate
 from m2kt.pipeline._explain import Explanation as Explanation
 from m2kt.pipeline._explain import ExplanationCheck as ExplanationCheck
