@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from m2kt.pipeline import Ingestion as Ingestion
     from m2kt.pipeline import attest as attest
     from m2kt.pipeline import audit as audit
+    from m2kt.pipeline import chain as chain
     from m2kt.pipeline import consolidate as consolidate
     from m2kt.pipeline import decrypt as decrypt
     from m2kt.pipeline import demo as demo
@@ -74,6 +75,7 @@ _NAMES = {
         "Ingestion",
         "attest",
         "audit",
+        "chain",
         "consolidate",
         "decrypt",
         "demo",

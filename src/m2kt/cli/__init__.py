@@ -12,7 +12,7 @@ from m2kt.cli._broker import lineage, publish, pull, search, yank
 from m2kt.cli._encrypt import decrypt, encrypt
 from m2kt.cli._explain import explain
 from m2kt.cli._forget import forget
-from m2kt.cli._merging import merge, unmerge
+from m2kt.cli._merging import chain, merge, unmerge
 from m2kt.cli._models import models
 from m2kt.cli._options import Json as Json
 from m2kt.cli._options import Trust as Trust
@@ -42,6 +42,7 @@ for _verb in (
     diff,
     merge,
     unmerge,
+    chain,
     audit,
     sign,
     attest,

@@ -1,4 +1,4 @@
-"""``m2kt merge``, ``m2kt unmerge``."""
+"""``m2kt merge``, ``m2kt unmerge``, ``m2kt chain``."""
 
 from __future__ import annotations
 
@@ -71,4 +71,26 @@ def unmerge(
         from m2kt import pipeline
 
         result = pipeline.unmerge(packet, without, out=out)
+    show(result, json_)
+
+
+@reported
+def chain(
+    first: Annotated[str, typer.Argument(help=PACKET_HELP, metavar="A")],
+    second: Annotated[str, typer.Argument(help="The packet that is asked about A's answer.", metavar="B")],
+    question: Annotated[
+        str, typer.Option(help="A question of B with {answer} where A's answer stands: '{answer} {answer}?'.")
+    ],
+    out: Annotated[Path, Out],
+    then: Annotated[str, typer.Option(help="A word between A's answer and the question.")] = "Then",
+    symbols: Annotated[
+        list[str] | None, typer.Option("--symbol", help="A symbol that may be handed over; by default what A answers.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Make packet A end in a question of B about what it found: two skills in one answer, neither trained."""
+    with working():
+        from m2kt import pipeline
+
+        result = pipeline.chain(first, second, question, out=out, then=then, symbols=symbols)
     show(result, json_)

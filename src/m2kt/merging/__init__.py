@@ -7,6 +7,8 @@ Rules are tables, so contradictions are visible row by row: lineages vote on the
     without(merged, b.digest)                            # what merging a and c gives
 """
 
+from m2kt.merging._chain import Chain as Chain
+from m2kt.merging._chain import chain_packets as chain_packets
 from m2kt.merging._joint import LOW_CONFIDENCE as LOW_CONFIDENCE
 from m2kt.merging._joint import Options as Options
 from m2kt.merging._lineage import lineages as lineages

@@ -13,6 +13,8 @@ from m2kt.pipeline._attest import Attestation as Attestation
 from m2kt.pipeline._attest import attest as attest
 from m2kt.pipeline._audit import audit as audit
 from m2kt.pipeline._audit import audit_texts as audit_texts
+from m2kt.pipeline._chain import Chained as Chained
+from m2kt.pipeline._chain import chain as chain
 from m2kt.pipeline._config import DEFAULT_UPDATES as DEFAULT_UPDATES
 from m2kt.pipeline._config import IngestConfig as IngestConfig
 from m2kt.pipeline._consolidate import consolidate as consolidate
