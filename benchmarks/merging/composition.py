@@ -143,7 +143,7 @@ def _answer(loaded: LoadedModel, model: PeftModel, text: str) -> str:
     out = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        max_new_tokens=60,
+        max_new_tokens=120,
         do_sample=False,
         pad_token_id=loaded.pad_id,
         stop_strings=["\n"],

@@ -77,7 +77,7 @@ def test_what_cannot_be_handed_over_is_refused(pair: tuple[Packet, Packet], tmp_
         m2kt.chain(first, second, QUESTION, then="And then")
     with pytest.raises(PacketError, match="cannot be asked"):
         m2kt.chain(first, first, QUESTION)
-    with pytest.raises(PacketError, match="not among the symbols"):
+    with pytest.raises(PacketError, match="not among the symbols to hand over"):
         m2kt.chain(first, second, QUESTION, symbols=["a"])
     holes = {row: OTHER[row] for row in ROWS if row != (2, 2)}
     poor = asked_by("?", taught(tmp_path, holes, teacher="z"), tmp_path)

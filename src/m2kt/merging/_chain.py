@@ -1,7 +1,8 @@
 """One skill's question behind another's answer: what the first wrote is handed over to the second.
 
 The first packet's program goes on where it would have stopped: it writes the second's question, with the symbol that it
-found in its place, and ends there. A second adapter on the same student sees its own question in the text, and answers it.
+found in its place, and ends there. A second adapter on the same student sees its own question in the text and answers
+it.
 Neither packet's vectors change; the second packet does not change at all.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from m2kt.errors import PacketError, SpecError
 from m2kt.merging._follow import roll_out
@@ -72,9 +74,7 @@ def chain_packets(first: Packet, second: Packet, question: str, then: str, symbo
     handed = _handed(first, packet, question, then)
     declared = sorted(handed) if symbols is None else list(dict.fromkeys(symbols))
     if outside := sorted(handed - set(declared)):
-        raise PacketError(
-            f"{first.manifest.name} answers {outside[:SHOWN]}, which are not among the symbols to hand over"
-        )
+        raise PacketError(f"{first.manifest.name} answers {outside[:SHOWN]}, not among the symbols to hand over")
     _check_asked(second, question, declared)
     return Chain(packet, declared)
 
@@ -122,23 +122,16 @@ def _states(first: Packet, units: Sequence[WriteLiteral | WriteCopy]) -> list[St
         return units[0] if is_stop else leaf
 
     states = [state.model_copy(update={"decision": with_leaves(state.decision, go_on)}) for state in program.states]
-    after: tuple[str, ...] = ()
-    number = program.classes[0] if len(set(program.classes)) == 1 else None
-    for done, unit in zip(units, units[1:], strict=False):
-        if isinstance(done, WriteLiteral):
-            symbol = done.symbol
-            after = (*after, done.text if symbol is None else f"{done.lead}{MASK}{program.classes[symbol]}")
-            afters = [after]
-        else:
-            numbers = sorted(set(program.classes)) if number is None else [number]
-            afters = [(*after, f"{done.lead}{MASK}{n}") for n in numbers]
-            if len(afters) > 1:
-                raise PacketError(
-                    f"{first.manifest.name} has symbols of {len(afters)} classes; expected one, that of its answers: "
-                    "chain packets whose answers are of one kind"
-                )
-            after = afters[0]
-        states.append(State(after=after, decision=unit))
+    afters: list[tuple[str, ...]] = [()]
+    numbers = sorted(set(program.classes))
+    for done, unit in pairwise(units):
+        if isinstance(done, WriteLiteral) and done.symbol is None:
+            masks = [done.text]
+        else:  # an answer may be of any class
+            of = numbers if isinstance(done, WriteCopy) else [program.classes[done.symbol or 0]]
+            masks = [f"{done.lead}{MASK}{number}" for number in of]
+        afters = [(*after, mask) for after in afters for mask in masks]
+        states += [State(after=after, decision=unit) for after in afters]
     return states
 
 
