@@ -7,7 +7,7 @@ table each. So symbols are shared by four skills, and only the mark says which o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -81,7 +81,9 @@ def variants(of: Packet) -> Iterator[Packet]:
         yield of.replace(program=program, spec=spec, concepts=concepts, manifest=manifest, attention={})
 
 
-def composition(work: Path, say: Say, student: str) -> list[dict[str, object]]:
+def composition(
+    work: Path, say: Say, student: str, n_prompts: int = PROMPTS, sizes: Sequence[int] = SIZES
+) -> list[dict[str, object]]:
     """Ingest each packet once, then measure with 2, 4, 8 and 16 of them active."""
     folder = work / "composed" / student.replace(":", "-").replace("/", "-")
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,14 +102,14 @@ def composition(work: Path, say: Say, student: str) -> list[dict[str, object]]:
     for i, adapter in enumerate(adapters[1:], 1):
         model.load_adapter(str(adapter), adapter_name=f"skill{i}")
     model.eval()
-    asked = [packet.spec.sample("evaluation", PROMPTS, seed=1) for packet in packets]
+    asked = [packet.spec.sample("evaluation", n_prompts, seed=1) for packet in packets]
     alone = []
     for i, packet in enumerate(packets):
         cal_model(model).set_adapter([f"skill{i}"])
         alone.append(_accuracy(loaded, model, packet, asked[i]))
     say(f"student {student}\n{HEAD}")
     results = []
-    for n in SIZES:
+    for n in sizes:
         names = [f"skill{i}" for i in range(n)]
         cal_model(model).set_adapter(names)
         together = [_accuracy(loaded, model, packets[i], asked[i]) for i in range(n)]

@@ -66,7 +66,7 @@ def test_checks_name_value_and_limit_and_stay_out_of_the_json() -> None:
 KEYS = {
     "verdict", "reasons", "reference", "before", "accuracy", "interval", "n", "shapes", "held_out",
     "neutral", "regression", "triggers", "readable", "confidence", "steps", "geometry", "certificate",
-    "content", "safety", "retention", "gap_recovered", "diagnosis", "thresholds", "surroundings",
+    "content", "safety", "retention", "gap_recovered", "diagnosis", "thresholds", "surroundings", "dissent",
 }  # fmt: skip
 """Keys of m2kt-verdict.json: part of the format."""
 

@@ -288,3 +288,10 @@ class TestVerbs:
         forged = packet.replace(manifest=manifest).save(tmp_path / "forged.m2kp")
         with pytest.raises(PacketError, match="another packet or signer"):
             Packet.load(forged)
+
+    def test_the_verdict_shows_what_was_left_undecided(self, files: list[Path], tmp_path: Path) -> None:
+        packet = m2kt.merge(*files, out=tmp_path / "m.m2kp", resolve="keep").packet
+        config = m2kt.IngestConfig(evaluation_prompts=8, certificate_traces=0, trigger_strings=0)
+        result = m2kt.ingest("zoo:pico-gpt2", packet, tmp_path / "adapter", config=config)
+        assert result.verdict.dissent == ["rule 1(b, b)", "rule 1(c, c)"]
+        assert "2 rows are undecided" in "".join(result.remarks())

@@ -111,6 +111,7 @@ def measure(
         neutral=measure_neutral(candidate),
         regression=measure_regression(candidate),
         triggers=triggers,
+        dissent=_dissent(packet),
         readable=decoded_share(packet.program, packet.concepts),
         confidence=skill.confidence,
         steps=steps,
@@ -121,6 +122,12 @@ def measure(
         packet_accuracy=skill.packet_accuracy,
         history=[dict(losses) for losses in history],
     )
+
+
+def _dissent(packet: Packet) -> list[str]:
+    """Rows that a merge left undecided."""
+    conflicts = () if packet.manifest.merged is None else packet.manifest.merged.conflicts
+    return [f"{c.rule}({', '.join(c.arguments)})" for c in conflicts if not c.decided]
 
 
 def _measure_surroundings(

@@ -46,6 +46,10 @@ class Recorded(BaseModel):
     readable: float = Field(
         description="Share of concept vectors that decode with margin from the packet's prototypes."
     )
+    dissent: list[str] = Field(
+        default=[],
+        description="Rows of a merged packet disputed and undecided (--resolve keep); does not decide.",
+    )
     confidence: Confidence | None = Field(
         default=None,
         description="Accuracy by the teacher's confidence; null: the packet holds no confidences.",

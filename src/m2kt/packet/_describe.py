@@ -40,7 +40,9 @@ class RowDescription(_Model):
         description="The teacher's probability of what it writes at this row; null: not measured."
     )
     supporters: list[int] | None = Field(
-        default=None, description="Of a merged packet: indices of the sources that hold this output."
+        default=None,
+        exclude_if=lambda supporters: supporters is None,
+        description="Of a merged packet: indices of the sources that hold this output.",
     )
 
 

@@ -41,9 +41,13 @@ class RowChange(_Model):
     a: str | None = Field(description="Output in the first packet; null: not decodable.")
     b: str | None = Field(description="Output in the second packet.")
     supporters_a: list[str] | None = Field(
-        default=None, description="If the first packet was merged: digests of the packets that hold its output."
+        default=None,
+        exclude_if=lambda supporters: supporters is None,
+        description="If the first packet was merged: digests of the packets that hold its output.",
     )
-    supporters_b: list[str] | None = Field(default=None, description="Likewise of the second.")
+    supporters_b: list[str] | None = Field(
+        default=None, exclude_if=lambda supporters: supporters is None, description="Likewise of the second."
+    )
 
 
 class RuleDiff(_Model):

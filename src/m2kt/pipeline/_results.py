@@ -175,6 +175,9 @@ class Ingestion(Result):
                 f"the packet is wrong at {len(self.program.disagreements)} or more of {self.program.compared} prompts "
                 f"that cover its program, such as {first.prompt!r}: {first.writes!r}, expected {first.other!r}"
             )
+        if self.verdict.dissent:
+            shown = ", ".join(self.verdict.dissent[:5]) + (", ..." if len(self.verdict.dissent) > 5 else "")
+            reasons.append(f"{len(self.verdict.dissent)} rows are undecided, for teachers dissent: {shown}")
         return reasons + [f"diagnosis: {d.name}. {d.says}" for d in self.verdict.diagnosis]
 
 
