@@ -95,6 +95,7 @@ from m2kt.packet._pointers import Count as Count
 from m2kt.packet._pointers import Decision as Decision
 from m2kt.packet._pointers import Equal as Equal
 from m2kt.packet._pointers import Here as Here
+from m2kt.packet._pointers import It as It
 from m2kt.packet._pointers import Kind as Kind
 from m2kt.packet._pointers import Leaf as Leaf
 from m2kt.packet._pointers import Mask as Mask
@@ -110,6 +111,7 @@ from m2kt.packet._pointers import Tally as Tally
 from m2kt.packet._pointers import Test as Test
 from m2kt.packet._pointers import Unit as Unit
 from m2kt.packet._pointers import Value as Value
+from m2kt.packet._pointers import Where as Where
 from m2kt.packet._pointers import WriteCopy as WriteCopy
 from m2kt.packet._pointers import WriteLiteral as WriteLiteral
 from m2kt.packet._pointers import WriteRule as WriteRule

@@ -20,6 +20,7 @@ from ._pointers import (
     Decision,
     Equal,
     Here,
+    It,
     Kind,
     Leaf,
     Mask,
@@ -33,6 +34,7 @@ from ._pointers import (
     Tally,
     Test,
     Value,
+    Where,
     WriteCopy,
     WriteLiteral,
     WriteRule,
@@ -55,6 +57,7 @@ class Tape:
     work: int = 0  # units that look-ups went past so far
     kinds: dict[Wanted, Standing] = field(default_factory=dict)  # for texts that only grow
     touches: list[bool] = field(default_factory=list)  # whether a unit and the one before are symbols that touch
+    it: int | None = None  # the unit that a search asks about
 
     def copy(self) -> Tape:
         """A tape that goes on by itself."""
@@ -162,6 +165,8 @@ def compile_pointer(pointer: Pointer) -> Find:
             return lambda tape: tape.n_prompt
         case Here():
             return lambda tape: len(tape.names)
+        case It():
+            return lambda tape: tape.it
         case Back(state=state, argument=argument):
 
             def back(tape: Tape) -> Place:
@@ -184,13 +189,14 @@ def compile_pointer(pointer: Pointer) -> Find:
 def _compile_seek(seek: Seek) -> Find:
     base, step, standing, nth = compile_pointer(seek.of), seek.step, _standing(seek.kind), compile_count(seek.nth)
     keys = [(same.offset, compile_pointer(same.as_)) for same in seek.same]
+    conditions = [_compile_where(where) for where in seek.where]
 
     def find(tape: Tape) -> Place:
         place, n = base(tape), nth(tape)
         if place is None or n is None or n < 0:
             return None
-        if keys:
-            return _look_up(tape, standing(tape), keys, place, step, n)
+        if keys or conditions:
+            return _look_up(tape, standing(tape), keys, conditions, place, step, n)
         places = standing(tape).places
         index = bisect_left(places, place)
         index = index + n if step > 0 else index - 1 - n
@@ -199,8 +205,16 @@ def _compile_seek(seek: Seek) -> Find:
     return find
 
 
-def _look_up(tape: Tape, standing: Standing, keys: Sequence[tuple[int, Find]], place: int, step: int, n: int) -> Place:
-    """The n-th unit from a place that holds what the keys hold."""
+def _look_up(
+    tape: Tape,
+    standing: Standing,
+    keys: Sequence[tuple[int, Find]],
+    conditions: Sequence[Callable[[Tape], bool]],
+    place: int,
+    step: int,
+    n: int,
+) -> Place:
+    """The n-th unit from a place that holds what the keys hold, and of which the conditions hold."""
     names = tape.names
     wanted: list[tuple[int, str | int]] = []
     taken: list[int] = []
@@ -217,12 +231,35 @@ def _look_up(tape: Tape, standing: Standing, keys: Sequence[tuple[int, Find]], p
     while 0 <= index < len(places):
         tape.work += 1
         x = places[index]
-        if x not in taken and all(0 <= x + o < len(names) and names[x + o] == name for o, name in wanted):
+        holds = x not in taken and all(0 <= x + o < len(names) and names[x + o] == name for o, name in wanted)
+        if holds and all(_holds_of(tape, x, condition) for condition in conditions):
             if n == 0:
                 return x
             n -= 1
         index += step
     return None
+
+
+def _holds_of(tape: Tape, x: int, condition: Callable[[Tape], bool]) -> bool:
+    """Whether a condition holds of a unit."""
+    outer, tape.it = tape.it, x
+    try:
+        return condition(tape)
+    finally:
+        tape.it = outer
+
+
+def _compile_where(where: Where) -> Callable[[Tape], bool]:
+    ask, holds, wanted = compile_question(where.ask), where.holds, _plain_value(where.finds)
+    arguments = [compile_pointer(p) for p in where.ask.of] if isinstance(where.ask, Relation) else []
+
+    def met(tape: Tape) -> bool:
+        value = ask(tape)
+        if value is None and arguments and all(type(_unit(tape, find(tape))) is int for find in arguments):
+            raise Stuck("row", "a search's relation has no row for a unit")
+        return ((type(value), value) == (type(wanted), wanted)) == holds
+
+    return met
 
 
 def compile_count(count: Count) -> Find:

@@ -59,6 +59,12 @@ class Back(_Model):
     argument: int = Field(default=0, ge=0, description="Which of its pointers.")
 
 
+class It(_Model):
+    """The unit that a search asks about; there is none outside its conditions."""
+
+    at: Literal["it"] = "it"
+
+
 class Move(_Model):
     """So many units further on, or back."""
 
@@ -84,8 +90,18 @@ class Same(_Model):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+class Where(_Model):
+    """A condition of a search: what a question about the unit (``It``) must find, or must not."""
+
+    ask: Question = Field(description="The question.")
+    finds: Value = Field(description="What it finds.")
+    holds: bool = Field(default=True, description="False: the unit is one where it finds something else.")
+
+
 class Seek(_Model):
-    """The n-th unit of a kind in a direction; with ``same``, a look-up by content. A key's own unit is never found.
+    """The n-th unit of a kind in a direction; with ``same``, a look-up by content; with ``where``, a filter.
+
+    A key's own unit is never found. Where a condition's relation has no row for symbols, the search fails.
 
     Forwards the search begins at the unit of ``of`` itself, backwards at the unit before it. ``nth`` counts from 0.
     """
@@ -95,12 +111,13 @@ class Seek(_Model):
     step: Literal[1, -1] = Field(description="1: towards the end, -1: towards the start.")
     kind: Kind = Field(description="Which units count.")
     same: list[Same] = Field(default_factory=list, description="What they must hold.")
+    where: list[Where] = Field(
+        default_factory=list, exclude_if=lambda where: not where, description="What else holds of them."
+    )
     nth: Count = Field(default_factory=Count, description="Which of them.")
 
 
-Pointer = Annotated[Start | Answer | Here | Back | Move | Seek, Field(discriminator="at")]
-for _model in (Move, Count, Same, Seek):
-    _model.model_rebuild()
+Pointer = Annotated[Start | Answer | Here | It | Back | Move | Seek, Field(discriminator="at")]
 
 
 class Unit(_Model):
@@ -158,6 +175,8 @@ class Tally(_Model):
 
 
 Question = Annotated[Unit | Mask | Equal | Order | Relation | Tally, Field(discriminator="ask")]
+for _model in (Move, Count, Same, Where, Seek, Unit, Mask, Equal, Order, Relation, Tally):
+    _model.model_rebuild()
 
 
 def asked_pointers(question: Question) -> tuple[Pointer, ...]:

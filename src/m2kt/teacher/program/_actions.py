@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from m2kt.packet._pointers import Decision, Relation
 from m2kt.teacher.program._candidates import Column
-from m2kt.teacher.program._evaluate import Evaluator, Looked
-from m2kt.teacher.program._traces import Ints, Rows, Search, Traces
+from m2kt.teacher.program._evaluate import Evaluator
+from m2kt.teacher.program._traces import Ints
 
 UNKNOWN_ROW = -1
 MOSTLY_KNOWN = 0.7  # share of rows that a known rule must have to be used again
@@ -102,13 +102,15 @@ class Actions:
 
 
 class RuleSearch:
-    """The smallest set of pointers of which an output, a symbol or a branch, is a function."""
+    """The smallest set of pointers of which an output, a symbol or a branch, is a function.
+
+    Args:
+        evaluator: of the rows.
+    """
 
     def __init__(
         self,
-        traces: Traces,
-        rows: Rows,
-        looked: Looked,
+        evaluator: Evaluator,
         columns: Sequence[Column],
         budget: int,
         output_N: Ints,
@@ -117,10 +119,10 @@ class RuleSearch:
         self.columns: list[Column] = []
         self.names: list[Ints] = []
         self.output_N = output_N
-        evaluator = Evaluator(Search(traces, rows), looked)
+        n_symbols = evaluator.search.traces.n_symbols
         for column in columns:
             name_N = evaluator.unit(column.pointer)
-            if ((name_N >= 0) & (name_N < traces.n_symbols)).mean() >= 1 - budget / max(1, len(rows)):
+            if ((name_N >= 0) & (name_N < n_symbols)).mean() >= 1 - budget / max(1, len(output_N)):
                 self.columns.append(column)
                 self.names.append(name_N)
 

@@ -26,6 +26,7 @@ from m2kt.teacher.program._candidates import (
     distinct,
     unlike,
 )
+from m2kt.teacher.program._evaluate import Evaluator, Looked
 from m2kt.teacher.program._kinds import Kinds, kinds_of
 from m2kt.teacher.program._traces import NONE, Ints, Search
 
@@ -50,10 +51,14 @@ class Columns:
 
     Args:
         looked: by state (None: any step), where its last step looked, for each of its arguments (N,).
+        filters: searches with conditions by which other states go on; they may start elsewhere too.
+        anchored: those alone that do not move on with each unit written.
     """
 
-    def __init__(self, search: Search, looked: dict[str | None, list[Ints]] | None = None) -> None:
-        self.search, self.looked = search, looked or {}
+    def __init__(
+        self, search: Search, looked: Looked | None = None, filters: Sequence[Seek] = (), *, anchored: bool = False
+    ) -> None:
+        self.search, self.looked, self.filters, self.anchored = search, looked or {}, filters, anchored
         self._found = Candidates(len(search.rows.here_N))
         self._ends: list[int] = []  # of each stage
 
@@ -134,7 +139,7 @@ class Columns:
         return kinds_of(self.search.traces)
 
     @cached_property
-    def _marks(self) -> list[tuple[Make, float, Ints]]:
+    def marks(self) -> list[tuple[Make, float, Ints]]:
         """Starting points: ends of the texts, and the last pieces of structure."""
         marks: list[tuple[Make, float, Ints]] = [
             (Here, 0.0, self._here),
@@ -172,7 +177,8 @@ class Columns:
 
     # -- stages -----------------------------------------------------------------------------------------------------
     def _near(self) -> Iterator[Batch]:
-        yield self._moved(Here, 1.0, self._here, range(0, -NEAR - 1, -1), 0.12)
+        if not self.anchored:
+            yield self._moved(Here, 1.0, self._here, range(0, -NEAR - 1, -1), 0.12)
         for state, arguments in self.looked.items():
             for argument, place_N in enumerate(arguments):
                 cost = 1.5 + (0.5 if state is None else 0.0) + 0.2 * argument
@@ -194,6 +200,20 @@ class Columns:
                 for nth in (0, 1, 2):
                     seek, cost = _seek_nth(base, step, nth), base_cost + 2.0 + 0.5 * nth
                     yield self._beside(seek, cost, (1, -1, 2, -2), (base_N, step, nth))
+        yield from self._filtered()
+
+    def _filtered(self) -> Iterator[Batch]:
+        """What the known filters find from other starting points."""
+        evaluator = Evaluator(self.search, self.looked)
+        origins = [(make, 1, place_N) for make, _, place_N in self.marks if make is not Here]
+        if None in self.looked:
+            last, last_N = _back(None, 0), self.looked[None][0]
+            origins += [(_move(last, by), 1, self.search.move(last_N, by)) for by in (1, 2, 3)]
+            origins.append((last, -1, last_N))
+        for known in self.filters:
+            found = evaluator.fitting(known)
+            for make, step, place_N in origins:
+                yield Batch.one(_refounded(known, make, step), 2.0, self.search.nearest(found, place_N, step))
 
     def _beside(
         self,
@@ -229,7 +249,7 @@ class Columns:
 
     def _bases(self) -> list[tuple[Make, float, Ints]]:
         """Marks, and where steps looked."""
-        bases = list(self._marks)
+        bases = [mark for mark in self.marks if not (self.anchored and mark[0] is Here)]
         for state, arguments in self.looked.items():
             bases += [(_back(state, i), 1.0, place_N) for i, place_N in enumerate(arguments)]
         return bases
@@ -239,7 +259,7 @@ class Columns:
         """Counters that vary over the rows, cheapest first; one of those that differ by a constant."""
         found: dict[bytes, Counter] = {}
         kinds = [*self.kinds.structures, *self.kinds.symbols]
-        for base, base_cost, base_N in self._marks:
+        for base, base_cost, base_N in self.marks:
             for kind in kinds if base is not Here else ():
                 number_N = self.search.count(kind, base_N)
                 usable_N = number_N >= 0
@@ -252,7 +272,7 @@ class Columns:
         return sorted(found.values(), key=lambda f: f.cost)
 
     def _counted(self) -> Iterator[Batch]:
-        bases = [mark for mark in self._marks if mark[0] is not Here]
+        bases = [mark for mark in self.marks if mark[0] is not Here]
         counters = [counter for counter in self.counters if counter.since is not Start][:MAX_COUNTERS]
         for counter in counters:
             for base, base_cost, base_N in bases:
@@ -298,7 +318,7 @@ class Columns:
         return [columns[chosen[i]] for i in picked]
 
     def _matched(self) -> Iterator[Batch]:
-        marks = [m for m in self._marks[3:] if (m[2] >= self._answer).mean() > 0.3][:MAX_ORIGINS]
+        marks = [m for m in self.marks[3:] if (m[2] >= self._answer).mean() > 0.3][:MAX_ORIGINS]
         for key in self._keys:
             origins: list[tuple[Make, int, float, Ints]] = [
                 (Here, -1, 0.0, self._here),
@@ -364,6 +384,11 @@ def _move(base: Make, by: int) -> Make:
 
 def _back(state: str | None, argument: int) -> Make:
     return lambda: Back(state=state, argument=argument)
+
+
+def _refounded(known: Seek, base: Make, step: int) -> Make:
+    """The same search from elsewhere."""
+    return lambda: known.model_copy(update={"of": base(), "step": step})
 
 
 def _seek(base: Make, step: int, kind: Kind, nth: int) -> Make:

@@ -8,19 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Answer, Back, Count, Here, Move, Pointer, Seek, Start, plain
+from m2kt.packet import Answer, Back, Count, Here, It, Move, Pointer, Seek, Start, Where, plain
 from m2kt.packet._pointers import Decision, Equal, Leaf, Mask, Order, Question, Relation, Tally, Test
 from m2kt.probes import MASK
-from m2kt.teacher.program._traces import NONE, Ints, Search
+from m2kt.teacher.program._traces import NONE, Found, Ints, Search
 
 Looked = dict[str | None, list[Ints]]
+PAIRS = 20_000  # of a row and a unit, that conditions are asked about at once
 
 
 class Evaluator:
-    """Evaluates over fixed rows, each pointer once."""
+    """Evaluates over fixed rows, each pointer once. A relation that has no row for a unit does not hold of it.
 
-    def __init__(self, search: Search, looked: Looked | None = None) -> None:
-        self.search, self.looked = search, looked or {}
+    Args:
+        it_N: the unit that a search asks about.
+    """
+
+    def __init__(self, search: Search, looked: Looked | None = None, it_N: Ints | None = None) -> None:
+        self.search, self.looked, self.it_N = search, looked or {}, it_N
         self._places: dict[Any, Ints] = {}
 
     def place(self, pointer: Pointer) -> Ints:
@@ -39,16 +44,38 @@ class Evaluator:
                 return search.traces.prompt_M[rows.trace_N]
             case Here():
                 return rows.here_N
+            case It():
+                return np.full_like(rows.here_N, NONE) if self.it_N is None else self.it_N
             case Back(state=state, argument=argument):
                 arguments = self.looked.get(state, [])
                 return arguments[argument] if argument < len(arguments) else np.full_like(rows.here_N, NONE)
             case Move(of=of, by=by):
                 return search.move(self.place(of), by)
             case Seek():
-                if pointer.same:
-                    keys = [(s.offset, self.place(s.as_)) for s in pointer.same]
-                    return search.match(self.place(pointer.of), pointer.step, pointer.kind, keys)
-                return search.seek(self.place(pointer.of), pointer.step, pointer.kind, self.count(pointer.nth))
+                if not pointer.same and not pointer.where:
+                    return search.seek(self.place(pointer.of), pointer.step, pointer.kind, self.count(pointer.nth))
+                found = self.fitting(pointer)
+                return search.nearest(found, self.place(pointer.of), pointer.step, self.count(pointer.nth))
+
+    def fitting(self, seek: Seek) -> Found:
+        """All units that a search may stop at."""
+        keys = [(same.offset, self.place(same.as_)) for same in seek.same]
+        found = self.search.match(seek.kind, keys) if keys else self.search.every(seek.kind)
+        for where in seek.where:
+            found = self._meeting(found, where)
+        return found
+
+    def about(self, found: Found) -> Evaluator:
+        """Evaluates conditions of found units, each a row."""
+        looked = {s: [place_N[found.row_P] for place_N in places] for s, places in self.looked.items()}
+        search = Search(self.search.traces, self.search.rows.take(found.row_P))
+        return Evaluator(search, looked, found.place_P.astype(np.int32))
+
+    def _meeting(self, found: Found, where: Where) -> Found:
+        """Of found units those of which a condition holds."""
+        parts = [found.take(slice(i, i + PAIRS)) for i in range(0, len(found.row_P), PAIRS)]
+        holds = [self.about(part).is_value(where.ask, where.finds) == where.holds for part in parts]
+        return found.take(np.concatenate(holds)) if holds else found
 
     def count(self, count: Count) -> Ints | int:
         """A counter's value on each row."""
@@ -76,7 +103,9 @@ class Evaluator:
             case Relation():
                 table = dict(zip(question.rows, question.finds, strict=True))
                 name_NA = np.stack([self.unit(pointer) for pointer in question.of], 1)
-                return np.array([table.get(tuple(row)) == value for row in name_NA.tolist()], dtype=bool)
+                name_RA, row_N = np.unique(name_NA, axis=0, return_inverse=True)
+                is_R = np.array([table.get(tuple(row)) == value for row in name_RA.tolist()], dtype=bool)
+                return np.asarray(is_R[row_N.ravel()])
             case Tally():
                 number_N = self.search.count(question.count, self.place(question.since))
                 return np.asarray(number_N < 0 if value is None else number_N == value)

@@ -7,17 +7,33 @@ Letters: N rows, C columns, A arguments, S symbols, X actions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._pointers import Case, Decision, Pointer, Test, Value, WriteCopy, WriteLiteral, WriteRule
+from m2kt.packet._pointers import (
+    Answer,
+    Case,
+    Decision,
+    Here,
+    Mask,
+    Pointer,
+    Seek,
+    Test,
+    Value,
+    WriteCopy,
+    WriteLiteral,
+    WriteRule,
+)
 from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch, is_no_chance, majority, row_numbers
 from m2kt.teacher.program._candidates import Column, distinct
 from m2kt.teacher.program._columns import Columns
+from m2kt.teacher.program._evaluate import Evaluator
+from m2kt.teacher.program._filters import FILTER_ROWS, MAX_FILTERS, FilterSearch
 from m2kt.teacher.program._state import StateRows
 from m2kt.teacher.program._switch import which_copied, which_mask
 from m2kt.teacher.program._tests import Questions
@@ -77,10 +93,11 @@ class Explainer:
         copied: Pointer | None = None,
         effort: Effort | None = None,
         tables: dict[int, dict[tuple[int, ...], int]] | None = None,
+        filters: Sequence[Seek] = (),
     ) -> None:
         self.state, self.rules, self.budget, self.rng = state, rules, budget, rng
         self.effort = effort or Effort()
-        self.tables = tables or {}
+        self.tables, self.filters = tables or {}, filters
         self.equal: list[Pointer] = []  # pointers that the last copy might have used as well, on the sample
         self.copied = copied  # the pointer that all symbols are copied from, where it is known
 
@@ -157,7 +174,7 @@ class _Attempt:
         self.rows = state.rows.take(chosen)
         looked = {s: [p[chosen] for p in places] for s, places in state.looked.items()}
         self.search = Search(state.traces, self.rows)
-        self.columns = Columns(self.search, looked)
+        self.columns = Columns(self.search, looked, explainer.filters)
         self.written_N, self.label_N = state.written_N[chosen], state.label_N[chosen]
         self._questions: dict[int, Questions] = {}
 
@@ -187,6 +204,9 @@ class _Attempt:
                 contents[label] = WriteLiteral(text=mask)
         if len(contents) == 1:
             return contents[next(iter(contents))]
+        present = self._present(contents)
+        if present is not None:
+            return present
         onehot_NL = np.eye(len(self.state.labels), dtype=np.float32)[self.label_N]
 
         def leaf(rows: NDArray[np.intp]) -> int | None:
@@ -215,6 +235,20 @@ class _Attempt:
             if tree is not None and (stage > 1 or tree_cost(tree, questions) <= PLAIN_COST * (len(contents) - 1)):
                 return write_tree(tree, questions, contents.__getitem__)
         return None if heavy else which_mask(self.state, self.columns, self.chosen, contents, self.explainer.rng)
+
+    def _present(self, contents: dict[int, Decision]) -> Test | None:
+        """Of two masks, the one behind whose filter there is a unit."""
+        if len(contents) != 2:
+            return None
+        evaluator = Evaluator(self.search, self.columns.looked)
+        for label, content in contents.items():
+            if not (isinstance(content, WriteCopy) and isinstance(content.source, Seek) and content.source.where):
+                continue
+            other = next(o for o in contents if o != label)
+            if ((evaluator.place(content.source) >= 0) == (self.label_N == label)).all():
+                case = Case(values=[None], then=contents[other])
+                return Test(ask=Mask(at=content.source), cases=[case], otherwise=content)
+        return None
 
     def _related(self, contents: dict[int, Decision]) -> Decision | None:
         """Which mask is written, by how some symbols stand to each other."""
@@ -267,7 +301,8 @@ class _Attempt:
         if light is not None or not heavy:
             return light
         return (
-            self._copy(rows, 3, lead)
+            self._filtered(rows, lead)
+            or self._copy(rows, 3, lead)
             or self._switched(rows, lead, self.explainer.rules)
             or self._clauses(rows, lead, 3, 4, literals=False)
             or self._clauses(rows, lead, 2, 3, literals=False, rule=3)
@@ -284,6 +319,33 @@ class _Attempt:
             return None
         self.explainer.equal = [columns[c].pointer for c in fitting[:MAX_EQUAL_PLACES]]
         return WriteCopy(source=self.explainer.equal[0], lead=lead)
+
+    def _filtered(self, rows: NDArray[np.intp], lead: str) -> Decision | None:
+        """The first unit of a kind, from the question's start or a mark, of which a condition holds.
+
+        One symbol that stands nowhere before may be written where there is no such unit.
+        """
+        here_N, written_N = self.rows.here_N[rows], self.written_N[rows]
+        before_NU = np.arange(self.search.names_NU.shape[1]) < here_N[:, None]
+        stands_N = ((self.search.names_NU[rows] == written_N[:, None]) & before_NU).any(1)
+        other = np.unique(written_N[~stands_N])
+        inside = rows[stands_N]
+        if len(other) > 1 or not len(inside):
+            return None
+        some = inside[self.explainer.rng.permutation(len(inside))[:FILTER_ROWS]]
+        looked = {s: [p[some] for p in places] for s, places in self.columns.looked.items()}
+        columns = Columns(Search(self.traces, self.rows.take(some)), looked)
+        search = FilterSearch(columns, self.written_N[some], anchored=False)
+        origins = [(make, 1, place_N) for make, _, place_N in columns.marks if make not in (Here, Answer)]
+        origins += [(make, -1, place_N) for make, _, place_N in columns.marks if make in (Here, Answer)]
+        every = Evaluator(self.search, self.columns.looked)
+        for pointer in islice(search.find(origins), MAX_FILTERS):
+            name_N = every.unit(pointer)[rows]
+            if (name_N[stands_N] == written_N[stands_N]).all() and (name_N[~stands_N] < 0).all():
+                copy = WriteCopy(source=pointer, lead=lead)
+                absent = [Case(values=[None], then=self._literal(lead, s)) for s in other.tolist()]
+                return Test(ask=Mask(at=pointer), cases=absent, otherwise=copy) if absent else copy
+        return None
 
     def _clauses(
         self,
@@ -371,7 +433,8 @@ class _Attempt:
             every = every[self.explainer.rng.permutation(len(every))[:RULE_ROWS]]
         budget = int(self.explainer.budget * len(every))
         looked = {s: [p[every] for p in places] for s, places in self.state.looked.items()}
-        return RuleSearch(self.traces, self.state.rows.take(every), looked, columns, budget, output_N[every])
+        evaluator = Evaluator(Search(self.traces, self.state.rows.take(every)), looked)
+        return RuleSearch(evaluator, columns, budget, output_N[every])
 
     def _known(self, rows: NDArray[np.intp], lead: str) -> WriteRule | None:
         """A rule that explains another state."""

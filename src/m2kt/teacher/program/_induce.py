@@ -10,13 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Rule
-from m2kt.packet._pointers import Decision, Leaf, Pointer, WriteCopy, WriteRule, leaves, with_leaves
+from m2kt.packet._pointers import (
+    Decision,
+    Leaf,
+    Pointer,
+    Seek,
+    Start,
+    WriteCopy,
+    WriteRule,
+    leaves,
+    with_leaves,
+)
 from m2kt.packet._program import Program, State
-from m2kt.teacher.program._evaluate import Looked
+from m2kt.teacher.program._evaluate import Evaluator, Looked
 from m2kt.teacher.program._explain import Effort, Explained, Explainer
+from m2kt.teacher.program._filters import loop_past
 from m2kt.teacher.program._kinds import kinds_of
 from m2kt.teacher.program._looks import UNKNOWN, Looks, Way, ways
+from m2kt.teacher.program._passed import with_passed
 from m2kt.teacher.program._state import StateRows
+from m2kt.teacher.program._together import Together
 from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Traces
 
 MAX_SEARCHES = 30  # heavy ones, of one induction
@@ -41,7 +54,7 @@ class Resisted:
         )
 
 
-@dataclass
+@dataclass(eq=False)
 class Open:
     """A state that is not explained yet."""
 
@@ -84,6 +97,7 @@ class Induction:
         self.rows, self.before, self.masks = traces.rows()
         self.states: dict[tuple[str, ...], NDArray[np.intp]] = {}
         self.decisions: dict[tuple[str, ...], Decision] = {}
+        self.looked: dict[tuple[str, ...], Ints | None] = {}  # where the last step before each of its steps looked
         self.rules: list[int] = []  # arity of each
         self.known: dict[tuple[str, ...], Decision] = {}
         self.applied: dict[tuple[str, ...], dict[int, Table]] = {}  # by state: the rows of its rules
@@ -91,6 +105,9 @@ class Induction:
         self.effort = Effort(MAX_SEARCHES)
         self.looks = Looks(traces, self.rows)
         self.equal: dict[tuple[str, ...], list[Pointer]] = {}  # by state that copies: other pointers that do as well
+        self.together: set[frozenset[tuple[str, ...]]] = set()  # states that were tried together
+        self.filters: list[Seek] = []  # by which steps go on
+        self.n_filters: dict[tuple[str, ...], int] = {}  # known when each state was explained
         self.resisted: list[Resisted] = []
 
     def run(self, known: Program | None = None) -> Induced:
@@ -105,12 +122,61 @@ class Induction:
         while todo:
             left = [state for state in todo if not self._explain(state)]
             waiting = [state for state in left if state.waits]
-            if len(waiting) == len(todo):
-                waiting = waiting[1:]  # they wait for each other
+            if len(waiting) == len(todo):  # they wait for each other
+                solved = self._together(waiting)
+                left = [state for state in left if state not in solved]
+                waiting = [state for state in waiting if state not in solved] if solved else waiting[1:]
             kept = {state.after for state in waiting}
             parts = [part for state in left if state.after not in kept for part in self._resort(state)]
             todo = waiting + parts
+        self._reconsider()
         return self._write()
+
+    def _together(self, waiting: list[Open]) -> list[Open]:
+        """Of states that wait for each other those that are explained together."""
+        writing = [state for state in waiting if self._copies(state.index).any()]
+        every = frozenset(state.after for state in writing)
+        if len(writing) < 2 or every in self.together:
+            return []
+        self.together.add(every)
+
+        def explain(rows: StateRows) -> Decision | None:
+            explainer = Explainer(
+                rows, self.rules, self.budget, self.rng, None, self.effort, self.tables, self.filters
+            )
+            found = explainer.explain(heavy=False)
+            return None if found is None or len(found.wrong) > int(self.budget * len(rows.rows)) else found.decision
+
+        together = Together(self.looks, self._rows_of_steps, explain, self.rng)
+        found = together.explained([state.index for state in writing], lambda n: int(self.budget * n))
+        if found is None:
+            return []
+        for state, guess in zip(writing, found, strict=True):
+            assert guess.decision is not None
+            self._decide(state.after, state.index, guess.decision, guess.looked_N)
+        return writing
+
+    def _reconsider(self) -> None:
+        """Explain again what was explained before a filter was known that tells it better: which structure follows."""
+        for after, index in self.states.items():
+            decision, n_masks = self.decisions[after], len({self.masks[i] for i in index.tolist()})
+            n_leaves = sum(1 for _ in leaves(decision))
+            if self.n_filters[after] == len(self.filters) or n_leaves <= n_masks or self._copies(index).any():
+                continue
+            before_N = self.looks.before()[index]
+            looked_N = None if (before_N == UNKNOWN).any() or (before_N == NONE).all() else before_N
+            rows = self._rows_of_steps(index, looked_N)
+            explainer = Explainer(rows, self.rules, self.budget, self.rng, None, self.effort, {}, self.filters)
+            explained = explainer.explain(heavy=False)
+            if explained is None or len(explained.wrong) > int(self.budget * len(index)):
+                continue
+            if sum(1 for _ in leaves(explained.decision)) < n_leaves:
+                self._decide(after, index, explained.decision, looked_N)
+                self.resisted = [resisted for resisted in self.resisted if resisted.after != after]
+
+    def _copies(self, index: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Which steps write a symbol."""
+        return self.traces.copies(self.rows.take(index))
 
     def _contexts(self, index: NDArray[np.intp], size: int) -> dict[tuple[str, ...], NDArray[np.intp]]:
         """Steps by their last masks."""
@@ -119,7 +185,7 @@ class Induction:
             groups[self.before[i][-size:]].append(i)
         return {after: np.array(members) for after, members in groups.items()}
 
-    def _state_rows(self, index: NDArray[np.intp], looked_N: Ints | None = None) -> StateRows:
+    def _rows_of_steps(self, index: NDArray[np.intp], looked_N: Ints | None = None) -> StateRows:
         looked: Looked = {} if looked_N is None else {None: [looked_N]}
         return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index], looked)
 
@@ -152,11 +218,11 @@ class Induction:
 
     def _explain_simply(self, state: Open) -> bool:
         """An explanation without a contradiction comes before a shorter one that takes some for slips."""
-        rows, allowed = self._state_rows(state.index, state.looked_N), int(self.budget * len(state.index))
-        explainer = Explainer(rows, self.rules, 0.0, self.rng, None, self.effort, self.tables)
+        rows, allowed = self._rows_of_steps(state.index, state.looked_N), int(self.budget * len(state.index))
+        explainer = Explainer(rows, self.rules, 0.0, self.rng, None, self.effort, self.tables, self.filters)
         explained = explainer.explain(heavy=False)
         if self.budget and (explained is None or len(explained.wrong)):
-            explainer = Explainer(rows, self.rules, self.budget, self.rng, None, self.effort, self.tables)
+            explainer = Explainer(rows, self.rules, self.budget, self.rng, None, self.effort, self.tables, self.filters)
             explained = explainer.explain(heavy=False)
             if explained is None or len(explained.wrong) > allowed:
                 explained = explainer.explain_despite_slips()
@@ -176,8 +242,8 @@ class Induction:
             parts = self._contexts(index, size)
             if len(parts) > 1 or state.divided:
                 return [Open(longer, part) for longer, part in parts.items()]
-        rows = self._state_rows(index, state.looked_N)
-        explainer = Explainer(rows, self.rules, self.budget, self.rng, None, self.effort, self.tables)
+        rows = self._rows_of_steps(index, state.looked_N)
+        explainer = Explainer(rows, self.rules, self.budget, self.rng, None, self.effort, self.tables, self.filters)
         heavy = explainer.explain(heavy=True)
         if heavy is not None and (state.explained is None or len(heavy.wrong) < len(state.explained.wrong)):
             state.explained, state.equal = heavy, explainer.equal
@@ -203,8 +269,10 @@ class Induction:
         self, after: tuple[str, ...], index: NDArray[np.intp], decision: Decision, looked_N: Ints | None
     ) -> None:
         """Keep a state's decision, and where its steps look."""
-        self.decisions[after], self.states[after] = decision, index
-        state = self._state_rows(index, looked_N)
+        self.decisions[after], self.states[after], self.looked[after] = decision, index, looked_N
+        self._note_filters(decision)
+        self.n_filters[after] = len(self.filters)
+        state = self._rows_of_steps(index, looked_N)
         applied: dict[int, Table] = {}
         self.applied[after] = applied
         for leaf, rows in state.all.leaves(decision, np.arange(len(index))):
@@ -217,9 +285,17 @@ class Induction:
                 table.update({row: counts.most_common(1)[0][0] for row, counts in counted.items() if row not in table})
                 _count(applied.setdefault(leaf.rule, defaultdict(Counter)), counted)
 
+    def _note_filters(self, decision: Decision) -> None:
+        """Remember the filters by which a decision copies, each once whatever it starts from."""
+        for leaf in leaves(decision):
+            if isinstance(leaf, WriteCopy) and isinstance(leaf.source, Seek) and leaf.source.where:
+                seek = leaf.source.model_copy(update={"of": Start(), "step": 1})
+                if seek not in self.filters:
+                    self.filters.append(seek)
+
     def _loop(self, after: tuple[str, ...], index: NDArray[np.intp], allowed: int) -> bool:
         """Whether the steps go on from where the last one looked; then the state is explained."""
-        state = self._state_rows(index)
+        state = self._rows_of_steps(index)
         copies = self.traces.copies(state.rows)
         if not copies.any():
             return False
@@ -229,10 +305,13 @@ class Induction:
         if found is None:
             found = self._loop_from_elsewhere(index, copies, state.written_N, every, allowed)
         if found is None:
+            found = loop_past(self.looks, index, allowed, self.rng)
+        if found is None:
             return False
         pointer, looked_N = found
-        looping = self._state_rows(index, looked_N)
-        explained = Explainer(looping, self.rules, self.budget, self.rng, pointer, self.effort).explain(heavy=False)
+        looping = self._rows_of_steps(index, looked_N)
+        explainer = Explainer(looping, self.rules, self.budget, self.rng, pointer, self.effort, filters=self.filters)
+        explained = explainer.explain(heavy=False)
         if explained is None or len(explained.wrong) > allowed:
             return False
         self._decide(after, index, explained.decision, looked_N)
@@ -247,7 +326,7 @@ class Induction:
             decision, steps = self.decisions[after], self.states[after]
             for pointer in self.equal[after][1:]:
                 other = decision.model_copy(update={"source": pointer})
-                if len(self._state_rows(steps).wrong(other)):
+                if len(self._rows_of_steps(steps).wrong(other)):
                     continue
                 self._decide(after, steps, other, None)
                 found = self.looks.loop(index, copies, written_N, every, allowed)
@@ -258,7 +337,7 @@ class Induction:
 
     def _keep(self, after: tuple[str, ...], index: NDArray[np.intp], allowed: int) -> bool:
         """Whether a known decision still accounts for the steps; then it stays."""
-        decision, state = self.known[after], self._state_rows(index)
+        decision, state = self.known[after], self._rows_of_steps(index)
         looked_N = None
         if _goes_back(decision):
             looked_N = self.looks.before()[index]
@@ -267,7 +346,7 @@ class Induction:
                 looked_N = self.looks.along(copied[0], index, self.traces.copies(state.rows)) if copied else None
             if looked_N is None:
                 return False
-            state = self._state_rows(index, looked_N)
+            state = self._rows_of_steps(index, looked_N)
         if len(state.wrong(decision)) > allowed:
             return False
         self._decide(after, index, decision, looked_N)
@@ -285,7 +364,7 @@ class Induction:
                 merged[owner[rule]][tuple(row[i] for i in order[rule])].update(counts)
         uses: Counter[int] = Counter()
         states = []
-        for after, decision in self.decisions.items():
+        for after, decision in with_passed(self.decisions, self._evaluator).items():
             renumbered = with_leaves(decision, lambda leaf: _renumbered(leaf, owner, order, number, uses))
             states.append(State(after=after, decision=renumbered))
         rules: list[Rule] = []
@@ -314,6 +393,9 @@ class Induction:
             stop=self.stop,
         )
         return Induced(program, outputs, self.resisted)
+
+    def _evaluator(self, after: tuple[str, ...]) -> Evaluator:
+        return self._rows_of_steps(self.states[after], self.looked[after]).all
 
     def _tables(self) -> dict[int, Table]:
         """The rows of each rule, as the teacher was seen to apply it."""

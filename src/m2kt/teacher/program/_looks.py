@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Back, Kind, Move, Pointer, Seek
+from m2kt.teacher.program._evaluate import Evaluator
 from m2kt.teacher.program._traces import NONE, Ints, Rows, Search, Traces
 
 UNKNOWN = -2  # the step is not explained yet
@@ -43,6 +44,11 @@ def ways(kinds: list[Kind], marks: list[Kind]) -> Iterator[Way]:
                 yield Way(Move(of=seek, by=by), _beside(start, step, mark, by))
 
 
+def way_of(pointer: Pointer) -> Way:
+    """The way that a pointer says."""
+    return Way(pointer, lambda search, from_N: Evaluator(search, {None: [from_N]}).place(pointer))
+
+
 def _moved(by: int) -> Callable[[Search, Ints], Ints]:
     return lambda search, from_N: search.move(from_N, by)
 
@@ -68,7 +74,7 @@ class Looks:
 
     def __init__(self, traces: Traces, rows: Rows) -> None:
         self.traces, self.rows = traces, rows
-        self.own_N = np.full(len(rows), UNKNOWN, dtype=np.int32)
+        self.own_N = np.where(traces.copies(rows), UNKNOWN, NONE).astype(np.int32)  # structure is a literal
         first_N = np.ones(len(rows), dtype=bool)
         first_N[1:] = rows.trace_N[1:] != rows.trace_N[:-1]
         self._first_N = np.maximum.accumulate(np.where(first_N, np.arange(len(rows)), 0))
@@ -129,10 +135,7 @@ class Looks:
 
     def along(self, pointer: Pointer, index: NDArray[np.intp], copies: NDArray[np.bool_]) -> Ints | None:
         """``looked`` of a loop that is known; None if a run has no beginning."""
-        seek = pointer.of if isinstance(pointer, Move) else pointer
-        kinds = [seek.kind] if isinstance(seek, Seek) else []
-        way = next((way for way in ways(kinds, kinds) if way.pointer == pointer), None)
-        return None if way is None else self._follow(way, index, copies)
+        return self._follow(way_of(pointer), index, copies)
 
     def _follow(self, way: Way, index: NDArray[np.intp], copies: NDArray[np.bool_]) -> Ints | None:
         """Where the last step before each row looked, if the rows go on this way; None if a run has no beginning."""

@@ -189,7 +189,8 @@ class Switch:
         left = np.flatnonzero(~fits_AN.any(0))
         arguments = _once([*places, *self._cheapest(1, ASKED_MARKS)])
         looked = {s: [p[left] for p in where] for s, where in self.looked.items()}
-        search = RuleSearch(self.state.traces, self.rows.take(left), looked, arguments, 0, self.written_N[left])
+        evaluator = Evaluator(Search(self.state.traces, self.rows.take(left)), looked)
+        search = RuleSearch(evaluator, arguments, 0, self.written_N[left])
         sources = search.find(MAX_RULE_ARITY) if len(left) else None
         if sources is None:
             return None
@@ -286,7 +287,8 @@ class Switch:
         told_R = alone_R | not_R
         chosen, label_N = rows[told_R], alone_R[told_R].astype(np.int32)
         looked = {s: [p[chosen] for p in where] for s, where in self.looked.items()}
-        search = RuleSearch(self.state.traces, self.rows.take(chosen), looked, self.arguments, 0, label_N)
+        evaluator = Evaluator(Search(self.state.traces, self.rows.take(chosen)), looked)
+        search = RuleSearch(evaluator, self.arguments, 0, label_N)
         relation = search.relation(MAX_ARITY)
         if relation is None:
             return None

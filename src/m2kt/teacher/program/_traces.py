@@ -328,27 +328,33 @@ class Search:
         is_P = inside_P & (key_N[found.row_P] >= 0) & (name_P == key_N[found.row_P])
         return Found(found.row_P[is_P], found.place_P[is_P])
 
-    def nearest(self, found: Found, from_N: Ints, step: int) -> Ints:
-        """The first at a place or behind it, or the last before it."""
+    def every(self, kind: Kind) -> Found:
+        """The units of a kind written so far."""
+        table = self.traces.kind(kind)
+        place_NX = table.place_MX[self.rows.trace_N]
+        row_P, x_P = np.nonzero((place_NX >= 0) & (place_NX < self.limit(table.looks_ahead)[:, None]))
+        return Found(row_P, place_NX[row_P, x_P].astype(np.intp))
+
+    def nearest(self, found: Found, from_N: Ints, step: int, nth_N: Ints | int = 0) -> Ints:
+        """The n-th at a place or behind it, or before it."""
         size = self.traces.name_MU.shape[1] + 1
         flat_P = found.row_P * size + found.place_P
         n_N = np.arange(len(from_N))
         index_N = np.searchsorted(flat_P, n_N * size + np.maximum(from_N, 0))
-        if step < 0:
-            index_N = index_N - 1
-        inside_N = (index_N >= 0) & (index_N < len(flat_P)) & (from_N >= 0)
+        index_N = index_N + nth_N if step > 0 else index_N - 1 - nth_N
+        inside_N = (index_N >= 0) & (index_N < len(flat_P)) & (from_N >= 0) & (np.asarray(nth_N) >= 0)
         at_N = np.where(inside_N, index_N, 0)
         if not len(flat_P):
             return np.full(len(from_N), NONE, dtype=np.int32)
         return np.where(inside_N & (found.row_P[at_N] == n_N), found.place_P[at_N], NONE).astype(np.int32)
 
-    def match(self, from_N: Ints, step: int, kind: Kind, keys: Sequence[tuple[int, Ints]]) -> Ints:
-        """``Seek`` with keys; the nearest that fits. The first key's offset is 0."""
+    def match(self, kind: Kind, keys: Sequence[tuple[int, Ints]]) -> Found:
+        """The units of a kind that hold what the keys hold. The first key's offset is 0."""
         assert keys[0][0] == 0
         found = self.of_kind(self.equal_to(keys[0][1]), kind)
         for offset, place_N in keys[1:]:
             found = self.beside(found, offset, place_N)
-        return self.nearest(found, from_N, step)
+        return found
 
 
 @dataclass
@@ -357,3 +363,7 @@ class Found:
 
     row_P: NDArray[np.intp]
     place_P: NDArray[np.intp]
+
+    def take(self, chosen: slice | NDArray[np.intp] | Bools) -> Found:
+        """Some of them."""
+        return Found(self.row_P[chosen], self.place_P[chosen])
