@@ -49,6 +49,7 @@ from m2kt.packet._keys import local_key as local_key
 from m2kt.packet._keys import new_key as new_key
 from m2kt.packet._keys import read_signer as read_signer
 from m2kt.packet._keys import show_key as show_key
+from m2kt.packet._machine import MAX_WORK as MAX_WORK
 from m2kt.packet._machine import Action as Action
 from m2kt.packet._machine import Stuck as Stuck
 from m2kt.packet._machine import Tape as Tape
@@ -103,6 +104,7 @@ from m2kt.packet._pointers import Move as Move
 from m2kt.packet._pointers import Order as Order
 from m2kt.packet._pointers import Pointer as Pointer
 from m2kt.packet._pointers import Question as Question
+from m2kt.packet._pointers import Ranking as Ranking
 from m2kt.packet._pointers import Relation as Relation
 from m2kt.packet._pointers import Same as Same
 from m2kt.packet._pointers import Seek as Seek
@@ -121,7 +123,6 @@ from m2kt.packet._pointers import with_leaves as with_leaves
 from m2kt.packet._policy import TrustedKey as TrustedKey
 from m2kt.packet._policy import TrustPolicy as TrustPolicy
 from m2kt.packet._program import MAX_UNITS as MAX_UNITS
-from m2kt.packet._program import MAX_WORK as MAX_WORK
 from m2kt.packet._program import START_STATE as START_STATE
 from m2kt.packet._program import Granularity as Granularity
 from m2kt.packet._program import Program as Program

@@ -14,6 +14,7 @@ from ._pointers import (
     Back,
     Count,
     Decision,
+    It,
     Kind,
     Leaf,
     Mask,
@@ -187,19 +188,39 @@ class _Checker:
 
     def _pointer(self, pointer: Pointer, at: str) -> int:
         """The number of pointers in a pointer, itself included."""
-        n, pending = 0, [(pointer, 1)]
+        n, pending = 0, [(pointer, 1, False)]
         while pending:
-            inner, depth = pending.pop()
+            inner, depth, asked_about = pending.pop()
             n += 1
             if depth > MAX_POINTER_DEPTH:
                 raise PacketError(f"{at} has a pointer of more than {MAX_POINTER_DEPTH} pointers in one another")
             if isinstance(inner, Back) and inner.state is not None and inner.state not in self.names:
                 raise PacketError(f"{at} goes back to the state {inner.state!r}, which does not exist")
+            if isinstance(inner, It) and not asked_about:
+                raise PacketError(f"{at} has the pointer 'it' outside the conditions of a search")
             if isinstance(inner, Seek):
-                self._kind(inner.kind, at)
-                self._count(inner.nth, at)
-            pending += [(p, depth + 1) for p in _within(inner)]
+                self._seek(inner, at)
+                conditions = (p for where in inner.where for p in asked_pointers(where.ask))
+                pending += [(p, depth + 1, True) for p in conditions]
+            pending += [(p, depth + 1, asked_about) for p in _within(inner)]
         return n
+
+    def _seek(self, seek: Seek, at: str) -> None:
+        self._kind(seek.kind, at)
+        self._count(seek.nth, at)
+        for where in seek.where:
+            if isinstance(where.ask, Relation):
+                self._relation(where.ask, at)
+            if isinstance(where.ask, Tally):
+                self._kind(where.ask.count, at)
+            if not self._may_be(where.ask, where.finds):
+                raise PacketError(f"{at}: a condition expects what its question cannot find: {where.finds!r}")
+        if seek.rank is not None:
+            pairs = set(seek.rank.before)
+            if not all(0 <= s < len(self.program.symbols) for pair in pairs for s in pair):
+                raise PacketError(f"{at}: a ranking is about symbols that do not exist")
+            if len(pairs) != len(seek.rank.before) or any((b, a) in pairs for a, b in pairs):
+                raise PacketError(f"{at}: a ranking has a pair twice, or says both of two symbols come first")
 
     def _count(self, count: Count, at: str) -> None:
         if count.count is not None:
@@ -221,10 +242,12 @@ class _Checker:
 
 
 def _within(pointer: Pointer) -> Iterator[Pointer]:
-    """The pointers that a pointer rests on."""
+    """The pointers that a pointer rests on, without those of its conditions."""
     if isinstance(pointer, Move | Seek):
         yield pointer.of
     if isinstance(pointer, Seek):
         yield from (same.as_ for same in pointer.same)
         if pointer.nth.since is not None:
             yield pointer.nth.since
+        if pointer.rank is not None:
+            yield pointer.rank.until

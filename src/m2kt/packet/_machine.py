@@ -7,8 +7,9 @@ follow a text that somebody else wrote, as a student's reader does, and go on fr
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from m2kt.probes import MASK, Unit
@@ -28,6 +29,7 @@ from ._pointers import (
     Order,
     Pointer,
     Question,
+    Ranking,
     Relation,
     Seek,
     Start,
@@ -95,6 +97,9 @@ class Stuck(Exception):
 Find = Callable[[Tape], Place]
 Ask = Callable[[Tape], Value]
 Decide = Callable[[Tape], Action]
+MAX_WORK = 1 << 22  # units that the searches of a rollout may go past: a second or two, whatever a packet says
+Keys = Sequence[tuple[int, Find]]
+Conditions = Sequence[Callable[[Tape], bool]]
 
 
 def fits(name: str | int, wanted: str | int | tuple[int, ...] | None, class_S: Sequence[int]) -> bool:
@@ -190,6 +195,8 @@ def _compile_seek(seek: Seek) -> Find:
     base, step, standing, nth = compile_pointer(seek.of), seek.step, _standing(seek.kind), compile_count(seek.nth)
     keys = [(same.offset, compile_pointer(same.as_)) for same in seek.same]
     conditions = [_compile_where(where) for where in seek.where]
+    if seek.rank is not None:
+        return _compile_ranked(seek, seek.rank, keys, conditions)
 
     def find(tape: Tape) -> Place:
         place, n = base(tape), nth(tape)
@@ -208,13 +215,20 @@ def _compile_seek(seek: Seek) -> Find:
 def _look_up(
     tape: Tape,
     standing: Standing,
-    keys: Sequence[tuple[int, Find]],
-    conditions: Sequence[Callable[[Tape], bool]],
+    keys: Keys,
+    conditions: Conditions,
     place: int,
     step: int,
     n: int,
 ) -> Place:
     """The n-th unit from a place that holds what the keys hold, and of which the conditions hold."""
+    return next(islice(_fitting(tape, standing, keys, conditions, place, step), n, None), None)
+
+
+def _fitting(
+    tape: Tape, standing: Standing, keys: Keys, conditions: Conditions, place: int, step: int
+) -> Iterator[int]:
+    """The units from a place that hold what the keys hold, and of which the conditions hold."""
     names = tape.names
     wanted: list[tuple[int, str | int]] = []
     taken: list[int] = []
@@ -222,22 +236,60 @@ def _look_up(
     for offset, key in keys:
         at = key(tape)
         if at is None or at >= len(names):
-            return None
+            return
         if offset == 0:
             places = standing.of_name.get(names[at], [])
         wanted.append((offset, names[at]))
         taken.append(at - offset)
     index = bisect_left(places, place) - (step < 0)
     while 0 <= index < len(places):
-        tape.work += 1
+        _spend(tape, 1)
         x = places[index]
         holds = x not in taken and all(0 <= x + o < len(names) and names[x + o] == name for o, name in wanted)
         if holds and all(_holds_of(tape, x, condition) for condition in conditions):
-            if n == 0:
-                return x
-            n -= 1
+            yield x
         index += step
-    return None
+
+
+def _compile_ranked(seek: Seek, rank: Ranking, keys: Keys, conditions: Conditions) -> Find:
+    base, step, standing, nth = compile_pointer(seek.of), seek.step, _standing(seek.kind), compile_count(seek.nth)
+    until, offset, before = compile_pointer(rank.until), rank.offset, frozenset(rank.before)
+
+    def find(tape: Tape) -> Place:
+        place, end, n = base(tape), until(tape), nth(tape)
+        if place is None or end is None or n is None or n < 0:
+            return None
+        every = _fitting(tape, standing(tape), keys, conditions, place, step)
+        found = list(takewhile(lambda x: x < end if step > 0 else x > end, every))
+        names = [_unit(tape, x + offset) if x + offset >= 0 else None for x in found]
+        _spend(tape, len(found) ** 2)
+        for i, x in enumerate(found):
+            ahead = [_comes_first(names[j], names[i], before, at=j < i) for j in range(len(found)) if j != i]
+            if ahead.count(True) > n:
+                continue
+            if None in ahead:
+                raise Stuck("row", "a ranking does not say which of two units comes first")
+            if ahead.count(True) == n:
+                return x
+        return None
+
+    return find
+
+
+def _comes_first(
+    a: str | int | None, b: str | int | None, before: frozenset[tuple[int, int]], *, at: bool
+) -> bool | None:
+    """Whether one unit is ranked before another; equal ones by ``at``. None where nothing says."""
+    if a == b:
+        return at
+    return (a, b) in before if (a, b) in before or (b, a) in before else None
+
+
+def _spend(tape: Tape, work: int) -> None:
+    """Count units that a search goes past: conditions within conditions multiply. Raises ``Stuck`` past the limit."""
+    tape.work += work
+    if tape.work > MAX_WORK:
+        raise Stuck("length", f"searches past {MAX_WORK}")
 
 
 def _holds_of(tape: Tape, x: int, condition: Callable[[Tape], bool]) -> bool:

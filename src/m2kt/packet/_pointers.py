@@ -98,10 +98,19 @@ class Where(_Model):
     holds: bool = Field(default=True, description="False: the unit is one where it finds something else.")
 
 
+class Ranking(_Model):
+    """Searched units by rank, and not by place: those up to a place, of which equal ones stay in their order."""
+
+    before: tuple[tuple[int, int], ...] = Field(description="Pairs of symbol ids: the first comes before the second.")
+    offset: int = Field(default=0, description="Units from the one that is ranked to the one that is compared.")
+    until: Pointer = Field(description="Where the search ends; the unit there does not count.")
+
+
 class Seek(_Model):
     """The n-th unit of a kind in a direction; with ``same``, a look-up by content; with ``where``, a filter.
 
-    A key's own unit is never found. Where a condition's relation has no row for symbols, the search fails.
+    A key's own unit is never found. Where a condition's relation has no row for symbols, or a
+    ranking does not say which of two symbols comes first, the search fails.
 
     Forwards the search begins at the unit of ``of`` itself, backwards at the unit before it. ``nth`` counts from 0.
     """
@@ -113,6 +122,9 @@ class Seek(_Model):
     same: list[Same] = Field(default_factory=list, description="What they must hold.")
     where: list[Where] = Field(
         default_factory=list, exclude_if=lambda where: not where, description="What else holds of them."
+    )
+    rank: Ranking | None = Field(
+        default=None, exclude_if=lambda rank: rank is None, description="In what order; null: as they stand."
     )
     nth: Count = Field(default_factory=Count, description="Which of them.")
 
@@ -175,7 +187,7 @@ class Tally(_Model):
 
 
 Question = Annotated[Unit | Mask | Equal | Order | Relation | Tally, Field(discriminator="ask")]
-for _model in (Move, Count, Same, Where, Seek, Unit, Mask, Equal, Order, Relation, Tally):
+for _model in (Move, Count, Same, Where, Ranking, Seek, Unit, Mask, Equal, Order, Relation, Tally):
     _model.model_rebuild()
 
 

@@ -13,13 +13,13 @@ from m2kt.errors import PacketError, explain
 from m2kt.probes import MASK, Prompt, Segmenter, Unit
 
 from ._json import check_canonical, parse_json
+from ._machine import MAX_WORK as MAX_WORK
 from ._machine import Action, Stuck, Tape, compile_decision, name_of, plain
 from ._pointers import Decision, WriteCopy, WriteLiteral, WriteRule, leaves
 from ._trace import OutputLookup, RolloutFailure, Rule, Trace, TracedUnit
 
 START_STATE = ("",)
 MAX_UNITS = 4096  # of a rollout
-MAX_WORK = 1 << 22  # units that the searches of a rollout may go past: a second or two, whatever a packet says
 Granularity = Literal["values", "digits", "letters"]
 """Whether a slot value is one symbol, or its digits are, or its letters too."""
 

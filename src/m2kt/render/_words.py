@@ -10,6 +10,7 @@ from m2kt.packet import (
     Count,
     Equal,
     Here,
+    It,
     Kind,
     Leaf,
     Mask,
@@ -24,6 +25,7 @@ from m2kt.packet import (
     Start,
     Tally,
     Value,
+    Where,
     WriteCopy,
     WriteLiteral,
 )
@@ -55,6 +57,8 @@ def pointer_text(pointer: Pointer, program: Program) -> str:
             return "the answer's start"
         case Here():
             return "here"
+        case It():
+            return "it"
         case Back(state=state, argument=argument):
             who = "the last step" if state is None else f"[{state_text(state.split('|'), program)}]"
             return f"where {who} looked" + ("" if argument == 0 else f" for argument {argument + 1}")
@@ -65,19 +69,35 @@ def pointer_text(pointer: Pointer, program: Program) -> str:
         case Move(of=Here(), by=by) if by < 0:
             return f"{-by} units back"
         case Move(of=of, by=by):
-            return f"{abs(by)} {'behind' if by > 0 else 'before'} {pointer_text(of, program)}"
+            return f"{_beside_text(by)} {pointer_text(of, program)}"
         case Seek():
             return _seek_text(pointer, program)
 
 
 def _seek_text(seek: Seek, program: Program) -> str:
-    kind = _kind_text(seek.kind, program)
-    if seek.nth == Count():
-        text = f"the {'first' if seek.step > 0 else 'last'} {kind} {_way_text(seek, program)}"
+    kind, way = _kind_text(seek.kind, program), _way_text(seek, program)
+    if seek.rank is not None:
+        nth = "first" if seek.nth == Count() else f"number {_count_text(seek.nth, program)}"
+        text = f"the {nth} by rank of the {kind} {way} up to {pointer_text(seek.rank.until, program)}"
+        text += "" if seek.rank.offset == 0 else f", ranked by the unit {_beside_text(seek.rank.offset)} it"
+    elif seek.nth == Count():
+        text = f"the {'first' if seek.step > 0 else 'last'} {kind} {way}"
     else:
-        text = f"{kind} number {_count_text(seek.nth, program)} {_way_text(seek, program)}"
+        text = f"{kind} number {_count_text(seek.nth, program)} {way}"
     keys = [_same_text(same, program) for same in seek.same]
-    return text + (f" that has {' and '.join(keys)}" if keys else "")
+    text += f" that has {' and '.join(keys)}" if keys else ""
+    conditions = [_where_text(where, program) for where in seek.where]
+    return text + (f" of which holds: {' and '.join(conditions)}" if conditions else "")
+
+
+def _where_text(where: Where, program: Program) -> str:
+    """What a condition asks, and what it must find."""
+    value = "" if where.finds is None else values_text(where.ask, [where.finds], program)
+    return f"{question_text(where.ask, program)} {'' if where.holds else 'not '}{value or 'nothing'}"
+
+
+def _beside_text(by: int) -> str:
+    return f"{abs(by)} {'behind' if by > 0 else 'before'}"
 
 
 def _way_text(seek: Seek, program: Program) -> str:
@@ -89,7 +109,7 @@ def _way_text(seek: Seek, program: Program) -> str:
 
 def _same_text(same: Same, program: Program) -> str:
     key = f"the same as {pointer_text(same.as_, program)}"
-    return key if same.offset == 0 else f"{key} {abs(same.offset)} {'behind' if same.offset > 0 else 'before'} it"
+    return key if same.offset == 0 else f"{key} {_beside_text(same.offset)} it"
 
 
 def _count_text(count: Count, program: Program) -> str:

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Answer, Back, Count, Here, Kind, Move, Pointer, Same, Seek, Start
+from m2kt.packet import Answer, Here, Kind, Seek, Start
 from m2kt.probes import MASK
 from m2kt.teacher.program._candidates import (
     LEAST_FOUND,
@@ -28,6 +28,16 @@ from m2kt.teacher.program._candidates import (
 )
 from m2kt.teacher.program._evaluate import Evaluator, Looked
 from m2kt.teacher.program._kinds import Kinds, kinds_of
+from m2kt.teacher.program._makers import (
+    kind_cost,
+    make_back,
+    make_move,
+    make_refounded,
+    make_seek,
+    make_seek_counted,
+    make_seek_nth,
+    make_seek_same,
+)
 from m2kt.teacher.program._traces import NONE, Ints, Search
 
 NEAR = 16  # units back from here that are candidates as they are
@@ -165,14 +175,14 @@ class Columns:
             once_N = self.search.seek(self._start, 1, kind, 1)
             alone = ((once_N < 0) | (once_N >= self._answer)).mean() > 0.9
             if alone and ((place_N >= 0) & (place_N < self._answer)).mean() > 0.9 and is_new(place_N):
-                marks.append((_seek(Start, 1, kind, 0), 1.5, place_N))
+                marks.append((make_seek(Start, 1, kind, 0), 1.5, place_N))
                 n_marks += 1
         for kind in self.kinds.structures:
             for nth in (0, 1):
                 place_N = self.search.seek(self._here, -1, kind, nth)
                 in_answer = (place_N >= self._answer).mean()
                 if in_answer > 0.3 and len(marks) < MAX_MARKS and is_new(place_N):
-                    marks.append((_seek(Here, -1, kind, nth), 2.0 + 0.5 * nth, place_N))
+                    marks.append((make_seek(Here, -1, kind, nth), 2.0 + 0.5 * nth, place_N))
         return marks
 
     # -- stages -----------------------------------------------------------------------------------------------------
@@ -182,7 +192,7 @@ class Columns:
         for state, arguments in self.looked.items():
             for argument, place_N in enumerate(arguments):
                 cost = 1.5 + (0.5 if state is None else 0.0) + 0.2 * argument
-                yield self._moved(_back(state, argument), cost, place_N, (1, 0, -1, 2, -2, 3, -3), 0.3, nearest=1)
+                yield self._moved(make_back(state, argument), cost, place_N, (1, 0, -1, 2, -2, 3, -3), 0.3, nearest=1)
         yield self._moved(Start, 1.8, self._start, range(4), 0.3)
         yield self._moved(Answer, 1.8, self._answer, (-3, -2, -1, 0, 1, 2), 0.3)
 
@@ -192,13 +202,13 @@ class Columns:
         """Units so far from a place; each unit farther from ``nearest`` costs ``each`` more."""
         cost_X = [cost + each * abs(by - nearest) for by in shifts]
         place_XN = self.search.move(place_N, np.array(shifts, dtype=np.int32)[:, None])
-        return Batch(lambda x: _move(base, shifts[x]), cost_X, place_XN)
+        return Batch(lambda x: make_move(base, shifts[x]), cost_X, place_XN)
 
     def _landmarks(self) -> Iterator[Batch]:
         for base, base_cost, base_N in self._bases():
             for step in (1, -1):
                 for nth in (0, 1, 2):
-                    seek, cost = _seek_nth(base, step, nth), base_cost + 2.0 + 0.5 * nth
+                    seek, cost = make_seek_nth(base, step, nth), base_cost + 2.0 + 0.5 * nth
                     yield self._beside(seek, cost, (1, -1, 2, -2), (base_N, step, nth))
         yield from self._filtered()
 
@@ -207,13 +217,13 @@ class Columns:
         evaluator = Evaluator(self.search, self.looked)
         origins = [(make, 1, place_N) for make, _, place_N in self.marks if make is not Here]
         if None in self.looked:
-            last, last_N = _back(None, 0), self.looked[None][0]
-            origins += [(_move(last, by), 1, self.search.move(last_N, by)) for by in (1, 2, 3)]
+            last, last_N = make_back(None, 0), self.looked[None][0]
+            origins += [(make_move(last, by), 1, self.search.move(last_N, by)) for by in (1, 2, 3)]
             origins.append((last, -1, last_N))
-        for known in self.filters:
+        for known in (known for known in self.filters if known.rank is None):
             found = evaluator.fitting(known)
             for make, step, place_N in origins:
-                yield Batch.one(_refounded(known, make, step), 2.0, self.search.nearest(found, place_N, step))
+                yield Batch.one(make_refounded(known, make, step), 2.0, self.search.nearest(found, place_N, step))
 
     def _beside(
         self,
@@ -234,7 +244,7 @@ class Columns:
 
         def make(x: int) -> Make:
             k, y = divmod(int(chosen[x]), len(by_Y))
-            return _move(seek(tables.kinds[kept[k]]), int(by_Y[y]))
+            return make_move(seek(tables.kinds[kept[k]]), int(by_Y[y]))
 
         return Batch(make, cost_X.tolist(), place_XN[chosen])
 
@@ -245,13 +255,13 @@ class Columns:
 
     @cached_property
     def _cost_K(self) -> NDArray[np.float64]:
-        return np.array([_kind_cost(kind) for kind in self.kinds.tables.kinds])
+        return np.array([kind_cost(kind) for kind in self.kinds.tables.kinds])
 
     def _bases(self) -> list[tuple[Make, float, Ints]]:
         """Marks, and where steps looked."""
         bases = [mark for mark in self.marks if not (self.anchored and mark[0] is Here)]
         for state, arguments in self.looked.items():
-            bases += [(_back(state, i), 1.0, place_N) for i, place_N in enumerate(arguments)]
+            bases += [(make_back(state, i), 1.0, place_N) for i, place_N in enumerate(arguments)]
         return bases
 
     @cached_property
@@ -265,7 +275,7 @@ class Columns:
                 usable_N = number_N >= 0
                 if not usable_N.any() or number_N[usable_N].min() == number_N[usable_N].max():
                     continue
-                cost = 1.0 + _kind_cost(kind) + (base_cost if base is not Answer else 0.0)
+                cost = 1.0 + kind_cost(kind) + (base_cost if base is not Answer else 0.0)
                 key = (number_N - number_N[usable_N][0]).tobytes() if usable_N.all() else number_N.tobytes()
                 if key not in found or cost < found[key].cost:
                     found[key] = Counter(kind, base, cost, number_N)
@@ -280,7 +290,7 @@ class Columns:
                     if step < 0 and base is Start:
                         continue
                     for plus in (0, 1, -1):
-                        seek = _seek_counted(base, step, counter, plus)
+                        seek = make_seek_counted(base, step, counter, plus)
                         cost = base_cost + 2.0 + counter.cost + 0.3 * abs(plus)
                         yield self._beside(seek, cost, (-1, 1, -2, 2), (base_N, step, counter.number_N + plus))
 
@@ -339,10 +349,10 @@ class Columns:
                 seen.add(bits)
                 for make, step, base_cost, base_N in origins:
                     place_N = self.search.nearest(found, base_N, step)
-                    cost = 2.5 + base_cost + _kind_cost(kind) + key.cost
+                    cost = 2.5 + base_cost + kind_cost(kind) + key.cost
                     if not self._found.lacks(place_N):
                         continue
-                    seek = _seek_same(make, step, kind, [(0, key.make)])
+                    seek = make_seek_same(make, step, kind, [(0, key.make)])
                     yield self._moved(seek, cost, place_N, (0, *SHIFTS))
                     yield from self._next_to(seek, cost, place_N)
 
@@ -352,8 +362,8 @@ class Columns:
         for kind in self.kinds.classes:
             for nth in range(MAX_CELLS):
                 cell_N = self.search.seek(behind_N, 1, kind, nth)
-                yield Batch.one(_seek(_move(base, 1), 1, kind, nth), cost + 0.7 + 0.2 * nth, cell_N)
-            yield Batch.one(_seek(base, -1, kind, 0), cost + 0.8, self.search.seek(place_N, -1, kind, 0))
+                yield Batch.one(make_seek(make_move(base, 1), 1, kind, nth), cost + 0.7 + 0.2 * nth, cell_N)
+            yield Batch.one(make_seek(base, -1, kind, 0), cost + 0.8, self.search.seek(place_N, -1, kind, 0))
 
     def _matched_twice(self) -> Iterator[Batch]:
         kind = Kind(own=MASK)
@@ -368,44 +378,6 @@ class Columns:
                     for base, step, base_N in ((Here, -1, self._here), (Start, 1, self._start)):
                         place_N = self.search.nearest(found, base_N, step)
                         cost = 4.0 + 0.2 * offset + first.cost + second.cost
-                        seek = _seek_same(base, step, kind, [(0, first.make), (offset, second.make)])
+                        seek = make_seek_same(base, step, kind, [(0, first.make), (offset, second.make)])
                         yield self._moved(seek, cost, place_N, (0, -2, -1, 1, 2, 3, 4, 5, 6))
-                        yield from self._next_to(_move(seek, offset), cost + 0.3, self.search.move(place_N, offset))
-
-
-def _kind_cost(kind: Kind) -> float:
-    around = (kind.before is not None) + (kind.after is not None) + (kind.word is not None)
-    return 0.4 + 2.0 * isinstance(kind.own, int | tuple) + 0.6 * around
-
-
-def _move(base: Make, by: int) -> Make:
-    return base if by == 0 else lambda: Move(of=base(), by=by)
-
-
-def _back(state: str | None, argument: int) -> Make:
-    return lambda: Back(state=state, argument=argument)
-
-
-def _refounded(known: Seek, base: Make, step: int) -> Make:
-    """The same search from elsewhere."""
-    return lambda: known.model_copy(update={"of": base(), "step": step})
-
-
-def _seek(base: Make, step: int, kind: Kind, nth: int) -> Make:
-    return lambda: Seek(of=base(), step=1 if step > 0 else -1, kind=kind, nth=Count(plus=nth))
-
-
-def _seek_same(base: Make, step: int, kind: Kind, keys: list[tuple[int, Make]]) -> Make:
-    def make() -> Pointer:
-        same = [Same(offset=offset, as_=key()) for offset, key in keys]
-        return Seek(of=base(), step=1 if step > 0 else -1, kind=kind, same=same)
-
-    return make
-
-
-def _seek_nth(base: Make, step: int, nth: int) -> Callable[[Kind], Make]:
-    return lambda kind: _seek(base, step, kind, nth)
-
-
-def _seek_counted(base: Make, step: int, counter: Counter, plus: int) -> Callable[[Kind], Make]:
-    return lambda kind: lambda: Seek(of=base(), step=1 if step > 0 else -1, kind=kind, nth=counter.count(plus))
+                        yield from self._next_to(make_move(seek, offset), cost + 0.3, self.search.move(place_N, offset))

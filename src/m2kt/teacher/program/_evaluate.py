@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Answer, Back, Count, Here, It, Move, Pointer, Seek, Start, Where, plain
+from m2kt.packet import Answer, Back, Count, Here, It, Move, Pointer, Ranking, Seek, Start, Where, plain
 from m2kt.packet._pointers import Decision, Equal, Leaf, Mask, Order, Question, Relation, Tally, Test
 from m2kt.probes import MASK
 from m2kt.teacher.program._traces import NONE, Found, Ints, Search
@@ -52,10 +52,48 @@ class Evaluator:
             case Move(of=of, by=by):
                 return search.move(self.place(of), by)
             case Seek():
+                if pointer.rank is not None:
+                    return self._ranked(pointer, pointer.rank)
                 if not pointer.same and not pointer.where:
                     return search.seek(self.place(pointer.of), pointer.step, pointer.kind, self.count(pointer.nth))
                 found = self.fitting(pointer)
                 return search.nearest(found, self.place(pointer.of), pointer.step, self.count(pointer.nth))
+
+    def between(self, seek: Seek, until: Pointer) -> Found:
+        """All units that a search may stop at up to a place, in the order of the search."""
+        found, from_N, end_N = self.fitting(seek), self.place(seek.of), self.place(until)
+        from_P, end_P = from_N[found.row_P], end_N[found.row_P]
+        if seek.step > 0:
+            return found.take((from_P >= 0) & (found.place_P >= from_P) & (found.place_P < end_P))
+        found = found.take((from_P >= 0) & (end_P >= 0) & (found.place_P < from_P) & (found.place_P > end_P))
+        return found.take(np.lexsort((-found.place_P, found.row_P)))
+
+    def _ranked(self, seek: Seek, rank: Ranking) -> Ints:
+        """A search by rank; NONE where two units cannot be compared."""
+        found, traces = self.between(seek, rank.until), self.search.traces
+        n, nth_N = traces.n_symbols, self.count(seek.nth)
+        about = Search(traces, self.search.rows.take(found.row_P))
+        name_P = traces.at(about.rows, about.move(found.place_P.astype(np.int32), rank.offset))
+        first_SS = np.zeros((n + 1, n + 1), dtype=bool)  # the last stands for what is no symbol
+        if rank.before:
+            first_SS[tuple(np.array(rank.before).T)] = True
+        size = np.bincount(found.row_P, minlength=len(self.search.rows))
+        x_P = np.arange(len(found.row_P)) - (np.cumsum(size) - size)[found.row_P]
+        shape = len(size), int(size.max(initial=0))
+        name_NX, place_NX = np.full(shape, n), np.full(shape, NONE)
+        name_NX[found.row_P, x_P] = np.where((name_P >= 0) & (name_P < n), name_P, n)
+        place_NX[found.row_P, x_P] = found.place_P
+        there_NX, x_X = place_NX >= 0, np.arange(shape[1])
+        same_NXX = name_NX[:, :, None] == name_NX[:, None, :]
+        ahead_NXX = np.where(same_NXX, x_X[:, None] < x_X, first_SS[name_NX[:, :, None], name_NX[:, None, :]])
+        known_NXX = same_NXX | ahead_NXX | ahead_NXX.transpose(0, 2, 1)
+        both_NXX = there_NX[:, :, None] & there_NX[:, None, :]
+        ahead_NX, known_NX = (ahead_NXX & both_NXX).sum(1), (known_NXX | ~both_NXX).all(1)
+        n_NX = np.broadcast_to(np.asarray(nth_N).reshape(-1, 1), shape)
+        is_NX, open_NX = there_NX & known_NX & (ahead_NX == n_NX), there_NX & ~known_NX & (ahead_NX <= n_NX)
+        chosen_N = is_NX.argmax(1) if shape[1] else np.zeros(len(size), dtype=np.intp)
+        good_N = is_NX.any(1) & ~(open_NX & (x_X < chosen_N[:, None])).any(1)
+        return np.where(good_N, place_NX[np.arange(len(size)), chosen_N] if shape[1] else NONE, NONE).astype(np.int32)
 
     def fitting(self, seek: Seek) -> Found:
         """All units that a search may stop at."""

@@ -8,19 +8,14 @@ Letters: N rows, C columns, A arguments, S symbols, X actions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet._pointers import (
-    Answer,
     Case,
     Decision,
-    Here,
-    Mask,
     Pointer,
     Seek,
     Test,
@@ -33,8 +28,8 @@ from m2kt.teacher.program._actions import Actions, KnownRule, RuleSearch, is_no_
 from m2kt.teacher.program._candidates import Column, distinct
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._evaluate import Evaluator
-from m2kt.teacher.program._filters import FILTER_ROWS, MAX_FILTERS, FilterSearch
-from m2kt.teacher.program._state import StateRows
+from m2kt.teacher.program._searches import next_by_rank, searched, told_by_presence
+from m2kt.teacher.program._state import Effort, Explained, StateRows
 from m2kt.teacher.program._switch import which_copied, which_mask
 from m2kt.teacher.program._tests import Questions
 from m2kt.teacher.program._traces import Ints, Search
@@ -59,26 +54,6 @@ PLAIN_COST = 3.0  # of a question, up to which farther pointers are not tried
 MAX_CONTROL_LEAVES = 48
 MAX_CLAUSES = 12
 RULE_ROWS = 4000  # rows on which arguments are looked for
-
-
-@dataclass
-class Explained:
-    """A decision with the rows that it gets wrong."""
-
-    decision: Decision
-    wrong: NDArray[np.intp]
-
-
-@dataclass
-class Effort:
-    """Heavy searches that may still be made: a skill that resists everywhere is refused, not searched for ever."""
-
-    left: int = 10**9
-
-    def spend(self) -> bool:
-        """Whether there is one left."""
-        self.left -= 1
-        return self.left >= 0
 
 
 class Explainer:
@@ -204,7 +179,7 @@ class _Attempt:
                 contents[label] = WriteLiteral(text=mask)
         if len(contents) == 1:
             return contents[next(iter(contents))]
-        present = self._present(contents)
+        present = told_by_presence(contents, Evaluator(self.search, self.columns.looked), self.label_N)
         if present is not None:
             return present
         onehot_NL = np.eye(len(self.state.labels), dtype=np.float32)[self.label_N]
@@ -235,20 +210,6 @@ class _Attempt:
             if tree is not None and (stage > 1 or tree_cost(tree, questions) <= PLAIN_COST * (len(contents) - 1)):
                 return write_tree(tree, questions, contents.__getitem__)
         return None if heavy else which_mask(self.state, self.columns, self.chosen, contents, self.explainer.rng)
-
-    def _present(self, contents: dict[int, Decision]) -> Test | None:
-        """Of two masks, the one behind whose filter there is a unit."""
-        if len(contents) != 2:
-            return None
-        evaluator = Evaluator(self.search, self.columns.looked)
-        for label, content in contents.items():
-            if not (isinstance(content, WriteCopy) and isinstance(content.source, Seek) and content.source.where):
-                continue
-            other = next(o for o in contents if o != label)
-            if ((evaluator.place(content.source) >= 0) == (self.label_N == label)).all():
-                case = Case(values=[None], then=contents[other])
-                return Test(ask=Mask(at=content.source), cases=[case], otherwise=content)
-        return None
 
     def _related(self, contents: dict[int, Decision]) -> Decision | None:
         """Which mask is written, by how some symbols stand to each other."""
@@ -297,11 +258,12 @@ class _Attempt:
             or self._switched(rows, lead, None)
             or self._rule(rows, lead, 2, 3)
             or self._tallied(rows, self.written_N, lambda symbol: self._literal(lead, symbol))
+            or next_by_rank(self.columns, self.explainer.filters, rows, self.written_N[rows], lead)
         )
         if light is not None or not heavy:
             return light
         return (
-            self._filtered(rows, lead)
+            searched(self.state, self.chosen, rows, lead, self.explainer.rng)
             or self._copy(rows, 3, lead)
             or self._switched(rows, lead, self.explainer.rules)
             or self._clauses(rows, lead, 3, 4, literals=False)
@@ -319,33 +281,6 @@ class _Attempt:
             return None
         self.explainer.equal = [columns[c].pointer for c in fitting[:MAX_EQUAL_PLACES]]
         return WriteCopy(source=self.explainer.equal[0], lead=lead)
-
-    def _filtered(self, rows: NDArray[np.intp], lead: str) -> Decision | None:
-        """The first unit of a kind, from the question's start or a mark, of which a condition holds.
-
-        One symbol that stands nowhere before may be written where there is no such unit.
-        """
-        here_N, written_N = self.rows.here_N[rows], self.written_N[rows]
-        before_NU = np.arange(self.search.names_NU.shape[1]) < here_N[:, None]
-        stands_N = ((self.search.names_NU[rows] == written_N[:, None]) & before_NU).any(1)
-        other = np.unique(written_N[~stands_N])
-        inside = rows[stands_N]
-        if len(other) > 1 or not len(inside):
-            return None
-        some = inside[self.explainer.rng.permutation(len(inside))[:FILTER_ROWS]]
-        looked = {s: [p[some] for p in places] for s, places in self.columns.looked.items()}
-        columns = Columns(Search(self.traces, self.rows.take(some)), looked)
-        search = FilterSearch(columns, self.written_N[some], anchored=False)
-        origins = [(make, 1, place_N) for make, _, place_N in columns.marks if make not in (Here, Answer)]
-        origins += [(make, -1, place_N) for make, _, place_N in columns.marks if make in (Here, Answer)]
-        every = Evaluator(self.search, self.columns.looked)
-        for pointer in islice(search.find(origins), MAX_FILTERS):
-            name_N = every.unit(pointer)[rows]
-            if (name_N[stands_N] == written_N[stands_N]).all() and (name_N[~stands_N] < 0).all():
-                copy = WriteCopy(source=pointer, lead=lead)
-                absent = [Case(values=[None], then=self._literal(lead, s)) for s in other.tolist()]
-                return Test(ask=Mask(at=pointer), cases=absent, otherwise=copy) if absent else copy
-        return None
 
     def _clauses(
         self,

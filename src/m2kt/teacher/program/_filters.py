@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Answer, Here, It, Kind, Move, Pointer, Same, Seek
-from m2kt.packet._pointers import Relation, Value, Where
+from m2kt.packet._pointers import Value, Where
 from m2kt.probes import MASK
 from m2kt.teacher.program._actions import CHANCE_BITS, RuleSearch
 from m2kt.teacher.program._candidates import Batch, Candidates, Column, First, Make
@@ -34,6 +34,7 @@ MAX_KEYS = 24  # pointers that a unit is compared with
 AROUND = 4  # units around the one that is asked about
 MAX_SINGLE, MAX_JOINT = 6, 3  # conditions that are offered; of which one may consist
 ARGUMENTS = 30  # columns that may be arguments of a relation
+MAX_MATCHED = 12  # keys that are looked for from marks on
 MAX_ARITY = 2
 LEAST_BEGUN = 8  # first steps of loops, from which a filter may be learnt
 FILTER_ROWS, MORE_ROWS = 320, 80  # rows on which filters are learnt; those that join where one goes wrong
@@ -147,16 +148,24 @@ class FilterSearch:
         n_near = len(store)
         for key in self.keys:
             store.add(Batch.one(key.make, key.cost, key.place_N[found.row_P]))
+        for key in self.keys[:MAX_MATCHED]:
+            alike = self.search.of_kind(self.search.equal_to(key.place_N), Kind(own=MASK))
+            for mark, cost, place_N in marks:
+                if mark not in (Here, Answer):
+                    matched_N = self.search.nearest(alike, place_N, 1)
+                    store.add(Batch.one(_alike(mark, 1, key.make), 1.0 + cost + key.cost, matched_N[found.row_P]))
         n_keys = len(store)
         origins = [(mark, 1, place_N) for mark, _, place_N in marks if mark not in (Here, Answer)]
         origins += [(mark, -1, place_N) for mark, _, place_N in marks if mark in (Here, Answer)]
         alike = search.of_kind(search.equal_to(it_P), Kind(own=MASK))
         for mark, step, place_N in origins:
             place_P = search.nearest(alike, place_N[found.row_P], step)
-            store.add(Batch.one(_alike(mark, step), 2.5, place_P))
+            store.add(Batch.one(_alike(mark, step, It), 2.5, place_P))
         store.complete()
-        around = [c for c in range(min(2 * AROUND + 1, len(store)))]
-        return _Asked(First(store, len(store)), n_near, [*around, *range(n_keys, len(store))], set(range(n_keys, len(store))))
+        around = range(min(2 * AROUND + 1, len(store)))
+        return _Asked(
+            First(store, len(store)), n_near, [*around, *range(n_keys, len(store))], set(range(n_keys, len(store)))
+        )
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,8 @@ class _Asked:
 def _joint(questions: Questions, copied_P: Bools) -> Iterator[list[Where]]:
     """Single conditions, cheapest first, then several that hold together."""
     answer_QP = questions.answer_QN > 0
-    yes_Q, no_Q = answer_QP[:, copied_P].all(1), ~answer_QP[:, copied_P].any(1)
+    yes_Q: Bools = np.asarray(answer_QP[:, copied_P].all(1))
+    no_Q: Bools = np.asarray(~answer_QP[:, copied_P].any(1))
     usable = np.flatnonzero(yes_Q | no_Q)
     left_QP = answer_QP[usable][:, ~copied_P] == yes_Q[usable][:, None]  # gone past, and the condition holds
     cost_Q = questions.cost_Q[usable]
@@ -200,10 +210,9 @@ def _where(asked: YesNo, holds: bool) -> Where:
     return Where(ask=asked.ask(), finds=value, holds=holds)
 
 
-def _alike(mark: Make, step: int) -> Make:
-    """Where else the unit's symbol stands."""
-    same = [Same(as_=It())]
-    return lambda: Seek(of=mark(), step=1 if step > 0 else -1, kind=Kind(own=MASK), same=same)
+def _alike(mark: Make, step: int, key: Make) -> Make:
+    """Where another unit stands that is like a key's."""
+    return lambda: Seek(of=mark(), step=1 if step > 0 else -1, kind=Kind(own=MASK), same=[Same(as_=key())])
 
 
 def _rests_on_it(pointer: Pointer) -> bool:
@@ -270,8 +279,8 @@ def _behind_last(by: int) -> Make:
 
 def _first_of_each(wrong_N: Bools, trace_N: Ints) -> Bools:
     """The first wrong row of each trace; rows of a trace stand together."""
-    before_N = np.cumsum(wrong_N) - wrong_N
+    before_N: NDArray[np.intp] = np.cumsum(wrong_N) - wrong_N
     first_N = np.ones(len(trace_N), dtype=bool)
     first_N[1:] = trace_N[1:] != trace_N[:-1]
-    at_start_N = before_N[np.maximum.accumulate(np.where(first_N, np.arange(len(trace_N)), 0))]
+    at_start_N: NDArray[np.intp] = before_N[np.maximum.accumulate(np.where(first_N, np.arange(len(trace_N)), 0))]
     return np.asarray(wrong_N & (before_N == at_start_N))

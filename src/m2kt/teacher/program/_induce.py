@@ -4,38 +4,33 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Rule
 from m2kt.packet._pointers import (
     Decision,
-    Leaf,
     Pointer,
     Seek,
     Start,
     WriteCopy,
     WriteRule,
     leaves,
-    with_leaves,
 )
-from m2kt.packet._program import Program, State
+from m2kt.packet._program import Program
 from m2kt.teacher.program._evaluate import Evaluator, Looked
-from m2kt.teacher.program._explain import Effort, Explained, Explainer
+from m2kt.teacher.program._explain import Explainer
 from m2kt.teacher.program._filters import loop_past
 from m2kt.teacher.program._kinds import kinds_of
 from m2kt.teacher.program._looks import UNKNOWN, Looks, Way, ways
 from m2kt.teacher.program._passed import with_passed
-from m2kt.teacher.program._state import StateRows
+from m2kt.teacher.program._rules import Table, count, written
+from m2kt.teacher.program._state import Effort, Explained, StateRows
 from m2kt.teacher.program._together import Together
 from m2kt.teacher.program._traces import MAX_CONTEXT, NONE, Ints, Traces
 
 MAX_SEARCHES = 30  # heavy ones, of one induction
 FIRST_CONTEXT = 2  # masks by which states are told apart at first
-Table = dict[tuple[int, ...], Counter[int]]
-"""By arguments: how often each symbol was written."""
 
 
 @dataclass
@@ -141,9 +136,7 @@ class Induction:
         self.together.add(every)
 
         def explain(rows: StateRows) -> Decision | None:
-            explainer = Explainer(
-                rows, self.rules, self.budget, self.rng, None, self.effort, self.tables, self.filters
-            )
+            explainer = Explainer(rows, self.rules, self.budget, self.rng, None, self.effort, self.tables, self.filters)
             found = explainer.explain(heavy=False)
             return None if found is None or len(found.wrong) > int(self.budget * len(rows.rows)) else found.decision
 
@@ -283,13 +276,18 @@ class Induction:
             if isinstance(leaf, WriteRule):
                 counted, table = self._rows_of(state, leaf, rows), self.tables.setdefault(leaf.rule, {})
                 table.update({row: counts.most_common(1)[0][0] for row, counts in counted.items() if row not in table})
-                _count(applied.setdefault(leaf.rule, defaultdict(Counter)), counted)
+                count(applied.setdefault(leaf.rule, defaultdict(Counter)), counted)
 
     def _note_filters(self, decision: Decision) -> None:
         """Remember the filters by which a decision copies, each once whatever it starts from."""
         for leaf in leaves(decision):
-            if isinstance(leaf, WriteCopy) and isinstance(leaf.source, Seek) and leaf.source.where:
-                seek = leaf.source.model_copy(update={"of": Start(), "step": 1})
+            if (
+                isinstance(leaf, WriteCopy)
+                and isinstance(leaf.source, Seek)
+                and (leaf.source.where or leaf.source.rank)
+            ):
+                ranked = leaf.source.rank is not None
+                seek = leaf.source if ranked else leaf.source.model_copy(update={"of": Start(), "step": 1})
                 if seek not in self.filters:
                     self.filters.append(seek)
 
@@ -354,37 +352,7 @@ class Induction:
 
     # -- writing ----------------------------------------------------------------------------------------------------
     def _write(self) -> Induced:
-        tables = self._tables()
-        owner, order = self._merge(tables)
-        used = sorted({owner[r] for r in tables})
-        number = {rule: i for i, rule in enumerate(used)}
-        merged: dict[int, Table] = {r: defaultdict(Counter) for r in used}
-        for rule, table in tables.items():
-            for row, counts in table.items():
-                merged[owner[rule]][tuple(row[i] for i in order[rule])].update(counts)
-        uses: Counter[int] = Counter()
-        states = []
-        for after, decision in with_passed(self.decisions, self._evaluator).items():
-            renumbered = with_leaves(decision, lambda leaf: _renumbered(leaf, owner, order, number, uses))
-            states.append(State(after=after, decision=renumbered))
-        rules: list[Rule] = []
-        outputs: list[int] = []
-        for old in used:
-            rows = sorted(merged[old])
-            said = [merged[old][row].most_common(1)[0][0] for row in rows]
-            rules.append(
-                Rule(
-                    name=f"r{number[old]}",
-                    arity=len(rows[0]),
-                    rows=rows,
-                    outputs=[None] * len(rows),
-                    range=sorted(set(said)),
-                    family=number[old],
-                    offset=len(outputs),
-                    uses=uses[number[old]],
-                )
-            )
-            outputs += said
+        rules, outputs, states = written(self._tables(), with_passed(self.decisions, self._evaluator))
         program = Program(
             symbols=self.traces.symbols,
             classes=self.traces.class_S.tolist(),
@@ -402,7 +370,7 @@ class Induction:
         tables: dict[int, Table] = {}
         for after in self.decisions:
             for rule, table in self.applied[after].items():
-                _count(tables.setdefault(rule, defaultdict(Counter)), table)
+                count(tables.setdefault(rule, defaultdict(Counter)), table)
         return {rule: table for rule, table in tables.items() if table}
 
     def _rows_of(self, state: StateRows, leaf: WriteRule, rows: NDArray[np.intp]) -> Table:
@@ -415,59 +383,7 @@ class Induction:
                 table[row][out] += 1
         return table
 
-    def _merge(self, tables: dict[int, Table]) -> tuple[dict[int, int], dict[int, tuple[int, ...]]]:
-        """Rules that agree on the rows they share, up to the order of arguments, are one: owner and order of each."""
-        owner: dict[int, int] = {}
-        order: dict[int, tuple[int, ...]] = {}
-        known: dict[int, dict[tuple[int, ...], int]] = {}
-        for rule in sorted(tables, key=lambda r: -len(tables[r])):
-            says = {row: counts.most_common(1)[0][0] for row, counts in tables[rule].items()}
-            arity = len(next(iter(says)))
-            for other, table in known.items():
-                if len(next(iter(table))) != arity:
-                    continue
-                found = _agreeing_order(says, table)
-                if found is not None:
-                    owner[rule], order[rule] = other, found
-                    for row, out in says.items():
-                        table.setdefault(tuple(row[i] for i in found), out)
-                    break
-            else:
-                owner[rule], order[rule] = rule, tuple(range(arity))
-                known[rule] = says
-        return owner, order
-
 
 def _goes_back(decision: Decision) -> bool:
     """Whether a decision asks where the last step looked."""
     return '"at":"back"' in decision.model_dump_json()
-
-
-def _count(table: Table, more: Table) -> None:
-    for row, counts in more.items():
-        table[row].update(counts)
-
-
-def _agreeing_order(says: dict[tuple[int, ...], int], table: dict[tuple[int, ...], int]) -> tuple[int, ...] | None:
-    arity = len(next(iter(says)))
-    for found in permutations(range(arity)):
-        shared = same = 0
-        for row, out in says.items():
-            other = table.get(tuple(row[i] for i in found))
-            if other is not None:
-                shared += 1
-                same += other == out
-        if shared >= max(4, 0.3 * len(says)) and same == shared:
-            return found
-    return None
-
-
-def _renumbered(
-    leaf: Leaf, owner: dict[int, int], order: dict[int, tuple[int, ...]], number: dict[int, int], uses: Counter[int]
-) -> Leaf:
-    """A leaf with its rule's new number and order of arguments."""
-    if not isinstance(leaf, WriteRule) or leaf.rule not in owner:
-        return leaf
-    new = number[owner[leaf.rule]]
-    uses[new] += 1
-    return leaf.model_copy(update={"rule": new, "sources": [leaf.sources[i] for i in order[leaf.rule]]})

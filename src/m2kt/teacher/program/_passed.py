@@ -21,7 +21,9 @@ Model = TypeVar("Model", bound=BaseModel)
 Rows = dict[tuple[int, ...], int]
 
 
-def with_passed(decisions: Mapping[tuple[str, ...], Decision], evaluator_of: Callable[[tuple[str, ...]], Evaluator]) -> dict[tuple[str, ...], Decision]:
+def with_passed(
+    decisions: Mapping[tuple[str, ...], Decision], evaluator_of: Callable[[tuple[str, ...]], Evaluator]
+) -> dict[tuple[str, ...], Decision]:
     """The decisions of all states; relations by which searches go are one where they are about the same.
 
     A unit that a search went past, and that no row is about, is one of which the relation does not hold.
@@ -141,5 +143,7 @@ def _with_relations(part: Any, change: Callable[[Relation], Relation]) -> Any:
         return part
     fields = {name: _with_relations(getattr(part, name), change) for name in type(part).model_fields}
     if isinstance(part, Seek):
-        fields["where"] = [w.model_copy(update={"ask": change(w.ask)}) if isinstance(w.ask, Relation) else w for w in part.where]
+        fields["where"] = [
+            w.model_copy(update={"ask": change(w.ask)}) if isinstance(w.ask, Relation) else w for w in part.where
+        ]
     return part.model_copy(update=fields)

@@ -68,3 +68,23 @@ class StateRows:
         fits_N = known_N & (written_N < self.traces.n_symbols)
         row_N = row_numbers(argument_NA)
         return np.asarray(fits_N & (majority(row_N, written_N)[row_N] == written_N))
+
+
+@dataclass
+class Explained:
+    """A decision with the rows that it gets wrong."""
+
+    decision: Decision
+    wrong: NDArray[np.intp]
+
+
+@dataclass
+class Effort:
+    """Heavy searches that may still be made: a skill that resists everywhere is refused, not searched for ever."""
+
+    left: int = 10**9
+
+    def spend(self) -> bool:
+        """Whether there is one left."""
+        self.left -= 1
+        return self.left >= 0

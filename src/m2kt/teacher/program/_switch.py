@@ -189,9 +189,10 @@ class Switch:
         left = np.flatnonzero(~fits_AN.any(0))
         arguments = _once([*places, *self._cheapest(1, ASKED_MARKS)])
         looked = {s: [p[left] for p in where] for s, where in self.looked.items()}
+        if not len(left):
+            return None
         evaluator = Evaluator(Search(self.state.traces, self.rows.take(left)), looked)
-        search = RuleSearch(evaluator, arguments, 0, self.written_N[left])
-        sources = search.find(MAX_RULE_ARITY) if len(left) else None
+        sources = RuleSearch(evaluator, arguments, 0, self.written_N[left]).find(MAX_RULE_ARITY)
         if sources is None:
             return None
         name_NA = np.stack([self.evaluator.unit(c.pointer) for c in sources], 1)
