@@ -26,16 +26,20 @@ from attacks._forge import GOOD, as_directory, edited, good, resign
 from m2kt.errors import PacketError, SpecError
 from m2kt.packet import (
     Answer,
+    Back,
     Case,
     Count,
     Equal,
     Here,
+    It,
     Kind,
     Leaf,
+    Mask,
     Move,
     Packet,
     Pointer,
     ProgramExecutor,
+    Ranking,
     Relation,
     Same,
     Seek,
@@ -44,6 +48,7 @@ from m2kt.packet import (
     Tally,
     Trace,
     Value,
+    Where,
     WriteLiteral,
     WriteRule,
     fixed_lookup,
@@ -549,6 +554,81 @@ def test_F37_tallies(own: str | int, values: list[Value], message: str | None) -
     else:
         with pytest.raises(PacketError, match=message):
             packet.check()
+
+
+_LETTER = Kind(own=MASK)
+_BELOW = Relation(of=(It(), Move(of=Here(), by=-1)), rows=((0, 1), (1, 0)), finds=(1, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"where": [Where(ask=_BELOW, finds=1)]}, None),
+        ({"where": [Where(ask=Equal(at=It(), as_=Start()), finds=True, holds=False)]}, None),
+        ({"where": [Where(ask=_BELOW, finds=2)]}, "a condition expects what its question cannot find"),
+        ({"where": [Where(ask=Equal(at=It(), as_=Start()), finds=1)]}, "a condition expects what its question"),
+        (
+            {"where": [Where(ask=_BELOW.model_copy(update={"finds": (1,)}), finds=1)]},
+            "a relation has 2 rows, but finds 1",
+        ),
+        ({"where": [Where(ask=Tally(count=Kind(own=99), since=It()), finds=1)]}, "looks for 99"),
+        ({"of": It()}, "has the pointer 'it' outside the conditions of a search"),
+        ({"where": [Where(ask=Mask(at=Back(state="nowhere")), finds=None)]}, "which does not exist"),
+    ],
+)
+def test_F66_conditions(change: dict[str, object], message: str | None) -> None:
+    _checked(Seek(of=Start(), step=1, kind=_LETTER).model_copy(update=change), message)
+
+
+@pytest.mark.parametrize(
+    ("before", "until", "message"),
+    [
+        (((0, 1), (1, 2), (0, 2)), Answer(), None),
+        (((0, 1), (1, 0)), Answer(), "a ranking has a pair twice, or says both of two symbols come first"),
+        (((1, 1),), Answer(), "a ranking has a pair twice, or says both of two symbols come first"),
+        (((0, 1), (0, 1)), Answer(), "a ranking has a pair twice"),
+        (((0, 99),), Answer(), "a ranking is about symbols that do not exist"),
+        (((0, 1),), It(), "has the pointer 'it' outside"),
+    ],
+)
+def test_F67_ranks(before: tuple[tuple[int, int], ...], until: Pointer, message: str | None) -> None:
+    _checked(Seek(of=Start(), step=1, kind=_LETTER, rank=Ranking(before=before, until=until)), message)
+
+
+def _checked(pointer: Pointer, message: str | None) -> None:
+    packet = _with_states(sample_packet(), [State(after=("",), decision=WriteCopy(source=pointer))])
+    if message is None:
+        packet.check()
+    else:
+        with pytest.raises(PacketError, match=message):
+            packet.check()
+
+
+def test_F66_F67_searches_end_where_they_lack_a_row() -> None:
+    """Not a guess: the rollout ends and says so. A unit that is no symbol is in no relation, and is gone past."""
+    packet = Packet.load(GOOD)
+    for change in (
+        {"where": [Where(ask=Relation(of=(It(),), rows=(), finds=()), finds=0)]},
+        {"rank": Ranking(before=(), until=Answer())},
+    ):
+        seek = Seek(of=Start(), step=1, kind=_LETTER).model_copy(update=change)
+        program = packet.program.model_copy(update={"states": [State(after=("",), decision=WriteCopy(source=seek))]})
+        prompt = packet.spec._shapes[1].fill(("a", "b", "c"), template=1, held_out=False)
+        failure = ProgramExecutor(program)(prompt, fixed_lookup(OUTPUTS, packet.program)).failure
+        assert failure is not None and failure.what == "row"
+
+
+def test_F40_conditions_within_conditions_end() -> None:
+    """Each search asks another one about each unit: what that costs is counted within a step too."""
+    pointer: Pointer = It()
+    for _ in range(8):
+        never = Where(ask=Mask(at=pointer), finds="never")
+        pointer = Seek(of=Start(), step=1, kind=Kind(own=None), where=[never])
+    test = Ask(ask=Mask(at=pointer), cases=[Case(values=["x"], then=WriteLiteral(text="x"))])
+    packet = _with_states(sample_packet(), [State(after=("",), decision=test)])
+    packet.check()
+    failure = _rollout(packet).failure
+    assert failure is not None and failure.what == "length"
 
 
 def test_F37_a_relation_has_arguments() -> None:

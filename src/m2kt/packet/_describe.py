@@ -22,7 +22,7 @@ from ._program import Granularity, Program, State
 if TYPE_CHECKING:
     from ._packet import Packet
 
-OPTIONAL = {"public", "word", "merged", "base"}  # fields that canonical JSON leaves out
+OPTIONAL = {"public", "word", "where", "rank", "merged", "base"}  # fields that canonical JSON leaves out
 
 
 class _Model(BaseModel):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet import Answer, Here, It, Kind, Move, Pointer, Same, Seek
-from m2kt.packet._pointers import Value, Where
+from m2kt.packet._pointers import Relation, Value, Where
 from m2kt.probes import MASK
 from m2kt.teacher.program._actions import CHANCE_BITS, RuleSearch
 from m2kt.teacher.program._candidates import Batch, Candidates, Column, First, Make
@@ -54,6 +54,10 @@ class _Labelled:
     kind: Kind
     found: Found
     copied_P: Bools
+    every: Found
+    """All of them, in the order of the search."""
+    hit_P: Bools
+    """Which of all are like the one written."""
 
     @property
     def n_passed(self) -> int:
@@ -67,11 +71,13 @@ class FilterSearch:
     Args:
         columns: the candidates of the rows.
         written_N: the unit that each row writes.
+        absent_N: rows that write something else, for there is no such unit.
         anchored: whether conditions rest on nothing that moves on with each unit, as in a loop.
     """
 
-    def __init__(self, columns: Columns, written_N: Ints, *, anchored: bool) -> None:
+    def __init__(self, columns: Columns, written_N: Ints, absent_N: Bools | None = None, *, anchored: bool) -> None:
         self.columns, self.search, self.written_N = columns, columns.search, written_N
+        self.absent_N: Bools = np.zeros(len(written_N), dtype=bool) if absent_N is None else absent_N
         self.evaluator = Evaluator(columns.search, columns.looked)
         asked = Columns(columns.search, anchored=True) if anchored else columns
         every, chosen = asked.upto(1), asked.distinct(1, MAX_KEYS, symbols=True)[0]
@@ -102,17 +108,21 @@ class FilterSearch:
         found = found.take((from_P >= 0) & ((found.place_P >= from_P) if step > 0 else (found.place_P < from_P)))
         found = self._within(found, from_N) if step > 0 else found
         name_P = self.search.traces.name_MU[self.search.rows.trace_N[found.row_P], found.place_P]
-        hit_P = name_P == self.written_N[found.row_P]
+        hit_P = (name_P == self.written_N[found.row_P]) & ~self.absent_N[found.row_P]
         n_hits_N = np.bincount(found.row_P[hit_P], minlength=len(self.written_N))
-        if (n_hits_N == 0).any():
+        if (n_hits_N[~self.absent_N] == 0).any():
             return
         target_N = self.search.nearest(found.take(hit_P), from_N, step)
-        beyond_P = (found.place_P - target_N[found.row_P]) * step
+        beyond_P = np.where(self.absent_N[found.row_P], 0, (found.place_P - target_N[found.row_P]) * step)
+        every, every_hit_P = found, hit_P
+        if step < 0:
+            back_P = np.lexsort((-found.place_P, found.row_P))
+            every, every_hit_P = found.take(back_P), hit_P[back_P]
         for use_N in (n_hits_N > 0, n_hits_N == 1):
-            part = found.take(use_N[found.row_P] & (beyond_P <= 0))
+            part = found.take((use_N | self.absent_N)[found.row_P] & (beyond_P <= 0))
             copied_P = part.place_P == target_N[part.row_P]
             if (~copied_P).sum() >= LEAST_PASSED and use_N.mean() >= LEAST_SURE:
-                yield _Labelled(kind, part, copied_P)
+                yield _Labelled(kind, part, copied_P, every, every_hit_P)
 
     def _within(self, found: Found, from_N: Ints) -> Found:
         """Of units behind an origin in the prompt those of the prompt: an answer may say it again."""
@@ -134,7 +144,43 @@ class FilterSearch:
         by_cost = sorted((c for c in columns if c.index not in asked.about_set), key=lambda c: c.cost)
         relation = RuleSearch(about, by_cost[:ARGUMENTS], 0, copied_P.astype(np.int32)).relation(MAX_ARITY)
         if relation is not None and any(_rests_on_it(pointer) for pointer in relation.of):
-            yield [Where(ask=relation, finds=1)]
+            completed = self._completed(relation, labelled)
+            if completed is not None:
+                yield [Where(ask=completed, finds=1)]
+
+    def _completed(self, relation: Relation, labelled: _Labelled) -> Relation | None:
+        """The relation with rows from all steps, those too behind which several units are like the one written.
+
+        None where it holds of a unit that another one is written instead of.
+        """
+        about, table = self.evaluator.about(labelled.every), dict(zip(relation.rows, relation.finds, strict=True))
+        name_PA = np.stack([about.unit(pointer) for pointer in relation.of], 1)
+        symbols_P = ((name_PA >= 0) & (name_PA < self.search.traces.n_symbols)).all(1)
+        passed: dict[int, list[tuple[int, ...]]] = {}  # by step: units before the first like the one written
+        alike: dict[int, list[tuple[int, ...]]] = {}  # and those like it
+        for row, names, hit in zip(
+            labelled.every.row_P[symbols_P].tolist(),
+            map(tuple, name_PA[symbols_P].tolist()),
+            labelled.hit_P[symbols_P].tolist(),
+            strict=True,
+        ):
+            if hit:
+                alike.setdefault(row, []).append(names)
+            elif row not in alike:
+                passed.setdefault(row, []).append(names)
+        for names in (names for row in passed.values() for names in row):
+            if table.setdefault(names, 0) == 1:
+                return None
+        for at_least in (False, True):  # first where one alone may be meant, at last the first that may
+            for _ in range(len(relation.of) + 1):
+                for units in alike.values():
+                    maybe = [names for names in units if table.get(names) != 0]
+                    if not maybe:
+                        return None
+                    if at_least or len(set(maybe)) == 1:
+                        table[maybe[0]] = 1
+        rows = sorted(table.items())
+        return relation.model_copy(update={"rows": tuple(r for r, _ in rows), "finds": tuple(f for _, f in rows)})
 
     def _asked(self, about: Evaluator, found: Found) -> _Asked:
         """What conditions may ask about: the unit and those around it, keys, whether it stands elsewhere too."""

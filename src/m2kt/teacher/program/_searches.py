@@ -41,7 +41,8 @@ def searched(
         return None
     alike = np.flatnonzero(state.label_N == state.label_N[sample[0]])[:RANK_ROWS]
     ranks = _by_rank(state, alike[_stands(state, alike)])
-    filters = _past(state, rng.permutation(sample[standing_N])[:FILTER_ROWS])
+    some = rng.permutation(len(sample))[:FILTER_ROWS]
+    filters = _past(state, sample[some], ~standing_N[some])
     every = _evaluator(state, sample)
     for pointer in chain(ranks, filters):
         if (every.unit(pointer) == np.where(standing_N, written_N, NONE)).all():
@@ -88,12 +89,12 @@ def _by_rank(state: StateRows, rows: NDArray[np.intp]) -> Iterator[Pointer]:
     return islice(RankSearch(_columns(state, rows), state.written_N[rows]).find(), MAX_RANKED)
 
 
-def _past(state: StateRows, rows: NDArray[np.intp]) -> Iterator[Pointer]:
+def _past(state: StateRows, rows: NDArray[np.intp], absent_N: NDArray[np.bool_]) -> Iterator[Pointer]:
     """Searches with conditions."""
     columns = _columns(state, rows)
     origins = [(make, 1, place_N) for make, _, place_N in columns.marks if make not in (Here, Answer)]
     origins += [(make, -1, place_N) for make, _, place_N in columns.marks if make in (Here, Answer)]
-    return islice(FilterSearch(columns, state.written_N[rows], anchored=False).find(origins), MAX_FILTERS)
+    return islice(FilterSearch(columns, state.written_N[rows], absent_N, anchored=False).find(origins), MAX_FILTERS)
 
 
 def _stands(state: StateRows, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
