@@ -49,6 +49,7 @@ from m2kt.packet import (
     Trace,
     Value,
     Where,
+    WriteCopy,
     WriteLiteral,
     WriteRule,
     fixed_lookup,
@@ -621,7 +622,7 @@ def test_F66_F67_searches_end_where_they_lack_a_row() -> None:
 def test_F40_conditions_within_conditions_end() -> None:
     """Each search asks another one about each unit: what that costs is counted within a step too."""
     pointer: Pointer = It()
-    for _ in range(8):
+    for _ in range(16):
         never = Where(ask=Mask(at=pointer), finds="never")
         pointer = Seek(of=Start(), step=1, kind=Kind(own=None), where=[never])
     test = Ask(ask=Mask(at=pointer), cases=[Case(values=["x"], then=WriteLiteral(text="x"))])
