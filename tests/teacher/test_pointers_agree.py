@@ -34,8 +34,9 @@ from m2kt.packet import (
     compile_pointer,
 )
 from m2kt.packet import Unit as AskUnit
-from m2kt.packet._machine import Tape, compile_question
+from m2kt.packet._machine import compile_question
 from m2kt.packet._program import Program
+from m2kt.packet._tape import Tape
 from m2kt.probes import MASK, Segmenter, Unit
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._evaluate import Evaluator

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from m2kt.errors import PacketError
 from m2kt.probes import END, MASK
 
-from ._machine import plain
 from ._pointers import (
     Back,
     Count,
@@ -32,6 +31,7 @@ from ._pointers import (
     asked_pointers,
 )
 from ._program import Program, state_name
+from ._tape import plain
 from ._trace import Rule
 
 MAX_POINTER_DEPTH = 24  # a pointer in a pointer

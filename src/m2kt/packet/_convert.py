@@ -17,7 +17,6 @@ from m2kt.probes import MASK, ProbeSpec, Segmenter, Template, Unit
 from . import _format1 as old
 from ._check import check_range
 from ._check_program import MAX_MASKS
-from ._machine import name_of
 from ._pointers import (
     Answer,
     Case,
@@ -35,6 +34,7 @@ from ._pointers import (
 )
 from ._pointers import Unit as AskUnit
 from ._program import START_STATE, Program, State
+from ._tape import name_of
 from ._tensors import Array, Arrays
 
 _Edge = tuple[int, int, int, int]  # state, leaf, argument, rule

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from m2kt.probes import ProbeSpec, Prompt, Template, longer_specs
 
 from ._describe import read_outputs
-from ._machine import Action, Tape, compile_pointer, compile_question, plain
+from ._machine import Action, compile_pointer, compile_question
 from ._packet import Packet
 from ._pointers import Decision, Equal, Leaf, Relation, Test, Unit, asked_pointers
 from ._program import ProgramExecutor, Run
+from ._tape import Tape, plain
 from ._trace import Trace, fixed_lookup
 
 PROMPTS = 300

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import NamedTuple
 
-from m2kt.probes import MASK, Unit
+from m2kt.probes import MASK
 
 from ._pointers import (
     Answer,
@@ -22,7 +21,6 @@ from ._pointers import (
     Equal,
     Here,
     It,
-    Kind,
     Leaf,
     Mask,
     Move,
@@ -41,41 +39,7 @@ from ._pointers import (
     WriteLiteral,
     WriteRule,
 )
-from ._trace import FailureKind
-
-Place = int | None
-Wanted = tuple[str | int | tuple[int, ...] | None, ...]
-"""Unit, unit before, unit behind, first or last of a word."""
-
-
-@dataclass(slots=True)
-class Tape:
-    """The units so far, and where the steps that wrote them looked."""
-
-    names: list[str | int] = field(default_factory=list)  # symbol id, or the text of structure
-    n_prompt: int = 0
-    class_S: Sequence[int] = ()  # the class of each symbol
-    looked: dict[str | None, tuple[int, ...]] = field(default_factory=dict)  # by state; None: the last that looked
-    work: int = 0  # units that look-ups went past so far
-    kinds: dict[Wanted, Standing] = field(default_factory=dict)  # for texts that only grow
-    touches: list[bool] = field(default_factory=list)  # whether a unit and the one before are symbols that touch
-    it: int | None = None  # the unit that a search asks about
-
-    def copy(self) -> Tape:
-        """A tape that goes on by itself."""
-        kinds = {key: standing.copy() for key, standing in self.kinds.items()}
-        looked, touches = self.looked.copy(), self.touches.copy()
-        return Tape(self.names.copy(), self.n_prompt, self.class_S, looked, self.work, kinds, touches)
-
-    def append(self, name: str | int, lead: str) -> None:
-        """One unit more.
-
-        Args:
-            lead: the leading space of a symbol.
-        """
-        symbols = type(name) is int and bool(self.names) and type(self.names[-1]) is int
-        self.touches.append(symbols and not lead)
-        self.names.append(name)
+from ._tape import MAX_WORK, Place, Standing, Stuck, Tape, plain, standing_of
 
 
 class Action(NamedTuple):
@@ -86,76 +50,11 @@ class Action(NamedTuple):
     places: tuple[int, ...]
 
 
-class Stuck(Exception):
-    """The program does not say what comes next."""
-
-    def __init__(self, what: FailureKind, detail: str) -> None:
-        super().__init__(detail)
-        self.what, self.detail = what, detail
-
-
 Find = Callable[[Tape], Place]
 Ask = Callable[[Tape], Value]
 Decide = Callable[[Tape], Action]
-MAX_WORK = 1 << 22  # units that the searches of a rollout may go past: a second or two, whatever a packet says
 Keys = Sequence[tuple[int, Find]]
 Conditions = Sequence[Callable[[Tape], bool]]
-
-
-def fits(name: str | int, wanted: str | int | tuple[int, ...] | None, class_S: Sequence[int]) -> bool:
-    """Whether a unit is what is wanted: a symbol id, a mask, or None for any unit.
-
-    The mask of symbols is ``MASK`` for any, or ``MASK`` and the number of a class.
-    """
-    if wanted is None or name == wanted:
-        return True
-    if type(wanted) is tuple:
-        return name in wanted
-    if type(wanted) is not str or type(name) is not int or wanted[0] != MASK:
-        return False
-    return len(wanted) == 1 or class_S[name] == int(wanted[1:])
-
-
-@dataclass(slots=True)
-class Standing:
-    """Where units of a kind stand, in order, found once for each unit however often it is asked for."""
-
-    places: list[int] = field(default_factory=list)
-    of_name: dict[str | int, list[int]] = field(default_factory=dict)
-    seen: int = 0  # units looked at
-
-    def copy(self) -> Standing:
-        """The same, independent of this one."""
-        of_name = {name: places.copy() for name, places in self.of_name.items()}
-        return Standing(self.places.copy(), of_name, self.seen)
-
-
-def _standing(kind: Kind) -> Callable[[Tape], Standing]:
-    own, before, after = (plain(x) if isinstance(x, str) else x for x in (kind.own, kind.before, kind.after))
-    word = kind.word
-    key = (own, before, after, word)
-    ahead = after is not None or word == "last"  # the unit behind must be known too
-
-    def standing(tape: Tape) -> Standing:
-        found = tape.kinds.get(key)
-        if found is None:
-            found = tape.kinds[key] = Standing()
-        names, class_S = tape.names, tape.class_S
-        end = len(names) - ahead
-        tape.work += 1 + max(0, end - found.seen)
-        for x in range(found.seen, end):
-            if (
-                fits(names[x], own, class_S)
-                and (before is None or (x > 0 and fits(names[x - 1], before, class_S)))
-                and (after is None or fits(names[x + 1], after, class_S))
-                and (word is None or not tape.touches[x if word == "first" else x + 1])
-            ):
-                found.places.append(x)
-                found.of_name.setdefault(names[x], []).append(x)
-        found.seen = max(found.seen, end)
-        return found
-
-    return standing
 
 
 def compile_pointer(pointer: Pointer) -> Find:
@@ -192,7 +91,7 @@ def compile_pointer(pointer: Pointer) -> Find:
 
 
 def _compile_seek(seek: Seek) -> Find:
-    base, step, standing, nth = compile_pointer(seek.of), seek.step, _standing(seek.kind), compile_count(seek.nth)
+    base, step, standing, nth = compile_pointer(seek.of), seek.step, standing_of(seek.kind), compile_count(seek.nth)
     keys = [(same.offset, compile_pointer(same.as_)) for same in seek.same]
     conditions = [_compile_where(where) for where in seek.where]
     if seek.rank is not None:
@@ -241,18 +140,26 @@ def _fitting(
             places = standing.of_name.get(names[at], [])
         wanted.append((offset, names[at]))
         taken.append(at - offset)
-    index = bisect_left(places, place) - (step < 0)
-    while 0 <= index < len(places):
-        _spend(tape, 1)
+    index, n_places, n_names = bisect_left(places, place) - (step < 0), len(places), len(names)
+    while 0 <= index < n_places:  # the innermost loop of all look-ups
+        tape.work += 1
+        if tape.work > MAX_WORK:
+            raise Stuck("length", f"searches past {MAX_WORK}")
         x = places[index]
-        holds = x not in taken and all(0 <= x + o < len(names) and names[x + o] == name for o, name in wanted)
-        if holds and all(_holds_of(tape, x, condition) for condition in conditions):
-            yield x
         index += step
+        if x in taken:
+            continue
+        for offset, name in wanted:
+            at = x + offset
+            if not 0 <= at < n_names or names[at] != name:
+                break
+        else:
+            if not conditions or _all_hold(tape, x, conditions):
+                yield x
 
 
 def _compile_ranked(seek: Seek, rank: Ranking, keys: Keys, conditions: Conditions) -> Find:
-    base, step, standing, nth = compile_pointer(seek.of), seek.step, _standing(seek.kind), compile_count(seek.nth)
+    base, step, standing, nth = compile_pointer(seek.of), seek.step, standing_of(seek.kind), compile_count(seek.nth)
     until, offset, before = compile_pointer(rank.until), rank.offset, frozenset(rank.before)
 
     def find(tape: Tape) -> Place:
@@ -262,7 +169,9 @@ def _compile_ranked(seek: Seek, rank: Ranking, keys: Keys, conditions: Condition
         every = _fitting(tape, standing(tape), keys, conditions, place, step)
         found = list(takewhile(lambda x: x < end if step > 0 else x > end, every))
         names = [_unit(tape, x + offset) if x + offset >= 0 else None for x in found]
-        _spend(tape, len(found) ** 2)
+        tape.work += len(found) ** 2
+        if tape.work > MAX_WORK:
+            raise Stuck("length", f"searches past {MAX_WORK}")
         for i, x in enumerate(found):
             ahead = [_comes_first(names[j], names[i], before, at=j < i) for j in range(len(found)) if j != i]
             if ahead.count(True) > n:
@@ -285,18 +194,11 @@ def _comes_first(
     return (a, b) in before if (a, b) in before or (b, a) in before else None
 
 
-def _spend(tape: Tape, work: int) -> None:
-    """Count units that a search goes past: conditions within conditions multiply. Raises ``Stuck`` past the limit."""
-    tape.work += work
-    if tape.work > MAX_WORK:
-        raise Stuck("length", f"searches past {MAX_WORK}")
-
-
-def _holds_of(tape: Tape, x: int, condition: Callable[[Tape], bool]) -> bool:
-    """Whether a condition holds of a unit."""
+def _all_hold(tape: Tape, x: int, conditions: Conditions) -> bool:
+    """Whether all conditions hold of a unit."""
     outer, tape.it = tape.it, x
     try:
-        return condition(tape)
+        return all(condition(tape) for condition in conditions)
     finally:
         tape.it = outer
 
@@ -319,7 +221,7 @@ def compile_count(count: Count) -> Find:
     plus = count.plus
     if count.count is None:
         return lambda tape: plus
-    standing = _standing(count.count)
+    standing = standing_of(count.count)
     since = compile_pointer(count.since or Answer())
 
     def number(tape: Tape) -> Place:
@@ -429,16 +331,6 @@ def _compile_leaf(leaf: Leaf, number: int) -> Decide:
         return Action(leaf, number, tuple(places))
 
     return act
-
-
-def name_of(unit: Unit, ids: dict[str, int]) -> str | int:
-    """A unit as the machine reads it: symbol id, or the text of structure without its leading space."""
-    return ids.get(unit.symbol, plain(unit.text)) if unit.symbol is not None else plain(unit.text)
-
-
-def plain(text: str) -> str:
-    """Structure without its leading space: the first word of a text has none."""
-    return text.lstrip(" ") or text
 
 
 def _plain_value(value: Value) -> Value:

@@ -13,9 +13,9 @@ from m2kt.errors import PacketError, explain
 from m2kt.probes import MASK, Prompt, Segmenter, Unit
 
 from ._json import check_canonical, parse_json
-from ._machine import MAX_WORK as MAX_WORK
-from ._machine import Action, Stuck, Tape, compile_decision, name_of, plain
+from ._machine import Action, compile_decision
 from ._pointers import Decision, WriteCopy, WriteLiteral, WriteRule, leaves
+from ._tape import MAX_WORK, Stuck, Tape, name_of, plain
 from ._trace import OutputLookup, RolloutFailure, Rule, Trace, TracedUnit
 
 START_STATE = ("",)
