@@ -84,7 +84,7 @@ def read_profile(name: str | Path) -> Profile:
         names = sorted(p.name.removesuffix(".yaml") for p in (files("benchmarks") / "profiles").iterdir())
         raise SpecError(f"no bench profile {str(name)!r}: expected a YAML file or one of {', '.join(names)}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise SpecError(f"cannot use the bench profile {name}: {explain(error)}") from error
+        raise SpecError(f"cannot use the bench profile {name}: {explain(error, Profile)}") from error
 
 
 def _skill(entry: str | Skill) -> Skill:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from m2kt.pipeline import attest as attest
     from m2kt.pipeline import audit as audit
     from m2kt.pipeline import chain as chain
+    from m2kt.pipeline import check_probes as check_probes
     from m2kt.pipeline import consolidate as consolidate
     from m2kt.pipeline import decrypt as decrypt
     from m2kt.pipeline import demo as demo
@@ -49,9 +50,11 @@ if TYPE_CHECKING:
     from m2kt.pipeline import ingest as ingest
     from m2kt.pipeline import inspect as inspect
     from m2kt.pipeline import merge as merge
+    from m2kt.pipeline import new_probes as new_probes
     from m2kt.pipeline import preflight as preflight
     from m2kt.pipeline import rollback as rollback
     from m2kt.pipeline import sign as sign
+    from m2kt.pipeline import try_ as try_
     from m2kt.pipeline import unmerge as unmerge
     from m2kt.pipeline import verify as verify
     from m2kt.probes import ProbeSpec as ProbeSpec
@@ -76,6 +79,7 @@ _NAMES = {
         "attest",
         "audit",
         "chain",
+        "check_probes",
         "consolidate",
         "decrypt",
         "demo",
@@ -89,9 +93,11 @@ _NAMES = {
         "ingest",
         "inspect",
         "merge",
+        "new_probes",
         "preflight",
         "rollback",
         "sign",
+        "try_",
         "unmerge",
         "verify",
     ),

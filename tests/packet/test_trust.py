@@ -148,7 +148,7 @@ class TestPolicyFile:
             ({"thresholds": {"teacher": 0}}, "greater than or equal to 1"),
             ({"thresholds": {}}, "at least 1"),
             ({"thresholds": {"king": 1}}, "king"),
-            ({"any": True}, "Extra inputs"),
+            ({"any": True}, "any: there is no such field"),
             ({"teachers": ["sha256:12"]}, "teachers"),
         ],
     )

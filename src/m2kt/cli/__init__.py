@@ -24,6 +24,7 @@ from m2kt.cli._output import stdout as stdout
 from m2kt.cli._output import working as working
 from m2kt.cli._packets import audit, diff, inspect
 from m2kt.cli._plugins import add_plugins
+from m2kt.cli._probes import probes, try_
 from m2kt.cli._transfer import consolidate, demo, evaluate, export, extract, ingest, preflight, rollback
 from m2kt.cli._trust import attest, keys, sign, verify
 
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _verb in (
+    try_,
     extract,
     inspect,
     diff,
@@ -64,9 +66,10 @@ for _verb in (
     lineage,
     demo,
 ):
-    app.command(name=_verb.__name__, epilog=EXIT_CODES)(_verb)
+    app.command(name=_verb.__name__.rstrip("_"), epilog=EXIT_CODES)(_verb)
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
+app.add_typer(probes, name="probes")
 add_plugins(app)
 
 

@@ -283,27 +283,33 @@ def _compile_relation(relation: Relation) -> Ask:
     return related
 
 
-def compile_decision(decision: Decision) -> Decide:
-    """A function from the tape to what is to be done; raises ``Stuck``."""
-    return _compile(decision, 0)[0]
+def compile_decision(decision: Decision, symbols: Sequence[str] = ()) -> Decide:
+    """A function from the tape to what is to be done; raises ``Stuck``.
+
+    Args:
+        symbols: texts of symbols, for messages.
+    """
+    return _compile(decision, 0, symbols)[0]
 
 
-def _compile(decision: Decision, first: int) -> tuple[Decide, int]:
+def _compile(decision: Decision, first: int, symbols: Sequence[str]) -> tuple[Decide, int]:
     """The compiled decision, and the number of the leaf behind its last one."""
     if not isinstance(decision, Test):
         return _compile_leaf(decision, first), first + 1
     ask, branches = compile_question(decision.ask), {}
     for case in decision.cases:
-        branch, first = _compile(case.then, first)
+        branch, first = _compile(case.then, first, symbols)
         branches.update({(type(value), _plain_value(value)): branch for value in case.values})
     otherwise = None
     if decision.otherwise is not None:
-        otherwise, first = _compile(decision.otherwise, first)
+        otherwise, first = _compile(decision.otherwise, first, symbols)
 
     def test(tape: Tape) -> Action:
         value = ask(tape)
         branch = branches.get((type(value), value), otherwise)
         if branch is None:
+            if isinstance(value, int) and decision.ask.ask == "unit" and value < len(symbols):
+                raise Stuck("branch", f"no case for {symbols[value]!r}")
             raise Stuck("branch", f"no case for {value!r}")
         return branch(tape)
 

@@ -120,4 +120,4 @@ class TrustPolicy(_Strict):
         try:
             return cls.model_validate(data)
         except ValueError as error:
-            raise SpecError(f"cannot use the trust policy {path}: {explain(error)}") from error
+            raise SpecError(f"cannot use the trust policy {path}: {explain(error, cls)}") from error

@@ -133,7 +133,7 @@ class ProgramExecutor:
         self.program, self.max_units = program, max_units
         self.ids = {s: i for i, s in enumerate(program.symbols)}
         self.rows = [{tuple(row): i for i, row in enumerate(rule.rows)} for rule in program.rules]
-        self._decide = [compile_decision(s.decision) for s in program.states]
+        self._decide = [compile_decision(s.decision, program.symbols) for s in program.states]
         self._names = [state_name(s.after) for s in program.states]
         self._longest = max((len(s.after) for s in program.states), default=1)
         self._last = _Suffix()
@@ -208,7 +208,8 @@ class ProgramExecutor:
         names = [tape.names[place] for place in places]
         row = self.rows[leaf.rule].get(tuple(names))  # type: ignore[arg-type]  # structure is in no row
         if row is None:
-            raise Stuck("row", f"{self.program.rules[leaf.rule].name} has no row for {names}")
+            said = ", ".join(self.program.symbols[n] if isinstance(n, int) else repr(n) for n in names)
+            raise Stuck("row", f"{self.program.rules[leaf.rule].name} has no row for ({said})")
         return row
 
     def __call__(self, prompt: Prompt, lookup: OutputLookup) -> Trace:

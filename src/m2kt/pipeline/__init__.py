@@ -44,6 +44,12 @@ from m2kt.pipeline._merge import Merging as Merging
 from m2kt.pipeline._merge import merge as merge
 from m2kt.pipeline._merge import unmerge as unmerge
 from m2kt.pipeline._preflight import preflight as preflight
+from m2kt.pipeline._probes import NewProbes as NewProbes
+from m2kt.pipeline._probes import ProbesCheck as ProbesCheck
+from m2kt.pipeline._probes import Trial as Trial
+from m2kt.pipeline._probes import check_probes as check_probes
+from m2kt.pipeline._probes import new_probes as new_probes
+from m2kt.pipeline._probes import try_ as try_
 from m2kt.pipeline._report import Progress as Progress
 from m2kt.pipeline._report import Report as Report
 from m2kt.pipeline._report import Result as Result

@@ -86,7 +86,7 @@ class IngestConfig(BaseModel):
                 )
             return cls.model_validate(content | given)
         except ValidationError as error:
-            raise SpecError(f"cannot use the configuration {path}: {explain(error)}") from error
+            raise SpecError(f"cannot use the configuration {path}: {explain(error, cls)}") from error
 
     @classmethod
     def of(

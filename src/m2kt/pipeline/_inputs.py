@@ -11,7 +11,7 @@ from m2kt.errors import CompatibilityError, M2KTError, SpecError, first_line
 from m2kt.packet import RECEIPT as RECEIPT_KIND
 from m2kt.packet import read_statement, verify_statement
 from m2kt.pipeline._adapters import CONFIG, RECEIPT
-from m2kt.probes import ProbeSpec, Prompt, Truth
+from m2kt.probes import ProbeSpec, Prompt, Truth, check_usable
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -23,15 +23,21 @@ _log = logging.getLogger(__name__)
 
 
 def read_spec(probes: str | Path | ProbeSpec) -> tuple[ProbeSpec, Path]:
-    """A spec, and the directory that its truth is relative to."""
+    """A spec, and the directory that its truth is relative to.
+
+    Raises SpecError where it is not valid, a slot is used nowhere, or the file of its truth is missing.
+    """
     if isinstance(probes, ProbeSpec):
+        check_usable(probes)
         return probes, Path()
     from m2kt.models import resolve
 
     path = Path(resolve(str(probes))) / "probes.yaml" if str(probes).startswith("zoo:") else Path(probes)
     if path.is_dir():
         path = path / "probes.yaml"
-    return ProbeSpec.from_file(path), path.parent
+    spec = ProbeSpec.from_file(path)
+    check_usable(spec, path.parent, str(path))
+    return spec, path.parent
 
 
 def evaluation_prompts(

@@ -10,6 +10,8 @@ from m2kt.probes._fields import ReasoningGym as ReasoningGym
 from m2kt.probes._fields import Slot as Slot
 from m2kt.probes._fields import WeightedTemplate as WeightedTemplate
 from m2kt.probes._longer import longer_specs as longer_specs
+from m2kt.probes._new import SCHEMA_FILE as SCHEMA_FILE
+from m2kt.probes._new import new_spec as new_spec
 from m2kt.probes._reading import FORMS as FORMS
 from m2kt.probes._spec import SPLITS as SPLITS
 from m2kt.probes._spec import ProbeSpec as ProbeSpec
@@ -25,6 +27,8 @@ from m2kt.probes._units import Part as Part
 from m2kt.probes._units import Segmenter as Segmenter
 from m2kt.probes._units import Unit as Unit
 from m2kt.probes._units import single_parts as single_parts
+from m2kt.probes._usable import check_usable as check_usable
+from m2kt.probes._usable import truth_file as truth_file
 from m2kt.probes._wordings import MARKS as MARKS
 from m2kt.probes._wordings import PROMPT as PROMPT
 from m2kt.probes._wordings import SURROUNDINGS as SURROUNDINGS

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Collection, Iterable, Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ from pydantic import (
 
 from m2kt._end import END
 from m2kt._yaml import read_yaml
-from m2kt.errors import SpecError, explain
+from m2kt.errors import MAX_FIELDS, SpecError, explain
 from m2kt.probes._fields import DEFAULT, Chat, Example, ReasoningGym, Slot, WeightedTemplate
 from m2kt.probes._reading import Read, answer_reader
 from m2kt.probes._template import Prompt, Template
@@ -82,7 +83,9 @@ class ProbeSpec(Wordings):
     @model_validator(mode="before")
     @classmethod
     def _says_what_ends(cls, data: object) -> object:
-        if isinstance(data, dict) and "stop" not in data:
+        names = [str(name) for name in data if name not in cls.model_fields] if isinstance(data, dict) else []
+        mistyped = get_close_matches("stop", names[:MAX_FIELDS])  # told as such
+        if isinstance(data, dict) and "stop" not in data and not mistyped:
             raise ValueError(
                 "stop: expected what ends an answer, got nothing; write stop: null for the model's own end token, or "
                 'the text, such as stop: "\\n"'
@@ -142,7 +145,7 @@ class ProbeSpec(Wordings):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise SpecError(f"{source} is not a valid probe spec: {explain(error)}") from error
+            raise SpecError(f"{source} is not a valid probe spec: {explain(error, cls)}") from error
 
     @classmethod
     def from_file(cls, path: str | Path) -> ProbeSpec:

@@ -201,4 +201,4 @@ class StudentSettings(_Part):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise SpecError(f"{path} does not describe a student side: {explain(error)}") from error
+            raise SpecError(f"{path} does not describe a student side: {explain(error, cls)}") from error

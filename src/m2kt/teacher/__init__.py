@@ -16,6 +16,10 @@ from m2kt.teacher._oracle import Answer as Answer
 from m2kt.teacher._oracle import Forced as Forced
 from m2kt.teacher._oracle import Oracle as Oracle
 from m2kt.teacher._statistics import k_means as k_means
+from m2kt.teacher._try import SpecTrial as SpecTrial
+from m2kt.teacher._try import TriedPrompt as TriedPrompt
+from m2kt.teacher._try import TriedUnit as TriedUnit
+from m2kt.teacher._try import try_spec as try_spec
 from m2kt.teacher.program import Skill as Skill
 from m2kt.teacher.program import Step as Step
 from m2kt.teacher.program import program_of as program_of

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 
 from m2kt.errors import ExtractionError
@@ -15,6 +17,8 @@ from m2kt.teacher._teacher import unseen
 from m2kt.teacher.program import Skill, roll_out_all
 
 PER_SIZE = 24  # rollouts at each size that was not probed
+FEWEST_WRONG, TIMES_AS_WRONG = 10, 2.5  # prompts that fail with the symbols that a refusal blames, against others
+SHOWN_SYMBOLS = 8
 
 
 @dataclass
@@ -35,6 +39,8 @@ class RolloutComparison:
     failures: Counter[str] = field(default_factory=Counter)  # reasons of incomplete traces
     disagreements: int = 0
     answers: list[Answer] = field(default_factory=list)  # those generated for this comparison
+    right: list[Prompt] = field(default_factory=list)
+    wrong: list[Prompt] = field(default_factory=list)
 
     @property
     def coverage(self) -> float:
@@ -70,12 +76,15 @@ def compare_rollouts(
             failure = trace.failure
             assert failure is not None
             comparison.failures[f"{failure.what}: {failure.detail}"] += 1
+            comparison.wrong.append(prompt)
             continue
         counts.covered += 1
         if answer is not None and answer.completion + program.stop == trace.completion:
             counts.agreed += 1
+            comparison.right.append(prompt)
         elif answer is not None:
             comparison.disagreements += 1
+            comparison.wrong.append(prompt)
     return comparison
 
 
@@ -112,9 +121,55 @@ def refusal(skill: Skill, comparison: RolloutComparison, floor: float) -> Extrac
     lines += [f"  {count} x {failure}" for failure, count in comparison.failures.most_common(3)]
     if comparison.unstopped:
         lines.append(f"  {comparison.unstopped} answers without the stop string")
+    if unlearnt := _unlearnt(comparison):
+        lines.append(f"  {unlearnt}")
     lines.append(
         "  Either the teacher answers these prompts inconsistently, or a step depends on more than pointers, look-ups "
         "by content, counts and tables of a few symbols can say (docs/program.md); check the teacher's accuracy, let "
         "it write its intermediate results, or change the templates."
     )
     return ExtractionError("\n".join(lines))
+
+
+def _unlearnt(comparison: RolloutComparison) -> str:
+    """Names the few symbols with which far more prompts fail than without, if there are such; else empty."""
+    wrong, right = ([_symbols(prompt) for prompt in prompts] for prompts in (comparison.wrong, comparison.right))
+    known = set().union(*wrong, *right)
+    left_wrong, left_right, bad = wrong, right, list[str]()
+    most, said = 0.0, ""
+    while left_wrong and 3 * (len(bad) + 1) <= len(known):
+        failing, fine = (Counter(chain(*prompts)) for prompts in (left_wrong, left_right))
+        bad.append(max(sorted(failing), key=lambda symbol: failing[symbol] / (failing[symbol] + fine[symbol])))
+        left_wrong, left_right = ([s for s in prompts if bad[-1] not in s] for prompts in (left_wrong, left_right))
+        others, failed = len(left_wrong) + len(left_right), len(wrong) - len(left_wrong)
+        having = len(wrong) + len(right) - others
+        enough = failed >= FEWEST_WRONG and failed * others >= TIMES_AS_WRONG * len(left_wrong) * having
+        told = _information(failed, having, len(left_wrong), others)
+        if others and enough and told > most:  # of these lists of symbols the one that tells most about failures
+            most, said = told, _blamed(bad, f"{failed} of {having}", f"{len(left_wrong)} of {others}")
+    return said
+
+
+def _information(failed: int, having: int, failed_else: int, others: int) -> float:
+    """How much it tells about failure whether a prompt has certain symbols: mutual information times prompts, nats."""
+    total, wrong = having + others, failed + failed_else
+    cells = [
+        (failed, having, wrong),
+        (having - failed, having, total - wrong),
+        (failed_else, others, wrong),
+        (others - failed_else, others, total - wrong),
+    ]
+    return sum(n * math.log(n * total / (row * column)) for n, row, column in cells if n)
+
+
+def _blamed(symbols: list[str], failed: str, others: str) -> str:
+    named = " or ".join(map(repr, symbols[:SHOWN_SYMBOLS]))
+    named += f" or {len(symbols) - SHOWN_SYMBOLS} more" if len(symbols) > SHOWN_SYMBOLS else ""
+    return (
+        f"{failed} prompts with {named} fail, and {others} others: the teacher seems not to have learnt these symbols; "
+        "leave them out of the slots"
+    )
+
+
+def _symbols(prompt: Prompt) -> set[str]:
+    return {unit.symbol for unit in prompt.units if unit.symbol is not None}

@@ -116,7 +116,9 @@ def make_auditor(config: Mapping[str, object], say: Callable[[str], None]) -> Co
     try:
         chosen = ContentConfig.model_validate(config)
     except ValidationError as error:
-        raise SpecError(f"the configuration of the content auditor is not valid: {explain(error)}") from error
+        raise SpecError(
+            f"the configuration of the content auditor is not valid: {explain(error, ContentConfig)}"
+        ) from error
     if "probe" in chosen.detectors:
         fetch(BACKBONE, say)  # no-op if it is there
     return ContentAuditor(chosen)
