@@ -1,4 +1,4 @@
-"""The three programs of docs/program.md, and their traces as it shows them."""
+"""The programs of docs/program.md, and their traces as it shows them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections.abc import Sequence
 
 from m2kt.packet import (
     Answer,
+    Back,
     Case,
     Count,
     Decision,
+    Equal,
     Here,
+    It,
     Kind,
     Mask,
     Move,
+    Order,
     Pointer,
     Program,
     ProgramExecutor,
+    Ranking,
     Rule,
     Same,
     Seek,
@@ -23,12 +28,13 @@ from m2kt.packet import (
     State,
     Test,
     Unit,
+    Where,
     WriteCopy,
     WriteLiteral,
     WriteRule,
     fixed_lookup,
 )
-from m2kt.probes import Prompt, Template
+from m2kt.probes import MASK, Prompt, Template
 from m2kt.render import state_chart, state_text
 from tests.packet.samples import OUTPUTS, sample_program
 
@@ -58,6 +64,30 @@ def look_up() -> Program:
     }
     symbols = ["a", "b", "c", "d", *DIGITS]
     return Program(symbols=symbols, classes=[0] * 4 + [1] * 10, rules=[], states=states(decisions), stop="\n")
+
+
+def leaving_out() -> Program:
+    """``all but b: c a b d b.`` -> `` c, a, d; first a.``: a filter, and the first of the list by rank."""
+    letter = Kind(own=MASK)
+    kept = [Where(ask=Equal(at=It(), as_=Move(of=Start(), by=2)), finds=True, holds=False)]
+    first = Seek(of=Move(of=Start(), by=4), step=1, kind=letter, where=kept)
+    following = Seek(of=Move(of=Back(state=None), by=1), step=1, kind=letter, where=kept)
+    in_order = tuple((a, b) for a in range(4) for b in range(a + 1, 4))
+    least = Seek(of=Answer(), step=1, kind=letter, rank=Ranking(before=in_order, until=Here()))
+    decisions: dict[tuple[str, ...], Decision] = {
+        ("",): copy(first),
+        (" □0",): Test(
+            ask=Order(at=following, as_=Answer()),
+            cases=[Case(values=[-1], then=WriteLiteral(text=","))],
+            otherwise=WriteLiteral(text=";"),
+        ),
+        (",",): copy(following),
+        (";",): WriteLiteral(text=" first"),
+        (" first",): copy(least),
+        (" first", " □0"): WriteLiteral(text="."),
+        (".",): WriteLiteral(text="\n"),
+    }
+    return Program(symbols=list("abcd"), classes=[0] * 4, rules=[], states=states(decisions), stop="\n")
 
 
 def addition() -> Program:
@@ -118,6 +148,13 @@ EXAMPLES: dict[str, tuple[Program, str, dict[str, list[str]], str, list[int]]] =
         "{v}={v}, {v}={d}, {v}={v}: {v}?",
         {"v": ["a", "b", "c", "d"], "d": DIGITS},
         "abc5bca",
+        [],
+    ),
+    "leaving-out": (
+        leaving_out(),
+        "all but {v}: {v} {v} {v} {v} {v}.",
+        {"v": ["a", "b", "c", "d"]},
+        "bcabdb",
         [],
     ),
     "addition": (addition(), "{d}{d}+{d}{d}:", {"d": DIGITS}, "4785", ADDED),

@@ -87,13 +87,13 @@ def _seek_text(seek: Seek, program: Program) -> str:
     keys = [_same_text(same, program) for same in seek.same]
     text += f" that has {' and '.join(keys)}" if keys else ""
     conditions = [_where_text(where, program) for where in seek.where]
-    return text + (f" of which holds: {' and '.join(conditions)}" if conditions else "")
+    return text + (f" where {' and '.join(conditions)}" if conditions else "")
 
 
 def _where_text(where: Where, program: Program) -> str:
     """What a condition asks, and what it must find."""
     value = "" if where.finds is None else values_text(where.ask, [where.finds], program)
-    return f"{question_text(where.ask, program)} {'' if where.holds else 'not '}{value or 'nothing'}"
+    return f"‘{question_text(where.ask, program)}’ {'finds' if where.holds else 'does not find'} {value or 'nothing'}"
 
 
 def _beside_text(by: int) -> str:

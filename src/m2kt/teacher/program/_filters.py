@@ -141,7 +141,7 @@ class FilterSearch:
         n_told = float(entropy_bits(np.array([[copied_P.sum(), (~copied_P).sum()]], dtype=np.float32))[0])
         if len(questions.list) and n_told >= CHANCE_BITS + np.log2(len(questions.list)):
             yield from _joint(questions, copied_P)
-        by_cost = sorted((c for c in columns if c.index not in asked.about_set), key=lambda c: c.cost)
+        by_cost = sorted(columns[: asked.n_keys], key=lambda c: c.cost)
         relation = RuleSearch(about, by_cost[:ARGUMENTS], 0, copied_P.astype(np.int32)).relation(MAX_ARITY)
         if relation is not None and any(_rests_on_it(pointer) for pointer in relation.of):
             completed = self._completed(relation, labelled)
@@ -209,20 +209,19 @@ class FilterSearch:
             store.add(Batch.one(_alike(mark, step, It), 2.5, place_P))
         store.complete()
         around = range(min(2 * AROUND + 1, len(store)))
-        return _Asked(
-            First(store, len(store)), n_near, [*around, *range(n_keys, len(store))], set(range(n_keys, len(store)))
-        )
+        return _Asked(First(store, len(store)), n_near, n_keys, [*around, *range(n_keys, len(store))])
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Columns over pairs."""
+    """Columns over pairs: units, marks, keys and what is like them, then where else the unit's symbol stands."""
 
     columns: Sequence[Column]
     n_near: int
+    n_keys: int
+    """Columns that may be arguments of a relation come before."""
     about: list[int]
-    about_set: set[int]
-    """Columns that say where else the unit's symbol stands."""
+    """Columns that are compared with all others."""
 
 
 def _joint(questions: Questions, copied_P: Bools) -> Iterator[list[Where]]:

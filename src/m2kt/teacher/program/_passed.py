@@ -6,7 +6,7 @@ Letters: N rows, P pairs of a row and a unit, A arguments.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from m2kt.packet._pointers import Decision, Relation, Test, WriteCopy, WriteRule
 from m2kt.teacher.program._evaluate import Evaluator
 from m2kt.teacher.program._traces import Found
 
-Model = TypeVar("Model", bound=BaseModel)
 Rows = dict[tuple[int, ...], int]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2kt.packet._pointers import Decision, WriteCopy, WriteLiteral, WriteRule
-from m2kt.teacher.program._filters import LEAST_BEGUN, next_past
+from m2kt.teacher.program._filters import FILTER_ROWS, LEAST_BEGUN, next_past
 from m2kt.teacher.program._looks import UNKNOWN, Looks
 from m2kt.teacher.program._state import StateRows
 from m2kt.teacher.program._traces import NONE, Ints
@@ -98,7 +98,7 @@ class Together:
         found = self.explain(rows)
         if found is not None or len(rows.labels) > 1 or not rows.is_symbol_L[0]:
             return found
-        some = self.rng.permutation(len(rows.rows))[:320]
+        some = self.rng.permutation(len(rows.rows))[:FILTER_ROWS]
         looked_N = rows.looked[None][0]
         pointer = next_past(rows.traces, rows.rows.take(some), looked_N[some]) if (looked_N >= 0).all() else None
         copy = None if pointer is None else WriteCopy(source=pointer, lead=" " if rows.labels[0][0] == " " else "")
