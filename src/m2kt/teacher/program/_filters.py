@@ -171,13 +171,15 @@ class FilterSearch:
         for names in (names for row in passed.values() for names in row):
             if table.setdefault(names, 0) == 1:
                 return None
-        for at_least in (False, True):  # first where one alone may be meant, at last the first that may
+        for any_may in (False, True):  # first where one alone may be meant, at last the first that may
             for _ in range(len(relation.of) + 1):
                 for units in alike.values():
+                    if any(table.get(names) == 1 for names in units):
+                        continue
                     maybe = [names for names in units if table.get(names) != 0]
                     if not maybe:
                         return None
-                    if at_least or len(set(maybe)) == 1:
+                    if any_may or len(set(maybe)) == 1:
                         table[maybe[0]] = 1
         rows = sorted(table.items())
         return relation.model_copy(update={"rows": tuple(r for r, _ in rows), "finds": tuple(f for _, f in rows)})
