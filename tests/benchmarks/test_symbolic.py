@@ -34,9 +34,7 @@ QUICK = [
     "running sum modulo 10",
     "parity",
     "interleaving",
-    "last letter concatenation",
     "last letter concatenation (unwritten)",
-    "tracking shuffled objects (3 objects)",
     "run-length encoding",
     "valid parentheses",
 ]
