@@ -26,7 +26,7 @@ demo: $(VENV)/.installed                 ## the main job, end to end, on tiny mo
 	$(VENV)/bin/m2kt demo
 check: $(VENV)/.dev                      ## lint, types, imports and unit tests (1 minute)
 	@$(MAKE) --no-print-directory -j2 -O lint types imports unit
-test: lint types imports                 ## all checks and every test that needs no download (7 minutes)
+test: lint types imports                 ## all checks and every test that needs no download (11 minutes)
 	$(TEST) -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
 unit: $(VENV)/.dev
 	$(TEST) -m 'not slow and not long' -n 2 --dist loadfile $(UNIT)
