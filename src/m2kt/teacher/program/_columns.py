@@ -185,6 +185,12 @@ class Columns:
                     marks.append((make_seek(Here, -1, kind, nth), 2.0 + 0.5 * nth, place_N))
         return marks
 
+    @property
+    def origins(self) -> list[tuple[Make, int, Ints]]:
+        """Where searches begin, and in which direction: from the marks on, back from the ends of the texts."""
+        both = [(make, -1 if make in (Here, Answer) else 1, place_N) for make, _, place_N in self.marks]
+        return sorted(both, key=lambda origin: -origin[1])
+
     # -- stages -----------------------------------------------------------------------------------------------------
     def _near(self) -> Iterator[Batch]:
         if not self.anchored:

@@ -15,14 +15,15 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Answer, Here, It, Kind, Move, Pointer, Same, Seek
+from m2kt.packet import Answer, Here, It, Kind, Move, Pointer, Seek
 from m2kt.packet._pointers import Relation, Value, Where
 from m2kt.probes import MASK
 from m2kt.teacher.program._actions import CHANCE_BITS, RuleSearch
 from m2kt.teacher.program._candidates import Batch, Candidates, Column, First, Make
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._evaluate import Evaluator
-from m2kt.teacher.program._looks import LAST, Looks, way_of
+from m2kt.teacher.program._looks import Looks, first_of_trace, follow
+from m2kt.teacher.program._makers import make_back, make_move, make_seek_same
 from m2kt.teacher.program._tests import Questions, YesNo
 from m2kt.teacher.program._traces import Found, Ints, Rows, Search, Traces
 from m2kt.teacher.program._trees import entropy_bits
@@ -188,8 +189,7 @@ class FilterSearch:
         """What conditions may ask about: the unit and those around it, keys, whether it stands elsewhere too."""
         store, search, it_P = Candidates(len(found.row_P)), about.search, about.place(It())
         for by in sorted(range(-AROUND, AROUND + 1), key=abs):
-            make: Make = (lambda by=by: Move(of=It(), by=by)) if by else It  # type: ignore[misc]
-            store.add(Batch.one(make, 0.5 + 0.2 * abs(by), search.move(it_P, by)))
+            store.add(Batch.one(make_move(It, by), 0.5 + 0.2 * abs(by), search.move(it_P, by)))
         marks = self.columns.marks
         for mark, cost, place_N in marks:
             store.add(Batch.one(mark, 1.0 + cost, place_N[found.row_P]))
@@ -203,10 +203,8 @@ class FilterSearch:
                     matched_N = self.search.nearest(alike, place_N, 1)
                     store.add(Batch.one(_alike(mark, 1, key.make), 1.0 + cost + key.cost, matched_N[found.row_P]))
         n_keys = len(store)
-        origins = [(mark, 1, place_N) for mark, _, place_N in marks if mark not in (Here, Answer)]
-        origins += [(mark, -1, place_N) for mark, _, place_N in marks if mark in (Here, Answer)]
         alike = search.of_kind(search.equal_to(it_P), Kind(own=MASK))
-        for mark, step, place_N in origins:
+        for mark, step, place_N in self.columns.origins:
             place_P = search.nearest(alike, place_N[found.row_P], step)
             store.add(Batch.one(_alike(mark, step, It), 2.5, place_P))
         store.complete()
@@ -259,7 +257,7 @@ def _where(asked: YesNo, holds: bool) -> Where:
 
 def _alike(mark: Make, step: int, key: Make) -> Make:
     """Where another unit stands that is like a key's."""
-    return lambda: Seek(of=mark(), step=1 if step > 0 else -1, kind=Kind(own=MASK), same=[Same(as_=key())])
+    return make_seek_same(mark, step, Kind(own=MASK), [(0, key)])
 
 
 def _rests_on_it(pointer: Pointer) -> bool:
@@ -293,7 +291,7 @@ def loop_past(
         looked_N = None if pointer is None else looks.along(pointer, index, copies_N)
         if pointer is None or looked_N is None:
             return None
-        wrong_N = copies_N & (traces.at(rows, way_of(pointer).follow(search, looked_N)) != written_N)
+        wrong_N = copies_N & (traces.at(rows, follow(pointer, search, looked_N)) != written_N)
         if np.count_nonzero(wrong_N) <= allowed:
             return pointer, looked_N
         led_N = _first_of_each(wrong_N, rows.trace_N) & ~known_N  # steps before them in their trace are right
@@ -311,8 +309,9 @@ def next_past(traces: Traces, rows: Rows, last_N: Ints) -> Seek | None:
         last_N: where the last step before each looked.
     """
     search, written_N = Search(traces, rows), traces.written(rows)
-    origins: list[Origin] = [(_behind_last(by), 1, search.move(last_N, by)) for by in BEHIND]
-    origins.append((lambda: LAST, -1, last_N))
+    last = make_back(None, 0)
+    origins: list[Origin] = [(make_move(last, by), 1, search.move(last_N, by)) for by in BEHIND]
+    origins.append((last, -1, last_N))
     filters = FilterSearch(Columns(search, {None: [last_N]}), written_N, anchored=True)
     for pointer in islice(filters.find(origins), MAX_FILTERS):
         if (filters.evaluator.unit(pointer) == written_N).all():
@@ -320,14 +319,8 @@ def next_past(traces: Traces, rows: Rows, last_N: Ints) -> Seek | None:
     return None
 
 
-def _behind_last(by: int) -> Make:
-    return lambda: Move(of=LAST, by=by)
-
-
 def _first_of_each(wrong_N: Bools, trace_N: Ints) -> Bools:
     """The first wrong row of each trace; rows of a trace stand together."""
     before_N: NDArray[np.intp] = np.cumsum(wrong_N) - wrong_N
-    first_N = np.ones(len(trace_N), dtype=bool)
-    first_N[1:] = trace_N[1:] != trace_N[:-1]
-    at_start_N: NDArray[np.intp] = before_N[np.maximum.accumulate(np.where(first_N, np.arange(len(trace_N)), 0))]
+    at_start_N: NDArray[np.intp] = before_N[first_of_trace(trace_N)]
     return np.asarray(wrong_N & (before_N == at_start_N))

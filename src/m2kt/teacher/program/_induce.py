@@ -22,7 +22,7 @@ from m2kt.teacher.program._evaluate import Evaluator, Looked
 from m2kt.teacher.program._explain import Explainer
 from m2kt.teacher.program._filters import loop_past
 from m2kt.teacher.program._kinds import kinds_of
-from m2kt.teacher.program._looks import UNKNOWN, Looks, Way, ways
+from m2kt.teacher.program._looks import UNKNOWN, Looks, ways
 from m2kt.teacher.program._passed import with_passed
 from m2kt.teacher.program._rules import Table, count, written
 from m2kt.teacher.program._state import Effort, Explained, StateRows
@@ -268,11 +268,8 @@ class Induction:
         state = self._rows_of_steps(index, looked_N)
         applied: dict[int, Table] = {}
         self.applied[after] = applied
+        self.looks.own_N[index] = state.looks(decision)
         for leaf, rows in state.all.leaves(decision, np.arange(len(index))):
-            sources = leaf.sources if isinstance(leaf, WriteRule) else []
-            if isinstance(leaf, WriteCopy):
-                sources = [leaf.source]
-            self.looks.own_N[index[rows]] = state.all.place(sources[0])[rows] if sources else NONE
             if isinstance(leaf, WriteRule):
                 counted, table = self._rows_of(state, leaf, rows), self.tables.setdefault(leaf.rule, {})
                 table.update({row: counts.most_common(1)[0][0] for row, counts in counted.items() if row not in table})
@@ -316,7 +313,7 @@ class Induction:
         return True
 
     def _loop_from_elsewhere(
-        self, index: NDArray[np.intp], copies: NDArray[np.bool_], written_N: Ints, every: list[Way], allowed: int
+        self, index: NDArray[np.intp], copies: NDArray[np.bool_], written_N: Ints, every: list[Pointer], allowed: int
     ) -> tuple[Pointer, Ints] | None:
         """The same if the step before the loop copies another of the places that hold what it writes."""
         first = self.looks.begins(index)

@@ -7,8 +7,7 @@ Letters: N rows, in the order of the traces.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,51 +21,30 @@ STEPS = (1, -1, 2, -2, 3, -3)
 LAST = Back(state=None, argument=0)
 
 
-@dataclass(frozen=True)
-class Way:
-    """A way to go on from the place looked at last."""
-
-    pointer: Pointer
-    follow: Callable[[Search, Ints], Ints]
-
-
-def ways(kinds: list[Kind], marks: list[Kind]) -> Iterator[Way]:
+def ways(kinds: list[Kind], marks: list[Kind]) -> Iterator[Pointer]:
     """Ways to go on, simple ones first: so many units on, to the next of a kind, or so far from the next mark."""
     for by in STEPS:
-        yield Way(Move(of=LAST, by=by), _moved(by))
+        yield Move(of=LAST, by=by)
     for kind in kinds:
-        yield Way(Seek(of=Move(of=LAST, by=1), step=1, kind=kind), _sought(1, kind))
-        yield Way(Seek(of=LAST, step=-1, kind=kind), _sought(-1, kind))
+        yield Seek(of=Move(of=LAST, by=1), step=1, kind=kind)
+        yield Seek(of=LAST, step=-1, kind=kind)
     for mark in marks:
         for by in (-1, -2, -3, 1, 2):
             for step, start in ((1, 1 - by), (-1, -by)):
                 seek = Seek(of=Move(of=LAST, by=start) if start else LAST, step=1 if step > 0 else -1, kind=mark)
-                yield Way(Move(of=seek, by=by), _beside(start, step, mark, by))
+                yield Move(of=seek, by=by)
 
 
-def way_of(pointer: Pointer) -> Way:
-    """The way that a pointer says."""
-    return Way(pointer, lambda search, from_N: Evaluator(search, {None: [from_N]}).place(pointer))
+def follow(way: Pointer, search: Search, from_N: Ints) -> Ints:
+    """Where a way leads from the places looked at last."""
+    return Evaluator(search, {None: [from_N]}).place(way)
 
 
-def _moved(by: int) -> Callable[[Search, Ints], Ints]:
-    return lambda search, from_N: search.move(from_N, by)
-
-
-def _sought(step: int, kind: Kind) -> Callable[[Search, Ints], Ints]:
-    def follow(search: Search, from_N: Ints) -> Ints:
-        begin_N = search.move(from_N, 1) if step > 0 else from_N
-        return search.seek(begin_N, step, kind, 0)
-
-    return follow
-
-
-def _beside(start: int, step: int, mark: Kind, by: int) -> Callable[[Search, Ints], Ints]:
-    def follow(search: Search, from_N: Ints) -> Ints:
-        begin_N = search.move(from_N, start) if start else from_N
-        return search.move(search.seek(begin_N, step, mark, 0), by)
-
-    return follow
+def first_of_trace(trace_N: Ints) -> NDArray[np.intp]:
+    """The first row of each row's trace; rows of a trace stand together."""
+    first_N = np.ones(len(trace_N), dtype=bool)
+    first_N[1:] = trace_N[1:] != trace_N[:-1]
+    return np.maximum.accumulate(np.where(first_N, np.arange(len(trace_N)), 0))
 
 
 class Looks:
@@ -75,9 +53,7 @@ class Looks:
     def __init__(self, traces: Traces, rows: Rows) -> None:
         self.traces, self.rows = traces, rows
         self.own_N = np.where(traces.copies(rows), UNKNOWN, NONE).astype(np.int32)  # structure is a literal
-        first_N = np.ones(len(rows), dtype=bool)
-        first_N[1:] = rows.trace_N[1:] != rows.trace_N[:-1]
-        self._first_N = np.maximum.accumulate(np.where(first_N, np.arange(len(rows)), 0))
+        self._first_N = first_of_trace(rows.trace_N)
 
     def _last(self) -> NDArray[np.intp]:
         """The last row before each that is no literal, of whatever trace; -1 where there is none."""
@@ -103,7 +79,12 @@ class Looks:
         return bool((self.own_N[np.setdiff1d(before, index)] == UNKNOWN).any())
 
     def loop(
-        self, index: NDArray[np.intp], copies: NDArray[np.bool_], written_N: Ints, every: Iterable[Way], allowed: int
+        self,
+        index: NDArray[np.intp],
+        copies: NDArray[np.bool_],
+        written_N: Ints,
+        every: Iterable[Pointer],
+        allowed: int,
     ) -> tuple[Pointer, Ints] | None:
         """The way by which the steps ``index`` go on, and where the last step before each looked.
 
@@ -121,23 +102,23 @@ class Looks:
         search = Search(self.traces, self.rows.take(begun))
         name_N = written_N[begun_N]
         for way in every:
-            found_N = self.traces.at(search.rows, way.follow(search, before_N[begun]))
+            found_N = self.traces.at(search.rows, follow(way, search, before_N[begun]))
             if np.count_nonzero(found_N != name_N) > allowed:
                 continue
             looked_N = self._follow(way, index, copies)
             if looked_N is None:
                 continue
             search_all = Search(self.traces, self.rows.take(index))
-            wrong_N = self.traces.at(search_all.rows, way.follow(search_all, looked_N)) != written_N
+            wrong_N = self.traces.at(search_all.rows, follow(way, search_all, looked_N)) != written_N
             if np.count_nonzero(wrong_N & copies) <= allowed:
-                return way.pointer, looked_N
+                return way, looked_N
         return None
 
     def along(self, pointer: Pointer, index: NDArray[np.intp], copies: NDArray[np.bool_]) -> Ints | None:
         """``looked`` of a loop that is known; None if a run has no beginning."""
-        return self._follow(way_of(pointer), index, copies)
+        return self._follow(pointer, index, copies)
 
-    def _follow(self, way: Way, index: NDArray[np.intp], copies: NDArray[np.bool_]) -> Ints | None:
+    def _follow(self, way: Pointer, index: NDArray[np.intp], copies: NDArray[np.bool_]) -> Ints | None:
         """Where the last step before each row looked, if the rows go on this way; None if a run has no beginning."""
         kept_N = self.own_N.copy()
         self.own_N[index[~copies]] = NONE
@@ -150,7 +131,7 @@ class Looks:
                 return None
             ready, waiting = waiting[ready_N], waiting[~ready_N]
             search = Search(self.traces, self.rows.take(ready))
-            self.own_N[ready] = np.maximum(way.follow(search, before_N[ready]), NONE)
+            self.own_N[ready] = np.maximum(follow(way, search, before_N[ready]), NONE)
         looked_N = self.before()[index]
         self.own_N = kept_N
         return looked_N

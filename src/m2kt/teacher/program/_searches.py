@@ -11,7 +11,7 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet import Answer, Count, Here, Pointer, Seek
+from m2kt.packet import Count, Pointer, Seek
 from m2kt.packet._pointers import Case, Decision, Mask, Test, WriteCopy, WriteLiteral
 from m2kt.teacher.program._columns import Columns
 from m2kt.teacher.program._evaluate import Evaluator
@@ -92,9 +92,9 @@ def _by_rank(state: StateRows, rows: NDArray[np.intp]) -> Iterator[Pointer]:
 def _past(state: StateRows, rows: NDArray[np.intp], absent_N: NDArray[np.bool_]) -> Iterator[Pointer]:
     """Searches with conditions."""
     columns = _columns(state, rows)
-    origins = [(make, 1, place_N) for make, _, place_N in columns.marks if make not in (Here, Answer)]
-    origins += [(make, -1, place_N) for make, _, place_N in columns.marks if make in (Here, Answer)]
-    return islice(FilterSearch(columns, state.written_N[rows], absent_N, anchored=False).find(origins), MAX_FILTERS)
+    return islice(
+        FilterSearch(columns, state.written_N[rows], absent_N, anchored=False).find(columns.origins), MAX_FILTERS
+    )
 
 
 def _stands(state: StateRows, rows: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from m2kt.packet._pointers import Decision, WriteCopy, WriteLiteral, WriteRule
 from m2kt.teacher.program._actions import majority, row_numbers
 from m2kt.teacher.program._evaluate import Evaluator, Looked
-from m2kt.teacher.program._traces import Rows, Search, Traces
+from m2kt.teacher.program._traces import NONE, Ints, Rows, Search, Traces
 
 
 @dataclass
@@ -56,6 +56,15 @@ class StateRows:
                 case WriteRule():
                     wrong.append(rows[~self._rule_fits(leaf, rows)])
         return np.sort(np.concatenate(wrong)) if wrong else np.empty(0, dtype=np.intp)
+
+    def looks(self, decision: Decision) -> Ints:
+        """Where each row looks by a decision, for its first argument; NONE where it writes a literal, or nothing."""
+        place_N = np.full(len(self.rows), NONE, dtype=np.int32)
+        for leaf, rows in self.all.leaves(decision, np.arange(len(self.rows))):
+            if isinstance(leaf, WriteCopy | WriteRule):
+                first = leaf.source if isinstance(leaf, WriteCopy) else leaf.sources[0]
+                place_N[rows] = self.all.place(first)[rows]
+        return place_N
 
     def _leads(self, lead: str, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Rows whose unit has this leading space."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.packet._pointers import Decision, WriteCopy, WriteLiteral, WriteRule
+from m2kt.packet._pointers import Decision, WriteCopy
 from m2kt.teacher.program._filters import FILTER_ROWS, LEAST_BEGUN, next_past
 from m2kt.teacher.program._looks import UNKNOWN, Looks
 from m2kt.teacher.program._state import StateRows
-from m2kt.teacher.program._traces import NONE, Ints
+from m2kt.teacher.program._traces import Ints
 
 MAX_ROUNDS = 24  # steps of a loop that are followed
 MAX_GUESSES = 8  # of one state
@@ -64,10 +64,7 @@ class Together:
             for _ in range(MAX_ROUNDS):
                 if not self._round(guesses):
                     break
-            done = all(guess.decision is not None and guess.known_N.all() for guess in guesses)
-            if done and all(self._n_wrong(guess) <= allowed(len(guess.index)) for guess in guesses):
-                return guesses
-            return None
+            return guesses if all(self._holds(guess, allowed(len(guess.index))) for guess in guesses) else None
         finally:
             self.looks.own_N = kept_N
 
@@ -88,7 +85,9 @@ class Together:
             if guess.decision is None:
                 return False
             moved = True
-            self.looks.own_N[guess.index[known]] = _places(rows, guess.decision)
+            place_N = rows.looks(guess.decision)
+            place_N[rows.wrong(guess.decision)] = UNKNOWN
+            self.looks.own_N[guess.index[known]] = place_N
         return moved
 
     def _guess(self, guess: Guess, rows: StateRows) -> Decision | None:
@@ -104,21 +103,8 @@ class Together:
         copy = None if pointer is None else WriteCopy(source=pointer, lead=" " if rows.labels[0][0] == " " else "")
         return copy if copy is not None and not len(rows.wrong(copy)) else None
 
-    def _n_wrong(self, guess: Guess) -> int:
-        rows = self.state_rows(guess.index, guess.looked_N)
-        return 10**9 if guess.decision is None else len(rows.wrong(guess.decision))
-
-
-def _places(rows: StateRows, decision: Decision) -> Ints:
-    """Where each row looks by a decision: NONE where it writes a literal, UNKNOWN where it is wrong."""
-    place_N = np.full(len(rows.rows), NONE, dtype=np.int32)
-    for leaf, reached in rows.all.leaves(decision, np.arange(len(rows.rows))):
-        match leaf:
-            case WriteCopy():
-                place_N[reached] = rows.all.place(leaf.source)[reached]
-            case WriteRule():
-                place_N[reached] = rows.all.place(leaf.sources[0])[reached]
-            case WriteLiteral() | None:
-                pass
-    place_N[rows.wrong(decision)] = UNKNOWN
-    return place_N
+    def _holds(self, guess: Guess, allowed: int) -> bool:
+        """Whether a decision was found that accounts for all steps."""
+        if guess.decision is None or not guess.known_N.all():
+            return False
+        return len(self.state_rows(guess.index, guess.looked_N).wrong(guess.decision)) <= allowed
