@@ -13,8 +13,9 @@ from m2kt.models import LoadedModel, encode_prompt, generate_greedy, load_causal
 from m2kt.probes import Example, ProbeSpec
 from m2kt.teacher._attention import measure_attention
 from m2kt.teacher._edges import Edge, Use
-from m2kt.teacher._states import FINAL_NORM, Context, record_contexts
+from m2kt.teacher._states import Context, record_contexts
 from m2kt.teacher._teacher import Teacher
+from m2kt.teacher.engine import FINAL_NORM
 from m2kt.teacher.program._cut import Sample
 from tests.tiny import FAMILIES, char_tokenizer, save_tiny
 
@@ -66,18 +67,19 @@ def test_a_teacher_asks_behind_it(family: str, tmp_path: Path) -> None:
         stop="\n",
         max_new_tokens=4,
     )
-    teacher = Teacher(_loaded(family, tmp_path), spec)
+    loaded = _loaded(family, tmp_path)
+    teacher = Teacher(loaded, spec)
     prompts = spec.sample("probing", 6, seed=0)
     teacher.complete(prompts, "")
     longest, frame = (
         encode_prompt(teacher.tokenizer, "of ", teacher.chat),
         encode_prompt(teacher.tokenizer, "", teacher.chat),
     )
-    assert [list(prefix.ids) for prefix in teacher.prefixes] == ([] if family in WHOLE else [longest, frame])
-    whole = Teacher(teacher.loaded, spec)  # which has been asked nothing
+    assert [list(prefix) for prefix in teacher.prefixes] == ([] if family in WHOLE else [longest, frame])
+    whole = Teacher(loaded, spec)  # which has been asked nothing
     texts = [([u.text for u in p.units] + [" a", " b", ".", "\n"], len(p.units)) for p in prompts]
     traces = [teacher.tokenise(units, n) for units, n in texts]
-    other = Teacher(teacher.loaded, spec.model_copy(update={"examples": []})).tokenise(*texts[0])
+    other = Teacher(loaded, spec.model_copy(update={"examples": []})).tokenise(*texts[0])
     framed = teacher.tokenise(["b", " of", " b", ".", "\n"], 2)
     traces[2:2] = [other, framed]
     for a, b in zip(teacher.choices(traces, ""), whole.choices(traces, ""), strict=True):

@@ -14,7 +14,8 @@ from m2kt.teacher._teacher import Teacher
 @pytest.mark.parametrize("name", ["secret", "permutation", "kinship"])
 def test_what_is_intended_is_what_the_teacher_writes_behind_the_same_units(name: str) -> None:
     spec, _ = read_spec(f"zoo:{name}")
-    teacher, cut = Teacher(load_causal_lm(f"zoo:{name}"), spec), Segmenter(spec.values).cut
+    loaded, cut = load_causal_lm(f"zoo:{name}"), Segmenter(spec.values).cut
+    teacher = Teacher(loaded, spec)
     answer = teacher.answer(spec.sample("probing", 4, seed=0, templates=[spec.n_templates - 1]))[0][0]
     prompt = [u.text for u in answer.prompt.units]
     written = [*(u.text for u in cut(answer.completion)), spec.stop]
@@ -37,7 +38,7 @@ def test_what_is_intended_is_what_the_teacher_writes_behind_the_same_units(name:
     assert len(known) > 3
     for i in known:
         before = trace.ids[: trace.tokens_of_unit[len(prompt) + i][0]]
-        (continued,) = generate_greedy(teacher.loaded, [before], 8, spec.stop)
+        (continued,) = generate_greedy(loaded, [before], 8, spec.stop)
         following = spec.stop if not continued.text.strip(" ") else cut(continued.text)[0].text
         assert forced[i] == following
 

@@ -124,11 +124,11 @@ def test_edges_are_where_steps_read_and_copies_are_followed_to_their_origin(name
 
 def mean_attention(teacher: Teacher, edge: Edge) -> np.ndarray:
     """Attention (L, H) to the units that hold what an edge's step reads, one sample at a time."""
-    found = []
+    found, model = [], load_causal_lm(teacher.facts.name, attn="eager").model
     for use in edge.uses[:USES_PER_EDGE]:
         trace = teacher.tokenise(use.context.sample.texts, use.context.sample.n_prompt)
-        with teacher.eager(), torch.no_grad():
-            pattern_LHTT = [p[0] for p in attention_patterns(teacher.model, torch.tensor([trace.ids]), None)]
+        with torch.no_grad():
+            pattern_LHTT = [p[0] for p in attention_patterns(model, torch.tensor([trace.ids]), None)]
         query = trace.content[use.context.unit][0] - 1
         tokens = [t for unit in use.held for t in trace.tokens_of_unit[unit]]
         found.append([p[:, query, tokens].sum(-1).tolist() for p in pattern_LHTT])

@@ -7,9 +7,10 @@ import numpy as np
 from m2kt.models import blocks, load_causal_lm, zoo_dir
 from m2kt.probes import ProbeSpec, Segmenter, Unit
 from m2kt.teacher._space import Space, final_norm_space, head_space
-from m2kt.teacher._states import FINAL_NORM, Context, Floats, record_contexts
+from m2kt.teacher._states import Context, Floats, record_contexts
 from m2kt.teacher._statistics import RidgeProbe
 from m2kt.teacher._teacher import Teacher
+from m2kt.teacher.engine import FINAL_NORM
 from m2kt.teacher.program._cut import Sample
 
 
@@ -55,7 +56,8 @@ def test_head_directions_decode_rules_that_copies_do_not() -> None:
 
 def test_states_after_the_final_norm_give_the_heads_choice() -> None:
     spec = ProbeSpec.from_file(zoo_dir() / "secret" / "probes.yaml")
-    teacher, cut = Teacher(load_causal_lm("zoo:secret"), spec), Segmenter(spec.values).cut
+    loaded, cut = load_causal_lm("zoo:secret"), Segmenter(spec.values).cut
+    teacher = Teacher(loaded, spec)
     samples = [
         Sample(a.prompt, [*a.prompt.units, *cut(a.completion), Unit(spec.stop)], len(a.prompt.units))
         for a in teacher.answer(spec.sample("probing", 30, seed=0))[0]
@@ -67,11 +69,11 @@ def test_states_after_the_final_norm_give_the_heads_choice() -> None:
         if sample.units[unit].symbol is not None
     ]
     state_ND = record_contexts(teacher, contexts, [FINAL_NORM], "reading")[:, 0]
-    weight_VD = teacher.model.get_output_embeddings().weight.detach().numpy()
+    weight_VD = loaded.model.get_output_embeddings().weight.detach().numpy()
     traces = [teacher.tokenise([u.text for u in r.sample.units], r.sample.n_prompt) for r in contexts]
     output_tokens = [f.ids[f.content[r.unit][0]] for f, r in zip(traces, contexts, strict=True)]
     assert (state_ND @ weight_VD.T).argmax(axis=1).tolist() == output_tokens
     symbols = {s: teacher.tokenizer.encode(s, add_special_tokens=False) for s in spec.values}
-    space = final_norm_space(teacher, len(blocks(teacher.model)), dict(enumerate(symbols.values())))
+    space = final_norm_space(teacher, len(blocks(loaded.model)), dict(enumerate(symbols.values())))
     assert space is not None and space.name == "head" and space.basis_DX is not None
     assert space.basis_DX.shape == (128, len(symbols) - 1), "words differ in one direction less than there are words"

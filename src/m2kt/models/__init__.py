@@ -17,8 +17,11 @@ from ._chat import encode_prompt as encode_prompt
 from ._chat import has_template as has_template
 from ._digest import digest_of_model as digest_of_model
 from ._digest import digest_of_tokenizer as digest_of_tokenizer
+from ._end_tokens import end_tokens as end_tokens
+from ._end_tokens import own_end_tokens as own_end_tokens
 from ._ends import Ends as Ends
 from ._ends import answer_ends as answer_ends
+from ._ends import ends_among as ends_among
 from ._examples import show as show
 from ._fetch import Fetched as Fetched
 from ._fetch import fetch as fetch
@@ -54,6 +57,8 @@ from ._names import zoo_dir as zoo_dir
 from ._precision import Dtype as Dtype
 from ._precision import computes_bf16 as computes_bf16
 from ._prefix import Prefix as Prefix
+from ._prefix import common_prefix as common_prefix
+from ._prefix import compute_prefix as compute_prefix
 from ._prefix import shared_prefix as shared_prefix
 from ._prefix import with_prefix as with_prefix
 from ._record import Recording as Recording

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from transformers import PreTrainedTokenizerBase
+
 from m2kt._end import END
 
 from ._end_tokens import end_tokens, own_end_tokens
@@ -44,14 +46,25 @@ def answer_ends(loaded: LoadedModel, stops: Ends | Stop | Sequence[Stop]) -> End
     """
     if isinstance(stops, Ends):
         return stops
-    listed = (stops,) if stops is None or isinstance(stops, str) else tuple(stops)
     own = own_end_tokens(loaded.model, loaded.tokenizer)
-    ending = end_tokens(loaded.model, loaded.tokenizer)
+    return ends_among(loaded.tokenizer, stops, own, end_tokens(loaded.model, loaded.tokenizer))
+
+
+def ends_among(
+    tokenizer: PreTrainedTokenizerBase, stops: Stop | Sequence[Stop], own: Sequence[int], ending: Sequence[int]
+) -> Ends:
+    """What :func:`answer_ends` says, of a model of which only the end tokens are known.
+
+    Args:
+        own: its own end tokens.
+        ending: what ``END`` may be.
+    """
+    listed = (stops,) if stops is None or isinstance(stops, str) else tuple(stops)
     texts: dict[int, str] = {}
     tokens: dict[int, int] = {}
     for index, stop in enumerate(listed):
         text = None if stop == END else stop
-        token = None if text is None else named_tokens(loaded.tokenizer).get(text)
+        token = None if text is None else named_tokens(tokenizer).get(text)
         if text is not None and token is None:
             texts[index] = text
         for end in ending if text is None else [token]:

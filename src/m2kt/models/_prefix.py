@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from m2kt.errors import ModelError
+
 from ._forward import next_token_logits, pad_batch
 from ._load import LoadedModel
 
@@ -42,22 +44,48 @@ class Prefix:
         return cache
 
 
-@torch.no_grad()
-def shared_prefix(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> Prefix | None:
-    """The longest prefix that sequences share, computed; None where it is short, or a cache does not stand for it.
+def common_prefix(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The longest prefix that sequences share and that leaves each a token; empty where it would save too little."""
+    shortest = min(map(len, sequences), default=0)
+    n = 0
+    while n < shortest - 1 and len({sequence[n] for sequence in sequences}) == 1:
+        n += 1
+    return () if n < LEAST or len(sequences) < 2 else tuple(sequences[0][:n])
+
+
+def shared_prefix(
+    loaded: LoadedModel, sequences: Sequence[Sequence[int]], ids: Sequence[int] | None = None
+) -> Prefix | None:
+    """What sequences begin with, computed; None where that is short, or a cache does not stand for it.
 
     A cache stands for its tokens if all its layers keep every token (a sliding window does not, nor does a recurrent
     state behind which padding follows), and if the next token is then predicted as in whole passes.
+
+    Args:
+        ids: what all of them begin with; the longest such prefix by default.
     """
-    ids = _common(sequences)
-    if len(ids) < LEAST or len(sequences) < 2:
+    ids = common_prefix(sequences) if ids is None else tuple(ids)
+    if not ids:
         return None
-    head = torch.tensor([ids], device=loaded.device)
+    try:
+        prefix = compute_prefix(loaded, ids)
+    except ModelError:
+        return None
+    return prefix if _is_as_good(loaded, prefix, sequences) else None
+
+
+@torch.no_grad()
+def compute_prefix(loaded: LoadedModel, ids: Sequence[int]) -> Prefix:
+    """What the model computes for the tokens.
+
+    Raises:
+        ModelError: its cache does not keep every token.
+    """
+    head = torch.tensor([list(ids)], device=loaded.device)
     cache = getattr(loaded.model(input_ids=head, use_cache=True), "past_key_values", None)
     if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
-        return None
-    prefix = Prefix(tuple(ids), cache)
-    return prefix if _is_as_good(loaded, prefix, sequences) else None
+        raise ModelError(f"{loaded.name}: expected a cache that keeps every token, got {type(cache).__name__}")
+    return Prefix(tuple(ids), cache)
 
 
 def with_prefix(prefix: Prefix, mask_BT: Tensor) -> Tensor:
@@ -65,15 +93,7 @@ def with_prefix(prefix: Prefix, mask_BT: Tensor) -> Tensor:
     return torch.cat([mask_BT.new_ones(len(mask_BT), len(prefix.ids)), mask_BT], dim=1)
 
 
-def _common(sequences: Sequence[Sequence[int]]) -> list[int]:
-    """The longest common prefix that leaves every sequence a token."""
-    shortest = min(map(len, sequences), default=0)
-    n = 0
-    while n < shortest - 1 and len({sequence[n] for sequence in sequences}) == 1:
-        n += 1
-    return list(sequences[0][:n]) if sequences else []
-
-
+@torch.no_grad()
 def _is_as_good(loaded: LoadedModel, prefix: Prefix, sequences: Sequence[Sequence[int]]) -> bool:
     """Whether the shortest and the longest sequence, in one batch, are continued as in a whole pass."""
     by_length = sorted(sequences, key=len)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from m2kt.models import blocks, width
 from m2kt.packet import Concepts, NearestPrototype
 from m2kt.probes import ProbeSpec
 from m2kt.teacher._contexts import MAX_CONTEXTS, ContextGroup, concept_contexts, prototype_contexts
 from m2kt.teacher._space import Space, final_norm_space
-from m2kt.teacher._states import FINAL_NORM, Context, Floats, output_probability, record_contexts
+from m2kt.teacher._states import Context, Floats, output_probability, record_contexts
 from m2kt.teacher._statistics import RidgeProbe, cross_validated
 from m2kt.teacher._teacher import Teacher
+from m2kt.teacher.engine import FINAL_NORM
 from m2kt.teacher.program import Skill
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _concept_states(
     """States of each concept's first contexts, and of its spare ones if the prototypes misread all of the first."""
     if not contexts_of:
         none = np.empty(0, dtype=np.int64)
-        return _ConceptStates(none, [], np.empty((0, width(teacher.model)), dtype=np.float32), none.astype(bool))
+        return _ConceptStates(none, [], np.empty((0, teacher.facts.width), dtype=np.float32), none.astype(bool))
     pairs = [(k, c) for k, contexts in contexts_of.items() for c in contexts[:MAX_CONTEXTS]]
     layers = [space.recorded_layer]
     state_ND = space(record_contexts(teacher, [c for _, c in pairs], layers, "embedding concepts")[:, 0])
@@ -215,7 +215,7 @@ def _choose_space(
 
     If no layer reaches MIN_READOUT, the space after the final norm is compared with the best layer.
     """
-    depth = len(blocks(teacher.model))
+    depth = teacher.facts.layers
     layers = sorted({round(i) for i in np.linspace(1, depth, min(depth, MAX_LAYERS_PROBED)).tolist()})
     if not contexts_of:
         return _space_of_prototypes(teacher, groups_of, layers)

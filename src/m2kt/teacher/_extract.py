@@ -30,6 +30,7 @@ from m2kt.teacher._oracle import Answer
 from m2kt.teacher._space import Space
 from m2kt.teacher._states import Context, record_contexts
 from m2kt.teacher._teacher import Progress, Teacher
+from m2kt.teacher.engine import Engine
 from m2kt.teacher.program import Skill, program_of
 from m2kt.teacher.program._cut import Sample
 from m2kt.teacher.sources import concept_source
@@ -62,9 +63,12 @@ class ExtractionDetails:
 
 
 def extract(
-    loaded: LoadedModel, spec: ProbeSpec, config: ExtractionConfig, progress: Progress | None = None
+    computed_by: LoadedModel | Engine, spec: ProbeSpec, config: ExtractionConfig, progress: Progress | None = None
 ) -> ExtractionDetails:
-    """Extract the skill ``spec`` from the teacher ``loaded``.
+    """Extract the skill ``spec`` from a teacher.
+
+    Args:
+        computed_by: a model in this process, or an engine.
 
     Raises:
         ExtractionError: prompts exceed the context, answers lack the stop string, or fidelity is below the floor; the
@@ -72,7 +76,7 @@ def extract(
     """
     started = time.monotonic()
     source = concept_source(config.concepts)
-    teacher = Teacher(loaded, spec, progress)
+    teacher = Teacher(computed_by, spec, progress)
     with _explained(teacher):
         spec = settle(teacher, config)
     with _fewer_collections():
@@ -147,7 +151,7 @@ def _explained(teacher: Teacher) -> Iterator[None]:
         yield
     except ExtractionError as error:
         if 0 < teacher.answer_budget < teacher.spec.answer_tokens:
-            cut = f"answers had {teacher.answer_budget} tokens, for the teacher's context holds {teacher.context}"
+            cut = f"answers had {teacher.answer_budget} tokens, for the teacher's context holds {teacher.facts.context}"
             raise ExtractionError(f"{error}; {cut}") from error
         raise
 

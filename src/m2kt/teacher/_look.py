@@ -51,7 +51,7 @@ def _check_ends(teacher: Teacher) -> None:
     stops = teacher.spec.stops
     if None in stops and not teacher.ends.tokens_of(stops.index(None)):
         raise ModelError(
-            f"expected a model with an end token, for the spec has stop: null, got none in {teacher.loaded.name}; "
+            f"expected a model with an end token, for the spec has stop: null, got none in {teacher.facts.name}; "
             "write into stop the text that ends its answers, or set eos_token_id in its generation_config.json"
         )
 

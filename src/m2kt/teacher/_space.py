@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from m2kt.teacher._states import FINAL_NORM, Floats
+from m2kt.teacher._states import Floats
 from m2kt.teacher._teacher import Teacher
+from m2kt.teacher.engine import FINAL_NORM, HeadRows
 
 Ints = NDArray[np.int32]
 
@@ -96,19 +96,16 @@ class Space:
         return np.concatenate([sample_PD, *synthetic]).astype(np.float32), np.concatenate([symbol_P, symbols])
 
 
-@torch.no_grad()
 def final_norm_space(teacher: Teacher, depth: int, tokens: Mapping[int, Sequence[int]]) -> Space | None:
     """The space after the final norm; None for a model without a linear output head.
 
     Args:
         tokens: by symbol, the tokens with which the teacher writes it.
     """
-    head = teacher.model.get_output_embeddings()
-    weight_VD = None if head is None else getattr(head, "weight", None)
-    if weight_VD is None or weight_VD.ndim != 2:
-        return None
     words = sorted({token for symbol_tokens in tokens.values() for token in symbol_tokens})
-    return head_space(depth, weight_VD[words].float().cpu().numpy(), words, tokens)
+    (reply,) = teacher.engine.ask([HeadRows(tuple(words))])
+    word_WD: Floats = reply["word_WD"].astype(np.float32, copy=False)
+    return head_space(depth, word_WD, words, tokens) if word_WD.size else None
 
 
 def head_space(depth: int, word_WD: Floats, words: Sequence[int], tokens: Mapping[int, Sequence[int]]) -> Space | None:

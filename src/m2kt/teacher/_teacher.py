@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import Cache
 
 from m2kt.errors import ExtractionError
 from m2kt.models import (
@@ -24,93 +19,59 @@ from m2kt.models import (
     Completion,
     Encoded,
     LoadedModel,
-    Prefix,
-    answer_ends,
-    context_length,
+    common_prefix,
     encode_chat,
     encode_prompt,
     encode_units,
     end_token,
-    generate_greedy,
+    ends_among,
     leading_space,
-    next_token_logits,
-    pad_batch,
-    shared_prefix,
     show,
     text_of,
     token_spans,
     tokens_bytes,
-    with_prefix,
 )
 from m2kt.probes import END, ProbeSpec, Prompt, Segmenter
+from m2kt.teacher._batches import GENERATED_TOKENS, TOKENS_PER_BATCH, Batch, TokenisedTrace, batched, begins
 from m2kt.teacher._oracle import Answer, Forced
+from m2kt.teacher.engine import (
+    Engine,
+    Generate,
+    Ids,
+    Predict,
+    Reply,
+    Request,
+    SharePrefix,
+    completions,
+    engine_of,
+)
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
-TOKENS_PER_BATCH = 4_096  # larger batches do not fit a processor's caches and allocate memory anew
-GENERATED_TOKENS = 16_384  # tokens in key-value caches at once; a step computes one token of each row
 ANY_MESSAGE = "?"  # begins as no prompt does
 LOGITS_PER_BATCH = 2**28  # tokens x V; a large vocabulary would otherwise need gigabytes
 
 
-@dataclass(frozen=True)
-class TokenisedTrace:
-    """Prompt and answer in the teacher's tokens."""
-
-    ids: list[int]
-    unit_of_token: list[int]
-    tokens_of_unit: list[list[int]]
-    content: list[list[int]]  # per unit: its tokens without a bare leading space
-    answer_start: int  # index of the token that predicts the answer's first token
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows of a forward pass, padded on the right."""
-
-    rows: list[int]
-    """Which traces."""
-    ids_BT: Tensor
-    """Their tokens, without those of the prefix."""
-    real_BT: Tensor
-    """1 where a token is no padding."""
-    prefix: Prefix | None
-    """What all of them begin with, computed before."""
-
-    @property
-    def skipped(self) -> int:
-        """Tokens of each trace that ``ids_BT`` leaves out."""
-        return 0 if self.prefix is None else len(self.prefix.ids)
-
-    @property
-    def mask(self) -> Tensor:
-        """The attention mask, of the prefix too."""
-        return self.real_BT if self.prefix is None else with_prefix(self.prefix, self.real_BT)
-
-    def past(self) -> Cache | None:
-        """A new cache of the prefix, for one pass."""
-        return None if self.prefix is None else self.prefix.for_rows(len(self.rows))
-
-
 class Teacher:
-    """A loaded teacher with its probe spec; ``passes`` counts the sequences that it was given."""
+    """A teacher with its probe spec, and the count of what it was given: ``passes`` sequences of ``tokens`` tokens.
 
-    def __init__(self, loaded: LoadedModel, spec: ProbeSpec, progress: Progress | None = None) -> None:
-        self.loaded = loaded
-        self.model = loaded.model
-        self.tokenizer = loaded.tokenizer
+    ``tokens_shared`` tokens more would have been computed without prefixes that are computed once.
+    """
+
+    def __init__(self, teacher: LoadedModel | Engine, spec: ProbeSpec, progress: Progress | None = None) -> None:
+        self.engine = engine_of(teacher)
+        self.facts = self.engine.facts
+        self.tokenizer = self.engine.tokenizer
         self.spec = spec
-        self.ends = answer_ends(loaded, spec.stops)
+        self.ends = ends_among(self.tokenizer, spec.stops, self.facts.own_ends, self.facts.ends)
         chat = None if spec.chat is None else ChatFormat(spec.chat.system, spec.chat.jinja)
         self.chat = show(self.tokenizer, chat, spec.shown, self.ends)
         self.passes = 0
+        self.tokens = 0
+        self.tokens_shared = 0
         self.answer_budget = 0  # maximum number of new tokens of the last answers
         self.progress: Progress = progress or (lambda stage, done, total: None)
-        self.device = next(self.model.parameters()).device
-        self.context = context_length(self.model)
-        pad_id = self.tokenizer.pad_token_id
-        self.pad_id = int(pad_id) if isinstance(pad_id, int) else 0
-        self.prefixes: list[Prefix] = []  # of the first prompts that were asked, longest first
+        self.prefixes: list[Ids] = []  # of the first prompts that were asked, longest first
         self._asked = False
         self._traces: dict[tuple[tuple[str, ...], int], TokenisedTrace] = {}
         self._segmenter = Segmenter(spec.values)
@@ -141,33 +102,54 @@ class Teacher:
             return {}
         encoded = [encode_prompt(self.tokenizer, p.text, self.chat) for p in prompts]
         longest = max(map(len, encoded))
-        if longest >= self.context:
+        if longest >= self.facts.context:
             raise ExtractionError(
-                f"expected prompts of fewer than {self.context} tokens (the teacher's context), got one of {longest}; "
-                "shorten the templates"
+                f"expected prompts of fewer than {self.facts.context} tokens (the teacher's context), got one of "
+                f"{longest}; shorten the templates"
             )
         if not self._asked:
             self.prefixes, self._asked = self._shared(encoded), True
-        budget = self.answer_budget = min(self.spec.answer_tokens, self.context - longest)
-        done: dict[int, Completion] = {}
+        budget = self.answer_budget = min(self.spec.answer_tokens, self.facts.context - longest)
         batch_size = max(1, GENERATED_TOKENS // (longest + budget // 2))
         order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
-        for start in range(0, len(order), batch_size):
-            chunk = order[start : start + batch_size]
-            batch = [encoded[i] for i in chunk]
-            completions = generate_greedy(
-                self.loaded, batch, budget, self.ends, batch_size=batch_size, prefix=next(iter(self.prefixes), None)
-            )
-            self.passes += len(chunk)
-            done.update(zip(chunk, completions, strict=True))
-            self.progress(stage, min(start + batch_size, len(order)), len(order))
+        chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        requests = [self._generation([encoded[i] for i in chunk], budget) for chunk in chunks]
+        done: dict[int, Completion] = {}
+        for chunk, request, reply in zip(chunks, requests, self.engine.ask(requests), strict=True):
+            found = completions(reply)
+            n_prefix = len(request.prefix)
+            self._count([len(p) - n_prefix + len(c.ids) for p, c in zip(request.prompts, found, strict=True)], n_prefix)
+            done.update(zip(chunk, found, strict=True))
+            self.progress(stage, len(done), len(order))
         return done
 
-    def _shared(self, prompts: Sequence[Sequence[int]]) -> list[Prefix]:
+    def _generation(self, prompts: Sequence[Sequence[int]], budget: int) -> Generate:
+        """Behind the first prefix, if all prompts begin with it."""
+        prefix = next(iter(self.prefixes), ())
+        begun = all(begins(prompt, prefix) for prompt in prompts)
+        return Generate(tuple(map(tuple, prompts)), prefix if begun else (), budget, self.ends)
+
+    def _shared(self, prompts: Sequence[Sequence[int]]) -> list[Ids]:
         """What prompts begin with, and what any message does: a template's head is no part of every context."""
         frame = [prompts[0], encode_prompt(self.tokenizer, ANY_MESSAGE, self.chat)]
-        found = (shared_prefix(self.loaded, sequences) for sequences in (prompts, frame))
-        return list({prefix.ids: prefix for prefix in found if prefix is not None}.values())
+        by_length = sorted(prompts, key=len)
+        asked = [
+            SharePrefix(ids, tuple(map(tuple, sequences)))
+            for ids, sequences in (
+                (common_prefix(prompts), (by_length[0], by_length[-1])),
+                (common_prefix(frame), sorted(frame, key=len)),
+            )
+            if ids
+        ]
+        good = [ask.ids for ask, reply in zip(asked, self.engine.ask(asked), strict=True) if reply["good"]]
+        self.tokens += sum(map(len, good))
+        return list(dict.fromkeys(good))
+
+    def _count(self, lengths: Sequence[int], n_prefix: int) -> None:
+        """Count sequences of so many tokens, each behind a prefix."""
+        self.passes += len(lengths)
+        self.tokens += sum(lengths)
+        self.tokens_shared += n_prefix * len(lengths)
 
     def _token_ends(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Character offsets at which tokens end; a token that ends within a character has none."""
@@ -266,38 +248,44 @@ class Teacher:
         return TokenisedTrace(encoded.ids, units, tokens_of_unit, content, first_answer_token - 1)
 
     # -- forward passes -------------------------------------------------------------------------------------------
-    def batches(self, traces: Sequence[TokenisedTrace], *, logits: bool = False) -> Iterator[Batch]:
-        """Right-padded batches of similar length, each behind the longest prefix that all of it begin with.
+    def batches(self, traces: Sequence[TokenisedTrace], *, logits: bool = False) -> list[Batch]:
+        """Batches of similar length, each behind the longest prefix that all of it begin with.
 
         Args:
             logits: batches for which logits are computed, which are smaller.
         """
-        limit = TOKENS_PER_BATCH
-        if logits:
-            limit = min(limit, LOGITS_PER_BATCH // int(self.model.get_output_embeddings().weight.shape[0]))
-        behind = [next((x for x in self.prefixes if self._is_behind(x, trace)), None) for trace in traces]
-        for prefix in (*self.prefixes, None):
-            skipped = 0 if prefix is None else len(prefix.ids)
-            members = [i for i, found in enumerate(behind) if found is prefix]
-            for chunk in _chunks(members, [len(trace.ids) for trace in traces], skipped, limit):
-                rows = [traces[i].ids[skipped:] for i in chunk]
-                ids_BT, mask_BT = pad_batch(rows, self.pad_id, side="right", device=self.device)
-                self.passes += len(chunk)
-                yield Batch(chunk, ids_BT, mask_BT, prefix)
+        limit = min(TOKENS_PER_BATCH, LOGITS_PER_BATCH // self.facts.vocabulary) if logits else TOKENS_PER_BATCH
+        return batched(traces, self.prefixes, limit)
 
-    def _is_behind(self, prefix: Prefix, trace: TokenisedTrace) -> bool:
-        """Whether a trace begins with the prefix and nothing within it is asked for."""
-        return prefix.begins(trace.ids) and trace.answer_start >= len(prefix.ids)
+    def ask(
+        self,
+        batches: Sequence[Batch],
+        request: Callable[[Batch], Request],
+        stage: str | None = None,
+    ) -> Iterator[tuple[Batch, Reply]]:
+        """Each batch with the reply to what is asked of it, in order, and counted.
 
-    @contextmanager
-    def eager(self) -> Iterator[None]:
-        """Eager attention inside the context: other kernels return no attention patterns, without an error."""
-        implementation = self.model.config._attn_implementation
-        self.model.set_attn_implementation("eager")
-        try:
-            yield
-        finally:
-            self.model.set_attn_implementation(implementation)
+        Args:
+            stage: shown as progress; None: nothing is.
+        """
+        total, done = sum(len(batch.members) for batch in batches), 0
+        for batch, reply in zip(batches, self.engine.ask(map(request, batches)), strict=True):
+            self._count([len(ids) for ids in batch.rows.ids], batch.skipped)
+            yield batch, reply
+            done += len(batch.members)
+            if stage is not None:
+                self.progress(stage, done, total)
+
+    def ask_each(self, requests: Sequence[Request], lengths: Sequence[int]) -> list[Reply]:
+        """Replies to requests of one sequence each, computed forwards and backwards.
+
+        Args:
+            lengths: in tokens.
+        """
+        replies = list(self.engine.ask(requests))
+        for _ in range(2):
+            self._count(lengths, 0)
+        return replies
 
     def choices(
         self, traces: Sequence[TokenisedTrace], stage: str, first_positions: Sequence[int] | None = None
@@ -308,13 +296,10 @@ class Teacher:
             first_positions: by trace, the first position that is needed; earlier ones get -1 too.
         """
 
-        def argmax(logits_NV: Tensor, _: Tensor) -> Tensor:
-            return logits_NV.argmax(dim=-1).to(torch.int32)
-
         firsts = first_positions or [0] * len(traces)
         starts = [max(trace.answer_start, first) for trace, first in zip(traces, firsts, strict=True)]
         positions = [range(start, len(trace.ids)) for start, trace in zip(starts, traces, strict=True)]
-        predicted = self._predictions(traces, positions, argmax, np.int32, stage)
+        predicted = self._predictions(traces, positions, "choice", np.int32, stage)
         skipped = [np.full(start, -1, dtype=np.int32) for start in starts]
         return [np.concatenate(parts) for parts in zip(skipped, predicted, strict=True)]
 
@@ -323,58 +308,35 @@ class Teacher:
     ) -> list[dict[int, float]]:
         """log P(token | all tokens before it) in nats, for the given token indices of each trace."""
 
-        def log_p_of_next(logits_NV: Tensor, next_N: Tensor) -> Tensor:
-            return logits_NV.float().log_softmax(dim=-1).gather(1, next_N[:, None])[:, 0]
-
         ordered = [sorted(indices) for indices in tokens]
         positions = [[t - 1 for t in indices] for indices in ordered]
-        predicted = self._predictions(traces, positions, log_p_of_next, np.float32, stage)
+        predicted = self._predictions(traces, positions, "log_p", np.float32, stage)
         return [
             dict(zip(indices, log_p_N.tolist(), strict=True))
             for indices, log_p_N in zip(ordered, predicted, strict=True)
         ]
 
-    @torch.no_grad()
     def _predictions(
         self,
         traces: Sequence[TokenisedTrace],
         positions: Sequence[Sequence[int]],
-        score: Callable[[Tensor, Tensor], Tensor],
+        what: Literal["choice", "log_p"],
         dtype: type[Scalar],
         stage: str,
     ) -> list[NDArray[Scalar]]:
-        """``score`` of the logits (N, V) and next tokens (N,) at the ascending ``positions`` of each trace."""
+        """What is predicted at the ascending ``positions`` of each trace."""
+
+        def request(batch: Batch) -> Predict:
+            behind = tuple(tuple(t - batch.skipped for t in positions[i]) for i in batch.members)
+            return Predict(batch.rows, behind, what)
+
         scores: list[NDArray[Scalar]] = [np.empty(0, dtype=dtype)] * len(traces)
-        done = 0
-        for batch in self.batches(traces, logits=True):
-            selected_BT = torch.zeros_like(batch.real_BT, dtype=torch.bool)
-            for row, i in enumerate(batch.rows):
-                selected_BT[row, [t - batch.skipped for t in positions[i]]] = True
-            next_N = batch.ids_BT.roll(-1, dims=1)[selected_BT]
-            logits_NV = next_token_logits(self.model, batch.ids_BT, batch.mask, selected_BT, past=batch.past())
-            score_N = score(logits_NV, next_N).cpu().numpy()
-            start = 0
-            for i in batch.rows:
+        for batch, reply in self.ask(self.batches(traces, logits=True), request, stage):
+            score_N, start = reply["score_N"].astype(dtype, copy=False), 0
+            for i in batch.members:
                 scores[i] = score_N[start : start + len(positions[i])]
                 start += len(positions[i])
-            done += len(batch.rows)
-            self.progress(stage, done, len(traces))
         return scores
-
-
-def _chunks(members: Sequence[int], lengths: Sequence[int], skipped: int, limit: int) -> Iterator[list[int]]:
-    """Members by length, in chunks whose padded tokens behind the skipped ones, and whose caches, fit the limits."""
-    order = sorted(members, key=lambda i: lengths[i])
-    start = 0
-    while start < len(order):
-        end = start
-        while end < len(order):
-            rows, longest = end - start + 1, lengths[order[end]]
-            if rows * (longest - skipped) > limit or (skipped and rows * longest > GENERATED_TOKENS):
-                break
-            end += 1
-        yield order[start : max(end, start + 1)]
-        start = max(end, start + 1)
 
 
 def _is_word(text: str) -> bool:

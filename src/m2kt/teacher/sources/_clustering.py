@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from m2kt.models import blocks
 from m2kt.teacher._edges import Edge
 from m2kt.teacher._statistics import k_means, normalised_information
 from m2kt.teacher._teacher import Teacher
@@ -25,7 +24,7 @@ class Clustering(EqualWeights):
 
     def effects(self, teacher: Teacher, edges: Sequence[Edge], *, seed: int) -> list[float]:
         """Normalised mutual information of the symbol read and the state's cluster, above chance."""
-        layer = max(1, (2 * len(blocks(teacher.model))) // 3)
+        layer = max(1, 2 * teacher.facts.layers // 3)
         effects = []
         for edge, (x_ND, read_N) in zip(
             edges, states_by_edge(teacher, edges, PER_EDGE, layer, "clustering"), strict=True

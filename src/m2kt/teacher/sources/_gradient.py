@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from m2kt.models import BlockOutput, blocks, hidden_of
-from m2kt.teacher._edges import Edge
+from m2kt.teacher._batches import TokenisedTrace
+from m2kt.teacher._edges import Edge, Use
 from m2kt.teacher._states import Context
 from m2kt.teacher._teacher import Teacher
+from m2kt.teacher.engine import Attribute, Reply, Steer
 from m2kt.teacher.sources._base import NOT_MEASURED, EqualWeights, Floats
 
 PER_EDGE = 4
@@ -27,55 +25,36 @@ class Gradient(EqualWeights):
 
     def effects(self, teacher: Teacher, edges: Sequence[Edge], *, seed: int) -> list[float]:
         """The share of the step's largest |gradient x input|, averaged over samples."""
-        return [self._effect(teacher, edge) for edge in edges]
-
-    def _effect(self, teacher: Teacher, edge: Edge) -> float:
-        uses = edge.uses[:PER_EDGE]
-        if not uses:
-            return NOT_MEASURED
-        shares = [max(self._attribution(teacher, use.context)[list(use.held)].tolist()) for use in uses]
-        mean = sum(shares) / len(shares)
-        return mean if mean > MIN_SHARE else 0.0
-
-    def _attribution(self, teacher: Teacher, context: Context) -> NDArray[np.float64]:
-        """By unit (U,), as a share of the largest."""
-        trace = teacher.tokenise(context.sample.texts, context.sample.n_prompt)
-        ids = torch.tensor([trace.ids], device=teacher.device)
-        embedded = teacher.model.get_input_embeddings()(ids).detach().requires_grad_(True)
-        with torch.enable_grad():
-            logits = teacher.model(inputs_embeds=embedded, use_cache=False).logits[0].float()
-            t = trace.content[context.unit][0]
-            chosen = logits[t - 1, trace.ids[t]]
-            rest = logits[t - 1].clone()
-            rest[trace.ids[t]] = -torch.inf
-            (gradient,) = torch.autograd.grad(chosen - rest.max(), embedded)
-        teacher.passes += 2
-        token_T = (gradient * embedded).sum(-1).abs()[0].detach().float().cpu().numpy()
-        unit_U = np.array([max((token_T[t] for t in tokens), default=0.0) for tokens in trace.tokens_of_unit])
-        unit_U[context.unit :] = 0.0
-        return unit_U / max(float(unit_U.max()), 1e-9)
+        uses = [(number, use) for number, edge in enumerate(edges) for use in edge.uses[:PER_EDGE]]
+        traces = [_trace(teacher, use.context) for _, use in uses]
+        asked = [
+            Attribute(tuple(trace.ids), trace.content[use.context.unit][0])
+            for (_, use), trace in zip(uses, traces, strict=True)
+        ]
+        shares: list[list[float]] = [[] for _ in edges]
+        replies = teacher.ask_each(asked, [len(ask.ids) for ask in asked])
+        for (number, use), trace, reply in zip(uses, traces, replies, strict=True):
+            shares[number].append(_share(reply, use, trace))
+        means = [sum(members) / len(members) if members else NOT_MEASURED for members in shares]
+        return [mean if mean > MIN_SHARE or mean == NOT_MEASURED else 0.0 for mean in means]
 
     def context_weights(self, teacher: Teacher, contexts: Sequence[Context], layer: int) -> Floats:
         """Norm of the gradient of the chosen token's log-probability with respect to the state."""
-        weight_N = np.ones(len(contexts), dtype=np.float32)
-        block = blocks(teacher.model)[layer - 1]
-        for i, context in enumerate(contexts):
-            trace = teacher.tokenise(context.sample.texts, context.sample.n_prompt)
-            t = trace.content[context.unit][0]
-            recorded: list[Tensor] = []
+        asked = []
+        for context in contexts:
+            trace = _trace(teacher, context)
+            asked.append(Steer(tuple(trace.ids[: trace.content[context.unit][0] + 1]), layer))
+        replies = teacher.ask_each(asked, [len(ask.ids) - 1 for ask in asked])
+        return np.array([float(reply["norm"]) + 1e-6 for reply in replies], dtype=np.float32)
 
-            def keep(_block: nn.Module, _args: object, output: BlockOutput, recorded: list[Tensor] = recorded) -> None:
-                recorded.append(hidden_of(output))
 
-            handle = block.register_forward_hook(keep)
-            try:
-                ids = torch.tensor([trace.ids[:t]], device=teacher.device)
-                embedded = teacher.model.get_input_embeddings()(ids).detach().requires_grad_(True)
-                with torch.enable_grad():
-                    logits = teacher.model(inputs_embeds=embedded, use_cache=False).logits[0, -1].float()
-                    (gradient,) = torch.autograd.grad(logits.log_softmax(-1)[trace.ids[t]], recorded[0])
-            finally:
-                handle.remove()
-            weight_N[i] = float(gradient[0, -1].float().norm()) + 1e-6
-        teacher.passes += 2 * len(contexts)
-        return weight_N
+def _trace(teacher: Teacher, context: Context) -> TokenisedTrace:
+    return teacher.tokenise(context.sample.texts, context.sample.n_prompt)
+
+
+def _share(reply: Reply, use: Use, trace: TokenisedTrace) -> float:
+    """The attribution of the units that hold what is read, as a share of the largest of all units (U,)."""
+    token_T = reply["token_T"]
+    unit_U = np.array([max((token_T[t] for t in tokens), default=0.0) for tokens in trace.tokens_of_unit])
+    unit_U[use.context.unit :] = 0.0
+    return float((unit_U[list(use.held)] / max(float(unit_U.max()), 1e-9)).max())

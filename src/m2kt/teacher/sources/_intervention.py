@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from m2kt.teacher._batches import TokenisedTrace
 from m2kt.teacher._edges import Edge, Use
-from m2kt.teacher._teacher import Teacher, TokenisedTrace
+from m2kt.teacher._teacher import Teacher
 from m2kt.teacher.sources._base import NOT_MEASURED, EqualWeights
 
 USES_TRIED = 6  # of an edge

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from m2kt.models import blocks
 from m2kt.teacher._edges import Edge
 from m2kt.teacher._statistics import RidgeProbe
 from m2kt.teacher._teacher import Teacher
@@ -24,7 +23,7 @@ class Probe(EqualWeights):
 
     def effects(self, teacher: Teacher, edges: Sequence[Edge], *, seed: int) -> list[float]:
         """Held-out probe accuracy above chance."""
-        layer = max(1, len(blocks(teacher.model)) - 1)
+        layer = max(1, teacher.facts.layers - 1)
         return [_gain(x_ND, y_N) for x_ND, y_N in states_by_edge(teacher, edges, PER_EDGE, layer, "probing states")]
 
     def refine(self, vectors_KD: Floats, outputs_K: Ints, direction_CD: Floats) -> Floats:
