@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     from m2kt.pipeline import attest as attest
     from m2kt.pipeline import audit as audit
     from m2kt.pipeline import chain as chain
+    from m2kt.pipeline import chat as chat
     from m2kt.pipeline import check_probes as check_probes
     from m2kt.pipeline import consolidate as consolidate
     from m2kt.pipeline import decrypt as decrypt
     from m2kt.pipeline import demo as demo
     from m2kt.pipeline import diff as diff
+    from m2kt.pipeline import doctor as doctor
     from m2kt.pipeline import encrypt as encrypt
     from m2kt.pipeline import evaluate as evaluate
     from m2kt.pipeline import explain as explain
@@ -79,11 +81,13 @@ _NAMES = {
         "attest",
         "audit",
         "chain",
+        "chat",
         "check_probes",
         "consolidate",
         "decrypt",
         "demo",
         "diff",
+        "doctor",
         "encrypt",
         "evaluate",
         "explain",

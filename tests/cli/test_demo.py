@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from m2kt import pipeline
 from m2kt.auditor import Verdict
 from m2kt.cli import app
-from m2kt.pipeline import DemoResult, DemoRow, Ingestion
+from m2kt.pipeline import DemoResult, DemoRow, DemoSample, Ingestion
 
 
 def _result(restored: bool) -> DemoResult:
@@ -33,6 +34,7 @@ def _result(restored: bool) -> DemoResult:
         extract_seconds=17.1,
         ingest_seconds=41.0,
         verdict="accepted",
+        sample=DemoSample(prompt="c e a:", before="= = b\nc", after=" c e > b; b a > j.\n"),
     )
     verdict = Verdict.model_construct(verdict="rejected", reasons=["skill not reached"], diagnosis=[])
     rollback = Ingestion.model_construct(
@@ -40,7 +42,9 @@ def _result(restored: bool) -> DemoResult:
         adapter_digest_before="sha256:" + "ab" * 32,
         adapter_digest=("sha256:" if restored else "sha999:") + "ab" * 32,
     )
-    return DemoResult.model_construct(rows=[row], rollback=rollback, restored=restored, seconds=100.0)
+    return DemoResult.model_construct(
+        rows=[row], rollback=rollback, restored=restored, seconds=100.0, kept="/tmp/it's/demo"
+    )
 
 
 @pytest.mark.parametrize("restored", [True, False])
@@ -68,6 +72,9 @@ def test_the_table_and_the_rollback_are_printed(restored: bool, monkeypatch: pyt
     ):
         assert shown in result.stdout, shown
     assert "skill not reached" in result.stdout
+    for said in ("c e a:", "= = b", "c e > b; b a > j."):
+        assert said in result.stdout, said
+    assert "m2kt explain zoo:pico-gpt2 --adapter '/tmp/it'\"'\"'s/demo/secret.adapter' 'c e a:'" in result.stdout
     assert ("bit for bit" in result.stdout) == restored
     assert ("they differ" in result.stdout) != restored
 
@@ -76,3 +83,21 @@ def test_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "demo", lambda student, **options: _result(True).rows[0])
     result = CliRunner().invoke(app, ["demo", "--json"])
     assert json.loads(result.stdout)["skill"] == "secret" and result.stderr == ""
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_nothing_is_cut_off_and_no_line_is_wider_than_the_terminal(
+    columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "demo", lambda student, **options: _result(True))
+    result = CliRunner().invoke(app, ["demo"], env={"COLUMNS": columns})
+    tables, _, steps = result.stdout.partition("kept in")
+    assert "…" not in tables and "accepted" in tables and "rejected, rolled back" in tables and steps
+    assert max(map(len, tables.split("\n"))) <= int(columns)
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
+    assert result.exit_code == 9 and "expected a new or an empty directory" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2kt.errors import PacketError, StorageError
-from m2kt.packet import PROTOTYPE_ROWS, Concepts, Packet, _parts, describe, local_key, without_verbalised
+from m2kt.packet import PROTOTYPE_ROWS, Concepts, Packet, _parts, describe, diff_packets, local_key, without_verbalised
 from m2kt.packet._alike import unseen
 from tests.packet.samples import OUTPUTS, sample_packet
 
@@ -446,6 +446,16 @@ def test_repr_is_short_and_its_html_is_escaped(tmp_path: Path) -> None:
     assert "<td>a &lt;b&gt; &amp; c</td>" in page and f"<td>{digest}</td>" in page and len(page) < 500
     damaged = packet.replace(traces={"states": np.zeros(3)})
     assert "digest=invalid, signer=none" in repr(damaged)  # a repr raises nothing
+
+
+def test_a_difference_is_short_and_its_html_is_escaped() -> None:
+    a = sample_packet()
+    symbols = ["<i>", *a.program.symbols[1:]]
+    b = a.replace(program=a.program.model_copy(update={"symbols": symbols}))
+    same, other = diff_packets(a, a), diff_packets(a, b)
+    assert repr(same) == "PacketDiff(identical packets)" and "identical packets" in same._repr_html_()
+    assert len(repr(other)) < 200 and repr(other) == str(other) and a.digest in other._repr_html_()
+    assert "<i>" not in other._repr_html_() and "rule " in other._repr_html_()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``m2kt explain``: data, picture, page, notebook and terminal of one answer, and the check of explanations."""
+"""``m2kt explain`` and ``m2kt chat``: an answer as data, picture, page and text; adapters switched between turns."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 import m2kt
 from m2kt.cli import app
-from m2kt.errors import SpecError
-from m2kt.pipeline import check_explanations
+from m2kt.errors import CompatibilityError, SpecError
+from m2kt.pipeline import Chat, check_explanations
 
 STUDENTS = ["zoo:pico-gpt2", pytest.param("zoo:pico-llama", marks=pytest.mark.slow)]
+QUESTION = "c e a:"
 CONFIG = m2kt.IngestConfig(evaluation_prompts=8, prompt_seed=0, certificate_traces=0, trigger_strings=0)
 
 
@@ -110,3 +111,47 @@ def test_the_command(adapter: Path, tmp_path: Path) -> None:
     said = run(app, ["explain", model, "--adapter", str(adapter), "c e a:", "--json"])
     assert json.loads(said.stdout)["tokens"]
     assert run(app, ["explain", model, "--adapter", str(adapter)]).exit_code == 3
+
+
+@pytest.fixture
+def session(adapter: Path) -> Chat:
+    return m2kt.chat(f"zoo:{adapter.name}", [adapter], max_new_tokens=24)
+
+
+def test_turns_are_those_of_the_adapter_or_of_the_student(session: Chat, adapter: Path) -> None:
+    explanation = m2kt.explain(f"zoo:{adapter.name}", QUESTION, adapter=adapter)
+    assert session.say(QUESTION).answer == explanation.answer
+    assert session.toggle() == []
+    alone = session.say(QUESTION)
+    assert alone.adapters == [] and alone.answer != explanation.answer
+    assert explanation.base_answer.startswith(alone.answer[:16])
+    with pytest.raises(SpecError, match="switch one on"):
+        session.explain()
+    assert session.toggle(adapter) == [str(adapter)]
+    assert session.say(QUESTION).answer == explanation.answer
+    same = session.explain()
+    assert [t.concept for t in same.tokens] == [t.concept for t in explanation.tokens] and same.concepts
+
+
+def test_mistakes(session: Chat, adapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="expected a message"):
+        session.say(" ")
+    with pytest.raises(SpecError, match="expected one of the adapters"):
+        session.use("another")
+    with pytest.raises(SpecError, match="twice"):
+        m2kt.chat(f"zoo:{adapter.name}", [adapter, adapter])
+    with pytest.raises(CompatibilityError, match="expected an adapter directory"):
+        m2kt.chat(f"zoo:{adapter.name}", [adapter, tmp_path])
+
+
+def test_from_a_pipe(adapter: Path) -> None:
+    lines = [QUESTION, "", QUESTION, "", "/1", "/1", QUESTION, "/why", "/help", "/9", "/new", "/quit", "never asked"]
+    command = ["chat", f"zoo:{adapter.name}", "--adapter", str(adapter), "--tokens", "24", "--json"]
+    result = CliRunner().invoke(app, command, input="\n".join(lines))
+    assert result.exit_code == 0, result.stderr
+    taught, alone, again, explanation = map(json.loads, result.stdout.strip().split("\n"))
+    assert taught["answer"] == again["answer"] != alone["answer"] and alone["adapters"] == []
+    assert explanation["answer"] == taught["answer"] and explanation["concepts"]
+    assert result.stderr.count("on: none") == 2 and result.stderr.count("/quit") >= 3
+    shown = CliRunner().invoke(app, command[:-1], input=f"{QUESTION}\n/why\n")
+    assert taught["answer"].strip() in shown.stdout and "because of" in shown.stdout

@@ -101,6 +101,9 @@ def test_results_have_a_short_repr(accepted: Ingestion) -> None:
     assert len(repr(accepted)) < 300
     html = accepted._repr_html_()
     assert "<td>gap recovered</td>" in html and html.count("<tr>") == len(accepted.table())
+    verdict = accepted.verdict
+    assert repr(verdict).startswith("Verdict(accepted: ") and len(repr(verdict)) < 120 and str(verdict) == repr(verdict)
+    assert verdict._repr_html_().count("passed") == len(verdict.checks) and "MISSED" not in verdict._repr_html_()
 
 
 def test_the_reader_is_gated_off_domain(accepted: Ingestion) -> None:

@@ -57,6 +57,7 @@ from m2kt.auditor._steps import Steps as Steps
 from m2kt.auditor._steps import measure_steps as measure_steps
 from m2kt.auditor._surroundings import Surrounding as Surrounding
 from m2kt.auditor._surroundings import measure_surroundings as measure_surroundings
+from m2kt.auditor._traces import cal_config as cal_config
 from m2kt.auditor._triggers import Trigger as Trigger
 from m2kt.auditor._triggers import Triggers as Triggers
 from m2kt.auditor._triggers import search_triggers as search_triggers

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from m2kt._html import html_table
 from m2kt.auditor._diagnose import Diagnosis, diagnose
 from m2kt.auditor._measurements import Measurements, Recorded
 from m2kt.settings import Thresholds
@@ -174,6 +175,26 @@ class Verdict(Recorded, _Outcome):
     def checks(self) -> list[VerdictCheck]:
         """Every check that was made, passed or not; not serialised, for it follows from the other fields."""
         return list(_run_checks(self, self.gap_recovered, self.thresholds))
+
+    def __repr__(self) -> str:
+        return f"Verdict({self._headline()})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """For notebooks: every check with its limit, and the reasons of those that were missed."""
+        rows = {
+            check.name: f"{check.value:.4g}, limit {check.limit:.4g}: {'passed' if check.passed else 'MISSED'}"
+            for check in self.checks
+        }
+        diagnosis = [f"{found.name}. {found.says}" for found in self.diagnosis]
+        return html_table(self._headline(), rows, [*self.reasons, *diagnosis])
+
+    def _headline(self) -> str:
+        low, high = self.interval
+        return (
+            f"{self.verdict}: {self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {self.n} prompts, before {self.before:.1%}"
+        )
 
 
 def judge(measurements: Measurements, thresholds: Thresholds) -> Verdict:

@@ -76,14 +76,14 @@ def explain(
     if json_:
         print_json(result.report())
     elif html is None:
-        for view in _views(result):
+        for view in explanation_views(result):
             stdout().print(view)
 
 
 _STYLES = {"concept": "bold cyan", "copy": "", "literal": "dim", "base": "yellow"}
 
 
-def _views(result: Explanation) -> Iterator[RenderableType]:
+def explanation_views(result: Explanation) -> Iterator[RenderableType]:
     """The two answers, where each unit comes from, and what is said without each concept."""
     from m2kt.render import shown
 
@@ -93,10 +93,10 @@ def _views(result: Explanation) -> Iterator[RenderableType]:
     heads.add_row("with the adapter", written)
     heads.add_row("the student alone", Text(result.prompt + _first_line(result.base_answer), style="dim"))
     yield Group(heads, Text())
-    yield _unit_table(result, units)
     if all(unit.kind == "base" for unit in units):
         yield Text("The adapter did nothing: it did not take this text for a question of its skill.", style="yellow")
         return
+    yield _unit_table(result, units)
     used = Table("without this concept", "the student would have said", title_justify="left")
     for concept in result.concepts:
         name = f"{concept.rule}({', '.join(concept.row)}) = {concept.writes}"

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import functools
+import inspect
 import io
 import json
+import logging
+import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from m2kt._libraries import quieten
+from m2kt.cli._progress import VOLUME, Volume
+from m2kt.cli._progress import working as working
 from m2kt.errors import M2KTError, printable
 
 if TYPE_CHECKING:
@@ -66,7 +69,8 @@ def stdout() -> Console:
     """Console for results; created when it is used, so that redirections hold."""
     console = Console(soft_wrap=False)
     # without a terminal rich assumes 80 columns and truncates the heads of tables
-    return console if console.is_terminal else Console(soft_wrap=False, width=120)
+    known = console.is_terminal or "COLUMNS" in os.environ
+    return console if known else Console(soft_wrap=False, width=120)
 
 
 def stderr() -> Console:
@@ -81,7 +85,9 @@ def say(*lines: str) -> None:
 
 
 def note(line: str) -> None:
-    """A line on stderr."""
+    """A line on stderr, unless the command was told to be quiet."""
+    if VOLUME.get() == "quiet":
+        return
     stderr().print(printable(line), style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -99,11 +105,32 @@ def show(result: Result, json_: bool, style: str = "bold") -> None:
     say(*result.remarks())
 
 
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Results and errors alone: no progress, no notes.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Keep finished stages with their seconds; show what libraries log.")
+]
+
+
+def set_volume(quiet: bool, verbose: bool) -> None:
+    """How much the command says from now on; the later word wins over ``m2kt -q VERB``."""
+    if quiet and verbose:
+        raise typer.BadParameter("expected -q or -v, got both; leave one out")
+    if quiet or verbose:
+        volume: Volume = "quiet" if quiet else "verbose"
+        VOLUME.set(volume)
+    if VOLUME.get() == "verbose":
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+
+
 def reported(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn deliberate errors into one red line on stderr and their exit code. Any other is a bug and shows."""
+    """A verb: ``-q`` and ``-v`` beside its own options, deliberate errors as one red line and their exit code.
+
+    Any other error is a bug and shows.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        set_volume(bool(kwargs.pop("quiet", False)), bool(kwargs.pop("verbose", False)))
         quieten()
         _make_writable()
         try:
@@ -113,6 +140,12 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             stderr().print(f"error: {printable(message)}", style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(error.exit_code) from None
 
+    signature = inspect.signature(command, eval_str=True)
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in (("quiet", Quiet), ("verbose", Verbose))
+    ]
+    run.__dict__["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), *shared])
     return run
 
 
@@ -123,40 +156,3 @@ def print_json(result: object, indent: int | None = 1) -> None:
     text = json.dumps(data, ensure_ascii=not _is_utf8(sys.stdout), allow_nan=False, indent=indent)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-class _Bars:
-    """Progress by stage: bars on a terminal, else a line per stage. Called as ``(stage, done, total)``."""
-
-    def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._console = console
-        self._progress = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-        self._tasks: dict[str, TaskID] = {}
-        self._latest: tuple[str, int] = ("", 0)
-
-    def __enter__(self) -> _Bars:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if self._progress is None:
-            if stage != self._latest[0] or done < self._latest[1]:
-                self._console.print(f"{stage} ...", style="dim", highlight=False)
-            self._latest = (stage, done)
-            return
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
-
-
-@contextlib.contextmanager
-def working() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress on stderr; what libraries print goes there too, so that stdout has the result alone."""
-    with _Bars(stderr()) as bars, contextlib.redirect_stdout(sys.stderr):
-        yield bars

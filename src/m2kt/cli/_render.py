@@ -30,7 +30,6 @@ from m2kt.render import Table as Block
 if TYPE_CHECKING:
     from m2kt.auditor import Finding, Judgement
     from m2kt.packet import Packet, PacketDescription, Program, RuleDescription
-    from m2kt.pipeline import DemoResult
     from m2kt.student import FitnessCheck
 
 
@@ -173,54 +172,6 @@ def section_views(sections: list[Section]) -> Iterator[RenderableType]:
                     yield Text(block.note)
 
 
-def demo_tables(result: DemoResult) -> Iterator[RenderableType]:
-    """The demo's result: skills, their ledgers, and the rollback of the spoiled packet."""
-    student = result.rows[0].student if result.rows else ""
-    table = Table(title=f"student: {escape(student)}, frozen", title_justify="left")
-    for heading in (
-        "skill",
-        "teacher",
-        "before",
-        "after",
-        "retention",
-        "gap recovered",
-        "held-out shape",
-        "verdict",
-    ):
-        table.add_column(heading)
-    for row in result.rows:
-        shares = (row.teacher, row.before, row.after, row.retention, row.gap_recovered, row.held_out)
-        table.add_row(escape(row.skill), *map(percent, shares), _verdict(row.verdict))
-    yield table
-    ledger = Table("data ledger", *(escape(row.skill) for row in result.rows), title_justify="left")
-    for name in (
-        "concepts",
-        "packet_bytes",
-        "labelled_examples",
-        "teacher_passes",
-        "teacher_tokens_in_packet",
-        "rehearsal_sequences",
-        "extract_seconds",
-        "ingest_seconds",
-    ):
-        ledger.add_row(name.replace("_", " "), *(f"{getattr(row, name):,}" for row in result.rows))
-    yield ledger
-    rollback = result.rollback
-    yield Text("a spoiled packet (its vectors are noise)", style="bold")
-    spoiled = Table(show_header=False)
-    spoiled.add_row("verdict", _verdict(rollback.verdict.verdict))
-    for reason in rollback.verdict.reasons:
-        spoiled.add_row("because", Text(reason, overflow="fold"))
-    for diagnosis in rollback.verdict.diagnosis:
-        spoiled.add_row("diagnosis", Text(f"{diagnosis.name}. {diagnosis.says}", overflow="fold"))
-    spoiled.add_row("adapter before", Text(str(rollback.adapter_digest_before), overflow="fold"))
-    spoiled.add_row("adapter now", Text(str(rollback.adapter_digest), overflow="fold"))
-    same = "equal: the adapter is restored bit for bit" if result.restored else "[red]they differ[/red]"
-    spoiled.add_row("digests", same)
-    yield spoiled
-    yield Text(f"{result.seconds:.0f} seconds in all")
-
-
 def check_table(checks: list[FitnessCheck]) -> Table:
     """Checks of a preflight."""
     words = {True: ("fit", "green"), False: ("unfit", "red"), None: ("not judged", "dim")}
@@ -248,7 +199,3 @@ def text_table(judged: list[tuple[str, Judgement]]) -> Table:
             start = Text(text if len(text) <= 80 else f"{text[:77]}...")
             table.add_row(start, judgement.category, f"{judgement.score:.2f}", Text(judgement.what))
     return table
-
-
-def _verdict(verdict: str) -> str:
-    return f"[green]{verdict}[/green]" if verdict == "accepted" else f"[red]{verdict}, rolled back[/red]"

@@ -1,4 +1,4 @@
-"""``m2kt extract``, ``preflight``, ``ingest``, ``rollback``, ``evaluate``, ``consolidate``, ``export``, ``demo``."""
+"""``m2kt extract``, ``preflight``, ``ingest``, ``rollback``, ``evaluate``, ``consolidate``, ``export``."""
 
 from __future__ import annotations
 
@@ -341,22 +341,3 @@ def export(
             progress=progress,
         )
     show(result, json_)
-
-
-@reported
-def demo(
-    student: Annotated[str, typer.Option("--student", help="The student.", metavar="NAME")] = "zoo:pico-gpt2",
-    seed: Seed = 0,
-    json_: Json = False,
-) -> None:
-    """Transfer the zoo's skills to a frozen student, then reject a spoiled packet and roll back."""
-    with working() as progress:
-        from m2kt import pipeline
-        from m2kt.cli._render import demo_tables
-
-        result = pipeline.demo(student=student, seed=seed, progress=progress)
-    if json_:
-        print_json(result.report())
-        return
-    for table in demo_tables(result):
-        stdout().print(table)

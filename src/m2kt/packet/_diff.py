@@ -12,6 +12,8 @@ from itertools import permutations
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from m2kt._html import html_table
+
 from ._describe import read_outputs
 from ._describe_merged import ConflictDescription, describe_merged, supporters
 from ._json import JSONObject
@@ -19,6 +21,7 @@ from ._packet import Packet
 from ._pointers import Decision, Test, WriteCopy, WriteLiteral, WriteRule
 from ._program import Program, State, state_name
 
+MAX_ROWS_SHOWN = 8  # in a notebook
 MAX_ORDERS_ARITY = 5  # above it, arguments are not reordered; 5! orders are tried at most
 
 
@@ -93,6 +96,37 @@ class PacketDiff(_Model):
     program: ProgramDiff = Field(description="States and their decisions.")
     conflicts_a: list[ConflictDescription] = Field(description="Rows that the first packet's sources dispute.")
     conflicts_b: list[ConflictDescription] = Field(description="Rows that the second packet's sources dispute.")
+
+    def __repr__(self) -> str:
+        return f"PacketDiff({self._headline()})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        rows = {"a": self.a, "b": self.b}
+        rows |= {change.what: f"{_short(change.a)} -> {_short(change.b)}" for change in self.manifest + self.fidelity}
+        for rule in self.rules:
+            changed = [f"({', '.join(row.arguments)}): {row.a} -> {row.b}" for row in rule.changed[:MAX_ROWS_SHOWN]]
+            more = [f"and {len(rule.changed) - MAX_ROWS_SHOWN} more"] if len(rule.changed) > MAX_ROWS_SHOWN else []
+            counts = f"{len(rule.added)} rows added, {len(rule.removed)} removed, {len(rule.changed)} changed"
+            rows[f"rule {rule.a} / {rule.b}"] = "; ".join([counts, *changed, *more])
+        return html_table(self._headline(), rows)
+
+    def _headline(self) -> str:
+        if self.identical:
+            return "identical packets"
+        changed = sum(len(rule.changed) for rule in self.rules)
+        states = len(self.program.added) + len(self.program.removed) + len(self.program.changed)
+        return (
+            f"{changed} rows write something else, {len(self.rules_added)} rules added, {len(self.rules_removed)} "
+            f"removed, {states} states differ, {len(self.manifest)} facts of provenance"
+        )
+
+
+def _short(value: JsonValue) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def diff_packets(a: Packet, b: Packet) -> PacketDiff:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import html
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from m2kt._html import html_table
 from m2kt.errors import PacketError, SpecError
 from m2kt.probes import ProbeSpec
 
@@ -202,9 +202,7 @@ class Packet:
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        cells = ((html.escape(name), html.escape(value)) for name, value in self._summary().items())
-        rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in cells)
-        return f"<table>{rows}</table>"
+        return html_table("", self._summary())
 
     def _summary(self) -> dict[str, str]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -11,17 +12,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from m2kt.errors import SpecError
-from m2kt.pipeline._inputs import evaluation_prompts, read_spec, with_adapter
-from m2kt.pipeline._report import Progress, Report, Result, no_progress
-from m2kt.probes import ProbeSpec, load_truth
-from m2kt.render import DrawnUnit, draw_answer, explanation_page, percent, save_page, shown
+from m2kt.pipeline._inputs import question_ids, with_adapter
+from m2kt.pipeline._report import Progress, Result, no_progress
+from m2kt.render import DrawnUnit, draw_answer, explanation_page, save_page, shown
 
 if TYPE_CHECKING:
-    from m2kt.auditor import Causes
     from m2kt.models import Dtype, LoadedModel
     from m2kt.student import CALConfig, ExplainedAnswer, ExplainedToken
-else:  # importing the pipeline loads no torch
-    Causes = object
 
 MAX_NEW_TOKENS = 256
 
@@ -129,46 +126,6 @@ class Explanation(Result):
         return f'<div style="overflow-x:auto">{self.picture()}</div>{super()._repr_html_()}'
 
 
-class ExplanationCheck(Result):
-    """Whether explanations name what the tokens depend on."""
-
-    model: str
-    adapter: str
-    probes: str
-    concepts: Causes = Field(description="Units that a rule's row wrote.")
-    copies: Causes = Field(description="Units that a copy wrote.")
-    seconds: float
-
-    def report(self) -> Report:
-        shares = {
-            f"{name}_{kind}": share
-            for name, causes in (("concepts", self.concepts), ("copies", self.copies))
-            for kind, share in (("exchange", causes.exchange_share), ("removal", causes.removal_share))
-        }
-        return {**super().report(), **shares}
-
-    def headline(self) -> str:
-        return (
-            f"{percent(self.concepts.exchange_share, 2)} of {self.concepts.exchanged} units depend on the concept that "
-            "is named for them, and on no other"
-        )
-
-    def table(self) -> dict[str, str]:
-        def line(causes: Causes) -> str:
-            return (
-                f"exchange {percent(causes.exchange_share, 2)} of {causes.exchanged}; removal "
-                f"{percent(causes.removal_share, 2)} of {causes.units - causes.base_says_so} "
-                f"({causes.base_says_so} more the student says by itself)"
-            )
-
-        return {
-            "answers": str(self.concepts.answers),
-            "concepts": line(self.concepts),
-            "copies": line(self.copies),
-            "seconds": f"{self.seconds:.1f}",
-        }
-
-
 def explain(
     model: str,
     prompt: str,
@@ -195,60 +152,41 @@ def explain(
         SpecError: the prompt is empty, or the student has no chat template to put it in.
         CompatibilityError: no adapter, or none that names its steps.
     """
-    from m2kt.auditor._traces import cal_config
-    from m2kt.models import answer_ends, encode_prompt, load_causal_lm
-    from m2kt.student import encode_question, explain_answer, own_chat
+    from m2kt.models import load_causal_lm
+    from m2kt.student import own_chat
 
-    started, say = time.monotonic(), progress or no_progress
     if not prompt.strip():
         raise SpecError("expected a prompt to explain the answer to, got an empty one; write a question of the skill")
     loaded = with_adapter(load_causal_lm(model, device=device, dtype=dtype), adapter)
-    config, form = cal_config(loaded.model), own_chat(loaded.tokenizer) if chat else None
-    if chat and form is None:
+    if chat and own_chat(loaded.tokenizer) is None:
         raise SpecError(f"expected a student with a chat template, got {model} without one; leave out chat")
-    assert config is not None
-    if config.reader == "executed":
-        ids = encode_prompt(loaded.tokenizer, prompt, form)
-    else:
-        ids = encode_question(loaded.tokenizer, prompt, config.symbols, form)
-    ends = answer_ends(loaded, config.stop or None)
-    answer = explain_answer(loaded, ids, max_new_tokens=max_new_tokens, ends=ends, progress=partial(say, "explaining"))
-    explanation = _explanation(loaded, str(adapter), prompt, config, answer, started)
+    ids = question_ids(loaded, prompt, chat=chat)
+    explanation = explain_loaded(loaded, adapter, prompt, ids, max_new_tokens=max_new_tokens, progress=progress)
     if html is not None:
         save_page(explanation_page(explanation.headline(), explanation.picture(), *_page_parts(explanation)), html)
     return explanation
 
 
-def check_explanations(
-    model: str,
-    probes: str | Path | ProbeSpec,
-    *,
+def explain_loaded(
+    loaded: LoadedModel,
     adapter: str | Path,
-    n: int = 100,
-    seed: int = 0,
-    device: str = "auto",
-    dtype: Dtype = "auto",
+    prompt: str,
+    ids: Sequence[int],
+    *,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     progress: Progress | None = None,
-) -> ExplanationCheck:
-    """Explains the answers to evaluation prompts, then removes and exchanges every concept and copy they name.
-
-    Args:
-        n: number of prompts.
-    """
-    from m2kt.auditor import measure_causes
-    from m2kt.models import load_causal_lm
+) -> Explanation:
+    """The same with a student that is loaded, with one active adapter, and a prompt's tokens."""
+    from m2kt.auditor import cal_config
+    from m2kt.models import answer_ends
+    from m2kt.student import explain_answer
 
     started, say = time.monotonic(), progress or no_progress
-    spec, base = read_spec(probes)
-    loaded = with_adapter(load_causal_lm(model, device=device, dtype=dtype), adapter)
-    prompts = evaluation_prompts(spec, load_truth(spec, base), n, seed=seed)
-    concepts, copies = measure_causes(
-        loaded, spec, prompts, kinds=("concept", "copy"), progress=partial(say, "intervening")
-    )
-    seconds = round(time.monotonic() - started, 2)
-    return ExplanationCheck(
-        model=model, adapter=str(adapter), probes=spec.name, concepts=concepts, copies=copies, seconds=seconds
-    )
+    config = cal_config(loaded.model)
+    assert config is not None
+    ends = answer_ends(loaded, config.stop or None)
+    answer = explain_answer(loaded, ids, max_new_tokens=max_new_tokens, ends=ends, progress=partial(say, "explaining"))
+    return _explanation(loaded, str(adapter), prompt, config, answer, started)
 
 
 def _explanation(

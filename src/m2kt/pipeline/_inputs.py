@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,8 +59,31 @@ def evaluation_prompts(
     return prompts
 
 
-def with_adapter(loaded: LoadedModel, adapter: str | Path) -> LoadedModel:
-    """``loaded`` with a saved adapter on it.
+def question_ids(loaded: LoadedModel, prompt: str, *, chat: bool, turns: Sequence[tuple[str, str]] = ()) -> list[int]:
+    """Tokens of a question as a person puts it to a student with an adapter.
+
+    Args:
+        chat: in the student's own chat template, if it has one.
+        turns: earlier questions, each with its answer; only where there is a chat template.
+    """
+    from m2kt.auditor import cal_config
+    from m2kt.models import conversation_ids, encode_prompt
+    from m2kt.student import encode_question, own_chat
+
+    config, form = cal_config(loaded.model), own_chat(loaded.tokenizer) if chat else None
+    behind = conversation_ids(loaded.tokenizer, turns, prompt) if form is not None and turns else None
+    if behind is not None:
+        return behind
+    if config is None or config.reader == "executed":
+        return encode_prompt(loaded.tokenizer, prompt, form)
+    return encode_question(loaded.tokenizer, prompt, config.symbols, form)
+
+
+def with_adapter(loaded: LoadedModel, adapter: str | Path, name: str = "default") -> LoadedModel:
+    """``loaded`` with a saved adapter on it, beside those that it has.
+
+    Args:
+        name: of the adapter in peft.
 
     Raises:
         CompatibilityError: there is no adapter, its files are damaged or incomplete, or it was made for another model,
@@ -71,15 +95,19 @@ def with_adapter(loaded: LoadedModel, adapter: str | Path) -> LoadedModel:
     import m2kt.student  # noqa: F401  registers the adapter type with peft
 
     folder = Path(adapter)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
+    for file in (CONFIG, WEIGHTS):
+        if not (folder / file).is_file():
             raise CompatibilityError(
-                f"expected an adapter directory, got {adapter} without {name}; name the output of m2kt ingest"
+                f"expected an adapter directory, got {adapter} without {file}; name the output of m2kt ingest"
             )
     _check_student(loaded, folder)
     try:
-        model = PeftModel.from_pretrained(loaded.model, str(adapter))
-        absent = _absent(model, folder / WEIGHTS)
+        if isinstance(loaded.model, PeftModel):
+            model = loaded.model
+            model.load_adapter(str(adapter), adapter_name=name)
+        else:
+            model = PeftModel.from_pretrained(loaded.model, str(adapter), adapter_name=name)
+        absent = _absent(model, folder / WEIGHTS, name)
     except M2KTError:
         raise
     except Exception as error:  # safetensors, json, zlib and peft have error classes of their own
@@ -115,13 +143,13 @@ def _check_student(loaded: LoadedModel, folder: Path) -> None:
     _log.warning("%s: %s", loaded.name, loaded.notes[-1])
 
 
-def _absent(model: PeftModel, weights: Path) -> list[str]:
+def _absent(model: PeftModel, weights: Path, name: str) -> list[str]:
     """Weights of a model's adapter that are in no file: peft would go on with random ones."""
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
     with safe_open(weights, framework="pt") as file:
-        return sorted(set(get_peft_model_state_dict(model)) - set(file.keys()))
+        return sorted(set(get_peft_model_state_dict(model, adapter_name=name)) - set(file.keys()))
 
 
 def _short(digest: object) -> str:

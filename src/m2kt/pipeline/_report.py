@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from html import escape
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from m2kt._html import html_table
 from m2kt.render import percent
 
 Progress = Callable[[str, int, int], None]
@@ -59,8 +59,4 @@ class Result(BaseModel):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in self.table().items()
-        )
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.remarks())
-        return f"<div><b>{escape(self.headline())}</b><table>{rows}</table>{notes}</div>"
+        return html_table(self.headline(), self.table(), self.remarks())

@@ -14,7 +14,9 @@ from m2kt.remote._answers import PacketAnswer as PacketAnswer
 from m2kt.remote._answers import RecordAnswer as RecordAnswer
 from m2kt.remote._answers import SearchAnswer as SearchAnswer
 from m2kt.remote._bucket import Bucket as Bucket
+from m2kt.remote._cache import offline as offline
 from m2kt.remote._client import BrokerClient as BrokerClient
+from m2kt.remote._client import broker_url as broker_url
 from m2kt.remote._oci import PACKET_ARTEFACT as PACKET_ARTEFACT
 from m2kt.remote._oci import RECORD_ARTEFACT as RECORD_ARTEFACT
 from m2kt.remote._oci import Repository as Repository

@@ -53,4 +53,5 @@ from m2kt.student._tune import labelled_tokens as labelled_tokens
 from m2kt.student._validate import FitnessCheck as FitnessCheck
 from m2kt.student.cal import CALConfig as CALConfig
 from m2kt.student.cal import CALModel as CALModel
+from m2kt.student.cal import cal_model as cal_model
 from m2kt.student.cal import register as register
