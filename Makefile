@@ -5,12 +5,12 @@ PIP = $(VENV)/bin/pip install -q -c constraints.txt
 CPU_TORCH = $(if $(shell command -v nvidia-smi),,--no-deps --retries 0 --index-url https://download.pytorch.org/whl/cpu)
 PARTS = -e . -e packages/m2kt-broker -e packages/m2kt-content -e packages/m2kt-zoo
 PROJECTS = pyproject.toml $(wildcard packages/*/pyproject.toml) constraints.txt
-CODE = src packages benchmarks tests attacks deploy
+CODE = src packages benchmarks tests attacks deploy docs examples
 TEST = HF_HUB_OFFLINE=1 $(VENV)/bin/pytest -q
 UNIT = tests/probes tests/packet tests/student tests/render tests/contracts --ignore tests/student/test_cal.py
 PYTHONS ?= 3.11 3.12 3.13 3.14
 .DEFAULT_GOAL := help
-.PHONY: help install demo check unit test lint types imports zoo zoo-llm bench bench-symbolic slow wheels matrix optional fuzz format clean
+.PHONY: help install demo check unit test lint types imports zoo zoo-llm bench bench-symbolic slow wheels matrix optional docs walk fuzz format clean
 
 help:                                    ## what can be made
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,8 @@ $(VENV)/.installed: $(PROJECTS)
 	$(PIP) $(PARTS) && touch $@
 $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) $(PARTS) -e '.[dev]' && touch $@
+$(VENV)/.docs: $(VENV)/.dev
+	$(PIP) -e '.[docs]' && touch $@
 
 install: $(VENV)/.installed              ## make .venv with the m2kt command in it (2 minutes)
 demo: $(VENV)/.installed                 ## the main job, end to end, on tiny models (2 minutes)
@@ -47,6 +49,10 @@ bench: $(VENV)/.dev                      ## the quick bench: skills under contro
 	$(VENV)/bin/m2kt bench run quick --jobs 2 && $(VENV)/bin/m2kt bench report benchmarks/results/quick --html benchmarks/quick.html
 bench-symbolic: $(VENV)/.dev             ## tasks as plain functions through extraction: one program each, at any length?
 	$(VENV)/bin/python -m benchmarks.symbolic --jobs 2
+docs: $(VENV)/.docs                      ## the documentation as a site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+walk: $(VENV)/.docs                      ## README, tutorial, how-tos and examples, word by word (15 minutes)
+	HF_HUB_OFFLINE=1 $(VENV)/bin/pytest -q tests/docs
 zoo: $(VENV)/.installed                  ## rebuild the tiny teachers and students (minutes, seeded)
 	$(VENV)/bin/python -m m2kt_zoo.recipes.build
 zoo-llm: $(VENV)/.installed              ## tune real LLMs as teachers (about an hour; m2kt models get both before)
