@@ -57,8 +57,8 @@ zoo: $(VENV)/.installed                  ## rebuild the tiny teachers and studen
 	$(VENV)/bin/python -m m2kt_zoo.recipes.build
 zoo-llm: $(VENV)/.installed              ## tune real LLMs as teachers (about an hour; m2kt models get both before)
 	$(VENV)/bin/python -m m2kt_zoo.recipes.tuned
-optional: $(VENV)/.dev                   ## what needs packages that few want: students in 8 and 4 bits, llama.cpp
-	$(PIP) -e '.[quantised,llamacpp]' && $(TEST) -m optional
+optional: $(VENV)/.dev                   ## what needs packages that few want: students in 8 and 4 bits, llama.cpp, pages in chromium
+	$(PIP) -e '.[quantised,llamacpp,browser,docs]' && $(TEST) -m optional
 fuzz: $(VENV)/.dev                       ## mutated packets, N with the signature kept and N signed anew; then atheris, if installed
 	$(VENV)/bin/python -m tests.fuzz.campaign --mutations $(or $(N),100000) && $(VENV)/bin/python -m tests.fuzz.guided $(or $(SECONDS),60)
 format: $(VENV)/.dev                     ## ruff format and fix

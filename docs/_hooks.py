@@ -37,6 +37,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return re.sub(r"\[([^\]]+)\]\(((?:\.\./)+)(?!pictures)[^)]*\)", _inside, markdown)
 
 
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """What a screen reader and a keyboard need and the theme leaves out."""
+    output = output.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)
+    return output.replace("<pre><span></span><code>", '<pre><span></span><code tabindex="0">')
+
+
 def _inside(match: re.Match[str]) -> str:
     target = match[0].rsplit("(", 1)[1].rstrip(")")
     inside_docs = re.fullmatch(r"\.\./(?:[\w-]+\.md|adr/[\w-]+\.md|log/.*|reference/.*)(#.*)?", target)

@@ -163,7 +163,7 @@ def explain(
     ids = question_ids(loaded, prompt, chat=chat)
     explanation = explain_loaded(loaded, adapter, prompt, ids, max_new_tokens=max_new_tokens, progress=progress)
     if html is not None:
-        save_page(explanation_page(explanation.headline(), explanation.picture(), *_page_parts(explanation)), html)
+        save_page(explanation_html(explanation), html)
     return explanation
 
 
@@ -313,8 +313,8 @@ def _push(token: TokenExplanation) -> float:
     return token.reader_push
 
 
-def _page_parts(explanation: Explanation) -> tuple[list[DrawnUnit], dict[str, str], dict[str, str]]:
-    """Units, the answers side by side, and where the skill comes from, for the page."""
+def explanation_html(explanation: Explanation) -> str:
+    """The page of ``--html``: picture, units, the answers side by side, and where the skill comes from."""
     origin = {
         "student": explanation.model,
         "adapter": explanation.adapter,
@@ -324,4 +324,6 @@ def _page_parts(explanation: Explanation) -> tuple[list[DrawnUnit], dict[str, st
         "packet": explanation.packet or "not recorded",
         "signed by key": explanation.signer or "not recorded",
     }
-    return explanation.units(), explanation.table(), origin
+    return explanation_page(
+        explanation.headline(), explanation.picture(), explanation.units(), explanation.table(), origin
+    )

@@ -13,7 +13,6 @@ from typing import Literal
 from m2kt.probes import END
 from m2kt.render._blocks import Block, Cell, Figure, Note, Row, Section, Table, percent
 from m2kt.render._page import page
-from m2kt.render._text import shown
 from m2kt.render._theme import DARK, LIGHT, SERIES
 
 Kind = Literal["concept", "copy", "literal", "base"]
@@ -295,7 +294,7 @@ def units_table(units: Sequence[DrawnUnit]) -> Table:
         without = "–" if unit.without is None else visible(unit.without)
         rows.append(
             [
-                Cell(shown(unit.text), tone="strong" if unit.kind == "concept" else ""),
+                Cell(visible(unit.text), tone="strong" if unit.kind == "concept" else ""),
                 unit.because,
                 ", ".join(visible(text) for text, _, _ in unit.reads) or "–",
                 percent(unit.confidence),
