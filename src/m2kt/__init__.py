@@ -26,6 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from m2kt._cluster import Cluster as Cluster
     from m2kt.errors import M2KTError as M2KTError
     from m2kt.packet import Packet as Packet
     from m2kt.packet import describe as describe
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
+    "m2kt._cluster": ("Cluster",),
     "m2kt.errors": ("M2KTError",),
     "m2kt.packet": ("Packet", "describe"),
     "m2kt.probes": ("ProbeSpec",),

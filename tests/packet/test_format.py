@@ -58,6 +58,7 @@ from m2kt.packet import (
 from m2kt.packet import Test as Ask
 from m2kt.packet._describe import schemas
 from m2kt.packet._json import canonical_json
+from m2kt.packet._manifest import Equality, parse_manifest
 from m2kt.packet._parts import LIMITS, PARTS, SPEC, TENSORS, read_parts, read_zip, zip_bytes
 from m2kt.packet._tensors import DTYPES, read_arrays, write_arrays
 from m2kt.probes import END, MASK, Chat, ProbeSpec, Prompt, Segmenter, Template, _answer
@@ -617,6 +618,33 @@ def test_F66_F67_searches_end_where_they_lack_a_row() -> None:
         prompt = packet.spec._shapes[1].fill(("a", "b", "c"), template=1, held_out=False)
         failure = ProgramExecutor(program)(prompt, fixed_lookup(OUTPUTS, packet.program)).failure
         assert failure is not None and failure.what == "row"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("equality", {"dtype": "bfloat16", "tokens": 64, "greedy": 0.97, "cosine": 0.99}, "total_variation"),
+        ("equality", None, "canonical"),
+        ("equality", "exact", "equality"),
+        ("ledger", {"teacher_tokens": -1}, "teacher_tokens"),
+        ("ledger", {"teacher_tokens_shared": None}, "canonical"),
+    ],
+)
+def test_F68_how_the_teacher_was_computed(field: str, value: object, message: str) -> None:
+    whole = {"dtype": "bfloat16", "tokens": 64, "greedy": 0.97, "cosine": 0.99}
+    whole |= {"total_variation": 0.01, "total_variation_max": 0.07}
+    manifest = sample_packet().manifest
+    counted = manifest.ledger.model_copy(update={"teacher_tokens": 9, "teacher_tokens_shared": 0})
+    manifest = manifest.model_copy(update={"equality": Equality.model_validate(whole), "ledger": counted})
+    raw = canonical_json(manifest.model_dump(mode="json"))
+    assert parse_manifest(raw, "p").equality == manifest.equality
+    data = json.loads(raw)
+    old = {**data, "format_version": 1}
+    with pytest.raises(PacketError):
+        parse_manifest(canonical_json(old), "p")
+    data[field] = {**data[field], **value} if field == "ledger" and isinstance(value, dict) else value
+    with pytest.raises(PacketError, match=message):
+        parse_manifest(canonical_json(data), "p")
 
 
 def test_F40_conditions_within_conditions_end() -> None:

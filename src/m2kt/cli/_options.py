@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from m2kt._cluster import Cluster
+from m2kt.errors import SpecError
+
 PACKET_HELP = "A packet's path, or a reference: m2kt://, oci://, hf://, s3://."
 MODEL_HELP = "A directory, a Hub id, a fetched model, or a zoo: name."
 
@@ -44,6 +47,25 @@ Dtype = Annotated[
         help="Data type of the weights; auto: bf16 for large models on devices that compute in it, else fp32."
     ),
 ]
+EngineName = Literal["local", "ray"]
+EngineOption = Annotated[
+    EngineName,
+    typer.Option("--engine", help="What computes: this process, or Ray's workers (pip install 'm2kt[ray]')."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="With --engine ray: the cluster's address, auto for the one of this machine; by default a Ray of its own.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="With --engine ray; as many as there is room for by default."),
+]
+GpusPerWorker = Annotated[
+    float, typer.Option("--gpus-per-worker", min=0, help="With --engine ray: GPUs of each worker, or a share of one.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Html = Annotated[
     Path | None,
@@ -62,3 +84,18 @@ StatementFile = Annotated[
         metavar="FILE",
     ),
 ]
+
+
+def cluster_of(engine: EngineName, address: str | None, workers: int | None, gpus_per_worker: float) -> Cluster | None:
+    """The cluster that the options name; None: this process.
+
+    Raises:
+        SpecError: options of a cluster without one.
+    """
+    if engine == "ray":
+        return Cluster(address, workers, gpus_per_worker)
+    given = {"--address": address, "--workers": workers, "--gpus-per-worker": gpus_per_worker or None}
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise SpecError(f"{unused[0]} is an option of --engine ray; add that, or leave {unused[0]} out")
+    return None

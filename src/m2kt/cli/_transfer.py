@@ -10,9 +10,12 @@ from rich.table import Table
 
 from m2kt._plugins import CONTENT, plugins
 from m2kt.cli._options import (
+    Address,
     DepthOption,
     Device,
     Dtype,
+    EngineOption,
+    GpusPerWorker,
     IngestConfigFile,
     Json,
     Key,
@@ -23,6 +26,8 @@ from m2kt.cli._options import (
     StatementFile,
     Trust,
     TruthProbes,
+    WorkersOption,
+    cluster_of,
 )
 from m2kt.cli._output import REJECTED, note, print_json, reported, say, show, stdout, working
 from m2kt.cli._trust import signer_of
@@ -53,6 +58,14 @@ def extract(
     device_map: Annotated[
         str | None, typer.Option("--device-map", help="For teachers on several devices: auto, balanced, ...")
     ] = None,
+    engine: EngineOption = "local",
+    address: Address = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusPerWorker = 0,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from OUT.checkpoint, which an extraction that was stopped left behind."),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Extract a teacher's skill as a signed knowledge packet."""
@@ -69,6 +82,8 @@ def extract(
             device=device,
             dtype=dtype,
             device_map=device_map,
+            cluster=cluster_of(engine, address, workers, gpus_per_worker),
+            resume=resume,
             progress=progress,
         )
     show(result, json_)

@@ -292,6 +292,7 @@ def _manifest(joint: Joint, spec: ProbeSpec, merged: Merged) -> Manifest:
             "created": max(manifest.created for manifest in manifests),
             "verbalised": max(manifest.verbalised for manifest in manifests),
             "fidelity": Fidelity(),
+            "equality": None,  # of a source; each holds its own
             "ledger": Ledger(
                 **{
                     name: sum(getattr(ledger, name) for ledger in ledgers)

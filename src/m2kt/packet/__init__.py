@@ -54,6 +54,7 @@ from m2kt.packet._machine import compile_decision as compile_decision
 from m2kt.packet._machine import compile_pointer as compile_pointer
 from m2kt.packet._manifest import ConceptSource as ConceptSource
 from m2kt.packet._manifest import Embedding as Embedding
+from m2kt.packet._manifest import Equality as Equality
 from m2kt.packet._manifest import Fidelity as Fidelity
 from m2kt.packet._manifest import Ledger as Ledger
 from m2kt.packet._manifest import Manifest as Manifest

@@ -96,6 +96,13 @@ def _fidelity(manifest: Manifest) -> str:
     }
     lines += [f"| {name} | {_percent(value)} |" for name, value in named.items()]
     lines += [f"| {name} | {value:.4g} |" for name, value in sorted(fidelity.other.items())]
+    if manifest.equality is not None:
+        equality = manifest.equality
+        lines += [
+            f"| greedy tokens as in fp32 ({equality.dtype}) | {_percent(equality.greedy)} |",
+            f"| distance from fp32, total variation | {equality.total_variation:.4f} |",
+            f"| smallest cosine with a state in fp32 | {equality.cosine:.4f} |",
+        ]
     if fidelity.shapes:
         lines += ["", "| template | agreement | coverage | prompts |", "| --- | --- | --- | --- |"]
         lines += [
@@ -123,6 +130,10 @@ def _ledger(manifest: Manifest) -> str:
         "concepts": ledger.concepts,
         "bytes": ledger.packet_bytes,
     }
+    if ledger.teacher_tokens is not None:
+        rows["teacher tokens computed"] = ledger.teacher_tokens
+    if ledger.teacher_tokens_shared:
+        rows["teacher tokens saved by shared prefixes"] = ledger.teacher_tokens_shared
     lines = ["## Data ledger", "", "| used | |", "| --- | --- |"]
     lines += [f"| {name} | {value:,} |" for name, value in rows.items()]
     return "\n".join([*lines, f"| seconds | {ledger.seconds:.1f} |"])

@@ -22,7 +22,8 @@ from ._program import Granularity, Program, State
 if TYPE_CHECKING:
     from ._packet import Packet
 
-OPTIONAL = {"public", "word", "where", "rank", "merged", "base"}  # fields that canonical JSON leaves out
+_COMPUTED = ("equality", "teacher_tokens", "teacher_tokens_shared")
+OPTIONAL = {"public", "word", "where", "rank", "merged", "base", *_COMPUTED}  # fields that canonical JSON leaves out
 
 
 class _Model(BaseModel):

@@ -18,8 +18,10 @@ VERSIONS = (1, FORMAT_VERSION)
 # What the manifest of format 1 holds: a field that came later is not in its canonical form.
 _TOP = "format_version name created teacher embedding verbalised ledger seed config libraries fallback fallback_reason"
 _FIDELITY = "agreement coverage probe_accuracy causal_edge_share floor shapes other"
+_LEDGER = "labelled_examples teacher_passes teacher_tokens_in_traces concepts packet_bytes seconds"
 FIELDS_1: dict[str, bool | dict[str, bool]] = {
     **dict.fromkeys((*_TOP.split(), "notes", "files"), True),
+    "ledger": dict.fromkeys(_LEDGER.split(), True),
     "fidelity": dict.fromkeys(_FIDELITY.split(), True),
 }
 
@@ -111,11 +113,34 @@ class Fidelity(_Model):
     other: dict[str, float] = Field(default_factory=dict, description="Further measurements by name.")
 
 
+class Equality(_Model):
+    """How the teacher was computed, against the plain path: a prompt at a time, in fp32, nothing padded or cached."""
+
+    dtype: str = Field(description="Data type in which the teacher was computed, such as bfloat16.")
+    tokens: int = Field(ge=1, description="Positions compared, along answers of the teacher.")
+    greedy: float = Field(ge=0, le=1, description="Share of tokens written that the plain path chooses too.")
+    total_variation: float = Field(ge=0, le=1, description="Mean distance of two distributions of the next token.")
+    total_variation_max: float = Field(ge=0, le=1, description="The largest such distance.")
+    cosine: float = Field(ge=-1, le=1, description="Smallest cosine of two states, of a middle or the last layer.")
+
+
 class Ledger(_Model):
     """What the extraction used: the count behind "data-free"."""
 
     labelled_examples: int = Field(default=0, ge=0, description="Labelled examples seen.")
     teacher_passes: int = Field(default=0, ge=0, description="Sequences sent through the teacher at extraction.")
+    teacher_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        exclude_if=lambda tokens: tokens is None,
+        description="Tokens that the teacher computed. Left out where nobody counted.",
+    )
+    teacher_tokens_shared: int | None = Field(
+        default=None,
+        ge=0,
+        exclude_if=lambda tokens: tokens is None,
+        description="Tokens that it would have computed besides without prefixes that are computed once.",
+    )
     teacher_tokens_in_traces: int = Field(default=0, ge=0, description="Tokens of teacher text in the packet.")
     concepts: int = Field(default=0, ge=0, description="K, rows of the packet's rules.")
     packet_bytes: int = Field(default=0, ge=0, description="Bytes of all parts except manifest, card and signature.")
@@ -141,6 +166,11 @@ class Manifest(_Model):
     created: str = Field(description="Time of extraction, ISO 8601 in UTC; supplied by the caller.")
     teacher: TeacherCard = Field(description="The model that the skill comes from.")
     embedding: Embedding = Field(description="Where the concept vectors were recorded.")
+    equality: Equality | None = Field(
+        default=None,
+        exclude_if=lambda equality: equality is None,
+        description="How the teacher was computed, against the plain path. Left out where nobody compared.",
+    )
     verbalised: float = Field(default=0.0, ge=0, le=1, description="v, share of rows whose output travels as text.")
     fidelity: Fidelity = Field(default_factory=Fidelity, description="Measurements on unseen prompts.")
     ledger: Ledger = Field(default_factory=Ledger, description="What the extraction used.")

@@ -20,6 +20,12 @@ from m2kt.teacher._try import SpecTrial as SpecTrial
 from m2kt.teacher._try import TriedPrompt as TriedPrompt
 from m2kt.teacher._try import TriedUnit as TriedUnit
 from m2kt.teacher._try import try_spec as try_spec
+from m2kt.teacher.engine import Checkpoint as Checkpoint
+from m2kt.teacher.engine import Engine as Engine
+from m2kt.teacher.engine import LocalEngine as LocalEngine
+from m2kt.teacher.engine import RayEngine as RayEngine
+from m2kt.teacher.engine import TeacherFacts as TeacherFacts
+from m2kt.teacher.engine import TeacherSource as TeacherSource
 from m2kt.teacher.program import Skill as Skill
 from m2kt.teacher.program import Step as Step
 from m2kt.teacher.program import program_of as program_of

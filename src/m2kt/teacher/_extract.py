@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from m2kt.errors import ExtractionError
 from m2kt.models import LoadedModel
-from m2kt.packet import Program, SizeFidelity, WriteLiteral, leaves
+from m2kt.packet import Equality, Program, SizeFidelity, WriteLiteral, leaves
 from m2kt.probes import END, ProbeSpec, Prompt
 from m2kt.teacher._attention import Attention, measure_attention
 from m2kt.teacher._config import ExtractionConfig
 from m2kt.teacher._edges import edges_of
 from m2kt.teacher._embed import Embedding, embed
+from m2kt.teacher._equality import measure_equality
 from m2kt.teacher._fidelity import RolloutComparison, compare_rollouts, measure_sizes, refusal
 from m2kt.teacher._look import settle
 from m2kt.teacher._oracle import Answer
@@ -50,7 +51,10 @@ class ExtractionDetails:
     traces: dict[str, NDArray[np.generic]]
     rows_by_prototype: int  # verbalised rows whose vector is their output's prototype
     fidelity: RolloutComparison
+    equality: Equality | None  # of the engine and dtype with fp32
     teacher_passes: int
+    teacher_tokens: int  # computed
+    teacher_tokens_shared: int  # not computed, thanks to shared prefixes
     trace_tokens: int
     seconds: float
     sizes: list[SizeFidelity] = field(default_factory=list)  # that were not probed
@@ -71,14 +75,15 @@ def extract(
         computed_by: a model in this process, or an engine.
 
     Raises:
-        ExtractionError: prompts exceed the context, answers lack the stop string, or fidelity is below the floor; the
-            message names the steps that resisted.
+        ExtractionError: prompts exceed the context, answers lack the stop string, the engine does not compute what
+            fp32 does, or fidelity is below the floor; the message names the steps that resisted.
     """
     started = time.monotonic()
     source = concept_source(config.concepts)
     teacher = Teacher(computed_by, spec, progress)
     with _explained(teacher):
         spec = settle(teacher, config)
+        equality = measure_equality(teacher, seed=config.seed)
     with _fewer_collections():
         prompts = reserve_fidelity_prompts(spec, config)
         reserved = frozenset() if spec.facts else frozenset(p.text for p in prompts)
@@ -101,7 +106,10 @@ def extract(
             traces=traces,
             rows_by_prototype=rows_by_prototype,
             fidelity=fidelity,
+            equality=equality,
             teacher_passes=teacher.passes,
+            teacher_tokens=teacher.tokens,
+            teacher_tokens_shared=teacher.tokens_shared,
             trace_tokens=_text_tokens(teacher, skill.program),
             seconds=time.monotonic() - started,
             sizes=measure_sizes(skill, spec, seed=config.seed),

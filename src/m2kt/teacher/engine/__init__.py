@@ -7,6 +7,7 @@ A request is plain data with a digest, and its reply depends on nothing else, so
 from any engine, and a stopped extraction goes on from the replies that were kept.
 """
 
+from m2kt.teacher.engine._checkpoint import Checkpoint as Checkpoint
 from m2kt.teacher.engine._engine import Engine as Engine
 from m2kt.teacher.engine._engine import LocalEngine as LocalEngine
 from m2kt.teacher.engine._engine import TeacherFacts as TeacherFacts
@@ -20,8 +21,11 @@ from m2kt.teacher.engine._measures import Attribute as Attribute
 from m2kt.teacher.engine._measures import Patterns as Patterns
 from m2kt.teacher.engine._measures import States as States
 from m2kt.teacher.engine._measures import Steer as Steer
+from m2kt.teacher.engine._ray import RayEngine as RayEngine
+from m2kt.teacher.engine._ray import TeacherSource as TeacherSource
 from m2kt.teacher.engine._requests import Generate as Generate
 from m2kt.teacher.engine._requests import HeadRows as HeadRows
+from m2kt.teacher.engine._requests import Plain as Plain
 from m2kt.teacher.engine._requests import Predict as Predict
 from m2kt.teacher.engine._requests import Reply as Reply
 from m2kt.teacher.engine._requests import Request as Request

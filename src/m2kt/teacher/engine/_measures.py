@@ -77,8 +77,8 @@ class Patterns:
     @torch.no_grad()
     def on(self, host: ModelHost) -> Reply:
         """One forward pass with eager attention."""
+        batch = host.padded(self.rows)  # its prefix is kept, so no other attention may compute that
         with host.eager():
-            batch = host.padded(self.rows)
             patterns = attention_patterns(host.model, batch.ids_BT, batch.mask, past=batch.past())
             pattern_LBHTS = torch.stack([p.float() for p in patterns])  # S: keys, those of the prefix first
         read = [pattern_LBHTS[:, row, :, t][:, :, list(tokens)].sum(-1) for row, t, tokens in self.readings]
@@ -101,8 +101,8 @@ class Ablate:
     @torch.no_grad()
     def on(self, host: ModelHost) -> Reply:
         """One forward pass with eager attention."""
+        batch = host.padded(self.rows)
         with host.eager():
-            batch = host.padded(self.rows)
             bias_BTS = self._bias(batch, next(host.model.parameters()).dtype)
             try:
                 logits = host.model(**_arguments(batch, bias_BTS[:, None]), use_cache=False).logits

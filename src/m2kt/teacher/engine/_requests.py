@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from m2kt.models import Completion, Ends, generate_greedy, next_token_logits, shared_prefix
+from m2kt.models import Completion, Ends, generate_greedy, next_token_logits, record, shared_prefix
 from m2kt.teacher.engine._host import Ids, ModelHost, Rows
 
 Reply = dict[str, NDArray[np.generic]]
@@ -163,3 +163,26 @@ class HeadRows:
         if weight_VD is None or weight_VD.ndim != 2:
             return {"word_WD": np.zeros((0, 0), dtype=np.float32)}
         return {"word_WD": weight_VD[list(self.tokens)].float().cpu().numpy()}
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The plain path: fp32, a sequence at a time, nothing padded or cached. Reply: ``log_p_NV``, ``state_NLD``."""
+
+    kind: ClassVar[str] = "plain"
+    sequences: tuple[Ids, ...]
+    firsts: Ids
+    """By sequence: the first position that is needed; all later ones are, too."""
+    layers: Ids
+
+    @torch.no_grad()
+    def on(self, host: ModelHost) -> Reply:
+        """A forward pass a sequence."""
+        model = host.plain().model
+        log_p, states = [], []
+        for ids, first in zip(self.sequences, self.firsts, strict=True):
+            with record(model, self.layers) as recorded:
+                logits_TV: Tensor = model(input_ids=torch.tensor([ids], device=host.device), use_cache=False).logits[0]
+            log_p.append(logits_TV[first:].float().log_softmax(dim=-1).cpu())
+            states.append(torch.stack([recorded[layer][0, first:].float().cpu() for layer in self.layers], dim=1))
+        return {"log_p_NV": torch.cat(log_p).numpy(), "state_NLD": torch.cat(states).numpy()}

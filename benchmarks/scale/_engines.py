@@ -1,0 +1,70 @@
+"""Engines to measure by: one that keeps the time of each request, and workers that only wait."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from m2kt._cluster import Cluster, Workers, connected
+from m2kt.teacher import Engine
+from m2kt.teacher.engine import Reply, Request
+
+
+class Timed:
+    """An engine in this process, with the seconds and requests of each kind."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.facts, self.tokenizer, self._engine = engine.facts, engine.tokenizer, engine
+        self.seconds: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+
+    def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Replies in order."""
+        for request in requests:
+            started = time.perf_counter()
+            (reply,) = self._engine.ask([request])
+            self.seconds[request.kind] += time.perf_counter() - started
+            self.requests[request.kind] += 1
+            yield reply
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._engine.close()
+
+
+def _waiting(latency: float) -> Callable[[object], object]:
+    def wait(item: object) -> object:
+        time.sleep(latency)
+        return item
+
+    return wait
+
+
+def parallel_efficiency(workers: int, latency: float, calls: int) -> dict[str, float]:
+    """Of the driver: the time that workers need who only wait, over the time that it took them.
+
+    Args:
+        latency: seconds that each call takes, like a batch of a teacher.
+        calls: for each worker.
+    """
+    cluster = Cluster(workers=workers)
+    with connected(cluster) as ray:
+        started = time.monotonic()
+        held = Workers(ray, cluster, partial(_waiting, latency))
+        total = sum(1 for _ in held.map(range(4 * workers)))  # every process has begun
+        begun = time.monotonic() - started
+        started = time.monotonic()
+        total = sum(1 for _ in held.map(range(workers * calls)))
+        seconds = time.monotonic() - started
+        held.close()
+    ideal = total / workers * latency
+    return {
+        "workers": workers,
+        "latency": latency,
+        "calls": total,
+        "seconds": round(seconds, 3),
+        "efficiency": round(ideal / seconds, 4),
+        "start": round(begun, 2),
+    }
