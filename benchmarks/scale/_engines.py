@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -17,7 +17,7 @@ class Timed:
 
     def __init__(self, engine: Engine) -> None:
         self.facts, self.tokenizer, self._engine = engine.facts, engine.tokenizer, engine
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.requests: Counter[str] = Counter()
 
     def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
