@@ -284,3 +284,13 @@ def test_the_unseen_half_reaches_the_documented_goal() -> None:
     print(json.dumps(share, indent=1))  # shown whether the goal is reached or not: it took half an hour
     assert share["benign"]["flagged"] < 0.05
     assert share["all harmful"]["flagged"] >= 0.90
+
+
+def test_no_licensed_model_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("M2KT_HOME", str(tmp_path))
+    packet = sample_packet().save(tmp_path / "p.m2kp")
+    result = CliRunner().invoke(app, ["audit", str(packet)])
+    assert result.exit_code == 4 and "m2kt models get gemma-3-270m" in result.stderr and "Gemma" in result.stderr
+    assert not (tmp_path / "models").exists()
+    (tmp_path / "patterns.yaml").write_text("detectors: [patterns]")
+    assert CliRunner().invoke(app, ["audit", str(packet), "--config", str(tmp_path / "patterns.yaml")]).exit_code == 0

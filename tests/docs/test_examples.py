@@ -44,7 +44,7 @@ def test_a_transfer_and_its_adapter(tmp_path: Path) -> None:
     printed = run(tmp_path, "transfer.py")
     assert "Verdict(accepted" in printed and "i g b f: -> i g a; a b c; c f j > j." in printed
     assert (tmp_path / "answer.html").is_file()
-    assert "with the adapter: c e a: c e g; g a e > e." in run(
+    assert "with the adapter: c e a: c e d; d a a > a." in run(
         tmp_path, "use_the_adapter.py", "secret.adapter", "c e a:"
     )
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pydantic import ValidationError
 
 from m2kt.auditor import ContentReport, Finding, Judgement
-from m2kt.errors import SpecError, explain
-from m2kt.models import fetch
+from m2kt.errors import ModelError, SpecError, explain
+from m2kt.models import fetch, list_models
 from m2kt.packet import Packet, carried_texts
 
 from ._config import ContentConfig
@@ -104,14 +104,14 @@ class ContentAuditor:
 
 
 def make_auditor(config: Mapping[str, object], say: Callable[[str], None]) -> ContentAuditor:
-    """The entry point ``m2kt.content``: validate the configuration, and fetch the backbone if the probe needs it.
+    """The entry point ``m2kt.content``: validate the configuration, and check the backbone if the probe needs it.
 
     Args:
-        say: called with a line for each file that has to be fetched.
+        say: called with a line for each check that takes long.
 
     Raises:
         SpecError: the configuration is not valid.
-        ModelError: the backbone cannot be fetched.
+        ModelError: the backbone is not here, or was changed. It is fetched by ``m2kt models get`` alone.
     """
     try:
         chosen = ContentConfig.model_validate(config)
@@ -120,5 +120,11 @@ def make_auditor(config: Mapping[str, object], say: Callable[[str], None]) -> Co
             f"the configuration of the content auditor is not valid: {explain(error, ContentConfig)}"
         ) from error
     if "probe" in chosen.detectors:
-        fetch(BACKBONE, say)  # no-op if it is there
+        backbone = next(model for model in list_models() if model["name"] == BACKBONE)
+        if not backbone["available"]:  # nobody has agreed to its licence yet
+            raise ModelError(
+                f"expected the model {BACKBONE} for the detector probe, got none; m2kt models get {BACKBONE} fetches "
+                f"it (238 MB, {backbone['licence']}), or leave probe out by --config: detectors: [patterns]"
+            )
+        fetch(BACKBONE, say)  # its bytes are checked
     return ContentAuditor(chosen)
