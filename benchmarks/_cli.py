@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from m2kt.cli import EXIT_CODES, Json, print_json, reported, stdout, working
+from m2kt.cli import (
+    EXIT_CODES,
+    Address,
+    EngineOption,
+    GpusPerWorker,
+    Json,
+    WorkersOption,
+    cluster_of,
+    print_json,
+    reported,
+    stdout,
+    working,
+)
 
 app = typer.Typer(
     help="Claims under controls: skills x students x seeds x experiments, and the report.",
@@ -34,6 +46,10 @@ def run(
     student: Annotated[list[str] | None, typer.Option("--student", help="Only these students.")] = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", help="Only these seeds.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Run refused cells again.")] = False,
+    engine: EngineOption = "local",
+    address: Address = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusPerWorker = 0,
     json_: Json = False,
 ) -> None:
     """Run all cells of a profile that have no result yet, so that a stopped run can resume.
@@ -50,6 +66,7 @@ def run(
             work,
             jobs=jobs,
             retry=retry,
+            cluster=cluster_of(engine, address, workers, gpus_per_worker),
             keep=lambda c: (
                 (not arm or c.arm in arm)
                 and (not skill or c.skill in skill)

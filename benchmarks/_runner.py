@@ -13,17 +13,18 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchmarks._cells import Cell, Result, read_result
 from benchmarks._plan import Profile
+from m2kt._cluster import Cluster, Workers, connected
 from m2kt.errors import M2KTError, StorageError, explain
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def run(
     jobs: int = 1,
     keep: Callable[[Cell], bool] = lambda cell: True,
     retry: bool = False,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Run all cells of a profile that have no result yet.
@@ -65,6 +67,7 @@ def run(
         jobs: worker processes; each has an equal share of the machine's threads.
         keep: which cells to run.
         retry: run refused cells again as well. Failed cells always run again.
+        cluster: workers of Ray instead of ``jobs`` processes; they read and write both folders by their paths.
     """
     started = time.monotonic()
     batches = [[c for c in batch if keep(c)] for batch in profile.batches()]
@@ -79,24 +82,14 @@ def run(
         if cells:
             waiting.append(cells)
     counts = {"done": 0, "refused": 0, "failed": 0}
-    if waiting:
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        # spawn: torch's threads do not survive a fork
-        with ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), _prepare, (threads,), max_tasks_per_child=1
-        ) as pool:
-            running = {pool.submit(_run_batch, batch, results, work) for batch in waiting}
-            missing = {c.path(results): c for batch in waiting for c in batch}
-            while missing:
-                finished, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-                for path in [p for p in missing if p.is_file()]:
-                    cell = missing.pop(path)
-                    status = read_result(path).status
-                    counts[status] += 1
-                    if progress is not None:
-                        progress(f"{status}: {cell.title}", sum(counts.values()), len(queued))
-                for future in finished:
-                    future.result()
+    missing = {c.path(results): c for batch in waiting for c in batch}
+    for _ in _finished(waiting, results, work, jobs, cluster):
+        for path in [p for p in missing if p.is_file()]:
+            cell = missing.pop(path)
+            status = read_result(path).status
+            counts[status] += 1
+            if progress is not None:
+                progress(f"{status}: {cell.title}", sum(counts.values()), len(queued))
     return Summary(
         profile=profile.name,
         results=str(results),
@@ -105,6 +98,44 @@ def run(
         **counts,
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def _finished(
+    waiting: list[list[Cell]], results: Path, work: Path, jobs: int, cluster: Cluster | None
+) -> Iterator[None]:
+    """Run batches in processes or in a cluster's workers; returns control whenever results may have been written."""
+    if not waiting:
+        return
+    if cluster is not None:
+        with connected(cluster) as ray:
+            workers = Workers(ray, cluster, partial(_placed, results.absolute(), work.absolute()), ahead=1)
+            try:
+                for _ in workers.map(waiting):
+                    yield
+            finally:
+                workers.close()
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # spawn: torch's threads do not survive a fork
+    with ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), _prepare, (threads,), max_tasks_per_child=1
+    ) as pool:
+        running = {pool.submit(_run_batch, batch, results, work) for batch in waiting}
+        while running:
+            finished, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            yield
+
+
+def _placed(results: Path, work: Path) -> Callable[[object], None]:
+    """What a cluster's worker holds."""
+    _prepare(1)
+
+    def run_one(item: object) -> None:
+        _run_batch(cast(list[Cell], item), results, work)
+
+    return run_one
 
 
 def _has_result(path: Path, retry: bool) -> bool:

@@ -13,13 +13,13 @@ from m2kt.teacher import ExtractionConfig, LocalEngine, extract
 
 
 def measured(teacher: str, probes: str | Path, config: ExtractionConfig, dtype: Dtype = "auto") -> dict[str, object]:
-    """An extraction in this process: seconds in and outside the model, passes, tokens, memory."""
+    """An extraction in this process: processor seconds in and outside the model, passes, tokens, memory."""
     loaded = load_causal_lm(teacher, dtype=dtype)
     engine = Timed(LocalEngine(loaded))
     spec, _ = read_spec(probes)
-    started = time.perf_counter()
+    started = time.process_time()
     details = extract(engine, spec, config)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     in_model = sum(engine.seconds.values())
     computed, shared = details.teacher_tokens, details.teacher_tokens_shared
     return {
@@ -27,7 +27,7 @@ def measured(teacher: str, probes: str | Path, config: ExtractionConfig, dtype: 
         "dtype": engine.facts.dtype,
         "parameters": loaded.parameters,
         "spec": spec.name,
-        "probes_per_template": config.probes_per_template,
+        "probes": config.probes_per_template * spec.n_templates,
         "agreement": details.fidelity.agreement,
         "coverage": details.fidelity.coverage,
         "concepts": details.program.n_concepts,
@@ -37,7 +37,9 @@ def measured(teacher: str, probes: str | Path, config: ExtractionConfig, dtype: 
         "tokens_down": round((computed + shared) / max(1, computed), 2),
         "seconds": round(seconds, 2),
         "seconds_by_kind": {kind: round(value, 2) for kind, value in sorted(engine.seconds.items())},
-        "requests_by_kind": dict(sorted(engine.requests.items())),
+        "sequences_by_kind": dict(sorted(engine.sequences.items())),
+        "tokens_by_kind": dict(sorted(engine.tokens.items())),
+        "seconds_outside": round(seconds - in_model, 2),
         "outside_the_model": round(1 - in_model / seconds, 4),
         "peak_GiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "equality": None if details.equality is None else details.equality.model_dump(),

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from m2kt.pipeline import extract as extract
     from m2kt.pipeline import forget as forget
     from m2kt.pipeline import ingest as ingest
+    from m2kt.pipeline import ingest_all as ingest_all
     from m2kt.pipeline import inspect as inspect
     from m2kt.pipeline import merge as merge
     from m2kt.pipeline import new_probes as new_probes
@@ -97,6 +98,7 @@ _NAMES = {
         "extract",
         "forget",
         "ingest",
+        "ingest_all",
         "inspect",
         "merge",
         "new_probes",

@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar, cast
 from m2kt._plugins import missing
 from m2kt.errors import M2KTError, ModelError, SpecError, first_line
 
-AHEAD = 2  # calls that a worker has at once: the next one waits where it will run
+AHEAD = 2  # the next call waits where it will run
 WINDOW = 4  # replies per worker that may wait for an earlier one, before no more is asked
 DEATHS = 10  # of one worker, before the work is given up
 OBJECT_STORE = 256 * 2**20  # bytes of a local Ray; what travels is small
@@ -124,7 +124,7 @@ def connected(cluster: Cluster) -> Iterator[Ray]:
 
 def _environment() -> dict[str, str]:
     """What workers need to import the same code and read the same files."""
-    paths = [str(Path(entry).absolute()) for entry in sys.path if entry and Path(entry).is_dir()]
+    paths = [str(Path(entry or ".").absolute()) for entry in sys.path if Path(entry or ".").is_dir()]
     given = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     return {"PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false", **given}
 
@@ -151,10 +151,13 @@ class Workers:
 
     Args:
         make: makes the function, in the worker; importable, or a ``functools.partial`` of what is.
+        ahead: calls that a worker has at once; 1 for long ones, of which none should wait for a busy worker.
     """
 
-    def __init__(self, ray: Ray, cluster: Cluster, make: Callable[[], Callable[..., object]]) -> None:
-        self._ray = ray
+    def __init__(
+        self, ray: Ray, cluster: Cluster, make: Callable[[], Callable[..., object]], ahead: int = AHEAD
+    ) -> None:
+        self._ray, self._ahead = ray, ahead
         n = cluster.workers or self._room(cluster)
         actor = ray.remote(_Worker).options(
             num_cpus=1,
@@ -184,7 +187,7 @@ class Workers:
             ModelError: a worker died too often, or failed otherwise.
         """
         source = enumerate(items)
-        free = deque(actor for _ in range(AHEAD) for actor in self._actors)
+        free = deque(actor for _ in range(self._ahead) for actor in self._actors)
         running: dict[object, tuple[int, _Actor]] = {}
         arrived: dict[int, tuple[object, M2KTError | None]] = {}
         following, ended = 0, False

@@ -28,6 +28,7 @@ from benchmarks import (
 )
 from benchmarks._artifacts import spec_path
 from benchmarks.arms import EXPERIMENTS
+from m2kt._cluster import Cluster
 from m2kt.errors import SpecError, StorageError
 from m2kt.pipeline import read_spec
 from m2kt.probes import load_truth
@@ -129,6 +130,23 @@ def test_a_stopped_bench_resumes(tmp_path: Path) -> None:
     assert (second.cells, second.standing, second.done) == (1, 1, 0)
     result.cell.path(tmp_path / "r").unlink()
     assert once().done == 1
+
+
+@pytest.mark.slow
+@pytest.mark.enable_socket
+def test_a_clusters_workers_run_cells(tmp_path: Path) -> None:
+    """The results of processes, and skipped the next time."""
+    pytest.importorskip("ray")
+
+    def once(folder: str, cluster: Cluster | None) -> Summary:
+        plan, keep = profile({"arm": "none"}), tmp_path / folder
+        return run(plan, keep, tmp_path / "w", keep=lambda c: c.skill == "secret", cluster=cluster)
+
+    assert once("here", None).done == once("there", Cluster(workers=1)).done == 1
+    assert once("there", Cluster(workers=1)).standing == 1
+    (here,), (there,) = (read_results(tmp_path / folder) for folder in ("here", "there"))
+    assert here.measured is not None and there.measured is not None
+    assert here.measured.after == there.measured.after and here.cell == there.cell
 
 
 def test_workers_exit_when_the_runner_is_killed(tmp_path: Path) -> None:

@@ -21,8 +21,13 @@ from m2kt.cli._forget import forget
 from m2kt.cli._help import arrange
 from m2kt.cli._merging import chain, merge, unmerge
 from m2kt.cli._models import models
+from m2kt.cli._options import Address as Address
+from m2kt.cli._options import EngineOption as EngineOption
+from m2kt.cli._options import GpusPerWorker as GpusPerWorker
 from m2kt.cli._options import Json as Json
 from m2kt.cli._options import Trust as Trust
+from m2kt.cli._options import WorkersOption as WorkersOption
+from m2kt.cli._options import cluster_of as cluster_of
 from m2kt.cli._output import EXIT_CODES as EXIT_CODES
 from m2kt.cli._output import Quiet, Verbose, set_volume
 from m2kt.cli._output import print_json as print_json

@@ -86,7 +86,9 @@ StatementFile = Annotated[
 ]
 
 
-def cluster_of(engine: EngineName, address: str | None, workers: int | None, gpus_per_worker: float) -> Cluster | None:
+def cluster_of(
+    engine: EngineName, address: str | None, workers: int | None, gpus_per_worker: float, seeds: int | None = None
+) -> Cluster | None:
     """The cluster that the options name; None: this process.
 
     Raises:
@@ -94,7 +96,7 @@ def cluster_of(engine: EngineName, address: str | None, workers: int | None, gpu
     """
     if engine == "ray":
         return Cluster(address, workers, gpus_per_worker)
-    given = {"--address": address, "--workers": workers, "--gpus-per-worker": gpus_per_worker or None}
+    given = {"--address": address, "--workers": workers, "--gpus-per-worker": gpus_per_worker or None, "--seeds": seeds}
     unused = [name for name, value in given.items() if value is not None]
     if unused:
         raise SpecError(f"{unused[0]} is an option of --engine ray; add that, or leave {unused[0]} out")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -31,10 +33,10 @@ from m2kt.cli._options import (
 )
 from m2kt.cli._output import REJECTED, note, print_json, reported, say, show, stdout, working
 from m2kt.cli._trust import signer_of
-from m2kt.errors import CompatibilityError
+from m2kt.errors import CompatibilityError, SpecError
 
 if TYPE_CHECKING:
-    from m2kt.pipeline import Consolidation, Ingestion
+    from m2kt.pipeline import Consolidation, Ingestion, Ingestions
 
 UNCHECKED = "note: the packet's origin was not checked; --trust TRUST.yaml checks it"
 UNAUDITED = "note: the packet's texts were not audited: pip install m2kt-content"
@@ -148,13 +150,22 @@ def ingest(
     trust: Trust = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    engine: EngineOption = "local",
+    address: Address = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusPerWorker = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="With --engine ray: so many seeds, from --seed on.")] = 1,
     json_: Json = False,
 ) -> None:
     """Train a frozen student's adapter on a packet, judge it, and keep it only if it is accepted.
 
     Exit 0: accepted and written. Exit 5: rejected; the adapter at --out is unchanged. Exit 11: the trust policy does
-    not accept the packet; nothing was trained. Either verdict writes a signed receipt.
+    not accept the packet; nothing was trained. Either verdict writes a signed receipt. With --engine ray, STUDENT is a
+    file with a student a line, adapters are below --out, and exit 5 means that not all were accepted.
     """
+    cluster = cluster_of(engine, address, workers, gpus_per_worker, seeds=seeds if seeds > 1 else None)
+    if cluster is not None and reuse is not None:
+        raise SpecError("--reuse is for one student; leave out --engine ray, or --reuse")
     if trust is None:
         note(UNCHECKED)
     if "auditor" not in plugins(CONTENT):
@@ -162,14 +173,14 @@ def ingest(
     with working() as progress:
         from m2kt import pipeline
 
-        result = pipeline.ingest(
-            student,
-            packet,
-            out,
+        once: Callable[..., Ingestion | Ingestions] = partial(pipeline.ingest, student, seed=seed, reuse=reuse)
+        if cluster is not None:
+            once = partial(pipeline.ingest_all, Path(student), seeds=range(seed, seed + seeds), cluster=cluster)
+        result = once(
+            packet=packet,
+            out=out,
             config=pipeline.IngestConfig.from_file(config, updates=updates),
             depth=depth,
-            seed=seed,
-            reuse=reuse,
             probes=probes,
             trust=trust,
             device=device,
@@ -179,7 +190,7 @@ def ingest(
     _show_verdict(result, json_)
 
 
-def _show_verdict(result: Ingestion | Consolidation, json_: bool) -> None:
+def _show_verdict(result: Ingestion | Ingestions | Consolidation, json_: bool) -> None:
     """Print a result; exit 5 if it was rejected."""
     show(result, json_, style="green" if result.accepted else "red")
     if not result.accepted:

@@ -38,6 +38,9 @@ from m2kt.pipeline._explain_check import ExplanationCheck as ExplanationCheck
 from m2kt.pipeline._explain_check import check_explanations as check_explanations
 from m2kt.pipeline._export import export as export
 from m2kt.pipeline._extract import extract as extract
+from m2kt.pipeline._fleet import Ingestions as Ingestions
+from m2kt.pipeline._fleet import ingest_all as ingest_all
+from m2kt.pipeline._fleet import read_students as read_students
 from m2kt.pipeline._forget import Forgetting as Forgetting
 from m2kt.pipeline._forget import forget as forget
 from m2kt.pipeline._ingest import ingest as ingest
