@@ -53,6 +53,8 @@ class CostModel:
     """By kind of request: tokens by the number of probes; generated ones apart."""
     seconds_per_token: Mapping[str, float]
     """By kind of request and parameter of the teacher."""
+    fixed: float
+    """Seconds, by parameter, of requests that are made once: prefixes, rows of the head."""
     outside: Line
     """Seconds of the driver by the number of probes."""
 
@@ -62,18 +64,21 @@ class CostModel:
         kinds = sorted(set().union(*(run.tokens_by_kind for run in runs)))
         probes = [float(run.probes) for run in runs]
         tokens = {kind: Line.through(probes, [run.tokens_by_kind.get(kind, 0) for run in runs]) for kind in kinds}
-        per_token = {}
+        per_token, fixed = {}, 0.0
         for kind in {kind for run in runs for kind in run.seconds_by_kind}:
             seconds = sum(run.seconds_by_kind.get(kind, 0.0) for run in runs)
             work = sum(_tokens(run.tokens_by_kind, kind) * run.parameters for run in runs)
-            per_token[kind] = seconds / work if work else 0.0
-        return cls(tokens, per_token, Line.through(probes, [run.seconds_outside for run in runs]))
+            if work:
+                per_token[kind] = seconds / work
+            else:
+                fixed += seconds / sum(run.parameters for run in runs)
+        return cls(tokens, per_token, fixed, Line.through(probes, [run.seconds_outside for run in runs]))
 
     def seconds(self, probes: int, parameters: int) -> float:
         """Predicted processor seconds of an extraction."""
         asked = {kind: line.at(probes) for kind, line in self.tokens.items()}
         in_model = sum(_tokens(asked, kind) * parameters * seconds for kind, seconds in self.seconds_per_token.items())
-        return in_model + self.outside.at(probes)
+        return in_model + self.fixed * parameters + self.outside.at(probes)
 
 
 def _tokens(by_kind: Mapping[str, float], kind: str) -> float:

@@ -159,12 +159,13 @@ class Workers:
     ) -> None:
         self._ray, self._ahead = ray, ahead
         n = cluster.workers or self._room(cluster)
+        hidden = {} if cluster.gpus_per_worker else {"CUDA_VISIBLE_DEVICES": ""}  # Ray itself may leave them visible
         actor = ray.remote(_Worker).options(
             num_cpus=1,
             num_gpus=cluster.gpus_per_worker,
             max_restarts=DEATHS,
             max_task_retries=DEATHS,
-            runtime_env={"env_vars": {**_environment(), "OMP_NUM_THREADS": "1"}},
+            runtime_env={"env_vars": {**_environment(), "OMP_NUM_THREADS": "1", **hidden}},
         )
         self._actors = [actor.remote(make) for _ in range(n)]
 

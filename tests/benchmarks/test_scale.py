@@ -27,6 +27,7 @@ def made_up(probes: int, parameters: int = 1000) -> Run:
     seconds = {
         "generate": 1e-6 * parameters * (tokens["generate"] + tokens["generated"]),
         "states": 2e-6 * parameters * tokens["states"],
+        "prefix": 3e-3 * parameters,
     }
     outside = 3 + 0.1 * probes
     return Run(
@@ -55,6 +56,7 @@ def test_predictions_shrink_with_workers_and_end_where_weights_do_not_fit() -> N
     assert large.workers == 0 and large.in_model is None and large.gpus_per_worker > 8
 
 
+@pytest.mark.slow
 def test_an_extraction_is_measured_by_kind() -> None:
     found = measured("zoo:secret", "zoo:secret", FEW, "fp32")
     run = Run.model_validate(found)
