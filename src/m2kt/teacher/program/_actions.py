@@ -28,6 +28,7 @@ BEAM = 10
 RANKED_ROWS = 500  # rows on which sets of arguments are ranked
 LEAST_REPEATED = 8  # rows of a table that must have been seen again
 LEAST_SHARE = 0.6  # and as a share of its rows
+LEAST_OWN = 4  # rows that one context has alone, from which it must repeat them
 CHANCE_BITS = 8.0  # by which a clause or a table must beat the best of so many by chance
 COST_ROWS = 1.0  # rows that a clause must explain more for each unit of its cost
 
@@ -62,6 +63,24 @@ def is_no_chance(output_N: Ints, size: int, n_tried: int) -> bool:
     share_O = np.unique(output_N, return_counts=True)[1] / n
     bits = -n * float(share_O @ np.log2(share_O)) - size * np.log2(max(2, len(share_O)))
     return n - size >= max(LEAST_REPEATED, LEAST_SHARE * size) and bits >= CHANCE_BITS + np.log2(n_tried)
+
+
+def repeats(row_N: NDArray[np.intp], context_N: Ints) -> bool:
+    """Whether each context repeats the rows of a table that no other context has; else it is learnt by heart there.
+
+    Args:
+        row_N: number of the table's row at each step.
+        context_N: number of the step's context.
+    """
+    pair = np.unique(np.stack([row_N, context_N], 1), axis=0)
+    n_contexts_R = np.bincount(pair[:, 0])
+    own_N = n_contexts_R[row_N] == 1
+    for context in np.unique(context_N[own_N]).tolist():
+        own = row_N[own_N & (context_N == context)]
+        size = len(np.unique(own))
+        if size >= LEAST_OWN and len(own) - size < LEAST_SHARE * size:
+            return False
+    return True
 
 
 @dataclass
@@ -106,6 +125,7 @@ class RuleSearch:
 
     Args:
         evaluator: of the rows.
+        context_N: steps in unlike contexts; what a table says in one of them alone must repeat itself there.
     """
 
     def __init__(
@@ -114,7 +134,9 @@ class RuleSearch:
         columns: Sequence[Column],
         budget: int,
         output_N: Ints,
+        context_N: Ints | None = None,
     ) -> None:
+        self.context_N = context_N
         self.budget = budget  # rows that may contradict
         self.columns: list[Column] = []
         self.names: list[Ints] = []
@@ -163,13 +185,21 @@ class RuleSearch:
             for wrong, cost, chosen in scored:
                 if wrong <= self.budget * len(some) / n:
                     wrong, size = self._contradictions(chosen, np.arange(n))
-                    if wrong <= self.budget and is_no_chance(self.output_N, size, comb(len(self.columns), arity)):
+                    told = is_no_chance(self.output_N, size, comb(len(self.columns), arity))
+                    if wrong <= self.budget and told and self._repeats(chosen):
                         fitting.append((round(wrong + cost + 0.02 * size, 3), chosen))
             if fitting:
                 return sorted(min(fitting)[1], key=lambda i: self.columns[i].cost)
             scored.sort()
             beam = [s[2] for s in scored[:BEAM]]
         return None
+
+    def _repeats(self, chosen: tuple[int, ...]) -> bool:
+        """Whether each context repeats the rows that no other one has."""
+        if self.context_N is None:
+            return True
+        row_N = row_numbers(np.stack([self.names[i] for i in chosen], 1))
+        return repeats(row_N, self.context_N)
 
     def _cost(self, chosen: tuple[int, ...]) -> float:
         return sum(self.columns[i].cost for i in chosen)
@@ -198,7 +228,7 @@ class KnownRule:
         self._cells[index] = list(table.values())
         self._outputs = np.unique(list(table.values()))
 
-    def find(self, columns: Sequence[Column], name_CN: Ints, written_N: Ints) -> list[Column] | None:
+    def find(self, columns: Sequence[Column], name_CN: Ints, written_N: Ints, context_N: Ints) -> list[Column] | None:
         """The cheapest pointers whose symbols the table maps to what is written, on every row that it has."""
         if len(np.unique(written_N)) < 2 or not np.isin(written_N, self._outputs).mean() > MOSTLY_KNOWN:
             return None
@@ -214,7 +244,10 @@ class KnownRule:
         for chosen in sorted(tuples, key=lambda t: sum(columns[c].cost for c in t))[:MAX_TUPLES]:
             output_N = self._look_up([name_CN[c] for c in chosen])
             known_N = output_N != UNKNOWN_ROW
-            if known_N.mean() > MOSTLY_KNOWN and (output_N[known_N] == written_N[known_N]).all():
+            if known_N.mean() <= MOSTLY_KNOWN or (output_N[known_N] != written_N[known_N]).any():
+                continue
+            new_NA = name_CN[chosen][:, ~known_N].T
+            if not len(new_NA) or repeats(row_numbers(new_NA), context_N[~known_N]):
                 return [columns[c] for c in chosen]
         return None
 

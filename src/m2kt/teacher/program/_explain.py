@@ -182,41 +182,41 @@ class _Attempt:
         present = told_by_presence(contents, Evaluator(self.search, self.columns.looked), self.label_N)
         if present is not None:
             return present
+        return self._which(contents, heavy)
+
+    def _which(self, contents: dict[int, Decision], heavy: bool) -> Decision | None:
+        """Which mask is written: by what stands somewhere rather than by a table of symbols, small trees first."""
         onehot_NL = np.eye(len(self.state.labels), dtype=np.float32)[self.label_N]
+        every, n = np.arange(len(self.rows)), len(contents)
 
         def leaf(rows: NDArray[np.intp]) -> int | None:
             label = int(self.label_N[rows[0]])
             return label if (self.label_N[rows] == label).all() else None
 
-        every = np.arange(len(self.rows))
-        if len(contents) > MAX_BY_PLACE:
-            tallied = self._tallied(every, self.label_N, contents.__getitem__)
-            if tallied is not None:
-                return tallied
-        for stage in (1, 2, 3) if heavy else (1, 2):
+        def tree(stage: int, limit: int, most_cost: float = np.inf) -> Decision | None:
             questions = self.questions(stage)
-            limit = len(contents) if stage < 2 else len(contents) + MAX_EXTRA_LEAVES
-            if heavy and stage > 1:
-                limit = MAX_CONTROL_LEAVES
-            if stage == 2:
-                related = self._related(contents)
-                if related is not None:
-                    return related
-            if stage == 3:
-                labelled = which_mask(self.state, self.columns, self.chosen, contents, self.explainer.rng)
-                if labelled is not None:
-                    return labelled
-            tree = Grower(questions, leaf, entropy_saved(questions, onehot_NL), limit).grow(every)
-            if tree is not None and (stage > 1 or tree_cost(tree, questions) <= PLAIN_COST * (len(contents) - 1)):
-                return write_tree(tree, questions, contents.__getitem__)
-        return None if heavy else which_mask(self.state, self.columns, self.chosen, contents, self.explainer.rng)
+            grown = Grower(questions, leaf, entropy_saved(questions, onehot_NL), limit).grow(every)
+            if grown is None or tree_cost(grown, questions) > most_cost:
+                return None
+            return write_tree(grown, questions, contents.__getitem__)
 
-    def _related(self, contents: dict[int, Decision]) -> Decision | None:
+        return (
+            (self._tallied(every, self.label_N, contents.__getitem__) if n > MAX_BY_PLACE else None)
+            or tree(1, n, PLAIN_COST * (n - 1))
+            or self._related(contents, 1)
+            or tree(2, n + MAX_EXTRA_LEAVES)
+            or self._related(contents, MAX_RELATED_ARITY)
+            or (tree(2, MAX_CONTROL_LEAVES) if heavy else None)
+            or which_mask(self.state, self.columns, self.chosen, contents, self.explainer.rng)
+            or (tree(3, MAX_CONTROL_LEAVES) if heavy else None)
+        )
+
+    def _related(self, contents: dict[int, Decision], max_arity: int) -> Decision | None:
         """Which mask is written, by how some symbols stand to each other."""
         upto = self.columns.upto(1)
         columns = [upto[c] for c in self._arguments(np.arange(len(self.rows)), 1)[:MAX_RELATED]]
         every = np.arange(len(self.state.rows))
-        found = self._table(every, columns, self.state.label_N).relation(MAX_RELATED_ARITY)
+        found = self._table(every, columns, self.state.label_N).relation(max_arity)
         if found is None:
             return None
         return Test(ask=found, cases=[Case(values=[v], then=contents[v]) for v in sorted(set(found.finds))])
@@ -369,7 +369,7 @@ class _Attempt:
         budget = int(self.explainer.budget * len(every))
         looked = {s: [p[every] for p in places] for s, places in self.state.looked.items()}
         evaluator = Evaluator(Search(self.traces, self.state.rows.take(every)), looked)
-        return RuleSearch(evaluator, columns, budget, output_N[every])
+        return RuleSearch(evaluator, columns, budget, output_N[every], self.state.context_N[every])
 
     def _known(self, rows: NDArray[np.intp], lead: str) -> WriteRule | None:
         """A rule that explains another state."""
@@ -377,7 +377,10 @@ class _Attempt:
         every_column = self.columns.upto(2)
         columns = [every_column[c] for c in chosen]
         for number, table in self.explainer.tables.items():
-            found = KnownRule(table).find(columns, name_CN, self.written_N[rows]) if len(columns) else None
+            if not len(columns):
+                break
+            context_N = self.state.context_N[self.chosen[rows]]
+            found = KnownRule(table).find(columns, name_CN, self.written_N[rows], context_N)
             if found is not None:
                 return WriteRule(rule=number, sources=[c.pointer for c in found], lead=lead)
         return None

@@ -180,7 +180,8 @@ class Induction:
 
     def _rows_of_steps(self, index: NDArray[np.intp], looked_N: Ints | None = None) -> StateRows:
         looked: Looked = {} if looked_N is None else {None: [looked_N]}
-        return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index], looked)
+        contexts = [self.before[i][-MAX_CONTEXT:] for i in index]
+        return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index], looked, contexts)
 
     def _explain(self, state: Open) -> bool:
         """Explain a state by itself, as a loop, or by where the last step looked. False: nothing holds, or it waits."""
