@@ -12,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["COLUMNS"] = "120"  # as without a terminal; readline, which pytest imports, tells what it starts 80
 
 # no test depends on wall time
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
