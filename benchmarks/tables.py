@@ -6,7 +6,7 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``; a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,8 @@ import typer
 from benchmarks._cells import Cell, Measured, read_results
 from benchmarks.report._frame import is_headline, overall
 from m2kt.errors import StorageError
+from m2kt.render import Cell as RenderCell
+from m2kt.render import Table, markdown_of
 
 ROOT = Path(__file__).parents[1]
 PAGE, RESULTS = ROOT / "docs" / "results.md", ROOT / "benchmarks" / "results"
@@ -58,18 +60,13 @@ def _mean(values: Iterable[float | None]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def executed() -> str:
     """The default depth on eight skills: a real student, and controls on a tiny one."""
     tiny, real = "zoo:pico-gpt2", "smollm2-135m"
     runs = _runs("executed", seed=0)
     skills = sorted({skill for skill, _, _ in runs})
     controls = ("none", "shuffled", "random", "wrong", "random_core")
-    rows = []
+    rows: list[list[RenderCell | str]] = []
     for skill in skills:
         into, here = runs[skill, real, "m2kt"], [runs[skill, tiny, arm] for arm in controls]
         longer = ", ".join(_share(shape.accuracy) for shape in into.held_out)
@@ -81,21 +78,22 @@ def executed() -> str:
     rows.append(["mean", "", means[0], "", "", *means[1:]])
     head = ["skill", "SmolLM2 before", "after [95 %]", "shapes never asked, each", "fitted in", "tiny student",
             "no packet", "shuffled: truth (followed)", "noise", "wrong packet", "random core"]  # fmt: skip
-    return _table(head, rows)
+    return markdown_of(Table(head, rows))
 
 
 def learned() -> str:
     """A reader that learns to run the program, on SmolLM2-135M."""
     runs = {skill: m for (skill, student, arm), m in _runs("full", seed=0).items()
             if student == "smollm2-135m" and arm == "m2kt" and "-" not in skill}  # fmt: skip
-    rows = []
+    rows: list[list[RenderCell | str]] = []
     for skill, m in sorted(runs.items(), key=lambda item: (-(item[1].after or 0.0), item[0])):
         steps = (m.steps or {}).get("latent")
         rows.append([skill, _share(m.before), _interval(m), _share(steps, 1),
                      f"{m.ledger.core_tokens:,.0f}", _share(overall(m.held_out))])  # fmt: skip
     after, tokens = _mean(m.after for m in runs.values()), _mean(m.ledger.core_tokens for m in runs.values())
     rows.append(["mean", "", _share(after), "", f"{tokens:,.0f}", ""])
-    return _table(["skill", "before", "after [95 %]", "single latent steps", "whole-pass tokens", "longer shape"], rows)
+    head = ["skill", "before", "after [95 %]", "single latent steps", "whole-pass tokens", "longer shape"]
+    return markdown_of(Table(head, rows))
 
 
 TABLES: dict[str, Callable[[], str]] = {"executed": executed, "learned": learned}
@@ -107,7 +105,7 @@ def current(page: str) -> str:
     def made(found: re.Match[str]) -> str:
         if found["name"] not in TABLES:
             raise StorageError(f"expected a table of {', '.join(TABLES)}, got {found['name']} in {PAGE.name}")
-        return f"{found[1]}\n{TABLES[found['name']]()}\n{found[3]}"
+        return f"{found[1]}\n{TABLES[found['name']]()}\n\n{found[3]}"
 
     return BLOCK.sub(made, page)
 

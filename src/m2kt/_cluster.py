@@ -80,6 +80,12 @@ class Ray(Protocol):
     def cluster_resources(self) -> dict[str, float]: ...
 
 
+def everywhere(name: str | Path) -> str:
+    """A path as workers have it, whose working directory is another one; other names as they are."""
+    path = Path(name)
+    return str(path.absolute()) if path.exists() else str(name)
+
+
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[Ray]:
     """Ray, connected; a Ray that was started here ends with the context.

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from m2kt.cli._explain import explanation_views
 from m2kt.cli._options import Device, Dtype, Json, Model
-from m2kt.cli._output import note, print_json, reported, stderr, stdout, working
+from m2kt.cli._output import complain, note, print_json, reported, stderr, stdout, working
 from m2kt.errors import M2KTError, printable
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def chat(
         try:
             _answer(session, line.strip(), json_)
         except M2KTError as error:  # a mistyped command ends no conversation
-            stderr().print(
-                f"error: {printable(str(error))}", style="red", markup=False, highlight=False, soft_wrap=True
-            )
+            complain(error)
 
 
 def _lines(session: Chat) -> Iterator[str]:
@@ -79,8 +77,9 @@ def _safe(text: str) -> str:
 
 
 def _answer(session: Chat, line: str, json_: bool) -> None:
-    if not line:
-        session.toggle()
+    number = int(line[1:]) if line.startswith("/") and line[1:].isdecimal() else 0
+    if not line or 0 < number <= len(session.adapters):
+        session.toggle(session.adapters[number - 1] if number else None)
         note("on: " + (", ".join(session.on) or "none; the student answers by itself"))
     elif line == "/new":
         session.forget()
@@ -93,9 +92,6 @@ def _answer(session: Chat, line: str, json_: bool) -> None:
             return
         for view in explanation_views(explanation):
             stdout().print(view)
-    elif line[1:].isdigit() and line.startswith("/") and 0 < int(line[1:]) <= len(session.adapters):
-        session.toggle(session.adapters[int(line[1:]) - 1])
-        note("on: " + (", ".join(session.on) or "none; the student answers by itself"))
     elif line.startswith("/"):
         note(KEYS)
     else:

@@ -91,6 +91,12 @@ def note(line: str) -> None:
     stderr().print(printable(line), style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
+def complain(error: M2KTError) -> None:
+    """A deliberate error as one red line on stderr."""
+    message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    stderr().print(f"error: {printable(message)}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
 def show(result: Result, json_: bool, style: str = "bold") -> None:
     """A result on stdout: its report as JSON, or its headline, table and remarks."""
     if json_:
@@ -136,8 +142,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except M2KTError as error:
-            message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-            stderr().print(f"error: {printable(message)}", style="red", markup=False, highlight=False, soft_wrap=True)
+            complain(error)
             raise typer.Exit(error.exit_code) from None
 
     signature = inspect.signature(command, eval_str=True)

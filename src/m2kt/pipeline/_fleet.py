@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import BaseModel, Field
 
-from m2kt._cluster import Cluster, Workers, connected
+from m2kt._cluster import Cluster, Workers, connected, everywhere
 from m2kt.errors import M2KTError, SpecError, explain
 from m2kt.pipeline._config import IngestConfig
 from m2kt.pipeline._ingest import ingest
@@ -132,9 +132,10 @@ def ingest_all(
     names = read_students(students) if isinstance(students, str | Path) else list(students)
     settings = IngestConfig.of(config, updates, depth)
     local_signer()  # before the work: all receipts are signed by one key
-    same = _Same(_absolute(packet), settings, depth, _path_of(probes), _path_of(trust), device, dtype)
+    spec, policy = (None if name is None else everywhere(name) for name in (probes, trust))
+    same = _Same(everywhere(packet), settings, depth, spec, policy, device, dtype)
     folder = Path(out).absolute()
-    orders = [_Order(_absolute(name), seed, _adapter(folder, name, seed)) for name in names for seed in seeds]
+    orders = [_Order(everywhere(name), seed, _adapter(folder, name, seed)) for name in names for seed in seeds]
     clash = len(orders) - len({order.out for order in orders})
     if clash:
         raise SpecError(f"expected a directory for each student and seed, got {clash} shared ones; ingest them apart")
@@ -149,16 +150,6 @@ def ingest_all(
         finally:
             workers.close()
     return Ingestions(packet=str(packet), placed=placed)
-
-
-def _absolute(name: str | Path) -> str:
-    """A path as every working directory has it; other names as they are."""
-    path = Path(name)
-    return str(path.absolute()) if path.exists() else str(name)
-
-
-def _path_of(name: str | Path | None) -> str | None:
-    return None if name is None else _absolute(name)
 
 
 def _adapter(out: Path, student: str, seed: int) -> Path:

@@ -14,6 +14,7 @@ from m2kt.render._blocks import Section as Section
 from m2kt.render._blocks import Table as Table
 from m2kt.render._blocks import Tile as Tile
 from m2kt.render._blocks import Tiles as Tiles
+from m2kt.render._blocks import markdown_of as markdown_of
 from m2kt.render._blocks import percent as percent
 from m2kt.render._blocks import share_cell as share_cell
 from m2kt.render._blocks import to_markdown as to_markdown

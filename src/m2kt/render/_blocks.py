@@ -114,11 +114,12 @@ def to_markdown(sections: Iterable[Section]) -> str:
         members = [m for block in section.blocks for m in (block.blocks if isinstance(block, Row) else [block])]
         if any(isinstance(member, Tiles | Table) for member in members):
             parts += [f"### {section.title}"] + ([section.intro] if section.intro else [])
-            parts += [text for member in members if (text := _markdown(member))]
+            parts += [text for member in members if (text := markdown_of(member))]
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(block: Block) -> str:
+def markdown_of(block: Block) -> str:
+    """A note, figures or a table in Markdown; empty for what has no text form."""
     if isinstance(block, Note):
         return block.text
     if isinstance(block, Tiles):

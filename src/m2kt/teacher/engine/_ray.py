@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from m2kt._cluster import Cluster, Workers, connected
+from m2kt._cluster import Cluster, Workers, connected, everywhere
 from m2kt.models import Dtype, load_causal_lm, load_tokenizer, quieten, set_end_token
 from m2kt.teacher.engine._engine import TeacherFacts, facts_of
 from m2kt.teacher.engine._host import ModelHost
@@ -37,13 +37,12 @@ class RayEngine:
         """
         with ExitStack() as stack:
             ray = stack.enter_context(connected(cluster))
-            local = Path(source.name)
-            found = replace(source, name=str(local.absolute())) if local.exists() else source
+            found = replace(source, name=everywhere(source.name))
             self._workers = Workers(ray, cluster, partial(_held, found))
             stack.callback(self._workers.close)
             (facts,) = self._workers.map([None])
             self.facts = replace(cast(TeacherFacts, facts), name=source.name)
-            self.tokenizer = load_tokenizer(self.facts.path if local.exists() else source.name)
+            self.tokenizer = load_tokenizer(self.facts.path if Path(source.name).exists() else source.name)
             if self.facts.end is not None:
                 set_end_token(self.tokenizer, self.facts.end)
             self._stack = stack.pop_all()

@@ -185,8 +185,7 @@ class RuleSearch:
             for wrong, cost, chosen in scored:
                 if wrong <= self.budget * len(some) / n:
                     wrong, size = self._contradictions(chosen, np.arange(n))
-                    told = is_no_chance(self.output_N, size, comb(len(self.columns), arity))
-                    if wrong <= self.budget and told and self._repeats(chosen):
+                    if wrong <= self.budget and self._is_told(chosen, size):
                         fitting.append((round(wrong + cost + 0.02 * size, 3), chosen))
             if fitting:
                 return sorted(min(fitting)[1], key=lambda i: self.columns[i].cost)
@@ -194,12 +193,13 @@ class RuleSearch:
             beam = [s[2] for s in scored[:BEAM]]
         return None
 
-    def _repeats(self, chosen: tuple[int, ...]) -> bool:
-        """Whether each context repeats the rows that no other one has."""
-        if self.context_N is None:
-            return True
-        row_N = row_numbers(np.stack([self.names[i] for i in chosen], 1))
-        return repeats(row_N, self.context_N)
+    def _is_told(self, chosen: tuple[int, ...], size: int) -> bool:
+        """Whether a table of this size is no chance, and each context repeats the rows that no other one has."""
+        if not is_no_chance(self.output_N, size, comb(len(self.columns), len(chosen))):
+            return False
+        return self.context_N is None or repeats(
+            row_numbers(np.stack([self.names[i] for i in chosen], 1)), self.context_N
+        )
 
     def _cost(self, chosen: tuple[int, ...]) -> float:
         return sum(self.columns[i].cost for i in chosen)

@@ -90,6 +90,8 @@ class Induction:
         self.traces, self.stop, self.budget = traces, stop, budget
         self.rng = np.random.default_rng(seed)
         self.rows, self.before, self.masks = traces.rows()
+        number = {context: i for i, context in enumerate(dict.fromkeys(self.before))}
+        self.context_N = np.array([number[context] for context in self.before], dtype=np.int32)
         self.states: dict[tuple[str, ...], NDArray[np.intp]] = {}
         self.decisions: dict[tuple[str, ...], Decision] = {}
         self.looked: dict[tuple[str, ...], Ints | None] = {}  # where the last step before each of its steps looked
@@ -180,8 +182,8 @@ class Induction:
 
     def _rows_of_steps(self, index: NDArray[np.intp], looked_N: Ints | None = None) -> StateRows:
         looked: Looked = {} if looked_N is None else {None: [looked_N]}
-        contexts = [self.before[i][-MAX_CONTEXT:] for i in index]
-        return StateRows(self.traces, self.rows.take(index), [self.masks[i] for i in index], looked, contexts)
+        masks = [self.masks[i] for i in index]
+        return StateRows(self.traces, self.rows.take(index), masks, self.context_N[index], looked)
 
     def _explain(self, state: Open) -> bool:
         """Explain a state by itself, as a loop, or by where the last step looked. False: nothing holds, or it waits."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,17 +20,15 @@ class StateRows:
     traces: Traces
     rows: Rows
     masks: list[str]  # written
+    context_N: Ints
+    """Number of the last masks before each, by which a state would be split."""
     looked: Looked = field(default_factory=dict)
-    contexts: Sequence[tuple[str, ...]] = ()
-    """The last masks before each, by which a state would be split."""
 
     def __post_init__(self) -> None:
         self.written_N = self.traces.written(self.rows)
         self.lead_N = self.traces.lead_MU[self.rows.trace_N, self.rows.here_N]
         self.labels = sorted(set(self.masks))
         self.number = {m: i for i, m in enumerate(self.labels)}
-        number = {context: i for i, context in enumerate(dict.fromkeys(self.contexts))}
-        self.context_N = np.array([number[context] for context in self.contexts], dtype=np.int32)
         self.label_N = np.array([self.number[m] for m in self.masks], dtype=np.int32)
         self.is_symbol_L = [self._writes_symbol(i) for i in range(len(self.labels))]
         self.all = Evaluator(Search(self.traces, self.rows), self.looked)
